@@ -1,0 +1,89 @@
+"""gfocal: Generalized Focal Loss detectors in plain PyTorch.
+
+    import gfocal
+    model = gfocal.load("runs/mine")             # or gfocal.create("gfl_r50_fpn", num_classes=80)
+    found = model.detect("photo.jpg")
+    found.boxes, found.scores, found.class_names, found.edge_std
+
+Names are imported when they are first used, so that ``import gfocal`` is fast and pulls in nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from gfocal.criterion import GFLCriterion
+    from gfocal.data.discovery import read_data
+    from gfocal.data.synthetic import SyntheticScenes
+    from gfocal.decoding import decode
+    from gfocal.distributions import GeneralDistribution
+    from gfocal.evaluation.coco_ap import coco_ap
+    from gfocal.models.detector import Detector
+    from gfocal.models.files import load_model as load
+    from gfocal.models.files import save_model as save
+    from gfocal.models.zoo import create
+    from gfocal.plots import draw_detections, draw_edge_distributions
+    from gfocal.structures import Batch, Detections, HeadOutputs, Losses, Points, Targets
+    from gfocal.training.loop import train
+
+_HOME = {
+    "Batch": "gfocal.structures",
+    "Detections": "gfocal.structures",
+    "Detector": "gfocal.models.detector",
+    "GFLCriterion": "gfocal.criterion",
+    "GeneralDistribution": "gfocal.distributions",
+    "HeadOutputs": "gfocal.structures",
+    "Losses": "gfocal.structures",
+    "Points": "gfocal.structures",
+    "SyntheticScenes": "gfocal.data.synthetic",
+    "Targets": "gfocal.structures",
+    "coco_ap": "gfocal.evaluation.coco_ap",
+    "create": "gfocal.models.zoo",
+    "decode": "gfocal.decoding",
+    "draw_detections": "gfocal.plots",
+    "draw_edge_distributions": "gfocal.plots",
+    "load": "gfocal.models.files:load_model",
+    "read_data": "gfocal.data.discovery",
+    "save": "gfocal.models.files:save_model",
+    "train": "gfocal.training.loop",
+}
+
+__all__ = [  # noqa: RUF022 (in the order in which one meets them)
+    "create",
+    "load",
+    "save",
+    "train",
+    "read_data",
+    "SyntheticScenes",
+    "Detector",
+    "Detections",
+    "GFLCriterion",
+    "GeneralDistribution",
+    "decode",
+    "coco_ap",
+    "draw_detections",
+    "draw_edge_distributions",
+    "Batch",
+    "Targets",
+    "Points",
+    "HeadOutputs",
+    "Losses",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("losses", "data", "models", "plots"):
+        return importlib.import_module(f"gfocal.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'gfocal' has no attribute {name!r}")
+    module, _, attribute = _HOME[name].partition(":")
+    return getattr(importlib.import_module(module), attribute or name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

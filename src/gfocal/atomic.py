@@ -1,0 +1,44 @@
+"""Files that are whole or not there: what a run writes survives being killed in the middle of writing."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a file, text or binary, so that ``path`` holds either the old content or all of the new.
+
+    Yields a path in the same folder for the caller to write to and close. On leaving without an exception
+    that file is flushed to disk and takes the place of ``path`` in one step; on any exception it is removed
+    and ``path`` is as before. A symbolic link stays a link: the file it points to is replaced. The folder
+    must exist. ::
+
+        with atomic_write(folder / "report.json") as temporary:
+            temporary.write_text(text)
+    """
+    target = Path(os.path.realpath(path))
+    # The name ends in .tmp so that what a killed run leaves behind is never taken for a checkpoint by a
+    # pattern such as "*.pt".
+    temporary = target.with_name(f"{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        assert temporary.is_file(), f"nothing was written for {target}: write to the path that is yielded"
+        if target.exists():
+            shutil.copymode(target, temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # elsewhere a folder cannot be opened, and its entry needs no flush of its own
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,71 @@
+"""Geometry of boxes: area, IoU, GIoU, and the four distances from a point to the edges.
+
+Boxes are xyxy. Everything is element-wise over leading dimensions and differentiable; the two similarities
+take boxes in any unit, as long as both sides share it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Floor of union and hull, as in the reference implementation: a zero-area pair scores 0, not NaN.
+AREA_FLOOR = 1e-6
+
+
+def area(boxes: Tensor) -> Tensor:
+    """Area of xyxy boxes. (..., 4) -> (...); inverted boxes have area 0."""
+    return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1)
+
+
+def _overlap_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    top_left = torch.maximum(a[..., :2], b[..., :2])
+    bottom_right = torch.minimum(a[..., 2:], b[..., 2:])
+    overlap = (bottom_right - top_left).clamp(min=0).prod(-1)
+    size_a, size_b = a[..., 2:] - a[..., :2], b[..., 2:] - b[..., :2]
+    union = size_a.prod(-1) + size_b.prod(-1) - overlap
+    return overlap, union.clamp(min=AREA_FLOOR)
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of paired boxes. (..., 4), (..., 4) -> (...) in 0..1."""
+    overlap, union = _overlap_and_union(a, b)
+    return overlap / union
+
+
+def giou(a: Tensor, b: Tensor) -> Tensor:
+    """Generalized IoU of paired boxes (Rezatofighi et al. 2019). (..., 4), (..., 4) -> (...) in -1..1."""
+    overlap, union = _overlap_and_union(a, b)
+    hull_size = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
+    hull = hull_size.prod(-1).clamp(min=AREA_FLOOR)
+    return overlap / union - (hull - union) / hull
+
+
+def boxes_from_distances(xy: Tensor, ltrb: Tensor) -> Tensor:
+    """Box whose edges lie at four distances from a point. xy (..., 2), ltrb (..., 4) -> (..., 4) xyxy."""
+    return torch.cat((xy - ltrb[..., :2], xy + ltrb[..., 2:]), -1)
+
+
+def distances_to_edges(xy: Tensor, boxes: Tensor) -> Tensor:
+    """Distances from a point to left, top, right and bottom edge; negative where it lies outside.
+
+    xy (..., 2), boxes (..., 4) -> (..., 4)
+    """
+    return torch.cat((xy - boxes[..., :2], boxes[..., 2:] - xy), -1)
+
+
+def clip_boxes(boxes: Tensor, height: float | Tensor, width: float | Tensor) -> Tensor:
+    """Cut boxes (..., 4) at the border of a picture: x to [0, width], y to [0, height]."""
+    zero = torch.zeros((), dtype=boxes.dtype, device=boxes.device)
+    limit_x = torch.as_tensor(width, dtype=boxes.dtype, device=boxes.device)
+    limit_y = torch.as_tensor(height, dtype=boxes.dtype, device=boxes.device)
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack(
+        (
+            x1.clamp(zero, limit_x),
+            y1.clamp(zero, limit_y),
+            x2.clamp(zero, limit_x),
+            y2.clamp(zero, limit_y),
+        ),
+        -1,
+    )

@@ -1,0 +1,95 @@
+"""How data sets lie on disk: names of splits, lists of pictures, paths that stay inside their folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from gfocal.data.images import SUFFIXES
+from gfocal.data.samples import DataError
+
+T = TypeVar("T")
+
+SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+_CANONICAL = {alias: split for split, aliases in SPLITS.items() for alias in aliases}
+
+
+def split_name(word: str) -> str | None:
+    """``train``, ``val`` or ``test`` for any of their spellings (valid, Validation, train2017); else None."""
+    return _CANONICAL.get(word.lower().rstrip("0123456789"))
+
+
+def pick_split(available: Mapping[str, T], split: str | None, where: str | Path) -> T:
+    """The entry of one split; the only one there is when ``split`` is None.
+
+    Raises DataError that lists the splits there are.
+    """
+    known = ", ".join(available) or "none"
+    if split is None:
+        if len(available) == 1:
+            return next(iter(available.values()))
+        raise DataError(f"{where}: name the split to read; there are: {known}")
+    for name in (split, split_name(split)):
+        if name is not None and name in available:
+            return available[name]
+    raise DataError(f"{where}: no split {split!r}; there are: {known}")
+
+
+def in_split_order(names: Iterable[str]) -> list[str]:
+    """train, val, test first, then the others by name."""
+    order = list(SPLITS)
+    return sorted(set(names), key=lambda name: (order.index(name) if name in order else len(order), name))
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """The subfolders that are named like splits."""
+    found = {split_name(f.name): f for f in sorted(folder.iterdir(), reverse=True) if f.is_dir()}
+    return {name: found[name] for name in in_split_order(n for n in found if n is not None)}
+
+
+def pictures_in(folder: Path, deep: bool = False) -> list[Path]:
+    """Picture files of a folder (with its subfolders when ``deep``), known by suffix, sorted, none hidden."""
+    files = folder.rglob("*") if deep else folder.iterdir()
+    return sorted(f for f in files if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+
+
+def inside(folder: str | Path, name: str) -> Path | None:
+    """The path of a file that an annotation names, or None when it would lie outside ``folder``.
+
+    Data sets are downloaded from strangers, so no name may lead away by being absolute or by ``..``.
+    Symbolic links are followed: the owner of the disk has set them.
+    """
+    root = os.path.abspath(folder)
+    path = os.path.normpath(os.path.join(root, name.replace("\\", "/")))
+    return (
+        Path(folder, os.path.relpath(path, root)) if path.startswith(root.rstrip(os.sep) + os.sep) else None
+    )
+
+
+def label_order(found: Sequence[str], wanted: Sequence[str] | None, where: str | Path) -> list[int]:
+    """Label of each class of a data set: its place in ``found``, or in ``wanted`` where that is given.
+
+    Raises DataError that names both lists when they are not the same classes.
+    """
+    if wanted is None:
+        return list(range(len(found)))
+    if sorted(found) != sorted(wanted) or len(set(wanted)) != len(wanted):
+        raise mismatch(found, wanted, where)
+    return [list(wanted).index(name) for name in found]
+
+
+def mismatch(found: Sequence[str], wanted: Sequence[str], where: str | Path) -> DataError:
+    """The error for classes that are not the expected ones."""
+    extra = [name for name in found if name not in wanted]
+    lacking = [name for name in wanted if name not in found]
+    return DataError(
+        f"{where}: classes differ. The data has {list(found)}, expected were {list(wanted)}"
+        + (f"; not expected: {extra}" if extra else "")
+        + (f"; not in the data: {lacking}" if lacking else "")
+    )

@@ -1,0 +1,65 @@
+"""From a picture to the network's input: resize keeping the ratio, normalise, pad into a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """How a picture becomes the network's input. Pixel values run from 0 to 255."""
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    short_side: int = 800  # the shorter side is resized to this,
+    long_side: int = 1333  # unless the longer one would pass this
+    multiple: int = 32  # height and width of a batch are padded to a multiple of this
+
+    def __post_init__(self) -> None:
+        if self.short_side < 1 or self.long_side < self.short_side:
+            raise ValueError(
+                f"sizes are 1 <= short_side <= long_side, not {self.short_side} and {self.long_side}"
+            )
+        if self.multiple % 32:
+            raise ValueError(f"the padding multiple must be a multiple of 32, not {self.multiple}")
+
+
+def resized_shape(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
+    """Height and width after resizing with the ratio kept, each rounded half up, at least one pixel."""
+    factor = min(long_side / max(height, width), short_side / min(height, width))
+    return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
+
+
+def resize(image: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Bilinear resize of uint8 (3, H, W), antialiased when it shrinks."""
+    if tuple(image.shape[-2:]) == shape:
+        return image
+    return TF.resize(image, list(shape), antialias=True)
+
+
+def normalise(image: Tensor, settings: InputSettings) -> Tensor:
+    """uint8 (3, H, W) -> float32, mean subtracted, divided by the standard deviation."""
+    mean = torch.tensor(settings.mean, device=image.device).view(3, 1, 1)
+    std = torch.tensor(settings.std, device=image.device).view(3, 1, 1)
+    return (image.to(torch.float32) - mean) / std
+
+
+def stack_padded(images: Sequence[Tensor], multiple: int = 32) -> Tensor:
+    """Normalised images of several sizes -> one batch (B, 3, H, W), zero (the mean colour) beyond each.
+
+    The batch is laid out channels_last, in which convolutions run faster.
+    """
+    height = -(-max(image.shape[1] for image in images) // multiple) * multiple
+    width = -(-max(image.shape[2] for image in images) // multiple) * multiple
+    batch = torch.zeros(len(images), 3, height, width).contiguous(memory_format=torch.channels_last)
+    for i, image in enumerate(images):
+        batch[i, :, : image.shape[1], : image.shape[2]] = image
+    return batch

@@ -1,0 +1,243 @@
+"""Pascal VOC xml: one annotation file per picture, in the VOC folders or beside the pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gfocal.data.layouts import (
+    in_split_order,
+    inside,
+    mismatch,
+    pick_split,
+    pictures_in,
+    split_folders,
+    split_name,
+)
+from gfocal.data.samples import DataError, FileData, Problem
+from gfocal.data.validation import MALFORMED, MISSING, UNKNOWN_CLASS, UNSAFE, Picture, checked
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def read_voc(folder: str | Path, split: str | None = None, names: Sequence[str] | None = None) -> FileData:
+    """Read Pascal VOC annotations.
+
+    Two layouts: (a) ``Annotations/`` and ``JPEGImages/`` (or ``images/``), splits as lists of names in
+    ``ImageSets/Main/<split>.txt``; (b) xml files beside their pictures, in ``folder`` or in its subfolders
+    train, val, test. Without ``split`` every xml file is read.
+
+    The numbers xmin, ymin, xmax, ymax are taken as they stand as continuous xyxy: VOC's own are pixel
+    indices that start at 1, most tools write edges that start at 0, and a file does not tell; no 1 is
+    subtracted or added. Objects marked ``difficult`` get the crowd flag: not trained, ignored in evaluation.
+
+    Classes are the sorted names in all xml files of the data set, of every split, so that the labels of
+    splits agree; or ``names``, in that order, which must contain them. Category ids are 1..C, image ids
+    running numbers from 1 in the order of file names.
+
+    What is wrong with single files and boxes is reported in ``problems`` (see ``gfocal.data.validation``).
+    Raises DataError when there is no such layout or split, no picture is usable, or a class is not among
+    ``names``.
+    """
+    folder = Path(folder)
+    problems: list[Problem] = []
+    everything, chosen = _collect(folder, split, problems)
+    parsed = {file: _parse(file) for file in everything}
+    found = sorted({name for p in parsed.values() for name in p.names})
+    if names is not None and not set(found) <= set(names):
+        raise mismatch(found, names, folder)
+    names = list(names) if names is not None else found
+    if not names:
+        detail = next((f"; the first problem: {p.problem}" for p in parsed.values() if p.problem), "")
+        raise DataError(f"{folder}: no objects in {len(parsed)} xml files{detail}")
+    labels = {name: label for label, name in enumerate(names)}
+
+    beside: dict[Path, dict[str, list[Path]]] = {}
+    pictures: list[Picture] = []
+    for number, (file, picture_folder) in enumerate(chosen, 1):
+        content = parsed[file]
+        if content.problem is not None:
+            problems.append(content.problem)
+            continue
+        if picture_folder not in beside:
+            beside[picture_folder] = _by_stem(picture_folder)
+        path = _picture_of(file, content.filename, picture_folder, beside[picture_folder], problems)
+        if path is None:
+            continue
+        picture = Picture(str(file), path, number, content.stated_size)
+        for box, name, difficult, record in content.objects:
+            if not name:
+                problems.append(Problem(str(file), record, UNKNOWN_CLASS, "dropped"))
+            elif box is None:
+                problems.append(Problem(str(file), record, MALFORMED, "dropped"))
+            else:
+                picture.add(box, labels[name], difficult, record)
+        pictures.append(picture)
+    return checked(pictures, names, range(1, len(names) + 1), problems, where=folder)
+
+
+def voc_splits(folder: Path) -> list[str]:
+    """Names of the splits of a VOC data set, of either layout; empty when it has none or is no VOC."""
+    if _annotation_folder(folder) is not None:
+        return in_split_order(_lists(folder))
+    return in_split_order(name for name, sub in split_folders(folder).items() if _xml_in(sub))
+
+
+def is_voc(folder: Path) -> bool:
+    """Whether a folder holds VOC xml, in either layout."""
+    return bool(_annotation_folder(folder) or _xml_in(folder) or voc_splits(folder))
+
+
+def _xml_in(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() == ".xml" and not f.name.startswith("."))
+
+
+def _annotation_folder(folder: Path) -> Path | None:
+    places = (folder / "Annotations", folder / "annotations")
+    return next((place for place in places if place.is_dir() and _xml_in(place)), None)
+
+
+def _lists(folder: Path) -> dict[str, Path]:
+    """Split -> its list; the lists per class (dog_train.txt) of the VOC challenge are none."""
+    files = sorted((folder / "ImageSets" / "Main").glob("*.txt"), reverse=True)
+    whole = [f for f in files if "_" not in f.stem or split_name(f.stem.rsplit("_", 1)[1]) is None]
+    return {split_name(f.stem) or f.stem: f for f in whole if not f.stem.endswith("_trainval")}
+
+
+def _collect(
+    folder: Path, split: str | None, problems: list[Problem]
+) -> tuple[list[Path], list[tuple[Path, Path]]]:
+    """All xml files of the data set, and those of the split, each with the folder of its picture."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    home = _annotation_folder(folder)
+    if home is not None:
+        files = _xml_in(home)
+        places = [folder / name for name in ("JPEGImages", "images", "Images")]
+        place = next((p for p in places if p.is_dir()), home)
+        if split is None:
+            _report_lonely(files, place, problems)
+            return files, [(file, place) for file in files]
+        return files, [
+            (file, place) for file in _listed(files, pick_split(_lists(folder), split, folder), problems)
+        ]
+    if files := _xml_in(folder):
+        if split is not None and split_name(split) != split_name(folder.name):
+            raise DataError(
+                f"{folder}: no split {split!r}: the xml files lie beside the pictures, without splits"
+            )
+        _report_lonely(files, folder, problems)
+        siblings = split_folders(folder.absolute().parent) if split_name(folder.name) else {}
+        others = [s for s in siblings.values() if s.absolute() != folder.absolute()]
+        return files + [f for s in others for f in _xml_in(s)], [(file, folder) for file in files]
+    folders = {name: sub for name, sub in split_folders(folder).items() if _xml_in(sub)}
+    if not folders:
+        raise DataError(
+            f"{folder}: no xml files here, in Annotations/, nor in subfolders train/, val/, test/"
+        )
+    chosen = list(folders.values()) if split is None else [pick_split(folders, split, folder)]
+    for sub in chosen:
+        _report_lonely(_xml_in(sub), sub, problems)
+    return (
+        [f for sub in folders.values() for f in _xml_in(sub)],
+        [(f, sub) for sub in chosen for f in _xml_in(sub)],
+    )
+
+
+def _listed(files: list[Path], names_file: Path, problems: list[Problem]) -> list[Path]:
+    """The xml files a split's list names, by file name."""
+    by_stem = {file.stem: file for file in files}
+    chosen: set[Path] = set()
+    text = names_file.read_text(encoding="utf-8-sig", errors="replace")
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
+        file = by_stem.get(line) or by_stem.get(line.split()[0] if line else "")
+        record = f"line {number}: {line}"
+        if file is None and line:
+            problems.append(Problem(str(names_file), record, "no xml file of this name", "dropped"))
+        elif file in chosen:
+            problems.append(Problem(str(names_file), record, "picture stands twice", "dropped"))
+        elif file is not None:
+            chosen.add(file)
+    return sorted(chosen)
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    stems: dict[str, list[Path]] = {}
+    for path in pictures_in(folder):
+        stems.setdefault(path.stem, []).append(path)
+    return stems
+
+
+def _report_lonely(files: list[Path], folder: Path, problems: list[Problem]) -> None:
+    """A picture without xml may be background or forgotten: its owner knows, so it is left out, aloud."""
+    stems = {file.stem for file in files}
+    for path in pictures_in(folder):
+        if path.stem not in stems:
+            problems.append(Problem(str(path), "whole picture", "picture without an xml file", "dropped"))
+
+
+def _picture_of(
+    file: Path, stated: str, folder: Path, by_stem: dict[str, list[Path]], problems: list[Problem]
+) -> Path | None:
+    """The picture of an xml file: of the same stem, else of the name that stands in the xml."""
+    same = by_stem.get(file.stem, [])
+    if same:
+        return next((path for path in same if path.name == stated), same[0])
+    path = inside(folder, stated) if stated else folder / file.stem
+    if path is None:
+        problems.append(Problem(str(file), f"filename {stated}", UNSAFE, "dropped"))
+    elif not path.is_file():
+        problems.append(Problem(str(file), str(path), MISSING, "dropped"))
+        return None
+    return path
+
+
+_Object = tuple[tuple[float, ...] | None, str, bool, str]  # box, class, difficult, record
+
+
+@dataclass
+class _Content:
+    """What one xml file says."""
+
+    filename: str
+    stated_size: tuple[int, int] | None
+    objects: list[_Object]
+    problem: Problem | None = None
+
+    @property
+    def names(self) -> list[str]:
+        return [name for _, name, _, _ in self.objects if name]
+
+
+def _parse(file: Path) -> _Content:
+    from defusedxml.ElementTree import parse
+
+    try:
+        root = parse(file).getroot()
+    except (ValueError, SyntaxError, OSError, LookupError) as error:  # defused: entities are a ValueError
+        broken = Problem(str(file), " ".join(str(error).split())[:200], "broken xml", "dropped")
+        return _Content("", None, [], broken)
+    assert root is not None, "parse gives a root or raises"
+    if root.tag != "annotation":
+        other = Problem(str(file), f"root <{root.tag}>", "xml of another kind", "dropped")
+        return _Content("", None, [], other)
+    size = _numbers(root.find("size"), ("height", "width"))
+    stated = (int(size[0]), int(size[1])) if size is not None and all(map(math.isfinite, size)) else None
+    objects: list[_Object] = []
+    for number, entry in enumerate(root.findall("object"), 1):
+        name = (entry.findtext("name") or "").strip()
+        box = _numbers(entry.find("bndbox"), _CORNERS)
+        difficult = (entry.findtext("difficult") or "").strip().lower() in ("1", "true")
+        objects.append((box, name, difficult, f"object {number} ({name or 'no name'})"))
+    return _Content((root.findtext("filename") or "").strip(), stated, objects)
+
+
+def _numbers(element: Any, tags: Sequence[str]) -> tuple[float, ...] | None:
+    """The numbers in the children of an element, or None when one is lacking."""
+    try:
+        return tuple(float(element.findtext(tag)) for tag in tags)
+    except (AttributeError, TypeError, ValueError):
+        return None

@@ -1,0 +1,258 @@
+"""YOLO text files: a data.yaml, pictures, and one label file of normalised boxes per picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gfocal.data.layouts import (
+    in_split_order,
+    inside,
+    label_order,
+    pick_split,
+    pictures_in,
+    split_folders,
+    split_name,
+)
+from gfocal.data.samples import DataError, FileData, Problem
+from gfocal.data.validation import UNKNOWN_CLASS, UNLISTED, UNSAFE, Picture, checked
+
+_NOT_LABELS = ("classes.txt", "obj.names", "labels.txt", "notes.txt")
+
+
+def read_yolo(
+    folder_or_yaml: str | Path, split: str | None = None, names: Sequence[str] | None = None
+) -> FileData:
+    """Read a YOLO data set: a ``data.yaml``, or a folder that holds one.
+
+    The yaml gives ``names`` (list, or index -> name) and for each split a folder, a list of folders, or a
+    text file that lists pictures, below ``path:`` (itself relative to the yaml). A folder without yaml needs
+    ``images/<split>`` or ``<split>/images`` and ``classes.txt`` or the argument ``names``.
+
+    Labels of ``.../images/a.jpg`` lie in ``.../labels/a.txt``, else beside the picture; an empty or
+    missing file means a picture of background. A line is ``class cx cy width height`` in fractions of the
+    upright picture, or a polygon ``class x1 y1 x2 y2 x3 y3 ...``, whose bounding box counts.
+
+    Labels 0..C-1 follow the class indices, or ``names``, which must be the same classes; category ids are the
+    indices of the files. Image ids are running numbers from 1 in the order of paths.
+
+    What is wrong with single lines is reported in ``problems`` (see ``gfocal.data.validation``). Raises
+    DataError for a broken yaml, an unknown split, no usable picture, no label file at all, or other classes
+    than ``names``.
+    """
+    source = _open(Path(folder_or_yaml), names)
+    entries = pick_split(source.splits, split, source.file)
+    order = label_order(list(source.names.values()), names, source.file)
+    labels = dict(zip(source.names, order, strict=True))
+    by_label = dict(zip(order, source.names, strict=True))
+
+    problems = list(source.problems)
+    listed = _listed_pictures(source.root, entries, problems)
+    pictures, label_files = [], set()
+    for number, path in enumerate(sorted(listed), 1):
+        label_file = _label_file(path)
+        picture = Picture(str(label_file), path, number, relative=True)
+        if label_file.is_file():
+            label_files.add(label_file)
+            _add_lines(picture, label_file, labels, problems)
+        pictures.append(picture)
+    if pictures and not label_files:
+        raise DataError(
+            f"{source.file}: none of {len(pictures)} pictures has a label file, such as {pictures[0].file}"
+        )
+    _report_orphans(label_files, {Path(picture.file) for picture in pictures}, entries, problems)
+    ids = [by_label[label] for label in range(len(order))]
+    return checked(pictures, names or list(source.names.values()), ids, problems, where=source.file)
+
+
+def yolo_splits(path: Path) -> list[str]:
+    """Names of the splits of a YOLO data set (yaml or folder); empty when it is none."""
+    try:
+        return in_split_order(_open(path, ["?"]).splits)
+    except DataError:
+        if path.is_file() or find_yaml(path):
+            raise
+        return []
+
+
+def find_yaml(folder: Path) -> Path | None:
+    """The data.yaml of a folder, else its first yaml that gives ``names``."""
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in (".yaml", ".yml"))
+    named = [f for f in files if f.stem.lower() in ("data", "dataset")]
+    named = named or [f for f in files if "names:" in f.read_text("utf-8", errors="replace")]
+    return named[0] if named else None
+
+
+@dataclass
+class _Source:
+    """Where the parts of a YOLO data set lie."""
+
+    file: Path  # the yaml, or the folder without one
+    root: Path  # every picture lies below
+    names: dict[int, str]  # class index -> name, ascending
+    splits: dict[str, list[Path]]  # folders, or text files that list pictures
+    problems: list[Problem]
+
+
+def _open(path: Path, names: Sequence[str] | None) -> _Source:
+    if path.is_dir():
+        found = find_yaml(path)
+        return _from_yaml(found) if found is not None else _from_folder(path, names)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or folder")
+    return _from_yaml(path)
+
+
+def _from_yaml(file: Path) -> _Source:
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        raise DataError(f"{file}: broken yaml{place}: {error.problem}") from error
+    except (yaml.YAMLError, OSError, ValueError) as error:
+        raise DataError(f"{file}: cannot be read as yaml: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: not a YOLO data file: 'names' and 'train' are expected")
+    names = _names(content.get("names"), file)
+    problems = []
+    if content.get("nc") not in (None, len(names)):
+        record = f"nc {content['nc']}, {len(names)} names"
+        problems.append(Problem(str(file), record, "nc is not the number of names", "kept"))
+    roots = [file.parent]
+    if content.get("path"):
+        roots.insert(0, file.parent / str(content["path"]))
+    keys = {
+        key: value for key, value in content.items() if isinstance(key, str) and split_name(key) and value
+    }
+    root = next((r for r in roots if any(_resolve(r, v) for v in keys.values())), roots[0])
+    splits = {
+        split_name(key) or key: found for key, value in keys.items() if (found := _resolve(root, value))
+    }
+    if not splits:
+        stated = ", ".join(f"{key}: {value}" for key, value in keys.items()) or "no train, val or test"
+        tried = " or ".join(str(r) for r in roots)
+        raise DataError(f"{file}: none of its splits ({stated}) is found below {tried}; mend 'path:'")
+    return _Source(file, root, names, {name: splits[name] for name in in_split_order(splits)}, problems)
+
+
+def _names(value: Any, file: Path) -> dict[int, str]:
+    pairs = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
+    try:
+        names = {int(key): str(name) for key, name in pairs}
+    except (TypeError, ValueError):
+        names = {}
+    if not names:
+        raise DataError(f"{file}: 'names' must be a list of class names or a map of index to name")
+    return dict(sorted(names.items()))
+
+
+def _resolve(root: Path, value: Any) -> list[Path]:
+    """The existing folders and lists of one split entry, below the root."""
+    found = []
+    for entry in value if isinstance(value, list) else [value]:
+        path = inside(root, str(entry))
+        if path is None:  # exports say ../train/images and mean train/images beside the yaml
+            path = inside(root, str(entry).replace("\\", "/").removeprefix("../"))
+        if str(entry) in (".", "./"):
+            path = root
+        if path is not None and path.exists():
+            found.append(path)
+    return found
+
+
+def _from_folder(folder: Path, names: Sequence[str] | None) -> _Source:
+    splits: dict[str, list[Path]] = {}
+    if (folder / "images").is_dir():
+        splits = {name: [sub] for name, sub in split_folders(folder / "images").items()}
+        if not splits and (folder / "labels").is_dir():
+            splits = {"all": [folder / "images"]}
+    for name, sub in split_folders(folder).items():
+        if (sub / "images").is_dir() and (sub / "labels").is_dir():
+            splits.setdefault(name, [sub / "images"])
+    if not splits:
+        raise DataError(f"{folder}: no data.yaml, no images/<split>, no <split>/images with <split>/labels")
+    lists = [f for f in (folder / "classes.txt", folder / "labels" / "classes.txt") if f.is_file()]
+    if lists:
+        lines = lists[0].read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise DataError(f"{folder}: no class names: add a data.yaml or classes.txt, or give names")
+    return _Source(folder, folder, dict(enumerate(names)), splits, [])
+
+
+def _listed_pictures(root: Path, entries: list[Path], problems: list[Problem]) -> set[Path]:
+    found: set[Path] = set()
+    for entry in entries:
+        if entry.is_dir():
+            found.update(pictures_in(entry, deep=True))
+            continue
+        text = entry.read_text(encoding="utf-8-sig", errors="replace")
+        for number, line in enumerate(map(str.strip, text.splitlines()), 1):
+            if not line:
+                continue
+            beside, below = inside(root, str(entry.parent.absolute() / line)), inside(root, line)
+            path = next((p for p in (beside, below) if p is not None and p.is_file()), beside or below)
+            if path is None:
+                problems.append(Problem(str(entry), f"line {number}: {line}", UNSAFE, "dropped"))
+            elif path in found:
+                problems.append(
+                    Problem(str(entry), f"line {number}: {line}", "picture stands twice", "dropped")
+                )
+            else:
+                found.add(path)
+    return found
+
+
+def _label_file(picture: Path) -> Path:
+    parts = picture.parts
+    beside = picture.with_suffix(".txt")
+    if "images" not in parts[:-1]:
+        return beside
+    last = len(parts) - 1 - parts[::-1].index("images")
+    swapped = Path(*parts[:last], "labels", *parts[last + 1 :]).with_suffix(".txt")
+    return beside if beside.is_file() and not swapped.is_file() else swapped
+
+
+def _add_lines(picture: Picture, file: Path, labels: dict[int, int], problems: list[Problem]) -> None:
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        record = f"line {number}: {line.strip()[:80]}"
+        try:
+            index, *numbers = map(float, line.split())
+        except ValueError:
+            problems.append(Problem(str(file), record, "line with something else than numbers", "dropped"))
+            continue
+        if len(numbers) == 4:
+            cx, cy, w, h = numbers
+            box = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+        elif len(numbers) >= 6 and len(numbers) % 2 == 0:
+            finite = all(map(math.isfinite, numbers))  # min and max would pass over NaN
+            xs, ys = numbers[::2], numbers[1::2]
+            box = (min(xs), min(ys), max(xs), max(ys)) if finite else (math.nan,) * 4
+        else:
+            problems.append(Problem(str(file), record, "neither a box nor a polygon", "dropped"))
+            continue
+        if not index.is_integer() or int(index) not in labels:
+            problems.append(Problem(str(file), record, UNKNOWN_CLASS, "dropped"))
+            continue
+        picture.add(box, labels[int(index)], False, f"line {number}")
+
+
+def _report_orphans(
+    used: set[Path], expected: set[Path], entries: list[Path], problems: list[Problem]
+) -> None:
+    """Label files without a picture, where a whole folder was read (a list may well name only some)."""
+    if not all(entry.is_dir() for entry in entries):
+        return
+    for folder in sorted({file.parent for file in used}):
+        for file in sorted(folder.glob("*.txt")):
+            if file not in expected and file.name not in _NOT_LABELS:
+                problems.append(Problem(str(file), "whole file", UNLISTED, "dropped"))

@@ -1,0 +1,116 @@
+"""Detection over picture files: json with boxes and edge deviations, and pictures with the boxes drawn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from gfocal.atomic import atomic_write
+from gfocal.data.images import read_image
+from gfocal.data.layouts import pictures_in
+from gfocal.data.samples import DataError
+from gfocal.inference import detect_batch
+from gfocal.models.detector import Detector
+from gfocal.structures import Detections
+
+
+def detect_files(
+    model: Detector,
+    paths: Sequence[Path],
+    folder: Path,
+    *,
+    score_threshold: float = 0.3,
+    batch_size: int = 1,
+    pictures: bool = True,
+    edges: Literal["none", "std", "distribution"] = "none",
+    console: Console | None = None,
+) -> int:
+    """Find objects in files and folders of files; returns how many files failed.
+
+    Writes ``detections.json``, COCO's layout with a score and the standard deviations of the four edges
+    (``edge_std``: left, top, right, bottom, in pixels) at each annotation, and one picture per file. A file
+    that cannot be read is told in one line and left out; the rest goes on.
+    """
+    console = console or Console(stderr=True)
+    files = [file for path in paths for file in (pictures_in(path, deep=True) if path.is_dir() else [path])]
+    folder.mkdir(parents=True, exist_ok=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    taken: set[str] = set()
+    failed = 0
+    for start in range(0, len(files), batch_size):
+        read = []
+        for path in files[start : start + batch_size]:
+            try:
+                read.append((path, read_image(path)))
+            except DataError as error:
+                failed += 1
+                console.print(f"failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        if not read:
+            continue
+        found = detect_batch(model, [image for _, image in read], score_threshold)
+        for (path, image), detections in zip(read, found, strict=True):
+            images.append(
+                {
+                    "id": len(images) + 1,
+                    "file_name": str(path),
+                    "height": detections.size[0],
+                    "width": detections.size[1],
+                }
+            )
+            annotations += records(detections, len(images), len(annotations) + 1)
+            if pictures:
+                from gfocal.plots import draw_detections
+
+                name = free_name(path, taken)
+                draw_detections(image, detections, score_threshold, edges=edges).save(folder / name, quality=92)
+            told = ", ".join(
+                f"{count} {name}" for name, count in _counted(detections.class_names).items()
+            )
+            console.print(f"{path}: {told or 'nothing'}", markup=False, highlight=False, soft_wrap=True)
+    categories = [{"id": i + 1, "name": name} for i, name in enumerate(model.names)]
+    content = {"images": images, "categories": categories, "annotations": annotations}
+    with atomic_write(folder / "detections.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return failed
+
+
+def records(detections: Detections, image_id: int, first_id: int) -> list[dict[str, Any]]:
+    """Annotations in COCO's layout, with score and edge deviations."""
+    boxes, stds = detections.boxes.double(), detections.edge_std.double()
+    result = []
+    for i, (box, label, score, std) in enumerate(
+        zip(boxes.tolist(), detections.labels.tolist(), detections.scores.tolist(), stds.tolist(), strict=True)
+    ):
+        width, height = box[2] - box[0], box[3] - box[1]
+        result.append(
+            {
+                "id": first_id + i,
+                "image_id": image_id,
+                "category_id": label + 1,
+                "bbox": [round(v, 2) for v in (box[0], box[1], width, height)],
+                "area": round(width * height, 2),
+                "iscrowd": 0,
+                "score": round(score, 5),
+                "edge_std": [round(v, 2) for v in std],
+            }
+        )
+    return result
+
+
+def free_name(path: Path, taken: set[str]) -> str:
+    """A name for the drawn picture that no other file of the same name has taken."""
+    name, number = f"{path.stem}.jpg", 1
+    while name in taken:
+        number += 1
+        name = f"{path.stem}_{number}.jpg"
+    taken.add(name)
+    return name
+
+
+def _counted(names: Sequence[str]) -> dict[str, int]:
+    return {name: names.count(name) for name in dict.fromkeys(names)}

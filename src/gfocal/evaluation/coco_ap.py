@@ -1,0 +1,301 @@
+"""Average precision by the rules of COCO: the twelve numbers and every class, equal to pycocotools.
+
+The counting is done by faster-coco-eval; this room turns samples and detections into its form and its arrays
+into a result that says None, not -1, where there was nothing to find. The arrays differ from those of
+pycocotools in the last bit only (it adds 2e-16 to the denominator of a precision).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gfocal.data.samples import Sample
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# Areas in square pixels, both ends included, as pycocotools has them: 32 x 32 is small and medium.
+SIZE_RANGES = {
+    "all": (0.0, 1e10),
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e10),
+}
+MAX_DETECTIONS = (1, 10, 100)  # per image and class, best first
+
+
+class ScoredBoxes(Protocol):
+    """What was found in one image; ``gfocal.structures.Detections`` is one."""
+
+    @property
+    def boxes(self) -> Tensor:
+        """(N, 4) xyxy in pixels of the original image."""
+        ...
+
+    @property
+    def scores(self) -> Tensor:
+        """(N,) float, more is better."""
+        ...
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) integer, 0..C-1."""
+        ...
+
+
+class ClassAP(NamedTuple):
+    """The figures of one class; AP is None where the class has no truth."""
+
+    ap: float | None
+    ap50: float | None
+    num_truth: int
+
+
+@dataclass(frozen=True)
+class CocoResult:
+    """The twelve numbers of COCO, each in 0..1, or None where no truth of that size exists.
+
+    AP is the mean over IoU thresholds 0.50, 0.55 ... 0.95, 101 recall points and classes. Truth is counted
+    without crowd regions, which are neither to be found nor wrong to find.
+    """
+
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None  # truth of at most 32 x 32 pixels
+    ap_medium: float | None
+    ap_large: float | None  # truth of at least 96 x 96 pixels
+    ar1: float | None  # recall, mean over thresholds, with 1, 10, 100 detections per image and class
+    ar10: float | None
+    ar100: float | None
+    ar_small: float | None
+    ar_medium: float | None
+    ar_large: float | None
+    per_class: dict[str, ClassAP]  # in the order of the data set's names
+    num_images: int
+    num_truth: int
+    num_small: int
+    num_medium: int
+    num_large: int
+    num_detections: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, strings and dicts; None becomes null."""
+        classes = {name: figures._asdict() for name, figures in self.per_class.items()}
+        return {f.name: classes if f.name == "per_class" else getattr(self, f.name) for f in fields(self)}
+
+    def table(self) -> Table:
+        """For a terminal: one row for all sizes and for each size, then one for each class."""
+        from rich.table import Table
+
+        table = Table(
+            title=f"{self.num_images} images, {self.num_truth} truth boxes, {self.num_detections} detections",
+            title_justify="left",
+        )
+        table.add_column("", no_wrap=True)
+        for header in ("truth", "AP", "AP50", "AP75", "AR@1", "AR@10", "AR@100"):
+            table.add_column(header, justify="right", no_wrap=True)
+        rows: list[tuple[str, int, list[float | None]]] = [
+            ("all", self.num_truth, [self.ap, self.ap50, self.ap75, self.ar1, self.ar10, self.ar100])
+        ]
+        for size in ("small", "medium", "large"):
+            ap, ar = getattr(self, f"ap_{size}"), getattr(self, f"ar_{size}")
+            rows.append((size, getattr(self, f"num_{size}"), [ap, None, None, None, None, ar]))
+        rows += [(name, c.num_truth, [c.ap, c.ap50]) for name, c in self.per_class.items()]
+        for i, (name, num_truth, figures) in enumerate(rows):
+            cells = [_three_decimals(figure) for figure in figures]
+            if num_truth == 0:
+                cells[0] = NO_TRUTH
+            # A name may hold square brackets, which rich would read as markup.
+            table.add_row(name.replace("[", r"\["), str(num_truth), *cells, end_section=i == 3)
+        return table
+
+
+NO_TRUTH = "n/a (0 truth boxes)"
+
+
+def _three_decimals(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}".removeprefix("0")
+
+
+def coco_ap(
+    samples: Sequence[Sample],
+    detections: Mapping[int, ScoredBoxes],
+    names: Sequence[str],
+    areas: Sequence[Tensor] | None = None,
+) -> CocoResult:
+    """Compare detections with truth by the rules of COCO.
+
+    ``detections`` maps an image id to what was found there; an image of ``samples`` without an entry counts
+    as one in which nothing was found. Boxes of equal score count in the order they are given. Only the best
+    100 of each class and image count. ``names`` are the classes, indexed by label.
+
+    ``areas`` gives the area of each truth box of each sample, (G,) in square pixels, best as float64: it
+    decides which boxes are small, medium and large. COCO takes the area of the object's outline; without
+    ``areas`` that of the box is used, which moves some objects to a larger class and changes nothing else.
+
+    Raises ValueError if there are no images, ids or names repeat, detections name an image that is not in
+    ``samples``, or boxes, scores or labels are malformed.
+    """
+    if not samples:
+        raise ValueError("no images to evaluate: the list of samples is empty")
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"every class needs a name of its own, got {list(names)}")
+    image_ids = [sample.image_id for sample in samples]
+    if len(set(image_ids)) != len(image_ids):
+        repeated = next(i for i in image_ids if image_ids.count(i) > 1)
+        raise ValueError(
+            f"image id {repeated} stands in more than one sample: give every image an id of its own"
+        )
+    if unknown := sorted(set(detections) - set(image_ids)):
+        raise ValueError(
+            f"detections for image id {unknown[0]} (and {len(unknown) - 1} more), which no sample has: "
+            "evaluate on the data set the detections were made on"
+        )
+    if areas is not None and len(areas) != len(samples):
+        raise ValueError(f"areas for {len(areas)} samples, but there are {len(samples)}")
+    truth: list[dict[str, Any]] = []
+    for i, sample in enumerate(samples):
+        truth += _truth_records(sample, areas[i] if areas is not None else None, len(names))
+    found: list[dict[str, Any]] = []
+    for image_id, one in detections.items():
+        found += _found_records(image_id, one, len(names))
+    for records in (truth, found):
+        for i, record in enumerate(records):
+            record["id"] = i + 1  # not from 0, which the counting takes for "not matched"
+    precision, recall = _count(image_ids, truth, found, names)  # (T, R, C, A, M), (T, C, A, M)
+
+    num_truth = np.zeros((len(names), len(SIZE_RANGES)), dtype=np.int64)  # (C, A)
+    for record in truth:
+        for a, (low, high) in enumerate(SIZE_RANGES.values()):
+            num_truth[record["category_id"] - 1, a] += not record["iscrowd"] and low <= record["area"] <= high
+    of_size: list[int] = num_truth.sum(0).tolist()
+    return CocoResult(
+        ap=_mean(precision[..., 0, 2]),
+        ap50=_mean(precision[0, ..., 0, 2]),
+        ap75=_mean(precision[5, ..., 0, 2]),
+        ap_small=_mean(precision[..., 1, 2]),
+        ap_medium=_mean(precision[..., 2, 2]),
+        ap_large=_mean(precision[..., 3, 2]),
+        ar1=_mean(recall[..., 0, 0]),
+        ar10=_mean(recall[..., 0, 1]),
+        ar100=_mean(recall[..., 0, 2]),
+        ar_small=_mean(recall[..., 1, 2]),
+        ar_medium=_mean(recall[..., 2, 2]),
+        ar_large=_mean(recall[..., 3, 2]),
+        per_class={
+            name: ClassAP(
+                _mean(precision[:, :, c, 0, 2]), _mean(precision[0, :, c, 0, 2]), int(num_truth[c, 0])
+            )
+            for c, name in enumerate(names)
+        },
+        num_images=len(samples),
+        num_truth=of_size[0],
+        num_small=of_size[1],
+        num_medium=of_size[2],
+        num_large=of_size[3],
+        num_detections=len(found),
+    )
+
+
+def _count(
+    image_ids: list[int], truth: list[dict[str, Any]], found: list[dict[str, Any]], names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Precision (T, R, C, A, M) and recall (T, C, A, M); -1 where there is no truth.
+
+    T thresholds of IoU, R points of recall, A size ranges, M numbers of detections.
+    """
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    def silent(*_: object) -> None:
+        """Both classes print their progress by default."""
+
+    def indexed(records: list[dict[str, Any]]) -> COCO:
+        images = [{"id": image_id} for image_id in image_ids]
+        categories = [{"id": c + 1, "name": name} for c, name in enumerate(names)]
+        return COCO(
+            {"images": images, "categories": categories, "annotations": records}, print_function=silent
+        )
+
+    # Not through loadRes, which refuses or rewrites an empty list in some versions and adds a polygon to
+    # every box.
+    counter = COCOeval_faster(indexed(truth), indexed(found), iouType="bbox", print_function=silent)
+    counter.params.areaRng = [list(limits) for limits in SIZE_RANGES.values()]
+    counter.params.areaRngLbl = list(SIZE_RANGES)
+    counter.params.maxDets = list(MAX_DETECTIONS)
+    counter.evaluate()
+    counter.accumulate()
+    return np.asarray(counter.eval["precision"]), np.asarray(counter.eval["recall"])
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """The mean over what has truth; None if nothing has."""
+    present = values[values > -1]
+    return float(present.mean()) if present.size else None
+
+
+def _records(
+    image_id: int, boxes: Tensor, labels: Tensor, num_classes: int, where: str
+) -> list[dict[str, Any]]:
+    """COCO's form of boxes, lengths in float64: what is subtracted in float32 can change a match."""
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
+        raise ValueError(
+            f"{where}: expected boxes (N, 4) and labels (N,), got {tuple(boxes.shape)} and {tuple(labels.shape)}"
+        )
+    corners = boxes.detach().cpu().double()
+    sizes = corners[:, 2:] - corners[:, :2]
+    wrong = ~torch.isfinite(corners).all(1) | (sizes < 0).any(1)  # (N,)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"{where}: box {row} is {corners[row].tolist()}; boxes are finite x1, y1, x2, y2 with x1 <= x2 "
+            "and y1 <= y2 (not x, y, width, height)"
+        )
+    records = []
+    for label, (x, y), (w, h) in zip(labels.tolist(), corners[:, :2].tolist(), sizes.tolist(), strict=True):
+        if not 0 <= label < num_classes:
+            raise ValueError(
+                f"{where}: label {label}, but the {num_classes} classes are 0..{num_classes - 1}"
+            )
+        records.append(
+            {
+                "image_id": image_id,
+                "category_id": int(label) + 1,
+                "bbox": [x, y, w, h],
+                "area": w * h,
+                "iscrowd": 0,
+            }
+        )
+    return records
+
+
+def _truth_records(sample: Sample, areas: Tensor | None, num_classes: int) -> list[dict[str, Any]]:
+    where = f"truth of image id {sample.image_id}"
+    records = _records(sample.image_id, sample.boxes, sample.labels, num_classes, where)
+    columns = {"iscrowd": sample.crowd} if areas is None else {"iscrowd": sample.crowd, "area": areas}
+    for name, column in columns.items():
+        if column.shape != (len(records),):
+            raise ValueError(f"{where}: {name} has shape {tuple(column.shape)}, expected ({len(records)},)")
+        for record, value in zip(records, column.tolist(), strict=True):
+            record[name] = int(value) if name == "iscrowd" else float(value)
+    return records
+
+
+def _found_records(image_id: int, found: ScoredBoxes, num_classes: int) -> list[dict[str, Any]]:
+    where = f"detections in image id {image_id}"
+    records = _records(image_id, found.boxes, found.labels, num_classes, where)
+    if found.scores.shape != (len(records),) or not torch.isfinite(found.scores).all():
+        raise ValueError(
+            f"{where}: expected {len(records)} finite scores, one for each box, got {found.scores}"
+        )
+    for record, score in zip(records, found.scores.tolist(), strict=True):
+        record["score"] = score
+    return records

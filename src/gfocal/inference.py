@@ -1,0 +1,115 @@
+"""Detection in pictures of any kind: paths, PIL images, arrays, tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gfocal.data.images import read_image, rgb_tensor
+from gfocal.data.preparation import normalise, resize, resized_shape, stack_padded
+from gfocal.decoding import decode
+from gfocal.structures import Detections
+
+if TYPE_CHECKING:
+    from gfocal.models.detector import Detector
+
+
+def detect(
+    model: Detector, images: Any, score_threshold: float | None = None, batch_size: int = 1
+) -> list[Detections] | Detections:
+    """Find objects in one picture or several.
+
+    Args:
+        model: a detector; it is put into evaluation mode.
+        images: a path, a PIL image, a uint8 array (H, W, 3) or (H, W), a tensor (3, H, W) that is uint8 or
+            float in 0..1; or a sequence of such, or a tensor or array of four dimensions.
+        score_threshold: detections must score more; None takes the model's own.
+        batch_size: pictures per pass through the network.
+
+    Returns:
+        ``Detections`` in pixels of the original picture: one for one picture, a list for several.
+
+    Raises:
+        ImageError: a file cannot be read as a picture.
+        ValueError: something that is no picture.
+    """
+    single = not is_several(images)
+    found = list(detect_each(model, [images] if single else images, score_threshold, batch_size))
+    return found[0] if single else found
+
+
+def is_several(images: Any) -> bool:
+    """Whether this is a collection of pictures, not one picture."""
+    if isinstance(images, np.ndarray | Tensor):
+        return images.ndim == 4
+    return isinstance(images, Sequence) and not isinstance(images, str)
+
+
+def detect_each(
+    model: Detector, images: Sequence[Any] | Tensor, score_threshold: float | None = None, batch_size: int = 1
+) -> Iterator[Detections]:
+    """As ``detect`` for several pictures, yielding the result of each as its batch is done."""
+    for start in range(0, len(images), batch_size):
+        pictures = [as_rgb(image) for image in images[start : start + batch_size]]
+        yield from detect_batch(model, pictures, score_threshold)
+
+
+@torch.inference_mode()
+def detect_batch(
+    model: Detector, pictures: Sequence[Tensor], score_threshold: float | None = None
+) -> list[Detections]:
+    """Detections in uint8 RGB pictures (3, H, W) that go through the network together."""
+    settings = model.input_settings
+    device = next(model.parameters()).device
+    shapes = [
+        resized_shape(int(p.shape[1]), int(p.shape[2]), settings.short_side, settings.long_side) for p in pictures
+    ]
+    inputs = [normalise(resize(p, shape), settings) for p, shape in zip(pictures, shapes, strict=True)]
+    decode_settings = model.decode_settings
+    if score_threshold is not None:
+        decode_settings = replace(decode_settings, score_threshold=score_threshold)
+    was_training = model.training
+    model.eval()
+    outputs = model(stack_padded(inputs, settings.multiple).to(device))
+    model.train(was_training)
+    return decode(
+        outputs,
+        model.distribution,
+        torch.tensor(shapes),
+        torch.tensor([p.shape[-2:] for p in pictures]),
+        model.names,
+        decode_settings,
+    )
+
+
+def as_rgb(image: Any) -> Tensor:
+    """Any kind of picture that ``detect`` takes -> uint8 RGB (3, H, W)."""
+    from PIL import Image
+
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return rgb_tensor(image)
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+            raise ValueError(
+                f"an array must be uint8 of shape (H, W, 3) or (H, W), not {image.dtype} {image.shape}"
+            )
+        return rgb_tensor(Image.fromarray(image))
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or image.shape[0] not in (1, 3):
+            raise ValueError(f"a tensor must have shape (3, H, W) or (1, H, W), not {tuple(image.shape)}")
+        if image.is_floating_point():
+            if image.numel() and (image.min() < 0 or image.max() > 1):
+                raise ValueError("a float tensor must hold values in 0..1; uint8 tensors hold 0..255")
+            image = (image * 255).round().to(torch.uint8)
+        if image.dtype != torch.uint8:
+            raise ValueError(f"a tensor must be uint8 or float, not {image.dtype}")
+        return image.expand(3, -1, -1)
+    raise ValueError(f"not a picture: {type(image).__name__}; give a path, PIL image, uint8 array or tensor")

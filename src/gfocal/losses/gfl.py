@@ -1,0 +1,97 @@
+"""Quality Focal Loss, Distribution Focal Loss, and the Generalized Focal Loss above both.
+
+Li et al. 2020, eq. 2, 6 and 7. Pure functions on logits or log-probabilities, un-reduced: weights and
+normalisers live in ``gfocal.criterion`` alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gfocal.losses.precision import at_least_float32, power
+
+
+def quality_focal_loss(logits: Tensor, quality: Tensor, beta: float = 2.0) -> Tensor:
+    """QFL(s) = -|y - s|^beta ((1 - y) log(1 - s) + y log(s)), eq. 2.
+
+    The minimum of each element lies at s = y: the score learns the IoU of the box it stands for.
+
+    Args:
+        logits: any shape, any float dtype; s = sigmoid(logits). The arithmetic is float32 at least.
+        quality: same shape, y in 0..1; 0 for every class that is not the object's.
+        beta: >= 0; 0 leaves the plain cross-entropy with soft target.
+
+    Returns:
+        The loss of each element, float32 at least. The gradient flows through the modulating factor too.
+    """
+    if beta < 0:
+        raise ValueError(f"beta must be >= 0, not {beta}")
+    x = at_least_float32(logits)
+    y = quality.to(x.dtype)
+    # y - s = y (1 - s) - (1 - y) s keeps its digits where s is within rounding of 0 or 1.
+    distance = (y * torch.sigmoid(-x) - (1 - y) * torch.sigmoid(x)).abs()
+    cross_entropy = F.binary_cross_entropy_with_logits(x, y, reduction="none")
+    return power(distance, beta) * cross_entropy
+
+
+def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """DFL(S_i, S_i+1) = -((y_i+1 - y) log S_i + (y - y_i) log S_i+1), eq. 6, with S = softmax(logits).
+
+    Args:
+        logits: (..., n + 1), any float dtype; the arithmetic is float32 at least.
+        target: (...), y in bins, 0 <= y <= n: distance / (stride * Delta). A whole number is allowed, n too.
+
+    Returns:
+        (...) float32 at least. It has a floor, the entropy of the two weights, that is 0 only on a bin.
+    """
+    x = at_least_float32(logits)
+    y = target.to(x.dtype)
+    n = x.shape[-1] - 1
+    left = y.detach().floor().clamp(0, n - 1)  # at y = n the pair is (n - 1, n), with all weight on n
+    weight_right = y - left
+    index = left.to(torch.int64).unsqueeze(-1)
+    x_left = x.gather(-1, index).squeeze(-1)
+    x_right = x.gather(-1, index + 1).squeeze(-1)
+    # log S_k = x_k - logsumexp(x), and the two weights sum to one.
+    return x.logsumexp(-1) - (1 - weight_right) * x_left - weight_right * x_right
+
+
+def generalized_focal_loss(
+    log_p_left: Tensor,
+    log_p_right: Tensor,
+    target: Tensor,
+    y_left: float | Tensor = 0.0,
+    y_right: float | Tensor = 1.0,
+    beta: float = 2.0,
+) -> Tensor:
+    """GFL = -|y - (y_l p_l + y_r p_r)|^beta ((y_r - y) log p_l + (y - y_l) log p_r), eq. 7.
+
+    The probabilities of two values y_l < y_r may come from a sigmoid or from a softmax over more values,
+    so they are given as log-probabilities (``logsigmoid(-x)`` and ``logsigmoid(x)``, or two entries of
+    ``log_softmax``). Special cases (appendix C):
+
+    * FL: y_l = 0, y_r = 1, p_r = p, target in {0, 1}, beta = gamma
+    * QFL: y_l = 0, y_r = 1, p_r = s, target in [0, 1]
+    * DFL: y_l = y_i, y_r = y_i+1, beta = 0
+
+    Args:
+        log_p_left: any shape, natural logarithm of p_l.
+        log_p_right: same shape.
+        target: same shape, y_l <= y <= y_r.
+        y_left: y_l, a number or a tensor that broadcasts.
+        y_right: y_r > y_l.
+        beta: >= 0.
+
+    Returns:
+        The loss of each element. Where p_l + p_r = 1, its minimum is 0 for beta > 0, reached exactly where
+        the prediction y_l p_l + y_r p_r equals y (appendix B).
+    """
+    if beta < 0:
+        raise ValueError(f"beta must be >= 0, not {beta}")
+    log_p_left, log_p_right = at_least_float32(log_p_left), at_least_float32(log_p_right)
+    y = target.to(log_p_left.dtype)
+    prediction = y_left * log_p_left.exp() + y_right * log_p_right.exp()
+    cross_entropy = -((y_right - y) * log_p_left + (y - y_left) * log_p_right)
+    return power((y - prediction).abs(), beta) * cross_entropy

@@ -1,0 +1,15 @@
+"""Box regression loss on overlaps."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gfocal.boxes import giou
+
+
+def giou_loss(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
+    """1 - GIoU of paired xyxy boxes (Rezatofighi et al. 2019). (..., 4), (..., 4) -> (...) in 0..2.
+
+    The unit does not matter as long as both share it and areas stay far above 1e-6.
+    """
+    return 1 - giou(boxes, gt_boxes)

@@ -1,0 +1,134 @@
+"""The backbone: any timm network that gives feature maps at strides 8, 16 and 32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightsError(RuntimeError):
+    """Pretrained weights that cannot be had or do not fit; the message names the ways out."""
+
+
+class Backbone(nn.Module):
+    """A timm network cut into the feature maps C3, C4 and C5.
+
+    Args:
+        name: of the timm model, e.g. ``resnet50.tv_in1k``.
+        pretrained: fetch timm's ImageNet weights from the hub.
+        weights: a local file with ImageNet weights instead (safetensors, or a state dict saved by torch).
+        frozen_stages: how many leading parts are never trained: 1 is the stem and the first stage of a
+            ResNet, as published; 0 trains everything.
+        norm_eval: keep BatchNorm in evaluation mode while training, as published for ImageNet weights.
+
+    Raises:
+        WeightsError: the weights cannot be fetched, or do not fit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool = True,
+        weights: str | Path | None = None,
+        frozen_stages: int = 0,
+        norm_eval: bool = False,
+    ) -> None:
+        import timm
+
+        super().__init__()
+        self.name, self.frozen_stages, self.norm_eval = name, frozen_stages, norm_eval
+        try:
+            self.body = timm.create_model(
+                name, features_only=True, out_indices=(2, 3, 4), pretrained=pretrained and weights is None
+            )
+        except Exception as error:
+            if pretrained and weights is None:
+                raise WeightsError(
+                    f"the ImageNet weights of {name} could not be fetched "
+                    f"({type(error).__name__}). Two ways out: start from random weights with "
+                    "pretrained=False (--no-pretrained), or name a local file with weights=PATH "
+                    "(--backbone-weights PATH)"
+                ) from error
+            raise
+        if weights is not None:
+            load_imagenet_weights(self.body, name, Path(weights))
+        self.channels: list[int] = list(self.body.feature_info.channels())
+        strides = list(self.body.feature_info.reduction())
+        if strides != [8, 16, 32]:
+            raise ValueError(f"{name} gives feature maps at strides {strides}, but 8, 16 and 32 are needed")
+        for part in self._frozen_parts():
+            part.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> C3, C4, C5 at strides 8, 16, 32."""
+        return self.body(images)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Training mode, but frozen parts (and with ``norm_eval`` all BatchNorm) keep their statistics."""
+        super().train(mode)
+        if mode:
+            for part in self._frozen_parts():
+                part.eval()
+            if self.norm_eval:
+                for module in self.body.modules():
+                    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                        module.eval()
+        return self
+
+    def _frozen_parts(self) -> Iterator[nn.Module]:
+        if self.frozen_stages == 0:
+            return
+        children = dict(self.body.named_children())
+        stages = [child for name, child in children.items() if name.startswith(("layer", "stages", "blocks"))]
+        if "blocks" in children:  # one Sequential of stages
+            stages = list(children["blocks"].children())
+        stem = [child for child in children.values() if child not in stages and child is not children.get("blocks")]
+        yield from stem
+        yield from stages[: self.frozen_stages]
+
+
+def load_imagenet_weights(body: nn.Module, name: str, path: Path) -> None:
+    """Load a classifier's weights into its features, by name or, where names differ, in order.
+
+    Tensors of the classifier that the features lack (its final layers) are left out; a tensor of the
+    features that finds no partner of its shape raises ``WeightsError``.
+    """
+    state = read_state(path)
+    wanted = {key: value for key, value in body.state_dict().items() if "num_batches_tracked" not in key}
+    if all(key in state for key in wanted):
+        found = {key: state[key] for key in wanted}
+    else:
+        values = [value for key, value in state.items() if "num_batches_tracked" not in key]
+        found = dict(zip(wanted, values, strict=False))
+    for key, value in wanted.items():
+        if key not in found or found[key].shape != value.shape:
+            got = tuple(found[key].shape) if key in found else "nothing"
+            raise WeightsError(
+                f"{path}: these weights are not of {name}: {key} needs shape {tuple(value.shape)} and finds {got}"
+            )
+    body.load_state_dict(found, strict=False)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Tensors of a weights file, by name; never runs code from a pickle."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: there is no such file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(f"{path}: not readable as weights ({type(error).__name__})") from error
+    if isinstance(content, dict):
+        for key in ("state_dict", "model"):
+            if isinstance(content.get(key), dict):
+                content = content[key]
+                break
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise WeightsError(f"{path}: holds no state dict of tensors")
+    return content

@@ -1,0 +1,59 @@
+"""The detector: backbone -> neck -> head, in the open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from gfocal.data.preparation import InputSettings
+from gfocal.decoding import DecodeSettings
+from gfocal.distributions import GeneralDistribution
+from gfocal.structures import Detections, HeadOutputs
+
+
+class Detector(nn.Module):
+    """A dense detector, and what one must know to use it: classes, distribution, input, decoding.
+
+    ``forward`` returns raw tensors, never losses, in training and in use alike.
+
+    Attributes:
+        names: of the classes, indexed by label.
+        built_from: name of the preset and its options, so that a saved file can build the network again.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        head: nn.Module,
+        names: Sequence[str],
+        distribution: GeneralDistribution,
+        input_settings: InputSettings,
+        built_from: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.backbone, self.neck, self.head = backbone, neck, head
+        self.names = tuple(names)
+        self.distribution = distribution
+        self.input_settings = input_settings
+        self.decode_settings = DecodeSettings()
+        self.built_from = built_from
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.names)
+
+    def forward(self, images: Tensor) -> HeadOutputs:
+        """Normalised images (B, 3, H, W), H and W multiples of 32 -> logits of every point."""
+        return self.head(self.neck(self.backbone(images)))
+
+    def detect(
+        self, images: Any, score_threshold: float | None = None, batch_size: int = 1
+    ) -> list[Detections] | Detections:
+        """Find objects in pictures: ``gfocal.inference.detect`` with this model."""
+        from gfocal.inference import detect
+
+        return detect(self, images, score_threshold=score_threshold, batch_size=batch_size)

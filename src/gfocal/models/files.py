@@ -1,0 +1,108 @@
+"""gfocal's own model file: weights in safetensors, and in its metadata all that is needed to build the network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gfocal.atomic import atomic_write
+from gfocal.data.preparation import InputSettings
+from gfocal.decoding import DecodeSettings
+from gfocal.models.detector import Detector
+from gfocal.models.zoo import preset_named
+
+FORMAT = "gfocal-1"
+
+
+class ModelFileError(ValueError):
+    """A model file that cannot be used; the message names the file and the reason."""
+
+
+def describe(model: Detector) -> dict[str, Any]:
+    """What a file says of a model besides its weights."""
+    from gfocal import __version__
+
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "preset": model.built_from["preset"],
+        "options": model.built_from["options"],
+        "names": list(model.names),
+        "input": asdict(model.input_settings),
+        "decode": asdict(model.decode_settings),
+    }
+
+
+def save_model(model: Detector, path: str | Path) -> None:
+    """Write a model file, atomically: a file of that name is whole, or the one before."""
+    from safetensors.torch import save_file
+
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    with atomic_write(path) as temporary:
+        save_file(state, temporary, metadata={"gfocal": json.dumps(describe(model))})
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> Detector:
+    """Build the network that a model file describes, with its weights, ready to detect.
+
+    Args:
+        path: a model file, or the folder of a run: then its ``best.safetensors``, else ``last.safetensors``.
+        device: where to put it.
+
+    Raises:
+        ModelFileError: there is no such file, or it is no gfocal model, or it is damaged.
+    """
+    path = model_file(Path(path))
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path}: not readable as safetensors ({error}); was it copied completely?") from error
+    if "gfocal" not in metadata:
+        raise ModelFileError(f"{path}: a safetensors file, but not one that gfocal wrote")
+    about = json.loads(metadata["gfocal"])
+    if about.get("format") != FORMAT:
+        raise ModelFileError(
+            f"{path}: its format is {about.get('format')!r}, this gfocal reads {FORMAT!r}; install a newer gfocal"
+        )
+    model = build_from_description(about)
+    wanted = model.state_dict()
+    wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
+    wrong += [key for key in state if key not in wanted]
+    if wrong:
+        raise ModelFileError(f"{path}: {len(wrong)} tensors do not fit {about['preset']}, the first is {wrong[0]}")
+    model.load_state_dict(state)
+    return model.eval().to(device)
+
+
+def build_from_description(about: dict[str, Any]) -> Detector:
+    """The network that a file's metadata describes, with random weights."""
+    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in about["input"].items()}
+    model = preset_named(about["preset"])(
+        len(about["names"]),
+        names=about["names"],
+        pretrained=False,
+        input_settings=InputSettings(**settings),
+        **about["options"],
+    )
+    model.decode_settings = DecodeSettings(**about["decode"])
+    return model
+
+
+def model_file(path: Path) -> Path:
+    """The model file that a path to a file or to a run's folder means."""
+    if path.is_dir():
+        for name in ("best.safetensors", "last.safetensors"):
+            if (path / name).is_file():
+                return path / name
+        raise ModelFileError(f"{path}: holds neither best.safetensors nor last.safetensors; is it a run's folder?")
+    if not path.is_file():
+        raise ModelFileError(f"{path}: there is no such file")
+    return path

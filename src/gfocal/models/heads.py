@@ -1,0 +1,95 @@
+"""The GFL head: per point one score per class, and one distribution per box edge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gfocal.points import Origin, make_points
+from gfocal.structures import HeadOutputs
+
+
+class Scale(nn.Module):
+    """A learnable factor: one per level, it sets how peaked the level's edge distributions are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply by the factor."""
+        return x * self.scale
+
+
+class GFLHead(nn.Module):
+    """Two towers of [3x3 convolution, GroupNorm, ReLU], shared by all levels (Li et al. 2020, figure 4).
+
+    Args:
+        num_classes: C.
+        in_channels: width of the pyramid.
+        channels: width of the towers, a multiple of ``num_groups``.
+        num_convs: depth of each tower, 4 in the paper.
+        num_bins: K = n + 1 values per edge.
+        level_strides: stride of each level.
+        origin: where a cell's point lies.
+        num_groups: of GroupNorm.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 256,
+        channels: int = 256,
+        num_convs: int = 4,
+        num_bins: int = 17,
+        level_strides: Sequence[int] = (8, 16, 32, 64, 128),
+        origin: Origin = "corner",
+        num_groups: int = 32,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"a detector needs at least one class, not {num_classes}")
+        self.num_classes, self.num_bins = num_classes, num_bins
+        self.level_strides, self.origin = tuple(level_strides), origin
+        self.cls_tower = tower(in_channels, channels, num_convs, num_groups)
+        self.box_tower = tower(in_channels, channels, num_convs, num_groups)
+        self.cls_out = nn.Conv2d(channels, num_classes, 3, padding=1)
+        self.box_out = nn.Conv2d(channels, 4 * num_bins, 3, padding=1)
+        self.scales = nn.ModuleList(Scale() for _ in level_strides)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        # Every score starts at 0.01, so that the many negatives do not drown the first steps.
+        assert self.cls_out.bias is not None
+        nn.init.constant_(self.cls_out.bias, -math.log(99))
+
+    def forward(self, maps: Sequence[Tensor]) -> HeadOutputs:
+        """Maps of the pyramid -> logits of all points; levels are flattened here and never again."""
+        cls_logits, box_logits = [], []
+        for level, scale in zip(maps, self.scales, strict=True):
+            cls = self.cls_out(self.cls_tower(level))  # (B, C, h, w)
+            # float32 from here: a half-precision edge would be off by a part of a pixel.
+            box = scale(self.box_out(self.box_tower(level)).float())  # (B, 4K, h, w)
+            cls_logits.append(cls.permute(0, 2, 3, 1).flatten(1, 2))  # (B, h*w, C)
+            box_logits.append(box.permute(0, 2, 3, 1).flatten(1, 2))  # (B, h*w, 4K)
+        shapes = [(int(level.shape[-2]), int(level.shape[-1])) for level in maps]
+        return HeadOutputs(
+            cls_logits=torch.cat(cls_logits, 1),
+            box_logits=torch.cat(box_logits, 1).unflatten(-1, (4, self.num_bins)),
+            points=make_points(shapes, self.level_strides, self.origin, maps[0].device),
+        )
+
+
+def tower(in_channels: int, channels: int, num_convs: int, num_groups: int) -> nn.Sequential:
+    """A stack of [3x3 convolution without bias, GroupNorm, ReLU]."""
+    layers: list[nn.Module] = []
+    for i in range(num_convs):
+        layers.append(nn.Conv2d(in_channels if i == 0 else channels, channels, 3, padding=1, bias=False))
+        layers.append(nn.GroupNorm(num_groups, channels))
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)

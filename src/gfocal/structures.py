@@ -1,0 +1,164 @@
+"""The tensors that travel between the rooms of gfocal.
+
+Letters in shapes, the same everywhere: B image, P point over all levels, L pyramid level, G truth box,
+M slot that may hold a positive, C class, K = n + 1 bins of an edge distribution, H W size, N detection.
+Boxes are xyxy in pixels; a name that ends in ``_strided`` is divided by the stride of its point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+BACKGROUND = -1
+PADDING = -2
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The truth of a batch, padded to one number of boxes so that every shape is known in advance."""
+
+    boxes: Tensor  # (B, G, 4) float32, xyxy in pixels of the network's input
+    labels: Tensor  # (B, G) int64, 0..C-1
+    valid: Tensor  # (B, G) bool, False where a row is only padding
+
+    def to(self, device: torch.device | str) -> Targets:
+        return Targets(self.boxes.to(device), self.labels.to(device), self.valid.to(device))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training or evaluation step reads."""
+
+    images: Tensor  # (B, 3, H, W) float32, normalised, zero beyond each image's own size
+    targets: Targets
+    sizes: Tensor  # (B, 2) int64, height and width of each image before padding
+    original_sizes: Tensor  # (B, 2) int64, height and width of each image file
+    image_ids: tuple[int, ...]
+
+    def to(self, device: torch.device | str) -> Batch:
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=True),
+            targets=self.targets.to(device),
+            sizes=self.sizes.to(device),
+            original_sizes=self.original_sizes.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Points:
+    """The grid of locations of every pyramid level, levels concatenated, each row-major."""
+
+    xy: Tensor  # (P, 2) float32, pixels of the network's input
+    strides: Tensor  # (P,) float32
+    cells: Tensor  # (P, 2) int64, column and row in the level's own map
+    shapes: tuple[tuple[int, int], ...]  # height and width of each level's map
+    level_strides: tuple[int, ...]
+
+    @property
+    def counts(self) -> list[int]:
+        """Number of points of each level."""
+        return [height * width for height, width in self.shapes]
+
+
+@dataclass(frozen=True)
+class HeadOutputs:
+    """Raw predictions of every point: logits, never losses, never probabilities."""
+
+    cls_logits: Tensor  # (B, P, C)
+    box_logits: Tensor  # (B, P, 4, K), sides left, top, right, bottom
+    points: Points
+    quality_logits: Tensor | None = None  # (B, P), of detectors with a separate quality branch
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which truth box each point is to predict.
+
+    ``slots`` lists, at a fixed size, every point that may be positive, so that box losses gather M rows
+    instead of indexing with a boolean mask of unknown size. Each positive point stands in exactly one slot
+    whose ``slot_positive`` is True.
+    """
+
+    gt_index: Tensor  # (B, P) int64; BACKGROUND, or PADDING where the point takes no part
+    slots: Tensor  # (B, M) int64, indices of points
+    slot_positive: Tensor  # (B, M) bool
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The terms of eq. 8, weighted and normalised, one value per pyramid level."""
+
+    cls: Tensor  # (L,)
+    box: Tensor  # (L,)
+    dfl: Tensor  # (L,)
+    num_positives: Tensor  # () float32
+
+    @property
+    def total(self) -> Tensor:
+        return self.cls.sum() + self.box.sum() + self.dfl.sum()
+
+    def terms(self) -> dict[str, Tensor]:
+        """Name of each term -> its value summed over levels, detached."""
+        return {name: getattr(self, name).detach().sum() for name in ("cls", "box", "dfl")}
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Objects found in one image, best first, with the distribution behind each box edge.
+
+    Bin k of side s of detection i lies ``k * bin_sizes[i, s]`` pixels from ``points[i]``, outwards.
+    """
+
+    boxes: Tensor  # (N, 4) float32, xyxy in pixels of the original image
+    scores: Tensor  # (N,) float32 in 0..1: the expected IoU of the box with an object of its class
+    labels: Tensor  # (N,) int64
+    edges: Tensor  # (N, 4, K) float32, probabilities; sides left, top, right, bottom
+    points: Tensor  # (N, 2) float32, pixels of the original image
+    bin_sizes: Tensor  # (N, 4) float32, pixels of the original image per bin
+    names: tuple[str, ...]  # of the model's classes, indexed by label
+    size: tuple[int, int]  # height and width of the original image
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def edge_std(self) -> Tensor:
+        """Standard deviation of each edge. (N, 4), pixels of the original image."""
+        bins = torch.arange(self.edges.shape[-1], dtype=self.edges.dtype, device=self.edges.device)
+        mean = (self.edges * bins).sum(-1, keepdim=True)  # (N, 4, 1)
+        return (self.edges * (bins - mean) ** 2).sum(-1).clamp(min=0).sqrt() * self.bin_sizes
+
+    @property
+    def class_names(self) -> list[str]:
+        """Name of the class of each detection."""
+        return [self.names[label] for label in self.labels.tolist()]
+
+    def select(self, keep: Tensor) -> Detections:
+        """The detections that ``keep`` (a boolean mask or indices) names."""
+        rows = {f.name: getattr(self, f.name)[keep] for f in fields(self) if f.name not in ("names", "size")}
+        return replace(self, **rows)
+
+    def above(self, score_threshold: float) -> Detections:
+        """The detections whose score is greater than a threshold."""
+        return self.select(self.scores > score_threshold)
+
+
+def pad_targets(boxes: Sequence[Tensor], labels: Sequence[Tensor], multiple: int = 8) -> Targets:
+    """Pad the truth of several images to one length.
+
+    ``multiple`` rounds that length up: compiled code then meets few shapes. At least one row is kept, so
+    that a batch without any object has the shapes of every other batch.
+    """
+    longest = max([len(b) for b in boxes] + [1])
+    length = -(-longest // multiple) * multiple
+    out_boxes = torch.zeros(len(boxes), length, 4)
+    out_labels = torch.zeros(len(boxes), length, dtype=torch.int64)
+    valid = torch.zeros(len(boxes), length, dtype=torch.bool)
+    for i, (b, c) in enumerate(zip(boxes, labels, strict=True)):
+        out_boxes[i, : len(b)], out_labels[i, : len(b)], valid[i, : len(b)] = b, c, True
+    return Targets(out_boxes, out_labels, valid)

@@ -1,0 +1,34 @@
+"""Exponential moving average of the weights: what is evaluated and saved, where it is switched on."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+class WeightAverage:
+    """A second model whose weights follow the first one's slowly.
+
+    Early in a run the average follows faster (the decay rises from 0 to ``decay`` over ``warmup`` updates),
+    so that it is not held back by the first random weights.
+    """
+
+    def __init__(self, model: nn.Module, decay: float, warmup: int = 200) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"a decay lies in 0 <= decay < 1, not {decay}")
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay, self.warmup, self.updates = decay, warmup, 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take one step towards the weights of ``model``; counters are copied."""
+        self.updates += 1
+        decay = min(self.decay, self.updates / (self.updates + self.warmup))
+        theirs = model.state_dict()
+        for key, mine in self.model.state_dict().items():
+            if mine.is_floating_point():
+                mine.lerp_(theirs[key].to(mine.dtype), 1 - decay)
+            else:
+                mine.copy_(theirs[key])

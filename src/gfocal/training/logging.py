@@ -1,0 +1,123 @@
+"""What a run says while it runs: a progress bar, a line an epoch, metrics.csv, TensorBoard where installed."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from gfocal.atomic import atomic_write
+
+METRICS_FILE = "metrics.csv"
+COLUMNS = (
+    "epoch",
+    "step",
+    "images",
+    "seconds",
+    "lr",
+    "loss",
+    "loss_cls",
+    "loss_box",
+    "loss_dfl",
+    "positives",
+    "ap",
+    "ap50",
+    "ap75",
+)
+
+
+class Bar:
+    """A progress bar over the batches of an epoch, with losses, images per second and the time left."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self.progress, self.task = progress, task
+        self.start, self.images = time.perf_counter(), 0
+
+    def advance(self, images: int, text: str = "") -> None:
+        """One more batch is done."""
+        self.images += images
+        speed = self.images / max(time.perf_counter() - self.start, 1e-6)
+        self.progress.update(self.task, advance=1, text=f"{speed:.1f} images/s {text}")
+
+
+@contextmanager
+def progress_bar(console: Console, title: str, batches: int) -> Iterator[Bar]:
+    """A bar that goes away when it is done. Where nobody looks (no terminal), nothing is shown."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden, refresh_per_second=4) as progress:
+        yield Bar(progress, progress.add_task(title, total=batches, text=""))
+
+
+class MetricsLog:
+    """metrics.csv and TensorBoard events of a run.
+
+    The file is written anew, atomically, at each row: a run that is killed leaves a whole file, and one that
+    is resumed drops the rows of epochs that it does again.
+    """
+
+    def __init__(self, folder: Path, keep_epochs: int = 0) -> None:
+        self.path = folder / METRICS_FILE
+        self.rows: list[dict[str, Any]] = []
+        if keep_epochs and self.path.is_file():
+            self.rows = [row for row in read_metrics(self.path) if float(row["epoch"]) <= keep_epochs]
+        self.board = None
+        if importlib.util.find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=keep_epochs + 1)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One row, an epoch."""
+        self.rows.append(dict(row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        with atomic_write(self.path) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8")
+        if self.board is not None:
+            for name, value in row.items():
+                if isinstance(value, int | float) and name != "epoch":
+                    self.board.add_scalar(name, value, row["epoch"])
+            self.board.flush()
+
+    def close(self) -> None:
+        """Close the TensorBoard file."""
+        if self.board is not None:
+            self.board.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """Rows of a metrics.csv, values as text."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def mean(values: Iterable[float]) -> float:
+    """Arithmetic mean, 0 of nothing."""
+    values = list(values)
+    return sum(values) / len(values) if values else 0.0

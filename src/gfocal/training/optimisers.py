@@ -1,0 +1,80 @@
+"""Optimisers and the learning rate over a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """Which optimiser, and its numbers."""
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.01  # at ``lr_batch`` images per step; scaled in proportion to the actual number
+    lr_batch: int = 16
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 1e-4
+    decay_norms: bool = True  # whether norms and biases decay too, as in the published recipe
+    backbone_lr: float = 1.0  # the backbone's learning rate, as a factor of the rest's
+    clip_norm: float = 0.0  # gradients are scaled down to this norm; 0: never
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """The learning rate as a factor of its full value."""
+
+    kind: Literal["step", "cosine"] = "step"
+    steps_at: tuple[int, ...] = (8, 11)  # epochs after which the rate is a tenth, of ``step``
+    final: float = 0.01  # where ``cosine`` ends
+    warmup_steps: int = 500
+    warmup_from: float = 1 / 3  # factor of the very first step
+
+
+def make_optimiser(model: nn.Module, settings: OptimiserSettings, images_per_step: int) -> torch.optim.Optimizer:
+    """Optimiser over the trainable parameters, its rate scaled to the number of images per step."""
+    lr = settings.lr * images_per_step / settings.lr_batch
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decays = settings.decay_norms or parameter.dim() > 1
+            groups.setdefault((name.startswith("backbone."), decays), []).append(parameter)
+    parameters = [
+        {
+            "params": group,
+            "lr": lr * (settings.backbone_lr if in_backbone else 1.0),
+            "weight_decay": settings.weight_decay if decays else 0.0,
+        }
+        for (in_backbone, decays), group in groups.items()
+    ]
+    if settings.kind == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, momentum=settings.momentum)
+    if settings.kind == "adamw":
+        return torch.optim.AdamW(parameters, lr=lr)
+    raise ValueError(f"the optimiser is sgd or adamw, not {settings.kind!r}")
+
+
+def lr_factor(step: int, steps_per_epoch: int, epochs: int, settings: ScheduleSettings) -> float:
+    """Factor of the learning rate at a step, counted from 0 over the whole run."""
+    if step < settings.warmup_steps:
+        warmup = settings.warmup_from + (1 - settings.warmup_from) * step / settings.warmup_steps
+    else:
+        warmup = 1.0
+    if settings.kind == "step":
+        epoch = step // steps_per_epoch
+        return warmup * 0.1 ** sum(epoch >= at for at in settings.steps_at)
+    if settings.kind == "cosine":
+        progress = min(step / max(steps_per_epoch * epochs, 1), 1.0)
+        return warmup * (settings.final + (1 - settings.final) * (1 + math.cos(math.pi * progress)) / 2)
+    raise ValueError(f"the schedule is step or cosine, not {settings.kind!r}")
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's rate to a factor of the one it was made with."""
+    for group in optimiser.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+        group["lr"] = group["initial_lr"] * factor

@@ -1,0 +1,300 @@
+"""Every kind of picture file comes out as upright 8-bit RGB; every broken one as one line of error."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gfocal.data.images import ImageError, image_size, read_image
+
+RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20  # (3, 4): not square, all values differ
+
+
+def colours() -> np.ndarray:
+    """A picture (4, 6, 3) whose every pixel differs from the others."""
+    rows, columns = np.mgrid[0:4, 0:6]
+    return np.stack((rows * 60, columns * 40, 255 - rows * 10 - columns * 20), -1).astype(np.uint8)
+
+
+def save(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def pixels(path: Path, stated_size: tuple[int, int] | None = None) -> np.ndarray:
+    """(H, W, 3) int64; also checks what holds of every picture."""
+    image = read_image(path, stated_size)
+    assert image.dtype == torch.uint8
+    assert image.is_contiguous()
+    assert tuple(image.shape) == (3, *image_size(path, stated_size))
+    return image.permute(1, 2, 0).numpy().astype(np.int64)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "gif", "tif", "webp", "ppm"])
+def test_rgb_comes_back_exactly_from_lossless_formats(tmp_path: Path, suffix: str) -> None:
+    path = save(
+        tmp_path / f"a.{suffix}", Image.fromarray(colours()), **{"lossless": True} if suffix == "webp" else {}
+    )
+    np.testing.assert_array_equal(pixels(path), colours())
+
+
+def test_content_decides_the_format_not_the_name(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", Image.fromarray(colours()), format="PNG")
+    np.testing.assert_array_equal(pixels(path), colours())
+
+
+def test_grey_is_repeated_over_three_channels(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", Image.fromarray(RAMP))
+    np.testing.assert_array_equal(pixels(path), np.stack([RAMP] * 3, -1))
+
+
+def test_one_bit_is_black_and_white(tmp_path: Path) -> None:
+    bits = (RAMP // 20) % 2 == 1
+    path = save(tmp_path / "a.png", Image.fromarray(bits))
+    assert Image.open(path).mode == "1"
+    np.testing.assert_array_equal(pixels(path)[..., 0], bits * 255)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    values = np.array([[0, 257, 1000, 32768], [40000, 65278, 65535, 128]], dtype=np.uint16)
+    path = save(tmp_path / f"a.{suffix}", Image.fromarray(values))
+    expected = np.round(values / 65535 * 255)
+    np.testing.assert_array_equal(pixels(path)[..., 1], expected)
+
+
+def test_32_bit_grey_within_16_bits_is_scaled_and_beyond_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", Image.fromarray(np.array([[0, 65535, 25700]], dtype=np.int32)))
+    assert Image.open(path).mode == "I"
+    assert pixels(path)[0, :, 0].tolist() == [0, 255, 100]
+    save(path, Image.fromarray(np.array([[0, 65536]], dtype=np.int32)))
+    with pytest.raises(ImageError, match="65535"):
+        read_image(path)
+
+
+def test_floating_point_is_refused_because_its_range_is_unknown(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", Image.fromarray(np.array([[0.0, 0.5]], dtype=np.float32)))
+    with pytest.raises(ImageError, match="floating-point"):
+        read_image(path)
+
+
+def test_palette(tmp_path: Path) -> None:
+    image = Image.new("P", (3, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50, 1, 2, 3])
+    image.putdata([1, 0, 2])
+    path = save(tmp_path / "a.png", image)
+    assert pixels(path)[0].tolist() == [[200, 100, 50], [10, 20, 30], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif"])
+def test_transparent_palette_entry_is_white(tmp_path: Path, suffix: str) -> None:
+    image = Image.new("P", (3, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50, 1, 2, 3])
+    image.putdata([1, 0, 2])
+    path = save(tmp_path / f"a.{suffix}", image, transparency=0)
+    assert pixels(path)[0].tolist() == [[200, 100, 50], [255, 255, 255], [1, 2, 3]]
+
+
+def test_palette_with_alpha_per_entry_warns_of_nothing(tmp_path: Path) -> None:
+    image = Image.new("P", (3, 1))
+    image.putpalette([0, 0, 0, 200, 100, 50, 1, 2, 3])
+    image.putdata([1, 0, 2])
+    path = save(tmp_path / "a.png", image, transparency=bytes([128, 255, 0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = pixels(path)[0]
+    np.testing.assert_allclose(found, [[200, 100, 50], [127, 127, 127], [255, 255, 255]], atol=1)
+
+
+def test_alpha_is_laid_over_white(tmp_path: Path) -> None:
+    alpha = np.linspace(0, 255, 24).round().astype(np.uint8).reshape(4, 6)
+    path = save(tmp_path / "a.png", Image.fromarray(np.dstack((colours(), alpha))))
+    share = alpha[..., None] / 255
+    np.testing.assert_allclose(pixels(path), colours() * share + 255 * (1 - share), atol=1)
+
+
+def test_grey_with_alpha_is_laid_over_white(tmp_path: Path) -> None:
+    image = Image.merge("LA", (Image.fromarray(RAMP), Image.new("L", (4, 3), 51)))
+    found = pixels(save(tmp_path / "a.png", image))
+    np.testing.assert_allclose(found[..., 2], RAMP * 0.2 + 255 * 0.8, atol=1)
+
+
+def test_colour_key_transparency_is_white(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", Image.fromarray(colours()), transparency=tuple(map(int, colours()[2, 3])))
+    expected = colours()
+    expected[2, 3] = 255
+    np.testing.assert_array_equal(pixels(path), expected)
+
+
+def without_adobe_marker(jpeg: bytes) -> bytes:
+    start = jpeg.index(b"\xff\xee")
+    length = int.from_bytes(jpeg[start + 2 : start + 4], "big")
+    assert jpeg[start + 4 : start + 9] == b"Adobe"
+    return jpeg[:start] + jpeg[start + 2 + length :]
+
+
+@pytest.mark.parametrize("adobe", [True, False])
+def test_cmyk_jpeg_whether_inverted_by_adobe_or_plain(tmp_path: Path, adobe: bool) -> None:
+    inks = {(0, 0, 0, 0): (255, 255, 255), (255, 0, 0, 0): (0, 255, 255), (0, 0, 0, 255): (0, 0, 0)}
+    for number, (ink, expected) in enumerate(inks.items()):
+        stored = ink if adobe else tuple(255 - value for value in ink)  # PIL inverts whatever it writes
+        stream = io.BytesIO()
+        Image.new("CMYK", (16, 8), stored).save(stream, "JPEG", quality=100)
+        path = tmp_path / f"{number}.jpg"
+        path.write_bytes(stream.getvalue() if adobe else without_adobe_marker(stream.getvalue()))
+        np.testing.assert_allclose(pixels(path)[4, 8], expected, atol=2)
+
+
+def test_cmyk_tiff(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", Image.new("CMYK", (4, 2), (0, 255, 255, 0)))
+    np.testing.assert_allclose(pixels(path)[0, 0], (255, 0, 0), atol=1)
+
+
+def test_only_the_first_frame_of_an_animation_counts(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (5, 4), colour) for colour in ("red", "lime", "blue")]
+    path = save(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
+    assert pixels(path)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_a_phone_picture_with_a_second_picture_behind_it(tmp_path: Path) -> None:
+    left, right = Image.new("RGB", (16, 8), "white"), Image.new("RGB", (16, 8), "black")
+    path = save(tmp_path / "a.jpg", left, format="MPO", save_all=True, append_images=[right])
+    assert pixels(path).min() > 250
+
+
+# What a viewer shows of the stored array, written by hand from the EXIF definition.
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a[::-1].swapaxes(0, 1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a[:, ::-1].swapaxes(0, 1),
+}
+
+
+def oriented(path: Path, orientation: int, array: np.ndarray) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return save(
+        path, Image.fromarray(array), exif=exif, **{"lossless": True} if path.suffix == ".webp" else {}
+    )
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str) -> None:
+    path = oriented(tmp_path / f"a.{suffix}", orientation, colours())
+    np.testing.assert_array_equal(pixels(path), UPRIGHT[orientation](colours()))
+
+
+def test_exif_orientation_of_a_jpeg(tmp_path: Path) -> None:
+    array = np.zeros((16, 32, 3), dtype=np.uint8)
+    array[:8, :8] = 255  # white corner, top left as stored
+    found = pixels(oriented(tmp_path / "a.jpg", 6, array))  # 6: to be turned clockwise
+    assert found.shape == (32, 16, 3)
+    assert found[3, 12].tolist() == [255, 255, 255]
+    assert found[3, 3].tolist() == [0, 0, 0]
+
+
+def test_boxes_drawn_on_stored_pixels_keep_the_picture_unturned(tmp_path: Path) -> None:
+    path = oriented(tmp_path / "a.png", 6, colours())
+    np.testing.assert_array_equal(pixels(path, (4, 6)), colours())
+    for stated in ((6, 4), (600, 400), None):
+        np.testing.assert_array_equal(pixels(path, stated), UPRIGHT[6](colours()))
+    upside_down = oriented(tmp_path / "b.png", 3, colours())  # same size either way: nothing to tell from
+    np.testing.assert_array_equal(pixels(upside_down, (4, 6)), UPRIGHT[3](colours()))
+
+
+def test_orientation_outside_1_to_8_and_broken_exif_are_ignored(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(pixels(oriented(tmp_path / "a.png", 99, colours())), colours())
+    path = save(tmp_path / "b.png", Image.fromarray(colours()), exif=b"Exif\x00\x00MM\x00*\xff\xff")
+    np.testing.assert_array_equal(pixels(path), colours())
+
+
+def test_size_is_read_from_the_header_alone(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (300, 200, 3), dtype=np.uint8)
+    path = save(tmp_path / "a.jpg", Image.fromarray(noise))
+    path.write_bytes(path.read_bytes()[:2000])
+    assert image_size(path) == (300, 200)
+    with pytest.raises(ImageError, match="truncated"):
+        read_image(path)
+
+
+def broken_files(folder: Path) -> dict[str, Path]:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    files = {}
+    for suffix in ("jpg", "png", "tif", "bmp", "webp", "gif"):
+        path = save(folder / f"truncated.{suffix}", Image.fromarray(noise))
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        files[f"truncated {suffix}"] = path
+    files["empty file"] = folder / "empty.jpg"
+    files["empty file"].touch()
+    files["not a picture"] = folder / "text.jpg"
+    files["not a picture"].write_text("This is no picture.\nIt is text.")
+    files["no such file"] = folder / "missing.jpg"
+    files["a folder"] = folder / "folder.jpg"
+    files["a folder"].mkdir()
+    files["bad name"] = Path(f"{folder}/nul\0.jpg")
+    files["PostScript"] = folder / "script.jpg"
+    files["PostScript"].write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    )
+    return files
+
+
+def test_every_broken_file_gives_one_line_with_file_and_reason(tmp_path: Path) -> None:
+    for kind, path in broken_files(tmp_path).items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(ImageError) as caught:
+                read_image(path)
+        message = str(caught.value)
+        assert message.startswith(f"{path}: "), kind
+        assert len(message) > len(f"{path}: ") + 5, kind
+        assert "\n" not in message, kind
+        if kind in ("empty file", "not a picture", "no such file", "a folder"):
+            with pytest.raises(ImageError, match=kind):
+                image_size(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_does_not_hang_the_reader(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match="not a regular file"):
+        read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("factor", [1.5, 3])  # PIL warns from 1 and raises from 2 times the limit
+def test_a_decompression_bomb_is_refused_by_its_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    path = save(tmp_path / "a.png", Image.new("L", (100, 100)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(10_000 / factor))
+    for read in (read_image, image_size):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(ImageError, match="MAX_IMAGE_PIXELS"):
+                read(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert image_size(path) == (100, 100)
+
+
+def test_no_file_is_left_open(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", Image.fromarray(colours()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        for _ in range(3):
+            read_image(path)
+            image_size(path)
+    path.unlink()
