@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from gfocal.assigners.atss import assign_atss
 from gfocal.boxes import boxes_from_distances, distances_to_edges, iou
@@ -121,5 +120,7 @@ def level_of_point(counts: list[int], device: torch.device) -> Tensor:
 
 def sum_per_level(values: Tensor, level: Tensor, num_levels: int) -> Tensor:
     """Sum of (B, M) values by the level of each slot. -> (L,)"""
-    membership = F.one_hot(level.flatten(), num_levels).to(values.dtype)  # (B*M, L)
+    # F.one_hot would wait for the device, to look whether every index is in range.
+    levels = torch.arange(num_levels, device=level.device)
+    membership = (level.flatten().unsqueeze(1) == levels).to(values.dtype)  # (B*M, L)
     return values.flatten() @ membership

@@ -272,10 +272,6 @@ def test_where_pictures_were_looked_for_is_told(tmp_path: Path) -> None:
         ('{"images": [], "annotations": [], "categories": []}', "no categories"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "category 1"),
         ('{"images": [], "annotations": [], "categories": [{"id": "1", "name": "a"}]}', "category 1"),
-        (
-            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
-            "'a' and 'b'",
-        ),
         ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', "no usable picture"),
         ("[" * 100_000, "json"),
     ],
@@ -286,6 +282,12 @@ def test_files_that_cannot_be_used(tmp_path: Path, content: str, message: str) -
     with pytest.raises(DataError, match=message) as caught:
         read_coco(file)
     assert str(caught.value).startswith(str(file))
+
+
+def test_one_id_for_two_classes(tmp_path: Path) -> None:
+    file = dump(tmp_path / "a.json", [], categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}])
+    with pytest.raises(DataError, match="category id 1 stands for 'a' and 'b'"):
+        read_coco(file)
 
 
 def test_missing_file_bytes_and_byte_order_mark(tmp_path: Path) -> None:
@@ -381,8 +383,8 @@ def test_law_near_repeats_are_those_that_all_pairs_find(
     seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     random = np.random.default_rng(seed)
-    low = random.integers(0, 30, (40, 2)) / 10
-    corners = np.concatenate((low, low + random.integers(20, 40, (40, 2))), 1).astype(np.float32)
+    low = random.uniform(0, 3, (40, 2))
+    corners = np.concatenate((low, low + random.uniform(20, 40, (40, 2))), 1).astype(np.float32)
     labels = random.integers(0, 2, 40)
     path = picture(tmp_path_factory.getbasetemp() / "law.png", 100, 80)
     raw = Picture("file", path, 1)
@@ -399,6 +401,39 @@ def test_law_near_repeats_are_those_that_all_pairs_find(
                 expected.add(j)
     data = checked([raw], ["a", "b"], [1, 2], [], "file")
     assert {int(p.record.split("row ")[1].split(":")[0]) for p in data.problems} == expected
+
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 8),
+    st.floats(),
+    st.sampled_from(["a.png", "b.png", "", "..", "/", "nul\0", "x" * 5000, "\ud800"]),
+)
+values = st.one_of(
+    scalars, st.lists(scalars, max_size=5), st.dictionaries(st.sampled_from("ab"), scalars, max_size=2)
+)
+
+
+def entries(*keys: str) -> st.SearchStrategy[list[Any]]:
+    record = st.dictionaries(st.sampled_from(keys), values, max_size=len(keys))
+    return st.lists(st.one_of(record, values), max_size=5)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    images=entries("id", "file_name", "height", "width"),
+    annotations=entries("id", "image_id", "category_id", "bbox", "iscrowd"),
+)
+def test_law_any_json_gives_data_or_a_data_error(
+    images: list[Any], annotations: list[Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "coco_law"
+    picture(folder / "a.png")
+    file = dump(folder / "a.json", annotations, [{"id": 7, "file_name": "a.png"}, *images])
+    data = read_coco(file)
+    assert data.samples[-1].path is not None
+    assert all(p.action in ("dropped", "kept", "clipped") for p in data.problems)
 
 
 def test_the_real_coco_pictures(shared: Path) -> None:

@@ -105,7 +105,7 @@ def _find_images(file: Path, images: list[Any]) -> Path:
     places += [*(root / w for w in words), *(root / "images" / w for w in words), root / "images", root]
     places += [root / "train2017", root / "val2017", root / "train", root / "JPEGImages"]
     places = list(dict.fromkeys(places))
-    hits = [sum((p := inside(place, n)) is not None and p.is_file() for n in names) for place in places]
+    hits = [sum((p := inside(place, n)) is not None and os.path.isfile(p) for n in names) for place in places]
     if names and max(hits) == 0:
         raise DataError(
             f"{file}: pictures not found, give image_folder. {names[0]!r} was looked for in "

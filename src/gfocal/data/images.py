@@ -80,6 +80,21 @@ def image_size(path: str | Path, stated_size: tuple[int, int] | None = None) -> 
         return raw[::-1]
 
 
+def rgb_tensor(image: Image.Image) -> Tensor:
+    """An open picture of any mode as uint8 RGB (3, H, W), upright, by the rules of ``read_image``.
+
+    Raises ImageError for pixels that have no 8-bit meaning.
+    """
+    try:
+        rgb = _to_rgb(image)
+    except ValueError as error:
+        raise ImageError(f"{image!r}: {error}") from error
+    orientation = _orientation(image)
+    if orientation in _UPRIGHT_BY:
+        rgb = rgb.transpose(_UPRIGHT_BY[orientation])
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
+
+
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     """The open picture; whatever goes wrong inside becomes an ImageError of one line."""

@@ -30,7 +30,7 @@ def pick_split(available: Mapping[str, T], split: str | None, where: str | Path)
 
     Raises DataError that lists the splits there are.
     """
-    known = ", ".join(available) or "none"
+    known = ", ".join(in_split_order(available)) or "none"
     if split is None:
         if len(available) == 1:
             return next(iter(available.values()))

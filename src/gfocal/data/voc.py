@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,13 +126,14 @@ def _collect(
             (file, place) for file in _listed(files, pick_split(_lists(folder), split, folder), problems)
         ]
     if files := _xml_in(folder):
-        if split is not None and split_name(split) != split_name(folder.name):
+        if split is not None and split_name(split) != split_name(folder.absolute().name):
             raise DataError(
                 f"{folder}: no split {split!r}: the xml files lie beside the pictures, without splits"
             )
         _report_lonely(files, folder, problems)
-        siblings = split_folders(folder.absolute().parent) if split_name(folder.name) else {}
-        others = [s for s in siblings.values() if s.absolute() != folder.absolute()]
+        home = folder.absolute()
+        siblings = split_folders(home.parent) if split_name(home.name) else {}
+        others = [s for s in siblings.values() if s != home]
         return files + [f for s in others for f in _xml_in(s)], [(file, folder) for file in files]
     folders = {name: sub for name, sub in split_folders(folder).items() if _xml_in(sub)}
     if not folders:
@@ -189,7 +191,7 @@ def _picture_of(
     path = inside(folder, stated) if stated else folder / file.stem
     if path is None:
         problems.append(Problem(str(file), f"filename {stated}", UNSAFE, "dropped"))
-    elif not path.is_file():
+    elif not os.path.isfile(path):
         problems.append(Problem(str(file), str(path), MISSING, "dropped"))
         return None
     return path

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +57,7 @@ def read_yolo(
     for number, path in enumerate(sorted(listed), 1):
         label_file = _label_file(path)
         picture = Picture(str(label_file), path, number, relative=True)
-        if label_file.is_file():
+        if os.path.isfile(label_file):
             label_files.add(label_file)
             _add_lines(picture, label_file, labels, problems)
         pictures.append(picture)
@@ -82,7 +84,7 @@ def find_yaml(folder: Path) -> Path | None:
     """The data.yaml of a folder, else its first yaml that gives ``names``."""
     files = sorted(f for f in folder.iterdir() if f.suffix.lower() in (".yaml", ".yml"))
     named = [f for f in files if f.stem.lower() in ("data", "dataset")]
-    named = named or [f for f in files if "names:" in f.read_text("utf-8", errors="replace")]
+    named = named or [f for f in files if re.search("^names:", f.read_text("utf-8", errors="replace"), re.M)]
     return named[0] if named else None
 
 
@@ -115,7 +117,7 @@ def _from_yaml(file: Path) -> _Source:
         mark = error.problem_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
         raise DataError(f"{file}: broken yaml{place}: {error.problem}") from error
-    except (yaml.YAMLError, OSError, ValueError) as error:
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: cannot be read as yaml: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{file}: not a YOLO data file: 'names' and 'train' are expected")
@@ -145,7 +147,7 @@ def _names(value: Any, file: Path) -> dict[int, str]:
     pairs = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
     try:
         names = {int(key): str(name) for key, name in pairs}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         names = {}
     if not names:
         raise DataError(f"{file}: 'names' must be a list of class names or a map of index to name")
@@ -161,7 +163,7 @@ def _resolve(root: Path, value: Any) -> list[Path]:
             path = inside(root, str(entry).replace("\\", "/").removeprefix("../"))
         if str(entry) in (".", "./"):
             path = root
-        if path is not None and path.exists():
+        if path is not None and os.path.exists(path):
             found.append(path)
     return found
 
@@ -197,7 +199,7 @@ def _listed_pictures(root: Path, entries: list[Path], problems: list[Problem]) -
             if not line:
                 continue
             beside, below = inside(root, str(entry.parent.absolute() / line)), inside(root, line)
-            path = next((p for p in (beside, below) if p is not None and p.is_file()), beside or below)
+            path = next((p for p in (beside, below) if p is not None and os.path.isfile(p)), beside or below)
             if path is None:
                 problems.append(Problem(str(entry), f"line {number}: {line}", UNSAFE, "dropped"))
             elif path in found:
@@ -216,7 +218,7 @@ def _label_file(picture: Path) -> Path:
         return beside
     last = len(parts) - 1 - parts[::-1].index("images")
     swapped = Path(*parts[:last], "labels", *parts[last + 1 :]).with_suffix(".txt")
-    return beside if beside.is_file() and not swapped.is_file() else swapped
+    return beside if os.path.isfile(beside) and not os.path.isfile(swapped) else swapped
 
 
 def _add_lines(picture: Picture, file: Path, labels: dict[int, int], problems: list[Problem]) -> None:
