@@ -4,6 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+# Without a deadline per example: a busy machine makes no test fail.
+settings.register_profile("gfocal", deadline=None)
+settings.load_profile("gfocal")
 
 
 def shared_folder() -> Path:

@@ -138,6 +138,7 @@ def test_exact_repeats_are_dropped_and_near_ones_kept(tmp_path: Path) -> None:
         box(6, 7, 3, same),
         box(7, 7, 3, [10, 10, 40, 35]),  # IoU 0.875
         box(8, 7, 17, [11, 10, 40, 40]),  # IoU 0.951 with annotation 3
+        box(9, 7, 3, [11, 10, 40, 40], iscrowd=1),  # of regions nobody cares
     ]
     data = read_coco(dump(tmp_path / "a.json", annotations))
     found = {p.record.split(",")[1].split(":")[0].strip(): (p.reason, p.action) for p in data.problems}
@@ -146,7 +147,7 @@ def test_exact_repeats_are_dropped_and_near_ones_kept(tmp_path: Path) -> None:
         "annotation 6": ("same box and class a second time", "dropped"),
         "annotation 8": ("nearly the same box and class a second time", "kept"),
     }
-    assert [len(s.labels) for s in data.samples] == [1, 5]
+    assert [len(s.labels) for s in data.samples] == [1, 6]
 
 
 def test_annotations_of_nothing_are_dropped(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gfocal.data.images import ImageError, image_size, read_image
+from gfocal.data.images import ImageError, image_size, read_image, rgb_tensor
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20  # (3, 4): not square, all values differ
 
@@ -246,6 +246,8 @@ def broken_files(folder: Path) -> dict[str, Path]:
     files["a folder"] = folder / "folder.jpg"
     files["a folder"].mkdir()
     files["bad name"] = Path(f"{folder}/nul\0.jpg")
+    Image.fromarray(noise).save(folder / "rare.jpg", format="PCX")  # PIL could read it; not in the list
+    files["not a picture,"] = folder / "rare.jpg"
     files["PostScript"] = folder / "script.jpg"
     files["PostScript"].write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
@@ -255,15 +257,16 @@ def broken_files(folder: Path) -> dict[str, Path]:
 
 def test_every_broken_file_gives_one_line_with_file_and_reason(tmp_path: Path) -> None:
     for kind, path in broken_files(tmp_path).items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with warnings.catch_warnings(record=True) as leaked:
+            warnings.simplefilter("always")
             with pytest.raises(ImageError) as caught:
                 read_image(path)
+        assert leaked == [], kind
         message = str(caught.value)
         assert message.startswith(f"{path}: "), kind
         assert len(message) > len(f"{path}: ") + 5, kind
         assert "\n" not in message, kind
-        if kind in ("empty file", "not a picture", "no such file", "a folder"):
+        if kind in ("empty file", "not a picture", "not a picture,", "no such file", "a folder"):
             with pytest.raises(ImageError, match=kind):
                 image_size(path)
 
@@ -282,10 +285,11 @@ def test_a_decompression_bomb_is_refused_by_its_header(
     path = save(tmp_path / "a.png", Image.new("L", (100, 100)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(10_000 / factor))
     for read in (read_image, image_size):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with warnings.catch_warnings(record=True) as leaked:
+            warnings.simplefilter("always")
             with pytest.raises(ImageError, match="MAX_IMAGE_PIXELS"):
                 read(path)
+        assert leaked == []
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert image_size(path) == (100, 100)
 
@@ -298,3 +302,12 @@ def test_no_file_is_left_open(tmp_path: Path) -> None:
             read_image(path)
             image_size(path)
     path.unlink()
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_an_open_picture_is_read_by_the_same_rules(tmp_path: Path, suffix: str) -> None:
+    path = oriented(tmp_path / f"a.{suffix}", 6, colours())
+    with Image.open(path) as image:
+        torch.testing.assert_close(rgb_tensor(image), read_image(path), rtol=0, atol=0)
+    with pytest.raises(ImageError, match="floating-point"):
+        rgb_tensor(Image.fromarray(np.zeros((2, 2), dtype=np.float32)))

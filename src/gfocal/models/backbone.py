@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gfocal.models.deformable import make_deformable
+
 
 class WeightsError(RuntimeError):
     """Pretrained weights that cannot be had or do not fit; the message names the ways out."""
@@ -23,6 +25,8 @@ class Backbone(nn.Module):
         frozen_stages: how many leading parts are never trained: 1 is the stem and the first stage of a
             ResNet, as published; 0 trains everything.
         norm_eval: keep BatchNorm in evaluation mode while training, as published for ImageNet weights.
+        deformable_stages: stages of a ResNet whose 3x3 convolutions are deformable.
+        modulated: version 2 of those, which weighs each tap.
 
     Raises:
         WeightsError: the weights cannot be fetched, or do not fit.
@@ -35,6 +39,8 @@ class Backbone(nn.Module):
         weights: str | Path | None = None,
         frozen_stages: int = 0,
         norm_eval: bool = False,
+        deformable_stages: tuple[int, ...] = (),
+        modulated: bool = True,
     ) -> None:
         import timm
 
@@ -55,6 +61,7 @@ class Backbone(nn.Module):
             raise
         if weights is not None:
             load_imagenet_weights(self.body, name, Path(weights))
+        make_deformable(self.body, deformable_stages, modulated)
         self.channels: list[int] = list(self.body.feature_info.channels())
         strides = list(self.body.feature_info.reduction())
         if strides != [8, 16, 32]:

@@ -1,0 +1,220 @@
+"""ATSS against a slow reimplementation, one box and one point at a time, and its corner cases."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from gfocal.assigners.atss import assign_atss, mean_plus_std, nearest_points
+from gfocal.points import inside_own_padding, make_points
+from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets, pad_targets
+
+STRIDES = (8, 16, 32, 64, 128)
+
+
+def pyramid(height: int, width: int) -> Points:
+    return make_points([(math.ceil(height / s), math.ceil(width / s)) for s in STRIDES], STRIDES)
+
+
+def truth(*images: Sequence[Sequence[float]], multiple: int = 8) -> Targets:
+    boxes = [torch.tensor(b, dtype=torch.float32).reshape(-1, 4) for b in images]
+    return pad_targets(boxes, [torch.zeros(len(b), dtype=torch.int64) for b in boxes], multiple)
+
+
+def assign(points: Points, targets: Targets, sizes: Sequence[tuple[int, int]]) -> Assignment:
+    return assign_atss(points, targets, inside_own_padding(points, torch.tensor(sizes)))
+
+
+def overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(width, 0) * max(height, 0)
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def slow_atss(points: Points, boxes: list[list[float]], part: list[bool]) -> tuple[list[int], float]:
+    """The truth box of every point of one image, and how near the closest decision was."""
+    xy, strides = points.xy.tolist(), points.strides.tolist()
+    best = [(0.0, BACKGROUND) if takes_part else (0.0, PADDING) for takes_part in part]
+    margin = math.inf
+    for g, box in enumerate(boxes):
+        centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+        candidates, start = [], 0
+        for count in points.counts:
+            level = [p for p in range(start, start + count) if part[p]]
+            level.sort(key=lambda p: math.dist(xy[p], centre))
+            candidates += level[:9]
+            if len(level) > 9:
+                margin = min(margin, math.dist(xy[level[9]], centre) - math.dist(xy[level[8]], centre))
+            start += count
+        overlaps = []
+        for p in candidates:
+            (x, y), half = xy[p], strides[p] * 4
+            overlaps.append(overlap((x - half, y - half, x + half, y + half), box))
+        threshold = statistics.mean(overlaps) + statistics.stdev(overlaps)
+        for p, value in zip(candidates, overlaps, strict=True):
+            x, y = xy[p]
+            gap = min(x - box[0], y - box[1], box[2] - x, box[3] - y)
+            margin = min(margin, abs(value - threshold), abs(gap - 0.01))
+            if value >= threshold and gap > 0.01:
+                if best[p][1] >= 0:
+                    margin = min(margin, abs(value - best[p][0]))
+                if value > best[p][0]:
+                    best[p] = (value, g)
+    return [g for _, g in best], margin
+
+
+def random_boxes(count: int, height: int, width: int, generator: torch.Generator) -> list[list[float]]:
+    """Boxes of every size, many of them crowded around one place."""
+    centre = torch.rand(count, 2, generator=generator) * torch.tensor([width, height])
+    centre[::2] = centre[:1] + torch.randn(len(centre[::2]), 2, generator=generator) * 12
+    side = torch.exp(torch.rand(count, 2, generator=generator) * 4.5 + 1.5)
+    return torch.cat((centre - side / 2, centre + side / 2), 1).tolist()
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6))
+def test_equals_the_slow_way_on_random_scenes(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [(160, 224), (120, 90), (64, 200)]
+    points = pyramid(160, 224)
+    images = [
+        random_boxes(int(torch.randint(0, 9, (1,), generator=generator)), *size, generator) for size in sizes
+    ]
+    part = inside_own_padding(points, torch.tensor(sizes))
+    got = assign_atss(points, truth(*images), part)
+    for i, boxes in enumerate(images):
+        want, margin = slow_atss(points, boxes, part[i].tolist())
+        assume(margin > 1e-5)  # nearer decisions are a matter of rounding
+        assert got.gt_index[i].tolist() == want
+        check_slots(got, i)
+
+
+def check_slots(assignment: Assignment, i: int) -> None:
+    """Each positive point stands in exactly one positive slot, of the box it is assigned to."""
+    points = assignment.slots[i][assignment.slot_positive[i]]
+    positive = (assignment.gt_index[i] >= 0).nonzero().flatten()
+    assert points.sort().values.tolist() == positive.tolist()
+
+
+def test_a_batch_gives_what_its_images_give_alone() -> None:
+    generator = torch.Generator().manual_seed(5)
+    sizes = [(128, 128), (96, 128), (128, 33)]
+    images = [random_boxes(n, *size, generator) for n, size in zip((7, 0, 3), sizes, strict=True)]
+    points = pyramid(128, 128)
+    together = assign(points, truth(*images, multiple=16), sizes)
+    for i, (boxes, size) in enumerate(zip(images, sizes, strict=True)):
+        alone = assign(points, truth(boxes, multiple=1), [size])
+        assert torch.equal(together.gt_index[i], alone.gt_index[0])
+    assert (together.gt_index[1] < 0).all()
+    assert (together.gt_index[0] >= 0).any()
+    assert (together.gt_index[2] >= 0).any()
+
+
+def test_padding_cells_are_no_candidates() -> None:
+    """A box beyond its image's own cells takes what lies nearest inside, and nothing outside."""
+    points = pyramid(128, 256)
+    sizes = [(128, 64)]
+    part = inside_own_padding(points, torch.tensor(sizes))
+    got = assign(points, truth([[40, 40, 110, 110]]), sizes).gt_index
+    assert torch.equal(got == PADDING, ~part)
+    assert ((got >= 0) & part).any()
+    want, _ = slow_atss(points, [[40, 40, 110, 110]], part[0].tolist())
+    assert got[0].tolist() == want
+
+
+def test_a_point_goes_to_the_box_it_overlaps_more_whatever_the_order() -> None:
+    points = pyramid(128, 128)
+    small, large = [32.3, 32.2, 96.1, 96.4], [24.3, 26.2, 104.1, 100.4]
+    one_way = assign(points, truth([small, large]), [(128, 128)]).gt_index[0]
+    other_way = assign(points, truth([large, small]), [(128, 128)]).gt_index[0]
+    assert {0, 1} <= set(one_way.tolist())
+    swapped = torch.where(other_way >= 0, 1 - other_way, other_way)
+    assert torch.equal(one_way, swapped)
+    alone = [assign(points, truth([b]), [(128, 128)]).gt_index[0] == 0 for b in (small, large)]
+    assert (alone[0] & alone[1]).any()  # else there was no conflict
+
+
+def test_of_two_identical_boxes_the_first_gets_all_points() -> None:
+    points = pyramid(128, 128)
+    box = [30.3, 31.2, 90.1, 97.4]
+    alone = assign(points, truth([box]), [(128, 128)])
+    twice = assign(points, truth([box, box]), [(128, 128)])
+    assert (alone.gt_index >= 0).sum().item() > 0
+    assert torch.equal(twice.gt_index, alone.gt_index)
+    assert twice.slot_positive.sum().item() == alone.slot_positive.sum().item()
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        [40.0, 40, 40, 40],  # a point, on a cell's point
+        [40.0, 20, 40, 90],  # a line
+        [41.0, 41, 47, 47],  # tiny, between the points
+        [40.0, 40, 46, 47],  # its only point is its corner
+    ],
+)
+def test_a_box_around_no_point_gets_none(box: list[float]) -> None:
+    got = assign(pyramid(128, 128), truth([box]), [(128, 128)])
+    assert (got.gt_index == BACKGROUND).all()
+    assert not got.slot_positive.any()
+
+
+def test_a_tiny_box_gets_the_point_inside() -> None:
+    points = pyramid(128, 128)
+    got = assign(points, truth([[39.0, 39, 42, 42]]), [(128, 128)]).gt_index[0]
+    taken = (got == 0).nonzero().flatten()
+    assert points.xy[taken].tolist() == [[40, 40]]
+    assert points.strides[taken].tolist() == [8]
+
+
+def test_rows_that_are_not_valid_are_no_boxes() -> None:
+    targets = truth([[30.3, 31.2, 90.1, 97.4], [10.1, 10.2, 70.3, 70.4]], multiple=2)
+    unsaid = Targets(targets.boxes, targets.labels, torch.tensor([[False, True]]))
+    got = assign(pyramid(128, 128), unsaid, [(128, 128)])
+    alone = assign(pyramid(128, 128), truth([[10.1, 10.2, 70.3, 70.4]]), [(128, 128)])
+    assert torch.equal(got.gt_index == 1, alone.gt_index == 0)
+    assert not (got.gt_index == 0).any()
+
+
+def test_images_without_boxes_are_background_throughout() -> None:
+    got = assign(pyramid(96, 64), truth([], []), [(96, 64), (64, 64)])
+    assert (got.gt_index[0] == BACKGROUND).all()
+    assert set(got.gt_index[1].tolist()) == {BACKGROUND, PADDING}
+    assert not got.slot_positive.any()
+
+
+def test_levels_with_fewer_cells_than_candidates_give_what_they_have() -> None:
+    points = pyramid(64, 64)  # 64, 16, 4, 1 and 1 cells
+    part = torch.ones(1, len(points.xy), dtype=torch.bool)
+    part[0, 64 : 64 + 13] = False  # and 3 of the 16 take part
+    index, counted = nearest_points(points, torch.tensor([[[10.3, 9.1, 50.2, 60.3]]]), part, 9)
+    assert index.shape == counted.shape == (1, 1, 9 + 9 + 4 + 1 + 1)
+    per_level = counted[0, 0].split([9, 9, 4, 1, 1])
+    assert [int(level.sum()) for level in per_level] == [9, 3, 4, 1, 1]
+    assert part[0, index[0, 0][counted[0, 0]]].all()
+    assert index.unique().numel() == index.numel()
+
+
+def test_mean_plus_std_is_unbiased_and_of_the_counted_alone() -> None:
+    values = torch.tensor([0.1, 0.4, 0.7, 9.0])
+    counted = torch.tensor([True, True, True, False])
+    assert mean_plus_std(values, counted).item() == pytest.approx(0.4 + 0.3)
+    assert mean_plus_std(values, torch.tensor([False, True, False, False])).item() == pytest.approx(0.4)
+    assert mean_plus_std(values, torch.zeros(4, dtype=torch.bool)).item() == 0
+
+
+def test_ties_of_distance_go_as_topk_over_points_decides() -> None:
+    """Integer boxes tie often. The published models were trained with topk along the points of (P, G)."""
+    points = pyramid(128, 128)
+    box = torch.tensor([16.0, 16, 64, 64])
+    index, _ = nearest_points(points, box.view(1, 1, 4), torch.ones(1, len(points.xy), dtype=torch.bool), 9)
+    distance = (points.xy[:256] - 40.0).square().sum(1).sqrt()
+    want: Tensor = distance.unsqueeze(1).topk(9, dim=0, largest=False).indices.squeeze(1)
+    assert set(index[0, 0, :9].tolist()) == set(want.tolist())
