@@ -2,45 +2,77 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import platform
 import sys
+import typing
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from gfocal import __version__
 from gfocal.atomic import atomic_write
-from gfocal.configs import Recipe, read_recipe, write_recipe
-from gfocal.data.samples import ImageData
+from gfocal.configs import ModelSettings, Recipe, RecipeError, fitted, read_recipe, write_recipe
+from gfocal.data.samples import DataError, FileData, ImageData
 from gfocal.evaluation.coco_ap import CocoResult
 from gfocal.models.detector import Detector
-from gfocal.models.zoo import create
+from gfocal.models.zoo import create, preset_named
 from gfocal.training.checkpoints import STATE_FILE, ResumeError
 from gfocal.training.loop import train
 
 RECIPE_FILE = "recipe.toml"
+RUN_FILE = "run.json"
 RESULT_FILE = "result.json"
+# Arguments of a preset that other parts of a recipe, or the data, decide.
+NOT_OPTIONS = ("num_classes", "names", "pretrained", "weights", "input_settings", "return")
 
 
 def build_model(recipe: Recipe, names: Sequence[str]) -> Detector:
-    """The detector of a recipe, for the classes of a data set."""
+    """The detector of a recipe, for the classes of a data set.
+
+    Raises:
+        PresetError: there is no such preset.
+        RecipeError: the preset has no such option, or a value does not fit.
+        WeightsError: the ImageNet weights cannot be had.
+    """
     settings = recipe.model
-    model = create(
-        settings.preset,
-        len(names),
-        names=tuple(names),
-        pretrained=settings.pretrained,
-        weights=settings.weights,
-        **settings.options,
-    )
-    size = model.input_settings
-    short_side = recipe.size.short_side or size.short_side
-    long_side = recipe.size.long_side or max(size.long_side * short_side // size.short_side, short_side)
-    model.input_settings = replace(size, short_side=short_side, long_side=long_side)
+    options = checked_options(settings)
+    try:
+        model = create(
+            settings.preset,
+            len(names),
+            names=tuple(names),
+            pretrained=settings.pretrained,
+            weights=settings.weights,
+            **options,
+        )
+        size = model.input_settings
+        short_side = recipe.size.short_side or size.short_side
+        long_side = recipe.size.long_side or max(size.long_side * short_side // size.short_side, short_side)
+        model.input_settings = replace(size, short_side=short_side, long_side=long_side)
+    except ValueError as error:
+        raise RecipeError(f"{settings.preset} cannot be built by this recipe: {error}") from error
     return model
+
+
+def checked_options(settings: ModelSettings) -> dict[str, Any]:
+    """The options for the preset's function; RecipeError for one that it lacks, or of a wrong type."""
+    hints = typing.get_type_hints(preset_named(settings.preset))
+    known = [key for key in hints if key not in NOT_OPTIONS]
+    for key in settings.options:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(known)}"
+            raise RecipeError(
+                f"model.options: {settings.preset} has no option {key!r}; {hint} "
+                "(model.options={} takes the recipe's away)"
+            )
+    where = f"model.options of {settings.preset}"
+    return {key: fitted(value, hints[key], where, key) for key, value in settings.options.items()}
 
 
 def run_recipe(
@@ -55,22 +87,35 @@ def run_recipe(
 ) -> tuple[Detector, CocoResult | None]:
     """Train as a recipe says, and leave the recipe, versions and the result beside the weights.
 
+    With ``resume`` the recipe saved in the folder counts, not the one given: with another it would be
+    another run.
+
     Raises:
-        ResumeError: the folder holds a run already and ``resume`` is False, or the other way round.
+        ResumeError: the folder holds a run already and ``resume`` is False, or the other way round; or the
+            data are not those that the run began with.
+        RecipeError: the recipe's model cannot be built.
+        NotADirectoryError: ``folder`` is a file.
     """
     import torch
 
     console = console or Console(stderr=True)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder}: is a file; name a folder for what the run writes")
     if resume:
-        # The saved recipe alone counts: with another it would be another run.
-        recipe = read_recipe(folder / RECIPE_FILE) if (folder / RECIPE_FILE).is_file() else recipe
+        recipe = saved_recipe(folder)
     elif (folder / STATE_FILE).exists():
-        raise ResumeError(f"{folder}: holds a run already; go on with --resume, or name another folder with --out")
+        raise ResumeError(
+            f"{folder}: holds a run already; go on with --resume, or name another folder with --out"
+        )
+    if recipe.run.skip_empty:
+        train_data = with_objects(train_data)
+    if resume:
+        _check_same_data(folder, train_data)
     torch.manual_seed(recipe.run.seed)
     model = build_model(recipe, train_data.names)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / RECIPE_FILE, write_recipe(recipe))
-    _write(folder / "run.json", json.dumps(circumstances(data_name, train_data, val_data), indent=1) + "\n")
+    _write(folder / RUN_FILE, json.dumps(circumstances(data_name, train_data, val_data), indent=1) + "\n")
     result = train(
         model,
         train_data,
@@ -86,6 +131,38 @@ def run_recipe(
     if result is not None:
         _write(folder / RESULT_FILE, json.dumps(result.to_json(), indent=1) + "\n")
     return model, result
+
+
+def with_objects(data: ImageData) -> ImageData:
+    """The pictures of a data set that hold objects to learn from; drawn data as they are."""
+    if not isinstance(data, FileData):
+        return data
+    kept = [sample for sample in data.samples if (~sample.crowd).any()]
+    if not kept:
+        raise DataError(f"none of {len(data)} training pictures holds an object; give data with boxes")
+    return replace(data, samples=kept)
+
+
+def saved_recipe(folder: Path) -> Recipe:
+    """The recipe of the run in a folder; ResumeError when no run there can be gone on with."""
+    for name in (STATE_FILE, RECIPE_FILE):
+        if not (folder / name).is_file():
+            raise ResumeError(f"{folder}: nothing to resume, there is no {name}; start without --resume")
+    return read_recipe(folder / RECIPE_FILE)
+
+
+def _check_same_data(folder: Path, train_data: ImageData) -> None:
+    """A run goes on with other pictures or classes only by mistake."""
+    try:
+        before = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # it says only what a run was made of; the state is what it goes on from
+    for key, now in (("classes", list(train_data.names)), ("train_images", len(train_data))):
+        if before.get(key, now) != now:
+            raise ResumeError(
+                f"{folder}: was begun with {key} = {before[key]}, not {now}; "
+                "resume with the same data, or start in another folder"
+            )
 
 
 def circumstances(data_name: str, train_data: ImageData, val_data: ImageData | None) -> dict[str, object]:

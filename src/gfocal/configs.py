@@ -7,6 +7,8 @@ error that says where it stands and what would fit.
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import sys
 import types
 import typing
@@ -30,7 +32,7 @@ class RecipeError(ValueError):
 class ModelSettings:
     """Which network, and where its first weights come from."""
 
-    preset: str = "gfl_lite0_fpn"
+    preset: str = "gfl_light_fpn"
     pretrained: bool = True  # ImageNet weights from the hub
     weights: str | None = None  # ImageNet weights from a local file instead
     options: dict[str, Any] = field(default_factory=dict)  # of the preset's function: n, channels, ...
@@ -42,6 +44,12 @@ class SizeSettings:
 
     short_side: int | None = None
     long_side: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.short_side is not None and self.short_side < 1:
+            raise ValueError(f"short_side must be at least 1, not {self.short_side}")
+        if self.long_side is not None and self.long_side < (self.short_side or 1):
+            raise ValueError(f"long_side {self.long_side} is less than short_side {self.short_side or 1}")
 
 
 @dataclass(frozen=True)
@@ -86,17 +94,25 @@ def read_recipe(name_or_path: str | Path) -> Recipe:
 def with_changes(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """A recipe with some values replaced: ``{"run.epochs": 3}``.
 
-    A value given as text is read as TOML where its key is not text itself: ``{"run.epochs": "3"}``.
+    A value given as text is read as TOML where its key is not text itself: ``{"run.epochs": "3"}``; "none"
+    takes a value away that need not be there. Keys of ``model.options`` add to those of the recipe, and an
+    empty table takes all of them away.
+
+    Raises:
+        RecipeError: an unknown key, or a value that does not fit.
     """
+    # One table for all, so that values that must fit one another may change together.
+    table: dict[str, Any] = {}
     for key, value in changes.items():
-        table: dict[str, Any] = {}
-        inner = table
-        *sections, last = key.split(".")
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[last] = _from_text(value) if isinstance(value, str) else value
-        recipe = _filled(recipe, table, key, "")
-    return recipe
+        choices = _readings(value) if isinstance(value, str) else [value]
+        _put(table, key, choices[0])
+        for choice in choices:
+            alone: dict[str, Any] = {}
+            _put(alone, key, choice)
+            if _fits(recipe, alone):
+                _put(table, key, choice)
+                break
+    return _filled(recipe, table, "changes", "")
 
 
 def write_recipe(recipe: Recipe) -> str:
@@ -128,19 +144,22 @@ def _filled(base: Any, table: Mapping[str, Any], where: str, prefix: str) -> Any
                 raise RecipeError(f"{where}: {name} is a section, not a value")
             changes[key] = _filled(current, value, where, f"{name}.")
         elif isinstance(current, dict) and isinstance(value, Mapping):
-            changes[key] = {**current, **value}
+            changes[key] = {**current, **value} if value else {}
         else:
-            changes[key] = _fitted(value, hints[key], where, name)
-    return replace(base, **changes)
+            changes[key] = fitted(value, hints[key], where, name)
+    try:
+        return replace(base, **changes)
+    except ValueError as error:
+        raise RecipeError(f"{where}: {prefix}{error}") from error
 
 
-def _fitted(value: Any, hint: Any, where: str, name: str) -> Any:
-    """The value in the type that the field is declared with, or a RecipeError."""
+def fitted(value: Any, hint: Any, where: str, name: str) -> Any:
+    """The value in the type that ``hint`` declares; RecipeError says where it stands when it does not fit."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         for choice in arguments:
             try:
-                return _fitted(value, choice, where, name)
+                return fitted(value, choice, where, name)
             except RecipeError:
                 continue
     elif origin is Literal:
@@ -150,7 +169,7 @@ def _fitted(value: Any, hint: Any, where: str, name: str) -> Any:
     elif origin is tuple and isinstance(value, list | tuple):
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         if len(kinds) == len(value):
-            return tuple(_fitted(v, k, where, name) for v, k in zip(value, kinds, strict=True))
+            return tuple(fitted(v, k, where, name) for v, k in zip(value, kinds, strict=True))
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     elif isinstance(hint, type) and isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
@@ -159,12 +178,33 @@ def _fitted(value: Any, hint: Any, where: str, name: str) -> Any:
     raise RecipeError(f"{where}: {name} must be {wanted}, not {value!r}")
 
 
-def _from_text(text: str) -> Any:
-    toml = _toml_reader()
+def _put(table: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = table.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"{key}: {section} is given a value and keys of its own; give one of them")
+        table = inner
+    table[last] = value
+
+
+def _fits(recipe: Recipe, table: Mapping[str, Any]) -> bool:
     try:
-        return toml.loads(f"value = {text}")["value"]
+        _filled(recipe, table, "", "")
+    except RecipeError:
+        return False
+    return True
+
+
+def _readings(text: str) -> list[Any]:
+    """What a text may mean, likeliest first."""
+    toml = _toml_reader()
+    if text.lower() == "none":
+        return [None, text]
+    try:
+        return [toml.loads(f"value = {text}")["value"], text]
     except toml.TOMLDecodeError:
-        return text
+        return [text]
 
 
 def _toml_reader() -> Any:
@@ -181,10 +221,13 @@ def _as_toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_as_toml(v)}" for key, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_toml_key(key)} = {_as_toml(v)}" for key, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_as_toml, value)) + "]"
     return repr(value)
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else _as_toml(key)

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from torchvision.ops import box_iou
 
-from gfocal.build import run_recipe
+from gfocal.build import run_recipe, saved_recipe
 from gfocal.configs import Recipe, read_recipe
 from gfocal.data.edge_laws import is_ambiguous, law_std
 from gfocal.data.synthetic import SyntheticScenes
@@ -21,14 +21,16 @@ from gfocal.plots import draw_detections, draw_edge_distributions, edge_panel_sv
 from gfocal.plots.edges import true_edges
 from gfocal.report import EdgeStudy, Picture, write_report
 from gfocal.structures import Detections
+from gfocal.training.checkpoints import STATE_FILE, ResumeError
 from gfocal.training.logging import METRICS_FILE, read_metrics
 
 TRAIN_SCENES_PER_EPOCH = 1000
 UNSEEN_SCENES = 200
+REPORT_FILE = "report.html"
 LEAD = (
-    "A detector trained from random weights on drawn scenes, and what it finds in scenes that it never saw. Some "
-    "edges of these scenes are honestly ambiguous, by a law that is known: the second part sets what the detector "
-    "says of each edge beside that law."
+    "A detector trained from random weights on drawn scenes, and what it finds in scenes it never saw. "
+    "Some edges of these scenes are honestly ambiguous, by a law that is known: the second part sets what the "
+    "detector says of each edge beside that law."
 )
 
 
@@ -38,27 +40,45 @@ def demo(
     """Train, evaluate on 200 unseen scenes, and write ``report.html`` into a folder.
 
     Everything is drawn: no data, no weights and no network are needed. A folder that holds an unfinished
-    demo is gone on with.
+    demo is gone on with; ``epochs`` of None are then its own.
+
+    Raises:
+        ResumeError: the folder holds a finished demo, one with another seed or number of epochs, or another
+            run.
+        ValueError: ``seed`` or ``epochs`` are out of range.
     """
     console = console or Console(stderr=True)
     recipe = read_recipe("demo")
-    recipe = replace(recipe, run=replace(recipe.run, seed=seed, epochs=epochs or recipe.run.epochs))
+    resume = (folder / STATE_FILE).exists()
+    if resume and (folder / REPORT_FILE).exists():
+        raise ResumeError(
+            f"{folder}: a finished demo lies here; look at {folder / REPORT_FILE}, "
+            "or name another folder with --out for a new one"
+        )
+    if epochs is None:
+        epochs = saved_recipe(folder).run.epochs if resume else recipe.run.epochs
+    recipe = replace(recipe, run=replace(recipe.run, seed=seed, epochs=epochs))
+    if resume and saved_recipe(folder) != recipe:
+        raise ResumeError(
+            f"{folder}: holds another run, or a demo with another seed or number of epochs; "
+            "name another folder with --out"
+        )
     size = recipe.size.short_side
     assert size is not None, "the demo's recipe states the size of its scenes"
     train_data = SyntheticScenes(TRAIN_SCENES_PER_EPOCH, size, seed, "train")
     unseen = SyntheticScenes(UNSEEN_SCENES, size, seed, "test")
     console.print(
-        f"{recipe.run.epochs} epochs of {len(train_data)} new scenes each on {torch.get_num_threads()} threads; "
-        f"the report will be {folder / 'report.html'}",
+        f"{recipe.run.epochs} epochs of {len(train_data)} new scenes each on {torch.get_num_threads()} "
+        f"threads; the report will be {folder / REPORT_FILE}",
         soft_wrap=True,
     )
-    run_recipe(recipe, train_data, None, folder, data_name="synthetic", console=console)
+    run_recipe(recipe, train_data, None, folder, resume=resume, data_name="synthetic", console=console)
     model = load_model(folder)
     console.print(f"judging it on {len(unseen)} unseen scenes")
     found = find(model, unseen)
     result = average_precision(unseen, found)
     write_report(
-        folder / "report.html",
+        folder / REPORT_FILE,
         title="gfocal demo",
         lead=LEAD,
         result=result,
@@ -123,7 +143,10 @@ def _study(image: torch.Tensor, one: Detections, laws: torch.Tensor, what: str) 
     said = ", ".join(
         f"{side} ±{learned:.1f} px (law ±{true:.1f})"
         for side, learned, true in zip(
-            ("left", "top", "right", "bottom"), one.edge_std[0].tolist(), law_std(laws[0]).tolist(), strict=True
+            ("left", "top", "right", "bottom"),
+            one.edge_std[0].tolist(),
+            law_std(laws[0]).tolist(),
+            strict=True,
         )
     )
     picture = draw_edge_distributions(image, one, laws=laws, crop=True, least_side=520)

@@ -33,23 +33,45 @@ def detect_files(
 
     Writes ``detections.json``, COCO's layout with a score and the standard deviations of the four edges
     (``edge_std``: left, top, right, bottom, in pixels) at each annotation, and one picture per file. A file
-    that cannot be read is told in one line and left out; the rest goes on.
+    that cannot be read, or a folder without pictures, is told in one line and left out; the rest goes on.
+
+    Raises:
+        DataError: ``folder`` is a file, or pictures would be drawn into a folder that is looked through.
     """
     console = console or Console(stderr=True)
-    files = [file for path in paths for file in (pictures_in(path, deep=True) if path.is_dir() else [path])]
-    folder.mkdir(parents=True, exist_ok=True)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     taken: set[str] = set()
     failed = 0
+
+    def fail(reason: object) -> None:
+        nonlocal failed
+        failed += 1
+        console.print(f"failed: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+    files: list[Path] = []
+    for path in paths:
+        found_here = files_of(path, folder)
+        files += found_here
+        if not found_here:
+            fail(f"{path}: no pictures in this folder (known by names that end in .jpg, .png ...)")
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file; name a folder for what is found")
+    if pictures and any(file.parent.resolve() == folder.resolve() for file in files):
+        raise DataError(
+            f"{folder}: holds pictures to look through, and drawn ones would take their places; "
+            "name another folder, or draw none (--no-pictures)"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(files), batch_size):
         read = []
         for path in files[start : start + batch_size]:
             try:
                 read.append((path, read_image(path)))
             except DataError as error:
-                failed += 1
-                console.print(f"failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+                fail(error)
         if not read:
             continue
         found = detect_batch(model, [image for _, image in read], score_threshold)
@@ -67,10 +89,10 @@ def detect_files(
                 from gfocal.plots import draw_detections
 
                 name = free_name(path, taken)
-                draw_detections(image, detections, score_threshold, edges=edges).save(folder / name, quality=92)
-            told = ", ".join(
-                f"{count} {name}" for name, count in _counted(detections.class_names).items()
-            )
+                draw_detections(image, detections, score_threshold, edges=edges).save(
+                    folder / name, quality=92
+                )
+            told = ", ".join(f"{count} {name}" for name, count in _counted(detections.class_names).items())
             console.print(f"{path}: {told or 'nothing'}", markup=False, highlight=False, soft_wrap=True)
     categories = [{"id": i + 1, "name": name} for i, name in enumerate(model.names)]
     content = {"images": images, "categories": categories, "annotations": annotations}
@@ -79,12 +101,24 @@ def detect_files(
     return failed
 
 
+def files_of(path: Path, out: Path) -> list[Path]:
+    """A file itself, or the pictures in a folder and below, without those that an earlier call drew."""
+    if not path.is_dir():
+        return [path]
+    drawn = out.resolve()
+    if path.resolve() not in drawn.parents:
+        return pictures_in(path, deep=True)
+    return [file for file in pictures_in(path, deep=True) if drawn not in file.resolve().parents]
+
+
 def records(detections: Detections, image_id: int, first_id: int) -> list[dict[str, Any]]:
     """Annotations in COCO's layout, with score and edge deviations."""
     boxes, stds = detections.boxes.double(), detections.edge_std.double()
     result = []
     for i, (box, label, score, std) in enumerate(
-        zip(boxes.tolist(), detections.labels.tolist(), detections.scores.tolist(), stds.tolist(), strict=True)
+        zip(
+            boxes.tolist(), detections.labels.tolist(), detections.scores.tolist(), stds.tolist(), strict=True
+        )
     ):
         width, height = box[2] - box[0], box[3] - box[1]
         result.append(
@@ -105,10 +139,10 @@ def records(detections: Detections, image_id: int, first_id: int) -> list[dict[s
 def free_name(path: Path, taken: set[str]) -> str:
     """A name for the drawn picture that no other file of the same name has taken."""
     name, number = f"{path.stem}.jpg", 1
-    while name in taken:
+    while name.lower() in taken:  # on many disks A.jpg and a.jpg are one file
         number += 1
         name = f"{path.stem}_{number}.jpg"
-    taken.add(name)
+    taken.add(name.lower())
     return name
 
 

@@ -55,6 +55,8 @@ def detect_each(
     model: Detector, images: Sequence[Any] | Tensor, score_threshold: float | None = None, batch_size: int = 1
 ) -> Iterator[Detections]:
     """As ``detect`` for several pictures, yielding the result of each as its batch is done."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     for start in range(0, len(images), batch_size):
         pictures = [as_rgb(image) for image in images[start : start + batch_size]]
         yield from detect_batch(model, pictures, score_threshold)
@@ -68,7 +70,8 @@ def detect_batch(
     settings = model.input_settings
     device = next(model.parameters()).device
     shapes = [
-        resized_shape(int(p.shape[1]), int(p.shape[2]), settings.short_side, settings.long_side) for p in pictures
+        resized_shape(int(p.shape[1]), int(p.shape[2]), settings.short_side, settings.long_side)
+        for p in pictures
     ]
     inputs = [normalise(resize(p, shape), settings) for p, shape in zip(pictures, shapes, strict=True)]
     decode_settings = model.decode_settings

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,4 +167,12 @@ def _add_boxes(
                 )
                 continue
             box = (x, y, x + width, y + height)
-            picture.add(box, labels[category], bool(entry.get("iscrowd", 0)), record)
+            picture.add(box, labels[category], bool(entry.get("iscrowd", 0)), record, _area(entry))
+
+
+def _area(entry: Mapping[str, Any]) -> float:
+    """Area of an object's outline in square pixels; NaN where the file does not state it."""
+    area = entry.get("area")
+    if isinstance(area, int | float) and not isinstance(area, bool) and area > 0:
+        return float(area)
+    return math.nan

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,12 +36,14 @@ class Item:
 
 
 class EpochOrder(Sampler[tuple[int, int]]):
-    """The order of an epoch, as (epoch, index) pairs: shuffled by seed and epoch, and shared out to processes.
+    """The order of an epoch, as (epoch, index) pairs: shuffled by seed and epoch, shared out to processes.
 
     Every process gets the same number of pictures; where they do not divide, the first ones come twice.
     """
 
-    def __init__(self, num_images: int, seed: int, shuffle: bool = True, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, num_images: int, seed: int, shuffle: bool = True, rank: int = 0, world: int = 1
+    ) -> None:
         self.num_images, self.seed, self.shuffle = num_images, seed, shuffle
         self.rank, self.world = rank, world
         self.epoch = 0
@@ -50,7 +53,8 @@ class EpochOrder(Sampler[tuple[int, int]]):
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
             order = torch.randperm(self.num_images, generator=generator).tolist()
-        order += order[: -len(order) % self.world]
+        shares = len(self) * self.world
+        order = (order * self.world)[:shares]
         yield from ((self.epoch, index) for index in order[self.rank :: self.world])
 
     def __len__(self) -> int:
@@ -60,8 +64,15 @@ class EpochOrder(Sampler[tuple[int, int]]):
 class TrainingItems(Dataset[Item]):
     """Augmented pictures with their truth; crowd regions are no truth for training."""
 
-    def __init__(self, data: ImageData, augmentation: Augmentation, input_settings: InputSettings, seed: int) -> None:
-        self.data, self.augmentation, self.input_settings, self.seed = data, augmentation, input_settings, seed
+    def __init__(
+        self, data: ImageData, augmentation: Augmentation, input_settings: InputSettings, seed: int
+    ) -> None:
+        self.data, self.augmentation, self.input_settings, self.seed = (
+            data,
+            augmentation,
+            input_settings,
+            seed,
+        )
 
     def __len__(self) -> int:
         return len(self.data)
@@ -78,7 +89,11 @@ class TrainingItems(Dataset[Item]):
 
 
 class EvaluationItems(Dataset[Item]):
-    """Pictures as the test-time protocol sees them: resized, nothing else."""
+    """Pictures as the test-time protocol sees them: resized, nothing else.
+
+    One that cannot be read is shown as an even surface, in which nothing is to be found, so that its objects
+    count as missed and a broken file does not end a run.
+    """
 
     def __init__(self, data: ImageData, input_settings: InputSettings) -> None:
         self.data, self.input_settings = data, input_settings
@@ -87,8 +102,14 @@ class EvaluationItems(Dataset[Item]):
         return len(self.data)
 
     def __getitem__(self, epoch_and_index: tuple[int, int]) -> Item:
-        image, sample = self.data.read(epoch_and_index[1])
         settings = self.input_settings
+        try:
+            image, sample = self.data.read(epoch_and_index[1])
+        except DataError as error:
+            warnings.warn(f"{error}; its objects count as missed", stacklevel=2)
+            sample = self.data.sample(epoch_and_index[1])
+            even = torch.tensor(settings.mean).round().to(torch.uint8)
+            image = even.view(3, 1, 1).expand(3, *(sample.size or (settings.short_side, settings.short_side)))
         old = (int(image.shape[-2]), int(image.shape[-1]))
         new = resized_shape(*old, settings.short_side, settings.long_side)
         boxes = sample.boxes * scale_xyxy(old, new)
@@ -113,6 +134,7 @@ class Collate:
     multiple: int
 
     def __call__(self, items: Sequence[Item]) -> Batch:
+        """As the class says."""
         return Batch(
             images=stack_padded([item.image for item in items], self.multiple),
             targets=pad_targets([item.boxes for item in items], [item.labels for item in items]),
@@ -152,7 +174,7 @@ def evaluation_loader(
 def _loader(
     items: Dataset[Item], order: EpochOrder, batch_size: int, workers: int, settings: InputSettings
 ) -> DataLoader[Batch]:
-    return DataLoader(
+    return DataLoader[Any](
         items,
         batch_size=batch_size,
         sampler=order,

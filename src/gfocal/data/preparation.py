@@ -28,7 +28,7 @@ class InputSettings:
             raise ValueError(
                 f"sizes are 1 <= short_side <= long_side, not {self.short_side} and {self.long_side}"
             )
-        if self.multiple % 32:
+        if self.multiple < 1 or self.multiple % 32:
             raise ValueError(f"the padding multiple must be a multiple of 32, not {self.multiple}")
 
 

@@ -22,7 +22,10 @@ class Sample:
     boxes: Tensor  # (G, 4) float32, xyxy in pixels of the upright picture
     labels: Tensor  # (G,) int64, 0..C-1
     crowd: Tensor  # (G,) bool: regions of many objects; no truth for training, ignored in evaluation
-    size: tuple[int, int] | None = None  # height and width as the annotation states them
+    size: tuple[int, int] | None = None  # height and width of the picture as read
+    # (G,) float64, square pixels of the objects' outlines, NaN where not stated: COCO sorts objects into
+    # small, medium and large by these. None: by the area of the box.
+    areas: Tensor | None = None
     edge_laws: Tensor | None = None  # (G, 4, 3) float32, see gfocal.data.synthetic
 
 
@@ -32,7 +35,7 @@ class Problem:
 
     file: str
     record: str  # which annotation, line or object of that file
-    reason: str
+    reason: str  # one fixed text per kind; details go into the record
     action: str  # dropped, clipped, kept
 
     def __str__(self) -> str:

@@ -24,6 +24,13 @@ class AugmentSettings:
     quarter_turns: float = 0.0  # probability of a turn by 90, 180 or 270 degrees
     short_sides: tuple[int, int] | None = None  # short side drawn uniformly from this range; None: fixed
 
+    def __post_init__(self) -> None:
+        for name in ("flip", "vertical_flip", "colour", "crop", "zoom_out", "quarter_turns"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} lies in 0..1, not {getattr(self, name)}")
+        if self.short_sides is not None and not 1 <= self.short_sides[0] <= self.short_sides[1]:
+            raise ValueError(f"short_sides are two numbers, least and most, not {list(self.short_sides)}")
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -35,12 +42,12 @@ class Augmentation:
     fill: tuple[float, float, float] = (124.0, 116.0, 104.0)  # what lies beyond a picture that zooms out
 
     def __call__(self, image: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 (3, H, W), xyxy (G, 4), (G,) -> the same after augmentation and resize; boxes may be fewer."""
+        """uint8 (3, H, W), xyxy (G, 4), (G,) -> the same, changed and resized; boxes may be fewer."""
         s = self.settings
         height, width = image.shape[-2:]
         sample = {
             "image": tv_tensors.Image(image),
-            "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width)),  # type: ignore[call-arg]
+            "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width)),
             "labels": labels,
         }
         if s.colour:
@@ -50,7 +57,8 @@ class Augmentation:
         if s.zoom_out:
             sample = v2.RandomZoomOut(fill=list(self.fill), side_range=(1.0, 2.0), p=s.zoom_out)(sample)
         if s.crop and len(boxes) and torch.rand(()) < s.crop:
-            sample = v2.RandomIoUCrop(min_scale=0.4, sampler_options=[0.3, 0.5, 0.7, 0.9])(sample)
+            # An IoU above 0 may never be met, where all objects are small, and the search would not end.
+            sample = v2.RandomIoUCrop(min_scale=0.4, sampler_options=[0.0])(sample)
         if s.quarter_turns and torch.rand(()) < s.quarter_turns:
             angle = 90 * int(torch.randint(1, 4, ()))
             sample = v2.RandomRotation((angle, angle), expand=True)(sample)

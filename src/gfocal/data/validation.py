@@ -15,6 +15,7 @@ Readers add what only they can see: unknown classes, annotations of no picture, 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -59,13 +60,17 @@ class Picture:
     labels: list[int] = field(default_factory=list)
     crowd: list[bool] = field(default_factory=list)
     records: list[str] = field(default_factory=list)  # how the file names each box
+    areas: list[float] = field(default_factory=list)  # of the objects' outlines; NaN where not stated
 
-    def add(self, box: Sequence[float], label: int, crowd: bool, record: str) -> None:
+    def add(
+        self, box: Sequence[float], label: int, crowd: bool, record: str, area: float = math.nan
+    ) -> None:
         """Append one box."""
         self.boxes.append(box)
         self.labels.append(label)
         self.crowd.append(crowd)
         self.records.append(record)
+        self.areas.append(area)
 
 
 def checked(
@@ -91,6 +96,7 @@ def checked(
     samples = []
     for (picture, size), end, count in zip(usable, ends.tolist(), counts, strict=True):
         own = keep[end - count : end]
+        areas = torch.tensor(picture.areas, dtype=torch.float64)[torch.from_numpy(own)]
         samples.append(
             Sample(
                 image_id=picture.image_id,
@@ -99,6 +105,7 @@ def checked(
                 labels=torch.from_numpy(np.array(picture.labels, dtype=np.int64)[own]),
                 crowd=torch.from_numpy(np.array(picture.crowd, dtype=np.bool_)[own]),
                 size=size,
+                areas=None if areas.isnan().all() else areas,
             )
         )
     return FileData(tuple(names), tuple(category_ids), samples, problems)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from gfocal.data.samples import ImageData
+from gfocal.boxes import area
+from gfocal.data.samples import ImageData, Sample
 from gfocal.decoding import DecodeSettings, decode
 from gfocal.distributions import GeneralDistribution
 from gfocal.evaluation.coco_ap import CocoResult, coco_ap
@@ -40,4 +41,13 @@ def detect_all(
 
 def average_precision(data: ImageData, found: dict[int, Detections]) -> CocoResult:
     """The COCO numbers of detections on a data set."""
-    return coco_ap([data.sample(i) for i in range(len(data))], found, data.names)
+    samples = [data.sample(i) for i in range(len(data))]
+    return coco_ap(samples, found, data.names, [truth_areas(sample) for sample in samples])
+
+
+def truth_areas(sample: Sample) -> Tensor:
+    """Area of each truth box's object: of its outline where the data states it, else of the box. (G,)"""
+    of_boxes = area(sample.boxes.double())
+    if sample.areas is None:
+        return of_boxes
+    return torch.where(sample.areas.isnan(), of_boxes, sample.areas)

@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from gfocal.models.deformable import make_deformable
 
 
+RGB = tuple[float, float, float]
+IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
 class WeightsError(RuntimeError):
     """Pretrained weights that cannot be had or do not fit; the message names the ways out."""
 
@@ -51,6 +55,8 @@ class Backbone(nn.Module):
                 name, features_only=True, out_indices=(2, 3, 4), pretrained=pretrained and weights is None
             )
         except Exception as error:
+            if not timm.is_model(name):
+                raise WeightsError(f"timm has no network {name!r}; see timm.list_models()") from error
             if pretrained and weights is None:
                 raise WeightsError(
                     f"the ImageNet weights of {name} could not be fetched "
@@ -63,6 +69,10 @@ class Backbone(nn.Module):
             load_imagenet_weights(self.body, name, Path(weights))
         make_deformable(self.body, deformable_stages, modulated)
         self.channels: list[int] = list(self.body.feature_info.channels())
+        config = timm.get_pretrained_cfg(name)
+        # What its ImageNet weights were trained with, for pixel values of 0 to 255.
+        self.mean: RGB = _pixel_values(config.mean if config else IMAGENET_DEFAULT_MEAN)
+        self.std: RGB = _pixel_values(config.std if config else IMAGENET_DEFAULT_STD)
         strides = list(self.body.feature_info.reduction())
         if strides != [8, 16, 32]:
             raise ValueError(f"{name} gives feature maps at strides {strides}, but 8, 16 and 32 are needed")
@@ -95,6 +105,11 @@ class Backbone(nn.Module):
         stem = [child for child in children.values() if child not in stages and child is not children.get("blocks")]
         yield from stem
         yield from stages[: self.frozen_stages]
+
+
+def _pixel_values(unit: tuple[float, ...]) -> RGB:
+    red, green, blue = (round(255 * value, 3) for value in unit)
+    return red, green, blue
 
 
 def load_imagenet_weights(body: nn.Module, name: str, path: Path) -> None:

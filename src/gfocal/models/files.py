@@ -1,4 +1,4 @@
-"""gfocal's own model file: weights in safetensors, and in its metadata all that is needed to build the network."""
+"""gfocal's own model file: weights in safetensors, and in its metadata all that builds the network."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gfocal.atomic import atomic_write
 from gfocal.data.preparation import InputSettings
 from gfocal.decoding import DecodeSettings
 from gfocal.models.detector import Detector
+from gfocal.models.hub import SCHEME, fetch
 from gfocal.models.zoo import preset_named
 
 FORMAT = "gfocal-1"
@@ -50,13 +51,14 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Detector
     """Build the network that a model file describes, with its weights, ready to detect.
 
     Args:
-        path: a model file, or the folder of a run: then its ``best.safetensors``, else ``last.safetensors``.
+        path: a model file; the folder of a run: then its ``best.safetensors``, else ``last.safetensors``; or
+            ``hf://owner/name``, a model on the Hugging Face hub.
         device: where to put it.
 
     Raises:
         ModelFileError: there is no such file, or it is no gfocal model, or it is damaged.
     """
-    path = model_file(Path(path))
+    path = fetch(str(path)) if str(path).startswith(SCHEME) else model_file(Path(path))
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -64,27 +66,43 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Detector
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path}: not readable as safetensors ({error}); was it copied completely?") from error
+        raise ModelFileError(
+            f"{path}: not readable as safetensors ({error}); was it copied completely?"
+        ) from error
     if "gfocal" not in metadata:
         raise ModelFileError(f"{path}: a safetensors file, but not one that gfocal wrote")
-    about = json.loads(metadata["gfocal"])
-    if about.get("format") != FORMAT:
+    try:
+        about = json.loads(metadata["gfocal"])
+        written = about.get("format")
+    except (ValueError, AttributeError) as error:
+        raise ModelFileError(f"{path}: its description is damaged ({error})") from error
+    if written != FORMAT:
         raise ModelFileError(
-            f"{path}: its format is {about.get('format')!r}, this gfocal reads {FORMAT!r}; install a newer gfocal"
+            f"{path}: its format is {written!r}, this gfocal reads {FORMAT!r}; install a newer gfocal"
         )
-    model = build_from_description(about)
+    try:
+        model = build_from_description(about)
+    except (KeyError, TypeError, ValueError) as error:
+        version = about.get("version")
+        raise ModelFileError(
+            f"{path}: was written by gfocal {version}, whose description does not fit this one ({error})"
+        ) from error
     wanted = model.state_dict()
     wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
     wrong += [key for key in state if key not in wanted]
     if wrong:
-        raise ModelFileError(f"{path}: {len(wrong)} tensors do not fit {about['preset']}, the first is {wrong[0]}")
+        raise ModelFileError(
+            f"{path}: {len(wrong)} tensors do not fit {about['preset']}, the first is {wrong[0]}"
+        )
     model.load_state_dict(state)
     return model.eval().to(device)
 
 
 def build_from_description(about: dict[str, Any]) -> Detector:
     """The network that a file's metadata describes, with random weights."""
-    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in about["input"].items()}
+    settings: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in about["input"].items()
+    }
     model = preset_named(about["preset"])(
         len(about["names"]),
         names=about["names"],
@@ -102,7 +120,9 @@ def model_file(path: Path) -> Path:
         for name in ("best.safetensors", "last.safetensors"):
             if (path / name).is_file():
                 return path / name
-        raise ModelFileError(f"{path}: holds neither best.safetensors nor last.safetensors; is it a run's folder?")
+        raise ModelFileError(
+            f"{path}: holds neither best.safetensors nor last.safetensors; is it a run's folder?"
+        )
     if not path.is_file():
         raise ModelFileError(f"{path}: there is no such file")
     return path

@@ -19,10 +19,9 @@ from gfocal.models.necks import FPN
 from gfocal.points import Origin
 
 STRIDES = (8, 16, 32, 64, 128)
-HALF = (127.5, 127.5, 127.5)
 
 
-def gfl_lite0_fpn(
+def gfl_light_fpn(
     num_classes: int = 80,
     *,
     names: Sequence[str] | None = None,
@@ -33,12 +32,16 @@ def gfl_lite0_fpn(
     origin: Origin = "corner",
     channels: int = 96,
     num_convs: int = 2,
+    body: str = "tf_efficientnet_lite0.in1k",
 ) -> Detector:
-    """The light preset, for CPUs and small data: EfficientNet-lite0, FPN and towers of width 96."""
-    backbone = Backbone("tf_efficientnet_lite0.in1k", pretrained, weights)
-    settings = input_settings or InputSettings(mean=HALF, std=HALF, short_side=320, long_side=512)
-    options = {"n": n, "origin": origin, "channels": channels, "num_convs": num_convs}
-    return _detector("gfl_lite0_fpn", options, backbone, num_classes, names, settings)
+    """The light preset, for CPUs and small data: a mobile backbone, FPN and towers of width 96.
+
+    ``body`` is EfficientNet-lite0, or any timm network with feature maps at strides 8, 16 and 32.
+    """
+    backbone = Backbone(body, pretrained, weights)
+    settings = input_settings or InputSettings(backbone.mean, backbone.std, short_side=320, long_side=512)
+    options = {"n": n, "origin": origin, "channels": channels, "num_convs": num_convs, "body": body}
+    return _detector("gfl_light_fpn", options, backbone, num_classes, names, settings)
 
 
 def gfl_r18_fpn(
@@ -196,7 +199,7 @@ def _detector(
         head,
         class_names(num_classes, names),
         distribution,
-        input_settings or InputSettings(),
+        input_settings or InputSettings(backbone.mean, backbone.std),
         built_from={"preset": preset, "options": options},
     )
 
@@ -218,7 +221,7 @@ Preset = Callable[..., Detector]
 PRESETS: dict[str, Preset] = {
     preset.__name__: preset
     for preset in (
-        gfl_lite0_fpn,
+        gfl_light_fpn,
         gfl_r18_fpn,
         gfl_r34_fpn,
         gfl_r50_fpn,
@@ -237,7 +240,7 @@ def preset_named(name: str) -> Preset:
     return PRESETS[name]
 
 
-def create(preset: str = "gfl_lite0_fpn", num_classes: int = 80, **options: object) -> Detector:
+def create(preset: str = "gfl_light_fpn", num_classes: int = 80, **options: object) -> Detector:
     """A detector by the name of its preset; ``options`` are those of the preset's function.
 
     ``gfocal.create("gfl_r50_fpn", num_classes=3, names=("cat", "dog", "owl"), pretrained=False)``

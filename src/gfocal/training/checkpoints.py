@@ -69,14 +69,16 @@ def load_state(
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ResumeError(f"{path}: damaged ({type(error).__name__}); start again in another folder") from error
+        raise ResumeError(
+            f"{path}: damaged ({type(error).__name__}); start again in another folder"
+        ) from error
     try:
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         if average is not None:
             average.model.load_state_dict(state["average"])
             average.updates = state["average_updates"]
+        return Progress(**state["progress"]), state["extra"]
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise ResumeError(f"{path}: was saved by a run with another model or optimiser ({reason})") from error
-    return Progress(**state["progress"]), state["extra"]

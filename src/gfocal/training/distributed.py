@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 Precision = Literal["no", "bf16", "fp16"]
+
+
+class DeviceError(ValueError):
+    """Settings that this machine cannot compute with; the message names the mend."""
 
 
 class Devices:
@@ -19,12 +23,32 @@ class Devices:
         precision: number format of the network; losses are float32 whatever it is.
         accumulate: batches whose gradients make one step.
         cpu: stay on the processor although there is a GPU.
+
+    Attributes:
+        is_last_batch: set it before the last batch of an epoch, which completes a step in any case.
+
+    Raises:
+        DeviceError: the device does not know the precision.
     """
 
     def __init__(self, precision: Precision = "no", accumulate: int = 1, cpu: bool = False) -> None:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
 
-        self.accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_steps=accumulate, cpu=cpu)
+        # accelerate keeps the first settings of a process and refuses others: a second run could not differ.
+        parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
+        AcceleratorState._reset_state(reset_partial_state=not parallel)
+        try:
+            self.accelerator = Accelerator(
+                mixed_precision=precision, gradient_accumulation_steps=accumulate, cpu=cpu
+            )
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise DeviceError(
+                f"precision {precision!r} does not work here: {reason}; take 'bf16' or 'no'"
+            ) from error
+        self.accumulate, self.is_last_batch = accumulate, False
+        self._batches = 0  # since the last step
 
     @property
     def device(self) -> torch.device:
@@ -57,7 +81,14 @@ class Devices:
     @contextmanager
     def accumulating(self, model: nn.Module) -> Iterator[None]:
         """One batch of a step."""
-        with self.accelerator.accumulate(model):
+        # Not accelerator.accumulate: it would carry the batches left over from one epoch into the next, past
+        # the state that is saved between them.
+        self._batches += 1
+        is_end = self.is_last_batch or self._batches == self.accumulate
+        self.accelerator.sync_gradients = is_end
+        if is_end:
+            self._batches = 0
+        with nullcontext() if is_end else self.accelerator.no_sync(model):
             yield
 
     def backward(self, loss: Tensor) -> None:
@@ -79,6 +110,16 @@ class Devices:
         if self.world == 1:
             return value
         return self.accelerator.reduce(value, reduction="mean")
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs of this room: the loss scale of fp16."""
+        scaler = self.accelerator.scaler
+        return {} if scaler is None else {"scaler": scaler.state_dict()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Put back what ``state`` gave."""
+        if self.accelerator.scaler is not None and "scaler" in state:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
 
     def wait(self) -> None:
         """Until every process is here."""

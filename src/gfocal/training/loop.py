@@ -1,4 +1,4 @@
-"""A training run, in chapters: prepare, go on or begin, and then each epoch learns, evaluates and is saved."""
+"""A training run, in chapters: prepare, go on or begin; then each epoch learns, evaluates and is saved."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 
 from gfocal.criterion import GFLCriterion
 from gfocal.data.loading import EpochOrder, evaluation_loader, training_loader
-from gfocal.data.preparation import InputSettings
 from gfocal.data.samples import ImageData
 from gfocal.data.transforms import Augmentation, AugmentSettings
 from gfocal.evaluation.coco_ap import CocoResult
@@ -43,6 +42,7 @@ class RunSettings:
     batch_size: int = 16  # images per process and batch
     accumulate: int = 1  # batches per step of the optimiser
     workers: int = 2  # processes that load pictures
+    skip_empty: bool = False  # leave out training pictures without objects, as the published recipes do
     precision: Precision = "no"  # number format of the network: no (float32), bf16, fp16
     ema: float = 0.0  # decay of the average of the weights; 0: no average
     eval_every: int = 1  # epochs between evaluations; the last epoch is always evaluated
@@ -51,8 +51,19 @@ class RunSettings:
     channels_last: bool = True  # memory layout in which convolutions are faster
     cpu: bool = False  # stay on the processor although there is a GPU
 
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "eval_every", "eval_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.workers < 0:
+            raise ValueError(f"workers must be at least 0, not {self.workers}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema lies in 0 <= ema < 1, not {self.ema}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed lies in 0..{2**32 - 1}, not {self.seed}")
 
-class NonFiniteLoss(RuntimeError):
+
+class NonFiniteLoss(RuntimeError):  # noqa: N818
     """The loss became NaN or infinite; the message names the terms, the step and the pictures."""
 
 
@@ -85,7 +96,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     model.to(devices.device)
     if run.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     input_settings = model.input_settings
     augmentation = Augmentation(augment, input_settings.short_side, input_settings.long_side)
     batches, order = training_loader(
@@ -111,8 +122,10 @@ def train(
     # Go on, or begin.
     progress, result = Progress(), None
     if resume:
-        progress, _ = load_state(folder, model, optimiser, average)
-        console.print(f"resuming after epoch {progress.epoch} of {run.epochs}")
+        progress, extra = load_state(folder, model, optimiser, average)
+        devices.restore(extra)
+        done = "; nothing is left to do" if progress.epoch >= run.epochs else ""
+        console.print(f"resuming after epoch {progress.epoch} of {run.epochs}{done}")
     wrapped, optimiser = devices.prepare(model, optimiser)
     log = MetricsLog(folder, keep_epochs=progress.epoch) if devices.is_main else None
 
@@ -142,6 +155,7 @@ def train(
 
         # Evaluate.
         judged = average.model if average is not None else model
+        assert isinstance(judged, Detector)
         is_last = progress.epoch == run.epochs
         due = val_batches is not None and (is_last or progress.epoch % run.eval_every == 0)
         if due and devices.is_main:
@@ -152,13 +166,15 @@ def train(
 
         # Save.
         if devices.is_main and log is not None:
-            log.add({"epoch": progress.epoch, "step": progress.step, "seconds": round(progress.seconds, 1)} | row)
+            log.add(
+                {"epoch": progress.epoch, "step": progress.step, "seconds": round(progress.seconds, 1)} | row
+            )
             console.print(_line(row, progress, run))
             save_model(judged, folder / "last.safetensors")
             if due and row["ap"] > progress.best_ap:
                 progress.best_ap, progress.best_epoch = row["ap"], progress.epoch
                 save_model(judged, folder / "best.safetensors")
-            save_state(folder, model, optimiser, average, progress, {})
+            save_state(folder, model, optimiser, average, progress, devices.state())
         devices.wait()
     if log is not None:
         log.close()
@@ -192,6 +208,7 @@ def _learn(
     with progress_bar(console, title, len(batches)) as bar:
         for batch in batches:
             set_learning_rate(optimiser, factor_at(progress.step))
+            devices.is_last_batch = num_batches + 1 == len(batches)
             batch = batch.to(devices.device)
             losses = training_step(wrapped, criterion, batch, optimiser, devices, clip_norm)
             # One batch late, so that a GPU is never waited for.
@@ -203,7 +220,7 @@ def _learn(
                 if average is not None:
                     average.update(model)
             for name, value in losses.terms().items():
-                sums[name] = sums.get(name, 0.0) + value  # type: ignore[assignment]
+                sums[name] = sums.get(name, 0.0) + value
             positives += losses.num_positives
             num_batches += 1
             num_images += len(batch.image_ids)

@@ -23,6 +23,17 @@ class OptimiserSettings:
     backbone_lr: float = 1.0  # the backbone's learning rate, as a factor of the rest's
     clip_norm: float = 0.0  # gradients are scaled down to this norm; 0: never
 
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr must be greater than 0, not {self.lr}")
+        if self.lr_batch < 1:
+            raise ValueError(f"lr_batch must be at least 1, not {self.lr_batch}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum lies in 0 <= momentum < 1, not {self.momentum}")
+        for name in ("weight_decay", "backbone_lr", "clip_norm"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+
 
 @dataclass(frozen=True)
 class ScheduleSettings:
@@ -34,8 +45,17 @@ class ScheduleSettings:
     warmup_steps: int = 500
     warmup_from: float = 1 / 3  # factor of the very first step
 
+    def __post_init__(self) -> None:
+        for name in ("final", "warmup_from"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} lies in 0..1, not {getattr(self, name)}")
+        if self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps must be at least 0, not {self.warmup_steps}")
 
-def make_optimiser(model: nn.Module, settings: OptimiserSettings, images_per_step: int) -> torch.optim.Optimizer:
+
+def make_optimiser(
+    model: nn.Module, settings: OptimiserSettings, images_per_step: int
+) -> torch.optim.Optimizer:
     """Optimiser over the trainable parameters, its rate scaled to the number of images per step."""
     lr = settings.lr * images_per_step / settings.lr_batch
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}

@@ -1,0 +1,7 @@
+"""``python -m gfocal`` is the command line, as ``accelerate launch -m gfocal`` needs it."""
+
+import sys
+
+from gfocal.cli import main
+
+sys.exit(main())

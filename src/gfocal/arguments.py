@@ -1,0 +1,137 @@
+"""What one may write behind ``gfocal``: the commands and their options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from gfocal import __version__
+
+Command = Callable[..., int]
+EPILOG = """examples:
+  gfocal demo                                      train, evaluate and look at a report, from nothing
+  gfocal train photos/ --out runs/mine             train on your own pictures (COCO, VOC or YOLO labels)
+  gfocal train --resume --out runs/mine photos/    go on with a run that was stopped
+  gfocal eval runs/mine photos/ --split test       the COCO numbers
+  gfocal detect runs/mine new/*.jpg --out found    boxes as json, and pictures with the boxes drawn
+  gfocal models                                    the presets and recipes
+
+exit codes: 0 all done, 1 some pictures failed, 2 something must be mended first (the last line says what)"""
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """The type of an option that takes a whole number."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"takes a whole number of at least {least}, not {text!r}")
+        return number
+
+    return read
+
+
+def share(text: str) -> float:
+    """The type of an option that takes a number in 0..1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"takes a number in 0..1, not {text!r}")
+    return number
+
+
+def parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentParser:
+    """All commands and their options; the one chosen is ``run`` of what is parsed."""
+    main = argparse.ArgumentParser(
+        prog="gfocal",
+        description="Object detectors with Generalized Focal Loss: what, where, and how sure of each edge.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    main.add_argument("--version", action="version", version=f"gfocal {__version__}")
+    main.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
+    commands = main.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    train = commands.add_parser("train", help="train a detector on annotated pictures")
+    train.set_defaults(run=commands_by_name["train"])
+    train.add_argument("data", metavar="DATA", help="COCO json or folder, VOC or YOLO folder; or 'synthetic'")
+    train.add_argument(
+        "--train-split", metavar="NAME", help="(default: train, or all where there are no splits)"
+    )
+    train.add_argument("--val-split", metavar="NAME", help="evaluated each epoch (default: val, else test)")
+    train.add_argument("--val", metavar="DATA", help="validation data that lies elsewhere")
+    train.add_argument(
+        "--recipe", default="light", metavar="NAME|FILE", help="see 'gfocal models' (default: light)"
+    )
+    train.add_argument(
+        "--out", type=Path, default=Path("runs/train"), metavar="DIR", help="(default: runs/train)"
+    )
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out, exactly as it was")
+    train.add_argument("--preset", metavar="NAME", help="another network than the recipe's")
+    train.add_argument("--no-pretrained", action="store_true", help="start from random weights")
+    train.add_argument("--backbone-weights", metavar="FILE", help="ImageNet weights from a local file")
+    train.add_argument("--epochs", type=whole(1))
+    train.add_argument(
+        "--batch-size", type=whole(1), help="pictures per step; the learning rate scales along"
+    )
+    train.add_argument("--lr", type=float, help="learning rate at the recipe's reference batch")
+    train.add_argument("--short-side", type=whole(1), metavar="PIXELS", help="pictures are resized to this")
+    train.add_argument("--precision", choices=("no", "bf16", "fp16"), help="number format of the network")
+    train.add_argument("--workers", type=whole(0), help="processes that load pictures")
+    train.add_argument("--seed", type=whole(0))
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any value of the recipe, e.g. --set augment.crop=0.5; may be repeated",
+    )
+
+    evaluate = commands.add_parser("eval", help="the COCO numbers of a model on annotated pictures")
+    evaluate.set_defaults(run=commands_by_name["eval"])
+    evaluate.add_argument("model", metavar="MODEL", help="a model file or the folder of a run")
+    evaluate.add_argument("data", metavar="DATA", help="as for train")
+    evaluate.add_argument("--split", metavar="NAME", help="(default: test, else val)")
+    evaluate.add_argument("--batch-size", type=whole(1), default=8)
+    evaluate.add_argument("--workers", type=whole(0), default=2)
+    evaluate.add_argument("--out", type=Path, metavar="FILE", help="write the numbers as json")
+    evaluate.add_argument(
+        "--results", type=Path, metavar="FILE", help="write the detections as COCO results json"
+    )
+
+    detect = commands.add_parser("detect", help="find objects in pictures")
+    detect.set_defaults(run=commands_by_name["detect"])
+    detect.add_argument("model", metavar="MODEL", help="a model file or the folder of a run")
+    detect.add_argument("images", nargs="+", metavar="IMAGE", help="picture files or folders of them")
+    detect.add_argument(
+        "--out", type=Path, default=Path("detections"), metavar="DIR", help="(default: detections)"
+    )
+    detect.add_argument("--score", type=share, default=0.3, metavar="S", help="least score (default: 0.3)")
+    detect.add_argument("--no-pictures", action="store_true", help="write only the json")
+    detect.add_argument(
+        "--edges",
+        choices=("none", "std", "distribution"),
+        default="none",
+        help="draw how sure each edge is: a band of one standard deviation, or the whole distribution",
+    )
+    detect.add_argument("--batch-size", type=whole(1), default=1)
+
+    demo = commands.add_parser("demo", help="train on drawn scenes, evaluate, and write a report to look at")
+    demo.set_defaults(run=commands_by_name["demo"])
+    demo.add_argument(
+        "--out", type=Path, default=Path("gfocal-demo"), metavar="DIR", help="(default: gfocal-demo)"
+    )
+    demo.add_argument("--seed", type=whole(0), default=0)
+    demo.add_argument(
+        "--epochs", type=whole(1), help="fewer for a quick look (default: what the AP in the README needs)"
+    )
+
+    models = commands.add_parser("models", help="list the presets and recipes")
+    models.set_defaults(run=commands_by_name["models"])
+    return main

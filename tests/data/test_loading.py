@@ -1,0 +1,202 @@
+"""Order, augmentation and batches: what a picture looks like depends on seed, epoch and its number alone."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+from gfocal.data.loading import (
+    MAX_UNREADABLE,
+    EpochOrder,
+    TrainingItems,
+    evaluation_loader,
+    read_or_next,
+    training_loader,
+)
+from gfocal.data.preparation import InputSettings
+from gfocal.data.samples import DataError, FileData, Sample
+from gfocal.data.synthetic import SyntheticScenes
+from gfocal.data.transforms import Augmentation, AugmentSettings
+from gfocal.structures import Batch
+
+INPUT = InputSettings(short_side=64, long_side=96)
+AUGMENT = Augmentation(AugmentSettings(0.5, 0.5, 0.5, 0.5, 0.5, 0.5, (48, 64)), 64, 96)
+PLAIN = Augmentation(AugmentSettings(flip=0.0), 64, 96)
+SCENES = SyntheticScenes(6, size=96)
+
+
+def tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if hasattr(value, "__dataclass_fields__"):
+        return [t for f in fields(value) for t in tensors(getattr(value, f.name))]
+    return []
+
+
+def same(one: Any, two: Any) -> bool:
+    pairs = list(zip(tensors(one), tensors(two), strict=True))
+    return bool(pairs) and all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs)
+
+
+@given(count=st.integers(1, 60), world=st.integers(1, 9), seed=st.integers(0, 99), epoch=st.integers(0, 9))
+def test_an_epoch_is_shared_out_evenly_and_leaves_none_out(count: int, world: int, seed: int, epoch: int) -> None:
+    shares = []
+    for rank in range(world):
+        order = EpochOrder(count, seed, rank=rank, world=world)
+        order.epoch = epoch
+        shares.append(list(order))
+        assert len(shares[-1]) == len(order) == -(-count // world)
+    drawn = [index for share in shares for e, index in share if e == epoch]
+    assert set(drawn) == set(range(count))
+    assert len(drawn) - count < world
+
+
+def test_the_order_changes_with_the_epoch_and_the_seed_only() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        sampler = EpochOrder(50, seed)
+        sampler.epoch = epoch
+        return [index for _, index in sampler]
+
+    assert sorted(order(0, 0)) == list(range(50))
+    assert order(0, 1) == order(0, 1)
+    assert len({tuple(order(0, e)) for e in range(5)} | {tuple(order(1, e)) for e in range(5)}) == 10
+    assert order(0, 0) != list(range(50))
+    assert [i for _, i in EpochOrder(5, 0, shuffle=False)] == [0, 1, 2, 3, 4]
+
+
+def batches_of(workers: int, epochs: int = 2, seed: int = 3) -> list[Batch]:
+    loader, order = training_loader(SCENES, AUGMENT, INPUT, 2, seed, workers)
+    found: list[Batch] = []
+    for epoch in range(epochs):
+        order.epoch = epoch
+        torch.manual_seed(epoch * 77 + workers)  # the state of the caller's generator has no say
+        found += list(loader)
+    return found
+
+
+def test_workers_change_nothing() -> None:
+    alone, together = batches_of(0), batches_of(2)
+    assert [b.image_ids for b in alone] == [b.image_ids for b in together]
+    assert all(same(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_an_item_depends_on_seed_epoch_and_index() -> None:
+    items = TrainingItems(SCENES, AUGMENT, INPUT, seed=1)
+    first = items[0, 4]
+    for other in ((0, 1), (3, 4), (0, 5)):
+        assert not same(items[other], first)  # and what is drawn in between
+    assert same(items[0, 4], first)
+    assert not same(TrainingItems(SCENES, AUGMENT, INPUT, seed=2)[0, 4], first)
+
+
+def test_loading_leaves_the_callers_random_state() -> None:
+    torch.manual_seed(8)
+    expected = torch.rand(3)
+    torch.manual_seed(8)
+    TrainingItems(SCENES, AUGMENT, INPUT, seed=1)[0, 0]
+    assert torch.equal(torch.rand(3), expected)
+
+
+def picture(path: Path, number: int, size: tuple[int, int] = (60, 80), crowd: tuple[bool, ...] = (False,)) -> Sample:
+    height, width = size
+    Image.new("RGB", (width, height), (40 * number + 40, 90, 30)).save(path)
+    count = len(crowd)
+    return Sample(
+        image_id=100 + number,
+        path=path,
+        boxes=torch.tensor([[10.0, 10.0, 40.0, 50.0]]).repeat(count, 1),
+        labels=torch.arange(count),
+        crowd=torch.tensor(crowd, dtype=torch.bool),
+        size=size,
+    )
+
+
+def test_crowd_is_no_truth_for_training_but_evaluation_keeps_it(tmp_path: Path) -> None:
+    data = FileData(("a", "b"), (1, 2), [picture(tmp_path / "p.png", 0, crowd=(True, False))])
+    item = TrainingItems(data, PLAIN, INPUT, 0)[0, 0]
+    assert item.labels.tolist() == [1]
+    assert item.boxes.shape == (1, 4)
+    (batch,) = evaluation_loader(data, INPUT, 1)
+    assert int(batch.targets.valid.sum()) == 2
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> FileData:
+    """Four pictures; that of image id 101 is cut off in the middle."""
+    data = FileData(("a",), (1,), [picture(tmp_path / f"{i}.png", i) for i in range(4)])
+    bad = data.samples[1].path
+    assert bad is not None
+    bad.write_bytes(bad.read_bytes()[:60])
+    return data
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_file_gives_way_to_the_next_one(broken: FileData, workers: int) -> None:
+    loader, _ = training_loader(broken, PLAIN, INPUT, 2, 0, workers)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        ids = sorted(i for batch in loader for i in batch.image_ids)
+    assert ids == [100, 102, 102, 103]
+    if workers == 0:  # a worker says it on its own standard error
+        (message,) = [str(w.message) for w in told]
+        assert message.startswith(str(broken.samples[1].path))
+        assert message.endswith("the next picture takes its place")
+
+
+def test_many_unreadable_files_in_a_row_are_an_error(tmp_path: Path) -> None:
+    gone = [replace(picture(tmp_path / "x.png", i), path=tmp_path / f"gone{i}.png") for i in range(3)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(DataError, match=rf"{MAX_UNREADABLE} pictures in a row cannot be read; .*gone.*png"):
+            read_or_next(FileData(("a",), (1,), gone), 0)
+
+
+def test_an_unreadable_file_does_not_end_an_evaluation(broken: FileData) -> None:
+    with pytest.warns(UserWarning, match=r"1\.png: .*its objects count as missed"):
+        batches = list(evaluation_loader(broken, INPUT, 2))
+    assert [i for b in batches for i in b.image_ids] == [100, 101, 102, 103]
+    shown = batches[0].images[1, :, :60, :80]
+    assert shown.abs().max() < 0.02  # the mean colour: nothing to be found
+    assert batches[0].original_sizes[1].tolist() == [60, 80]
+
+
+def test_batches_are_padded_to_multiples_of_32_with_the_mean_colour(tmp_path: Path) -> None:
+    sizes = [(60, 80), (64, 64), (50, 200)]
+    data = FileData(("a",), (1,), [picture(tmp_path / f"{i}.png", i, size) for i, size in enumerate(sizes)])
+    (batch,) = evaluation_loader(data, INPUT, 3)
+    assert batch.images.shape == (3, 3, 64, 96)
+    assert batch.sizes.tolist() == [[64, 85], [64, 64], [24, 96]]
+    assert batch.original_sizes.tolist() == [list(size) for size in sizes]
+    for image, (height, width) in zip(batch.images, batch.sizes.tolist(), strict=True):
+        beyond = torch.ones(64, 96, dtype=torch.bool)
+        beyond[:height, :width] = False
+        assert (image[:, beyond] == 0).all()
+        assert (image[:, ~beyond].abs() > 0.01).all()
+    # The truth is in the pixels of the input.
+    torch.testing.assert_close(
+        batch.targets.boxes[0, 0], torch.tensor([10 * 85 / 80, 10 * 64 / 60, 40 * 85 / 80, 50 * 64 / 60])
+    )
+
+
+def test_evaluation_keeps_the_order_of_the_data() -> None:
+    for workers in (0, 2):
+        ids = [i for batch in evaluation_loader(SCENES, INPUT, 4, workers) for i in batch.image_ids]
+        assert ids == [SCENES.sample(i).image_id for i in range(len(SCENES))]
+
+
+def test_drawn_scenes_are_new_in_every_epoch() -> None:
+    loader, order = training_loader(SCENES, PLAIN, INPUT, 3, 0)
+    first = {i for batch in loader for i in batch.image_ids}
+    order.epoch = 1
+    second = {i for batch in loader for i in batch.image_ids}
+    assert first == set(range(6))
+    assert second == set(range(6, 12))

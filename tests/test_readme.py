@@ -1,0 +1,162 @@
+"""README and docs hold what they say: commands parse, examples run, keys and defaults are the code's."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import gfocal
+from gfocal.arguments import parser
+from gfocal.configs import RECIPE_FOLDER, Recipe, read_recipe, recipe_names
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+README = CHECKOUT / "README.md"
+PAGES = [README, CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def code_spans(page: Path) -> list[str]:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Every gfocal command line of the pages."""
+    for page in PAGES:
+        lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
+        lines += [span for span in code_spans(page) if re.match(r"gfocal \w+ .", span)]
+        for line in lines:
+            for part in line.split("&&"):
+                if re.match(r"gfocal (?!.*--help)", part.strip()):
+                    yield page.name, part.strip()
+    for recipe in sorted(RECIPE_FOLDER.glob("*.toml")):
+        first = recipe.read_text(encoding="utf-8").splitlines()[0]
+        yield recipe.name, first[first.index("gfocal ") :]
+
+
+COMMANDS = [*commands()]
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_commands_parse(page: str, command: str) -> None:
+    chosen = parser(defaultdict(lambda: len)).parse_args(shlex.split(command, comments=True)[1:])
+    assert chosen.run is len
+    recipe = getattr(chosen, "recipe", None)
+    assert recipe is None or recipe in recipe_names()
+
+
+def test_there_are_commands_of_every_kind() -> None:
+    assert {command.split()[1] for _, command in COMMANDS} >= {"train", "eval", "detect", "demo", "models"}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a photo and a run, as the examples suppose it; the run's detector is untrained."""
+    folder = tmp_path_factory.mktemp("examples")
+    (folder / "runs" / "mine").mkdir(parents=True)
+    torch.manual_seed(0)
+    model = gfocal.create("gfl_r18_fpn", 3, pretrained=False, channels=32, num_convs=1)
+    with torch.no_grad():
+        model.head.cls_out.bias.fill_(1.0)  # unsure of everything, so that something is found
+    gfocal.save(model, folder / "runs" / "mine" / "best.safetensors")
+    picture, _ = gfocal.SyntheticScenes(1, size=96).read(0)
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(folder / "photo.jpg")
+    return folder
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: page.name)
+def test_python_examples_run(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    names: dict[str, Any] = {}
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), names)
+    if "found" in names:
+        assert len(names["found"]) > 0, "the example must be of a picture in which something is found"
+
+
+def test_edges_page_gives_the_boxes_it_speaks_of(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    names: dict[str, Any] = {}
+    for block in blocks(CHECKOUT / "docs" / "edges.md", "python"):
+        exec(compile(block, "edges.md", "exec"), names)
+    found = names["found"]
+    width = found.size[1]
+    assert torch.allclose(names["right"].clamp(0, width), found.boxes[:, 2], atol=1e-2)
+    assert torch.allclose(names["left"].clamp(0, width), found.boxes[:, 0], atol=1e-2)
+    assert (names["near"] <= names["far"]).all()
+    assert (names["excess"] <= found.edge_std + 1e-3).all()
+
+
+def dotted(text: str) -> set[str]:
+    return set(re.findall(r"\bgfocal(?:\.\w+)+", text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_in_the_text_exist(page: Path) -> None:
+    for name in sorted(dotted(" ".join(code_spans(page)))):
+        value: Any = gfocal
+        for part in name.split(".")[1:]:
+            if not hasattr(value, part):
+                __import__(f"{value.__name__}.{part}")
+            value = getattr(value, part)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+    dead = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+    assert not dead
+
+
+def test_the_second_command_is_that_of_the_checks() -> None:
+    second = blocks(README, "bash")[1].strip()
+    assert "pytest" in second
+    assert second == (CHECKOUT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
+
+
+def test_recipes_in_the_docs_can_be_read(tmp_path: Path) -> None:
+    found = blocks(CHECKOUT / "docs" / "training.md", "toml")
+    assert found
+    for block in found:
+        file = tmp_path / "mine.toml"
+        file.write_text(block, encoding="utf-8")
+        assert read_recipe(file) != Recipe()
+
+
+def test_the_table_of_keys_is_that_of_the_code() -> None:
+    text = (CHECKOUT / "docs" / "training.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `(\w+\.\w+)` \| (\S.*?) \|", text.partition("## Keys")[2], re.M))
+    recipe = Recipe()
+    defaults = {
+        f"{s.name}.{f.name}": getattr(getattr(recipe, s.name), f.name)
+        for s in fields(recipe)
+        for f in fields(getattr(recipe, s.name))
+    }
+    assert list(told) == list(defaults)
+    for key, value in defaults.items():
+        assert as_python(told[key]) == (
+            pytest.approx(value, rel=2e-3) if isinstance(value, float) else value
+        ), key
+
+
+def as_python(cell: str) -> object:
+    """A default as the table writes it, in TOML."""
+    if cell == "none":
+        return None
+    text = cell.strip("`")
+    value = {"true": True, "false": False}.get(text)
+    value = ast.literal_eval(text) if value is None else value
+    return tuple(value) if isinstance(value, list) else value
