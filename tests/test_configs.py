@@ -64,7 +64,9 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 @given(
     preset=texts,
     weights=st.none() | texts,
-    options=st.dictionaries(texts, st.integers() | st.booleans() | texts | st.lists(st.integers()), max_size=3),
+    options=st.dictionaries(
+        texts, st.integers() | st.booleans() | texts | st.lists(st.integers()), max_size=3
+    ),
     lr=st.floats(min_value=1e-12, max_value=1e12),
     steps=st.lists(st.integers(0, 99)).map(tuple),
     short=st.none() | st.integers(1, 2000),

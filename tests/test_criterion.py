@@ -15,17 +15,20 @@ from gfocal.distributions import GeneralDistribution
 from gfocal.points import inside_own_padding, make_points
 from gfocal.structures import Assignment, HeadOutputs, Losses, Points, Targets, pad_targets
 
+Boxes = Sequence[Sequence[Sequence[float]]]
+Labels = Sequence[Sequence[int]]
+
 STRIDES = (8, 16, 32)
 SIZES = torch.tensor([[64, 96], [40, 64], [64, 64]])  # the second and third are padded in the batch
-BOXES = (
+BOXES: Boxes = (
     [[3.1, 5.2, 40.3, 44.4], [20.5, 10.6, 90.7, 60.8], [-31.2, -33.3, 95.4, 93.5]],
     [[8.3, 4.2, 30.1, 36.7]],
     [],
 )
-LABELS = ([0, 2, 1], [2], [])
+LABELS: Labels = ([0, 2, 1], [2], [])
 
 
-def truth(boxes: Sequence[Sequence[Sequence[float]]] = BOXES, labels: Sequence[Sequence[int]] = LABELS) -> Targets:
+def truth(boxes: Boxes = BOXES, labels: Labels = LABELS) -> Targets:
     return pad_targets(
         [torch.tensor(b).reshape(-1, 4) for b in boxes], [torch.tensor(c, dtype=torch.int64) for c in labels]
     )
@@ -99,7 +102,9 @@ def slow_losses(
                 for side, distance in zip(probabilities, (x - x1, y - y1, x2 - x, y2 - y), strict=True):
                     at = min(max(distance / law.delta, 0), law.n - 0.1)
                     k = int(at)
-                    dfl[level] -= weight / 4 * ((k + 1 - at) * math.log(side[k]) + (at - k) * math.log(side[k + 1]))
+                    dfl[level] -= (
+                        weight / 4 * ((k + 1 - at) * math.log(side[k]) + (at - k) * math.log(side[k + 1]))
+                    )
             for s, q in zip(scores, quality, strict=True):
                 cls[level] -= abs(q - s) ** 2 * ((1 - q) * math.log(1 - s) + q * math.log(s))
     count = sum(max(1, n) for n in positives)
@@ -257,5 +262,7 @@ def test_the_small_functions() -> None:
     level = level_of_point([3, 1], torch.device("cpu"))
     assert level.tolist() == [0, 0, 0, 1]
     assert sum_per_level(torch.tensor([[1.0, 2, 4, 8]]), level[None], 3).tolist() == [7, 8, 0]
-    placed = place(torch.tensor([[0.5, 0.0]]), torch.tensor([[1, 1]]), torch.tensor([[2, 0]]), torch.zeros(1, 3, 3))
+    placed = place(
+        torch.tensor([[0.5, 0.0]]), torch.tensor([[1, 1]]), torch.tensor([[2, 0]]), torch.zeros(1, 3, 3)
+    )
     assert placed.tolist() == [[[0, 0, 0], [0, 0, 0.5], [0, 0, 0]]]

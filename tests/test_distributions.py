@@ -68,6 +68,7 @@ def test_quantiles_by_hand() -> None:
     torn = torch.tensor([0.5, 0, 0, 0, 0.5])  # over 0..1 and 7..8
     assert law.quantile(torn, 0.25).item() == pytest.approx(0.5)
     assert law.quantile(torn, 0.75).item() == pytest.approx(7.5)
+    assert law.quantile(torn, 0.5).item() == pytest.approx(1.0)  # the lowest with half of the mass below
     both = law.quantile(torch.stack((certain, torn)), torch.tensor([0.5, 1.0]))
     assert both.tolist() == pytest.approx([4.0, 8.0])
 
@@ -131,7 +132,9 @@ def test_impossible_laws_and_tensors_are_refused() -> None:
             GeneralDistribution(16, delta)
     law = GeneralDistribution(16)
     for method in (law.probabilities, law.expectation, law.entropy, law.std):
-        with pytest.raises(ValueError, match=r"n = 16 has 17 values, but the tensor ends in 16: shape \(2, 16\)"):
+        with pytest.raises(
+            ValueError, match=r"n = 16 has 17 values, but the tensor ends in 16: shape \(2, 16\)"
+        ):
             method(torch.zeros(2, 16))
     with pytest.raises(ValueError, match="17 values"):
         law.quantile(torch.zeros(16), 0.5)

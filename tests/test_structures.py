@@ -16,7 +16,8 @@ def truth(count: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize(("counts", "length"), [((0, 0), 8), ((3, 8), 8), ((9, 0, 1), 16), ((16,), 16)])
 def test_truth_is_padded_to_one_length(counts: tuple[int, ...], length: int) -> None:
-    boxes, labels = zip(*(truth(c) for c in counts), strict=True)
+    truths = [truth(count) for count in counts]
+    boxes, labels = [b for b, _ in truths], [c for _, c in truths]
     targets = pad_targets(boxes, labels)
     assert targets.boxes.shape == (len(counts), length, 4)
     assert targets.labels.dtype == torch.int64
@@ -43,7 +44,8 @@ def test_boxes_and_labels_of_unequal_number_of_images_are_refused() -> None:
 
 def test_a_batch_moves_with_all_its_tensors() -> None:
     sizes = torch.tensor([[32, 32]])
-    batch = Batch(torch.zeros(1, 3, 32, 32), pad_targets(*([t] for t in truth(1))), sizes, sizes, (7,))
+    targets = pad_targets([torch.rand(1, 4)], [torch.tensor([0])])
+    batch = Batch(torch.zeros(1, 3, 32, 32), targets, sizes, sizes, (7,))
     moved = batch.to("meta")
     for tensor in (moved.images, moved.targets.boxes, moved.targets.labels, moved.targets.valid):
         assert tensor.device.type == "meta"

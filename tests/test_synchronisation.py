@@ -105,5 +105,5 @@ def test_the_step_compiles_into_one_graph() -> None:
         assert a.grad is not None
         assert b.grad is not None
         assert (a.grad - b.grad).norm() <= 1e-4 * a.grad.norm() + 1e-7, name
-    for (name, a), b in zip(plain.named_buffers(), compiled.buffers(), strict=True):
-        torch.testing.assert_close(a, b, msg=name)
+    for (name, mine), other in zip(plain.named_buffers(), compiled.buffers(), strict=True):
+        torch.testing.assert_close(mine, other, msg=name)

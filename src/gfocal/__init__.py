@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gfocal.decoding import decode
     from gfocal.distributions import GeneralDistribution
     from gfocal.evaluation.coco_ap import coco_ap
+    from gfocal.interop.hub import push_to_hub
     from gfocal.models.detector import Detector
     from gfocal.models.files import load_model as load
     from gfocal.models.files import save_model as save
@@ -47,6 +48,7 @@ _HOME = {
     "draw_detections": "gfocal.plots",
     "draw_edge_distributions": "gfocal.plots",
     "load": "gfocal.models.files:load_model",
+    "push_to_hub": "gfocal.interop.hub",
     "read_data": "gfocal.data.discovery",
     "save": "gfocal.models.files:save_model",
     "train": "gfocal.training.loop",
@@ -56,6 +58,7 @@ __all__ = [  # noqa: RUF022 (in the order in which one meets them)
     "create",
     "load",
     "save",
+    "push_to_hub",
     "train",
     "read_data",
     "SyntheticScenes",

@@ -16,6 +16,7 @@ EPILOG = """examples:
   gfocal eval runs/mine photos/ --split test       the COCO numbers
   gfocal detect runs/mine new/*.jpg --out found    boxes as json, and pictures with the boxes drawn
   gfocal models                                    the presets and recipes
+  gfocal import gfl_r50.pth --out gfl_r50.safetensors   a published checkpoint of MMDetection
 
 exit codes: 0 all done, 1 some pictures failed, 2 something must be mended first (the last line says what)"""
 
@@ -121,6 +122,13 @@ def parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentParser:
         help="draw how sure each edge is: a band of one standard deviation, or the whole distribution",
     )
     detect.add_argument("--batch-size", type=whole(1), default=1)
+    detect.add_argument(
+        "--submission",
+        type=Path,
+        metavar="INFO.json",
+        help="COCO's image_info_test-dev2017.json: detect in its pictures, which lie in the folder IMAGE, and "
+        "write the json and zip that the evaluation server takes",
+    )
 
     demo = commands.add_parser("demo", help="train on drawn scenes, evaluate, and write a report to look at")
     demo.set_defaults(run=commands_by_name["demo"])
@@ -130,6 +138,18 @@ def parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=whole(0), default=0)
     demo.add_argument(
         "--epochs", type=whole(1), help="fewer for a quick look (default: what the AP in the README needs)"
+    )
+
+    bring = commands.add_parser("import", help="make a model file of a published MMDetection or GFocal checkpoint")
+    bring.set_defaults(run=commands_by_name["import"])
+    bring.add_argument("checkpoint", type=Path, metavar="FILE.pth", help="only tensors are read, no code is run")
+    bring.add_argument(
+        "--out", type=Path, default=Path("model.safetensors"), metavar="FILE", help="(default: model.safetensors)"
+    )
+    bring.add_argument(
+        "--points",
+        choices=("corner", "legacy", "centre"),
+        help="where a cell's point lies; legacy is the original GFocal repository (default: by the file's version)",
     )
 
     models = commands.add_parser("models", help="list the presets and recipes")

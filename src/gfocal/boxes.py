@@ -19,7 +19,7 @@ def area(boxes: Tensor) -> Tensor:
 
 
 def _product(sizes: Tensor) -> Tensor:
-    """Width times height. (..., 2) -> (...). Unlike ``prod``, whose gradient looks for zeros, it never waits."""
+    """Width times height. (..., 2) -> (...). ``prod`` would wait for the device in its gradient."""
     return sizes[..., 0] * sizes[..., 1]
 
 

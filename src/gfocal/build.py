@@ -167,16 +167,16 @@ def _check_same_data(folder: Path, train_data: ImageData) -> None:
 
 def circumstances(data_name: str, train_data: ImageData, val_data: ImageData | None) -> dict[str, object]:
     """What else decided a run: versions, machine, command, data."""
-    import timm
+    from importlib.metadata import version
+
     import torch
-    import torchvision
 
     return {
         "gfocal": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "timm": timm.__version__,
+        "torchvision": version("torchvision"),
+        "timm": version("timm"),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

@@ -12,7 +12,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -166,8 +166,9 @@ def fitted(value: Any, hint: Any, where: str, name: str) -> Any:
         if value in arguments:
             return value
         raise RecipeError(f"{where}: {name} is one of {', '.join(map(repr, arguments))}, not {value!r}")
-    elif origin is tuple and isinstance(value, list | tuple):
-        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+    elif origin in (tuple, Sequence) and isinstance(value, list | tuple):
+        is_any_length = origin is Sequence or arguments[-1] is Ellipsis
+        kinds = [arguments[0]] * len(value) if is_any_length else list(arguments)
         if len(kinds) == len(value):
             return tuple(fitted(v, k, where, name) for v, k in zip(value, kinds, strict=True))
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ from rich.console import Console
 from torchvision.ops import box_iou
 
 from gfocal.build import run_recipe, saved_recipe
-from gfocal.configs import Recipe, read_recipe
+from gfocal.configs import Recipe, read_recipe, with_changes
 from gfocal.data.edge_laws import is_ambiguous, law_std
 from gfocal.data.synthetic import SyntheticScenes
 from gfocal.evaluation.coco_ap import CocoResult
@@ -29,8 +28,8 @@ UNSEEN_SCENES = 200
 REPORT_FILE = "report.html"
 LEAD = (
     "A detector trained from random weights on drawn scenes, and what it finds in scenes it never saw. "
-    "Some edges of these scenes are honestly ambiguous, by a law that is known: the second part sets what the "
-    "detector says of each edge beside that law."
+    "Some edges of these scenes are honestly ambiguous, by a law that is known: the second part sets what "
+    "the detector says of each edge beside that law."
 )
 
 
@@ -45,7 +44,7 @@ def demo(
     Raises:
         ResumeError: the folder holds a finished demo, one with another seed or number of epochs, or another
             run.
-        ValueError: ``seed`` or ``epochs`` are out of range.
+        RecipeError: ``seed`` or ``epochs`` are out of range.
     """
     console = console or Console(stderr=True)
     recipe = read_recipe("demo")
@@ -57,7 +56,7 @@ def demo(
         )
     if epochs is None:
         epochs = saved_recipe(folder).run.epochs if resume else recipe.run.epochs
-    recipe = replace(recipe, run=replace(recipe.run, seed=seed, epochs=epochs))
+    recipe = with_changes(recipe, {"run.seed": seed, "run.epochs": epochs})
     if resume and saved_recipe(folder) != recipe:
         raise ResumeError(
             f"{folder}: holds another run, or a demo with another seed or number of epochs; "

@@ -26,7 +26,7 @@ def detect(
     """Find objects in one picture or several.
 
     Args:
-        model: a detector; it is put into evaluation mode.
+        model: a detector, in whatever mode; it predicts in evaluation mode and is as before afterwards.
         images: a path, a PIL image, a uint8 array (H, W, 3) or (H, W), a tensor (3, H, W) that is uint8 or
             float in 0..1; or a sequence of such, or a tensor or array of four dimensions.
         score_threshold: detections must score more; None takes the model's own.
@@ -79,8 +79,10 @@ def detect_batch(
         decode_settings = replace(decode_settings, score_threshold=score_threshold)
     was_training = model.training
     model.eval()
-    outputs = model(stack_padded(inputs, settings.multiple).to(device))
-    model.train(was_training)
+    try:
+        outputs = model(stack_padded(inputs, settings.multiple).to(device))
+    finally:
+        model.train(was_training)
     return decode(
         outputs,
         model.distribution,
@@ -100,16 +102,17 @@ def as_rgb(image: Any) -> Tensor:
     if isinstance(image, Image.Image):
         return rgb_tensor(image)
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+        right_shape = image.ndim == 2 or image.shape[2:] in ((3,), (4,))
+        if image.dtype != np.uint8 or not right_shape or not image.size:
             raise ValueError(
                 f"an array must be uint8 of shape (H, W, 3) or (H, W), not {image.dtype} {image.shape}"
             )
         return rgb_tensor(Image.fromarray(image))
     if isinstance(image, Tensor):
-        if image.ndim != 3 or image.shape[0] not in (1, 3):
+        if image.ndim != 3 or image.shape[0] not in (1, 3) or not image.numel():
             raise ValueError(f"a tensor must have shape (3, H, W) or (1, H, W), not {tuple(image.shape)}")
         if image.is_floating_point():
-            if image.numel() and (image.min() < 0 or image.max() > 1):
+            if not (image.min() >= 0 and image.max() <= 1):
                 raise ValueError("a float tensor must hold values in 0..1; uint8 tensors hold 0..255")
             image = (image * 255).round().to(torch.uint8)
         if image.dtype != torch.uint8:

@@ -42,7 +42,11 @@ def extent(mask: Tensor) -> Tensor:
 
 
 def augmented(
-    settings: AugmentSettings, sample: tuple[Tensor, Tensor, Tensor], seed: int, short: int = 96, long: int = 160
+    settings: AugmentSettings,
+    sample: tuple[Tensor, Tensor, Tensor],
+    seed: int,
+    short: int = 96,
+    long: int = 160,
 ) -> tuple[Tensor, Tensor, Tensor]:
     torch.manual_seed(seed)
     return Augmentation(settings, short, long, fill=(0.0, 0.0, 0.0))(*sample)
@@ -110,7 +114,9 @@ def test_short_sides_cover_their_range_and_no_more() -> None:
 
 def test_quarter_turns_take_all_three_angles() -> None:
     sample = scene(96, 96, [[10, 20, 40, 30]])
-    corners = {tuple(augmented(GEOMETRIC["quarter_turns"], sample, seed)[1][0].tolist()) for seed in range(30)}
+    corners = {
+        tuple(augmented(GEOMETRIC["quarter_turns"], sample, seed)[1][0].tolist()) for seed in range(30)
+    }
     assert corners == {(20.0, 56.0, 30.0, 86.0), (56.0, 66.0, 86.0, 76.0), (66.0, 10.0, 76.0, 40.0)}
 
 
@@ -141,7 +147,9 @@ def test_a_crop_of_small_objects_is_found() -> None:
     image, boxes, labels = scene(240, 320, [[100, 100, 106, 106]])
     sizes = set()
     for seed in range(10):
-        changed, kept, _ = augmented(AugmentSettings(flip=0.0, crop=1.0), (image, boxes, labels), seed, 240, 320)
+        changed, kept, _ = augmented(
+            AugmentSettings(flip=0.0, crop=1.0), (image, boxes, labels), seed, 240, 320
+        )
         assert len(kept) == 1
         sizes.add(tuple(changed.shape))
     assert len(sizes) > 3
@@ -170,14 +178,14 @@ def test_colour_changes_pixels_only() -> None:
         assert torch.equal(new_boxes, boxes)
         assert torch.equal(new_labels, labels)
         changed += not torch.equal(new, image)
-    assert 5 <= changed  # in 8 of 10
+    assert changed >= 5  # of 10
 
 
 def test_the_input_is_left_alone() -> None:
     image, boxes, labels = scene(96, 128, [[20, 30, 60, 58]])
     before = image.clone(), boxes.clone(), labels.clone()
-    for settings in GEOMETRIC.values():
-        augmented(settings, (image, boxes, labels), 1)
+    for choice in GEOMETRIC.values():
+        augmented(choice, (image, boxes, labels), 1)
     assert all(torch.equal(a, b) for a, b in zip(before, (image, boxes, labels), strict=True))
 
 

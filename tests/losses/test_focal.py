@@ -50,7 +50,9 @@ def test_gradient_equals_finite_differences(logits: list[float], gamma: float) -
 
 def test_gamma_zero_is_cross_entropy() -> None:
     x, y = torch.linspace(-5, 5, 11), torch.tensor([0.0, 1] * 5 + [0])
-    torch.testing.assert_close(focal_loss(x, y, 0), F.binary_cross_entropy_with_logits(x, y, reduction="none"))
+    torch.testing.assert_close(
+        focal_loss(x, y, 0), F.binary_cross_entropy_with_logits(x, y, reduction="none")
+    )
 
 
 @pytest.mark.parametrize("gamma", [0, 0.5, 1, 2, 2.5, 4])

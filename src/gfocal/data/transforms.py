@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as TF
 
 from gfocal.data.preparation import resize, resized_shape
+
+# Boxes narrower or lower than this many pixels are no truth for training, as in the published recipes.
+LEAST_SIDE = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,17 +63,17 @@ class Augmentation:
         if s.zoom_out:
             sample = v2.RandomZoomOut(fill=list(self.fill), side_range=(1.0, 2.0), p=s.zoom_out)(sample)
         if s.crop and len(boxes) and torch.rand(()) < s.crop:
-            # An IoU above 0 may never be met, where all objects are small, and the search would not end.
-            sample = v2.RandomIoUCrop(min_scale=0.4, sampler_options=[0.0])(sample)
+            sample = cropped(sample)
         if s.quarter_turns and torch.rand(()) < s.quarter_turns:
             angle = 90 * int(torch.randint(1, 4, ()))
             sample = v2.RandomRotation((angle, angle), expand=True)(sample)
-        sample = v2.RandomHorizontalFlip(s.flip)(sample)
-        sample = v2.RandomVerticalFlip(s.vertical_flip)(sample)
-        sample = v2.SanitizeBoundingBoxes(min_size=1)(sample)
-        return self._resized(
-            sample["image"].as_subclass(Tensor), sample["boxes"].as_subclass(Tensor), sample["labels"]
-        )
+        if s.flip:
+            sample = v2.RandomHorizontalFlip(s.flip)(sample)
+        if s.vertical_flip:
+            sample = v2.RandomVerticalFlip(s.vertical_flip)(sample)
+        image, boxes = sample["image"].as_subclass(Tensor), sample["boxes"].as_subclass(Tensor)
+        large_enough = ((boxes[:, 2:] - boxes[:, :2]) >= LEAST_SIDE).all(-1)
+        return self._resized(image, boxes[large_enough], sample["labels"][large_enough])
 
     def _resized(self, image: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         height, width = int(image.shape[-2]), int(image.shape[-1])
@@ -75,6 +81,33 @@ class Augmentation:
         short_side = int(torch.randint(low, high + 1, ()))
         shape = resized_shape(height, width, short_side, self.long_side)
         return resize(image, shape), boxes * scale_xyxy((height, width), shape), labels
+
+
+def cropped(sample: dict[str, Any]) -> dict[str, Any]:
+    """A random part of a picture, 0.4 to 1 of its width and height, that holds the centre of some object.
+
+    Objects whose centre is cut off are no truth any more. (torchvision's RandomIoUCrop is not used: it
+    searches without end in long narrow pictures, and where all objects are small.)
+    """
+    boxes = sample["boxes"].as_subclass(Tensor)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2  # (G, 2)
+    chosen = centres[int(torch.randint(len(centres), ()))].tolist()
+    starts, lengths = [], []
+    for centre, whole in zip(chosen, sample["image"].shape[:0:-1], strict=True):  # x, then y
+        length = max(int(whole * (0.4 + 0.6 * float(torch.rand(())))), 1)
+        centre = min(max(centre, 0.0), float(whole))
+        least, most = max(math.ceil(centre - length), 0), min(math.floor(centre), whole - length)
+        starts.append(int(torch.randint(least, most + 1, ())))
+        lengths.append(length)
+    start, length_xy = torch.tensor(starts), torch.tensor(lengths)
+    inside = ((centres >= start) & (centres <= start + length_xy)).all(-1)
+    where = (starts[1], starts[0], lengths[1], lengths[0])
+    kept = TF.crop(sample["boxes"], *where)
+    return {
+        "image": TF.crop(sample["image"], *where),
+        "boxes": tv_tensors.wrap(kept[inside], like=kept),
+        "labels": sample["labels"][inside],
+    }
 
 
 def scale_xyxy(old: tuple[int, int], new: tuple[int, int]) -> Tensor:

@@ -6,7 +6,9 @@ no code from a pickle is run.
 
 from __future__ import annotations
 
+import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,10 +85,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint: tensors and plain values only, never a pickled object."""
     if not path.is_file():
         raise ImportingError(f"{path}: there is no such file")
-    import pickle
-
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an unusual pickle protocol
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"the object {found[1]}" if found else "an object that is no tensor"

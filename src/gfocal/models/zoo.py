@@ -190,8 +190,17 @@ def _detector(
     """Backbone, neck and head joined; ``options`` are the preset's, which a saved file repeats."""
     distribution = GeneralDistribution(options["n"])
     channels, num_convs = options.get("channels", 256), options.get("num_convs", 4)
+    # Two channels to a norm group at least: a lone value of a 1x1 map has no spread to divide by.
+    num_groups = min(32, channels // 2)
     head = GFLHead(
-        num_classes, channels, channels, num_convs, distribution.num_bins, STRIDES, options["origin"]
+        num_classes,
+        channels,
+        channels,
+        num_convs,
+        distribution.num_bins,
+        STRIDES,
+        options["origin"],
+        num_groups,
     )
     return Detector(
         backbone,

@@ -26,9 +26,14 @@ class WeightAverage:
         """Take one step towards the weights of ``model``; counters are copied."""
         self.updates += 1
         decay = min(self.decay, self.updates / (self.updates + self.warmup))
-        theirs = model.state_dict()
-        for key, mine in self.model.state_dict().items():
-            if mine.is_floating_point():
-                mine.lerp_(theirs[key].to(mine.dtype), 1 - decay)
-            else:
-                mine.copy_(theirs[key])
+        pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
+        mine = [mine for mine, _ in pairs if mine.is_floating_point()]
+        theirs = [theirs for mine, theirs in pairs if mine.is_floating_point()]
+        torch._foreach_lerp_(mine, theirs, 1 - decay)
+        for counter, new in pairs:
+            if not counter.is_floating_point():
+                counter.copy_(new)
+
+
+def _tensors(model: nn.Module) -> list[torch.Tensor]:
+    return [*model.parameters(), *model.buffers()]

@@ -24,6 +24,7 @@ from gfocal.training.checkpoints import Progress, load_state, save_state
 from gfocal.training.distributed import Devices, Precision
 from gfocal.training.ema import WeightAverage
 from gfocal.training.logging import MetricsLog, progress_bar
+from gfocal.training.memory import keep_freed_memory
 from gfocal.training.optimisers import (
     OptimiserSettings,
     ScheduleSettings,
@@ -92,6 +93,8 @@ def train(
     # Prepare.
     console = console or Console(stderr=True)
     devices = Devices(run.precision, run.accumulate, run.cpu)
+    if devices.device.type == "cpu":
+        keep_freed_memory()
     torch.manual_seed(run.seed)
     folder.mkdir(parents=True, exist_ok=True)
     model.to(devices.device)

@@ -72,9 +72,9 @@ def make_optimiser(
         for (in_backbone, decays), group in groups.items()
     ]
     if settings.kind == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=settings.momentum)
+        return torch.optim.SGD(parameters, lr=lr, momentum=settings.momentum, fused=True)
     if settings.kind == "adamw":
-        return torch.optim.AdamW(parameters, lr=lr)
+        return torch.optim.AdamW(parameters, lr=lr, fused=True)
     raise ValueError(f"the optimiser is sgd or adamw, not {settings.kind!r}")
 
 

@@ -1,0 +1,51 @@
+"""Publishing a detector on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from gfocal.models.detector import Detector
+from gfocal.models.files import save_model
+from gfocal.models.hub import FILE, SCHEME, HubError
+
+
+def push_to_hub(model: Detector, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+    """Publish a detector as ``model.safetensors`` with a short card; returns its ``hf://`` address.
+
+    Raises:
+        HubError: the hub cannot be reached, or refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi(token=token)
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, Path(folder) / FILE)
+        (Path(folder) / "README.md").write_text(card(model, repo_id), encoding="utf-8")
+        try:
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Model file of gfocal")
+        except (HfHubHTTPError, OSError) as error:
+            raise HubError(f"{repo_id}: cannot be published ({str(error).strip().splitlines()[0]})") from error
+    return f"{SCHEME}{repo_id}"
+
+
+def card(model: Detector, repo_id: str) -> str:
+    """What the model's page says."""
+    names = ", ".join(model.names)
+    return f"""---
+library_name: gfocal
+pipeline_tag: object-detection
+---
+# {repo_id}
+
+A Generalized Focal Loss detector, preset `{model.built_from["preset"]}`, of {model.num_classes} classes: {names}.
+
+```python
+import gfocal
+
+model = gfocal.load("{SCHEME}{repo_id}")
+found = model.detect("photo.jpg")
+```
+"""

@@ -1,0 +1,184 @@
+"""Our COCO numbers equal those of pycocotools."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gfocal.data.coco import read_coco
+from gfocal.data.samples import Sample
+from gfocal.evaluation.coco_ap import CocoResult, coco_ap
+from gfocal.evaluation.running import truth_areas
+
+pycocotools = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed (extra: test)")
+from pycocotools.cocoeval import COCOeval  # noqa: E402
+
+KEYS = "ap ap50 ap75 ap_small ap_medium ap_large ar1 ar10 ar100 ar_small ar_medium ar_large".split()
+
+
+def reference(truth: dict, results: list[dict]) -> tuple[list[float], list[float]]:
+    """The twelve numbers and the AP of each category, by pycocotools."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        gt = pycocotools.COCO()
+        gt.dataset = truth
+        gt.createIndex()
+        found = gt.loadRes(results) if results else pycocotools.COCO()
+        if not results:
+            found.dataset = {"images": truth["images"], "categories": truth["categories"], "annotations": []}
+            found.createIndex()
+        run = COCOeval(gt, found, "bbox")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    precision = run.eval["precision"][:, :, :, 0, 2]
+    per_class = [p[p > -1].mean() if (p > -1).any() else -1 for p in np.moveaxis(precision, 2, 0)]
+    return run.stats.tolist(), per_class
+
+
+def compare(result: CocoResult, stats: list[float], per_class: list[float]) -> None:
+    for key, theirs in zip(KEYS, stats, strict=True):
+        ours = getattr(result, key)
+        assert (-1 if ours is None else ours) == pytest.approx(theirs, abs=1e-12), key
+    for (name, ours), theirs in zip(result.per_class.items(), per_class, strict=True):
+        assert (-1 if ours.ap is None else ours.ap) == pytest.approx(theirs, abs=1e-12), name
+
+
+def scene(seed: int, num_images: int, num_classes: int, num_found: int, crowd: float, levels: int):
+    """Random truth and detections, many of them near the truth, in both libraries' forms.
+
+    ``levels`` scores exist, so few of them make many ties.
+    """
+    rng = np.random.default_rng(seed)
+    samples, found, annotations, results = [], {}, [], []
+    for image_id in range(1, num_images + 1):
+        count = int(rng.integers(0, 12)) if image_id % 4 else 0
+        xy = rng.integers(0, 300, (count, 2)).astype(np.float64)
+        wh = rng.choice([12.0, 30.0, 50.0, 90.0, 140.0], (count, 2)) + rng.integers(0, 5, (count, 2))
+        labels, crowds = rng.integers(0, num_classes, count), rng.random(count) < crowd
+        boxes = np.concatenate([xy, xy + wh], 1)
+        samples.append(
+            Sample(
+                image_id,
+                None,
+                torch.tensor(boxes, dtype=torch.float32),
+                torch.tensor(labels),
+                torch.tensor(crowds),
+            )
+        )
+        for box, label, flag in zip(boxes, labels, crowds, strict=True):
+            x, y, w, h = box[0], box[1], box[2] - box[0], box[3] - box[1]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": int(label) + 1,
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "iscrowd": int(flag),
+                }
+            )
+        chosen = rng.integers(0, max(count, 1), num_found) if count else np.zeros(0, dtype=int)
+        jitter = np.round(rng.normal(0, 6, (len(chosen), 4)))
+        guess = boxes[chosen] + jitter
+        guess[:, 2:] = np.maximum(guess[:, 2:], guess[:, :2] + 1)
+        scores = np.float32(rng.integers(1, levels + 1, len(chosen)) / (levels + 1))
+        guessed = np.where(rng.random(len(chosen)) < 0.8, labels[chosen], rng.integers(0, num_classes, len(chosen)))
+        found[image_id] = SimpleNamespace(
+            boxes=torch.tensor(guess, dtype=torch.float32), scores=torch.tensor(scores), labels=torch.tensor(guessed)
+        )
+        for box, label, score in zip(guess, guessed, scores, strict=True):
+            results.append(
+                {
+                    "image_id": image_id,
+                    "category_id": int(label) + 1,
+                    "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+                    "score": float(score),
+                }
+            )
+    truth = {
+        "images": [{"id": i} for i in range(1, num_images + 1)],
+        "categories": [{"id": c + 1, "name": str(c)} for c in range(num_classes)],
+        "annotations": annotations,
+    }
+    return samples, found, [str(c) for c in range(num_classes)], truth, results
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    num_classes=st.integers(1, 4),
+    num_found=st.sampled_from([0, 1, 8, 30]),
+    crowd=st.sampled_from([0.0, 0.3, 1.0]),
+    levels=st.sampled_from([1, 3, 1000]),
+)
+def test_equal_to_pycocotools(seed, num_classes, num_found, crowd, levels):
+    samples, found, names, truth, results = scene(seed, 6, num_classes, num_found, crowd, levels)
+    compare(coco_ap(samples, found, names), *reference(truth, results))
+
+
+def test_more_than_100_detections_of_one_class_in_an_image():
+    samples, found, names, truth, results = scene(5, 4, 1, 260, 0.2, 1000)
+    assert max(len(f.scores) for f in found.values()) > 100
+    compare(coco_ap(samples, found, names), *reference(truth, results))
+
+
+def test_coco_with_crowds_sparse_ids_and_outline_areas(shared: Path):
+    file = shared / "data" / "coco_ccby" / "annotations" / "instances_val2017.json"
+    data = read_coco(file)
+    rng = np.random.default_rng(0)
+    found, results = {}, []
+    for sample in data.samples:
+        boxes = sample.boxes.double() + torch.from_numpy(np.round(rng.normal(0, 5, sample.boxes.shape), 2))
+        boxes[:, 2:] = torch.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+        boxes = boxes.float()
+        scores = torch.from_numpy(rng.random(len(boxes), dtype=np.float32))
+        found[sample.image_id] = SimpleNamespace(boxes=boxes, scores=scores, labels=sample.labels)
+        corners = boxes.double()
+        for box, score, label in zip(corners.tolist(), scores.tolist(), sample.labels.tolist(), strict=True):
+            results.append(
+                {
+                    "image_id": sample.image_id,
+                    "category_id": data.category_ids[label],
+                    "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+                    "score": score,
+                }
+            )
+    ours = coco_ap(data.samples, found, data.names, [truth_areas(s) for s in data.samples])
+    assert ours.ap is not None
+    assert 0.1 < ours.ap < 0.9
+    stats, per_class = reference(json.loads(file.read_text()), results)
+    # Our truth boxes are float32 corners, COCO's are decimals: IoU differs in the eighth digit.
+    for key, theirs in zip(KEYS, stats, strict=True):
+        assert (getattr(ours, key) or 0.0) == pytest.approx(max(theirs, 0.0), abs=1e-9), key
+    for (name, mine), theirs in zip(ours.per_class.items(), per_class, strict=True):
+        assert (-1 if mine.ap is None else mine.ap) == pytest.approx(theirs, abs=1e-9), name
+
+
+def test_no_truth_of_a_size_is_none_and_the_table_says_so():
+    sample = Sample(
+        1, None, torch.tensor([[0.0, 0, 200, 200]]), torch.tensor([0]), torch.tensor([False])
+    )
+    result = coco_ap([sample], {}, ["a", "b"])
+    assert result.ap == 0
+    assert result.ap_small is None
+    assert result.per_class["b"].ap is None
+    assert json.loads(json.dumps(result.to_json()))["ap_small"] is None
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=120)
+    console.print(result.table())
+    assert "n/a (0 truth boxes)" in console.file.getvalue()
+
+
+def test_detections_of_an_unknown_image_are_refused():
+    sample = Sample(1, None, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool))
+    one = SimpleNamespace(boxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(ValueError, match="image id 7"):
+        coco_ap([sample], {7: one}, ["a"])

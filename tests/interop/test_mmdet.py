@@ -1,0 +1,176 @@
+"""Published checkpoints: every tensor finds its place, or the file is refused in one clear line."""
+
+import json
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from gfocal.interop.mmdet import ImportingError, import_checkpoint, our_name, recognise
+from gfocal.models.zoo import create, gfl_r18_fpn
+
+PUBLISHED = {
+    "gfl_r50": ("gfl_r50_fpn", 32_440_537, {}),
+    "gfl_r101": ("gfl_r101_fpn", 51_432_665, {}),
+    "gfl_x101": ("gfl_x101_32x4d_fpn", 51_061_209, {}),
+    "gfl_r101_dcn": ("gfl_r101_dcn_fpn", 52_718_837, {"modulated": False, "deformable_stages": [2, 3, 4]}),
+    "gfl_x101_dcn": ("gfl_x101_32x4d_dcn_fpn", 53_467_053, {"modulated": False, "deformable_stages": [3, 4]}),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_published_key_has_its_place_and_shape(shared: Path, name: str):
+    keys = json.loads((shared / "parity" / f"keys_{name}.json").read_text())
+    state = {key: torch.empty(shape, device="meta") for key, (shape, _) in keys.items()}
+    del state["bbox_head.integral.project"]  # its values are looked at
+    preset, num_parameters, options = PUBLISHED[name]
+    found, found_options = recognise(state, Path(name))
+    assert (found, found_options) == (preset, {"n": 16} | options)
+    with torch.device("meta"):
+        model = create(preset, 80, pretrained=False, **options)
+    assert sum(p.numel() for p in model.parameters()) == num_parameters
+    ours = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    theirs = {our_name(key): tuple(value.shape) for key, value in state.items()}
+    assert ours == theirs
+
+
+def their_name(key: str) -> str:
+    """MMDetection's name of one of our tensors: the inverse of ``our_name``, for making checkpoints."""
+    parts = key.split(".")
+    if key.startswith("backbone.body."):
+        return key.replace("backbone.body.", "backbone.", 1)
+    if parts[1] == "laterals":
+        return f"neck.lateral_convs.{parts[2]}.conv.{parts[3]}"
+    if parts[1] in ("outputs", "extra"):
+        return f"neck.fpn_convs.{int(parts[2]) + 3 * (parts[1] == 'extra')}.conv.{parts[3]}"
+    if parts[1].endswith("_tower"):
+        kind = "cls" if parts[1] == "cls_tower" else "reg"
+        i = int(parts[2])
+        return f"bbox_head.{kind}_convs.{i // 3}.{'gn' if i % 3 else 'conv'}.{parts[3]}"
+    if parts[1] == "scales":
+        return f"bbox_head.{'.'.join(parts[1:])}"
+    return f"bbox_head.gfl_{'cls' if parts[1] == 'cls_out' else 'reg'}.{parts[2]}"
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A small detector of ours and its state in MMDetection's names."""
+    torch.manual_seed(0)
+    model = gfl_r18_fpn(3, pretrained=False, channels=32, num_convs=1).eval()
+    state = OrderedDict((their_name(key), value.clone()) for key, value in model.state_dict().items())
+    state["bbox_head.integral.project"] = torch.linspace(0, 16, 17)
+    return model, state
+
+
+def write(path: Path, state: dict[str, Tensor], **meta: object) -> Path:
+    torch.save({"meta": {"CLASSES": ("cat", "dog", "owl"), "epoch": 12} | meta, "state_dict": state}, path)
+    return path
+
+
+def same_outputs(a, b) -> bool:
+    images = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        one, two = a(images), b(images)
+    return torch.equal(one.cls_logits, two.cls_logits) and torch.equal(one.box_logits, two.box_logits)
+
+
+def test_an_imported_model_computes_what_it_computed(small, tmp_path: Path):
+    model, state = small
+    found = import_checkpoint(write(tmp_path / "a.pth", state))
+    assert found.preset == "gfl_r18_fpn"
+    assert found.model.names == ("cat", "dog", "owl")
+    assert same_outputs(model, found.model)
+
+
+@pytest.mark.parametrize("version", ["1.1.0+abc", "2.28.0", "3.3.0"])
+def test_the_points_follow_the_version(small, tmp_path: Path, version: str):
+    found = import_checkpoint(write(tmp_path / "a.pth", small[1], mmdet_version=version))
+    assert found.model.head.origin == ("legacy" if version.startswith("1.") else "corner")
+    assert import_checkpoint(tmp_path / "a.pth", origin="centre").model.head.origin == "centre"
+
+
+def test_bare_wrapped_and_averaged_states(small, tmp_path: Path):
+    model, state = small
+    torch.save(state, tmp_path / "bare.pth")
+    assert same_outputs(model, import_checkpoint(tmp_path / "bare.pth").model)
+    wrapped = {f"module.{key}": value for key, value in state.items()}
+    assert same_outputs(model, import_checkpoint(write(tmp_path / "w.pth", wrapped)).model)
+    raw = {f"ema_{key.replace('.', '_')}": value + 1 for key, value in state.items()}
+    found = import_checkpoint(write(tmp_path / "e.pth", {**state, **raw}))
+    assert same_outputs(model, found.model)
+    assert len(found.left_out) == len(raw)
+
+
+def test_the_class_names_of_version_3_and_of_none(small, tmp_path: Path):
+    torch.save(
+        {"meta": {"dataset_meta": {"classes": ["a", "b", "c"]}}, "state_dict": small[1]}, tmp_path / "a.pth"
+    )
+    assert import_checkpoint(tmp_path / "a.pth").model.names == ("a", "b", "c")
+    torch.save({"state_dict": small[1]}, tmp_path / "b.pth")
+    assert import_checkpoint(tmp_path / "b.pth").model.names == ("class0", "class1", "class2")
+
+
+def test_offsets_of_the_oldest_deformable_layers_are_renamed():
+    from gfocal.interop.mmdet import plain_names
+
+    names, _ = plain_names({"backbone.layer2.0.conv2_offset.weight": torch.zeros(1)})
+    assert list(names) == ["backbone.layer2.0.conv2.conv_offset.weight"]
+
+
+class Bomb:
+    """Unpickling it would make a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_a_pickle_that_runs_code_is_refused_and_nothing_runs(small, tmp_path: Path):
+    sign = tmp_path / "it-ran"
+    write(tmp_path / "bomb.pth", small[1], hook=Bomb(sign))
+    with pytest.raises(ImportingError, match="could run code"):
+        import_checkpoint(tmp_path / "bomb.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps({"state_dict": Bomb(sign)}))
+    with pytest.raises(ImportingError):
+        import_checkpoint(tmp_path / "plain.pth")
+    assert not sign.exists()
+
+
+def test_what_does_not_fit_is_named(small, tmp_path: Path):
+    model, state = small
+    whole = write(tmp_path / "a.pth", state).read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImportingError, match=r"cut\.pth.*truncated"):
+        import_checkpoint(tmp_path / "cut.pth")
+    with pytest.raises(ImportingError, match="no such file"):
+        import_checkpoint(tmp_path / "none.pth")
+    with pytest.raises(ImportingError, match="3 classes, but its metadata names 2"):
+        import_checkpoint(write(tmp_path / "b.pth", state, CLASSES=("cat", "dog")))
+
+    def changed(**new: Tensor | None) -> Path:
+        other = {**state, **{k.replace("__", "."): v for k, v in new.items()}}
+        return write(tmp_path / "c.pth", {k: v for k, v in other.items() if v is not None})
+
+    with pytest.raises(ImportingError, match=r"bbox_head\.extra\.weight has no place"):
+        import_checkpoint(changed(bbox_head__extra__weight=torch.zeros(1)))
+    with pytest.raises(ImportingError, match=r"1 tensors are missing, the first is neck\.laterals\.0\.bias"):
+        import_checkpoint(changed(**{"neck__lateral_convs__0__conv__bias": None}))
+    with pytest.raises(ImportingError, match=r"gfl_cls\.bias has shape \(4,\)"):
+        import_checkpoint(changed(bbox_head__gfl_cls__bias=torch.zeros(4)))
+    with pytest.raises(ImportingError, match="integral"):
+        import_checkpoint(changed(bbox_head__integral__project=torch.zeros(17)))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("atss_r50", "ATSS"), ("retinanet_r50", "RetinaNet"), ("fcos_r50", "FCOS or FoveaBox")]
+)
+def test_another_detector_is_named(shared: Path, tmp_path: Path, name: str, kind: str):
+    keys = json.loads((shared / "parity" / f"keys_{name}.json").read_text())
+    write(tmp_path / "a.pth", {key: torch.zeros(shape) for key, (shape, _) in keys.items() if "head" in key})
+    with pytest.raises(ImportingError, match=f"not a GFL checkpoint.*{kind}"):
+        import_checkpoint(tmp_path / "a.pth")

@@ -1,0 +1,158 @@
+"""Model files: the same network comes back, and what is no such file is refused with its reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from gfocal.data.preparation import InputSettings
+from gfocal.decoding import DecodeSettings
+from gfocal.models.detector import Detector
+from gfocal.models.files import FORMAT, ModelFileError, describe, load_model, save_model
+from gfocal.models.zoo import gfl_light_fpn
+
+
+@pytest.fixture(scope="module")
+def model() -> Detector:
+    torch.manual_seed(0)
+    settings = InputSettings(mean=(1.0, 2.0, 3.0), short_side=64, long_side=96)
+    built = gfl_light_fpn(
+        2, names=("cat", "größer"), pretrained=False, input_settings=settings, n=8, channels=64, num_convs=1
+    )
+    built.decode_settings = DecodeSettings(score_threshold=0.3, max_detections=7)
+    built.train()
+    built(torch.randn(2, 3, 64, 64))  # statistics that are not those of a new network
+    return built.eval()
+
+
+@pytest.fixture(scope="module")
+def saved(model: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("files") / "model.safetensors"
+    save_model(model, path)
+    return path
+
+
+def content(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    with safe_open(str(path), framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["gfocal"])  # noqa: SIM118
+
+
+def test_a_round_trip_gives_the_same_outputs_bit_by_bit(model: Detector, saved: Path) -> None:
+    again = load_model(saved)
+    assert not again.training
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        before, after = model(images), again(images)
+    assert torch.equal(before.cls_logits, after.cls_logits)
+    assert torch.equal(before.box_logits, after.box_logits)
+    for name in ("names", "distribution", "input_settings", "decode_settings", "built_from"):
+        assert getattr(again, name) == getattr(model, name), name
+
+
+def test_the_description_says_how_to_build(model: Detector, saved: Path) -> None:
+    _, about = content(saved)
+    assert about == json.loads(json.dumps(describe(model)))
+    assert about["format"] == FORMAT
+    assert about["names"] == ["cat", "größer"]
+
+
+def test_a_saved_file_stays_whole_when_writing_fails(
+    model: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(model, path)
+    before = path.read_bytes()
+
+    def half(state: object, temporary: Path, metadata: object) -> None:
+        Path(temporary).write_bytes(before[:100])
+        raise OSError("disk full")
+
+    monkeypatch.setattr("safetensors.torch.save_file", half)
+    with pytest.raises(OSError, match="disk full"):
+        save_model(model, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_the_folder_of_a_run_means_its_best_model_then_its_last(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "last.safetensors").write_bytes(saved.read_bytes())
+    assert load_model(tmp_path).names == ("cat", "größer")
+    (tmp_path / "best.safetensors").write_bytes(b"the better one")
+    with pytest.raises(ModelFileError, match=r"best\.safetensors"):
+        load_model(tmp_path)
+
+
+def test_missing_files_and_folders_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"none\.safetensors: there is no such file"):
+        load_model(tmp_path / "none.safetensors")
+    with pytest.raises(ModelFileError, match=r"holds neither best\.safetensors nor last\.safetensors"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_a_truncated_file(saved: Path, tmp_path: Path, share: float) -> None:
+    whole = saved.read_bytes()
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(ModelFileError, match=r"cut\.safetensors: not readable .* copied completely"):
+        load_model(cut)
+
+
+def test_safetensors_of_another_program(tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelFileError, match=r"other\.safetensors: .* not one that gfocal wrote"):
+        load_model(tmp_path / "other.safetensors")
+
+
+def rewritten(saved: Path, folder: Path, **changes: object) -> Path:
+    state, about = content(saved)
+    path = folder / "changed.safetensors"
+    save_file(state, path, metadata={"gfocal": json.dumps({**about, **changes})})
+    return path
+
+
+def test_a_newer_format(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"its format is 'gfocal-9', this gfocal reads .*newer gfocal"):
+        load_model(rewritten(saved, tmp_path, format="gfocal-9"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"preset": "gfl_of_tomorrow"},
+        {"options": {"unknown": 1}},
+        {"decode": {"soft": True}},
+        {"input": {"short_side": -1}},
+        {"names": None},
+    ],
+)
+def test_a_description_that_cannot_be_built(saved: Path, tmp_path: Path, changes: dict[str, object]) -> None:
+    with pytest.raises(ModelFileError, match=r"changed\.safetensors"):
+        load_model(rewritten(saved, tmp_path, **changes))
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "null"])
+def test_a_damaged_description(saved: Path, tmp_path: Path, text: str) -> None:
+    save_file(content(saved)[0], tmp_path / "damaged.safetensors", metadata={"gfocal": text})
+    with pytest.raises(ModelFileError, match=r"damaged\.safetensors"):
+        load_model(tmp_path / "damaged.safetensors")
+
+
+def test_tensors_of_wrong_shape_missing_or_too_many(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"tensors do not fit gfl_light_fpn, the first is head\.cls_out"):
+        load_model(rewritten(saved, tmp_path, names=["a", "b", "c"]))
+    state, about = content(saved)
+    metadata = {"gfocal": json.dumps(about)}
+    path = tmp_path / "changed.safetensors"
+    save_file({**state, "extra": torch.zeros(1)}, path, metadata=metadata)
+    with pytest.raises(ModelFileError, match="1 tensors do not fit gfl_light_fpn, the first is extra"):
+        load_model(path)
+    del state["head.scales.0.scale"]
+    save_file(state, path, metadata=metadata)
+    with pytest.raises(ModelFileError, match=r"the first is head\.scales\.0\.scale"):
+        load_model(path)

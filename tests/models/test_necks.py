@@ -1,0 +1,57 @@
+"""The feature pyramid: sizes, the way from coarse to fine, and what P6 and P7 are made of."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from gfocal.models.necks import FPN
+
+
+def neck() -> FPN:
+    torch.manual_seed(0)
+    return FPN([4, 8, 16], channels=6, num_levels=5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (32, 32), (160, 32)])
+def test_each_level_has_the_size_of_its_stride(height: int, width: int) -> None:
+    maps = [torch.randn(2, c, height // s, width // s) for c, s in ((4, 8), (8, 16), (16, 32))]
+    shapes = [tuple(m.shape) for m in neck()(maps)]
+    assert shapes == [(2, 6, -(-height // s), -(-width // s)) for s in (8, 16, 32, 64, 128)]
+
+
+def test_equals_the_pyramid_written_out() -> None:
+    fpn = neck()
+    c3, c4, c5 = torch.randn(1, 4, 7, 9), torch.randn(1, 8, 4, 5), torch.randn(1, 16, 2, 3)  # odd sizes
+    m5 = fpn.laterals[2](c5)
+    m4 = fpn.laterals[1](c4) + F.interpolate(m5, size=(4, 5), mode="nearest")
+    m3 = fpn.laterals[0](c3) + F.interpolate(m4, size=(7, 9), mode="nearest")
+    p5 = fpn.outputs[2](m5)
+    p6 = fpn.extra[0](p5)
+    want = [fpn.outputs[0](m3), fpn.outputs[1](m4), p5, p6, fpn.extra[1](p6)]
+    for got, expected in zip(fpn([c3, c4, c5]), want, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_what_is_coarse_reaches_every_level_and_what_is_fine_only_its_own() -> None:
+    fpn = neck()
+    maps = [torch.randn(1, c, 16 // s, 16 // s) for c, s in ((4, 1), (8, 2), (16, 4))]
+    before = fpn(maps)
+    for changed, reached in ((0, [0]), (1, [0, 1]), (2, [0, 1, 2, 3, 4])):
+        other = [m + 1 if i == changed else m for i, m in enumerate(maps)]
+        after = fpn(other)
+        assert [i for i in range(5) if not torch.equal(before[i], after[i])] == reached
+
+
+def test_biases_start_at_zero() -> None:
+    for name, parameter in neck().named_parameters():
+        if name.endswith("bias"):
+            assert (parameter == 0).all(), name
+        else:
+            assert parameter.abs().sum().item() > 0, name
+
+
+def test_fewer_levels_than_maps_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 maps need at least as many levels, not 2"):
+        FPN([4, 8, 16], num_levels=2)

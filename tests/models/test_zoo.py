@@ -1,0 +1,94 @@
+"""Presets: the published sizes, and that each builds a detector that detects."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gfocal.data.preparation import InputSettings
+from gfocal.models.backbone import Backbone
+from gfocal.models.zoo import (
+    PRESETS,
+    Preset,
+    PresetError,
+    create,
+    gfl_light_fpn,
+    gfl_r18_fpn,
+    gfl_r50_fpn,
+    preset_named,
+)
+from gfocal.structures import Detections
+
+
+def test_resnet_50_has_the_published_number_of_parameters() -> None:
+    with torch.device("meta"):
+        model = gfl_r50_fpn(80, pretrained=False)
+    assert sum(p.numel() for p in model.parameters()) == 32_440_537
+
+
+@pytest.mark.parametrize(
+    ("preset", "millions", "options"),
+    [
+        ("gfl_r101_fpn", 51.43, {}),
+        ("gfl_x101_32x4d_fpn", 51.06, {}),
+        ("gfl_r101_dcn_fpn", 52.72, {"modulated": False}),
+        ("gfl_x101_32x4d_dcn_fpn", 53.47, {"modulated": False}),
+    ],
+)
+def test_large_presets_have_the_published_sizes(
+    preset: str, millions: float, options: dict[str, bool]
+) -> None:
+    with torch.device("meta"):
+        model = create(preset, 80, pretrained=False, **options)
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize("preset", [gfl_light_fpn, gfl_r18_fpn])
+def test_a_preset_builds_and_detects(preset: Preset) -> None:
+    torch.manual_seed(0)
+    settings = InputSettings(short_side=64, long_side=96)
+    model = preset(
+        2, names=("cat", "dog"), pretrained=False, input_settings=settings, channels=64, num_convs=1
+    )
+    assert model.built_from["preset"] == preset.__name__
+    assert (model.num_classes, model.names) == (2, ("cat", "dog"))
+    found = model.detect(torch.rand(3, 40, 50), score_threshold=0.0)
+    assert isinstance(found, Detections)
+    assert 0 < len(found) <= 100
+    assert found.size == (40, 50)
+    assert found.boxes.amin().item() >= 0
+    assert set(found.class_names) <= {"cat", "dog"}
+    logits = model.eval()(torch.zeros(1, 3, 64, 64))
+    assert logits.box_logits.shape == (1, 64 + 16 + 4 + 1 + 1, 4, 17)
+
+
+def test_options_reach_the_network() -> None:
+    model = create("gfl_r18_fpn", 5, pretrained=False, n=8, origin="centre", channels=64, num_convs=3)
+    assert model.distribution.n == 8
+    outputs = model.eval()(torch.zeros(1, 3, 32, 32))
+    assert outputs.box_logits.shape[2:] == (4, 9)
+    assert outputs.points.xy[0].tolist() == [4, 4]
+    assert model.built_from["options"] == {"n": 8, "origin": "centre", "channels": 64, "num_convs": 3}
+    assert len(list(model.head.get_submodule("cls_tower").children())) == 9
+    assert model.names == ("class0", "class1", "class2", "class3", "class4")
+
+
+def test_weights_from_scratch_leave_nothing_frozen() -> None:
+    assert all(p.requires_grad for p in gfl_r18_fpn(1, pretrained=False, channels=32).parameters())
+
+
+def test_with_imagenet_weights_the_first_stage_is_frozen(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("weights") / "r18.pth"
+    torch.save(Backbone("resnet18.tv_in1k", pretrained=False).body.state_dict(), path)
+    model = gfl_r18_fpn(1, weights=path, channels=32)
+    frozen = {name.split(".")[2] for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {"conv1", "bn1", "layer1"}
+    assert model.backbone.norm_eval
+
+
+def test_unknown_presets_and_wrong_names_are_refused() -> None:
+    with pytest.raises(PresetError, match=r"no preset 'gfl_r19'; there are gfl_light_fpn, gfl_r18_fpn"):
+        preset_named("gfl_r19")
+    with pytest.raises(ValueError, match="2 names were given for 3 classes"):
+        create("gfl_r18_fpn", 3, names=("a", "b"), pretrained=False, channels=32)
+    assert all(PRESETS[name].__name__ == name for name in PRESETS)

@@ -1,0 +1,177 @@
+"""From a recipe to a run: what lies beside the weights says how to get them again."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+import gfocal
+from gfocal.build import build_model, checked_options, run_recipe, saved_recipe, with_objects
+from gfocal.configs import ModelSettings, Recipe, RecipeError, SizeSettings, read_recipe, with_changes
+from gfocal.data.samples import DataError, FileData, Sample
+from gfocal.data.synthetic import SyntheticScenes
+from gfocal.models.detector import Detector
+from gfocal.models.files import load_model
+from gfocal.models.zoo import PresetError
+from gfocal.training.checkpoints import ResumeError
+
+BODY = "mobilenetv4_conv_small.e2400_r224_in1k"
+TINY = with_changes(
+    Recipe(),
+    {
+        "model.preset": "gfl_light_fpn",
+        "model.pretrained": False,
+        "model.options": {"body": BODY, "channels": 32, "num_convs": 1},
+        "size.short_side": 64,
+        "size.long_side": 64,
+        "optimiser.kind": "adamw",
+        "optimiser.lr": 1e-3,
+        "run.epochs": 1,
+        "run.batch_size": 2,
+        "run.workers": 0,
+        "run.ema": 0.9,
+        "run.cpu": True,
+    },
+)
+DATA = SyntheticScenes(2, size=96)
+VAL = SyntheticScenes(2, size=96, purpose="val")
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+def run(folder: Path, recipe: Recipe = TINY, data: Any = DATA, **more: Any) -> tuple[Detector, Any]:
+    return run_recipe(recipe, data, VAL, folder, console=Console(file=io.StringIO()), **more)
+
+
+def test_what_lies_beside_the_weights_gives_them_again(tmp_path: Path) -> None:
+    model, result = run(tmp_path / "one", data_name="drawn")
+    assert read_recipe(tmp_path / "one" / "recipe.toml") == TINY
+    assert saved_recipe(tmp_path / "one") == TINY
+    assert json.loads((tmp_path / "one" / "result.json").read_text()) == result.to_json()
+    said = json.loads((tmp_path / "one" / "run.json").read_text())
+    assert said["gfocal"] == gfocal.__version__
+    assert said["torch"] == torch.__version__
+    assert said["data"] == "drawn"
+    assert said["classes"] == list(DATA.names)
+    assert (said["train_images"], said["val_images"]) == (2, 2)
+    assert said["threads"] == torch.get_num_threads()
+    assert {"python", "torchvision", "timm", "machine", "gpu", "command"} <= set(said)
+    for key, value in load_model(tmp_path / "one").state_dict().items():
+        assert torch.equal(value, model.state_dict()[key]), key
+
+    torch.manual_seed(99)  # the state of the caller's generator has no say
+    run(tmp_path / "two", read_recipe(tmp_path / "one" / "recipe.toml"))
+    for name in ("last.safetensors", "recipe.toml", "result.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_run_is_neither_overwritten_nor_mixed_with_another(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
+    with pytest.raises(ResumeError, match="holds a run already"):
+        run(tmp_path)
+    with pytest.raises(ResumeError, match="train_images = 2, not 3"):
+        run(tmp_path, data=SyntheticScenes(3, size=96), resume=True)
+
+    class Renamed(SyntheticScenes):
+        names = tuple(reversed(SyntheticScenes.names))
+
+    with pytest.raises(ResumeError, match="classes = "):
+        run(tmp_path, data=Renamed(2, size=96), resume=True)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
+
+
+def test_resume_takes_the_saved_recipe(tmp_path: Path) -> None:
+    run(tmp_path)
+    weights = (tmp_path / "last.safetensors").read_bytes()
+    _, result = run(tmp_path, Recipe(), resume=True)  # another recipe, which would even want a network
+    assert result is None  # nothing was left to do
+    assert (tmp_path / "last.safetensors").read_bytes() == weights
+    assert saved_recipe(tmp_path) == TINY
+
+
+def test_resume_of_nothing_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ResumeError, match="nothing to resume"):
+        run(tmp_path / "new", resume=True)
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="is a file"):
+        run(tmp_path / "file")
+
+
+def test_build_model_is_what_the_recipe_says() -> None:
+    names = ("cat", "dog")
+    model = build_model(TINY, names)
+    assert model.names == names
+    assert model.built_from["options"]["channels"] == 32
+    assert (model.input_settings.short_side, model.input_settings.long_side) == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (SizeSettings(), (320, 512)),  # the preset's own
+        (SizeSettings(160), (160, 256)),  # its ratio kept
+        (SizeSettings(160, 200), (160, 200)),
+        (SizeSettings(None, 400), (320, 400)),
+    ],
+)
+def test_sizes_come_from_the_recipe_or_else_from_the_preset(
+    size: SizeSettings, expected: tuple[int, int]
+) -> None:
+    settings = build_model(replace(TINY, size=size), ("a",)).input_settings
+    assert (settings.short_side, settings.long_side) == expected
+
+
+def test_a_long_side_that_is_too_short_for_the_preset() -> None:
+    with pytest.raises(RecipeError, match=r"cannot be built by this recipe: .*short_side <= long_side"):
+        build_model(replace(TINY, size=SizeSettings(None, 200)), ("a",))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"chanels": 3}, r"gfl_light_fpn has no option 'chanels'; did you mean channels\?"),
+        ({"zebra": 3}, "known are: n, origin, channels, num_convs, body "),
+        ({"names": ["a"]}, "no option 'names'"),
+        ({"input_settings": 3}, "no option 'input_settings'"),
+        ({"channels": "wide"}, "channels must be int, not 'wide'"),
+        ({"channels": True}, "channels must be int, not True"),
+        ({"origin": "middle"}, "origin is one of 'corner'"),
+    ],
+)
+def test_options_are_those_of_the_preset(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        checked_options(ModelSettings(options=options))
+
+
+def test_unknown_presets_and_bodies() -> None:
+    with pytest.raises(PresetError, match="there is no preset 'x'"):
+        build_model(with_changes(TINY, {"model.preset": "x"}), ("a",))
+
+
+def sample(number: int, crowd: tuple[bool, ...]) -> Sample:
+    boxes = torch.tensor([[1.0, 1.0, 5.0, 5.0]]).repeat(len(crowd), 1)
+    labels = torch.zeros(len(crowd), dtype=torch.int64)
+    return Sample(number, Path(f"{number}.jpg"), boxes, labels, torch.tensor(crowd, dtype=torch.bool))
+
+
+def test_pictures_without_objects_may_be_left_out() -> None:
+    samples = [sample(0, ()), sample(1, (True,)), sample(2, (False,)), sample(3, (True, False))]
+    data = FileData(("a",), (1,), samples)
+    assert [s.image_id for s in with_objects(data).samples] == [2, 3]  # type: ignore[attr-defined]
+    assert len(data) == 4
+    assert with_objects(DATA) is DATA
+    with pytest.raises(DataError, match="none of 2 training pictures holds an object"):
+        with_objects(replace(data, samples=samples[:2]))

@@ -1,0 +1,540 @@
+"""The command line as a user meets it: what it does, what it leaves, and how it says what must be mended."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+import gfocal
+from gfocal.cli import DONE, MISTAKE, SOME_FAILED, main
+from gfocal.data.preparation import InputSettings
+from gfocal.data.synthetic import SyntheticScenes
+from gfocal.interop.coco_results import read_coco_results
+from gfocal.models.detector import Detector
+from gfocal.models.files import load_model, save_model
+from gfocal.models.zoo import create
+
+OPTIONS = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
+TINY = [
+    *("--no-pretrained", "--epochs", "1", "--batch-size", "2", "--workers", "0", "--short-side", "64"),
+    *("--set", "size.long_side=96", "--set", "run.cpu=true", "--set", "model.options.channels=32"),
+    *("--set", f"model.options.body={OPTIONS['body']}", "--set", "model.options.num_convs=1"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main has its own
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command; returns exit code, standard output and standard error."""
+
+    def run_it(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # argparse
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run_it
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four pictures in Pascal VOC's layout: three to train, one to validate."""
+    folder = tmp_path_factory.mktemp("voc")
+    for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (folder / part).mkdir(parents=True)
+    for number, name in enumerate(("cat", "dog", "cat", "dog")):
+        x = 10 + 8 * number
+        image = Image.new("RGB", (120, 80), (60, 90, 60))
+        ImageDraw.Draw(image).rectangle((x, 20, x + 40, 60), fill=(220, 50 * number, 30))
+        image.save(folder / "JPEGImages" / f"{number}.jpg")
+        (folder / "Annotations" / f"{number}.xml").write_text(
+            f"<annotation><filename>{number}.jpg</filename>"
+            "<size><width>120</width><height>80</height><depth>3</depth></size>"
+            f"<object><name>{name}</name><bndbox><xmin>{x}</xmin><ymin>20</ymin>"
+            f"<xmax>{x + 40}</xmax><ymax>60</ymax></bndbox></object></annotation>"
+        )
+    (folder / "ImageSets/Main/train.txt").write_text("0\n1\n2\n")
+    (folder / "ImageSets/Main/val.txt").write_text("3\n")
+    return folder
+
+
+def tiny(names: tuple[str, ...]) -> Detector:
+    torch.manual_seed(0)
+    model = create("gfl_light_fpn", len(names), names=names, pretrained=False, **OPTIONS)
+    model.input_settings = InputSettings(short_side=64, long_side=96)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_model(tiny(("cat", "dog")), path)
+    return path
+
+
+# What one asks first.
+
+
+@pytest.mark.parametrize("command", ["", "train", "eval", "detect", "demo", "models"])
+def test_help(run: Run, command: str) -> None:
+    code, out, err = run(*command.split(), "--help")
+    assert code == 0
+    assert out.startswith(f"usage: gfocal {command}".rstrip())
+    assert err == ""
+    assert max(map(len, out.splitlines())) <= 110
+
+
+def test_help_knows_every_command_and_exit_code(run: Run) -> None:
+    out = run("--help")[1]
+    for word in ("train", "eval", "detect", "demo", "models", "0 all done", "1 some", "2 something"):
+        assert word in out
+
+
+def test_version_and_models(run: Run) -> None:
+    from gfocal.configs import recipe_names
+    from gfocal.models.zoo import PRESETS
+
+    assert run("--version")[1] == f"gfocal {gfocal.__version__}\n"
+    code, out, _ = run("models")
+    assert code == DONE
+    for name in (*PRESETS, *recipe_names()):
+        assert name in out
+
+
+# Train, evaluate, go on.
+
+
+def test_train_eval_and_resume(run: Run, voc: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    code, stdout, err = run("train", voc, "--out", out, *TINY)
+    assert code == DONE, err
+    assert "3 pictures to train, 1 to validate" in err
+    assert "AP" in stdout
+    assert load_model(out).names == ("cat", "dog")
+    for name in ("best.safetensors", "last.safetensors", "metrics.csv", "recipe.toml", "run.json"):
+        assert (out / name).is_file()
+
+    numbers, results = tmp_path / "new" / "numbers.json", tmp_path / "results.json"
+    arguments = ("--workers", 0, "--out", numbers, "--results", results)
+    code, stdout, err = run("eval", out, voc, *arguments)
+    assert code == DONE, err
+    assert "AP" in stdout
+    assert json.loads(numbers.read_text()) == json.loads((out / "result.json").read_text())
+    assert set(read_coco_results(results, (1, 2))) <= {4}  # the running number of the picture to validate
+
+    code, _, err = run("train", voc, "--out", out, "--resume")
+    assert code == DONE, err
+    assert "nothing is left to do" in err
+
+
+def test_resume_refuses_another_recipe_and_other_data(run: Run, voc: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run("train", voc, "--out", out, *TINY)[0] == DONE
+    before = {file.name: file.read_bytes() for file in out.iterdir() if file.is_file()}
+    for arguments, told in (
+        (("--epochs", 7), "which differs in run.epochs"),
+        (("--set", "optimiser.lr=9", "--seed", 3), "which differs in run.seed, optimiser.lr"),
+        (("--train-split", "val"), "train_images = 3, not 1"),
+    ):
+        code, _, err = run("train", voc, "--out", out, "--resume", *arguments)
+        assert code == MISTAKE
+        assert told in err.splitlines()[-1]
+    assert {file.name: file.read_bytes() for file in out.iterdir() if file.is_file()} == before
+    # The same values said again are no difference.
+    assert run("train", voc, "--out", out, "--resume", *TINY)[0] == DONE
+
+
+def test_training_data_without_splits(run: Run, voc: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "flat"
+    shutil.copytree(voc / "JPEGImages", folder)
+    shutil.copytree(voc / "Annotations", folder, dirs_exist_ok=True)
+    code, _, err = run("train", folder, "--out", tmp_path / "run", *TINY)
+    assert code == DONE, err
+    assert "4 pictures to train, 0 to validate" in err
+    assert "no validation split" in err
+
+
+def test_the_short_side_takes_the_long_side_along(run: Run, voc: Path, tmp_path: Path) -> None:
+    arguments = [a for a in TINY if "long_side" not in a]
+    arguments.pop(arguments.index("--set"))
+    code, _, err = run("train", voc, "--out", tmp_path / "run", *arguments)
+    assert code == DONE, err
+    settings = load_model(tmp_path / "run").input_settings
+    assert (settings.short_side, settings.long_side) == (64, 85)  # the recipe has 320 and 427
+
+
+# Mistakes of users: exit code 2, the reason in one line, no traceback.
+
+
+def test_mistakes(run: Run, voc: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "torn.safetensors").write_bytes(model.read_bytes()[:1000])
+    gone = tmp_path / "gone"
+    train = ("train", voc, "--out", tmp_path / "run", *TINY)
+    cases: list[tuple[tuple[object, ...], str]] = [
+        (("train", gone, *TINY), f"{gone}: no such file or folder"),
+        (("train", voc, "--train-split", "nope", *TINY), "no split 'nope'"),
+        (("train", voc, "--val", gone, *TINY), f"{gone}: no such file"),
+        ((*train, "--recipe", "heavy"), "there is no recipe 'heavy'"),
+        ((*train, "--recipe", gone.with_suffix(".toml")), "there is no recipe"),
+        ((*train, "--preset", "gfl_r51"), "there is no preset 'gfl_r51'; there are gfl_light_fpn"),
+        ((*train, "--set", "run.epochs"), "--set takes KEY=VALUE, not 'run.epochs'"),
+        ((*train, "--set", "run.epoch=3"), "unknown key run.epoch; did you mean run.epochs?"),
+        ((*train, "--set", "run.epochs=few"), "run.epochs must be int, not 'few'"),
+        ((*train, "--set", "run.eval_every=0"), "run.eval_every must be at least 1, not 0"),
+        ((*train, "--lr", "0"), "optimiser.lr must be greater than 0"),
+        ((*train, "--set", "model.options.chanels=3"), "no option 'chanels'; did you mean channels?"),
+        ((*train, "--set", "model.options.channels=wide"), "channels must be int, not 'wide'"),
+        ((*train, "--set", "model.options.n=0"), "gfl_light_fpn cannot be built by this recipe"),
+        ((*train, "--set", "model.options.pretrained=true"), "no option 'pretrained'"),
+        ((*train, "--set", "model.options.body=resnet17"), "resnet17"),
+        ((*train, "--short-side", "200"), "size.long_side 96 is less than short_side 200"),
+        ((*train, "--preset", "gfl_r50_fpn"), "gfl_r50_fpn has no option"),
+        ((*train, "--seed", 2**32), "run.seed lies in 0..4294967295"),
+        ((*train, "--backbone-weights", gone), f"{gone}: there is no such file"),
+        (("train", voc, "--out", tmp_path / "file", *TINY), f"{tmp_path / 'file'}: is a file"),
+        (("train", voc, "--resume", "--out", gone), f"{gone}: nothing to resume"),
+        (("train", "synthetic", *TINY), "size 64 is outside 96..640"),
+        (("eval", gone, voc), f"{gone}: there is no such file"),
+        (("eval", tmp_path / "empty", voc), "holds neither best.safetensors nor last.safetensors"),
+        (("eval", tmp_path / "file", voc), "not readable as safetensors"),
+        (("eval", tmp_path / "torn.safetensors", voc), "not readable as safetensors"),
+        (("eval", model, gone), f"{gone}: no such file or folder"),
+        (("eval", model, voc, "--out", tmp_path / "empty"), f"{tmp_path / 'empty'}: is a folder"),
+        (("eval", model, "synthetic"), "classes differ"),
+        (("detect", gone, voc / "JPEGImages"), f"{gone}: there is no such file"),
+        (("detect", model, voc / "JPEGImages", "--out", tmp_path / "file"), "is a file; name a folder"),
+        (
+            ("detect", model, voc / "JPEGImages", "--out", voc / "JPEGImages"),
+            "holds pictures to look through",
+        ),
+        (("demo", "--out", tmp_path / "x", "--seed", 2**32), "run.seed lies in"),
+    ]
+    for arguments, told in cases:
+        code, out, err = run(*arguments)
+        message = err.splitlines()[-1] if err else ""
+        assert code == MISTAKE, (arguments, err)
+        assert message.startswith("gfocal: "), (arguments, err)
+        assert told in message, (arguments, err)
+        assert "Traceback" not in err + out
+        # The rest are notes about the data, each in a line of its own.
+        others = [line for line in err.splitlines() if not line.startswith(("gfocal: ", "note: ", "3 pict"))]
+        assert others == [], (arguments, err)
+    assert not gone.exists()
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_folders_without_annotations_are_told_at_length(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    code, _, err = run("train", tmp_path, *TINY)
+    assert code == MISTAKE
+    assert "no annotated pictures found. Looked for" in err
+    assert "a.jpg" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "COMMAND"),
+        (("trian", "x"), "invalid choice: 'trian'"),
+        (("train",), "DATA"),
+        (("train", "x", "--epochs", "0"), "--epochs: takes a whole number of at least 1, not '0'"),
+        (("train", "x", "--epochs", "3.5"), "--epochs: takes a whole number of at least 1, not '3.5'"),
+        (("train", "x", "--batch-size", "0"), "--batch-size: takes a whole number of at least 1"),
+        (("train", "x", "--workers", "-1"), "--workers: "),
+        (("train", "x", "--precision", "fp8"), "invalid choice: 'fp8'"),
+        (("eval", "m", "x", "--batch-size", "0"), "--batch-size: takes a whole number"),
+        (("detect", "m"), "IMAGE"),
+        (("detect", "m", "x", "--score", "30"), "--score: takes a number in 0..1, not '30'"),
+        (("detect", "m", "x", "--score", "nan"), "--score: takes a number in 0..1"),
+        (("detect", "m", "x", "--batch-size", "-2"), "--batch-size: "),
+        (("demo", "--epochs", "0"), "--epochs: takes a whole number of at least 1"),
+    ],
+)
+def test_options_that_make_no_sense(run: Run, arguments: tuple[str, ...], told: str) -> None:
+    code, _, err = run(*arguments)
+    assert code == MISTAKE
+    assert told in err.splitlines()[-1]
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(run: Run, voc: Path, tmp_path: Path) -> None:
+    (tmp_path / "state.pt").write_text("a run")
+    code, _, err = run("train", voc, "--out", tmp_path, *TINY)
+    assert code == MISTAKE
+    assert "holds a run already; go on with --resume, or name another folder with --out" in err
+    assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_a_damaged_state_is_told(run: Run, voc: Path, tmp_path: Path) -> None:
+    assert run("train", voc, "--out", tmp_path, *TINY)[0] == DONE
+    (tmp_path / "state.pt").write_bytes(b"PK")
+    code, _, err = run("train", voc, "--out", tmp_path, "--resume")
+    assert code == MISTAKE
+    assert "state.pt: damaged" in err.splitlines()[-1]
+
+
+def test_traceback_on_demand(tmp_path: Path) -> None:
+    from gfocal.models.files import ModelFileError
+
+    with pytest.raises(ModelFileError):
+        main(["--traceback", "detect", str(tmp_path / "gone"), "x.jpg"])
+
+
+def test_our_own_mistakes_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> int:
+        raise AssertionError("a mistake of ours")
+
+    monkeypatch.setattr("gfocal.cli.run_models", broken)
+    with pytest.raises(AssertionError):
+        main(["models"])
+
+
+def test_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch, voc: Path, tmp_path: Path) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gfocal.build.run_recipe", stopped)
+    code, _, err = run("train", voc, "--out", tmp_path / "run", *TINY)
+    assert code == 130
+    assert err.splitlines()[-1] == "stopped; the run goes on with --resume"
+
+
+def test_without_a_network_the_ways_out_are_named(voc: Path, tmp_path: Path) -> None:
+    """In a process of its own: the hub's settings are read once."""
+    source = str(Path(gfocal.__file__).resolve().parents[1])
+    environment = os.environ | {"PYTHONPATH": source, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    arguments = [
+        "train",
+        str(voc),
+        "--preset",
+        "gfl_r18_fpn",
+        "--workers",
+        "0",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    process = subprocess.run(
+        [sys.executable, "-m", "gfocal.cli", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == MISTAKE
+    message = process.stderr.splitlines()[-1]
+    assert message.startswith("gfocal: the ImageNet weights of resnet18.tv_in1k could not be fetched")
+    assert "--no-pretrained" in message
+    assert "--backbone-weights" in message
+    assert "Traceback" not in process.stderr
+    assert not (tmp_path / "run").exists()
+
+
+# Detection in files of all kinds.
+
+GOOD: dict[str, tuple[int, int]] = {  # name -> upright height and width
+    "png_named.jpg": (60, 90),
+    "grey.jpg": (60, 90),
+    "palette.png": (60, 90),
+    "transparent.png": (60, 90),
+    "deep.png": (60, 90),
+    "cmyk.jpg": (60, 90),
+    "turned.jpg": (90, 60),
+    "dot.png": (1, 1),
+    "long.png": (200, 12000),
+}
+BAD = {
+    "truncated.jpg": "truncated",
+    "text.jpg": "not a picture",
+    "empty.jpg": "empty file",
+    "missing.jpg": "no such file",
+}
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("zoo")
+    rgb = Image.effect_noise((90, 60), 60).convert("RGB")
+    ImageDraw.Draw(rgb).rectangle((20, 10, 60, 40), fill=(200, 30, 30))
+    rgb.save(folder / "png_named.jpg", format="PNG")
+    rgb.convert("L").save(folder / "grey.jpg")
+    rgb.quantize(16).save(folder / "palette.png")
+    rgb.convert("RGBA").save(folder / "transparent.png")
+    rgb.convert("L").convert("I").point(lambda value: value * 257).convert("I;16").save(folder / "deep.png")
+    rgb.convert("CMYK").save(folder / "cmyk.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    rgb.save(folder / "turned.jpg", exif=exif)
+    Image.new("RGB", (1, 1), "red").save(folder / "dot.png")
+    Image.new("RGB", (12000, 200), "green").save(folder / "long.png")
+    rgb.save(folder / "truncated.jpg", quality=95)
+    content = (folder / "truncated.jpg").read_bytes()
+    (folder / "truncated.jpg").write_bytes(content[: len(content) // 2])
+    (folder / "text.jpg").write_text("dear reader, this is a text")
+    (folder / "empty.jpg").touch()
+    return folder
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_detect_in_pictures_of_every_kind(
+    run: Run, model: Path, zoo: Path, tmp_path: Path, batch_size: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pycocotools.coco import COCO
+
+    names = [name for pair in zip(GOOD, [*BAD, *[""] * 9], strict=False) for name in pair if name]
+    out = tmp_path / "found"
+    files = [zoo / name for name in names]
+    code, _, err = run("detect", model, *files, "--out", out, "--score", 0, "--batch-size", batch_size)
+    assert code == SOME_FAILED
+    for name, reason in BAD.items():
+        (line,) = [line for line in err.splitlines() if name in line]
+        assert line.startswith(f"failed: {zoo / name}: ")
+        assert reason in line
+    assert len(err.splitlines()) == len(names)
+    assert "Traceback" not in err
+
+    coco = COCO(str(out / "detections.json"))
+    capsys.readouterr()
+    images = {Path(image["file_name"]).name: image for image in coco.dataset["images"]}
+    assert list(images) == [name for name in names if name in GOOD]
+    assert [category["name"] for category in coco.dataset["categories"]] == ["cat", "dog"]
+    for name, (height, width) in GOOD.items():
+        image = images[name]
+        assert (image["height"], image["width"]) == (height, width), name
+        for record in coco.loadAnns(coco.getAnnIds([image["id"]])):
+            x, y, w, h = record["bbox"]
+            assert x >= 0
+            assert y >= 0
+            assert x + w <= width + 0.02
+            assert y + h <= height + 0.02
+            assert 0 < record["score"] < 1
+            assert record["category_id"] in (1, 2)
+            assert len(record["edge_std"]) == 4
+        with Image.open(out / f"{Path(name).stem}.jpg") as drawn:
+            assert drawn.size == (width, height), name
+    assert any(record["bbox"][2] > 60 for record in coco.dataset["annotations"])  # in pixels of the original
+
+
+def test_records_are_what_the_model_finds(run: Run, model: Path, zoo: Path, tmp_path: Path) -> None:
+    code, _, _ = run("detect", model, zoo / "turned.jpg", "--out", tmp_path, "--score", 0, "--no-pictures")
+    assert code == DONE
+    assert [file.name for file in tmp_path.iterdir()] == ["detections.json"]
+    found = load_model(model).detect(zoo / "turned.jpg", score_threshold=0.0)
+    records = json.loads((tmp_path / "detections.json").read_text())["annotations"]
+    assert len(records) == len(found) > 0
+    boxes = torch.tensor([record["bbox"] for record in records])
+    boxes[:, 2:] += boxes[:, :2]
+    torch.testing.assert_close(boxes, found.boxes, atol=0.011, rtol=0)  # type: ignore[union-attr]
+    stds = torch.tensor([record["edge_std"] for record in records])
+    torch.testing.assert_close(stds, found.edge_std, atol=0.006, rtol=0)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("edges", ["std", "distribution"])
+def test_edges_are_drawn(run: Run, model: Path, zoo: Path, tmp_path: Path, edges: str) -> None:
+    for kind in ("none", edges):
+        code, _, err = run(
+            "detect", model, zoo / "grey.jpg", "--out", tmp_path / kind, "--score", 0, "--edges", kind
+        )
+        assert code == DONE, err
+    assert (tmp_path / "none/grey.jpg").read_bytes() != (tmp_path / edges / "grey.jpg").read_bytes()
+
+
+def test_nothing_found_is_a_result(run: Run, model: Path, zoo: Path, tmp_path: Path) -> None:
+    code, _, err = run("detect", model, zoo / "dot.png", "--out", tmp_path, "--score", 1)
+    assert code == DONE
+    assert err == f"{zoo / 'dot.png'}: nothing\n"
+    assert json.loads((tmp_path / "detections.json").read_text())["annotations"] == []
+
+
+def test_files_of_one_name_do_not_replace_one_another(run: Run, model: Path, tmp_path: Path) -> None:
+    sizes = {"a/x.png": (40, 30), "b/x.jpg": (50, 30), "b/X.png": (60, 30), "c/x_2.png": (70, 30)}
+    for name, size in sizes.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", size).save(tmp_path / name)
+    out = tmp_path / "found"
+    assert run("detect", model, *[tmp_path / name for name in sizes], "--out", out)[0] == DONE
+    drawn = sorted(file for file in out.iterdir() if file.suffix == ".jpg")
+    assert len({file.name.lower() for file in drawn}) == 4
+    assert sorted(Image.open(file).size for file in drawn) == sorted(sizes.values())
+
+
+def test_a_folder_is_looked_through_with_its_subfolders(run: Run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    for name in ("one.jpg", "deep/two.PNG", "deep/er/three.webp"):
+        Image.new("RGB", (40, 30)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not a picture, and not named like one")
+    for _ in range(2):  # the second time without the pictures drawn the first time
+        out = tmp_path / "found"
+        code, _, err = run("detect", model, tmp_path, "--out", out)
+        assert code == DONE, err
+        images = json.loads((out / "detections.json").read_text())["images"]
+        names = sorted(Path(i["file_name"]).relative_to(tmp_path).as_posix() for i in images)
+        assert names == ["deep/er/three.webp", "deep/two.PNG", "one.jpg"]
+
+
+def test_originals_are_never_drawn_over(run: Run, model: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "one.jpg")
+    before = (tmp_path / "one.jpg").read_bytes()
+    for what in (tmp_path, tmp_path / "one.jpg", tmp_path / "." / "one.jpg"):
+        code, _, err = run("detect", model, what, "--out", tmp_path)
+        assert code == MISTAKE
+        assert "--no-pictures" in err.splitlines()[-1]
+    assert run("detect", model, tmp_path, "--out", tmp_path, "--no-pictures")[0] == DONE
+    assert (tmp_path / "one.jpg").read_bytes() == before
+
+
+def test_a_picture_folder_below_the_output_folder_is_read(run: Run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (40, 30)).save(tmp_path / "photos" / "one.jpg")
+    assert run("detect", model, tmp_path / "photos", "--out", tmp_path)[0] == DONE
+    assert len(json.loads((tmp_path / "detections.json").read_text())["images"]) == 1
+
+
+def test_an_empty_folder_is_a_failure_of_its_own(run: Run, model: Path, zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    code, _, err = run("detect", model, tmp_path / "empty", zoo / "dot.png", "--out", tmp_path / "found")
+    assert code == SOME_FAILED
+    assert err.splitlines()[0].startswith(f"failed: {tmp_path / 'empty'}: no pictures in this folder")
+    assert len(err.splitlines()) == 2
+
+
+def test_synthetic_scenes_are_data_like_any_other(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(tiny(SyntheticScenes.names), path)
+    real: Any = SyntheticScenes
+
+    def few(num_scenes: int, *rest: Any) -> SyntheticScenes:
+        return real(min(num_scenes, 4), *rest)
+
+    few.names = SyntheticScenes.names  # type: ignore[attr-defined]
+    monkeypatch.setattr("gfocal.data.synthetic.SyntheticScenes", few)
+    code, out, err = run("eval", path, "synthetic", "--workers", 0)
+    assert code == DONE, err
+    assert "AP" in out

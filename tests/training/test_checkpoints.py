@@ -1,0 +1,112 @@
+"""The state between two epochs: whole, or refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from gfocal.training.checkpoints import STATE_FILE, Progress, ResumeError, load_state, save_state
+from gfocal.training.ema import WeightAverage
+
+
+def run(width: int = 4, seed: int = 0, kind: type[torch.optim.Optimizer] = torch.optim.AdamW) -> tuple:  # type: ignore[type-arg]
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width))
+    optimiser = kind(model.parameters(), lr=0.1)  # type: ignore[call-arg]
+    return model, optimiser, WeightAverage(model, 0.9)
+
+
+def learn(model: nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage, steps: int = 3) -> None:
+    for step in range(steps):
+        torch.manual_seed(step)
+        model(torch.randn(5, 3)).square().sum().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        average.update(model)
+
+
+def saved(folder: Path) -> tuple:  # type: ignore[type-arg]
+    parts = run()
+    learn(*parts)
+    save_state(folder, *parts, Progress(2, 3, 0.5, 1, 12.5), {"scaler": {"scale": 2.0}})
+    return parts
+
+
+def test_a_run_that_is_put_back_learns_as_the_one_that_was_saved(tmp_path: Path) -> None:
+    model, optimiser, average = saved(tmp_path)
+    again, its_optimiser, its_average = run(seed=99)
+    progress, extra = load_state(tmp_path, again, its_optimiser, its_average)
+    assert progress == Progress(2, 3, 0.5, 1, 12.5)
+    assert extra == {"scaler": {"scale": 2.0}}
+    assert its_average.updates == 3
+    for parts in ((model, optimiser, average), (again, its_optimiser, its_average)):
+        learn(*parts)
+    for one, two in ((model, again), (average.model, its_average.model)):
+        for key, value in one.state_dict().items():
+            assert torch.equal(value, two.state_dict()[key]), key
+
+
+def test_without_an_average(tmp_path: Path) -> None:
+    model, optimiser, _ = run()
+    save_state(tmp_path, model, optimiser, None, Progress(), {})
+    assert load_state(tmp_path, *run(seed=1)[:2], None) == (Progress(), {})
+    with pytest.raises(ResumeError, match="another model or optimiser"):
+        load_state(tmp_path, *run())
+
+
+def refused(folder: Path, parts: tuple) -> str:  # type: ignore[type-arg]
+    with pytest.raises(ResumeError) as error:
+        load_state(folder, *parts)
+    message = str(error.value)
+    assert str(folder) in message
+    assert len(message.splitlines()) == 1
+    return message
+
+
+def test_nothing_to_resume(tmp_path: Path) -> None:
+    assert "nothing to resume" in refused(tmp_path, run())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_damaged_state_is_told(tmp_path: Path, share: float) -> None:
+    saved(tmp_path)
+    path = tmp_path / STATE_FILE
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    assert "damaged" in refused(tmp_path, run())
+
+
+def test_a_state_of_another_model_is_told(tmp_path: Path) -> None:
+    saved(tmp_path)
+    assert "another model or optimiser" in refused(tmp_path, run(width=5))
+    model = nn.Linear(3, 4)
+    assert "another model" in refused(tmp_path, (model, torch.optim.AdamW(model.parameters()), None))
+
+
+@pytest.mark.parametrize("content", [{"model": 1}, [1, 2], {}, {"progress": {}}])
+def test_a_file_that_is_no_state_is_told(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / STATE_FILE)
+    refused(tmp_path, run())
+
+
+def test_code_in_a_state_is_never_run(tmp_path: Path) -> None:
+    torch.save({"model": Path("x")}, tmp_path / STATE_FILE)  # any object beyond tensors and numbers
+    assert "damaged" in refused(tmp_path, run())
+
+
+def test_a_write_that_fails_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = saved(tmp_path)
+    before = (tmp_path / STATE_FILE).read_bytes()
+
+    def half(state: object, path: Path) -> None:
+        path.write_bytes(b"PK half of it")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="no space"):
+        save_state(tmp_path, *parts, Progress(3, 4), {})
+    assert (tmp_path / STATE_FILE).read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [STATE_FILE]
