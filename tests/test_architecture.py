@@ -123,8 +123,7 @@ def as_ours(name: str) -> str | None:
 
 
 GRAPH = {
-    module: {ours for name in imports_of(module) if (ours := as_ours(name)) not in (None, module)}
-    for module in FILES
+    module: {ours for name in imports_of(module) if (ours := as_ours(name)) not in (None, module)} for module in FILES
 }
 
 
@@ -280,9 +279,7 @@ def test_one_training_step_is_read_in_six_files() -> None:
 
     assert losses.num_positives > 0, "the step must meet an object, else it does not run the whole path"
     lines = executed.lines()
-    told = "\n".join(
-        f"{count:5d}  {file}" for file, count in sorted(lines.items(), key=lambda item: -item[1])
-    )
+    told = "\n".join(f"{count:5d}  {file}" for file, count in sorted(lines.items(), key=lambda item: -item[1]))
     assert set(PATH) <= set(lines), told
     assert set(lines) - set(PATH) <= LEAVES, told
     assert sum(lines.values()) <= MOST_LINES, f"{sum(lines.values())} lines\n{told}"

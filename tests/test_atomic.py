@@ -25,9 +25,14 @@ def test_the_new_content_takes_the_place_of_the_old(tmp_path: Path):
 def test_an_error_leaves_the_old_content_and_nothing_else(tmp_path: Path):
     target = tmp_path / "a.bin"
     target.write_bytes(b"old")
-    with pytest.raises(RuntimeError), atomic_write(target) as temporary:
-        temporary.write_bytes(b"half")
-        raise RuntimeError
+
+    def interrupted() -> None:
+        with atomic_write(target) as temporary:
+            temporary.write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert target.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.bin"]
 
@@ -37,7 +42,8 @@ def test_a_kill_in_the_middle_leaves_the_old_content(tmp_path: Path):
     target.write_text("old")
     code = (
         "import sys, time\nfrom gfocal.atomic import atomic_write\n"
-        "with atomic_write(sys.argv[1]) as t:\n    t.write_text('half')\n    print('in', flush=True)\n    time.sleep(60)"
+        "with atomic_write(sys.argv[1]) as t:\n    t.write_text('half')\n"
+        "    print('in', flush=True)\n    time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -127,9 +127,7 @@ def test_build_model_is_what_the_recipe_says() -> None:
         (SizeSettings(None, 400), (320, 400)),
     ],
 )
-def test_sizes_come_from_the_recipe_or_else_from_the_preset(
-    size: SizeSettings, expected: tuple[int, int]
-) -> None:
+def test_sizes_come_from_the_recipe_or_else_from_the_preset(size: SizeSettings, expected: tuple[int, int]) -> None:
     settings = build_model(replace(TINY, size=size), ("a",)).input_settings
     assert (settings.short_side, settings.long_side) == expected
 

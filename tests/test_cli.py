@@ -16,7 +16,8 @@ import torch
 from PIL import Image, ImageDraw
 
 import gfocal
-from gfocal.cli import DONE, MISTAKE, SOME_FAILED, main
+from gfocal.cli import MISTAKE, main
+from gfocal.commands import DONE, SOME_FAILED
 from gfocal.data.preparation import InputSettings
 from gfocal.data.synthetic import SyntheticScenes
 from gfocal.interop.coco_results import read_coco_results
@@ -97,7 +98,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # What one asks first.
 
 
-@pytest.mark.parametrize("command", ["", "train", "eval", "detect", "demo", "models"])
+@pytest.mark.parametrize("command", ["", "train", "eval", "detect", "demo", "import", "models"])
 def test_help(run: Run, command: str) -> None:
     code, out, err = run(*command.split(), "--help")
     assert code == 0
@@ -108,7 +109,7 @@ def test_help(run: Run, command: str) -> None:
 
 def test_help_knows_every_command_and_exit_code(run: Run) -> None:
     out = run("--help")[1]
-    for word in ("train", "eval", "detect", "demo", "models", "0 all done", "1 some", "2 something"):
+    for word in ("train", "eval", "detect", "demo", "import", "models", "0 all done", "1 some", "2 something"):
         assert word in out
 
 
@@ -310,7 +311,7 @@ def test_our_own_mistakes_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) 
     def broken(*_: object) -> int:
         raise AssertionError("a mistake of ours")
 
-    monkeypatch.setattr("gfocal.cli.run_models", broken)
+    monkeypatch.setattr("gfocal.commands.run_models", broken)
     with pytest.raises(AssertionError):
         main(["models"])
 
@@ -457,9 +458,7 @@ def test_records_are_what_the_model_finds(run: Run, model: Path, zoo: Path, tmp_
 @pytest.mark.parametrize("edges", ["std", "distribution"])
 def test_edges_are_drawn(run: Run, model: Path, zoo: Path, tmp_path: Path, edges: str) -> None:
     for kind in ("none", edges):
-        code, _, err = run(
-            "detect", model, zoo / "grey.jpg", "--out", tmp_path / kind, "--score", 0, "--edges", kind
-        )
+        code, _, err = run("detect", model, zoo / "grey.jpg", "--out", tmp_path / kind, "--score", 0, "--edges", kind)
         assert code == DONE, err
     assert (tmp_path / "none/grey.jpg").read_bytes() != (tmp_path / edges / "grey.jpg").read_bytes()
 
@@ -523,9 +522,7 @@ def test_an_empty_folder_is_a_failure_of_its_own(run: Run, model: Path, zoo: Pat
     assert len(err.splitlines()) == 2
 
 
-def test_synthetic_scenes_are_data_like_any_other(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_synthetic_scenes_are_data_like_any_other(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.safetensors"
     save_model(tiny(SyntheticScenes.names), path)
     real: Any = SyntheticScenes

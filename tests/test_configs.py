@@ -64,9 +64,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 @given(
     preset=texts,
     weights=st.none() | texts,
-    options=st.dictionaries(
-        texts, st.integers() | st.booleans() | texts | st.lists(st.integers()), max_size=3
-    ),
+    options=st.dictionaries(texts, st.integers() | st.booleans() | texts | st.lists(st.integers()), max_size=3),
     lr=st.floats(min_value=1e-12, max_value=1e12),
     steps=st.lists(st.integers(0, 99)).map(tuple),
     short=st.none() | st.integers(1, 2000),
@@ -99,9 +97,7 @@ def test_any_recipe_survives_being_written(
 
 def test_a_recipe_names_only_what_differs(tmp_path: Path) -> None:
     recipe = parsed("[run]\nepochs = 3\n[augment]\nshort_sides = [200, 300]\n", tmp_path)
-    assert recipe == replace(
-        Recipe(), run=RunSettings(epochs=3), augment=AugmentSettings(short_sides=(200, 300))
-    )
+    assert recipe == replace(Recipe(), run=RunSettings(epochs=3), augment=AugmentSettings(short_sides=(200, 300)))
 
 
 @pytest.mark.parametrize(

@@ -102,9 +102,7 @@ def slow_losses(
                 for side, distance in zip(probabilities, (x - x1, y - y1, x2 - x, y2 - y), strict=True):
                     at = min(max(distance / law.delta, 0), law.n - 0.1)
                     k = int(at)
-                    dfl[level] -= (
-                        weight / 4 * ((k + 1 - at) * math.log(side[k]) + (at - k) * math.log(side[k + 1]))
-                    )
+                    dfl[level] -= weight / 4 * ((k + 1 - at) * math.log(side[k]) + (at - k) * math.log(side[k + 1]))
             for s, q in zip(scores, quality, strict=True):
                 cls[level] -= abs(q - s) ** 2 * ((1 - q) * math.log(1 - s) + q * math.log(s))
     count = sum(max(1, n) for n in positives)
@@ -262,7 +260,5 @@ def test_the_small_functions() -> None:
     level = level_of_point([3, 1], torch.device("cpu"))
     assert level.tolist() == [0, 0, 0, 1]
     assert sum_per_level(torch.tensor([[1.0, 2, 4, 8]]), level[None], 3).tolist() == [7, 8, 0]
-    placed = place(
-        torch.tensor([[0.5, 0.0]]), torch.tensor([[1, 1]]), torch.tensor([[2, 0]]), torch.zeros(1, 3, 3)
-    )
+    placed = place(torch.tensor([[0.5, 0.0]]), torch.tensor([[1, 1]]), torch.tensor([[2, 0]]), torch.zeros(1, 3, 3))
     assert placed.tolist() == [[[0, 0, 0], [0, 0, 0.5], [0, 0, 0]]]

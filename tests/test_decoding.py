@@ -57,9 +57,7 @@ def slow_decode(
     scores, edges = outputs.cls_logits[0].sigmoid(), outputs.box_logits[0].softmax(-1)
     candidates, start = [], 0
     for count in outputs.points.counts:
-        pairs = [
-            (scores[p, c].item(), p, c) for p in range(start, start + count) for c in range(scores.shape[1])
-        ]
+        pairs = [(scores[p, c].item(), p, c) for p in range(start, start + count) for c in range(scores.shape[1])]
         pairs = sorted((pair for pair in pairs if pair[0] > settings.score_threshold), reverse=True)
         candidates += pairs[: settings.per_level]
         start += count
@@ -92,9 +90,7 @@ def test_equals_the_slow_way(seed: int) -> None:
     assert found.scores.tolist() == pytest.approx([s for s, _, _ in want])
     assert found.labels.tolist() == [c for _, _, c in want]
     assert found.points.tolist() == [outputs.points.xy[p].tolist() for _, p, _ in want]
-    torch.testing.assert_close(
-        found.edges, torch.stack([outputs.box_logits[0, p].softmax(-1) for _, p, _ in want])
-    )
+    torch.testing.assert_close(found.edges, torch.stack([outputs.box_logits[0, p].softmax(-1) for _, p, _ in want]))
 
 
 def test_the_score_threshold_is_strict() -> None:
@@ -165,9 +161,7 @@ def test_results_are_scaled_to_the_original_picture_each_axis_alone() -> None:
 def test_a_picture_without_detections_has_empty_columns_of_the_right_shape() -> None:
     found = decode_one(one_level([[0.01]] * 4, [[1, 1, 1, 1]] * 4))
     assert len(found) == 0
-    shapes = [
-        tuple(getattr(found, name).shape) for name in ("boxes", "scores", "edges", "points", "bin_sizes")
-    ]
+    shapes = [tuple(getattr(found, name).shape) for name in ("boxes", "scores", "edges", "points", "bin_sizes")]
     assert shapes == [(0, 4), (0,), (0, 4, 17), (0, 2), (0, 4)]
     assert found.edge_std.shape == (0, 4)
 
@@ -199,9 +193,7 @@ def test_a_batch_gives_what_its_images_give_alone() -> None:
     sizes, originals = torch.tensor([[48, 64], [30, 50]]), torch.tensor([[48, 64], [60, 100]])
     together = decode(outputs, LAW, sizes, originals, NAMES)
     for i, found in enumerate(together):
-        part = replace(
-            outputs, cls_logits=outputs.cls_logits[i : i + 1], box_logits=outputs.box_logits[i : i + 1]
-        )
+        part = replace(outputs, cls_logits=outputs.cls_logits[i : i + 1], box_logits=outputs.box_logits[i : i + 1])
         (alone,) = decode(part, LAW, sizes[i : i + 1], originals[i : i + 1], NAMES)
         for name in ("boxes", "scores", "labels", "edges", "points", "bin_sizes"):
             assert torch.equal(getattr(found, name), getattr(alone, name))

@@ -132,9 +132,7 @@ def test_impossible_laws_and_tensors_are_refused() -> None:
             GeneralDistribution(16, delta)
     law = GeneralDistribution(16)
     for method in (law.probabilities, law.expectation, law.entropy, law.std):
-        with pytest.raises(
-            ValueError, match=r"n = 16 has 17 values, but the tensor ends in 16: shape \(2, 16\)"
-        ):
+        with pytest.raises(ValueError, match=r"n = 16 has 17 values, but the tensor ends in 16: shape \(2, 16\)"):
             method(torch.zeros(2, 16))
     with pytest.raises(ValueError, match="17 values"):
         law.quantile(torch.zeros(16), 0.5)

@@ -25,9 +25,7 @@ Pixels = npt.NDArray[np.uint8]
 def model() -> Detector:
     torch.manual_seed(0)
     settings = InputSettings(short_side=64, long_side=128)
-    built = gfl_r18_fpn(
-        2, names=("cat", "dog"), pretrained=False, input_settings=settings, channels=64, num_convs=1
-    )
+    built = gfl_r18_fpn(2, names=("cat", "dog"), pretrained=False, input_settings=settings, channels=64, num_convs=1)
     # Uneven scores, so that detections can be told apart.
     torch.nn.init.normal_(built.head.get_parameter("cls_out.weight"), std=0.3)
     return built.eval()

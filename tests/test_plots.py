@@ -149,9 +149,7 @@ def test_labels_make_way_for_each_other():
     taken: list = []
     for _ in range(3):
         box = (50.0, 100.0, 200.0, 200.0)
-        draw_label(
-            ImageDraw.Draw(canvas), "dog 0.9", box, (200, 0, 0), font_of(14), taken, (0.0, 0.0, 300.0, 300.0)
-        )
+        draw_label(ImageDraw.Draw(canvas), "dog 0.9", box, (200, 0, 0), font_of(14), taken, (0.0, 0.0, 300.0, 300.0))
     assert len(taken) == 3
     assert not any(overlap(a, b) for i, a in enumerate(taken) for b in taken[:i])
 
@@ -214,9 +212,7 @@ def test_a_thin_far_tail_does_not_widen_the_canvas():
     tailed = edges.clone()
     tailed[..., 4], tailed[..., 16] = 0.99, 0.01
     sizes = [
-        draw_edge_distributions(
-            grey(200, 200), detections([[50, 50, 150, 150]], (200, 200), 12.0, edges=e)
-        ).size
+        draw_edge_distributions(grey(200, 200), detections([[50, 50, 150, 150]], (200, 200), 12.0, edges=e)).size
         for e in (edges, tailed)
     ]
     assert sizes[0] == sizes[1]

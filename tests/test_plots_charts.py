@@ -33,12 +33,8 @@ class Shapes(HTMLParser):
 
 
 def test_a_curve_has_its_points_in_order_within_the_chart():
-    chart = Shapes(
-        curve_svg({"a": [(2, 1.0), (0, 3.0), (1, NAN), (3, math.inf)], "b": [(0, 0.5)]}, title="Loss")
-    )
-    first, second = (
-        [tuple(map(float, p.split(","))) for p in c["points"].split()] for c in chart.of("polyline")
-    )
+    chart = Shapes(curve_svg({"a": [(2, 1.0), (0, 3.0), (1, NAN), (3, math.inf)], "b": [(0, 0.5)]}, title="Loss"))
+    first, second = ([tuple(map(float, p.split(","))) for p in c["points"].split()] for c in chart.of("polyline"))
     assert len(first) == 2
     assert len(second) == 1
     assert first[0][0] < first[1][0]

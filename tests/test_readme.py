@@ -146,9 +146,7 @@ def test_the_table_of_keys_is_that_of_the_code() -> None:
     }
     assert list(told) == list(defaults)
     for key, value in defaults.items():
-        assert as_python(told[key]) == (
-            pytest.approx(value, rel=2e-3) if isinstance(value, float) else value
-        ), key
+        assert as_python(told[key]) == (pytest.approx(value, rel=2e-3) if isinstance(value, float) else value), key
 
 
 def as_python(cell: str) -> object:

@@ -62,25 +62,17 @@ def parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a detector on annotated pictures")
     train.set_defaults(run=commands_by_name["train"])
     train.add_argument("data", metavar="DATA", help="COCO json or folder, VOC or YOLO folder; or 'synthetic'")
-    train.add_argument(
-        "--train-split", metavar="NAME", help="(default: train, or all where there are no splits)"
-    )
+    train.add_argument("--train-split", metavar="NAME", help="(default: train, or all where there are no splits)")
     train.add_argument("--val-split", metavar="NAME", help="evaluated each epoch (default: val, else test)")
     train.add_argument("--val", metavar="DATA", help="validation data that lies elsewhere")
-    train.add_argument(
-        "--recipe", default="light", metavar="NAME|FILE", help="see 'gfocal models' (default: light)"
-    )
-    train.add_argument(
-        "--out", type=Path, default=Path("runs/train"), metavar="DIR", help="(default: runs/train)"
-    )
+    train.add_argument("--recipe", default="light", metavar="NAME|FILE", help="see 'gfocal models' (default: light)")
+    train.add_argument("--out", type=Path, default=Path("runs/train"), metavar="DIR", help="(default: runs/train)")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out, exactly as it was")
     train.add_argument("--preset", metavar="NAME", help="another network than the recipe's")
     train.add_argument("--no-pretrained", action="store_true", help="start from random weights")
     train.add_argument("--backbone-weights", metavar="FILE", help="ImageNet weights from a local file")
     train.add_argument("--epochs", type=whole(1))
-    train.add_argument(
-        "--batch-size", type=whole(1), help="pictures per step; the learning rate scales along"
-    )
+    train.add_argument("--batch-size", type=whole(1), help="pictures per step; the learning rate scales along")
     train.add_argument("--lr", type=float, help="learning rate at the recipe's reference batch")
     train.add_argument("--short-side", type=whole(1), metavar="PIXELS", help="pictures are resized to this")
     train.add_argument("--precision", choices=("no", "bf16", "fp16"), help="number format of the network")
@@ -102,17 +94,13 @@ def parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentParser:
     evaluate.add_argument("--batch-size", type=whole(1), default=8)
     evaluate.add_argument("--workers", type=whole(0), default=2)
     evaluate.add_argument("--out", type=Path, metavar="FILE", help="write the numbers as json")
-    evaluate.add_argument(
-        "--results", type=Path, metavar="FILE", help="write the detections as COCO results json"
-    )
+    evaluate.add_argument("--results", type=Path, metavar="FILE", help="write the detections as COCO results json")
 
     detect = commands.add_parser("detect", help="find objects in pictures")
     detect.set_defaults(run=commands_by_name["detect"])
     detect.add_argument("model", metavar="MODEL", help="a model file or the folder of a run")
     detect.add_argument("images", nargs="+", metavar="IMAGE", help="picture files or folders of them")
-    detect.add_argument(
-        "--out", type=Path, default=Path("detections"), metavar="DIR", help="(default: detections)"
-    )
+    detect.add_argument("--out", type=Path, default=Path("detections"), metavar="DIR", help="(default: detections)")
     detect.add_argument("--score", type=share, default=0.3, metavar="S", help="least score (default: 0.3)")
     detect.add_argument("--no-pictures", action="store_true", help="write only the json")
     detect.add_argument(
@@ -132,9 +120,7 @@ def parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="train on drawn scenes, evaluate, and write a report to look at")
     demo.set_defaults(run=commands_by_name["demo"])
-    demo.add_argument(
-        "--out", type=Path, default=Path("gfocal-demo"), metavar="DIR", help="(default: gfocal-demo)"
-    )
+    demo.add_argument("--out", type=Path, default=Path("gfocal-demo"), metavar="DIR", help="(default: gfocal-demo)")
     demo.add_argument("--seed", type=whole(0), default=0)
     demo.add_argument(
         "--epochs", type=whole(1), help="fewer for a quick look (default: what the AP in the README needs)"

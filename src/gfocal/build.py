@@ -104,9 +104,7 @@ def run_recipe(
     if resume:
         recipe = saved_recipe(folder)
     elif (folder / STATE_FILE).exists():
-        raise ResumeError(
-            f"{folder}: holds a run already; go on with --resume, or name another folder with --out"
-        )
+        raise ResumeError(f"{folder}: holds a run already; go on with --resume, or name another folder with --out")
     if recipe.run.skip_empty:
         train_data = with_objects(train_data)
     if resume:

@@ -30,17 +30,13 @@ def run_train(chosen: argparse.Namespace, console: Console) -> int:
         val_data = read(chosen.val or chosen.data, val_split, console, recipe, train_data.names)
     else:
         console.print("no validation split: the last epoch's weights are the result")
-    console.print(
-        f"{len(train_data)} pictures to train, {0 if val_data is None else len(val_data)} to validate"
-    )
+    console.print(f"{len(train_data)} pictures to train, {0 if val_data is None else len(val_data)} to validate")
     _, result = run_recipe(
         recipe, train_data, val_data, chosen.out, resume=chosen.resume, data_name=chosen.data, console=console
     )
     if result is not None:
         Console_out().print(result.table())
-    console.print(
-        f"model files: {chosen.out}/best.safetensors, {chosen.out}/last.safetensors", soft_wrap=True
-    )
+    console.print(f"model files: {chosen.out}/best.safetensors, {chosen.out}/last.safetensors", soft_wrap=True)
     return DONE
 
 
@@ -149,9 +145,7 @@ def run_eval(chosen: argparse.Namespace, console: Console) -> int:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
     model = load_model(chosen.model)
-    data = read(
-        chosen.data, chosen.split or first_split(chosen.data, "test", "val"), console, None, model.names
-    )
+    data = read(chosen.data, chosen.split or first_split(chosen.data, "test", "val"), console, None, model.names)
     batches = evaluation_loader(data, model.input_settings, chosen.batch_size, chosen.workers)
     with progress_bar(console, "evaluating", len(batches)) as bar:
         found = detect_all(

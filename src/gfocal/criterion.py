@@ -13,7 +13,7 @@ for the device, and an image without objects takes the same path as every other.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ def same(value: Tensor) -> Tensor:
 class GFLCriterion:
     """Weights of eq. 8 and what they are applied to. Call it with outputs, targets and image sizes."""
 
-    distribution: GeneralDistribution = GeneralDistribution()
+    distribution: GeneralDistribution = field(default_factory=GeneralDistribution)
     assign: Assign = assign_atss
     beta: float = 2.0  # of QFL
     cls_weight: float = 1.0

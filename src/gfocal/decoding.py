@@ -91,9 +91,7 @@ def _decode_one(
     )
 
 
-def best_pairs(
-    cls_logits: Tensor, counts: Sequence[int], settings: DecodeSettings
-) -> tuple[Tensor, Tensor, Tensor]:
+def best_pairs(cls_logits: Tensor, counts: Sequence[int], settings: DecodeSettings) -> tuple[Tensor, Tensor, Tensor]:
     """The (point, class) pairs above the score threshold, at most ``per_level`` of each level.
 
     cls_logits (P, C) -> points (N,), scores (N,), labels (N,). One point may stand for several classes.

@@ -33,9 +33,7 @@ LEAD = (
 )
 
 
-def demo(
-    folder: Path, *, seed: int = 0, epochs: int | None = None, console: Console | None = None
-) -> CocoResult:
+def demo(folder: Path, *, seed: int = 0, epochs: int | None = None, console: Console | None = None) -> CocoResult:
     """Train, evaluate on 200 unseen scenes, and write ``report.html`` into a folder.
 
     Everything is drawn: no data, no weights and no network are needed. A folder that holds an unfinished
@@ -105,9 +103,7 @@ def gallery(data: SyntheticScenes, found: dict[int, Detections], count: int = 12
     pictures = []
     for i in range(min(count, len(data))):
         image, sample = data.read(i)
-        picture = draw_detections(
-            image, found[sample.image_id], 0.3, edges="std", colours="score", least_side=480
-        )
+        picture = draw_detections(image, found[sample.image_id], 0.3, edges="std", colours="score", least_side=480)
         pictures.append(Picture(picture, f"scene {i}: {len(sample.boxes)} objects labelled"))
     return pictures
 
@@ -149,9 +145,7 @@ def _study(image: torch.Tensor, one: Detections, laws: torch.Tensor, what: str) 
         )
     )
     picture = draw_edge_distributions(image, one, laws=laws, crop=True, least_side=520)
-    panel = edge_panel_svg(
-        one.edges[0].tolist(), true_edges(one, laws)[0], bin_sizes=one.bin_sizes[0].tolist()
-    )
+    panel = edge_panel_svg(one.edges[0].tolist(), true_edges(one, laws)[0], bin_sizes=one.bin_sizes[0].tolist())
     return EdgeStudy(Picture(picture, f"{what}: {said}"), panel)
 
 

@@ -89,9 +89,7 @@ def detect_files(
                 from gfocal.plots import draw_detections
 
                 name = free_name(path, taken)
-                draw_detections(image, detections, score_threshold, edges=edges).save(
-                    folder / name, quality=92
-                )
+                draw_detections(image, detections, score_threshold, edges=edges).save(folder / name, quality=92)
             told = ", ".join(f"{count} {name}" for name, count in _counted(detections.class_names).items())
             console.print(f"{path}: {told or 'nothing'}", markup=False, highlight=False, soft_wrap=True)
     categories = [{"id": i + 1, "name": name} for i, name in enumerate(model.names)]
@@ -116,9 +114,7 @@ def records(detections: Detections, image_id: int, first_id: int) -> list[dict[s
     boxes, stds = detections.boxes.double(), detections.edge_std.double()
     result = []
     for i, (box, label, score, std) in enumerate(
-        zip(
-            boxes.tolist(), detections.labels.tolist(), detections.scores.tolist(), stds.tolist(), strict=True
-        )
+        zip(boxes.tolist(), detections.labels.tolist(), detections.scores.tolist(), stds.tolist(), strict=True)
     ):
         width, height = box[2] - box[0], box[3] - box[1]
         result.append(

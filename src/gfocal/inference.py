@@ -70,8 +70,7 @@ def detect_batch(
     settings = model.input_settings
     device = next(model.parameters()).device
     shapes = [
-        resized_shape(int(p.shape[1]), int(p.shape[2]), settings.short_side, settings.long_side)
-        for p in pictures
+        resized_shape(int(p.shape[1]), int(p.shape[2]), settings.short_side, settings.long_side) for p in pictures
     ]
     inputs = [normalise(resize(p, shape), settings) for p, shape in zip(pictures, shapes, strict=True)]
     decode_settings = model.decode_settings
@@ -104,9 +103,7 @@ def as_rgb(image: Any) -> Tensor:
     if isinstance(image, np.ndarray):
         right_shape = image.ndim == 2 or image.shape[2:] in ((3,), (4,))
         if image.dtype != np.uint8 or not right_shape or not image.size:
-            raise ValueError(
-                f"an array must be uint8 of shape (H, W, 3) or (H, W), not {image.dtype} {image.shape}"
-            )
+            raise ValueError(f"an array must be uint8 of shape (H, W, 3) or (H, W), not {image.dtype} {image.shape}")
         return rgb_tensor(Image.fromarray(image))
     if isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] not in (1, 3) or not image.numel():

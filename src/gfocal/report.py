@@ -117,13 +117,9 @@ def headline(result: CocoResult) -> str:
         "AP large": result.ap_large,
     }
     shown = [(name, value) for k, (name, value) in enumerate(numbers.items()) if k == 0 or value is not None]
-    cells = "".join(
-        f"<div><b>{_percent(value)}</b><span>{escape(name)}</span></div>" for name, value in shown
-    )
+    cells = "".join(f"<div><b>{_percent(value)}</b><span>{escape(name)}</span></div>" for name, value in shown)
     count = f"{result.num_truth:,} objects in {result.num_images:,} pictures"
-    return (
-        f'<div class="numbers">{cells}</div><p class="note">COCO average precision, of 100, on {count}.</p>'
-    )
+    return f'<div class="numbers">{cells}</div><p class="note">COCO average precision, of 100, on {count}.</p>'
 
 
 def class_table(result: CocoResult) -> str:

@@ -26,6 +26,7 @@ class Targets:
     valid: Tensor  # (B, G) bool, False where a row is only padding
 
     def to(self, device: torch.device | str) -> Targets:
+        """The same on another device."""
         return Targets(self.boxes.to(device), self.labels.to(device), self.valid.to(device))
 
 
@@ -40,6 +41,7 @@ class Batch:
     image_ids: tuple[int, ...]
 
     def to(self, device: torch.device | str) -> Batch:
+        """The same on another device, not waited for."""
         return replace(
             self,
             images=self.images.to(device, non_blocking=True),
@@ -100,6 +102,7 @@ class Losses:
 
     @property
     def total(self) -> Tensor:
+        """What is minimised: the sum of all terms. ()"""
         return self.cls.sum() + self.box.sum() + self.dfl.sum()
 
     def terms(self) -> dict[str, Tensor]:

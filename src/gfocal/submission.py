@@ -22,9 +22,7 @@ from gfocal.training.logging import progress_bar
 RESULTS = "detections_test-dev2017_gfocal_results"
 
 
-def write_submission(
-    model: Detector, info: Path, folders: Sequence[str], out: Path, console: Console
-) -> int:
+def write_submission(model: Detector, info: Path, folders: Sequence[str], out: Path, console: Console) -> int:
     """Detect in the pictures that an image info file lists; returns how many could not be read.
 
     Args:
@@ -54,9 +52,11 @@ def write_submission(
             bar.advance(1)
     path = out / f"{RESULTS}.json"
     count = write_coco_results(path, found, category_ids)
-    with atomic_write(path.with_suffix(".zip")) as temporary:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.write(path, path.name)
+    with (
+        atomic_write(path.with_suffix(".zip")) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        archive.write(path, path.name)
     console.print(f"{count} detections in {len(found)} pictures: {path.with_suffix('.zip')}", soft_wrap=True)
     return failed
 

@@ -84,9 +84,7 @@ def test_equals_the_slow_way_on_random_scenes(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     sizes = [(160, 224), (120, 90), (64, 200)]
     points = pyramid(160, 224)
-    images = [
-        random_boxes(int(torch.randint(0, 9, (1,), generator=generator)), *size, generator) for size in sizes
-    ]
+    images = [random_boxes(int(torch.randint(0, 9, (1,), generator=generator)), *size, generator) for size in sizes]
     part = inside_own_padding(points, torch.tensor(sizes))
     got = assign_atss(points, truth(*images), part)
     for i, boxes in enumerate(images):

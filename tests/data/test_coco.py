@@ -213,9 +213,7 @@ def test_real_size_counts_where_the_stated_one_is_wrong(tmp_path: Path) -> None:
     assert "stated 1000x800, file 100x80" in data.problems[0].record
 
 
-@pytest.mark.parametrize(
-    ("stated", "expected"), [((60, 40), (40, 60)), ((40, 60), (60, 40)), ((1, 1), (60, 40))]
-)
+@pytest.mark.parametrize(("stated", "expected"), [((60, 40), (40, 60)), ((40, 60), (60, 40)), ((1, 1), (60, 40))])
 def test_turned_picture_is_read_as_its_boxes_were_drawn(
     tmp_path: Path, stated: tuple[int, int], expected: tuple[int, int]
 ) -> None:
@@ -380,9 +378,7 @@ def test_law_whatever_goes_in_what_comes_out_is_sound_and_accounted_for(
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**31))
-def test_law_near_repeats_are_those_that_all_pairs_find(
-    seed: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_law_near_repeats_are_those_that_all_pairs_find(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     random = np.random.default_rng(seed)
     low = random.uniform(0, 3, (40, 2))
     corners = np.concatenate((low, low + random.uniform(20, 40, (40, 2))), 1).astype(np.float32)

@@ -178,9 +178,7 @@ def test_a_broken_yaml_is_told_not_passed_over(tmp_path: Path) -> None:
 
 def test_the_real_data(shared: Path) -> None:
     root = shared / "data"
-    assert {
-        name: (data_format(root / name), splits(root / name)) for name in ("bccd", "cards", "coco_ccby")
-    } == {
+    assert {name: (data_format(root / name), splits(root / name)) for name in ("bccd", "cards", "coco_ccby")} == {
         "bccd": ("voc", ["train", "val", "test", "trainval"]),
         "cards": ("voc", ["train", "test"]),
         "coco_ccby": ("coco", ["train", "val"]),

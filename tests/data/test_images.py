@@ -185,9 +185,7 @@ UPRIGHT = {
 def oriented(path: Path, orientation: int, array: np.ndarray) -> Path:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return save(
-        path, Image.fromarray(array), exif=exif, **{"lossless": True} if path.suffix == ".webp" else {}
-    )
+    return save(path, Image.fromarray(array), exif=exif, **{"lossless": True} if path.suffix == ".webp" else {})
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
@@ -249,9 +247,7 @@ def broken_files(folder: Path) -> dict[str, Path]:
     Image.fromarray(noise).save(folder / "rare.jpg", format="PCX")  # PIL could read it; not in the list
     files["not a picture,"] = folder / "rare.jpg"
     files["PostScript"] = folder / "script.jpg"
-    files["PostScript"].write_bytes(
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
-    )
+    files["PostScript"].write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
     return files
 
 

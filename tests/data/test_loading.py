@@ -48,9 +48,7 @@ def same(one: Any, two: Any) -> bool:
 
 
 @given(count=st.integers(1, 60), world=st.integers(1, 9), seed=st.integers(0, 99), epoch=st.integers(0, 9))
-def test_an_epoch_is_shared_out_evenly_and_leaves_none_out(
-    count: int, world: int, seed: int, epoch: int
-) -> None:
+def test_an_epoch_is_shared_out_evenly_and_leaves_none_out(count: int, world: int, seed: int, epoch: int) -> None:
     shares = []
     for rank in range(world):
         order = EpochOrder(count, seed, rank=rank, world=world)
@@ -108,9 +106,7 @@ def test_loading_leaves_the_callers_random_state() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def picture(
-    path: Path, number: int, size: tuple[int, int] = (60, 80), crowd: tuple[bool, ...] = (False,)
-) -> Sample:
+def picture(path: Path, number: int, size: tuple[int, int] = (60, 80), crowd: tuple[bool, ...] = (False,)) -> Sample:
     height, width = size
     Image.new("RGB", (width, height), (40 * number + 40, 90, 30)).save(path)
     count = len(crowd)
@@ -160,9 +156,7 @@ def test_many_unreadable_files_in_a_row_are_an_error(tmp_path: Path) -> None:
     gone = [replace(picture(tmp_path / "x.png", i), path=tmp_path / f"gone{i}.png") for i in range(3)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(
-            DataError, match=rf"{MAX_UNREADABLE} pictures in a row cannot be read; .*gone.*png"
-        ):
+        with pytest.raises(DataError, match=rf"{MAX_UNREADABLE} pictures in a row cannot be read; .*gone.*png"):
             read_or_next(FileData(("a",), (1,), gone), 0)
 
 

@@ -114,9 +114,7 @@ def test_short_sides_cover_their_range_and_no_more() -> None:
 
 def test_quarter_turns_take_all_three_angles() -> None:
     sample = scene(96, 96, [[10, 20, 40, 30]])
-    corners = {
-        tuple(augmented(GEOMETRIC["quarter_turns"], sample, seed)[1][0].tolist()) for seed in range(30)
-    }
+    corners = {tuple(augmented(GEOMETRIC["quarter_turns"], sample, seed)[1][0].tolist()) for seed in range(30)}
     assert corners == {(20.0, 56.0, 30.0, 86.0), (56.0, 66.0, 86.0, 76.0), (66.0, 10.0, 76.0, 40.0)}
 
 
@@ -147,9 +145,7 @@ def test_a_crop_of_small_objects_is_found() -> None:
     image, boxes, labels = scene(240, 320, [[100, 100, 106, 106]])
     sizes = set()
     for seed in range(10):
-        changed, kept, _ = augmented(
-            AugmentSettings(flip=0.0, crop=1.0), (image, boxes, labels), seed, 240, 320
-        )
+        changed, kept, _ = augmented(AugmentSettings(flip=0.0, crop=1.0), (image, boxes, labels), seed, 240, 320)
         assert len(kept) == 1
         sizes.add(tuple(changed.shape))
     assert len(sizes) > 3

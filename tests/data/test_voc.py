@@ -94,9 +94,7 @@ def test_names_give_the_order_and_must_hold_every_class(tmp_path: Path) -> None:
     data = read_voc(tmp_path, "train", names=["dog", "horse", "cat", "bird"])
     assert data.names == ("dog", "horse", "cat", "bird")
     assert data.samples[1].labels.tolist() == [0, 2]
-    with pytest.raises(
-        DataError, match=r"\['bird', 'cat', 'dog'\].*\['dog', 'cat'\].*not expected: \['bird'\]"
-    ):
+    with pytest.raises(DataError, match=r"\['bird', 'cat', 'dog'\].*\['dog', 'cat'\].*not expected: \['bird'\]"):
         read_voc(tmp_path, "train", names=["dog", "cat"])
 
 
@@ -228,9 +226,7 @@ def test_what_cannot_be_used(tmp_path: Path) -> None:
         read_voc(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("split", "pictures", "boxes"), [("train", 205, 2804), ("val", 87, 1137), ("test", 72, 945)]
-)
+@pytest.mark.parametrize(("split", "pictures", "boxes"), [("train", 205, 2804), ("val", 87, 1137), ("test", 72, 945)])
 def test_the_real_blood_cells(shared: Path, split: str, pictures: int, boxes: int) -> None:
     data = read_voc(shared / "data" / "bccd", split)
     assert len(data) == pictures

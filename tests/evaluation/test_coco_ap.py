@@ -20,7 +20,8 @@ from gfocal.evaluation.running import truth_areas
 pycocotools = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed (extra: test)")
 from pycocotools.cocoeval import COCOeval  # noqa: E402
 
-KEYS = "ap ap50 ap75 ap_small ap_medium ap_large ar1 ar10 ar100 ar_small ar_medium ar_large".split()
+AP_KEYS = ["ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"]
+KEYS = [*AP_KEYS, "ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"]
 
 
 def reference(truth: dict, results: list[dict]) -> tuple[list[float], list[float]]:
@@ -162,9 +163,7 @@ def test_coco_with_crowds_sparse_ids_and_outline_areas(shared: Path):
 
 
 def test_no_truth_of_a_size_is_none_and_the_table_says_so():
-    sample = Sample(
-        1, None, torch.tensor([[0.0, 0, 200, 200]]), torch.tensor([0]), torch.tensor([False])
-    )
+    sample = Sample(1, None, torch.tensor([[0.0, 0, 200, 200]]), torch.tensor([0]), torch.tensor([False]))
     result = coco_ap([sample], {}, ["a", "b"])
     assert result.ap == 0
     assert result.ap_small is None

@@ -105,9 +105,7 @@ def test_bare_wrapped_and_averaged_states(small, tmp_path: Path):
 
 
 def test_the_class_names_of_version_3_and_of_none(small, tmp_path: Path):
-    torch.save(
-        {"meta": {"dataset_meta": {"classes": ["a", "b", "c"]}}, "state_dict": small[1]}, tmp_path / "a.pth"
-    )
+    torch.save({"meta": {"dataset_meta": {"classes": ["a", "b", "c"]}}, "state_dict": small[1]}, tmp_path / "a.pth")
     assert import_checkpoint(tmp_path / "a.pth").model.names == ("a", "b", "c")
     torch.save({"state_dict": small[1]}, tmp_path / "b.pth")
     assert import_checkpoint(tmp_path / "b.pth").model.names == ("class0", "class1", "class2")
@@ -142,7 +140,7 @@ def test_a_pickle_that_runs_code_is_refused_and_nothing_runs(small, tmp_path: Pa
 
 
 def test_what_does_not_fit_is_named(small, tmp_path: Path):
-    model, state = small
+    _, state = small
     whole = write(tmp_path / "a.pth", state).read_bytes()
     (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ImportingError, match=r"cut\.pth.*truncated"):

@@ -151,14 +151,18 @@ def test_the_gradient_is_finite_at_the_minimum_itself(beta: float) -> None:
     assert x.grad.item() == 0
 
 
-def test_an_easy_negative_keeps_its_digits() -> None:
-    """For y = 0 QFL is s^beta * -log(1 - s): at x = -20 about s^3, far below the rounding of 1 - s."""
-    s = math.exp(-20)
-    assert quality_focal_loss(torch.tensor(-20.0), torch.tensor(0.0)).item() == pytest.approx(
-        s**3, rel=1e-3, abs=0
-    )
-    almost = quality_focal_loss(torch.tensor(20.0), torch.tensor(1.0))
-    assert almost.item() == pytest.approx(s**3, rel=1e-3, abs=0)
+@pytest.mark.parametrize("x", [5.0, 10.0, 15.0, 20.0])
+@pytest.mark.parametrize("y", [0.0, 1.0])
+def test_what_is_surely_right_keeps_its_digits(x: float, y: float) -> None:
+    """There QFL is p^2 log(1 + exp(-x)) with p = sigmoid(-x), down to 1e-26 where 1 - p rounds to 1."""
+    p = 1 / (1 + math.exp(x))
+    logit = torch.tensor(x if y else -x, requires_grad=True)
+    loss = quality_focal_loss(logit, torch.tensor(y))
+    assert loss.item() == pytest.approx(p**2 * math.log1p(math.exp(-x)), rel=1e-5, abs=0)
+    loss.backward()
+    assert logit.grad is not None
+    slope = p**3 + 2 * p * p * (1 - p) * math.log1p(math.exp(-x))
+    assert logit.grad.item() == pytest.approx(-slope if y else slope, rel=1e-5, abs=0)
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.float64])

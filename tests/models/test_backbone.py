@@ -41,9 +41,7 @@ def test_three_maps_at_strides_8_16_32(name: str, channels: list[int]) -> None:
         (LITE0, 3, ("conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2")),
     ],
 )
-def test_frozen_parts_are_the_stem_and_the_first_stages(
-    name: str, stages: int, prefixes: tuple[str, ...]
-) -> None:
+def test_frozen_parts_are_the_stem_and_the_first_stages(name: str, stages: int, prefixes: tuple[str, ...]) -> None:
     backbone = Backbone(name, pretrained=False, frozen_stages=stages)
     for key, parameter in backbone.body.named_parameters():
         is_frozen = any(key == p or key.startswith(p + ".") for p in prefixes)

@@ -35,9 +35,7 @@ def test_resnet_50_has_the_published_number_of_parameters() -> None:
         ("gfl_x101_32x4d_dcn_fpn", 53.47, {"modulated": False}),
     ],
 )
-def test_large_presets_have_the_published_sizes(
-    preset: str, millions: float, options: dict[str, bool]
-) -> None:
+def test_large_presets_have_the_published_sizes(preset: str, millions: float, options: dict[str, bool]) -> None:
     with torch.device("meta"):
         model = create(preset, 80, pretrained=False, **options)
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == millions
@@ -47,9 +45,7 @@ def test_large_presets_have_the_published_sizes(
 def test_a_preset_builds_and_detects(preset: Preset) -> None:
     torch.manual_seed(0)
     settings = InputSettings(short_side=64, long_side=96)
-    model = preset(
-        2, names=("cat", "dog"), pretrained=False, input_settings=settings, channels=64, num_convs=1
-    )
+    model = preset(2, names=("cat", "dog"), pretrained=False, input_settings=settings, channels=64, num_convs=1)
     assert model.built_from["preset"] == preset.__name__
     assert (model.num_classes, model.names) == (2, ("cat", "dog"))
     found = model.detect(torch.rand(3, 40, 50), score_threshold=0.0)

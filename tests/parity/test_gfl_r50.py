@@ -55,9 +55,7 @@ class Case:
     def reference(self) -> HeadOutputs:
         """The head outputs of the reference implementation, laid out as ours."""
         cls, box = (
-            torch.cat(
-                [self.tensor(f"{name}_logits_{i}").permute(0, 2, 3, 1).flatten(1, 2) for i in LEVELS], 1
-            )
+            torch.cat([self.tensor(f"{name}_logits_{i}").permute(0, 2, 3, 1).flatten(1, 2) for i in LEVELS], 1)
             for name in ("cls", "reg")
         )
         return replace(self.outputs, cls_logits=cls, box_logits=box.unflatten(-1, (4, 17)))
@@ -139,9 +137,7 @@ def test_losses_of_every_level_and_their_gradients(case: Case) -> None:
     for i, (cls, box) in enumerate(zip(cls_grad.split(counts, 1), box_grad.split(counts, 1), strict=True)):
         assert cls.norm().item() == pytest.approx(case.numbers[f"cls_grad_norm_{i}"].item(), rel=1e-4)
         assert cls.sum().item() == pytest.approx(case.numbers[f"cls_grad_sum_{i}"].item(), rel=1e-4)
-        assert box.norm().item() == pytest.approx(
-            case.numbers[f"reg_grad_norm_{i}"].item(), rel=1e-4, abs=1e-9
-        )
+        assert box.norm().item() == pytest.approx(case.numbers[f"reg_grad_norm_{i}"].item(), rel=1e-4, abs=1e-9)
 
 
 def test_detections(case: Case, model: Detector) -> None:

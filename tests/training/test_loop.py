@@ -179,9 +179,7 @@ def test_the_average_of_the_weights_is_what_is_saved_and_judged(tmp_path: Path) 
     moved_model = moved_average = 0.0
     for key, value in last.items():
         assert torch.equal(value, state["average"][key]), key
-        assert torch.equal(model.state_dict()[key], value), (
-            key
-        )  # and the model given is the average afterwards
+        assert torch.equal(model.state_dict()[key], value), key  # and the model given is the average afterwards
         if key in start:
             moved_average += float((value - start[key]).detach().abs().sum())
             moved_model += float((state["model"][key] - start[key]).detach().abs().sum())
@@ -215,9 +213,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     seen: list[tuple[int, ...]] = []
     real = loop.training_step
 
-    def step(
-        model: Detector, criterion: Any, batch: Any, optimiser: Any, devices: Devices, clip: float
-    ) -> Any:
+    def step(model: Detector, criterion: Any, batch: Any, optimiser: Any, devices: Devices, clip: float) -> Any:
         seen.append(batch.image_ids)
         if len(seen) == 3:
             with torch.no_grad():

@@ -77,11 +77,7 @@ def test_warm_up_multiplies_the_schedule() -> None:
 
 def rates(optimiser: torch.optim.Optimizer) -> dict[int, tuple[float, float]]:
     """Id of each parameter -> its learning rate and weight decay."""
-    return {
-        id(p): (group["lr"], group["weight_decay"])
-        for group in optimiser.param_groups
-        for p in group["params"]
-    }
+    return {id(p): (group["lr"], group["weight_decay"]) for group in optimiser.param_groups for p in group["params"]}
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
@@ -112,9 +108,7 @@ def test_the_backbone_may_learn_more_slowly() -> None:
     found = rates(make_optimiser(net, OptimiserSettings(lr=0.01, backbone_lr=0.3), 16))
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
-            assert found[id(parameter)][0] == pytest.approx(0.003 if name.startswith("backbone") else 0.01), (
-                name
-            )
+            assert found[id(parameter)][0] == pytest.approx(0.003 if name.startswith("backbone") else 0.01), name
 
 
 def test_the_rate_scales_with_the_images_of_a_step() -> None:

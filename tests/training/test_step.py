@@ -128,7 +128,5 @@ def test_a_precision_that_the_device_lacks_is_told(monkeypatch: pytest.MonkeyPat
         raise ValueError("fp16 mixed precision requires\na GPU")
 
     monkeypatch.setattr("accelerate.Accelerator", refuses)
-    with pytest.raises(
-        DeviceError, match=r"'fp16' does not work here: .* requires a GPU; take 'bf16' or 'no'"
-    ):
+    with pytest.raises(DeviceError, match=r"'fp16' does not work here: .* requires a GPU; take 'bf16' or 'no'"):
         Devices("fp16", cpu=True)

@@ -67,9 +67,7 @@ def assign_atss(
     return Assignment(gt_index, slots, claims & (winner.gather(1, slots) == gt_of_slot))
 
 
-def nearest_points(
-    points: Points, gt_boxes: Tensor, taking_part: Tensor, topk: int
-) -> tuple[Tensor, Tensor]:
+def nearest_points(points: Points, gt_boxes: Tensor, taking_part: Tensor, topk: int) -> tuple[Tensor, Tensor]:
     """Per level the ``topk`` points nearest to each box centre, by Euclidean distance.
 
     gt_boxes (B, G, 4), taking_part (B, P) -> indices of points (B, G, A) and which of them count (B, G, A):

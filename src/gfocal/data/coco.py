@@ -54,24 +54,18 @@ def read_coco(
         for number, picture in enumerate(placed, 1):
             picture.image_id = number
     placed.sort(key=lambda picture: picture.image_id)
-    return checked(
-        placed, names or found, [by_label[label] for label in range(len(found))], problems, where=file
-    )
+    return checked(placed, names or found, [by_label[label] for label in range(len(found))], problems, where=file)
 
 
 def _load(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise DataError(
-            f"{file}: broken json at line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from error
+        raise DataError(f"{file}: broken json at line {error.lineno}, column {error.colno}: {error.msg}") from error
     except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise DataError(f"{file}: cannot be read as json: {error}") from error
     wanted = ("images", "annotations", "categories")
-    lacking = [
-        k for k in wanted if not isinstance(content.get(k) if isinstance(content, dict) else None, list)
-    ]
+    lacking = [k for k in wanted if not isinstance(content.get(k) if isinstance(content, dict) else None, list)]
     if lacking:
         raise DataError(f"{file}: not a COCO instances file: lists {', '.join(lacking)} are lacking")
     return content
@@ -116,9 +110,7 @@ def _find_images(file: Path, images: list[Any]) -> Path:
     return places[hits.index(max(hits))]
 
 
-def _pictures(
-    images: list[Any], folder: Path, file: str, problems: list[Problem]
-) -> dict[int | str, Picture | None]:
+def _pictures(images: list[Any], folder: Path, file: str, problems: list[Problem]) -> dict[int | str, Picture | None]:
     """Image id -> picture; None for a picture that is listed but cannot be used."""
     pictures: dict[int | str, Picture | None] = {}
     for number, entry in enumerate(images, 1):
@@ -162,9 +154,7 @@ def _add_boxes(
             try:
                 x, y, width, height = map(float, entry["bbox"])
             except (KeyError, TypeError, ValueError, OverflowError):
-                problems.append(
-                    Problem(file, f"{record}: bbox {entry.get('bbox')!r:.80}", MALFORMED, "dropped")
-                )
+                problems.append(Problem(file, f"{record}: bbox {entry.get('bbox')!r:.80}", MALFORMED, "dropped"))
                 continue
             box = (x, y, x + width, y + height)
             picture.add(box, labels[category], bool(entry.get("iscrowd", 0)), record, _area(entry))

@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
-SHAPES: tuple[str, ...] = ("disc", "box", "triangle", "ring", "star", "cross", "capsule")
+SHAPES: tuple[str, ...] = ("disc", "box", "triangle", "ring", "cross")
 RING_HOLE = 0.55  # radius of the hole over the radius of the ring
 ENLARGED = 4
 
@@ -53,20 +53,13 @@ def outline(shape: str) -> Floats:
         corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
     elif shape == "triangle":
         corners = np.array([[0, -1], [1, 0.75], [-1, 0.75]])
-    elif shape == "star":
-        turn = np.arange(10) * np.pi / 5 - np.pi / 2
-        corners = np.stack([np.cos(turn), np.sin(turn)], 1) * np.where(np.arange(10) % 2, 0.45, 1)[:, None]
-    elif shape == "cross":
+    else:
+        assert shape == "cross", f"{shape} is not one of {SHAPES}"
         arm = 0.34
         quarter = np.array([[arm, -1], [arm, -arm], [1, -arm]])
         turns = [np.array([[0, -1], [1, 0]])] * 3
         rotations = [np.eye(2), turns[0], turns[0] @ turns[0], turns[0] @ turns[0] @ turns[0]]
         corners = np.concatenate([quarter @ rotation.T for rotation in rotations])
-    else:
-        assert shape == "capsule", f"{shape} is not one of {SHAPES}"
-        turn = np.linspace(-np.pi / 2, np.pi / 2, 16)
-        cap = np.stack([0.6 + 0.4 * np.cos(turn), 0.4 * np.sin(turn)], 1)
-        corners = np.concatenate([cap, -cap])
     return corners.astype(np.float32)
 
 
@@ -203,9 +196,7 @@ def _clutter(rng: Generator, image: Image.Image, scale: float) -> None:
                 pen.ellipse((x + dx - r, y + dy - r, x + dx + r, y + dy + r), fill=colour)
 
 
-def _cast_shadow(
-    canvas: NDArray[np.uint8], layer: Layer, shift: list[int], depth: float, scale: float
-) -> None:
+def _cast_shadow(canvas: NDArray[np.uint8], layer: Layer, shift: list[int], depth: float, scale: float) -> None:
     rim = int(np.ceil(4 * scale))
     opacity = Image.fromarray((np.pad(layer.opacity, rim) * 255).astype(np.uint8))
     soft = np.asarray(opacity.filter(ImageFilter.BoxBlur(1.5 * scale)))

@@ -35,18 +35,16 @@ def make_object(rng: Generator, scale: float, wants_ambiguity: bool) -> DrawnObj
 
     Args:
         rng: where the choices come from.
-        scale: size of the picture over 192; the object's box is 18..110 pixels long at scale 1.
+        scale: size of the picture over 192; the object's box is 24..110 pixels long at scale 1.
         wants_ambiguity: whether to make one or two of its sides ambiguous.
     """
     label = int(rng.integers(len(SHAPES)))
     shape = SHAPES[label]
-    smallest = 34 if wants_ambiguity else 18
+    smallest = 34 if wants_ambiguity else 24
     extent = smallest * (110 / smallest) ** rng.random() * scale  # even in the logarithm
-    stretch = np.exp(rng.uniform(-1, 1) * {"box": 0.6, "ring": 0.15, "star": 0.1}.get(shape, 0.25))
+    stretch = np.exp(rng.uniform(-1, 1) * {"box": 0.4, "ring": 0.15}.get(shape, 0.25))
     # Rotated flat sides have no ramp along an axis, hence only small turns of ambiguous objects.
     angle = np.deg2rad(rng.uniform(-1, 1) * (2 if wants_ambiguity else 22))
-    if shape == "capsule" and rng.random() < 0.5:
-        angle += np.pi / 2
     opacity = draw_opacity(shape, extent, float(stretch), float(angle))
     if wants_ambiguity:
         opacity = np.pad(opacity, int(np.ceil(LONGEST_STRIP * extent + SHORTEST_STRIP * scale)))

@@ -17,9 +17,7 @@ from gfocal.data.samples import DataError
 
 # A closed list, because content decides the decoder: PIL would start Ghostscript for PostScript named .jpg.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".jp2")
-)
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".jp2"))
 
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT_BY = {
@@ -116,9 +114,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise ImageError(f"{path}: {reason}") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: beyond the pixels of PIL.Image.MAX_IMAGE_PIXELS") from None
-    except (
-        Exception
-    ) as error:  # on broken bytes the decoders raise nearly anything: struct.error, KeyError ...
+    except Exception as error:  # on broken bytes the decoders raise nearly anything: struct.error, KeyError ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{path}: cannot be read: {reason}") from error
 

@@ -67,9 +67,7 @@ def inside(folder: str | Path, name: str) -> Path | None:
     """
     root = os.path.abspath(folder)
     path = os.path.normpath(os.path.join(root, name.replace("\\", "/")))
-    return (
-        Path(folder, os.path.relpath(path, root)) if path.startswith(root.rstrip(os.sep) + os.sep) else None
-    )
+    return Path(folder, os.path.relpath(path, root)) if path.startswith(root.rstrip(os.sep) + os.sep) else None
 
 
 def label_order(found: Sequence[str], wanted: Sequence[str] | None, where: str | Path) -> list[int]:

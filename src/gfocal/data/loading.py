@@ -41,9 +41,7 @@ class EpochOrder(Sampler[tuple[int, int]]):
     Every process gets the same number of pictures; where they do not divide, the first ones come twice.
     """
 
-    def __init__(
-        self, num_images: int, seed: int, shuffle: bool = True, rank: int = 0, world: int = 1
-    ) -> None:
+    def __init__(self, num_images: int, seed: int, shuffle: bool = True, rank: int = 0, world: int = 1) -> None:
         self.num_images, self.seed, self.shuffle = num_images, seed, shuffle
         self.rank, self.world = rank, world
         self.epoch = 0
@@ -64,9 +62,7 @@ class EpochOrder(Sampler[tuple[int, int]]):
 class TrainingItems(Dataset[Item]):
     """Augmented pictures with their truth; crowd regions are no truth for training."""
 
-    def __init__(
-        self, data: ImageData, augmentation: Augmentation, input_settings: InputSettings, seed: int
-    ) -> None:
+    def __init__(self, data: ImageData, augmentation: Augmentation, input_settings: InputSettings, seed: int) -> None:
         self.data, self.augmentation, self.input_settings, self.seed = (
             data,
             augmentation,

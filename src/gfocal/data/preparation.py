@@ -25,9 +25,7 @@ class InputSettings:
 
     def __post_init__(self) -> None:
         if self.short_side < 1 or self.long_side < self.short_side:
-            raise ValueError(
-                f"sizes are 1 <= short_side <= long_side, not {self.short_side} and {self.long_side}"
-            )
+            raise ValueError(f"sizes are 1 <= short_side <= long_side, not {self.short_side} and {self.long_side}")
         if self.multiple < 1 or self.multiple % 32:
             raise ValueError(f"the padding multiple must be a multiple of 32, not {self.multiple}")
 

@@ -76,9 +76,11 @@ class FileData:
         return len(self.samples)
 
     def sample(self, index: int) -> Sample:
+        """The truth of one picture."""
         return self.samples[index]
 
     def read(self, index: int) -> tuple[Tensor, Sample]:
+        """One picture, uint8 RGB (3, H, W), with its truth; ImageError if the file cannot be read."""
         from gfocal.data.images import read_image
 
         sample = self.samples[index]
@@ -86,4 +88,5 @@ class FileData:
         return read_image(sample.path, stated_size=sample.size), sample
 
     def at_epoch(self, epoch: int) -> FileData:
+        """Itself: files stay what they are."""
         return self

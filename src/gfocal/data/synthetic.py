@@ -1,6 +1,6 @@
 """Drawn scenes: a detection problem without files, in which the law of every ambiguous edge is known.
 
-Seven classes of shapes (colour and fill say nothing about the class) on textured backgrounds, with clutter,
+Five classes of shapes (colour and fill say nothing about the class) on textured backgrounds, with clutter,
 occlusion and shadows. A label is the tight box of what is visible of its object; an object of which less
 than 30 % is visible has no label. About 28 % of the objects have one or two ambiguous sides, of three kinds
 that a viewer can tell apart:
@@ -99,9 +99,7 @@ class SyntheticScenes:
     def _stream(self, index: int, stream: int) -> Generator:
         if not 0 <= index < self.num_scenes:
             raise IndexError(f"scene {index} of {self.num_scenes}")
-        return np.random.default_rng(
-            (PURPOSES.index(self.purpose), self.seed, self.first_scene + index, stream)
-        )
+        return np.random.default_rng((PURPOSES.index(self.purpose), self.seed, self.first_scene + index, stream))
 
     def _scene(self, index: int) -> tuple[list[Layer], _Truth]:
         return _arrange(self._stream(index, LAYOUT), self.size, self.ambiguous_share)
@@ -130,7 +128,7 @@ class _Truth:
 
 def _arrange(rng: Generator, size: int, ambiguous_share: float) -> tuple[list[Layer], _Truth]:
     """Choose the objects of a scene and where they lie; read their boxes off what remains visible."""
-    ambiguous = np.sort(rng.random(rng.integers(1, 8)) < ambiguous_share)[::-1]  # ambiguous ones first
+    ambiguous = np.sort(rng.random(rng.integers(2, 9)) < ambiguous_share)[::-1]  # ambiguous ones first
     placed: list[DrawnObject] = []
     for wants_ambiguity in ambiguous.tolist():
         thing = make_object(rng, size / 192, wants_ambiguity)

@@ -62,9 +62,7 @@ class Picture:
     records: list[str] = field(default_factory=list)  # how the file names each box
     areas: list[float] = field(default_factory=list)  # of the objects' outlines; NaN where not stated
 
-    def add(
-        self, box: Sequence[float], label: int, crowd: bool, record: str, area: float = math.nan
-    ) -> None:
+    def add(self, box: Sequence[float], label: int, crowd: bool, record: str, area: float = math.nan) -> None:
         """Append one box."""
         self.boxes.append(box)
         self.labels.append(label)

@@ -108,9 +108,7 @@ def _lists(folder: Path) -> dict[str, Path]:
     return {split_name(f.stem) or f.stem: f for f in whole if not f.stem.endswith("_trainval")}
 
 
-def _collect(
-    folder: Path, split: str | None, problems: list[Problem]
-) -> tuple[list[Path], list[tuple[Path, Path]]]:
+def _collect(folder: Path, split: str | None, problems: list[Problem]) -> tuple[list[Path], list[tuple[Path, Path]]]:
     """All xml files of the data set, and those of the split, each with the folder of its picture."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
@@ -122,14 +120,10 @@ def _collect(
         if split is None:
             _report_lonely(files, place, problems)
             return files, [(file, place) for file in files]
-        return files, [
-            (file, place) for file in _listed(files, pick_split(_lists(folder), split, folder), problems)
-        ]
+        return files, [(file, place) for file in _listed(files, pick_split(_lists(folder), split, folder), problems)]
     if files := _xml_in(folder):
         if split is not None and split_name(split) != split_name(folder.absolute().name):
-            raise DataError(
-                f"{folder}: no split {split!r}: the xml files lie beside the pictures, without splits"
-            )
+            raise DataError(f"{folder}: no split {split!r}: the xml files lie beside the pictures, without splits")
         _report_lonely(files, folder, problems)
         home = folder.absolute()
         siblings = split_folders(home.parent) if split_name(home.name) else {}
@@ -137,9 +131,7 @@ def _collect(
         return files + [f for s in others for f in _xml_in(s)], [(file, folder) for file in files]
     folders = {name: sub for name, sub in split_folders(folder).items() if _xml_in(sub)}
     if not folders:
-        raise DataError(
-            f"{folder}: no xml files here, in Annotations/, nor in subfolders train/, val/, test/"
-        )
+        raise DataError(f"{folder}: no xml files here, in Annotations/, nor in subfolders train/, val/, test/")
     chosen = list(folders.values()) if split is None else [pick_split(folders, split, folder)]
     for sub in chosen:
         _report_lonely(_xml_in(sub), sub, problems)

@@ -25,9 +25,7 @@ from gfocal.data.validation import UNKNOWN_CLASS, UNLISTED, UNSAFE, Picture, che
 _NOT_LABELS = ("classes.txt", "obj.names", "labels.txt", "notes.txt")
 
 
-def read_yolo(
-    folder_or_yaml: str | Path, split: str | None = None, names: Sequence[str] | None = None
-) -> FileData:
+def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Sequence[str] | None = None) -> FileData:
     """Read a YOLO data set: a ``data.yaml``, or a folder that holds one.
 
     The yaml gives ``names`` (list, or index -> name) and for each split a folder, a list of folders, or a
@@ -129,13 +127,9 @@ def _from_yaml(file: Path) -> _Source:
     roots = [file.parent]
     if content.get("path"):
         roots.insert(0, file.parent / str(content["path"]))
-    keys = {
-        key: value for key, value in content.items() if isinstance(key, str) and split_name(key) and value
-    }
+    keys = {key: value for key, value in content.items() if isinstance(key, str) and split_name(key) and value}
     root = next((r for r in roots if any(_resolve(r, v) for v in keys.values())), roots[0])
-    splits = {
-        split_name(key) or key: found for key, value in keys.items() if (found := _resolve(root, value))
-    }
+    splits = {split_name(key) or key: found for key, value in keys.items() if (found := _resolve(root, value))}
     if not splits:
         stated = ", ".join(f"{key}: {value}" for key, value in keys.items()) or "no train, val or test"
         tried = " or ".join(str(r) for r in roots)
@@ -203,9 +197,7 @@ def _listed_pictures(root: Path, entries: list[Path], problems: list[Problem]) -
             if path is None:
                 problems.append(Problem(str(entry), f"line {number}: {line}", UNSAFE, "dropped"))
             elif path in found:
-                problems.append(
-                    Problem(str(entry), f"line {number}: {line}", "picture stands twice", "dropped")
-                )
+                problems.append(Problem(str(entry), f"line {number}: {line}", "picture stands twice", "dropped"))
             else:
                 found.add(path)
     return found
@@ -248,9 +240,7 @@ def _add_lines(picture: Picture, file: Path, labels: dict[int, int], problems: l
         picture.add(box, labels[int(index)], False, f"line {number}")
 
 
-def _report_orphans(
-    used: set[Path], expected: set[Path], entries: list[Path], problems: list[Problem]
-) -> None:
+def _report_orphans(used: set[Path], expected: set[Path], entries: list[Path], problems: list[Problem]) -> None:
     """Label files without a picture, where a whole folder was read (a list may well name only some)."""
     if not all(entry.is_dir() for entry in entries):
         return

@@ -152,9 +152,7 @@ def coco_ap(
     image_ids = [sample.image_id for sample in samples]
     if len(set(image_ids)) != len(image_ids):
         repeated = next(i for i in image_ids if image_ids.count(i) > 1)
-        raise ValueError(
-            f"image id {repeated} stands in more than one sample: give every image an id of its own"
-        )
+        raise ValueError(f"image id {repeated} stands in more than one sample: give every image an id of its own")
     if unknown := sorted(set(detections) - set(image_ids)):
         raise ValueError(
             f"detections for image id {unknown[0]} (and {len(unknown) - 1} more), which no sample has: "
@@ -192,9 +190,7 @@ def coco_ap(
         ar_medium=_mean(recall[..., 2, 2]),
         ar_large=_mean(recall[..., 3, 2]),
         per_class={
-            name: ClassAP(
-                _mean(precision[:, :, c, 0, 2]), _mean(precision[0, :, c, 0, 2]), int(num_truth[c, 0])
-            )
+            name: ClassAP(_mean(precision[:, :, c, 0, 2]), _mean(precision[0, :, c, 0, 2]), int(num_truth[c, 0]))
             for c, name in enumerate(names)
         },
         num_images=len(samples),
@@ -221,9 +217,7 @@ def _count(
     def indexed(records: list[dict[str, Any]]) -> COCO:
         images = [{"id": image_id} for image_id in image_ids]
         categories = [{"id": c + 1, "name": name} for c, name in enumerate(names)]
-        return COCO(
-            {"images": images, "categories": categories, "annotations": records}, print_function=silent
-        )
+        return COCO({"images": images, "categories": categories, "annotations": records}, print_function=silent)
 
     # Not through loadRes, which refuses or rewrites an empty list in some versions and adds a polygon to
     # every box.
@@ -242,9 +236,7 @@ def _mean(values: np.ndarray) -> float | None:
     return float(present.mean()) if present.size else None
 
 
-def _records(
-    image_id: int, boxes: Tensor, labels: Tensor, num_classes: int, where: str
-) -> list[dict[str, Any]]:
+def _records(image_id: int, boxes: Tensor, labels: Tensor, num_classes: int, where: str) -> list[dict[str, Any]]:
     """COCO's form of boxes, lengths in float64: what is subtracted in float32 can change a match."""
     if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
         raise ValueError(
@@ -262,9 +254,7 @@ def _records(
     records = []
     for label, (x, y), (w, h) in zip(labels.tolist(), corners[:, :2].tolist(), sizes.tolist(), strict=True):
         if not 0 <= label < num_classes:
-            raise ValueError(
-                f"{where}: label {label}, but the {num_classes} classes are 0..{num_classes - 1}"
-            )
+            raise ValueError(f"{where}: label {label}, but the {num_classes} classes are 0..{num_classes - 1}")
         records.append(
             {
                 "image_id": image_id,
@@ -293,9 +283,7 @@ def _found_records(image_id: int, found: ScoredBoxes, num_classes: int) -> list[
     where = f"detections in image id {image_id}"
     records = _records(image_id, found.boxes, found.labels, num_classes, where)
     if found.scores.shape != (len(records),) or not torch.isfinite(found.scores).all():
-        raise ValueError(
-            f"{where}: expected {len(records)} finite scores, one for each box, got {found.scores}"
-        )
+        raise ValueError(f"{where}: expected {len(records)} finite scores, one for each box, got {found.scores}")
     for record, score in zip(records, found.scores.tolist(), strict=True):
         record["score"] = score
     return records

@@ -71,20 +71,14 @@ def _records(
     if edge_std:
         std = getattr(found, "edge_std", None)
         if not isinstance(std, Tensor):
-            raise ValueError(
-                f"image id {image_id}: these detections have no edge_std; write without edge_std=True"
-            )
+            raise ValueError(f"image id {image_id}: these detections have no edge_std; write without edge_std=True")
         columns.append(std.detach().cpu().double())
     if not all(torch.isfinite(column).all() for column in columns):
         raise ValueError(f"image id {image_id}: a box, score or edge_std is not finite and cannot be written")
     stds = columns[2].tolist() if edge_std else [None] * len(rows)
-    for label, box, score, std in zip(
-        found.labels.tolist(), rows.tolist(), scores.tolist(), stds, strict=True
-    ):
+    for label, box, score, std in zip(found.labels.tolist(), rows.tolist(), scores.tolist(), stds, strict=True):
         if not 0 <= label < len(category_ids):
-            raise ValueError(
-                f"image id {image_id}: label {label}, but there are {len(category_ids)} category ids"
-            )
+            raise ValueError(f"image id {image_id}: label {label}, but there are {len(category_ids)} category ids")
         record: dict[str, Any] = {
             "image_id": image_id,
             "category_id": int(category_ids[label]),
@@ -115,9 +109,7 @@ def read_coco_results(path: str | os.PathLike[str], category_ids: Sequence[int])
     for i, record in enumerate(records):
         where = f"{path}: record {i}"
         if not isinstance(record, dict):
-            raise DataError(
-                f"{where}: is {record!r}, expected an object with image_id, category_id, bbox, score"
-            )
+            raise DataError(f"{where}: is {record!r}, expected an object with image_id, category_id, bbox, score")
         if missing := [k for k in ("image_id", "category_id", "bbox", "score") if k not in record]:
             raise DataError(f"{where}: has no {', '.join(missing)}; these must be results of box detection")
         image_id, category = record["image_id"], record["category_id"]
@@ -134,9 +126,7 @@ def read_coco_results(path: str | os.PathLike[str], category_ids: Sequence[int])
         (score,) = _numbers([record["score"]], 1, f"{where}: score")
         std = _numbers(record["edge_std"], 4, f"{where}: edge_std") if "edge_std" in record else None
         by_image.setdefault(image_id, []).append(([x, y, x + w, y + h], score, label_of[category], std))
-    return {
-        image_id: _image_results(rows, f"{path}: image_id {image_id}") for image_id, rows in by_image.items()
-    }
+    return {image_id: _image_results(rows, f"{path}: image_id {image_id}") for image_id, rows in by_image.items()}
 
 
 def _numbers(value: object, length: int, where: str) -> list[float]:
@@ -146,15 +136,11 @@ def _numbers(value: object, length: int, where: str) -> list[float]:
     return [float(v) for v in numbers]
 
 
-def _image_results(
-    rows: list[tuple[list[float], float, int, list[float] | None]], where: str
-) -> ImageResults:
+def _image_results(rows: list[tuple[list[float], float, int, list[float] | None]], where: str) -> ImageResults:
     boxes, scores, labels, stds = zip(*rows, strict=True)
     present = [std for std in stds if std is not None]
     if present and len(present) != len(rows):
-        raise DataError(
-            f"{where}: {len(present)} of {len(rows)} records have edge_std; give it to all or to none"
-        )
+        raise DataError(f"{where}: {len(present)} of {len(rows)} records have edge_std; give it to all or to none")
     return ImageResults(
         boxes=torch.tensor(boxes, dtype=torch.float32),
         scores=torch.tensor(scores, dtype=torch.float32),

@@ -30,9 +30,12 @@ def quality_focal_loss(logits: Tensor, quality: Tensor, beta: float = 2.0) -> Te
         raise ValueError(f"beta must be >= 0, not {beta}")
     x = at_least_float32(logits)
     y = quality.to(x.dtype)
+    opposite, rest = -x, 1 - y
     # y - s = y (1 - s) - (1 - y) s keeps its digits where s is within rounding of 0 or 1.
-    distance = (y * torch.sigmoid(-x) - (1 - y) * torch.sigmoid(x)).abs()
-    cross_entropy = F.binary_cross_entropy_with_logits(x, y, reduction="none")
+    distance = (y * torch.sigmoid(opposite) - rest * torch.sigmoid(x)).abs()
+    # As written, not F.binary_cross_entropy_with_logits, which is 0 in float32 for a sure negative: its terms
+    # cancel below x = -15, and are a hundredth off at x = -10.
+    cross_entropy = y * F.softplus(opposite) + rest * F.softplus(x)
     return power(distance, beta) * cross_entropy
 
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from gfocal.models.deformable import make_deformable
 
-
 RGB = tuple[float, float, float]
 IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -66,9 +66,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Detector
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(
-            f"{path}: not readable as safetensors ({error}); was it copied completely?"
-        ) from error
+        raise ModelFileError(f"{path}: not readable as safetensors ({error}); was it copied completely?") from error
     if "gfocal" not in metadata:
         raise ModelFileError(f"{path}: a safetensors file, but not one that gfocal wrote")
     try:
@@ -91,9 +89,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Detector
     wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
     wrong += [key for key in state if key not in wanted]
     if wrong:
-        raise ModelFileError(
-            f"{path}: {len(wrong)} tensors do not fit {about['preset']}, the first is {wrong[0]}"
-        )
+        raise ModelFileError(f"{path}: {len(wrong)} tensors do not fit {about['preset']}, the first is {wrong[0]}")
     model.load_state_dict(state)
     return model.eval().to(device)
 
@@ -120,9 +116,7 @@ def model_file(path: Path) -> Path:
         for name in ("best.safetensors", "last.safetensors"):
             if (path / name).is_file():
                 return path / name
-        raise ModelFileError(
-            f"{path}: holds neither best.safetensors nor last.safetensors; is it a run's folder?"
-        )
+        raise ModelFileError(f"{path}: holds neither best.safetensors nor last.safetensors; is it a run's folder?")
     if not path.is_file():
         raise ModelFileError(f"{path}: there is no such file")
     return path

@@ -170,9 +170,7 @@ def _bars(
                     f'<rect x="{at:.1f}" y="{bottom - tall:.1f}" width="{step * share:.1f}" '
                     f'height="{tall:.1f}" rx="1" style="fill:{fill}"/>'
                 )
-    out.append(
-        f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{bottom}" y2="{bottom}" {_stroke("--axis", GREY)}/>'
-    )
+    out.append(f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{bottom}" y2="{bottom}" {_stroke("--axis", GREY)}/>')
     widest = max((_width(text) for text in labels), default=0.0)
     every = max(1, math.ceil((widest + 6) / step))
     for k in range(0, len(labels), every):
@@ -188,9 +186,7 @@ def _open(width: int, height: int, name: str) -> str:
     )
 
 
-def _text(
-    x: float, y: float, text: str, *, size: float = 12.5, weight: int = 400, anchor: str = "start"
-) -> str:
+def _text(x: float, y: float, text: str, *, size: float = 12.5, weight: int = 400, anchor: str = "start") -> str:
     if not text:
         return ""
     return (

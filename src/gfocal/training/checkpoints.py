@@ -69,9 +69,7 @@ def load_state(
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ResumeError(
-            f"{path}: damaged ({type(error).__name__}); start again in another folder"
-        ) from error
+        raise ResumeError(f"{path}: damaged ({type(error).__name__}); start again in another folder") from error
     try:
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])

@@ -39,14 +39,10 @@ class Devices:
         parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
         AcceleratorState._reset_state(reset_partial_state=not parallel)
         try:
-            self.accelerator = Accelerator(
-                mixed_precision=precision, gradient_accumulation_steps=accumulate, cpu=cpu
-            )
+            self.accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_steps=accumulate, cpu=cpu)
         except ValueError as error:
             reason = " ".join(str(error).split())
-            raise DeviceError(
-                f"precision {precision!r} does not work here: {reason}; take 'bf16' or 'no'"
-            ) from error
+            raise DeviceError(f"precision {precision!r} does not work here: {reason}; take 'bf16' or 'no'") from error
         self.accumulate, self.is_last_batch = accumulate, False
         self._batches = 0  # since the last step
 

@@ -169,9 +169,7 @@ def train(
 
         # Save.
         if devices.is_main and log is not None:
-            log.add(
-                {"epoch": progress.epoch, "step": progress.step, "seconds": round(progress.seconds, 1)} | row
-            )
+            log.add({"epoch": progress.epoch, "step": progress.step, "seconds": round(progress.seconds, 1)} | row)
             console.print(_line(row, progress, run))
             save_model(judged, folder / "last.safetensors")
             if due and row["ap"] > progress.best_ap:

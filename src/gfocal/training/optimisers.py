@@ -53,9 +53,7 @@ class ScheduleSettings:
             raise ValueError(f"warmup_steps must be at least 0, not {self.warmup_steps}")
 
 
-def make_optimiser(
-    model: nn.Module, settings: OptimiserSettings, images_per_step: int
-) -> torch.optim.Optimizer:
+def make_optimiser(model: nn.Module, settings: OptimiserSettings, images_per_step: int) -> torch.optim.Optimizer:
     """Optimiser over the trainable parameters, its rate scaled to the number of images per step."""
     lr = settings.lr * images_per_step / settings.lr_batch
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
