@@ -25,6 +25,7 @@ from gfocal.models.detector import Detector
 from gfocal.models.files import load_model, save_model
 from gfocal.models.zoo import create
 
+COMMANDS = ("train", "eval", "detect", "demo", "import", "models")
 OPTIONS = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
 TINY = [
     *("--no-pretrained", "--epochs", "1", "--batch-size", "2", "--workers", "0", "--short-side", "64"),
@@ -98,7 +99,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # What one asks first.
 
 
-@pytest.mark.parametrize("command", ["", "train", "eval", "detect", "demo", "import", "models"])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help(run: Run, command: str) -> None:
     code, out, err = run(*command.split(), "--help")
     assert code == 0
@@ -109,7 +110,7 @@ def test_help(run: Run, command: str) -> None:
 
 def test_help_knows_every_command_and_exit_code(run: Run) -> None:
     out = run("--help")[1]
-    for word in ("train", "eval", "detect", "demo", "import", "models", "0 all done", "1 some", "2 something"):
+    for word in (*COMMANDS, "0 all done", "1 some", "2 something"):
         assert word in out
 
 

@@ -23,7 +23,7 @@ from gfocal.structures import Detections
 from gfocal.training.checkpoints import STATE_FILE, ResumeError
 from gfocal.training.logging import METRICS_FILE, read_metrics
 
-TRAIN_SCENES_PER_EPOCH = 1000
+TRAIN_SCENES_PER_EPOCH = 950
 UNSEEN_SCENES = 200
 REPORT_FILE = "report.html"
 LEAD = (

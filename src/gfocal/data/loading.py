@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gfocal.data.preparation import InputSettings, normalise, resize, resized_shape, stack_padded
-from gfocal.data.samples import DataError, ImageData, Sample
+from gfocal.data.samples import DataError, FileData, ImageData, Sample
 from gfocal.data.transforms import Augmentation, scale_xyxy
 from gfocal.structures import Batch, pad_targets
 
@@ -57,6 +57,31 @@ class EpochOrder(Sampler[tuple[int, int]]):
 
     def __len__(self) -> int:
         return -(-self.num_images // self.world)
+
+
+class BatchOrder(Sampler[list[tuple[int, int]]]):
+    """Batches of pictures that are all upright or all lying, so that little of a batch is padding.
+
+    What does not fill a batch of its kind makes mixed ones at the end: the number of batches is that of the
+    pictures alone, the same in every process.
+    """
+
+    def __init__(self, order: EpochOrder, upright: Sequence[bool], batch_size: int) -> None:
+        self.order, self.upright, self.batch_size = order, upright, batch_size
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        waiting: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
+        for entry in self.order:
+            batch = waiting[self.upright[entry[1]]]
+            batch.append(entry)
+            if len(batch) == self.batch_size:
+                yield list(batch)
+                batch.clear()
+        rest = waiting[False] + waiting[True]
+        yield from (rest[i : i + self.batch_size] for i in range(0, len(rest), self.batch_size))
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
 
 
 class TrainingItems(Dataset[Item]):
@@ -153,7 +178,10 @@ def training_loader(
     """Batches of one process, and the order whose ``epoch`` must be set before each epoch."""
     order = EpochOrder(len(data), seed, True, rank, world)
     items = TrainingItems(data, augmentation, input_settings, seed)
-    return _loader(items, order, batch_size, workers, input_settings), order
+    upright = [False] * len(data)
+    if isinstance(data, FileData):
+        upright = [sample.size is not None and sample.size[0] > sample.size[1] for sample in data.samples]
+    return _loader(items, BatchOrder(order, upright, batch_size), workers, input_settings), order
 
 
 def evaluation_loader(
@@ -164,16 +192,16 @@ def evaluation_loader(
 ) -> DataLoader[Batch]:
     """Batches in the order of the data."""
     order = EpochOrder(len(data), 0, shuffle=False)
-    return _loader(EvaluationItems(data, input_settings), order, batch_size, workers, input_settings)
+    batches = BatchOrder(order, [False] * len(data), batch_size)
+    return _loader(EvaluationItems(data, input_settings), batches, workers, input_settings)
 
 
 def _loader(
-    items: Dataset[Item], order: EpochOrder, batch_size: int, workers: int, settings: InputSettings
+    items: Dataset[Item], batches: BatchOrder, workers: int, settings: InputSettings
 ) -> DataLoader[Batch]:
     return DataLoader[Any](
         items,
-        batch_size=batch_size,
-        sampler=order,
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=Collate(settings.multiple),
         persistent_workers=workers > 0,

@@ -159,8 +159,8 @@ def _place(rng: Generator, thing: DrawnObject, others: list[DrawnObject], size: 
     left, top, right, bottom = thing.laws[:, 1].tolist()
     width, height = right - left, bottom - top
     margin = 4 * size / 192
-    # A sharp object may leave the picture by a fifth on either side; an ambiguous one stays inside.
-    spare_x, spare_y = (-0.2 * width, -0.2 * height) if thing.layer.sharp else (margin, margin)
+    # A sharp object may leave the picture by a tenth on either side; an ambiguous one stays inside.
+    spare_x, spare_y = (-0.1 * width, -0.1 * height) if thing.layer.sharp else (margin, margin)
     room = np.array([size - width - 2 * spare_x, size - height - 2 * spare_y])
     for x, y in np.round(rng.random((12, 2)) * room + np.array([spare_x - left, spare_y - top])).tolist():
         thing.outer_box = (left + x, top + y, right + x, bottom + y)
@@ -188,7 +188,7 @@ def _may_meet(one: DrawnObject, two: DrawnObject) -> bool:
     if any(_common_area(two.outer_box, zone) for zone in one.zones):
         return False
     # Of two ambiguous objects one would hide a part of the other.
-    most = 0.4 if one.layer.sharp or two.layer.sharp else 0
+    most = 0.3 if one.layer.sharp or two.layer.sharp else 0
     smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (one.outer_box, two.outer_box))
     return _common_area(one.outer_box, two.outer_box) <= most * smaller
 

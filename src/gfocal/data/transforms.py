@@ -86,6 +86,7 @@ class Augmentation:
 def cropped(sample: dict[str, Any]) -> dict[str, Any]:
     """A random part of a picture, 0.4 to 1 of its width and height, that holds the centre of some object.
 
+    It has the picture's own ratio, so that upright pictures stay upright, and batches of them need no padding.
     Objects whose centre is cut off are no truth any more. (torchvision's RandomIoUCrop is not used: it
     searches without end in long narrow pictures, and where all objects are small.)
     """
@@ -93,8 +94,9 @@ def cropped(sample: dict[str, Any]) -> dict[str, Any]:
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2  # (G, 2)
     chosen = centres[int(torch.randint(len(centres), ()))].tolist()
     starts, lengths = [], []
+    share = 0.4 + 0.6 * float(torch.rand(()))
     for centre, whole in zip(chosen, sample["image"].shape[:0:-1], strict=True):  # x, then y
-        length = max(int(whole * (0.4 + 0.6 * float(torch.rand(())))), 1)
+        length = max(int(whole * share), 1)
         centre = min(max(centre, 0.0), float(whole))
         least, most = max(math.ceil(centre - length), 0), min(math.floor(centre), whole - length)
         starts.append(int(torch.randint(least, most + 1, ())))

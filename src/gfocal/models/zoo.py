@@ -36,9 +36,11 @@ def gfl_light_fpn(
 ) -> Detector:
     """The light preset, for CPUs and small data: a mobile backbone, FPN and towers of width 96.
 
-    ``body`` is EfficientNet-lite0, or any timm network with feature maps at strides 8, 16 and 32.
+    ``body`` is EfficientNet-lite0, or any timm network with feature maps at strides 8, 16 and 32. With ImageNet
+    weights the stem and the first two stages are frozen: they see the most pixels, and so take the most time.
     """
-    backbone = Backbone(body, pretrained, weights)
+    published = pretrained or weights is not None
+    backbone = Backbone(body, pretrained, weights, frozen_stages=2 if published else 0)
     settings = input_settings or InputSettings(backbone.mean, backbone.std, short_side=320, long_side=512)
     options = {"n": n, "origin": origin, "channels": channels, "num_convs": num_convs, "body": body}
     return _detector("gfl_light_fpn", options, backbone, num_classes, names, settings)
