@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from gfocal.assigners.atss import assign_atss
@@ -97,14 +98,19 @@ class GFLCriterion:
         )
 
 
-def rows(values: Tensor, index: Tensor) -> Tensor:
+def rows(values: Shaped[Tensor, "B N *rest"], index: Int[Tensor, "B M"]) -> Shaped[Tensor, "B M *rest"]:
     """Rows of each image by index. values (B, N, ...), index (B, M) -> (B, M, ...)"""
     if values.dim() == 2:
         return values.gather(1, index)
     return values.gather(1, index.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
 
 
-def place(quality: Tensor, slots: Tensor, labels: Tensor, like: Tensor) -> Tensor:
+def place(
+    quality: Float[Tensor, "B M"],
+    slots: Int[Tensor, "B M"],
+    labels: Int[Tensor, "B M"],
+    like: Float[Tensor, "B P C"],
+) -> Float[Tensor, "B P C"]:
     """Quality of each slot (B, M) set down at its point and class; 0 elsewhere. -> (B, P, C)"""
     num_points, num_classes = like.shape[1:]
     flat = slots * num_classes + labels
@@ -118,7 +124,7 @@ def level_of_point(counts: list[int], device: torch.device) -> Tensor:
     return torch.cat([torch.full((c,), i, dtype=torch.int64, device=device) for i, c in enumerate(counts)])
 
 
-def sum_per_level(values: Tensor, level: Tensor, num_levels: int) -> Tensor:
+def sum_per_level(values: Float[Tensor, "B M"], level: Int[Tensor, "B M"], num_levels: int) -> Float[Tensor, " L"]:
     """Sum of (B, M) values by the level of each slot. -> (L,)"""
     # F.one_hot would wait for the device, to look whether every index is in range.
     levels = torch.arange(num_levels, device=level.device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -42,26 +43,26 @@ class GeneralDistribution:
         """y_0 ... y_n with the dtype and on the device of ``like``. (n + 1,)"""
         return torch.arange(self.num_bins, dtype=like.dtype, device=like.device) * self.delta
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def probabilities(self, logits: Float[Tensor, "*shape bins"]) -> Float[Tensor, "*shape bins"]:
         """Softmax over the last dimension, in float32 at least."""
         self._check(logits)
         return logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
-    def expectation(self, probabilities: Tensor) -> Tensor:
+    def expectation(self, probabilities: Float[Tensor, "*shape bins"]) -> Float[Tensor, "*shape"]:
         """The predicted edge: sum_i P(y_i) y_i (eq. 5). (..., n + 1) -> (...)"""
         self._check(probabilities)
         return probabilities @ self.values(probabilities)
 
-    def variance(self, probabilities: Tensor) -> Tensor:
+    def variance(self, probabilities: Float[Tensor, "*shape bins"]) -> Float[Tensor, "*shape"]:
         """sum_i P(y_i) (y_i - expectation)^2. (..., n + 1) -> (...), in strides squared."""
         mean = self.expectation(probabilities).unsqueeze(-1)
         return (probabilities * (self.values(probabilities) - mean) ** 2).sum(-1)
 
-    def std(self, probabilities: Tensor) -> Tensor:
+    def std(self, probabilities: Float[Tensor, "*shape bins"]) -> Float[Tensor, "*shape"]:
         """Standard deviation: how unsure the edge is. (..., n + 1) -> (...), in strides."""
         return self.variance(probabilities).clamp(min=0).sqrt()
 
-    def entropy(self, probabilities: Tensor) -> Tensor:
+    def entropy(self, probabilities: Float[Tensor, "*shape bins"]) -> Float[Tensor, "*shape"]:
         """-sum_i P(y_i) log P(y_i), in nats, 0 to log(n + 1). (..., n + 1) -> (...)"""
         self._check(probabilities)
         return torch.special.entr(probabilities).sum(-1)

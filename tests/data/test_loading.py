@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gfocal.data.loading import (
     MAX_UNREADABLE,
+    BatchOrder,
     EpochOrder,
     TrainingItems,
     evaluation_loader,
@@ -71,6 +72,38 @@ def test_the_order_changes_with_the_epoch_and_the_seed_only() -> None:
     assert len({tuple(order(0, e)) for e in range(5)} | {tuple(order(1, e)) for e in range(5)}) == 10
     assert order(0, 0) != list(range(50))
     assert [i for _, i in EpochOrder(5, 0, shuffle=False)] == [0, 1, 2, 3, 4]
+
+
+@given(
+    upright=st.lists(st.booleans(), min_size=1, max_size=40),
+    batch_size=st.integers(1, 9),
+    world=st.integers(1, 3),
+    epoch=st.integers(0, 3),
+)
+def test_batches_hold_pictures_of_one_orientation(
+    upright: list[bool], batch_size: int, world: int, epoch: int
+) -> None:
+    numbers = set()
+    for rank in range(world):
+        order = EpochOrder(len(upright), 7, rank=rank, world=world)
+        order.epoch = epoch
+        batches = list(BatchOrder(order, upright, batch_size))
+        assert len(batches) == len(BatchOrder(order, upright, batch_size))
+        assert sorted(entry for batch in batches for entry in batch) == sorted(order)
+        assert all(len(batch) == batch_size for batch in batches[:-1])
+        mixed = [batch for batch in batches if len({upright[index] for _, index in batch}) > 1]
+        assert len(mixed) <= 1
+        numbers.add(len(batches))
+    assert len(numbers) == 1  # no process waits for one that has more
+
+
+def test_upright_and_lying_pictures_are_batched_apart(tmp_path: Path) -> None:
+    sizes = [(40, 80), (80, 40)] * 4
+    data = FileData(("a",), (1,), [picture(tmp_path / f"{i}.png", i, size) for i, size in enumerate(sizes)])
+    loader, _ = training_loader(data, PLAIN, INPUT, 2, 0)
+    assert len(loader) == 4
+    for batch in loader:
+        assert batch.images.shape[2:] in ((64, 96), (96, 64))
 
 
 def batches_of(workers: int, epochs: int = 2, seed: int = 3) -> list[Batch]:

@@ -147,8 +147,20 @@ def test_a_crop_of_small_objects_is_found() -> None:
     for seed in range(10):
         changed, kept, _ = augmented(AugmentSettings(flip=0.0, crop=1.0), (image, boxes, labels), seed, 240, 320)
         assert len(kept) == 1
-        sizes.add(tuple(changed.shape))
+        assert changed.shape[1] in (239, 240)  # the crop has the picture's ratio
+        assert changed.shape[2] in (319, 320)
+        sizes.add(round(float(kept[0, 2] - kept[0, 0]), 1))
     assert len(sizes) > 3
+    assert min(sizes) >= 5.9
+    assert max(sizes) <= 6 / 0.4 + 0.2
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 300), (300, 20), (1, 40), (8, 8)])
+def test_a_crop_of_a_long_narrow_picture_is_found(height: int, width: int) -> None:
+    sample = scene(height, width, [[0, 0, min(width, 6), min(height, 6)], [width - 1, height - 1, width, height]])
+    for seed in range(6):
+        _, boxes, labels = augmented(AugmentSettings(flip=0.0, crop=1.0), sample, seed)
+        assert len(boxes) == len(labels) >= 1
 
 
 @pytest.mark.parametrize("name", [*GEOMETRIC, "colour"])

@@ -12,6 +12,7 @@ All shapes are known in advance: a batch of B images padded to G boxes has at mo
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gfocal.boxes import distances_to_edges, iou
@@ -67,7 +68,9 @@ def assign_atss(
     return Assignment(gt_index, slots, claims & (winner.gather(1, slots) == gt_of_slot))
 
 
-def nearest_points(points: Points, gt_boxes: Tensor, taking_part: Tensor, topk: int) -> tuple[Tensor, Tensor]:
+def nearest_points(
+    points: Points, gt_boxes: Float[Tensor, "B G 4"], taking_part: Bool[Tensor, "B P"], topk: int
+) -> tuple[Int[Tensor, "B G A"], Bool[Tensor, "B G A"]]:
     """Per level the ``topk`` points nearest to each box centre, by Euclidean distance.
 
     gt_boxes (B, G, 4), taking_part (B, P) -> indices of points (B, G, A) and which of them count (B, G, A):
@@ -90,7 +93,7 @@ def nearest_points(points: Points, gt_boxes: Tensor, taking_part: Tensor, topk: 
     return torch.cat(indices, 2), torch.cat(counted, 2)
 
 
-def mean_plus_std(values: Tensor, counted: Tensor) -> Tensor:
+def mean_plus_std(values: Float[Tensor, "*shape A"], counted: Bool[Tensor, "*shape A"]) -> Float[Tensor, "*shape"]:
     """Mean plus unbiased standard deviation over the last dimension, of the counted values only."""
     weight = counted.to(values.dtype)
     count = weight.sum(-1)

@@ -196,9 +196,7 @@ def evaluation_loader(
     return _loader(EvaluationItems(data, input_settings), batches, workers, input_settings)
 
 
-def _loader(
-    items: Dataset[Item], batches: BatchOrder, workers: int, settings: InputSettings
-) -> DataLoader[Batch]:
+def _loader(items: Dataset[Item], batches: BatchOrder, workers: int, settings: InputSettings) -> DataLoader[Batch]:
     return DataLoader[Any](
         items,
         batch_sampler=batches,

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
 from gfocal.losses.precision import at_least_float32, power
 
 
-def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float | None = None) -> Tensor:
+def focal_loss(
+    logits: Float[Tensor, "*shape"],
+    target: Shaped[Tensor, "*shape"],
+    gamma: float = 2.0,
+    alpha: float | None = None,
+) -> Float[Tensor, "*shape"]:
     """FL(p) = -(1 - p_t)^gamma log(p_t), un-reduced, on logits.
 
     p = sigmoid(logits); p_t = p where the target is 1, 1 - p where it is 0.

@@ -7,13 +7,16 @@ normalisers live in ``gfocal.criterion`` alone.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from gfocal.losses.precision import at_least_float32, power
 
 
-def quality_focal_loss(logits: Tensor, quality: Tensor, beta: float = 2.0) -> Tensor:
+def quality_focal_loss(
+    logits: Float[Tensor, "*shape"], quality: Float[Tensor, "*shape"], beta: float = 2.0
+) -> Float[Tensor, "*shape"]:
     """QFL(s) = -|y - s|^beta ((1 - y) log(1 - s) + y log(s)), eq. 2.
 
     The minimum of each element lies at s = y: the score learns the IoU of the box it stands for.
@@ -39,7 +42,9 @@ def quality_focal_loss(logits: Tensor, quality: Tensor, beta: float = 2.0) -> Te
     return power(distance, beta) * cross_entropy
 
 
-def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
+def distribution_focal_loss(
+    logits: Float[Tensor, "*shape bins"], target: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
     """DFL(S_i, S_i+1) = -((y_i+1 - y) log S_i + (y - y_i) log S_i+1), eq. 6, with S = softmax(logits).
 
     Args:
@@ -62,13 +67,13 @@ def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def generalized_focal_loss(
-    log_p_left: Tensor,
-    log_p_right: Tensor,
-    target: Tensor,
+    log_p_left: Float[Tensor, "*shape"],
+    log_p_right: Float[Tensor, "*shape"],
+    target: Float[Tensor, "*shape"],
     y_left: float | Tensor = 0.0,
     y_right: float | Tensor = 1.0,
     beta: float = 2.0,
-) -> Tensor:
+) -> Float[Tensor, "*shape"]:
     """GFL = -|y - (y_l p_l + y_r p_r)|^beta ((y_r - y) log p_l + (y - y_l) log p_r), eq. 7.
 
     The probabilities of two values y_l < y_r may come from a sigmoid or from a softmax over more values,

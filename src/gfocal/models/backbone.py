@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,12 +68,13 @@ class Backbone(nn.Module):
         if weights is not None:
             load_imagenet_weights(self.body, name, Path(weights))
         make_deformable(self.body, deformable_stages, modulated)
-        self.channels: list[int] = list(self.body.feature_info.channels())
+        feature_info: Any = self.body.feature_info
+        self.channels: list[int] = list(feature_info.channels())
         config = timm.get_pretrained_cfg(name)
         # What its ImageNet weights were trained with, for pixel values of 0 to 255.
         self.mean: RGB = _pixel_values(config.mean if config else IMAGENET_DEFAULT_MEAN)
         self.std: RGB = _pixel_values(config.std if config else IMAGENET_DEFAULT_STD)
-        strides = list(self.body.feature_info.reduction())
+        strides = list(feature_info.reduction())
         if strides != [8, 16, 32]:
             raise ValueError(f"{name} gives feature maps at strides {strides}, but 8, 16 and 32 are needed")
         for part in self._frozen_parts():

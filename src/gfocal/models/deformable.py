@@ -33,8 +33,8 @@ class DeformableConv2d(nn.Module):
             plain.in_channels,
             27 if modulated else 18,
             3,
-            plain.stride,
-            plain.padding,
+            plain.stride,  # type: ignore[arg-type]
+            plain.padding,  # type: ignore[arg-type]
             plain.dilation,  # type: ignore[arg-type]
         )
         nn.init.zeros_(self.conv_offset.weight)
