@@ -186,8 +186,8 @@ def test_a_foreign_package_is_imported_in_one_place(package: str) -> None:
     assert users <= HOMES[package]
 
 
-def test_the_bottom_needs_torch_alone() -> None:
-    allowed = {"gfocal", "torch", *sys.stdlib_module_names}
+def test_the_bottom_needs_torch_and_shape_annotations_alone() -> None:
+    allowed = {"gfocal", "torch", "jaxtyping", *sys.stdlib_module_names}
     wrong = [
         f"{module} imports {name}"
         for module in FILES

@@ -141,7 +141,7 @@ def test_loading_leaves_the_callers_random_state() -> None:
 
 def picture(path: Path, number: int, size: tuple[int, int] = (60, 80), crowd: tuple[bool, ...] = (False,)) -> Sample:
     height, width = size
-    Image.new("RGB", (width, height), (40 * number + 40, 90, 30)).save(path)
+    Image.new("RGB", (width, height), (25 * number + 40, 90, 30)).save(path)
     count = len(crowd)
     return Sample(
         image_id=100 + number,

@@ -40,7 +40,7 @@ def on_frame(layer, size: int) -> np.ndarray:
 def test_scenes_keep_the_contract_of_image_data(size):
     data: ImageData = SyntheticScenes(5, size=size, seed=1)
     assert len(data) == 5
-    assert len(data.names) == len(data.category_ids) == 7
+    assert len(data.names) == len(data.category_ids) == 5
     for index in range(5):
         picture, sample = data.read(index)
         assert picture.dtype == torch.uint8
@@ -51,7 +51,7 @@ def test_scenes_keep_the_contract_of_image_data(size):
         assert laws is not None
         assert boxes.dtype == laws.dtype == torch.float32
         assert sample.labels.dtype == torch.int64
-        assert 1 <= len(boxes) <= 7
+        assert 1 <= len(boxes) <= 8
         assert laws.shape == (len(boxes), 4, 3)
         assert sample.labels.shape == sample.crowd.shape == (len(boxes),)
         assert boxes.min() >= 0
@@ -229,12 +229,12 @@ def test_scenes_are_varied_and_the_smallest_do_not_rule():
     ambiguous = is_ambiguous(torch.cat([sample.edge_laws for sample in samples]))
     boxes = torch.cat([sample.boxes for sample in samples])
     longest = (boxes[:, 2:] - boxes[:, :2]).amax(1)
-    assert labels.bincount(minlength=7).min() > 0.08 * len(labels)
-    assert 0.24 <= ambiguous.any(1).float().mean() <= 0.32
+    assert labels.bincount(minlength=5).min() > 0.08 * len(labels)
+    assert 0.2 <= ambiguous.any(1).float().mean() <= 0.32
     assert ambiguous.sum(1).max() == 2
-    assert 3 <= len(labels) / len(samples) <= 4.5
+    assert 3.5 <= len(labels) / len(samples) <= 5
     assert (longest < 24).float().mean() < 0.2
-    assert len({len(sample.boxes) for sample in samples}) == 7
+    assert len({len(sample.boxes) for sample in samples}) >= 6
     sharp = SyntheticScenes(40, seed=5, ambiguous_share=0)
     assert not any(is_ambiguous(sharp.sample(index).edge_laws).any() for index in range(40))
 

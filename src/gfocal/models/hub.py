@@ -19,7 +19,7 @@ def fetch(address: str) -> Path:
     ``address`` is ``hf://owner/name``, or ``hf://owner/name@revision``; the repository holds a gfocal model
     file named ``model.safetensors``.
     """
-    found = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", address)
+    found = re.fullmatch(r"hf://(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?", address)
     if found is None:
         raise HubError(f"{address}: an address on the hub is hf://owner/name or hf://owner/name@revision")
     from huggingface_hub import hf_hub_download
