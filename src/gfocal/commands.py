@@ -36,7 +36,8 @@ def run_train(chosen: argparse.Namespace, console: Console) -> int:
     )
     if result is not None:
         Console_out().print(result.table())
-    console.print(f"model files: {chosen.out}/best.safetensors, {chosen.out}/last.safetensors", soft_wrap=True)
+    files = [chosen.out / name for name in ("best.safetensors", "last.safetensors")]
+    console.print(f"model files: {', '.join(str(f) for f in files if f.exists())}", soft_wrap=True)
     return DONE
 
 

@@ -28,7 +28,7 @@ class Progress:
     step: int = 0  # optimiser steps done
     best_ap: float = -1.0
     best_epoch: int = 0
-    seconds: float = 0.0  # spent training, over all its sessions
+    seconds: float = 0.0  # spent training, over every stretch of the run
 
 
 def save_state(
