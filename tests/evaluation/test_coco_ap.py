@@ -176,8 +176,61 @@ def test_no_truth_of_a_size_is_none_and_the_table_says_so():
     assert "n/a (0 truth boxes)" in console.file.getvalue()
 
 
+def test_the_table_cuts_no_figure_on_a_terminal_of_80_columns():
+    box = torch.tensor([[0.0, 0, 200, 200]])
+    sample = Sample(1, None, box, torch.tensor([1]), torch.tensor([False]))
+    one = SimpleNamespace(boxes=box, scores=torch.tensor([0.5]), labels=torch.tensor([1]))
+    result = coco_ap([sample], {1: one}, ["a class of a very long name indeed", "[bold]hydrant"])
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=80)
+    console.print(result.table())
+    lines = console.file.getvalue().splitlines()
+    assert "…" not in console.file.getvalue()
+    assert max(len(line) for line in lines) <= 80
+    assert next(line.split() for line in lines if line.startswith("all")) == ["all", "1"] + ["1.000"] * 6
+    assert next(line.split() for line in lines if "[bold]hydrant" in line)[1:] == ["1", "1.000", "1.000"]
+
+
 def test_detections_of_an_unknown_image_are_refused():
     sample = Sample(1, None, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool))
     one = SimpleNamespace(boxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0, dtype=torch.int64))
     with pytest.raises(ValueError, match="image id 7"):
         coco_ap([sample], {7: one}, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"boxes": torch.tensor([[50.0, 50, 20, 20]])}, "not x, y, width, height"),
+        ({"boxes": torch.tensor([[0.0, 0, float("nan"), 20]])}, "image id 3: box 0"),
+        ({"scores": torch.tensor([float("nan")])}, "finite scores"),
+        ({"scores": torch.zeros(2)}, "1 finite scores"),
+        ({"labels": torch.tensor([1])}, "label 1, but the 1 classes"),
+    ],
+)
+def test_malformed_detections_are_refused_by_image_and_box(changed, message):
+    box = torch.tensor([[0.0, 0, 20, 20]])
+    sample = Sample(3, None, box, torch.tensor([0]), torch.tensor([False]))
+    one = {"boxes": box, "scores": torch.tensor([0.5]), "labels": torch.tensor([0])}
+    assert coco_ap([sample], {3: SimpleNamespace(**one)}, ["a"]).ap == pytest.approx(1)
+    with pytest.raises(ValueError, match=message):
+        coco_ap([sample], {3: SimpleNamespace(**{**one, **changed})}, ["a"])
+
+
+def test_a_repeated_image_id_is_refused():
+    sample = Sample(3, None, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool))
+    with pytest.raises(ValueError, match="image id 3 stands in more than one sample"):
+        coco_ap([sample, sample], {}, ["a"])
+
+
+def test_nothing_is_printed(capfd):
+    samples, found, names, _, _ = scene(1, 4, 2, 8, 0.2, 10)
+    coco_ap(samples, found, names)
+    assert tuple(capfd.readouterr()) == ("", "")
+
+
+def test_an_area_that_is_not_stated_is_refused():
+    sample = Sample(3, None, torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([0]), torch.tensor([False]))
+    with pytest.raises(ValueError, match="truth of image id 3: area"):
+        coco_ap([sample], {}, ["a"], [torch.tensor([float("nan")])])

@@ -92,13 +92,18 @@ class CocoResult:
 
     def table(self) -> Table:
         """For a terminal: one row for all sizes and for each size, then one for each class."""
+        from rich import box
         from rich.table import Table
 
+        # Narrow enough for 80 columns: a long class name is folded, a figure never cut.
         table = Table(
             title=f"{self.num_images} images, {self.num_truth} truth boxes, {self.num_detections} detections",
             title_justify="left",
+            box=box.SIMPLE,
+            padding=0,
+            show_edge=False,
         )
-        table.add_column("", no_wrap=True)
+        table.add_column("", overflow="fold")
         for header in ("truth", "AP", "AP50", "AP75", "AR@1", "AR@10", "AR@100"):
             table.add_column(header, justify="right", no_wrap=True)
         rows: list[tuple[str, int, list[float | None]]] = [
@@ -274,6 +279,8 @@ def _truth_records(sample: Sample, areas: Tensor | None, num_classes: int) -> li
     for name, column in columns.items():
         if column.shape != (len(records),):
             raise ValueError(f"{where}: {name} has shape {tuple(column.shape)}, expected ({len(records)},)")
+        if not torch.isfinite(column).all():  # would count in every size and be truth in none
+            raise ValueError(f"{where}: {name} {column.tolist()} is not finite; give the area of the box there")
         for record, value in zip(records, column.tolist(), strict=True):
             record[name] = int(value) if name == "iscrowd" else float(value)
     return records
