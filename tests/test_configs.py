@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gfocal.build import RecipeError, checked_options
+from gfocal.build import checked_options
 from gfocal.configs import (
     ModelSettings,
     Recipe,
+    RecipeError,
     SizeSettings,
     read_recipe,
     recipe_names,

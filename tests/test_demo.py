@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -65,10 +66,11 @@ def test_an_unfinished_demo_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.
 
     from gfocal.training import loop
 
-    real, epochs = loop.save_state, []
+    real: Any = vars(loop)["save_state"]
+    epochs: list[object] = []
 
     def stop_after_one(*arguments: object) -> None:
-        real(*arguments)  # type: ignore[arg-type]
+        real(*arguments)
         epochs.append(arguments)
         if len(epochs) == 1:
             raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from torch import nn
 from gfocal.training.checkpoints import STATE_FILE, Progress, ResumeError, load_state, save_state
 from gfocal.training.ema import WeightAverage
 
+Parts = tuple[nn.Module, torch.optim.Optimizer, WeightAverage]
 
-def run(width: int = 4, seed: int = 0, kind: type[torch.optim.Optimizer] = torch.optim.AdamW) -> tuple:  # type: ignore[type-arg]
+
+def run(width: int = 4, seed: int = 0, kind: type[torch.optim.Optimizer] = torch.optim.AdamW) -> Parts:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width))
     optimiser = kind(model.parameters(), lr=0.1)  # type: ignore[call-arg]
@@ -28,7 +31,7 @@ def learn(model: nn.Module, optimiser: torch.optim.Optimizer, average: WeightAve
         average.update(model)
 
 
-def saved(folder: Path) -> tuple:  # type: ignore[type-arg]
+def saved(folder: Path) -> Parts:
     parts = run()
     learn(*parts)
     save_state(folder, *parts, Progress(2, 3, 0.5, 1, 12.5), {"scaler": {"scale": 2.0}})
@@ -57,7 +60,7 @@ def test_without_an_average(tmp_path: Path) -> None:
         load_state(tmp_path, *run())
 
 
-def refused(folder: Path, parts: tuple) -> str:  # type: ignore[type-arg]
+def refused(folder: Path, parts: Any) -> str:
     with pytest.raises(ResumeError) as error:
         load_state(folder, *parts)
     message = str(error.value)

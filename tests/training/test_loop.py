@@ -69,7 +69,7 @@ def small(names: tuple[str, ...] = SyntheticScenes.names, side: int = 64) -> Det
 
 
 def learn(model: Detector, data: Any, val: Any, folder: Path, run: RunSettings, **more: Any) -> Any:
-    settings = {
+    settings: dict[str, Any] = {
         "augment": AugmentSettings(flip=0.0),
         "optimiser_settings": OptimiserSettings("adamw", lr=1e-3, lr_batch=2, clip_norm=10.0),
         "schedule": ScheduleSettings("cosine", warmup_steps=2),
@@ -211,7 +211,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     from gfocal.training import loop
 
     seen: list[tuple[int, ...]] = []
-    real = loop.training_step
+    real: Any = vars(loop)["training_step"]
 
     def step(model: Detector, criterion: Any, batch: Any, optimiser: Any, devices: Devices, clip: float) -> Any:
         seen.append(batch.image_ids)

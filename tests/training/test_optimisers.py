@@ -26,7 +26,7 @@ class Net(nn.Module):
         super().__init__()
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
         self.head = nn.Sequential(nn.Conv2d(4, 4, 3), nn.GroupNorm(2, 4))
-        self.backbone[0].bias.requires_grad_(False)  # type: ignore[union-attr]
+        self.backbone[0].bias.requires_grad_(False)
 
 
 def test_the_defaults_are_the_published_1x_recipe() -> None:
