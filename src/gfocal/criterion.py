@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -27,6 +28,19 @@ from gfocal.points import inside_own_padding
 from gfocal.structures import Assignment, HeadOutputs, Losses, Targets
 
 Assign = Callable[..., Assignment]
+
+
+class Criterion(Protocol):
+    """What a training run takes for a criterion: a frozen dataclass that is called as ``GFLCriterion`` below."""
+
+    @property
+    def mean_over_processes(self) -> Callable[[Tensor], Tensor]:
+        """Mean of a tensor over all training processes."""
+        ...
+
+    def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
+        """Losses of a batch."""
+        ...
 
 
 def same(value: Tensor) -> Tensor:

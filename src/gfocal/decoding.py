@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
-from gfocal.boxes import boxes_from_distances, clip_boxes
-from gfocal.distributions import GeneralDistribution
-from gfocal.structures import Detections, HeadOutputs
+from gfocal.boxes import clip_boxes
+from gfocal.representations import Representation
+from gfocal.structures import Detections, HeadOutputs, Points
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,13 @@ class DecodeSettings:
     per_level: int = 1000  # best pairs kept per pyramid level
     nms_threshold: float = 0.6  # boxes of one class that overlap more than this are one object
     max_detections: int = 100
+    softmax: bool = False  # classes share one softmax with an implicit background of logit 0, as in SSD
 
 
 @torch.no_grad()
 def decode(
     outputs: HeadOutputs,
-    distribution: GeneralDistribution,
+    distribution: Representation,
     sizes: Tensor,
     original_sizes: Tensor,
     names: Sequence[str],
@@ -41,16 +43,25 @@ def decode(
 
     Args:
         outputs: logits of a batch.
-        distribution: of the box edges.
+        distribution: what the numbers of an edge mean.
         sizes: (B, 2) height and width of each image in the network's input, without padding.
         original_sizes: (B, 2) height and width of each original image.
         names: of the classes.
         settings: thresholds and limits.
     """
     settings = settings or DecodeSettings()
+    quality = outputs.quality_logits
     return [
         _decode_one(
-            outputs.cls_logits[i], outputs.box_logits[i], outputs, distribution, size, original, names, settings
+            outputs.cls_logits[i],
+            outputs.box_logits[i],
+            None if quality is None else quality[i],
+            outputs.points,
+            distribution,
+            size,
+            original,
+            names,
+            settings,
         )
         for i, (size, original) in enumerate(zip(sizes.tolist(), original_sizes.tolist(), strict=True))
     ]
@@ -59,19 +70,19 @@ def decode(
 def _decode_one(
     cls_logits: Tensor,  # (P, C)
     box_logits: Tensor,  # (P, 4, K)
-    outputs: HeadOutputs,
-    distribution: GeneralDistribution,
+    quality_logits: Tensor | None,  # (P,)
+    points: Points,
+    distribution: Representation,
     size: list[int],
     original_size: list[int],
     names: Sequence[str],
     settings: DecodeSettings,
 ) -> Detections:
-    points = outputs.points
     chosen, scores, labels = best_pairs(cls_logits.float(), points.counts, settings)
+    if quality_logits is not None:  # after the threshold, as the detectors with a separate branch have it
+        scores = scores * quality_logits[chosen].float().sigmoid()
     edges = distribution.probabilities(box_logits[chosen])  # (N, 4, K)
-    strides = points.strides[chosen].unsqueeze(-1)  # (N, 1)
-    boxes = boxes_from_distances(points.xy[chosen], distribution.expectation(edges) * strides)
-    boxes = clip_boxes(boxes, size[0], size[1])
+    boxes = clip_boxes(distribution.boxes(box_logits[chosen], points.select(chosen)), size[0], size[1])
 
     # Resizing rounds each side to whole pixels, so the two axes have scales of their own.
     scale = boxes.new_tensor([original_size[1] / size[1], original_size[0] / size[0]])  # x, y
@@ -97,7 +108,7 @@ def best_pairs(cls_logits: Tensor, counts: Sequence[int], settings: DecodeSettin
     cls_logits (P, C) -> points (N,), scores (N,), labels (N,). One point may stand for several classes.
     """
     num_classes = cls_logits.shape[1]
-    scores = cls_logits.sigmoid()
+    scores = F.pad(cls_logits, (1, 0)).softmax(-1)[:, 1:] if settings.softmax else cls_logits.sigmoid()
     chosen_points, chosen_scores, chosen_labels = [], [], []
     start = 0
     for level_scores in scores.split(list(counts)):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from rich.console import Console
 
 from gfocal.atomic import atomic_write
@@ -32,15 +33,22 @@ def detect_files(
     """Find objects in files and folders of files; returns how many files failed.
 
     Writes ``detections.json``, COCO's layout with a score and the standard deviations of the four edges
-    (``edge_std``: left, top, right, bottom, in pixels) at each annotation, and one picture per file. A file
-    that cannot be read, or a folder without pictures, is told in one line and left out; the rest goes on.
+    (``edge_std``: left, top, right, bottom, in pixels; not of a detector without edge distributions) at each
+    annotation, and one picture per file. A file that cannot be read, or a folder without pictures, is told in one
+    line and left out; the rest goes on.
 
     Raises:
-        DataError: ``folder`` is a file, or pictures would be drawn into a folder that is looked through.
+        DataError: ``folder`` is a file, or pictures would be drawn into a folder that is looked through; or edges
+            are to be drawn of a detector without edge distributions.
     """
     console = console or Console(stderr=True)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    if edges != "none" and not has_distributions(model):
+        raise DataError(
+            f"edges={edges}: {model.built_from['preset']} gives four numbers to a box and says nothing of how sure "
+            "it is of an edge; draw boxes alone (--edges none)"
+        )
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     taken: set[str] = set()
@@ -75,7 +83,8 @@ def detect_files(
         if not read:
             continue
         found = detect_batch(model, [image for _, image in read], score_threshold)
-        for (path, image), detections in zip(read, found, strict=True):
+        for (path, image), one in zip(read, found, strict=True):
+            detections = one.to("cpu")
             images.append(
                 {
                     "id": len(images) + 1,
@@ -109,26 +118,31 @@ def files_of(path: Path, out: Path) -> list[Path]:
     return [file for file in pictures_in(path, deep=True) if drawn not in file.resolve().parents]
 
 
+def has_distributions(model: Detector) -> bool:
+    """Whether a detector gives a distribution behind each edge, and not four numbers alone."""
+    return model.distribution.probabilities(torch.zeros(4, model.distribution.num_bins)).shape[-1] > 0
+
+
 def records(detections: Detections, image_id: int, first_id: int) -> list[dict[str, Any]]:
-    """Annotations in COCO's layout, with score and edge deviations."""
+    """Annotations in COCO's layout, with score and, where they are known, edge deviations."""
     boxes, stds = detections.boxes.double(), detections.edge_std.double()
     result = []
     for i, (box, label, score, std) in enumerate(
         zip(boxes.tolist(), detections.labels.tolist(), detections.scores.tolist(), stds.tolist(), strict=True)
     ):
         width, height = box[2] - box[0], box[3] - box[1]
-        result.append(
-            {
-                "id": first_id + i,
-                "image_id": image_id,
-                "category_id": label + 1,
-                "bbox": [round(v, 2) for v in (box[0], box[1], width, height)],
-                "area": round(width * height, 2),
-                "iscrowd": 0,
-                "score": round(score, 5),
-                "edge_std": [round(v, 2) for v in std],
-            }
-        )
+        record = {
+            "id": first_id + i,
+            "image_id": image_id,
+            "category_id": label + 1,
+            "bbox": [round(v, 2) for v in (box[0], box[1], width, height)],
+            "area": round(width * height, 2),
+            "iscrowd": 0,
+            "score": round(score, 5),
+        }
+        if detections.edges.shape[-1]:
+            record["edge_std"] = [round(v, 2) for v in std]
+        result.append(record)
     return result
 
 

@@ -12,6 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gfocal.boxes import boxes_from_distances
+from gfocal.structures import Points
+
 
 @dataclass(frozen=True)
 class GeneralDistribution:
@@ -52,6 +55,11 @@ class GeneralDistribution:
         """The predicted edge: sum_i P(y_i) y_i (eq. 5). (..., n + 1) -> (...)"""
         self._check(probabilities)
         return probabilities @ self.values(probabilities)
+
+    def boxes(self, logits: Tensor, points: Points) -> Tensor:
+        """The box of each point. (..., 4, n + 1), points (...) -> (..., 4) xyxy in pixels of the network's input."""
+        distances = self.expectation(self.probabilities(logits)) * points.strides.unsqueeze(-1)
+        return boxes_from_distances(points.xy, distances)
 
     def variance(self, probabilities: Float[Tensor, "*shape bins"]) -> Float[Tensor, "*shape"]:
         """sum_i P(y_i) (y_i - expectation)^2. (..., n + 1) -> (...), in strides squared."""

@@ -60,11 +60,23 @@ class Points:
     cells: Tensor  # (P, 2) int64, column and row in the level's own map
     shapes: tuple[tuple[int, int], ...]  # height and width of each level's map
     level_strides: tuple[int, ...]
+    # Of detectors that code boxes from anchors: one point for each anchor, those of a cell one after the other.
+    anchors: Tensor | None = None  # (P, 4) float32, xyxy in pixels of the network's input
+    per_cell: int | tuple[int, ...] = 1  # points to a cell, of every level or of each
 
     @property
     def counts(self) -> list[int]:
         """Number of points of each level."""
-        return [height * width for height, width in self.shapes]
+        per_cell = self.per_cell if isinstance(self.per_cell, tuple) else (self.per_cell,) * len(self.shapes)
+        return [height * width * n for (height, width), n in zip(self.shapes, per_cell, strict=True)]
+
+    def select(self, index: Tensor) -> Points:
+        """Some of the points, as ``index`` of any shape (...) names them: xy (..., 2), strides (...), and so on.
+
+        They are of no map any more: ``shapes`` is empty.
+        """
+        anchors = None if self.anchors is None else self.anchors[index]
+        return Points(self.xy[index], self.strides[index], self.cells[index], (), self.level_strides, anchors)
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,8 @@ class HeadOutputs:
     box_logits: Tensor  # (B, P, 4, K), sides left, top, right, bottom
     points: Points
     quality_logits: Tensor | None = None  # (B, P), of detectors with a separate quality branch
+    # (B, F, h, w) of each level, what the head read: of detectors whose criterion looks at it too, in training only
+    pyramid: tuple[Tensor, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +103,8 @@ class Assignment:
     gt_index: Tensor  # (B, P) int64; BACKGROUND, or PADDING where the point takes no part
     slots: Tensor  # (B, M) int64, indices of points
     slot_positive: Tensor  # (B, M) bool
+    # Weight of each slot in every loss, the class loss of its point too; None: 1. Of assigners with soft weights.
+    weights: Tensor | None = None  # (B, M) float32
 
 
 @dataclass(frozen=True)
@@ -99,15 +115,18 @@ class Losses:
     box: Tensor  # (L,)
     dfl: Tensor  # (L,)
     num_positives: Tensor  # () float32
+    quality: Tensor | None = None  # (L,), of detectors with a separate quality branch
 
     @property
     def total(self) -> Tensor:
         """What is minimised: the sum of all terms. ()"""
-        return self.cls.sum() + self.box.sum() + self.dfl.sum()
+        total = self.cls.sum() + self.box.sum() + self.dfl.sum()
+        return total if self.quality is None else total + self.quality.sum()
 
     def terms(self) -> dict[str, Tensor]:
         """Name of each term -> its value summed over levels, detached."""
-        return {name: getattr(self, name).detach().sum() for name in ("cls", "box", "dfl")}
+        names = ("cls", "box", "dfl") if self.quality is None else ("cls", "box", "dfl", "quality")
+        return {name: getattr(self, name).detach().sum() for name in names}
 
 
 @dataclass(frozen=True)
@@ -120,7 +139,7 @@ class Detections:
     boxes: Tensor  # (N, 4) float32, xyxy in pixels of the original image
     scores: Tensor  # (N,) float32 in 0..1: the expected IoU of the box with an object of its class
     labels: Tensor  # (N,) int64
-    edges: Tensor  # (N, 4, K) float32, probabilities; sides left, top, right, bottom
+    edges: Tensor  # (N, 4, K) float32, probabilities; sides left, top, right, bottom; K = 0: not known
     points: Tensor  # (N, 2) float32, pixels of the original image
     bin_sizes: Tensor  # (N, 4) float32, pixels of the original image per bin
     names: tuple[str, ...]  # of the model's classes, indexed by label
@@ -131,7 +150,9 @@ class Detections:
 
     @property
     def edge_std(self) -> Tensor:
-        """Standard deviation of each edge. (N, 4), pixels of the original image."""
+        """Standard deviation of each edge. (N, 4), pixels of the original image; NaN where it is not known."""
+        if not self.edges.shape[-1]:
+            return torch.full_like(self.boxes, torch.nan)
         bins = torch.arange(self.edges.shape[-1], dtype=self.edges.dtype, device=self.edges.device)
         mean = (self.edges * bins).sum(-1, keepdim=True)  # (N, 4, 1)
         return (self.edges * (bins - mean) ** 2).sum(-1).clamp(min=0).sqrt() * self.bin_sizes
@@ -144,6 +165,11 @@ class Detections:
     def select(self, keep: Tensor) -> Detections:
         """The detections that ``keep`` (a boolean mask or indices) names."""
         rows = {f.name: getattr(self, f.name)[keep] for f in fields(self) if f.name not in ("names", "size")}
+        return replace(self, **rows)
+
+    def to(self, device: torch.device | str) -> Detections:
+        """The same on another device."""
+        rows = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name not in ("names", "size")}
         return replace(self, **rows)
 
     def above(self, score_threshold: float) -> Detections:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gfocal.models.heads import GFLHead, Scale, tower
+from gfocal.models.heads import GFLHead, Scale, norm_groups, tower
 
 SHAPES = ((4, 6), (2, 3), (1, 2))
 
@@ -91,6 +91,16 @@ def test_the_tower_is_convolution_norm_relu() -> None:
     assert [layer.in_channels for layer in layers if isinstance(layer, nn.Conv2d)] == [16, 32]
     assert all(layer.bias is None for layer in layers if isinstance(layer, nn.Conv2d))
     assert all(layer.eps == 1e-5 for layer in layers if isinstance(layer, nn.GroupNorm))
+
+
+def test_without_groups_the_tower_has_biases_and_no_norm() -> None:
+    layers = tower(16, 33, 2, None)
+    assert [type(layer) for layer in layers] == [nn.Conv2d, nn.ReLU] * 2
+    assert all(layer.bias is not None for layer in layers if isinstance(layer, nn.Conv2d))
+
+
+def test_a_narrow_tower_has_fewer_groups() -> None:
+    assert [norm_groups(channels) for channels in (256, 96, 64, 32, 16)] == [32, 32, 32, 16, 8]
 
 
 def test_scale_starts_at_one() -> None:

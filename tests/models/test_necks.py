@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn import functional as F
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from gfocal.models.necks import FPN
 
@@ -42,6 +44,41 @@ def test_what_is_coarse_reaches_every_level_and_what_is_fine_only_its_own() -> N
         other = [m + 1 if i == changed else m for i, m in enumerate(maps)]
         after = fpn(other)
         assert [i for i in range(5) if not torch.equal(before[i], after[i])] == reached
+
+
+@pytest.mark.parametrize("from_input", [False, True])
+def test_torchvisions_pyramid_is_the_same(from_input: bool) -> None:
+    """Its P6 is made of C5 where that has another width, and it has FCOS's ReLU before P7."""
+    width = 16 if not from_input else 6
+    torch.manual_seed(0)
+    ours = FPN([4, 8, 16], width, 5, extra_from_input=from_input, relu_between_extra=True)
+    theirs = FeaturePyramidNetwork([4, 8, 16], width, LastLevelP6P7(16, width))
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)))
+    maps = [torch.randn(2, c, 64 // s, 96 // s) for c, s in ((4, 8), (8, 16), (16, 32))]
+    want = theirs({str(i): m for i, m in enumerate(maps)}).values()
+    for got, expected in zip(ours(maps), want, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_a_relu_stands_between_p6_and_p7_where_it_is_asked_for() -> None:
+    plain, with_relu = neck(), FPN([4, 8, 16], 6, relu_between_extra=True)
+    with_relu.load_state_dict(plain.state_dict())
+    maps = [torch.randn(1, c, 16 // s, 16 // s) for c, s in ((4, 1), (8, 2), (16, 4))]
+    *before, p7 = plain(maps)
+    *same, other = with_relu(maps)
+    for a, b in zip(before, same, strict=True):
+        assert torch.equal(a, b)
+    assert (before[-1] < 0).any()
+    torch.testing.assert_close(other, plain.extra[1](before[-1].relu()))
+    assert not torch.equal(other, p7)
+
+
+def test_p6_is_made_of_c5_where_it_is_asked_for() -> None:
+    fpn = FPN([4, 8, 16], 6, extra_from_input=True)
+    maps = [torch.randn(1, c, 16 // s, 16 // s) for c, s in ((4, 1), (8, 2), (16, 4))]
+    pyramid = fpn(maps)
+    torch.testing.assert_close(pyramid[3], fpn.extra[0](maps[2]))
+    torch.testing.assert_close(pyramid[4], fpn.extra[1](pyramid[3]))
 
 
 def test_biases_start_at_zero() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gfocal.data.preparation import InputSettings
+from gfocal.distributions import GeneralDistribution
 from gfocal.models.backbone import Backbone
 from gfocal.models.zoo import (
     PRESETS,
@@ -59,12 +60,13 @@ def test_a_preset_builds_and_detects(preset: Preset) -> None:
 
 
 def test_options_reach_the_network() -> None:
-    model = create("gfl_r18_fpn", 5, pretrained=False, n=8, origin="centre", channels=64, num_convs=3)
-    assert model.distribution.n == 8
+    options = {"n": 8, "delta": 0.5, "origin": "centre", "channels": 64, "num_convs": 3}
+    model = create("gfl_r18_fpn", 5, pretrained=False, **options)
+    assert model.distribution == GeneralDistribution(8, 0.5)
     outputs = model.eval()(torch.zeros(1, 3, 32, 32))
     assert outputs.box_logits.shape[2:] == (4, 9)
     assert outputs.points.xy[0].tolist() == [4, 4]
-    assert model.built_from["options"] == {"n": 8, "origin": "centre", "channels": 64, "num_convs": 3}
+    assert model.built_from["options"] == options
     assert len(list(model.head.get_submodule("cls_tower").children())) == 9
     assert model.names == ("class0", "class1", "class2", "class3", "class4")
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from gfocal.boxes import area
 from gfocal.data.samples import ImageData, Sample
 from gfocal.decoding import DecodeSettings, decode
-from gfocal.distributions import GeneralDistribution
 from gfocal.evaluation.coco_ap import CocoResult, coco_ap
+from gfocal.representations import Representation
 from gfocal.structures import Batch, Detections
 
 
@@ -20,7 +20,7 @@ def detect_all(
     model: nn.Module,
     batches: Iterable[Batch],
     names: tuple[str, ...],
-    distribution: GeneralDistribution,
+    distribution: Representation,
     settings: DecodeSettings,
     device: torch.device | str = "cpu",
     on_batch: Callable[[int], object] | None = None,

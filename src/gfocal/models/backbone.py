@@ -49,7 +49,7 @@ class Backbone(nn.Module):
         import timm
 
         super().__init__()
-        self.name, self.frozen_stages, self.norm_eval = name, frozen_stages, norm_eval
+        self.name = name
         try:
             self.body = timm.create_model(
                 name, features_only=True, out_indices=(2, 3, 4), pretrained=pretrained and weights is None
@@ -62,7 +62,8 @@ class Backbone(nn.Module):
                     f"the ImageNet weights of {name} could not be fetched "
                     f"({type(error).__name__}). Two ways out: start from random weights with "
                     "pretrained=False (--no-pretrained), or name a local file with weights=PATH "
-                    "(--backbone-weights PATH)"
+                    f"(--backbone-weights PATH), such as model.safetensors of huggingface.co/timm/{name}, "
+                    "fetched on a machine with network"
                 ) from error
             raise
         if weights is not None:
@@ -77,6 +78,12 @@ class Backbone(nn.Module):
         strides = list(feature_info.reduction())
         if strides != [8, 16, 32]:
             raise ValueError(f"{name} gives feature maps at strides {strides}, but 8, 16 and 32 are needed")
+        self.freeze(frozen_stages, norm_eval)
+
+    def freeze(self, frozen_stages: int, norm_eval: bool) -> None:
+        """Set what training leaves alone; the arguments are those of the class."""
+        self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
+        self.requires_grad_(True)
         for part in self._frozen_parts():
             part.requires_grad_(False)
 
@@ -106,6 +113,20 @@ class Backbone(nn.Module):
         stem = [child for child in children.values() if child not in stages and child is not children.get("blocks")]
         yield from stem
         yield from stages[: self.frozen_stages]
+
+
+def published_resnet(
+    name: str,
+    pretrained: bool,
+    weights: str | Path | None,
+    deformable_stages: tuple[int, ...] = (),
+    modulated: bool = True,
+) -> Backbone:
+    """A ResNet as detectors are published with: from ImageNet weights, stem and first stage are frozen and all
+    statistics of BatchNorm kept; from random weights everything is trained.
+    """
+    published = pretrained or weights is not None
+    return Backbone(name, pretrained, weights, int(published), published, deformable_stages, modulated)
 
 
 def _pixel_values(unit: tuple[float, ...]) -> RGB:

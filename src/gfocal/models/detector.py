@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gfocal.data.preparation import InputSettings
 from gfocal.decoding import DecodeSettings
-from gfocal.distributions import GeneralDistribution
+from gfocal.representations import Representation
 from gfocal.structures import Detections, HeadOutputs
 
 
@@ -29,7 +29,7 @@ class Detector(nn.Module):
         neck: nn.Module,
         head: nn.Module,
         names: Sequence[str],
-        distribution: GeneralDistribution,
+        distribution: Representation,
         input_settings: InputSettings,
         built_from: dict[str, Any],
     ) -> None:
@@ -57,3 +57,12 @@ class Detector(nn.Module):
         from gfocal.inference import detect
 
         return detect(self, images, score_threshold=score_threshold, batch_size=batch_size)
+
+
+def class_names(num_classes: int, names: Sequence[str] | None) -> tuple[str, ...]:
+    """The names given, checked against their number; or plain numbers where there are none."""
+    if names is None:
+        return tuple(f"class{i}" for i in range(num_classes))
+    if len(names) != num_classes:
+        raise ValueError(f"{len(names)} names were given for {num_classes} classes")
+    return tuple(names)

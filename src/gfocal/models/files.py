@@ -12,6 +12,7 @@ import torch
 from gfocal.atomic import atomic_write
 from gfocal.data.preparation import InputSettings
 from gfocal.decoding import DecodeSettings
+from gfocal.models.backbone import Backbone
 from gfocal.models.detector import Detector
 from gfocal.models.hub import SCHEME, fetch
 from gfocal.models.zoo import preset_named
@@ -27,7 +28,7 @@ def describe(model: Detector) -> dict[str, Any]:
     """What a file says of a model besides its weights."""
     from gfocal import __version__
 
-    return {
+    about = {
         "format": FORMAT,
         "version": __version__,
         "preset": model.built_from["preset"],
@@ -36,6 +37,9 @@ def describe(model: Detector) -> dict[str, Any]:
         "input": asdict(model.input_settings),
         "decode": asdict(model.decode_settings),
     }
+    if isinstance(model.backbone, Backbone):  # so that further training goes on as the first one went
+        about["frozen"] = {"frozen_stages": model.backbone.frozen_stages, "norm_eval": model.backbone.norm_eval}
+    return about
 
 
 def save_model(model: Detector, path: str | Path) -> None:
@@ -59,6 +63,25 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Detector
         ModelFileError: there is no such file, or it is no gfocal model, or it is damaged.
     """
     path = fetch(str(path)) if str(path).startswith(SCHEME) else model_file(Path(path))
+    about, state = read_model_file(path)
+    try:
+        model = build_from_description(about)
+    except (KeyError, TypeError, ValueError) as error:
+        version = about.get("version")
+        raise ModelFileError(
+            f"{path}: was written by gfocal {version}, whose description does not fit this one ({error})"
+        ) from error
+    wanted = model.state_dict()
+    wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
+    wrong += [key for key in state if key not in wanted]
+    if wrong:
+        raise ModelFileError(f"{path}: {len(wrong)} tensors do not fit {about['preset']}, the first is {wrong[0]}")
+    model.load_state_dict(state)
+    return model.eval().to(device)
+
+
+def read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What a model file says of its network, and its tensors by name. Raises ModelFileError as ``load_model``."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -78,20 +101,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Detector
         raise ModelFileError(
             f"{path}: its format is {written!r}, this gfocal reads {FORMAT!r}; install a newer gfocal"
         )
-    try:
-        model = build_from_description(about)
-    except (KeyError, TypeError, ValueError) as error:
-        version = about.get("version")
-        raise ModelFileError(
-            f"{path}: was written by gfocal {version}, whose description does not fit this one ({error})"
-        ) from error
-    wanted = model.state_dict()
-    wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
-    wrong += [key for key in state if key not in wanted]
-    if wrong:
-        raise ModelFileError(f"{path}: {len(wrong)} tensors do not fit {about['preset']}, the first is {wrong[0]}")
-    model.load_state_dict(state)
-    return model.eval().to(device)
+    return about, state
 
 
 def build_from_description(about: dict[str, Any]) -> Detector:
@@ -107,6 +117,8 @@ def build_from_description(about: dict[str, Any]) -> Detector:
         **about["options"],
     )
     model.decode_settings = DecodeSettings(**about["decode"])
+    if "frozen" in about and isinstance(model.backbone, Backbone):
+        model.backbone.freeze(**about["frozen"])
     return model
 
 

@@ -59,14 +59,7 @@ class GFLHead(nn.Module):
         self.cls_out = nn.Conv2d(channels, num_classes, 3, padding=1)
         self.box_out = nn.Conv2d(channels, 4 * num_bins, 3, padding=1)
         self.scales = nn.ModuleList(Scale() for _ in level_strides)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        # Every score starts at 0.01, so that the many negatives do not drown the first steps.
-        assert self.cls_out.bias is not None
-        nn.init.constant_(self.cls_out.bias, -math.log(99))
+        initialise(self, self.cls_out)
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutputs:
         """Maps of the pyramid -> logits of all points; levels are flattened here and never again."""
@@ -85,11 +78,31 @@ class GFLHead(nn.Module):
         )
 
 
-def tower(in_channels: int, channels: int, num_convs: int, num_groups: int) -> nn.Sequential:
-    """A stack of [3x3 convolution without bias, GroupNorm, ReLU]."""
+def tower(in_channels: int, channels: int, num_convs: int, num_groups: int | None) -> nn.Sequential:
+    """A stack of [3x3 convolution without bias, GroupNorm, ReLU]; without groups [3x3 convolution, ReLU]."""
     layers: list[nn.Module] = []
     for i in range(num_convs):
-        layers.append(nn.Conv2d(in_channels if i == 0 else channels, channels, 3, padding=1, bias=False))
-        layers.append(nn.GroupNorm(num_groups, channels))
+        width = in_channels if i == 0 else channels
+        layers.append(nn.Conv2d(width, channels, 3, padding=1, bias=num_groups is None))
+        if num_groups is not None:
+            layers.append(nn.GroupNorm(num_groups, channels))
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
+
+
+def norm_groups(channels: int) -> int:
+    """How many groups a tower of this width has: 32 as published, fewer for a narrow one."""
+    # Two channels to a norm group at least: a lone value of a 1x1 map has no spread to divide by.
+    return min(32, channels // 2)
+
+
+def initialise(head: nn.Module, cls_out: nn.Conv2d) -> None:
+    """Start the convolutions of a head as published: small weights, no bias, and every score at 0.01."""
+    for module in head.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=0.01)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    # The many negatives would drown the first steps otherwise.
+    assert cls_out.bias is not None
+    nn.init.constant_(cls_out.bias, -math.log(99))

@@ -1,4 +1,4 @@
-"""Feature Pyramid Network (Lin et al. 2017) with P6 and P7 made from P5, as GFL uses it."""
+"""Feature Pyramid Network (Lin et al. 2017) with further levels P6 and P7, as the dense detectors use it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,41 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+STRIDES = (8, 16, 32, 64, 128)  # of P3 to P7
+
 
 class FPN(nn.Module):
     """Maps C3-C5 to P3 ... P(2 + num_levels) of one width.
 
     Lateral 1x1 and output 3x3 convolutions with bias, no norm, no activation; nearest upsampling to the
-    exact size of the finer map; each further level is a stride-2 convolution of the one before, without
-    ReLU in between.
+    exact size of the finer map; each further level is a stride-2 convolution of the one before.
+
+    Args:
+        in_channels: width of C3, C4, C5.
+        channels: width of the pyramid.
+        num_levels: how many levels it has, 5 for P3 to P7.
+        extra_from_input: make P6 from C5, as RetinaNet and FoveaBox do, instead of P5.
+        relu_between_extra: a ReLU between P6 and the convolution that makes P7 of it, as in FCOS. P6 itself goes
+            to the head without.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int = 256, num_levels: int = 5) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: int = 256,
+        num_levels: int = 5,
+        extra_from_input: bool = False,
+        relu_between_extra: bool = False,
+    ) -> None:
         super().__init__()
+        self.extra_from_input, self.relu_between_extra = extra_from_input, relu_between_extra
         if num_levels < len(in_channels):
             raise ValueError(f"{len(in_channels)} maps need at least as many levels, not {num_levels}")
         self.laterals = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
         self.outputs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
         self.extra = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in range(num_levels - len(in_channels))
+            nn.Conv2d(in_channels[-1] if i == 0 and extra_from_input else channels, channels, 3, stride=2, padding=1)
+            for i in range(num_levels - len(in_channels))
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -38,6 +56,8 @@ class FPN(nn.Module):
             finer = merged[i - 1]
             merged[i - 1] = finer + F.interpolate(merged[i], size=finer.shape[-2:], mode="nearest")
         pyramid = [output(m) for output, m in zip(self.outputs, merged, strict=True)]
+        source = maps[-1] if self.extra_from_input else pyramid[-1]
         for extra in self.extra:
-            pyramid.append(extra(pyramid[-1]))
+            pyramid.append(extra(source))
+            source = F.relu(pyramid[-1]) if self.relu_between_extra else pyramid[-1]
         return pyramid

@@ -44,9 +44,11 @@ def draw_edge_distributions(
     flat distribution is also a low one. Bins with at most 0.5 % are left out, and so is a tail in which no
     bin holds more than 2 %.
 
-    Raises ValueError for a picture that is not the one of the detections, or laws of another length.
+    Raises ValueError for a picture that is not the one of the detections, laws of another length, or detections
+    without distributions.
     """
     picture = pictures.picture_of(image, detections.size)
+    pictures.check_edges(detections)
     if laws is not None and laws.shape != (len(detections), 4, 3):
         raise ValueError(f"laws are ({len(detections)}, 4, 3), a row per detection, not {tuple(laws.shape)}")
     chosen = list(range(len(detections))) if indices is None else [int(i) for i in indices]

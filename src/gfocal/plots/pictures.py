@@ -50,9 +50,12 @@ def draw_detections(
     ``font_path`` names a font file for class names that Pillow's own Latin font cannot write. A label
     that does not fit into the picture is shortened, and left out of a picture too small for any text.
 
-    Raises ValueError for a picture of another type, shape or size than the detections speak of.
+    Raises ValueError for a picture of another type, shape or size than the detections speak of, or if edges are to
+    be drawn of a detector that says nothing of how sure it is of them.
     """
     canvas = picture_of(image, detections.size)
+    if edges != "none":
+        check_edges(detections)
     scale = max(1.0, least_side / max(canvas.size))
     canvas = enlarge(canvas, scale)
     found = detections.above(score_threshold)
@@ -90,6 +93,12 @@ def picture_of(image: Tensor, size: tuple[int, int] | None = None) -> Image.Imag
             f"{tuple(image.shape[1:])}: pass the picture they were found in, unresized"
         )
     return Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def check_edges(detections: Detections) -> None:
+    """ValueError unless these detections have a distribution behind each edge."""
+    if not detections.edges.shape[-1]:
+        raise ValueError("these detections have no edge distributions: their detector gives four numbers to a box")
 
 
 def enlarge(picture: Image.Image, scale: float) -> Image.Image:

@@ -1,0 +1,217 @@
+"""The detectors that Li et al. 2020 compare with, as presets with the published numbers filled in.
+
+``body`` is a ResNet-50, or any timm network with feature maps at strides 8, 16 and 32; ``channels`` and ``num_convs``
+are width and depth of neck and head. Where a preset takes ``box``, it says how an edge is represented (table 5 of the
+paper), and ``n`` and ``delta`` are those of the General distribution, in strides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from gfocal.anchors import ATSS_ANCHORS, RETINANET_ANCHORS
+from gfocal.data.preparation import InputSettings
+from gfocal.distributions import GeneralDistribution
+from gfocal.models import caffe as caffe_networks
+from gfocal.models.backbone import Backbone, published_resnet
+from gfocal.models.dense_head import DenseHead
+from gfocal.models.detector import Detector, class_names
+from gfocal.models.heads import norm_groups
+from gfocal.models.necks import FPN, STRIDES
+from gfocal.representations import AnchorDeltas, DiracDistances, GaussianDistances, LogDistances, Representation
+
+RESNET_50 = "resnet50.tv_in1k"
+NMS_THRESHOLD = 0.5  # of all but ATSS, which has GFL's 0.6
+
+
+def retinanet_r50_fpn(
+    num_classes: int = 80,
+    *,
+    names: Sequence[str] | None = None,
+    pretrained: bool = True,
+    weights: str | Path | None = None,
+    input_settings: InputSettings | None = None,
+    channels: int = 256,
+    num_convs: int = 4,
+    body: str = RESNET_50,
+) -> Detector:
+    """RetinaNet (Lin et al. 2017): nine anchors per cell, boxes as deltas of an anchor; 37.97 M parameters."""
+    backbone = published_resnet(body, pretrained, weights)
+    box = AnchorDeltas()
+    head = DenseHead(
+        num_classes, channels, channels, num_convs, box.num_bins, STRIDES, RETINANET_ANCHORS, None, "none", False
+    )
+    neck = FPN(backbone.channels, channels, len(STRIDES), extra_from_input=True)
+    options = {"channels": channels, "num_convs": num_convs, "body": body}
+    detector = _detector("retinanet_r50_fpn", options, backbone, neck, head, box, names, input_settings)
+    return _with_nms(detector, NMS_THRESHOLD)
+
+
+def foveabox_r50_fpn(
+    num_classes: int = 80,
+    *,
+    names: Sequence[str] | None = None,
+    pretrained: bool = True,
+    weights: str | Path | None = None,
+    input_settings: InputSettings | None = None,
+    channels: int = 256,
+    num_convs: int = 4,
+    body: str = RESNET_50,
+) -> Detector:
+    """FoveaBox (Kong et al. 2020), without feature alignment: points without anchors; 36.42 M parameters."""
+    backbone = published_resnet(body, pretrained, weights)
+    box = LogDistances(2.0)
+    head = DenseHead(num_classes, channels, channels, num_convs, box.num_bins, STRIDES, "centre", None, "none", False)
+    neck = FPN(backbone.channels, channels, len(STRIDES), extra_from_input=True)
+    options = {"channels": channels, "num_convs": num_convs, "body": body}
+    detector = _detector("foveabox_r50_fpn", options, backbone, neck, head, box, names, input_settings)
+    return _with_nms(detector, NMS_THRESHOLD)
+
+
+def fcos_r50_fpn(
+    num_classes: int = 80,
+    *,
+    names: Sequence[str] | None = None,
+    pretrained: bool = True,
+    weights: str | Path | None = None,
+    input_settings: InputSettings | None = None,
+    box: Literal["dirac", "gaussian", "general"] = "dirac",
+    n: int = 16,
+    delta: float = 1.0,
+    quality_branch: bool = True,
+    channels: int = 256,
+    num_convs: int = 4,
+    body: str = RESNET_50,
+    caffe: bool = False,
+) -> Detector:
+    """FCOS (Tian et al. 2019), its quality branch on the tower of the scores; 32.30 M parameters.
+
+    ``caffe`` builds the kind of ResNet that it was published with (see ``gfocal.models.caffe``); timm has no ImageNet
+    weights of that kind, so ``weights`` names a file of such a network, or ``pretrained`` is False.
+    """
+    if caffe and pretrained and weights is None:
+        raise ValueError(
+            "timm has no ImageNet weights of the Caffe kind; name a file with weights=PATH, or start from random "
+            "weights with pretrained=False, or take caffe=False"
+        )
+    backbone = published_resnet(body, pretrained, weights)
+    if caffe:
+        caffe_networks.make_caffe(backbone.body)
+        if weights is not None:
+            caffe_networks.take_bgr_weights(backbone.body)
+        backbone.mean, backbone.std = caffe_networks.MEAN, caffe_networks.STD
+    representation = DiracDistances(in_pixels=True) if box == "dirac" else _distances(box, n, delta)
+    quality: Literal["cls", "none"] = "cls" if quality_branch else "none"
+    head = DenseHead(
+        num_classes,
+        channels,
+        channels,
+        num_convs,
+        representation.num_bins,
+        STRIDES,
+        "centre",
+        norm_groups(channels),
+        quality,
+    )
+    neck = FPN(backbone.channels, channels, len(STRIDES), relu_between_extra=True)
+    options = {
+        "box": box,
+        "n": n,
+        "delta": delta,
+        "quality_branch": quality_branch,
+        "channels": channels,
+        "num_convs": num_convs,
+        "body": body,
+        "caffe": caffe,
+    }
+    detector = _detector("fcos_r50_fpn", options, backbone, neck, head, representation, names, input_settings)
+    return _with_nms(detector, NMS_THRESHOLD)
+
+
+def atss_r50_fpn(
+    num_classes: int = 80,
+    *,
+    names: Sequence[str] | None = None,
+    pretrained: bool = True,
+    weights: str | Path | None = None,
+    input_settings: InputSettings | None = None,
+    box: Literal["deltas", "dirac", "gaussian", "general"] = "deltas",
+    n: int = 16,
+    delta: float = 1.0,
+    quality_branch: bool = True,
+    channels: int = 256,
+    num_convs: int = 4,
+    body: str = RESNET_50,
+) -> Detector:
+    """ATSS (Zhang et al. 2020), the paper's baseline: one square anchor per cell, from which ``box="deltas"`` codes
+    its boxes, and a quality branch on the tower of the boxes; 32.30 M parameters.
+
+    Every other ``box`` is four distances from the anchor's centre, in strides.
+    """
+    backbone = published_resnet(body, pretrained, weights)
+    coded = box == "deltas"
+    representation = AnchorDeltas((0.1, 0.1, 0.2, 0.2)) if coded else _distances(box, n, delta)
+    quality: Literal["box", "none"] = "box" if quality_branch else "none"
+    head = DenseHead(
+        num_classes,
+        channels,
+        channels,
+        num_convs,
+        representation.num_bins,
+        STRIDES,
+        ATSS_ANCHORS if coded else "corner",
+        norm_groups(channels),
+        quality,
+    )
+    neck = FPN(backbone.channels, channels, len(STRIDES))
+    options = {
+        "box": box,
+        "n": n,
+        "delta": delta,
+        "quality_branch": quality_branch,
+        "channels": channels,
+        "num_convs": num_convs,
+        "body": body,
+    }
+    return _detector("atss_r50_fpn", options, backbone, neck, head, representation, names, input_settings)
+
+
+def _distances(box: str, n: int, delta: float) -> Representation:
+    """Four distances in strides, as the names of table 5 have them."""
+    if box == "dirac":
+        return DiracDistances()
+    if box == "gaussian":
+        return GaussianDistances(n, delta)
+    if box == "general":
+        return GeneralDistribution(n, delta)
+    raise ValueError(f"box says how an edge is represented: dirac, gaussian, general, or ATSS's deltas; not {box!r}")
+
+
+def _detector(
+    preset: str,
+    options: dict[str, Any],
+    backbone: Backbone,
+    neck: FPN,
+    head: DenseHead,
+    representation: Representation,
+    names: Sequence[str] | None,
+    input_settings: InputSettings | None,
+) -> Detector:
+    """The parts joined; ``options`` are the preset's, which a saved file repeats."""
+    return Detector(
+        backbone,
+        neck,
+        head,
+        class_names(head.num_classes, names),
+        representation,
+        input_settings or InputSettings(backbone.mean, backbone.std),
+        built_from={"preset": preset, "options": options},
+    )
+
+
+def _with_nms(detector: Detector, threshold: float) -> Detector:
+    detector.decode_settings = replace(detector.decode_settings, nms_threshold=threshold)
+    return detector
