@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gfocal.interop.mmdet import ImportingError, import_checkpoint, our_name, recognise
+from gfocal.interop.mmdet import ImportingError, import_checkpoint
+from gfocal.interop.mmdet_files import plain_names
+from gfocal.interop.mmdet_names import GFL, layout_of, our_name, recognise
 from gfocal.models.zoo import create, gfl_r18_fpn
 
 PUBLISHED = {
@@ -27,7 +29,8 @@ def test_every_published_key_has_its_place_and_shape(shared: Path, name: str):
     state = {key: torch.empty(shape, device="meta") for key, (shape, _) in keys.items()}
     del state["bbox_head.integral.project"]  # its values are looked at
     preset, num_parameters, options = PUBLISHED[name]
-    found, found_options = recognise(state, Path(name))
+    assert layout_of(state, "", Path(name)) is GFL
+    found, found_options = recognise(state, GFL, Path(name))
     assert (found, found_options) == (preset, {"n": 16} | options)
     with torch.device("meta"):
         model = create(preset, 80, pretrained=False, **options)
@@ -112,8 +115,6 @@ def test_the_class_names_of_version_3_and_of_none(small, tmp_path: Path):
 
 
 def test_offsets_of_the_oldest_deformable_layers_are_renamed():
-    from gfocal.interop.mmdet import plain_names
-
     names, _ = plain_names({"backbone.layer2.0.conv2_offset.weight": torch.zeros(1)})
     assert list(names) == ["backbone.layer2.0.conv2.conv_offset.weight"]
 
@@ -165,10 +166,15 @@ def test_what_does_not_fit_is_named(small, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("atss_r50", "ATSS"), ("retinanet_r50", "RetinaNet"), ("fcos_r50", "FCOS or FoveaBox")]
+    ("layer", "kind"),
+    [
+        ("bbox_head.vfnet_cls", "VarifocalNet"),
+        ("bbox_head.tood_cls", "TOOD"),
+        ("rpn_head.rpn_cls", "an RPN or a detector of two stages"),
+        ("bbox_head.surprise", "unknown kind"),
+    ],
 )
-def test_another_detector_is_named(shared: Path, tmp_path: Path, name: str, kind: str):
-    keys = json.loads((shared / "parity" / f"keys_{name}.json").read_text())
-    write(tmp_path / "a.pth", {key: torch.zeros(shape) for key, (shape, _) in keys.items() if "head" in key})
-    with pytest.raises(ImportingError, match=f"not a GFL checkpoint.*{kind}"):
-        import_checkpoint(tmp_path / "a.pth")
+def test_another_detector_is_named(small, tmp_path: Path, layer: str, kind: str):
+    state = {key.replace("bbox_head.gfl_cls", layer): value for key, value in small[1].items()}
+    with pytest.raises(ImportingError, match=f"not a checkpoint of GFL, ATSS, FCOS, FoveaBox, RetinaNet.*{kind}"):
+        import_checkpoint(write(tmp_path / "a.pth", state))
