@@ -18,6 +18,7 @@ from gfocal.build import build_model, checked_options, run_recipe, saved_recipe,
 from gfocal.configs import ModelSettings, Recipe, RecipeError, SizeSettings, read_recipe, with_changes
 from gfocal.data.samples import DataError, FileData, Sample
 from gfocal.data.synthetic import SyntheticScenes
+from gfocal.models.backbone import WeightsError
 from gfocal.models.detector import Detector
 from gfocal.models.files import load_model
 from gfocal.models.zoo import PresetError
@@ -101,6 +102,24 @@ def test_resume_takes_the_saved_recipe(tmp_path: Path) -> None:
     assert saved_recipe(tmp_path) == TINY
 
 
+def test_resume_needs_no_imagenet_weights_again_and_freezes_what_was_frozen(tmp_path: Path) -> None:
+    body = build_model(TINY, DATA.names).backbone.body
+    weights = tmp_path / "imagenet.pt"
+    torch.save(body.state_dict(), weights)
+    recipe = with_changes(TINY, {"model.weights": str(weights), "run.epochs": 1})
+    model, _ = run(tmp_path / "run", recipe)
+    weights.unlink()  # as the hub may be out of reach on the day of the resume
+    resumed, _ = run(tmp_path / "run", resume=True)
+    trained = [name for name, parameter in resumed.named_parameters() if parameter.requires_grad]
+    assert trained == [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert len(trained) < len(list(resumed.named_parameters()))
+    loaded = load_model(tmp_path / "run").backbone
+    assert (loaded.frozen_stages, loaded.norm_eval) == (2, False)
+    (tmp_path / "run" / "last.safetensors").unlink()
+    with pytest.raises(WeightsError, match="no such file"):  # then only the weights could tell
+        run(tmp_path / "run", resume=True)
+
+
 def test_resume_of_nothing_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ResumeError, match="nothing to resume"):
         run(tmp_path / "new", resume=True)
@@ -141,7 +160,7 @@ def test_a_long_side_that_is_too_short_for_the_preset() -> None:
     ("options", "told"),
     [
         ({"chanels": 3}, r"gfl_light_fpn has no option 'chanels'; did you mean channels\?"),
-        ({"zebra": 3}, "known are: n, origin, channels, num_convs, body "),
+        ({"zebra": 3}, "known are: n, delta, origin, channels, num_convs, body "),
         ({"names": ["a"]}, "no option 'names'"),
         ({"input_settings": 3}, "no option 'input_settings'"),
         ({"channels": "wide"}, "channels must be int, not 'wide'"),

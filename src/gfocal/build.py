@@ -19,7 +19,10 @@ from gfocal.atomic import atomic_write
 from gfocal.configs import ModelSettings, Recipe, RecipeError, fitted, read_recipe, write_recipe
 from gfocal.data.samples import DataError, FileData, ImageData
 from gfocal.evaluation.coco_ap import CocoResult
+from gfocal.methods import criterion_of
+from gfocal.models.backbone import Backbone
 from gfocal.models.detector import Detector
+from gfocal.models.files import read_model_file
 from gfocal.models.zoo import create, preset_named
 from gfocal.training.checkpoints import STATE_FILE, ResumeError
 from gfocal.training.loop import train
@@ -53,7 +56,9 @@ def build_model(recipe: Recipe, names: Sequence[str]) -> Detector:
         size = model.input_settings
         short_side = recipe.size.short_side or size.short_side
         long_side = recipe.size.long_side or max(size.long_side * short_side // size.short_side, short_side)
-        model.input_settings = replace(size, short_side=short_side, long_side=long_side)
+        model.input_settings = replace(
+            size, short_side=short_side, long_side=long_side, antialias=recipe.size.antialias
+        )
     except ValueError as error:
         raise RecipeError(f"{settings.preset} cannot be built by this recipe: {error}") from error
     return model
@@ -110,7 +115,8 @@ def run_recipe(
     if resume:
         _check_same_data(folder, train_data)
     torch.manual_seed(recipe.run.seed)
-    model = build_model(recipe, train_data.names)
+    model = started_model(recipe, train_data.names, folder) if resume else build_model(recipe, train_data.names)
+    criterion = criterion_of(model, recipe.method)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / RECIPE_FILE, write_recipe(recipe))
     _write(folder / RUN_FILE, json.dumps(circumstances(data_name, train_data, val_data), indent=1) + "\n")
@@ -123,12 +129,26 @@ def run_recipe(
         augment=recipe.augment,
         optimiser_settings=recipe.optimiser,
         schedule=recipe.schedule,
+        criterion=criterion,
         resume=resume,
         console=console,
     )
     if result is not None:
         _write(folder / RESULT_FILE, json.dumps(result.to_json(), indent=1) + "\n")
     return model, result
+
+
+def started_model(recipe: Recipe, names: Sequence[str], folder: Path) -> Detector:
+    """The detector of a run that goes on, its weights still to come: ImageNet's are not fetched again."""
+    settings = replace(recipe.model, pretrained=False, weights=None)
+    model = build_model(replace(recipe, model=settings), names)
+    last = folder / "last.safetensors"
+    frozen = read_model_file(last)[0].get("frozen") if last.is_file() else None
+    if frozen is None:  # what is frozen follows from the weights that the run began with
+        return build_model(recipe, names)
+    if isinstance(model.backbone, Backbone):
+        model.backbone.freeze(**frozen)
+    return model
 
 
 def with_objects(data: ImageData) -> ImageData:

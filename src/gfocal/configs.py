@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import sys
 import types
@@ -44,6 +45,7 @@ class SizeSettings:
 
     short_side: int | None = None
     long_side: int | None = None
+    antialias: bool = True  # False: shrink pictures as OpenCV does, and so MMDetection's training
 
     def __post_init__(self) -> None:
         if self.short_side is not None and self.short_side < 1:
@@ -53,10 +55,32 @@ class SizeSettings:
 
 
 @dataclass(frozen=True)
+class MethodSettings:
+    """How the detector is taught, on the axes of the paper's studies; None: as its preset was published."""
+
+    assigner: Literal["atss", "fcos", "fcos_centre", "max_iou", "fovea"] | None = None
+    quality: Literal["none", "branch", "guided", "joint"] | None = None  # how the quality of a box is said (figure 6)
+    measure: Literal["iou", "centerness"] | None = None  # what the quality is
+    beta: float | None = None  # of QFL
+    gamma: float | None = None  # of the Focal Loss
+    alpha: float | None = None  # of the Focal Loss: weight of positives
+    dfl: bool | None = None  # whether DFL teaches the General distribution
+
+    def __post_init__(self) -> None:
+        for name in ("beta", "gamma"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be at least 0, not {value}")
+        if self.alpha is not None and not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha lies in 0..1, not {self.alpha}")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A complete run."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
+    method: MethodSettings = field(default_factory=MethodSettings)
     size: SizeSettings = field(default_factory=SizeSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)

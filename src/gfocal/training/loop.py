@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from gfocal.criterion import GFLCriterion
+from gfocal.criterion import Criterion, GFLCriterion
 from gfocal.data.loading import EpochOrder, evaluation_loader, training_loader
 from gfocal.data.samples import ImageData
 from gfocal.data.transforms import Augmentation, AugmentSettings
+from gfocal.distributions import GeneralDistribution
 from gfocal.evaluation.coco_ap import CocoResult
 from gfocal.evaluation.running import average_precision, detect_all
 from gfocal.models.detector import Detector
@@ -78,7 +79,7 @@ def train(
     augment: AugmentSettings,
     optimiser_settings: OptimiserSettings,
     schedule: ScheduleSettings,
-    criterion: GFLCriterion | None = None,
+    criterion: Criterion | None = None,
     resume: bool = False,
     console: Console | None = None,
 ) -> CocoResult | None:
@@ -101,7 +102,9 @@ def train(
     if run.channels_last:
         model.to(memory_format=torch.channels_last)
     input_settings = model.input_settings
-    augmentation = Augmentation(augment, input_settings.short_side, input_settings.long_side)
+    augmentation = Augmentation(
+        augment, input_settings.short_side, input_settings.long_side, input_settings.antialias
+    )
     batches, order = training_loader(
         train_data,
         augmentation,
@@ -118,7 +121,10 @@ def train(
     images_per_step = run.batch_size * run.accumulate * devices.world
     optimiser = make_optimiser(model, optimiser_settings, images_per_step)
     steps_per_epoch = -(-len(batches) // run.accumulate)
-    criterion = criterion or GFLCriterion(distribution=model.distribution)
+    if criterion is None:
+        assert isinstance(model.distribution, GeneralDistribution), "only GFL's criterion is taken for granted"
+        criterion = GFLCriterion(distribution=model.distribution)
+    assert is_dataclass(criterion)
     criterion = replace(criterion, mean_over_processes=devices.mean_over_processes)
     average = WeightAverage(model, run.ema) if run.ema else None
 
@@ -188,7 +194,7 @@ def train(
 def _learn(
     wrapped: torch.nn.Module,
     model: Detector,
-    criterion: GFLCriterion,
+    criterion: Criterion,
     batches: DataLoader[Batch],
     order: EpochOrder,
     optimiser: torch.optim.Optimizer,

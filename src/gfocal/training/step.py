@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from gfocal.criterion import GFLCriterion
+from gfocal.criterion import Criterion
 from gfocal.structures import Batch, Losses
 from gfocal.training.distributed import Devices
 
 
 def training_step(
     model: nn.Module,
-    criterion: GFLCriterion,
+    criterion: Criterion,
     batch: Batch,
     optimiser: torch.optim.Optimizer,
     devices: Devices,
