@@ -72,7 +72,9 @@ def detect_batch(
     shapes = [
         resized_shape(int(p.shape[1]), int(p.shape[2]), settings.short_side, settings.long_side) for p in pictures
     ]
-    inputs = [normalise(resize(p, shape), settings) for p, shape in zip(pictures, shapes, strict=True)]
+    inputs = [
+        normalise(resize(p, shape, settings.antialias), settings) for p, shape in zip(pictures, shapes, strict=True)
+    ]
     decode_settings = model.decode_settings
     if score_threshold is not None:
         decode_settings = replace(decode_settings, score_threshold=score_threshold)

@@ -134,7 +134,9 @@ class EvaluationItems(Dataset[Item]):
         old = (int(image.shape[-2]), int(image.shape[-1]))
         new = resized_shape(*old, settings.short_side, settings.long_side)
         boxes = sample.boxes * scale_xyxy(old, new)
-        return Item(normalise(resize(image, new), settings), boxes, sample.labels, old, sample.image_id)
+        return Item(
+            normalise(resize(image, new, settings.antialias), settings), boxes, sample.labels, old, sample.image_id
+        )
 
 
 def read_or_next(data: ImageData, index: int) -> tuple[Tensor, Sample]:

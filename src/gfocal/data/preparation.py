@@ -22,6 +22,8 @@ class InputSettings:
     short_side: int = 800  # the shorter side is resized to this,
     long_side: int = 1333  # unless the longer one would pass this
     multiple: int = 32  # height and width of a batch are padded to a multiple of this
+    # Whether a picture that shrinks is smoothed. MMDetection, and so the published models, take the nearest pixels.
+    antialias: bool = True
 
     def __post_init__(self) -> None:
         if self.short_side < 1 or self.long_side < self.short_side:
@@ -36,11 +38,11 @@ def resized_shape(height: int, width: int, short_side: int, long_side: int) -> t
     return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
 
-def resize(image: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Bilinear resize of uint8 (3, H, W), antialiased when it shrinks."""
+def resize(image: Tensor, shape: tuple[int, int], antialias: bool = True) -> Tensor:
+    """Bilinear resize of uint8 (3, H, W), smoothed when it shrinks; without ``antialias`` as OpenCV does it."""
     if tuple(image.shape[-2:]) == shape:
         return image
-    return TF.resize(image, list(shape), antialias=True)
+    return TF.resize(image, list(shape), antialias=antialias)
 
 
 def normalise(image: Tensor, settings: InputSettings) -> Tensor:

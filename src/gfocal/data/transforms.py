@@ -45,6 +45,7 @@ class Augmentation:
     settings: AugmentSettings
     short_side: int
     long_side: int
+    antialias: bool = True
     fill: tuple[float, float, float] = (124.0, 116.0, 104.0)  # what lies beyond a picture that zooms out
 
     def __call__(self, image: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,7 +81,7 @@ class Augmentation:
         low, high = self.settings.short_sides or (self.short_side, self.short_side)
         short_side = int(torch.randint(low, high + 1, ()))
         shape = resized_shape(height, width, short_side, self.long_side)
-        return resize(image, shape), boxes * scale_xyxy((height, width), shape), labels
+        return resize(image, shape, self.antialias), boxes * scale_xyxy((height, width), shape), labels
 
 
 def cropped(sample: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,31 @@
+"""From a picture to the network's input."""
+
+from __future__ import annotations
+
+import torch
+
+from gfocal.data.preparation import resize, resized_shape
+from gfocal.data.transforms import Augmentation, AugmentSettings
+
+
+def test_without_smoothing_half_the_size_is_the_mean_of_four_pixels_as_in_opencv() -> None:
+    picture = torch.randint(0, 256, (3, 12, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean = picture.float().view(3, 6, 2, 10, 2).mean((2, 4))
+    plain = resize(picture, (6, 10), antialias=False).float()
+    assert (plain - mean).abs().max().item() <= 1  # each of two passes rounds
+    smooth = resize(picture, (6, 10)).float()
+    assert (smooth - mean).abs().max().item() > 5
+
+
+def test_training_pictures_shrink_as_the_settings_say() -> None:
+    picture = torch.randint(0, 256, (3, 12, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+    for antialias in (True, False):
+        changed = Augmentation(AugmentSettings(flip=0.0), 6, 10, antialias)(picture, *nothing)[0]
+        assert torch.equal(changed, resize(picture, (6, 10), antialias))
+
+
+def test_shapes_are_rounded_half_up() -> None:
+    assert resized_shape(480, 640, 800, 1333) == (800, 1067)
+    assert resized_shape(100, 1000, 800, 1333) == (133, 1333)
+    assert resized_shape(1, 5000, 800, 1333) == (1, 1333)
