@@ -1,0 +1,11 @@
+"""The paper's figures drawn again, each with its data as csv: from simulation, or from trained detectors.
+
+``draw_simulated`` needs no training; ``draw_from_runs`` takes what was trained. Charts need matplotlib, the extra
+``lab``: ``pip install 'gfocal[lab]'``.
+"""
+
+from gfocal.lab.figures.canvas import CanvasError
+from gfocal.lab.figures.draw import draw_from_runs, draw_simulated
+from gfocal.lab.figures.speed import Measured
+
+__all__ = ["CanvasError", "Measured", "draw_from_runs", "draw_simulated"]

@@ -1,0 +1,86 @@
+"""The sheet that charts are drawn on: the one place that imports matplotlib, when something is drawn.
+
+matplotlib is an extra: ``pip install 'gfocal[lab]'``. Its global state (``pyplot``) is not touched.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gfocal.atomic import atomic_write
+from gfocal.plots.charts import GREY
+
+Sheet = Any  # matplotlib.figure.Figure
+Axes = Any  # matplotlib.axes.Axes
+
+DPI = 120
+WIDTH = 7.6  # inches: 912 pixels
+INK = "#2b2f36"
+LIGHT = "#d9dde2"
+
+
+class CanvasError(ValueError):
+    """Charts cannot be drawn; the message names the mend."""
+
+
+def require_matplotlib() -> Any:
+    """The class of sheets, ``matplotlib.figure.Figure``. Called first, so that nothing is computed in vain.
+
+    Raises:
+        CanvasError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise CanvasError(
+            f"figures need matplotlib, which is not installed ({error}): pip install 'gfocal[lab]'"
+        ) from error
+    return Figure
+
+
+def sheet(
+    rows: int = 1, columns: int = 1, *, height: float, share_x: bool = False, share_y: bool = False
+) -> tuple[Sheet, list[Axes]]:
+    """An empty sheet, 912 pixels wide, and its axes from left to right, then down.
+
+    ``height`` is in inches of 120 pixels; shared axes have one scale.
+
+    Raises:
+        CanvasError: matplotlib is not installed.
+    """
+    figure = require_matplotlib()(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.09, h_pad=0.09, wspace=0.03, hspace=0.03)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=share_y).flatten().tolist()
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+        one.spines[["left", "bottom"]].set_color(GREY)
+        one.tick_params(colors=INK, labelsize=8.5, color=GREY)
+        one.set_axisbelow(True)
+    return figure, axes
+
+
+def label(axes: Axes, title: str, x_label: str = "", y_label: str = "", *, grid: bool = True) -> None:
+    """Title (left, over the axes) and axis labels; a pale grid where values are read off."""
+    axes.set_title(title, loc="left", fontsize=10, color=INK)
+    axes.set_xlabel(x_label, fontsize=9, color=INK)
+    axes.set_ylabel(y_label, fontsize=9, color=INK)
+    if grid:
+        axes.grid(True, color=LIGHT, linewidth=0.6)
+
+
+def legend(axes: Axes, title: str | None = None, *, outside: bool = False) -> None:
+    """What the colours mean, without a frame: at the upper left, or to the right of the axes."""
+    place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if outside else {"loc": "upper left"}
+    axes.legend(title=title, frameon=False, fontsize=8.5, title_fontsize=8.5, labelcolor=INK, **place)
+
+
+def heading(figure: Sheet, text: str) -> None:
+    """A title over all axes of a sheet."""
+    figure.suptitle(text, x=0.012, ha="left", fontsize=11, color=INK)
+
+
+def save(figure: Sheet, path: Path) -> None:
+    """Write a sheet as PNG, atomically; the same sheet gives the same bytes."""
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None}, facecolor="white")

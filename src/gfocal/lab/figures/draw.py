@@ -1,0 +1,188 @@
+"""All figures in the order of the paper: which can be drawn from simulation alone, and which need trained detectors.
+
+Each becomes a picture and, beside it, a csv of what it shows: ``figure_05a_qfl_curves.png`` and ``.csv``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gfocal.data.discovery import read_data
+from gfocal.data.samples import DataError, ImageData
+from gfocal.data.synthetic import SyntheticScenes
+from gfocal.lab.figures.canvas import require_matplotlib
+from gfocal.lab.figures.centerness_map import centerness_map, centerness_table, draw_centerness
+from gfocal.lab.figures.edges_in_pictures import draw_edges_in_pictures, edges_in_pictures, edges_in_pictures_table
+from gfocal.lab.figures.one_expectation import draw_one_expectation, one_expectation, one_expectation_table
+from gfocal.lab.figures.perturbation import draw_perturbation, perturbation, perturbation_table
+from gfocal.lab.figures.qfl_curves import draw_qfl_curves, qfl_curves, qfl_table
+from gfocal.lab.figures.quality_labels import draw_quality_labels, quality_labels, quality_labels_table
+from gfocal.lab.figures.runs import Data, Model, data_of, model_of
+from gfocal.lab.figures.score_and_quality import draw_score_and_quality, score_and_quality, score_and_quality_table
+from gfocal.lab.figures.side_by_side import draw_side_by_side, side_by_side, side_by_side_table
+from gfocal.lab.figures.speed import Measured, draw_speed, speed_table
+from gfocal.lab.figures.sure_background import draw_sure_background, sure_background, sure_background_table
+from gfocal.lab.figures.tables import Table, write_table
+from gfocal.lab.figures.target_histogram import draw_targets, regression_targets, targets_table
+from gfocal.lab.figures.three_representations import (
+    draw_representations,
+    representations_table,
+    three_representations,
+)
+from gfocal.models.detector import Detector
+
+PAPER_SIZE = (800, 1333)  # short and long side of the network's input in the paper, pixels
+SCENES, SCENE_SIZE = 500, 192
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the paper: how its data come about, are drawn, and become a table."""
+
+    name: str  # of its files
+    compute: Callable[[], Any]
+    draw: Callable[[Any, Path], None]
+    table: Callable[[Any], Table]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Compute and write the picture and its data; returns the paths of both."""
+        data = self.compute()
+        picture, table = folder / f"figure_{self.name}.png", folder / f"figure_{self.name}.csv"
+        write_table(table, self.table(data))
+        self.draw(data, picture)
+        return [picture, table]
+
+
+def draw_simulated(
+    folder: Path,
+    data: Data | None = None,
+    *,
+    split: str | None = None,
+    size: tuple[int, int] | None = None,
+) -> list[Path]:
+    """Draw the figures that need no training: 5a, 5b, 5c, 9, 10, 11. Returns the paths of what was written.
+
+    Args:
+        folder: for the pictures and tables; made where it is missing.
+        data: whose regression targets figure 5c shows; drawn scenes by default.
+        split: of the data, where they are a path; all of them by default.
+        size: short and long side to which training resizes a picture; (800, 1333), and of drawn scenes their own.
+
+    Raises:
+        CanvasError: matplotlib is not installed.
+        DataError: the data cannot be read.
+    """
+    require_matplotlib()
+    folder.mkdir(parents=True, exist_ok=True)
+    if data is None:
+        data = SyntheticScenes(SCENES, SCENE_SIZE)
+    pictures: ImageData = read_data(data, split) if isinstance(data, str | Path) else data
+    if size is None:
+        size = (pictures.size, pictures.size) if isinstance(pictures, SyntheticScenes) else PAPER_SIZE
+    figures = (
+        Figure("05a_qfl_curves", qfl_curves, draw_qfl_curves, qfl_table),
+        Figure("05b_one_expectation", one_expectation, draw_one_expectation, one_expectation_table),
+        Figure("05c_regression_targets", partial(regression_targets, pictures, *size), draw_targets, targets_table),
+        Figure("09_representations", three_representations, draw_representations, representations_table),
+        Figure("10_perturbation", perturbation, draw_perturbation, perturbation_table),
+        Figure("11_centerness", centerness_map, draw_centerness, centerness_table),
+    )
+    return [path for figure in figures for path in figure.write(folder)]
+
+
+def draw_from_runs(
+    folder: Path,
+    *,
+    data: Data | None = None,
+    split: str | None = None,
+    joint: Model | None = None,
+    separate: Model | None = None,
+    dirac: Model | None = None,
+    gaussian: Model | None = None,
+    general: Model | None = None,
+    speeds: Sequence[Measured] = (),
+    machine: str = "",
+    at_most: int = 200,
+    device: str = "cpu",
+) -> list[Path]:
+    """Draw the figures for which trained detectors are given. Returns the paths of what was written.
+
+    * 2: ``separate`` (a quality branch; also its surest background), ``joint`` (QFL), or both
+    * 3 (with 13 and 14): ``general``, else ``joint``
+    * 7: at least two of ``dirac``, ``gaussian``, ``general``
+    * 8: ``speeds``, measured on ``machine``
+    * 12: ``joint``, else ``general``
+
+    Args:
+        folder: for the pictures and tables; made where it is missing.
+        data: annotated pictures of the detectors' classes, or their path; figure 8 alone needs none.
+        split: of the data, where they are a path; val, else test, by default.
+        joint, separate, dirac, gaussian, general: detectors, or paths that ``gfocal.load`` takes.
+        speeds: name, AP and images per second of each detector of figure 8.
+        machine: on which they were measured.
+        at_most: pictures that a detector reads for one figure.
+        device: where the detectors run.
+
+    Raises:
+        CanvasError: matplotlib is not installed.
+        DataError: the data cannot be read or do not fit the detectors, or nothing is given to draw from.
+        ModelFileError: a detector cannot be loaded.
+    """
+    require_matplotlib()
+    given = {"joint": joint, "separate": separate, "dirac": dirac, "gaussian": gaussian, "general": general}
+    models = {name: model_of(model, device) for name, model in given.items() if model is not None}
+    if not models and not speeds:
+        raise DataError("nothing to draw from: give trained detectors with their data, or measured speeds")
+    figures: list[Figure] = []
+    if models:
+        if data is None:
+            raise DataError("the figures of trained detectors need data: pictures with their classes")
+        pictures = data_of(data, next(iter(models.values())), split)
+        for model in models.values():
+            data_of(pictures, model)  # all of them have these classes
+        figures = [*_of_points(models, pictures, at_most), *_of_pictures(models, pictures, at_most)]
+    if speeds:
+        draw = partial(draw_speed, machine=machine)
+        figures.append(Figure("08_speed", lambda: speeds, draw, speed_table))
+    folder.mkdir(parents=True, exist_ok=True)
+    return [path for figure in sorted(figures, key=lambda f: f.name) for path in figure.write(folder)]
+
+
+def _of_points(models: Mapping[str, Detector], data: ImageData, at_most: int) -> list[Figure]:
+    """Figures 2 (right) and 12, for which detectors are read at points."""
+    figures = []
+    joint, separate = models.get("joint"), models.get("separate")
+    if joint is not None or separate is not None:
+        compute = partial(score_and_quality, data, separate, joint, at_most)
+        figures.append(Figure("02b_score_and_quality", compute, draw_score_and_quality, score_and_quality_table))
+    labelled = joint or models.get("general")
+    if labelled is not None:
+        compute_labels = partial(quality_labels, labelled, data, at_most)
+        figures.append(Figure("12_quality_labels", compute_labels, draw_quality_labels, quality_labels_table))
+    return figures
+
+
+def _of_pictures(models: Mapping[str, Detector], data: ImageData, at_most: int) -> list[Figure]:
+    """Figures 2 (left), 3 and 7, which show pictures."""
+    figures = []
+    if (separate := models.get("separate")) is not None:
+        compute = partial(sure_background, separate, data, at_most=at_most)
+        draw = partial(draw_sure_background, data=data)
+        figures.append(Figure("02a_sure_background", compute, draw, sure_background_table))
+    if (general := models.get("general") or models.get("joint")) is not None:
+        compute_edges = partial(edges_in_pictures, general, data, at_most=at_most)
+        draw = partial(draw_edges_in_pictures, data=data)
+        figures.append(Figure("03_edges_in_pictures", compute_edges, draw, edges_in_pictures_table))
+    compared = {
+        title: models[name]
+        for name, title in (("dirac", "Dirac delta"), ("gaussian", "Gaussian"), ("general", "General"))
+        if name in models
+    }
+    if len(compared) > 1:
+        draw = partial(draw_side_by_side, data=data)
+        figures.append(Figure("07_side_by_side", partial(side_by_side, compared, data), draw, side_by_side_table))
+    return figures

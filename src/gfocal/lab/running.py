@@ -1,0 +1,206 @@
+"""Running studies: every cell with every seed once, in an order in which a stopped lab has whole seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from gfocal.atomic import atomic_write
+from gfocal.build import RESULT_FILE, run_recipe
+from gfocal.configs import Recipe, with_changes, write_recipe
+from gfocal.data.loading import evaluation_loader
+from gfocal.data.samples import ImageData
+from gfocal.evaluation.running import average_precision, detect_all
+from gfocal.lab.cells import Study, resolved
+from gfocal.lab.results import (
+    RUNS_FOLDER,
+    Outcome,
+    Results,
+    gathered,
+    is_finished,
+    read_results,
+    with_plan,
+    write_results,
+)
+from gfocal.lab.settings import Fact, LabError, LabSetting, lab_data
+from gfocal.models.files import load_model
+from gfocal.training.checkpoints import STATE_FILE
+
+RECIPES_FOLDER = "recipes"
+COMMANDS_FILE = "commands.sh"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell with a seed, and the run that it asks for."""
+
+    outcome: Outcome
+    recipe: Recipe
+
+    @property
+    def title(self) -> str:
+        """For people: study, column and row."""
+        return f"{self.outcome.study} {self.outcome.column}, {self.outcome.cell}"
+
+
+def plan(
+    studies: Iterable[Study], setting: LabSetting, seeds: Sequence[int], column: str | None = None
+) -> list[Planned]:
+    """All cells with all seeds, whole seeds one after the other.
+
+    Cells that make the same choices name the same run: its name is drawn from the resolved recipe and the data.
+    Slow cells have no part in a small lab, unless they stand in the one column asked for.
+
+    Raises:
+        LabError: no cell stands in that column.
+        RecipeError: a cell's changes do not fit the base recipe.
+    """
+    chosen = [(study, cell) for study in studies for cell in study.cells if column in (None, cell.column)]
+    if not chosen:
+        raise LabError(f"none of these studies has a column {column!r}: see gfocal lab list")
+    paper_size = setting.budget == "paper"
+    chosen = [(study, cell) for study, cell in chosen if paper_size or column or not cell.slow]
+    recipes = [resolved(setting.recipe, cell, paper_size) for _, cell in chosen]
+    planned = []
+    for seed in seeds:
+        for (study, cell), recipe in zip(chosen, recipes, strict=True):
+            name = run_name(recipe, setting.data_text, seed)
+            outcome = Outcome(study.name, cell.column, cell.name, seed, name)
+            planned.append(Planned(outcome, with_changes(recipe, {"run.seed": seed})))
+    return planned
+
+
+def run_name(recipe: Recipe, data_text: str, seed: int) -> str:
+    """The same for the same choices on the same data: detector, the choices as eight letters, seed."""
+    text = write_recipe(with_changes(recipe, {"run.seed": 0})) + data_text
+    return f"{recipe.model.preset}-{hashlib.sha256(text.encode()).hexdigest()[:8]}-seed{seed}"
+
+
+def prepare(planned: Sequence[Planned], setting: LabSetting, out: Path) -> Results:
+    """The plan and what is known of it, written to the lab's results.json.
+
+    Raises:
+        LabError: the folder holds the results of another setting.
+    """
+    if out.exists() and not out.is_dir():
+        raise LabError(f"{out}: is a file; name a folder for the lab with --out")
+    facts = setting_facts(setting)
+    results = read_results(out) or Results(facts)
+    differing = sorted(key for key in {*facts, *results.setting} if facts.get(key) != results.setting.get(key))
+    if differing:
+        raise LabError(
+            f"{out}: holds results with another {', '.join(differing)} ({results.setting.get(differing[0])!r}, "
+            f"not {facts.get(differing[0])!r}); name another folder with --out"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    results = gathered(with_plan(results, [one.outcome for one in planned]), out)
+    write_results(out, results)
+    return results
+
+
+def setting_facts(setting: LabSetting) -> dict[str, Fact]:
+    """What results.json says of all runs; detectors may have an input size of their own."""
+    recipe = setting.recipe
+    return {
+        "budget": setting.budget,
+        "recipe": setting.recipe_name,
+        "data": setting.data_text,
+        "input": f"{recipe.size.short_side} x {recipe.size.long_side}",
+        "network": ", ".join(f"{key} {value}" for key, value in recipe.model.options.items()) or "as published",
+        "epochs": recipe.run.epochs,
+        "batch_size": recipe.run.batch_size,
+    }
+
+
+def run_all(planned: Sequence[Planned], setting: LabSetting, out: Path, console: Console) -> dict[str, str]:
+    """Make every run that is not finished, one at a time, and gather the results after each.
+
+    A run that was stopped goes on. One that fails is told and left; the others follow.
+
+    Returns names and errors of the runs that failed.
+
+    Raises:
+        LabError: the folder holds the results of another setting.
+        DataError: there is no data set.
+    """
+    results = prepare(planned, setting, out)
+    runs = {one.outcome.run: one for one in reversed(planned)}  # of equal ones the first
+    waiting = [one for one in planned if runs[one.outcome.run] is one and not is_finished(_folder(out, one))]
+    console.print(
+        f"{len(planned)} rows of tables ask for {len(runs)} runs; {len(runs) - len(waiting)} are done",
+        highlight=False,
+    )
+    failed: dict[str, str] = {}
+    if not waiting:
+        return failed
+    data = lab_data(setting, console)
+    for number, one in enumerate(waiting, 1):
+        console.print(
+            f"run {number} of {len(waiting)}: {one.title}, seed {one.outcome.seed} -> {_folder(out, one)}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        try:
+            make_run(one, data.train(one.outcome.seed), data.val, out, setting.data, console)
+        except Exception as error:
+            failed[one.outcome.run] = f"{type(error).__name__}: {error}".splitlines()[0]
+            console.print(
+                f"failed: {failed[one.outcome.run]}", style="red", highlight=False, markup=False, soft_wrap=True
+            )
+        results = gathered(results, out, failed)
+        write_results(out, results)
+    return failed
+
+
+def make_run(
+    one: Planned, train_data: ImageData, val_data: ImageData, out: Path, data_name: str, console: Console
+) -> None:
+    """One run from where it is to its result."""
+    folder = _folder(out, one)
+    resume = (folder / STATE_FILE).exists()
+    _, result = run_recipe(
+        one.recipe, train_data, val_data, folder, resume=resume, data_name=data_name, console=console
+    )
+    if result is None:  # it was stopped between its last epoch and its result
+        model = load_model(folder / "last.safetensors")
+        batches = evaluation_loader(val_data, model.input_settings, one.recipe.run.eval_batch_size, 0)
+        found = detect_all(model, batches, model.names, model.distribution, model.decode_settings)
+        with atomic_write(folder / RESULT_FILE) as temporary:
+            text = json.dumps(average_precision(val_data, found).to_json(), indent=1) + "\n"
+            temporary.write_text(text, encoding="utf-8")
+
+
+def write_commands(planned: Sequence[Planned], setting: LabSetting, out: Path, processes: int = 8) -> Path:
+    """Write the recipe of every run, and the file of commands that make them; returns that file.
+
+    Raises:
+        LabError: the folder holds the results of another setting.
+    """
+    prepare(planned, setting, out)
+    (out / RECIPES_FOLDER).mkdir(exist_ok=True)
+    lines = {}
+    for one in planned:
+        recipe = out / RECIPES_FOLDER / f"{one.outcome.run}.toml"
+        train = ["gfocal", "train", setting.data, "--recipe", str(recipe), "--out", str(_folder(out, one))]
+        command = shlex.join(["accelerate", "launch", "--num_processes", str(processes), "-m", *train])
+        if one.outcome.run not in lines:
+            _write(recipe, f"# {command}\n#\n# {one.title}, seed {one.outcome.seed}\n\n{write_recipe(one.recipe)}")
+            lines[one.outcome.run] = f"# {one.title}, seed {one.outcome.seed}\n{command}\n"
+    _write(out / COMMANDS_FILE, "#!/bin/sh\nset -e\n\n" + "\n".join(lines.values()))
+    return out / COMMANDS_FILE
+
+
+def _folder(out: Path, one: Planned) -> Path:
+    return out / RUNS_FOLDER / one.outcome.run
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

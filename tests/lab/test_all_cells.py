@@ -1,0 +1,87 @@
+"""Every cell of every study builds from the lab's choices, trains 50 steps, and is judged."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gfocal.build import RESULT_FILE
+from gfocal.configs import read_recipe, with_changes
+from gfocal.data.synthetic import SyntheticScenes
+from gfocal.lab.cells import Cell, Study
+from gfocal.lab.results import RUNS_FOLDER
+from gfocal.lab.running import make_run, plan
+from gfocal.lab.settings import LabSetting
+from gfocal.lab.studies import STUDIES
+from gfocal.models import ssd
+from gfocal.training.logging import METRICS_FILE, read_metrics
+
+STEPS = 50
+TINY = {
+    "model.options.channels": 32,
+    "model.options.num_convs": 1,
+    "size.short_side": 96,
+    "size.long_side": 96,
+    "schedule.warmup_steps": 10,
+    "run.epochs": 1,
+    "run.batch_size": 1,
+    "run.workers": 0,
+    "run.ema": 0.0,
+    "run.cpu": True,
+}
+# Cells that make the same choices are one run, and one test.
+CELLS: dict[str, Cell] = {}
+for _study in STUDIES.values():
+    for _cell in _study.cells:
+        CELLS.setdefault(str(sorted(_cell.changes.items())), _cell)
+IDS = [f"{cell.column}-{cell.name}" for cell in CELLS.values()]
+
+
+class SevenMaps(nn.Module):
+    """Maps of the shapes of SSD's: VGG-16 takes seconds a step."""
+
+    def __init__(self, pretrained: bool, weights: object) -> None:
+        super().__init__()
+        self.outs = nn.ModuleList(nn.Conv2d(3, channels, 1) for channels in ssd.CHANNELS)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [out(F.avg_pool2d(images, s)) for s, out in zip(ssd.STRIDES, self.outs, strict=True)]
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(ssd, "VGG16", SevenMaps)
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=IDS)
+def test_a_cell_trains(cell: Cell, tmp_path: Path) -> None:
+    recipe = with_changes(read_recipe("lab_synthetic"), TINY)
+    setting = LabSetting("small", "synthetic", "lab_synthetic", recipe, "tiny")
+    (one,) = plan([Study("one", "", "", (cell,))], setting, [0], cell.column)
+    train, val = SyntheticScenes(STEPS, 96, 0, "train"), SyntheticScenes(2, 96, 0, "test")
+    make_run(one, train, val, tmp_path, "synthetic", Console(file=io.StringIO()))
+    folder = tmp_path / RUNS_FOLDER / one.outcome.run
+    (row,) = read_metrics(folder / METRICS_FILE)
+    assert int(row["step"]) == STEPS
+    assert float(row["positives"]) > 0
+    assert float(row["loss_cls"]) > 0
+    assert float(row["loss_box"]) != 0
+    assert (float(row["loss_dfl"]) > 0) == bool(recipe_says(cell, "method.dfl"))
+    assert bool(float(row.get("loss_quality") or 0)) == (recipe_says(cell, "method.quality") == "branch")
+    assert (folder / RESULT_FILE).is_file()
+
+
+def recipe_says(cell: Cell, key: str) -> object:
+    return cell.changes.get(key)
+
+
+def test_every_cell_is_one_of_these_runs() -> None:
+    assert sum(len(study.cells) for study in STUDIES.values()) == 53
+    assert len(CELLS) == 40

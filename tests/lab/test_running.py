@@ -1,0 +1,241 @@
+"""Running studies: once each, on after a stop, past a failure; and what the paper's budget writes."""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pretended_runs import TINY, Runs, leave_run
+from rich.console import Console
+
+from gfocal.arguments import parser
+from gfocal.build import RECIPE_FILE, RESULT_FILE, RUN_FILE, run_recipe
+from gfocal.configs import read_recipe, with_changes
+from gfocal.data.samples import DataError
+from gfocal.lab import running, settings
+from gfocal.lab.cells import Cell, Study, branch, joint, resolved
+from gfocal.lab.results import RUNS_FOLDER, read_results
+from gfocal.lab.running import Planned, plan, run_all, write_commands
+from gfocal.lab.settings import LabError, LabSetting, lab_data, lab_setting
+from gfocal.training.logging import METRICS_FILE
+
+BRANCH, QFL = branch("atss", "centerness"), joint("atss")
+ONE = Study("1a", "one", "", (Cell("atss", "branch", BRANCH, "39.2"), Cell("atss", "QFL", QFL, "39.9")))
+TWO = Study("3", "two", "", (Cell("atss", "neither", BRANCH, "39.2"), Cell("fcos", "QFL", joint("fcos"), "39.0")))
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "SCENES_PER_EPOCH", 4)
+    monkeypatch.setattr(settings, "UNSEEN_SCENES", 2)
+    monkeypatch.setattr(settings, "read_recipe", lambda name: with_changes(read_recipe(name), TINY))
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    made = Runs()
+    monkeypatch.setattr(running, "run_recipe", made)
+    return made
+
+
+def run(
+    studies: Sequence[Study], out: Path, seeds: int = 2, column: str | None = None, data: str = "synthetic"
+) -> tuple[dict[str, str], str]:
+    setting = lab_setting("small", data)
+    said = io.StringIO()
+    failed = run_all(plan(studies, setting, range(seeds), column), setting, out, Console(file=said, width=200))
+    return failed, said.getvalue()
+
+
+def test_equal_cells_run_once_in_whole_seeds(runs: Runs, tmp_path: Path) -> None:
+    failed, said = run([ONE, TWO], tmp_path)
+    assert not failed
+    assert "8 rows of tables ask for 6 runs; 0 are done" in said
+    assert [recipe.run.seed for recipe, *_ in runs.asked] == [0, 0, 0, 1, 1, 1]
+    assert max(Counter(folder for _, _, folder, _ in runs.asked).values()) == 1
+    results = read_results(tmp_path)
+    assert results is not None
+    assert [o.ap for o in results.outcomes] == [0.5] * 4 + [0.51] * 4
+    by_place = {o.place: o for o in results.outcomes}
+    assert by_place["1a", "atss", "branch", 0].run == by_place["3", "atss", "neither", 0].run
+    first = results.outcomes[0]
+    assert (first.seconds, first.epochs, first.threads, first.gfocal, first.device) == (60.0, 2, 2, "9.9", "cpu")
+    assert results.setting["epochs"] == 2
+
+
+def test_what_is_finished_is_skipped(runs: Runs, tmp_path: Path) -> None:
+    run([ONE], tmp_path, seeds=1)
+    assert len(runs.asked) == 2
+    _, said = run([ONE, TWO], tmp_path, seeds=1)
+    assert "2 are done" in said
+    assert len(runs.asked) == 3
+    assert runs.asked[-1][0].model.preset == "fcos_r50_fpn"
+    run([ONE, TWO], tmp_path, seeds=1)
+    assert len(runs.asked) == 3
+
+
+def test_a_column_alone(runs: Runs, tmp_path: Path) -> None:
+    run([ONE, TWO], tmp_path, seeds=1, column="fcos")
+    assert [recipe.model.preset for recipe, *_ in runs.asked] == ["fcos_r50_fpn"]
+    with pytest.raises(LabError, match="fxos"):
+        run([ONE, TWO], tmp_path, column="fxos")
+
+
+def test_seeds_see_other_scenes_and_are_judged_on_the_same(runs: Runs, tmp_path: Path) -> None:
+    run([ONE], tmp_path, seeds=2)
+    seeds = [(recipe.run.seed, data.seed) for recipe, data, *_ in runs.asked if hasattr(data, "seed")]
+    assert seeds == [(0, 0), (0, 0), (1, 1), (1, 1)]
+    data = lab_data(lab_setting("small", "synthetic"), Console(file=io.StringIO()))
+    pictures = [data.train(0).read(0)[0], data.train(1).read(0)[0], data.val.read(0)[0]]
+    assert not any((pictures[a] == pictures[b]).all() for a, b in ((0, 1), (0, 2), (1, 2)))
+    assert len(data.val) == 2
+    assert len(data.train(0)) == 4
+
+
+def test_a_failing_cell_is_told_and_the_others_follow(runs: Runs, tmp_path: Path) -> None:
+    runs.failing = {"branch"}
+    failed, said = run([ONE, TWO], tmp_path, seeds=1)
+    assert list(failed.values()) == ["ValueError: this cannot be built"]
+    assert "failed: ValueError: this cannot be built" in said
+    assert len(runs.asked) == 3
+    results = read_results(tmp_path)
+    assert results is not None
+    assert [(o.ap, o.failed is None) for o in results.outcomes] == [(None, False), (0.5, True)] * 2
+
+    runs.failing = set()
+    failed, _ = run([ONE, TWO], tmp_path, seeds=1)
+    assert not failed
+    assert len(runs.asked) == 4
+    results = read_results(tmp_path)
+    assert results is not None
+    assert all(o.ap == 0.5 and o.failed is None for o in results.outcomes)
+
+
+def test_a_stopped_lab_keeps_what_is_done_and_goes_on(runs: Runs, tmp_path: Path) -> None:
+    runs.stop_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        run([ONE, TWO], tmp_path, seeds=1)
+    results = read_results(tmp_path)
+    assert results is not None
+    assert [o.ap for o in results.outcomes] == [0.5, None, 0.5, None]
+    run([ONE, TWO], tmp_path, seeds=1)
+    assert [resume for *_, resume in runs.asked] == [False, False, True, False]
+    assert runs.asked[2][2] == runs.asked[1][2]
+
+
+def test_results_outlive_their_runs(runs: Runs, tmp_path: Path) -> None:
+    import shutil
+
+    run([ONE], tmp_path, seeds=1)
+    before = read_results(tmp_path)
+    shutil.rmtree(tmp_path / RUNS_FOLDER)
+    setting = lab_setting("small", "synthetic")
+    assert running.prepare(plan([ONE], setting, [0]), setting, tmp_path) == before
+
+
+def test_another_setting_needs_another_folder(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run([ONE], tmp_path, seeds=1)
+    monkeypatch.setattr(settings, "SCENES_PER_EPOCH", 6)
+    with pytest.raises(LabError, match=r"another data .*--out"):
+        run([ONE], tmp_path, seeds=1)
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(LabError, match=r"results\.json"):
+        run([ONE], tmp_path, seeds=1)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LabError, match="is a file"):
+        run([ONE], tmp_path / "file", seeds=1)
+
+
+def first_run(setting: LabSetting) -> Planned:
+    return plan([ONE], setting, [0])[0]
+
+
+def test_a_real_run_stopped_after_an_epoch_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gfocal.training import loop
+
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    study = Study("1a", "", "", (ONE.cells[1],))
+    assert run([study], whole, seeds=1)[0] == {}
+    real: Any = vars(loop)["save_state"]
+
+    def stop(*arguments: object) -> None:
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_state", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run([study], stopped, seeds=1)
+    monkeypatch.setattr(loop, "save_state", real)
+    assert "resuming after epoch 1 of 2" in run([study], stopped, seeds=1)[1]
+    (one,), (other,) = (list((out / RUNS_FOLDER).iterdir()) for out in (whole, stopped))
+    assert one.name == other.name
+    assert (one / "last.safetensors").read_bytes() == (other / "last.safetensors").read_bytes()
+    assert (one / RESULT_FILE).read_bytes() == (other / RESULT_FILE).read_bytes()
+
+    # Stopped between its last epoch and its result, it is judged again, and no worse.
+    result = (one / RESULT_FILE).read_bytes()
+    (one / RESULT_FILE).unlink()
+    run([study], whole, seeds=1)
+    assert (one / RESULT_FILE).read_bytes() == result
+
+
+def test_the_papers_budget_writes_recipes_and_commands(tmp_path: Path) -> None:
+    setting = LabSetting("paper", "some where/coco", "coco_r50_1x", read_recipe("coco_r50_1x"), "coco")
+    planned = plan([ONE, TWO], setting, range(2))
+    file = write_commands(planned, setting, tmp_path / "lab")
+    lines = [line for line in file.read_text().splitlines() if line.startswith("accelerate")]
+    assert len(lines) == 6
+    for line in lines:
+        words = shlex.split(line)
+        chosen = parser({"train": run_recipe, **dict.fromkeys(NAMES, run_recipe)}).parse_args(words[6:])
+        assert chosen.data == "some where/coco"
+        recipe = read_recipe(chosen.recipe)
+        assert chosen.out.name == Path(chosen.recipe).stem
+        assert recipe.run.epochs == 12
+        assert recipe.model.options["box"] == "dirac"
+    by_run = {one.outcome.run: one.recipe for one in planned}
+    for name, recipe in by_run.items():
+        assert read_recipe(tmp_path / "lab" / "recipes" / f"{name}.toml") == recipe
+    assert by_run[planned[0].outcome.run] == resolved(setting.recipe, ONE.cells[0])
+
+    # The folders of the commands are those that the report gathers.
+    leave_run(tmp_path / "lab" / RUNS_FOLDER / planned[0].outcome.run, 0.392)
+    results = running.prepare(planned, setting, tmp_path / "lab")
+    assert [o.ap for o in results.outcomes if o.seed == 0] == [0.392, None, 0.392, None]
+
+
+NAMES = ("eval", "detect", "demo", "models", "import", "lab")
+
+
+def test_settings_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LabError, match="--data"):
+        lab_setting("paper", "synthetic")
+    with pytest.raises(DataError, match="no such file"):
+        lab_setting("small", str(tmp_path / "nowhere"))
+    assert lab_setting("paper", str(tmp_path / "coco")).data_text == "coco"
+
+
+def test_settings_of_bccd(shared: Path, runs: Runs, tmp_path: Path) -> None:
+    setting = lab_setting("small", str(shared / "data" / "bccd"))
+    assert setting.recipe_name == "lab_files"
+    assert setting.data_text == "bccd, 205 pictures, judged on 87 others"
+    run([ONE], tmp_path, seeds=1, data=str(shared / "data" / "bccd"))
+    assert len(runs.asked[0][1]) == 205
+    assert str(shared) not in (tmp_path / "results.json").read_text()
+
+
+def test_a_folder_of_a_run_holds_what_any_run_holds(tmp_path: Path) -> None:
+    setting = lab_setting("small", "synthetic")
+    one = first_run(setting)
+    data = lab_data(setting, Console(file=io.StringIO()))
+    running.make_run(one, data.train(0), data.val, tmp_path, "synthetic", Console(file=io.StringIO()))
+    folder = tmp_path / RUNS_FOLDER / one.outcome.run
+    assert {RESULT_FILE, RECIPE_FILE, RUN_FILE, METRICS_FILE} <= {file.name for file in folder.iterdir()}
+    assert read_recipe(folder / RECIPE_FILE) == one.recipe
