@@ -1,11 +1,15 @@
 """Fixtures for all tests: where the real data lies, and one thread per test process."""
 
 import os
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+from gfocal.cli import main
 
 torch.set_num_threads(1)
 # Without a deadline per example: a busy machine makes no test fail.
@@ -25,3 +29,25 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set GFOCAL_SHARED to the folder that holds data/ and parity/")
     return folder
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command of gfocal, offline; returns exit code, standard output and standard error."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main has its own
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def run_it(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # argparse
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run_it

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,30 +33,7 @@ TINY = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main has its own
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command; returns exit code, standard output and standard error."""
-
-    def run_it(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as stop:  # argparse
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run_it
+Run = Callable[..., tuple[int, str, str]]  # of the fixture "run"
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +275,18 @@ def test_a_damaged_state_is_told(run: Run, voc: Path, tmp_path: Path) -> None:
     code, _, err = run("train", voc, "--out", tmp_path, "--resume")
     assert code == MISTAKE
     assert "state.pt: damaged" in err.splitlines()[-1]
+
+
+def test_where_coco_is_missing_one_screen_says_what_to_fetch(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("train", tmp_path / "coco", "--recipe", "coco_r50_1x", "--out", tmp_path / "run")
+    assert code == MISTAKE
+    assert f"{tmp_path / 'coco'}/annotations/instances_train2017.json" in err
+    assert "train2017.zip" in err
+    assert "cocodataset.org" in err
+    assert len(err.splitlines()) < 24
+    code, _, err = run("train", tmp_path / "mine", "--recipe", "light", "--out", tmp_path / "run")
+    assert code == MISTAKE
+    assert "cocodataset.org" not in err  # a folder of one's own is not COCO
 
 
 def test_traceback_on_demand(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from gfocal.cli import MISTAKE, main
+from gfocal.cli import MISTAKE
 from gfocal.commands import DONE, SOME_FAILED
 from gfocal.data.preparation import InputSettings
 from gfocal.models.detector import Detector
@@ -22,30 +20,7 @@ from gfocal.models.zoo import create
 OPTIONS = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
 
 
-@pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main has its own
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command; returns exit code, standard output and standard error."""
-
-    def run_it(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as stop:  # argparse
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run_it
+Run = Callable[..., tuple[int, str, str]]  # of the fixture "run"
 
 
 def tiny(names: tuple[str, ...]) -> Detector:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from rich.console import Console
 
     from gfocal.configs import Recipe
@@ -22,13 +24,14 @@ def run_train(chosen: argparse.Namespace, console: Console) -> int:
     from gfocal.build import run_recipe
 
     recipe = chosen_recipe(chosen)
-    train_split = chosen.train_split or first_split(chosen.data, "train")
-    train_data = read(chosen.data, train_split, console, recipe)
     val_data = None
-    val_split = chosen.val_split or first_split(chosen.val or chosen.data, "val", "test")
-    if chosen.val or val_split:
-        val_data = read(chosen.val or chosen.data, val_split, console, recipe, train_data.names)
-    else:
+    with told_of_coco(Path(chosen.recipe).stem.startswith("coco_"), chosen.data):
+        train_split = chosen.train_split or first_split(chosen.data, "train")
+        train_data = read(chosen.data, train_split, console, recipe)
+        val_split = chosen.val_split or first_split(chosen.val or chosen.data, "val", "test")
+        if chosen.val or val_split:
+            val_data = read(chosen.val or chosen.data, val_split, console, recipe, train_data.names)
+    if val_data is None:
         console.print("no validation split: the last epoch's weights are the result")
     console.print(f"{len(train_data)} pictures to train, {0 if val_data is None else len(val_data)} to validate")
     _, result = run_recipe(
@@ -89,6 +92,20 @@ def _changes(chosen: argparse.Namespace) -> dict[str, Any]:
     return changes
 
 
+@contextmanager
+def told_of_coco(is_expected: bool, path: str) -> Iterator[None]:
+    """Where COCO itself is expected, what is missing is told together with where to get it."""
+    from gfocal.data.coco_names import COCO_2017
+    from gfocal.data.samples import DataError
+
+    try:
+        yield
+    except DataError as error:
+        if not is_expected:
+            raise
+        raise DataError(f"{error}\n{COCO_2017.format(path=path)}") from error
+
+
 def first_split(data: str, *wanted: str) -> str | None:
     """The first of the wanted splits that a data set has."""
     from gfocal.data.discovery import splits
@@ -131,9 +148,25 @@ def Console_out() -> Console:  # noqa: N802
     return Console()
 
 
+def chosen_device(chosen: argparse.Namespace) -> torch.device:
+    """The device of --device, else the first GPU, else the processor; DeviceError for one that is not there."""
+    import torch
+
+    from gfocal.training.distributed import DeviceError
+
+    if chosen.device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros((), device=chosen.device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"--device {chosen.device}: not there ({reason}); leave it out, or say cpu") from error
+
+
 def run_eval(chosen: argparse.Namespace, console: Console) -> int:
     """gfocal eval."""
     from gfocal.atomic import atomic_write
+    from gfocal.data.coco_names import COCO_NAMES
     from gfocal.data.loading import evaluation_loader
     from gfocal.evaluation.running import average_precision, detect_all
     from gfocal.interop.coco_results import write_coco_results
@@ -145,12 +178,20 @@ def run_eval(chosen: argparse.Namespace, console: Console) -> int:
             raise IsADirectoryError(f"{file}: is a folder; name a file")
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-    model = load_model(chosen.model)
-    data = read(chosen.data, chosen.split or first_split(chosen.data, "test", "val"), console, None, model.names)
+    model = load_model(chosen.model, chosen_device(chosen))
+    with told_of_coco(model.names == COCO_NAMES, chosen.data):
+        split = chosen.split or first_split(chosen.data, "test", "val")
+        data = read(chosen.data, split, console, None, model.names)
     batches = evaluation_loader(data, model.input_settings, chosen.batch_size, chosen.workers)
     with progress_bar(console, "evaluating", len(batches)) as bar:
         found = detect_all(
-            model, batches, model.names, model.distribution, model.decode_settings, on_batch=bar.advance
+            model,
+            batches,
+            model.names,
+            model.distribution,
+            model.decode_settings,
+            next(model.parameters()).device,
+            on_batch=bar.advance,
         )
     result = average_precision(data, found)
     Console_out().print(result.table())
@@ -158,7 +199,8 @@ def run_eval(chosen: argparse.Namespace, console: Console) -> int:
         with atomic_write(chosen.out) as temporary:
             temporary.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
     if chosen.results:
-        write_coco_results(chosen.results, found, data.category_ids, edge_std=True)
+        edge_std = all(one.edges.shape[-1] > 0 for one in found.values())
+        write_coco_results(chosen.results, found, data.category_ids, edge_std)
     return DONE
 
 
@@ -167,7 +209,7 @@ def run_detect(chosen: argparse.Namespace, console: Console) -> int:
     from gfocal.detect_files import detect_files
     from gfocal.models.files import load_model
 
-    model = load_model(chosen.model)
+    model = load_model(chosen.model, chosen_device(chosen))
     if chosen.submission:
         from gfocal.submission import write_submission
 
