@@ -25,7 +25,8 @@ SMALL = {"body": "resnet18.tv_in1k", "channels": 32, "num_convs": 1}
 
 
 def detector(preset: str, **options: Any) -> Detector:
-    return create(preset, 2, pretrained=False, **SMALL, **options)
+    small = {} if preset == "ssd512_vgg16" else SMALL
+    return create(preset, 2, pretrained=False, **small, **options)
 
 
 def test_gfl_as_published_is_taught_by_the_page_that_one_reads_first() -> None:
@@ -61,7 +62,10 @@ def test_the_published_choices() -> None:
     assert (atss.box_loss, atss.box_weight, atss.dfl_weight) == (overlap_loss, 2.0, 0.0)
     assert of("atss_r50_fpn", quality_branch=False).quality == "none"
     assert of("atss_r50_fpn", box="gaussian").box_loss is gaussian_loss
-    assert isinstance(criterion_of(create("ssd512_vgg16", 2, pretrained=False), MethodSettings()), SSDCriterion)
+    for softmax, quality in ((True, "none"), (False, "joint")):
+        ssd = criterion_of(detector("ssd512_vgg16", softmax=softmax), MethodSettings())
+        assert isinstance(ssd, SSDCriterion)
+        assert ssd.quality == quality
     sapd = create("sapd_r50_fpn", 2, pretrained=False, **SMALL)
     assert isinstance(criterion_of(sapd, MethodSettings()), SAPDCriterion)
 
@@ -85,6 +89,8 @@ def test_a_method_changes_what_it_names_and_nothing_else() -> None:
         ("atss_r50_fpn", {"quality_branch": False}, {"quality": "branch"}, "quality_branch = true"),
         ("atss_r50_fpn", {}, {"assigner": "max_iou"}, "anchors of several shapes"),
         ("sapd_r50_fpn", {}, {"beta": 1.0}, "takes no beta = 1.0"),
+        ("ssd512_vgg16", {}, {"quality": "joint"}, "softmax = false"),
+        ("ssd512_vgg16", {}, {"dfl": True}, "takes no dfl"),
     ],
 )
 def test_what_does_not_go_together_is_told(

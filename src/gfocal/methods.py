@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from gfocal.assigners.atss import assign_atss
 from gfocal.assigners.fcos import assign_fcos
@@ -41,7 +41,16 @@ def criterion_of(model: Detector, method: MethodSettings) -> Criterion:
     if preset == "sapd_r50_fpn":
         return _few(SAPDCriterion(model), method, preset, {})
     if preset == "ssd512_vgg16":
-        return _few(SSDCriterion(model.distribution), method, preset, {"quality": ("none", "joint"), "beta": None})
+        # Whether scores are read by a softmax or by sigmoids was decided with the network.
+        quality: Literal["none", "joint"] = "none" if model.decode_settings.softmax else "joint"
+        if method.quality is not None and method.quality != quality:
+            raise RecipeError(
+                f"method: quality {method.quality!r} does not go with this {preset}; give model.options "
+                f"softmax = {'false' if quality == 'none' else 'true'}"
+            )
+        return _few(
+            SSDCriterion(model.distribution, quality=quality), method, preset, {"quality": None, "beta": None}
+        )
     if preset.startswith("gfl_") and method == MethodSettings():
         assert isinstance(model.distribution, GeneralDistribution)
         return GFLCriterion(distribution=model.distribution)

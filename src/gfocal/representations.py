@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ LARGEST_LOG = 10.0
 FIRST_DISTANCE = 4.0
 
 
+@runtime_checkable
 class Representation(Protocol):
     """What a detector must know of the numbers (..., 4, K) that its head gives for the four edges of a point."""
 

@@ -115,7 +115,7 @@ class Losses:
     box: Tensor  # (L,)
     dfl: Tensor  # (L,)
     num_positives: Tensor  # () float32
-    quality: Tensor | None = None  # (L,), of detectors with a separate quality branch
+    quality: Tensor | None = None  # (L,), of detectors with a separate quality branch; of SAPD, its selector's
 
     @property
     def total(self) -> Tensor:

@@ -20,6 +20,7 @@ from gfocal.evaluation.coco_ap import CocoResult
 from gfocal.evaluation.running import average_precision, detect_all
 from gfocal.models.detector import Detector
 from gfocal.models.files import save_model
+from gfocal.sapd_criterion import SAPDCriterion
 from gfocal.structures import Batch, Losses
 from gfocal.training.checkpoints import Progress, load_state, save_state
 from gfocal.training.distributed import Devices, Precision
@@ -144,6 +145,8 @@ def train(
         epoch = progress.epoch
         order.epoch = epoch
         torch.manual_seed(run.seed * 1_000_003 + epoch)  # a resumed run draws what an unbroken one would
+        if isinstance(criterion, SAPDCriterion):  # its selector has its say when it has learned
+            criterion = replace(criterion, soft=2 * epoch >= run.epochs)
         row = _learn(
             wrapped,
             model,
