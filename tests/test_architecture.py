@@ -23,7 +23,7 @@ CRITERIA = ("criterion", "dense_criterion", "sapd_criterion", "ssd_criterion")
 # From the bottom up. A module belongs to the entry with the longest name that fits it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("gfocal",),  # the bare package: its public names are imported when they are first used
-    ("structures", "boxes", "points", "anchors", "distributions", "representations", "atomic"),
+    ("structures", "boxes", "points", "anchors", "distributions", "representations", "atomic", "words"),
     ("losses", "assigners"),
     ("data", "decoding", "models", "evaluation", *CRITERIA, "inference"),
     ("interop", "plots", "report", "training", "detect_files"),

@@ -22,6 +22,27 @@ def test_the_new_content_takes_the_place_of_the_old(tmp_path: Path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs modes and a umask")
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_others_may_read_it_as_any_new_file_or_as_the_one_it_replaces(tmp_path: Path, umask: int):
+    def private(path: Path) -> None:  # as safetensors writes
+        path.write_text("new")
+        path.chmod(0o600)
+
+    before = os.umask(umask)
+    try:
+        for name in ("new", "old"):
+            if name == "old":
+                (tmp_path / name).touch()
+                (tmp_path / name).chmod(0o640)
+            with atomic_write(tmp_path / name) as temporary:
+                private(temporary)
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("new", "old")]
+    assert modes == [0o666 & ~umask, 0o640]
+
+
 def test_an_error_leaves_the_old_content_and_nothing_else(tmp_path: Path):
     target = tmp_path / "a.bin"
     target.write_bytes(b"old")

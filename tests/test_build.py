@@ -16,7 +16,7 @@ from rich.console import Console
 import gfocal
 from gfocal.build import build_model, checked_options, run_recipe, saved_recipe, with_objects
 from gfocal.configs import ModelSettings, Recipe, RecipeError, SizeSettings, read_recipe, with_changes
-from gfocal.data.samples import DataError, FileData, Sample
+from gfocal.data.samples import DataError, FileData, Problem, Sample
 from gfocal.data.synthetic import SyntheticScenes
 from gfocal.models.backbone import WeightsError
 from gfocal.models.detector import Detector
@@ -163,8 +163,8 @@ def test_a_long_side_that_is_too_short_for_the_preset() -> None:
         ({"zebra": 3}, "known are: n, delta, origin, channels, num_convs, body "),
         ({"names": ["a"]}, "no option 'names'"),
         ({"input_settings": 3}, "no option 'input_settings'"),
-        ({"channels": "wide"}, "channels must be int, not 'wide'"),
-        ({"channels": True}, "channels must be int, not True"),
+        ({"channels": "wide"}, "channels must be a whole number, not 'wide'"),
+        ({"channels": True}, "channels must be a whole number, not True"),
         ({"origin": "middle"}, "origin is one of 'corner'"),
     ],
 )
@@ -190,5 +190,25 @@ def test_pictures_without_objects_may_be_left_out() -> None:
     assert [s.image_id for s in with_objects(data).samples] == [2, 3]  # type: ignore[attr-defined]
     assert len(data) == 4
     assert with_objects(DATA) is DATA
-    with pytest.raises(DataError, match="none of 2 training pictures holds an object"):
-        with_objects(replace(data, samples=samples[:2]))
+
+
+@pytest.mark.parametrize("skip_empty", [True, False])
+def test_pictures_of_which_none_holds_an_object_are_no_training_data(tmp_path: Path, skip_empty: bool) -> None:
+    recipe = with_changes(TINY, {"run.skip_empty": skip_empty})
+    problems = [
+        Problem("a.json", "class x", "class name stands twice", "kept"),
+        Problem("a.json", "class x", "class name stands twice", "kept"),
+        Problem("a.txt", "line 1", "box lies outside the picture", "dropped"),
+    ]
+    data = FileData(("a",), (1,), [sample(0, ()), sample(1, (True,))], problems)
+    with pytest.raises(DataError) as error:
+        run(tmp_path / "run", recipe, data, data_name="photos")
+    assert str(error.value) == (
+        "photos: none of 2 training pictures holds an object to learn "
+        "(1 x box lies outside the picture (dropped), e.g. a.txt: line 1); give data with boxes"
+    )
+    with pytest.raises(
+        DataError, match=r"^none of 1 training picture holds an object to learn; give data with boxes$"
+    ):
+        run(tmp_path / "run", recipe, FileData(("a",), (1,), [sample(0, ())]))
+    assert not (tmp_path / "run").exists()

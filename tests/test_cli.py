@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,7 @@ def test_train_eval_and_resume(run: Run, voc: Path, tmp_path: Path) -> None:
     code, stdout, err = run("eval", out, voc, *arguments)
     assert code == DONE, err
     assert "AP" in stdout
+    assert f"judging 1 picture: split val of {voc}" in err
     assert json.loads(numbers.read_text()) == json.loads((out / "result.json").read_text())
     assert set(read_coco_results(results, (1, 2))) <= {4}  # the running number of the picture to validate
 
@@ -154,6 +156,18 @@ def test_training_data_without_splits(run: Run, voc: Path, tmp_path: Path) -> No
     assert code == DONE, err
     assert "4 pictures to train, 0 to validate" in err
     assert "no validation split" in err
+    code, _, err = run("eval", tmp_path / "run", folder, "--workers", 0)
+    assert code == DONE, err
+    assert f"judging 4 pictures: all of {folder}, which has no split test or val" in err
+
+
+def test_an_evaluation_that_finds_nothing_says_why(run: Run, voc: Path, tmp_path: Path) -> None:
+    model = tiny(("cat", "dog"))
+    model.decode_settings = replace(model.decode_settings, score_threshold=0.875)
+    save_model(model, tmp_path / "model.safetensors")
+    code, _, err = run("eval", tmp_path / "model.safetensors", voc, "--workers", 0)
+    assert code == DONE, err
+    assert "nothing was found: no score is above the model's threshold of 0.875 (normal in the first epochs)" in err
 
 
 def test_the_short_side_takes_the_long_side_along(run: Run, voc: Path, tmp_path: Path) -> None:
@@ -183,14 +197,21 @@ def test_mistakes(run: Run, voc: Path, model: Path, tmp_path: Path) -> None:
         ((*train, "--preset", "gfl_r51"), "there is no preset 'gfl_r51'; there are gfl_light_fpn"),
         ((*train, "--set", "run.epochs"), "--set takes KEY=VALUE, not 'run.epochs'"),
         ((*train, "--set", "run.epoch=3"), "unknown key run.epoch; did you mean run.epochs?"),
-        ((*train, "--set", "run.epochs=few"), "run.epochs must be int, not 'few'"),
+        ((*train, "--set", "run.epochs=few"), "run.epochs must be a whole number, not 'few'"),
         ((*train, "--set", "run.eval_every=0"), "run.eval_every must be at least 1, not 0"),
+        (("train", voc, "--set", "optimizer=adam"), "--set: unknown key optimizer; did you mean optimiser?"),
+        (("train", voc, "--lr", "0"), "gfocal: options: optimiser.lr must be"),
+        (
+            (*train, "--set", "augment.short_sides=64"),
+            "must be two whole numbers, e.g. [480, 800], or none, not 64",
+        ),
         ((*train, "--lr", "0"), "optimiser.lr must be greater than 0"),
         ((*train, "--set", "model.options.chanels=3"), "no option 'chanels'; did you mean channels?"),
-        ((*train, "--set", "model.options.channels=wide"), "channels must be int, not 'wide'"),
+        ((*train, "--set", "model.options.channels=wide"), "channels must be a whole number, not 'wide'"),
         ((*train, "--set", "model.options.n=0"), "gfl_light_fpn cannot be built by this recipe"),
         ((*train, "--set", "model.options.pretrained=true"), "no option 'pretrained'"),
         ((*train, "--set", "model.options.body=resnet17"), "resnet17"),
+        ((*train, "--short-side", "8"), "at a short side of 8 pixels a picture is one cell; 33 is the least"),
         ((*train, "--short-side", "200"), "size.long_side 96 is less than short_side 200"),
         ((*train, "--preset", "gfl_r50_fpn"), "gfl_r50_fpn has no option"),
         ((*train, "--seed", 2**32), "run.seed lies in 0..4294967295"),
@@ -200,7 +221,7 @@ def test_mistakes(run: Run, voc: Path, model: Path, tmp_path: Path) -> None:
         (("train", "synthetic", *TINY), "size 64 is outside 96..640"),
         (("eval", gone, voc), f"{gone}: there is no such file"),
         (("eval", tmp_path / "empty", voc), "holds neither best.safetensors nor last.safetensors"),
-        (("eval", tmp_path / "file", voc), "not readable as safetensors"),
+        (("eval", tmp_path / "file", voc), "not a gfocal model file; give the run's folder or a .safetensors file"),
         (("eval", tmp_path / "torn.safetensors", voc), "not readable as safetensors"),
         (("eval", model, gone), f"{gone}: no such file or folder"),
         (("eval", model, voc, "--out", tmp_path / "empty"), f"{tmp_path / 'empty'}: is a folder"),
@@ -289,11 +310,11 @@ def test_where_coco_is_missing_one_screen_says_what_to_fetch(run: Run, tmp_path:
     assert "cocodataset.org" not in err  # a folder of one's own is not COCO
 
 
-def test_traceback_on_demand(tmp_path: Path) -> None:
-    from gfocal.models.files import ModelFileError
-
-    with pytest.raises(ModelFileError):
-        main(["--traceback", "detect", str(tmp_path / "gone"), "x.jpg"])
+def test_traceback_on_demand(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("--traceback", "detect", tmp_path / "gone", "x.jpg")
+    assert code == MISTAKE
+    assert "Traceback" in err
+    assert err.splitlines()[-1] == f"gfocal: {tmp_path / 'gone'}: there is no such file"
 
 
 def test_our_own_mistakes_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +333,43 @@ def test_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch, voc: Path, tmp_path: 
     monkeypatch.setattr("gfocal.build.run_recipe", stopped)
     code, _, err = run("train", voc, "--out", tmp_path / "run", *TINY)
     assert code == 130
+    assert err.splitlines()[-1] == "stopped before the first epoch was saved; start again"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "state.pt").touch()
+    code, _, err = run("train", voc, "--out", tmp_path / "run", *TINY)
     assert err.splitlines()[-1] == "stopped; the run goes on with --resume"
+
+
+@pytest.mark.parametrize("lines", ["", "0 60 40 40 30"])
+def test_yolo_labels_without_an_object(run: Run, tmp_path: Path, lines: str) -> None:
+    for part in ("images/train", "labels/train"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.new("RGB", (120, 80)).save(tmp_path / "data" / "images" / "train" / f"{name}.jpg")
+        (tmp_path / "data" / "labels" / "train" / f"{name}.txt").write_text(lines)
+    (tmp_path / "data" / "data.yaml").write_text("train: images/train\nval: images/vla\nnames: [cat]\n")
+    code, _, err = run("train", tmp_path / "data", "--out", tmp_path / "run", *TINY)
+    assert code == MISTAKE
+    message = err.splitlines()[-1]
+    assert message.startswith(f"gfocal: {tmp_path / 'data'}: none of 2 training pictures holds an object to learn")
+    assert ("are these pixels? YOLO's numbers are fractions of the picture" in message) == bool(lines)
+    assert "note: 1 x another split that is not there (passed over), e.g. " in err
+    assert "val: images/vla" in err
+    code, _, err = run("train", tmp_path / "data", "--val-split", "val", "--out", tmp_path / "run", *TINY)
+    assert code == MISTAKE
+    assert "val: images/vla is not found below" in err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_objects_so_small_that_they_vanish(run: Run, tmp_path: Path) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / part / "train").mkdir(parents=True)
+    Image.new("RGB", (120, 80)).save(tmp_path / "images" / "train" / "a.png")
+    (tmp_path / "labels" / "train" / "a.txt").write_text(f"0 {4 / 120} {4 / 80} {4 / 120} {4 / 80}")
+    (tmp_path / "classes.txt").write_text("cat")
+    code, _, err = run("train", tmp_path, "--out", tmp_path / "run", *TINY, "--set", "augment.crop=0")
+    assert code == MISTAKE
+    assert "no object was large enough to be seen by the detector. Ways out: larger pictures (--short-side" in err
 
 
 def test_without_a_network_the_ways_out_are_named(voc: Path, tmp_path: Path) -> None:
@@ -339,10 +396,20 @@ def test_without_a_network_the_ways_out_are_named(voc: Path, tmp_path: Path) -> 
     assert process.returncode == MISTAKE
     message = process.stderr.splitlines()[-1]
     assert message.startswith("gfocal: the ImageNet weights of resnet18.tv_in1k could not be fetched")
+    assert "\nImageNet weights: from the Hugging Face hub" in process.stderr
     assert "--no-pretrained" in message
     assert "--backbone-weights" in message
     assert "Traceback" not in process.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_the_hub_is_silent_unless_the_user_has_said_otherwise(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for said, wanted in ((None, "error"), ("debug", "debug")):
+        monkeypatch.delenv("HF_HUB_VERBOSITY", raising=False)
+        if said:
+            monkeypatch.setenv("HF_HUB_VERBOSITY", said)
+        assert run("models")[0] == DONE
+        assert os.environ["HF_HUB_VERBOSITY"] == wanted
 
 
 def test_synthetic_scenes_are_data_like_any_other(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from gfocal import demo as demo_room
-from gfocal.build import RECIPE_FILE
+from gfocal.build import RECIPE_FILE, RESULT_FILE
 from gfocal.cli import MISTAKE, main
 from gfocal.configs import read_recipe, with_changes, write_recipe
 from gfocal.demo import REPORT_FILE, demo
@@ -35,12 +36,14 @@ def shown(folder: Path, **more: int) -> str:
     said = io.StringIO()
     result = demo(folder, console=Console(file=said, width=200), **more)
     assert result.num_images == 4
+    assert json.loads((folder / RESULT_FILE).read_text()) == result.to_json()
     return said.getvalue()
 
 
 def test_a_demo_and_the_same_command_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = shown(tmp_path, epochs=1)
     assert str(tmp_path / REPORT_FILE) in said
+    assert "1 epoch of 8 new scenes each on 1 thread;" in said
     page = (tmp_path / REPORT_FILE).read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
     for part in ("gfocal demo", "Unseen pictures", "How it learned", "random weights", "4 pictures"):

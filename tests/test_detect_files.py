@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from gfocal import detect_files as detect_files_room
 from gfocal.cli import MISTAKE
 from gfocal.commands import DONE, SOME_FAILED
 from gfocal.data.preparation import InputSettings
@@ -95,13 +97,17 @@ def test_detect_in_pictures_of_every_kind(
         (line,) = [line for line in err.splitlines() if name in line]
         assert line.startswith(f"failed: {zoo / name}: ")
         assert reason in line
-    assert len(err.splitlines()) == len(names)
+    *lines, last = err.splitlines()
+    assert len(lines) == len(names)
     assert "Traceback" not in err
 
     coco = COCO(str(out / "detections.json"))
     capsys.readouterr()
     images = {Path(image["file_name"]).name: image for image in coco.dataset["images"]}
     assert list(images) == [name for name in names if name in GOOD]
+    count = len(coco.dataset["annotations"])
+    assert last == f"{count} objects in {len(GOOD)} pictures: {out / 'detections.json'}, and drawn in {out}"
+    assert "numbered from 1 in the model's order" in coco.dataset["info"]["description"]
     assert [category["name"] for category in coco.dataset["categories"]] == ["cat", "dog"]
     for name, (height, width) in GOOD.items():
         image = images[name]
@@ -115,7 +121,7 @@ def test_detect_in_pictures_of_every_kind(
             assert 0 < record["score"] < 1
             assert record["category_id"] in (1, 2)
             assert len(record["edge_std"]) == 4
-        with Image.open(out / f"{Path(name).stem}.jpg") as drawn:
+        with Image.open(out / image["picture"]) as drawn:
             assert drawn.size == (width, height), name
     assert any(record["bbox"][2] > 60 for record in coco.dataset["annotations"])  # in pixels of the original
 
@@ -124,6 +130,7 @@ def test_records_are_what_the_model_finds(run: Run, model: Path, zoo: Path, tmp_
     code, _, _ = run("detect", model, zoo / "turned.jpg", "--out", tmp_path, "--score", 0, "--no-pictures")
     assert code == DONE
     assert [file.name for file in tmp_path.iterdir()] == ["detections.json"]
+    assert "picture" not in json.loads((tmp_path / "detections.json").read_text())["images"][0]
     found = load_model(model).detect(zoo / "turned.jpg", score_threshold=0.0)
     records = json.loads((tmp_path / "detections.json").read_text())["annotations"]
     assert len(records) == len(found) > 0
@@ -145,7 +152,8 @@ def test_edges_are_drawn(run: Run, model: Path, zoo: Path, tmp_path: Path, edges
 def test_nothing_found_is_a_result(run: Run, model: Path, zoo: Path, tmp_path: Path) -> None:
     code, _, err = run("detect", model, zoo / "dot.png", "--out", tmp_path, "--score", 1)
     assert code == DONE
-    assert err == f"{zoo / 'dot.png'}: nothing\n"
+    assert err.splitlines()[0] == f"{zoo / 'dot.png'}: nothing"
+    assert err.splitlines()[1].startswith("0 objects in 1 picture: ")
     assert json.loads((tmp_path / "detections.json").read_text())["annotations"] == []
 
 
@@ -158,6 +166,12 @@ def test_files_of_one_name_do_not_replace_one_another(run: Run, model: Path, tmp
     assert run("detect", model, *[tmp_path / name for name in sizes], "--out", out)[0] == DONE
     drawn = sorted(file for file in out.iterdir() if file.suffix == ".jpg")
     assert len({file.name.lower() for file in drawn}) == 4
+    images = json.loads((out / "detections.json").read_text())["images"]
+    for image in images:  # which picture was drawn of which
+        assert (
+            Image.open(out / image["picture"]).size
+            == sizes[Path(image["file_name"]).relative_to(tmp_path).as_posix()]
+        )
     assert sorted(Image.open(file).size for file in drawn) == sorted(sizes.values())
 
 
@@ -165,11 +179,15 @@ def test_a_folder_is_looked_through_with_its_subfolders(run: Run, model: Path, t
     (tmp_path / "deep" / "er").mkdir(parents=True)
     for name in ("one.jpg", "deep/two.PNG", "deep/er/three.webp"):
         Image.new("RGB", (40, 30)).save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("not a picture, and not named like one")
+    for other in ("notes.txt", "deep/one.avif", "deep/two.AVIF", "README", ".hidden"):
+        (tmp_path / other).write_text("not named like a picture")
     for _ in range(2):  # the second time without the pictures drawn the first time
         out = tmp_path / "found"
         code, _, err = run("detect", model, tmp_path, "--out", out)
         assert code == DONE, err
+        assert err.splitlines()[0] == (
+            f"note: {tmp_path}: 4 files passed over, not named like pictures (.avif, .txt, no ending)"
+        )
         images = json.loads((out / "detections.json").read_text())["images"]
         names = sorted(Path(i["file_name"]).relative_to(tmp_path).as_posix() for i in images)
         assert names == ["deep/er/three.webp", "deep/two.PNG", "one.jpg"]
@@ -198,4 +216,39 @@ def test_an_empty_folder_is_a_failure_of_its_own(run: Run, model: Path, zoo: Pat
     code, _, err = run("detect", model, tmp_path / "empty", zoo / "dot.png", "--out", tmp_path / "found")
     assert code == SOME_FAILED
     assert err.splitlines()[0].startswith(f"failed: {tmp_path / 'empty'}: no pictures in this folder")
-    assert len(err.splitlines()) == 2
+    assert len(err.splitlines()) == 3
+
+
+@pytest.mark.parametrize("stop_at", [1, 2])
+def test_ctrl_c_keeps_what_was_found(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, file in enumerate(files):
+        Image.effect_noise((60, 40 + number), 60).convert("RGB").save(file)
+    out = tmp_path / "found"
+    assert run("detect", model, *files, "--out", out, "--score", 0)[0] == DONE
+    whole = json.loads((out / "detections.json").read_text())
+    real: Any = vars(detect_files_room)["detect_batch"]
+    batches: list[object] = []
+
+    def stopped(*arguments: object) -> object:
+        batches.append(arguments)
+        if len(batches) == stop_at:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(detect_files_room, "detect_batch", stopped)
+    code, _, err = run("detect", model, *files, "--out", out, "--score", 0)
+    assert code == 130
+    left = json.loads((out / "detections.json").read_text())
+    if stop_at == 1:
+        assert err.splitlines()[-1] == "stopped before a picture was done; nothing was written"
+        assert left == whole
+        return
+    assert err.splitlines()[-1] == (
+        f"stopped after 1 of 3 pictures; what was found until then is in {out / 'detections.json'}"
+    )
+    assert left["images"] == whole["images"][:1]
+    assert left["annotations"] == [one for one in whole["annotations"] if one["image_id"] == 1]
+    assert left["annotations"]

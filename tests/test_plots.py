@@ -105,17 +105,30 @@ def test_scores_colour_from_red_to_green():
     assert green[1] > green[0]
 
 
+def test_every_kind_of_picture_that_detect_takes(tmp_path: Path):
+    found = detections([[5, 5, 30, 30]], (40, 50))
+    tensor = torch.randint(256, (3, 40, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    array = tensor.permute(1, 2, 0).numpy()
+    Image.fromarray(array).save(tmp_path / "a.png")
+    kinds = (tensor, tensor / 255, array, Image.fromarray(array), tmp_path / "a.png", str(tmp_path / "a.png"))
+    for draw in (draw_detections, draw_edge_distributions):
+        pictures = [draw(picture, found).tobytes() for picture in kinds]
+        assert len(set(pictures)) == 1
+
+
 @pytest.mark.parametrize(
-    "image",
+    ("image", "told"),
     [
-        torch.zeros(3, 40, 50),
-        torch.zeros(40, 50, 3, dtype=torch.uint8),
-        torch.zeros(3, 0, 5, dtype=torch.uint8),
+        (torch.full((3, 40, 50), -2.1), r"float tensor must hold values in 0\.\.1"),
+        (torch.zeros(40, 50, 3, dtype=torch.uint8), "a tensor must have shape"),
+        (torch.zeros(3, 0, 5, dtype=torch.uint8), "a tensor must have shape"),
+        (None, "not a picture: NoneType"),
     ],
 )
-def test_a_picture_of_another_form_is_refused(image: Tensor):
-    with pytest.raises(ValueError, match="uint8 RGB"):
-        draw_detections(image, detections([], (40, 50)))
+def test_what_is_no_picture_is_refused(image: Tensor | None, told: str):
+    for draw in (draw_detections, draw_edge_distributions):
+        with pytest.raises(ValueError, match=told):
+            draw(image, detections([], (40, 50)))
 
 
 def test_a_picture_of_another_size_is_refused():

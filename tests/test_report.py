@@ -82,7 +82,7 @@ def test_the_page_is_well_formed_and_holds_every_part(page: str):
     assert parsed.open == []
     assert parsed.tags.count("img") == 3
     assert parsed.tags.count("svg") == 3  # loss, AP, panel
-    for words in ("47.3", "71.2", "1,432 objects in 20 pictures", "How sure is each edge?", "Seed", "unseen"):
+    for words in ("0.473", "0.712", "1,432 objects in 20 pictures", "How sure is each edge?", "Seed", "unseen"):
         assert words in parsed.text
     assert "AP medium" in parsed.text
     assert "AP small" not in parsed.text  # there was nothing small to find

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -94,6 +96,25 @@ def test_select_takes_the_same_rows_of_every_column(keep: Tensor) -> None:
         assert torch.equal(after, before[keep])
     assert (kept.names, kept.size) == (found.names, found.size)
     assert len(kept) == len(kept.boxes)
+
+
+def test_what_was_found_is_said_in_a_line() -> None:
+    assert repr(detections()) == "Detections(4 in 30x40: 2 dog, 2 cat)"
+    assert repr(detections(0)) == "Detections(0 in 30x40)"
+    many = replace(detections(), labels=torch.tensor([2, 2, 0, 1]), names=("cat", "dog", "owl"))
+    assert repr(many) == "Detections(4 in 30x40: 2 owl, 1 cat, 1 dog)"
+    generator = torch.rand(7, 4)
+    seven = Detections(
+        generator,
+        generator[:, 0],
+        torch.arange(7),
+        torch.rand(7, 4, 5),
+        generator[:, :2],
+        generator,
+        tuple("abcdefg"),
+        (3, 4),
+    )
+    assert repr(seven) == "Detections(7 in 3x4: 1 a, 1 b, 1 c, 1 d, 1 e, ...)"
 
 
 def test_above_is_strict() -> None:

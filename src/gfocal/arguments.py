@@ -105,9 +105,20 @@ def parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentParser:
     evaluate.add_argument("--batch-size", type=whole(1), default=8)
     evaluate.add_argument("--workers", type=whole(0), default=2)
     evaluate.add_argument("--out", type=Path, metavar="FILE", help="write the numbers as json")
-    evaluate.add_argument("--results", type=Path, metavar="FILE", help="write the detections as COCO results json")
+    evaluate.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help="write the detections as COCO results json, with the category ids of the data",
+    )
 
-    detect = commands.add_parser("detect", help="find objects in pictures")
+    detect = commands.add_parser(
+        "detect",
+        help="find objects in pictures",
+        description="Find objects in pictures. DIR/detections.json has them as COCO does, with a score and, in "
+        "edge_std, how sure each edge is. Its category ids are 1 to N in the model's order, as its categories list "
+        "them; 'gfocal eval --results' writes those of the data.",
+    )
     detect.set_defaults(run=commands_by_name["detect"])
     detect.add_argument("model", metavar="MODEL", help="a model file or the folder of a run")
     detect.add_argument("images", nargs="+", metavar="IMAGE", help="picture files or folders of them")
@@ -142,7 +153,12 @@ def parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentParser:
         "--epochs", type=whole(1), help="fewer for a quick look (default: what the AP in the README needs)"
     )
 
-    bring = commands.add_parser("import", help="make a model file of a published MMDetection or GFocal checkpoint")
+    bring = commands.add_parser(
+        "import",
+        help="make a model file of a published MMDetection or GFocal checkpoint",
+        description="Make a model file of a published checkpoint of MMDetection (GFL, ATSS, FCOS, FoveaBox, "
+        "RetinaNet) or of the original GFocal repository.",
+    )
     bring.set_defaults(run=commands_by_name["import"])
     bring.add_argument("checkpoint", type=Path, metavar="FILE.pth", help="only tensors are read, no code is run")
     bring.add_argument(
@@ -151,7 +167,13 @@ def parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentParser:
     bring.add_argument(
         "--points",
         choices=("corner", "legacy", "centre"),
-        help="where a cell's point lies; legacy is the original GFocal repository (default: by the file's version)",
+        help="of GFL: where a cell's point lies; legacy is the original GFocal repository (default: by the file's "
+        "version)",
+    )
+    bring.add_argument(
+        "--caffe",
+        action=argparse.BooleanOptionalAction,
+        help="of FCOS: whether the backbone is of the Caffe kind (default: by the file's config, else yes)",
     )
 
     models = commands.add_parser("models", help="list the presets and recipes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Yields a path in the same folder for the caller to write to and close. On leaving without an exception
     that file is flushed to disk and takes the place of ``path`` in one step; on any exception it is removed
-    and ``path`` is as before. A symbolic link stays a link: the file it points to is replaced. The folder
-    must exist. ::
+    and ``path`` is as before. A symbolic link stays a link: the file it points to is replaced. The file has the
+    permissions of the one it replaces, or those of any new file. The folder must exist. ::
 
         with atomic_write(folder / "report.json") as temporary:
             temporary.write_text(text)
@@ -27,10 +28,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     # pattern such as "*.pt".
     temporary = target.with_name(f"{target.name}.{secrets.token_hex(4)}.tmp")
     try:
+        # Some writers make files for their owner alone. What others may do is what the system gives an empty one.
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        temporary.unlink()
         yield temporary
         assert temporary.is_file(), f"nothing was written for {target}: write to the path that is yielded"
         if target.exists():
             shutil.copymode(target, temporary)
+        else:
+            temporary.chmod(stat.S_IMODE(mode))
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, target)

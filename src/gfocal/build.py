@@ -18,6 +18,7 @@ from gfocal import __version__
 from gfocal.atomic import atomic_write
 from gfocal.configs import ModelSettings, Recipe, RecipeError, fitted, read_recipe, write_recipe
 from gfocal.data.samples import DataError, FileData, ImageData
+from gfocal.data.validation import summary
 from gfocal.evaluation.coco_ap import CocoResult
 from gfocal.methods import criterion_of
 from gfocal.models.backbone import Backbone
@@ -26,10 +27,12 @@ from gfocal.models.files import read_model_file
 from gfocal.models.zoo import create, preset_named
 from gfocal.training.checkpoints import STATE_FILE, ResumeError
 from gfocal.training.loop import train
+from gfocal.words import counted
 
 RECIPE_FILE = "recipe.toml"
 RUN_FILE = "run.json"
 RESULT_FILE = "result.json"
+LEAST_SIDE = 32  # pixels: what is not larger is one cell of C5, and a batch of one such picture has no variance
 # Arguments of a preset that other parts of a recipe, or the data, decide.
 NOT_OPTIONS = ("num_classes", "names", "pretrained", "weights", "input_settings", "return")
 
@@ -56,6 +59,10 @@ def build_model(recipe: Recipe, names: Sequence[str]) -> Detector:
         size = model.input_settings
         short_side = recipe.size.short_side or size.short_side
         long_side = recipe.size.long_side or max(size.long_side * short_side // size.short_side, short_side)
+        if short_side <= LEAST_SIDE:
+            raise ValueError(
+                f"at a short side of {short_side} pixels a picture is one cell; {LEAST_SIDE + 1} is the least"
+            )
         model.input_settings = replace(
             size, short_side=short_side, long_side=long_side, antialias=recipe.size.antialias
         )
@@ -99,6 +106,7 @@ def run_recipe(
         ResumeError: the folder holds a run already and ``resume`` is False, or the other way round; or the
             data are not those that the run began with.
         RecipeError: the recipe's model cannot be built.
+        DataError: no training picture holds an object.
         NotADirectoryError: ``folder`` is a file.
     """
     import torch
@@ -110,11 +118,14 @@ def run_recipe(
         recipe = saved_recipe(folder)
     elif (folder / STATE_FILE).exists():
         raise ResumeError(f"{folder}: holds a run already; go on with --resume, or name another folder with --out")
+    check_objects(train_data, data_name)
     if recipe.run.skip_empty:
         train_data = with_objects(train_data)
     if resume:
         _check_same_data(folder, train_data)
     torch.manual_seed(recipe.run.seed)
+    if recipe.model.pretrained and not recipe.model.weights and not resume:
+        console.print("ImageNet weights: from the Hugging Face hub, unless they are on this machine already")
     model = started_model(recipe, train_data.names, folder) if resume else build_model(recipe, train_data.names)
     criterion = criterion_of(model, recipe.method)
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,10 +166,20 @@ def with_objects(data: ImageData) -> ImageData:
     """The pictures of a data set that hold objects to learn from; drawn data as they are."""
     if not isinstance(data, FileData):
         return data
-    kept = [sample for sample in data.samples if (~sample.crowd).any()]
-    if not kept:
-        raise DataError(f"none of {len(data)} training pictures holds an object; give data with boxes")
-    return replace(data, samples=kept)
+    return replace(data, samples=[sample for sample in data.samples if (~sample.crowd).any()])
+
+
+def check_objects(data: ImageData, data_name: str = "") -> None:
+    """DataError for training pictures of which none holds an object, with what became of their boxes."""
+    if not isinstance(data, FileData) or any((~sample.crowd).any() for sample in data.samples):
+        return
+    where = f"{data_name}: " if data_name else ""
+    lost = summary([problem for problem in data.problems if problem.action == "dropped"])
+    reason = f" ({lost[0]})" if lost else ""
+    raise DataError(
+        f"{where}none of {counted(len(data), 'training picture')} holds an object to learn{reason}; "
+        "give data with boxes"
+    )
 
 
 def saved_recipe(folder: Path) -> Recipe:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 
@@ -28,19 +31,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ).parse_args(arguments)
     from rich.console import Console
 
+    # Without a network the hub would say 20 lines about it before the one that counts.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     console = Console(stderr=True)
     warnings.showwarning = lambda message, *_, **__: console.print(
         f"warning: {message}", markup=False, highlight=False, soft_wrap=True
     )
     try:
         return chosen.run(chosen, console)
-    except KeyboardInterrupt:
-        same = "; the same command goes on with it"
-        goes_on = {"train": "; the run goes on with --resume", "demo": same, "lab": same}
-        console.print(f"stopped{goes_on.get(chosen.command, '')}")
+    except KeyboardInterrupt as stop:
+        console.print(str(stop) or stopped(chosen), markup=False, highlight=False, soft_wrap=True)
         return 130
     except Exception as error:
-        if is_out_of_memory(error) and not chosen.traceback:
+        no_room = is_out_of_memory(error)
+        if not no_room and not isinstance(error, (*_mistakes(), OSError)):
+            raise
+        if chosen.traceback:
+            traceback.print_exc()
+        if no_room:
             console.print(
                 "gfocal: out of memory. Ways out: a smaller --batch-size (the learning rate follows it), a smaller "
                 "--short-side, --precision bf16",
@@ -48,10 +56,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 soft_wrap=True,
             )
             return MISTAKE
-        if chosen.traceback or not isinstance(error, (*_mistakes(), OSError)):
-            raise
         console.print(f"gfocal: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return MISTAKE
+
+
+def stopped(chosen: argparse.Namespace) -> str:
+    """What Ctrl-C leaves, and how to go on."""
+    from gfocal.training.checkpoints import STATE_FILE
+
+    if chosen.command == "lab":
+        return "stopped; the same command goes on with it"
+    if chosen.command not in ("train", "demo"):
+        return "stopped"
+    if not (chosen.out / STATE_FILE).is_file():
+        return "stopped before the first epoch was saved; start again"
+    return "stopped; " + (
+        "the run goes on with --resume" if chosen.command == "train" else "the same command goes on"
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -73,7 +94,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
     from gfocal.models.zoo import PresetError
     from gfocal.training.checkpoints import ResumeError
     from gfocal.training.distributed import DeviceError
-    from gfocal.training.loop import NonFiniteLoss
+    from gfocal.training.failures import NonFiniteLoss, NothingToLearn
 
     return (
         RecipeError,
@@ -84,6 +105,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
         ResumeError,
         DeviceError,
         NonFiniteLoss,
+        NothingToLearn,
         ImportingError,
         HubError,
         LabError,

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gfocal.words import counted
+
 if TYPE_CHECKING:
     import torch
     from rich.console import Console
@@ -33,7 +35,8 @@ def run_train(chosen: argparse.Namespace, console: Console) -> int:
             val_data = read(chosen.val or chosen.data, val_split, console, recipe, train_data.names)
     if val_data is None:
         console.print("no validation split: the last epoch's weights are the result")
-    console.print(f"{len(train_data)} pictures to train, {0 if val_data is None else len(val_data)} to validate")
+    num_val = 0 if val_data is None else len(val_data)
+    console.print(f"{counted(len(train_data), 'picture')} to train, {num_val} to validate", highlight=False)
     _, result = run_recipe(
         recipe, train_data, val_data, chosen.out, resume=chosen.resume, data_name=chosen.data, console=console
     )
@@ -50,9 +53,10 @@ def chosen_recipe(chosen: argparse.Namespace) -> Recipe:
     from gfocal.configs import RecipeError, read_recipe, with_changes
 
     changes = _changes(chosen)
+    where = "--set" if len(chosen.set) == len(changes) else "--set and options" if chosen.set else "options"
     if chosen.resume:
         recipe = saved_recipe(chosen.out)
-        differing = [key for key, value in changes.items() if with_changes(recipe, {key: value}) != recipe]
+        differing = [key for key, value in changes.items() if with_changes(recipe, {key: value}, where) != recipe]
         if differing:
             raise RecipeError(
                 f"{chosen.out}: a run goes on with the recipe it was begun with, which differs in "
@@ -63,7 +67,7 @@ def chosen_recipe(chosen: argparse.Namespace) -> Recipe:
     size = recipe.size
     if chosen.short_side and size.short_side and size.long_side and "size.long_side" not in changes:
         changes["size.long_side"] = round(size.long_side * chosen.short_side / size.short_side)
-    return with_changes(recipe, changes)
+    return with_changes(recipe, changes, where)
 
 
 def _changes(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -168,7 +172,7 @@ def run_eval(chosen: argparse.Namespace, console: Console) -> int:
     from gfocal.atomic import atomic_write
     from gfocal.data.coco_names import COCO_NAMES
     from gfocal.data.loading import evaluation_loader
-    from gfocal.evaluation.running import average_precision, detect_all
+    from gfocal.evaluation.running import average_precision, detect_all, nothing_found
     from gfocal.interop.coco_results import write_coco_results
     from gfocal.models.files import load_model
     from gfocal.training.logging import progress_bar
@@ -182,6 +186,8 @@ def run_eval(chosen: argparse.Namespace, console: Console) -> int:
     with told_of_coco(model.names == COCO_NAMES, chosen.data):
         split = chosen.split or first_split(chosen.data, "test", "val")
         data = read(chosen.data, split, console, None, model.names)
+    part = f"split {split} of {chosen.data}" if split else f"all of {chosen.data}, which has no split test or val"
+    console.print(f"judging {counted(len(data), 'picture')}: {part}", markup=False, highlight=False, soft_wrap=True)
     batches = evaluation_loader(data, model.input_settings, chosen.batch_size, chosen.workers)
     with progress_bar(console, "evaluating", len(batches)) as bar:
         found = detect_all(
@@ -195,6 +201,8 @@ def run_eval(chosen: argparse.Namespace, console: Console) -> int:
         )
     result = average_precision(data, found)
     Console_out().print(result.table())
+    if why := nothing_found(result, model.decode_settings):
+        console.print(why, highlight=False, soft_wrap=True)
     if chosen.out:
         with atomic_write(chosen.out) as temporary:
             temporary.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
@@ -267,7 +275,7 @@ def run_import(chosen: argparse.Namespace, console: Console) -> int:
 
     if chosen.out.is_dir():
         raise IsADirectoryError(f"{chosen.out}: is a folder; name a file")
-    imported = import_checkpoint(chosen.checkpoint, chosen.points)
+    imported = import_checkpoint(chosen.checkpoint, chosen.points, chosen.caffe)
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     save_model(imported.model, chosen.out)
     told = [

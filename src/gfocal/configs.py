@@ -115,8 +115,8 @@ def read_recipe(name_or_path: str | Path) -> Recipe:
     return _filled(Recipe(), table, str(path), "")
 
 
-def with_changes(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """A recipe with some values replaced: ``{"run.epochs": 3}``.
+def with_changes(recipe: Recipe, changes: Mapping[str, Any], where: str = "changes") -> Recipe:
+    """A recipe with some values replaced: ``{"run.epochs": 3}``; ``where`` says in errors where they come from.
 
     A value given as text is read as TOML where its key is not text itself: ``{"run.epochs": "3"}``; "none"
     takes a value away that need not be there. Keys of ``model.options`` add to those of the recipe, and an
@@ -136,7 +136,7 @@ def with_changes(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
             if _fits(recipe, alone):
                 _put(table, key, choice)
                 break
-    return _filled(recipe, table, "changes", "")
+    return _filled(recipe, table, where, "")
 
 
 def write_recipe(recipe: Recipe) -> str:
@@ -199,8 +199,23 @@ def fitted(value: Any, hint: Any, where: str, name: str) -> Any:
         return float(value)
     elif isinstance(hint, type) and isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
         return value
-    wanted = getattr(hint, "__name__", None) if origin is None else str(hint)
-    raise RecipeError(f"{where}: {name} must be {wanted}, not {value!r}")
+    raise RecipeError(f"{where}: {name} must be {_in_words(hint)}, not {value!r}")
+
+
+def _in_words(hint: Any) -> str:
+    """What a type takes, for people who do not know Python."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        parts = [_in_words(argument) for argument in arguments]
+        return (", or " if "," in parts[0] else " or ").join(parts)
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, arguments))}"
+    if origin is tuple and arguments == (int, int):
+        return "two whole numbers, e.g. [480, 800]"
+    if origin in (tuple, Sequence):
+        return "a list of whole numbers, e.g. [8, 11]" if arguments[0] is int else "a list"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
+    return words.get(hint, "a table, e.g. {n = 8}" if origin is dict else str(hint))
 
 
 def _put(table: dict[str, Any], key: str, value: Any) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from torchvision.ops import box_iou
 
-from gfocal.build import run_recipe, saved_recipe
+from gfocal.atomic import atomic_write
+from gfocal.build import RESULT_FILE, run_recipe, saved_recipe
 from gfocal.configs import Recipe, read_recipe, with_changes
 from gfocal.data.edge_laws import is_ambiguous, law_std
 from gfocal.data.synthetic import SyntheticScenes
 from gfocal.evaluation.coco_ap import CocoResult
-from gfocal.evaluation.running import average_precision
+from gfocal.evaluation.running import average_precision, nothing_found
 from gfocal.models.detector import Detector
 from gfocal.models.files import load_model
 from gfocal.plots import draw_detections, draw_edge_distributions, edge_panel_svg
@@ -22,6 +24,7 @@ from gfocal.report import EdgeStudy, Picture, write_report
 from gfocal.structures import Detections
 from gfocal.training.checkpoints import STATE_FILE, ResumeError
 from gfocal.training.logging import METRICS_FILE, read_metrics
+from gfocal.words import counted
 
 TRAIN_SCENES_PER_EPOCH = 950
 UNSEEN_SCENES = 200
@@ -34,7 +37,7 @@ LEAD = (
 
 
 def demo(folder: Path, *, seed: int = 0, epochs: int | None = None, console: Console | None = None) -> CocoResult:
-    """Train, evaluate on 200 unseen scenes, and write ``report.html`` into a folder.
+    """Train, evaluate on 200 unseen scenes, and write ``result.json`` and ``report.html`` into a folder.
 
     Everything is drawn: no data, no weights and no network are needed. A folder that holds an unfinished
     demo is gone on with; ``epochs`` of None are then its own.
@@ -65,8 +68,8 @@ def demo(folder: Path, *, seed: int = 0, epochs: int | None = None, console: Con
     train_data = SyntheticScenes(TRAIN_SCENES_PER_EPOCH, size, seed, "train")
     unseen = SyntheticScenes(UNSEEN_SCENES, size, seed, "test")
     console.print(
-        f"{recipe.run.epochs} epochs of {len(train_data)} new scenes each on {torch.get_num_threads()} "
-        f"threads; the report will be {folder / REPORT_FILE}",
+        f"{counted(recipe.run.epochs, 'epoch')} of {counted(len(train_data), 'new scene')} each on "
+        f"{counted(torch.get_num_threads(), 'thread')}; the report will be {folder / REPORT_FILE}",
         soft_wrap=True,
     )
     run_recipe(recipe, train_data, None, folder, resume=resume, data_name="synthetic", console=console)
@@ -74,6 +77,10 @@ def demo(folder: Path, *, seed: int = 0, epochs: int | None = None, console: Con
     console.print(f"judging it on {len(unseen)} unseen scenes")
     found = find(model, unseen)
     result = average_precision(unseen, found)
+    if why := nothing_found(result, model.decode_settings):
+        console.print(why, highlight=False, soft_wrap=True)
+    with atomic_write(folder / RESULT_FILE) as temporary:
+        temporary.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
     write_report(
         folder / REPORT_FILE,
         title="gfocal demo",
@@ -104,7 +111,7 @@ def gallery(data: SyntheticScenes, found: dict[int, Detections], count: int = 12
     for i in range(min(count, len(data))):
         image, sample = data.read(i)
         picture = draw_detections(image, found[sample.image_id], 0.3, edges="std", colours="score", least_side=480)
-        pictures.append(Picture(picture, f"scene {i}: {len(sample.boxes)} objects labelled"))
+        pictures.append(Picture(picture, f"scene {i}: {counted(len(sample.boxes), 'object')} labelled"))
     return pictures
 
 
@@ -156,7 +163,7 @@ def facts(recipe: Recipe, model: Detector, folder: Path) -> dict[str, str]:
     return {
         "network": f"{recipe.model.preset}, {parameters / 1e6:.2f} M parameters, from random weights",
         "scenes seen in training": f"{recipe.run.epochs * TRAIN_SCENES_PER_EPOCH:,}",
-        "training time": f"{float(last['seconds']) / 60:.1f} minutes on {torch.get_num_threads()} threads",
+        "training time": f"{float(last['seconds']) / 60:.1f} minutes on {counted(torch.get_num_threads(), 'thread')}",
         "input": f"{model.input_settings.short_side} x {model.input_settings.long_side} pixels",
         "seed": str(recipe.run.seed),
         "torch": torch.__version__,

@@ -18,6 +18,7 @@ from PIL import Image
 from gfocal.atomic import atomic_write
 from gfocal.evaluation.coco_ap import CocoResult
 from gfocal.plots.charts import curve_svg
+from gfocal.words import counted
 
 Cell = float | int | str | None
 LOSS_COLUMNS = ("loss", "total", "cls", "box", "dfl")
@@ -117,16 +118,16 @@ def headline(result: CocoResult) -> str:
         "AP large": result.ap_large,
     }
     shown = [(name, value) for k, (name, value) in enumerate(numbers.items()) if k == 0 or value is not None]
-    cells = "".join(f"<div><b>{_percent(value)}</b><span>{escape(name)}</span></div>" for name, value in shown)
-    count = f"{result.num_truth:,} objects in {result.num_images:,} pictures"
-    return f'<div class="numbers">{cells}</div><p class="note">COCO average precision, of 100, on {count}.</p>'
+    cells = "".join(f"<div><b>{_figure(value)}</b><span>{escape(name)}</span></div>" for name, value in shown)
+    count = f"{counted(result.num_truth, 'object')} in {counted(result.num_images, 'picture')}"
+    return f'<div class="numbers">{cells}</div><p class="note">COCO average precision, 0 to 1, on {count}.</p>'
 
 
 def class_table(result: CocoResult) -> str:
     """AP of every class, as a number and as a bar."""
     lines = [
         f"<tr><th scope=row>{escape(name)}</th><td>{figures.num_truth:,}</td>"
-        f"<td>{_percent(figures.ap50)}</td><td>{_percent(figures.ap)}</td>"
+        f"<td>{_figure(figures.ap50)}</td><td>{_figure(figures.ap)}</td>"
         f"<td class=bar>{_meter(figures.ap)}</td></tr>"
         for name, figures in result.per_class.items()
     ]
@@ -152,12 +153,10 @@ def curve_charts(rows: Sequence[Mapping[str, Cell]]) -> str:
     charts = []
     for names, x, heading in (
         (losses, step, "Loss"),
-        (aps, epoch, "Average precision, of 100"),
+        (aps, epoch, "Average precision"),
         (rates, step, "Learning rate"),
     ):
         series = {_plain(name): series_of(rows, x, name) for name in names}
-        if names is aps:
-            series = {name: [(a, 100 * b) for a, b in points] for name, points in series.items()}
         if any(series.values()):
             charts.append(f"<div>{curve_svg(series, title=heading, x_label=x)}</div>")
     return "".join(charts)
@@ -182,8 +181,8 @@ def _as_number(cell: Cell) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f}"
+def _figure(value: float | None) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def _meter(value: float | None) -> str:

@@ -7,6 +7,7 @@ Boxes are xyxy in pixels; a name that ends in ``_strided`` is divided by the str
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -147,6 +148,11 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __repr__(self) -> str:
+        kinds = Counter(self.class_names).most_common()
+        told = ", ".join(f"{count} {name}" for name, count in kinds[:5]) + ", ..." * (len(kinds) > 5)
+        return f"Detections({len(self)} in {self.size[0]}x{self.size[1]}{': ' * bool(told)}{told})"
 
     @property
     def edge_std(self) -> Tensor:

@@ -18,6 +18,7 @@ from gfocal.interop.coco_results import write_coco_results
 from gfocal.models.detector import Detector
 from gfocal.structures import Detections
 from gfocal.training.logging import progress_bar
+from gfocal.words import counted
 
 RESULTS = "detections_test-dev2017_gfocal_results"
 
@@ -57,7 +58,8 @@ def write_submission(model: Detector, info: Path, folders: Sequence[str], out: P
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         archive.write(path, path.name)
-    console.print(f"{count} detections in {len(found)} pictures: {path.with_suffix('.zip')}", soft_wrap=True)
+    told = f"{counted(count, 'detection')} in {counted(len(found), 'picture')}"
+    console.print(f"{told}: {path.with_suffix('.zip')}", soft_wrap=True)
     return failed
 
 

@@ -254,7 +254,9 @@ def test_pictures_are_found_in_the_usual_places(tmp_path: Path, json_place: str,
 
 def test_where_pictures_were_looked_for_is_told(tmp_path: Path) -> None:
     file = dump(tmp_path / "annotations" / "instances_val2017.json", [], [{"id": 1, "file_name": "a.png"}])
-    with pytest.raises(DataError, match=r"image_folder.*'a.png'.*val2017.*images") as caught:
+    with pytest.raises(
+        DataError, match=r"put them into one of the places where 'a.png' was looked for: .*val2017.*images"
+    ) as caught:
         read_coco(file)
     assert "\n" not in str(caught.value)
     picture(tmp_path / "elsewhere" / "a.png")

@@ -170,6 +170,14 @@ def test_what_was_looked_for_is_told_in_one_screen(tmp_path: Path) -> None:
             splits(path)
 
 
+def test_a_data_set_says_what_it_is(tmp_path: Path) -> None:
+    coco_folder(tmp_path)
+    data = read_data(tmp_path, "train")
+    assert repr(data) == "FileData(1 picture, 1 object, 0 problems; 1 class: cat)"
+    data.names = tuple("abcdef")
+    assert repr(data).endswith("; 6 classes: a, b, c, d, e, ...)")
+
+
 def test_a_broken_yaml_is_told_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("names: [cat")
     with pytest.raises(DataError, match=r"data\.yaml: broken yaml"):

@@ -106,6 +106,17 @@ def test_list_with_unknown_and_repeated_names(tmp_path: Path) -> None:
     assert [p.record for p in data.problems] == ["line 2: nobody", "line 3: a"]
 
 
+@pytest.mark.parametrize("ending", [".jpg", ".JPEG", ".xml", ".png 1"])
+def test_lists_may_name_files_with_their_endings(tmp_path: Path, ending: str) -> None:
+    classic(tmp_path)
+    write(tmp_path / "Annotations" / "a.b.xml", [("cat", (1, 2, 3, 4), 0)])
+    picture(tmp_path / "JPEGImages" / "a.b.jpg")
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text(f"a{ending}\na.b\na.b.c\n")
+    data = read_voc(tmp_path, "train")
+    assert stems(data) == ["a.b", "a"]
+    assert [p.record for p in data.problems] == ["line 3: a.b.c"]
+
+
 def test_flat_folder_with_any_spelling_of_suffixes_and_names_with_blanks(tmp_path: Path) -> None:
     for name in ("one.JPG", "two.jpeg", "my picture 3.png"):
         picture(tmp_path / name)

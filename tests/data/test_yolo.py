@@ -73,6 +73,15 @@ def test_fractions_are_of_the_upright_picture(tmp_path: Path) -> None:
     assert data.read(0)[0].shape == (3, 100, 80)
 
 
+def test_pixels_for_fractions_are_never_clipped_to_a_picture(tmp_path: Path) -> None:
+    """The second box covers the whole picture, if 30 is taken for 30 widths of it."""
+    data = one_picture(tmp_path, "0 50 40 20 20\n0 20 20 30 60\n0 10 20 30 40 50 60")
+    assert len(data.samples[0].labels) == 0
+    ((reason, action),) = reasons(data)
+    assert "are these pixels?" in reason
+    assert action == "dropped"
+
+
 def test_bad_lines_are_dropped_and_the_others_kept(tmp_path: Path) -> None:
     lines = [
         "0 0.5 0.5 0.2 0.2",
@@ -87,6 +96,7 @@ def test_bad_lines_are_dropped_and_the_others_kept(tmp_path: Path) -> None:
         "0 nan 0.5 0.2 0.2",
         "0 0.1 0.1 nan 0.2 0.3 0.9",
         "0 320 240 50 60",
+        "0 1.5 0.5 0.2 0.2",
         "0 0.5 0.5 0 0.2",
         "0 0.5 0.5 -0.2 0.2",
         "0 1.0 0.5 0.2 0.2",
@@ -100,8 +110,9 @@ def test_bad_lines_are_dropped_and_the_others_kept(tmp_path: Path) -> None:
     assert reasons(data) == {
         ("neither a box nor a polygon", "dropped"): 2,
         ("line with something else than numbers", "dropped"): 2,
-        ("unknown class", "dropped"): 4,
+        ("unknown class: ids are 0..1", "dropped"): 4,
         ("box is not finite", "dropped"): 2,
+        ("box of no fractions: are these pixels? YOLO's numbers are fractions of the picture", "dropped"): 1,
         ("box lies outside the picture", "dropped"): 1,
         ("box has no area", "dropped"): 1,
         ("box is inverted", "dropped"): 1,
@@ -133,6 +144,28 @@ def test_splits_by_any_spelling_lists_of_folders_and_path(tmp_path: Path) -> Non
             read_yolo(yaml)
 
 
+def test_a_split_that_is_not_there(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "train" / "a.png")
+    text(tmp_path / "labels" / "train" / "a.txt", "0 0.5 0.5 0.2 0.2")
+    yaml = text(
+        tmp_path / "data.yaml", "train: images/train\nvalid: [images/train, images/vla]\ntest: no.txt\nnames: [cat]\n"
+    )
+    for split, named in (("val", "val: images/vla "), ("valid", "val: images/vla "), ("test", "test: no.txt ")):
+        with pytest.raises(
+            DataError, match=f"^{yaml}: {named}is not found below {tmp_path}; mend the entry or 'path:'"
+        ):
+            read_yolo(tmp_path, split)
+    data = read_yolo(tmp_path, "train")
+    assert [str(p) for p in data.problems] == [
+        f"{yaml}: val: images/vla: another split that is not there (passed over)",
+        f"{yaml}: test: no.txt: another split that is not there (passed over)",
+    ]
+    # Without a split what is meant is train, not the only one that is there.
+    text(yaml, "train: images/tarin\nval: images/train\nnames: [cat]\n")
+    with pytest.raises(DataError, match="train: images/tarin is not found"):
+        read_yolo(tmp_path)
+
+
 def test_exports_that_start_one_folder_too_high(tmp_path: Path) -> None:
     picture(tmp_path / "set" / "train" / "images" / "a.png")
     text(tmp_path / "set" / "train" / "labels" / "a.txt", "0 0.5 0.5 0.2 0.2")
@@ -142,7 +175,7 @@ def test_exports_that_start_one_folder_too_high(tmp_path: Path) -> None:
     )
     data = read_yolo(tmp_path / "set", "train")
     assert len(data.samples[0].labels) == 1
-    assert data.problems == []
+    assert reasons(data) == {("another split that is not there", "passed over"): 1}
 
 
 def test_text_lists_of_pictures(tmp_path: Path) -> None:
@@ -233,7 +266,7 @@ def test_names_choose_the_order_and_indices_may_have_gaps(tmp_path: Path) -> Non
     data = read_yolo(tmp_path, "train")
     assert (data.names, data.category_ids) == (("dog", "cat"), (2, 5))
     assert data.samples[0].labels.tolist() == [1, 0]
-    assert reasons(data) == {("unknown class", "dropped"): 1}
+    assert reasons(data) == {("unknown class: ids are 2, 5", "dropped"): 1}
     data = read_yolo(tmp_path, "train", names=["cat", "dog"])
     assert (data.names, data.category_ids) == (("cat", "dog"), (5, 2))
     assert data.samples[0].labels.tolist() == [0, 1]

@@ -17,6 +17,7 @@ from gfocal.interop.mmdet import ImportingError, import_checkpoint
 from gfocal.interop.mmdet_names import LAYOUTS, our_name
 from gfocal.models import caffe
 from gfocal.models.detector import Detector
+from gfocal.models.files import load_model
 from gfocal.models.zoo import create
 from gfocal.structures import Detections
 
@@ -78,6 +79,7 @@ def their_name(key: str, detector: str) -> str:
     return f"bbox_head.{layer}.{parts[2]}"
 
 
+Run = Callable[..., tuple[int, str, str]]  # of the fixture "run"
 Small = Callable[..., tuple[Detector, dict[str, Tensor]]]
 DETECTORS = {
     "RetinaNet": "retinanet_r50_fpn",
@@ -154,6 +156,19 @@ def test_fcos_is_of_the_caffe_kind_unless_its_config_or_the_caller_says_otherwis
         settings = found.model.input_settings
         assert settings.mean == (caffe.MEAN if expected else (123.675, 116.28, 103.53))
         assert settings.std == ((1, 1, 1) if expected else (58.395, 57.12, 57.375))
+
+
+@pytest.mark.parametrize(("option", "told"), [("--caffe", "Caffe"), ("--no-caffe", "PyTorch"), (None, "PyTorch")])
+def test_the_command_asks_for_the_kind_of_backbone(run: Run, tmp_path: Path, option: str | None, told: str) -> None:
+    torch.manual_seed(0)
+    model = create("fcos_r50_fpn", 3, pretrained=False, channels=32, num_convs=1)
+    state = {their_name(key, "FCOS"): value for key, value in model.state_dict().items()}
+    path = write(tmp_path / "a.pth", state, config="backbone=dict(type='ResNet', style='pytorch')")
+    options = [option] if option else []
+    code, _, err = run("import", path, "--out", tmp_path / "model.safetensors", *options)
+    assert code == 0, err
+    assert f"backbone: of the {told} kind ({'asked for' if option else 'by the file'}" in err
+    assert load_model(tmp_path / "model.safetensors").built_from["options"]["caffe"] is (option == "--caffe")
 
 
 @pytest.mark.parametrize("kind", ["fcos", "fovea"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,25 @@ def test_a_truncated_file(saved: Path, tmp_path: Path, share: float) -> None:
     cut.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(ModelFileError, match=r"cut\.safetensors: not readable .* copied completely"):
         load_model(cut)
+
+
+@pytest.mark.parametrize("name", ["state.pt", "photo.jpg", "model"])
+def test_files_of_another_kind(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04 something else")
+    with pytest.raises(ModelFileError) as error:
+        load_model(tmp_path / name)
+    told = "not a gfocal model file; give the run's folder or a .safetensors file"
+    assert str(error.value) == f"{tmp_path / name}: {told}"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs modes and a umask")
+def test_others_may_read_a_model_file(model: Detector, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        save_model(model, tmp_path / "model.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o644
 
 
 def test_safetensors_of_another_program(tmp_path: Path) -> None:

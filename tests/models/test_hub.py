@@ -62,3 +62,5 @@ def test_a_card_names_the_classes():
     model = gfl_r18_fpn(2, names=("cat", "dog"), pretrained=False, channels=32, num_convs=1)
     assert "cat, dog" in card(model, "someone/pets")
     assert 'gfocal.load("hf://someone/pets")' in card(model, "someone/pets")
+    assert "preset `gfl_r18_fpn`" in card(model, "someone/pets")
+    assert "Generalized" not in card(model, "someone/pets")  # it may be of any detector

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gfocal.training.logging import COLUMNS, METRICS_FILE, MetricsLog, mean, progress_bar, read_metrics
+from gfocal.training.logging import COLUMNS, METRICS_FILE, MetricsLog, epoch_line, mean, progress_bar, read_metrics
 
 
 def row(epoch: int, **more: float) -> dict[str, float]:
@@ -77,6 +77,17 @@ def test_the_bar_is_shown_to_people_only() -> None:
             bar.advance(8)
         assert bar.images == 16
         assert ("epoch 1/2" in file.getvalue()) == terminal
+
+
+@pytest.mark.parametrize(("epochs", "loss"), [(12, 1.0), (300, 12.345)])
+def test_the_line_of_an_epoch_fits_80_columns(epochs: int, loss: float) -> None:
+    row = {"loss": loss, "loss_cls": loss, "loss_box": 0.5, "loss_dfl": 0.25, "positives": 1, "ap": 0.1234}
+    line = epoch_line(7, epochs, row, 86_400)
+    assert len(line) <= 80
+    assert line.split()[0] == "epoch"
+    assert line.endswith("box 0.500 dfl 0.250)  AP 0.123  86400 s")
+    assert "AP" not in epoch_line(7, epochs, {key: value for key, value in row.items() if key != "ap"}, 1)
+    assert epoch_line(7, 12, row, 1).startswith("epoch  7/12 ")
 
 
 def test_mean() -> None:

@@ -22,8 +22,9 @@ from gfocal.models.files import load_model
 from gfocal.models.zoo import create
 from gfocal.training.checkpoints import STATE_FILE
 from gfocal.training.distributed import Devices
+from gfocal.training.failures import NonFiniteLoss, NothingToLearn
 from gfocal.training.logging import COLUMNS, METRICS_FILE, read_metrics
-from gfocal.training.loop import NonFiniteLoss, RunSettings, train
+from gfocal.training.loop import RunSettings, train
 from gfocal.training.optimisers import OptimiserSettings, ScheduleSettings
 
 RUN = RunSettings(epochs=2, batch_size=2, workers=0, eval_batch_size=4, cpu=True)
@@ -238,6 +239,61 @@ def test_an_infinite_loss_names_terms_step_and_pictures(
     assert len(message.splitlines()) == 1
     assert not (tmp_path / STATE_FILE).exists()
     assert not (tmp_path / "last.safetensors").exists()
+
+
+class Small(Squares):
+    """Squares that vanish: at 64 pixels no point lies in any."""
+
+    def sample(self, index: int) -> Sample:
+        box = torch.tensor([[1.0, 1.0, 2.5, 2.5]])
+        return replace(super().sample(index), boxes=box)
+
+    def read(self, index: int) -> tuple[Tensor, Sample]:
+        return super().read(index)[0], self.sample(index)
+
+
+def test_an_epoch_without_a_positive_point_ends_the_run(tmp_path: Path) -> None:
+    said = io.StringIO()
+    with pytest.raises(NothingToLearn, match=r"in 4 pictures at 64 x 64 pixels no object was large enough"):
+        learn(small(Small.names), Small(4), Squares(2), tmp_path, RUN, console=Console(file=said))
+    assert "epoch" not in said.getvalue()
+    assert not (tmp_path / STATE_FILE).exists()
+
+
+def test_what_a_run_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gfocal.evaluation.coco_ap import CocoResult, coco_ap
+    from gfocal.training import loop
+
+    data = Squares(2)
+    empty = coco_ap([data.sample(0)], {}, data.names)
+    results = iter([replace(empty, ap=0.0), replace(empty, ap=0.5, num_detections=3), replace(empty, ap=0.25)])
+
+    def judged(*_: object) -> CocoResult:
+        return next(results)
+
+    monkeypatch.setattr(loop, "evaluate", judged)
+    for resume in (False, True):
+        said = io.StringIO()
+        console = Console(file=said, width=80)
+        warm = ScheduleSettings("cosine", warmup_steps=50)
+        run = replace(RUN, epochs=3, batch_size=1)
+        learn(small(data.names), data, data, tmp_path, run, schedule=warm, console=console, resume=resume)
+        lines = said.getvalue().splitlines()
+        assert lines[0] == "note: warm-up takes 1 step, a fifth of this run's 6, instead of 50"
+        assert lines[-1] == "best: epoch 2, AP 0.500 (best.safetensors)"
+        if not resume:
+            nothing = "nothing was found: no score is above the model's threshold of 0.05 (normal in"
+            assert [line[:7] for line in lines[1:-1]] == ["epoch 1", nothing[:7], "epoch 2", "epoch 3", nothing[:7]]
+            assert lines[2].startswith(nothing)
+
+
+def test_a_long_warm_up_is_shortened(tmp_path: Path) -> None:
+    """Of 10 steps, 2: the third is at the full rate."""
+    run = replace(RUN, epochs=1, batch_size=1)
+    schedule = ScheduleSettings("step", steps_at=(), warmup_steps=50, warmup_from=0.1)
+    optimiser = OptimiserSettings("adamw", lr=1e-3, lr_batch=1)
+    learn(small(("red", "green")), Squares(10), None, tmp_path, run, schedule=schedule, optimiser_settings=optimiser)
+    assert float(read_metrics(tmp_path / METRICS_FILE)[-1]["lr"]) == pytest.approx(1e-3)
 
 
 def test_one_thread_and_one_seed_give_one_result(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from gfocal.training.optimisers import (
     OptimiserSettings,
     ScheduleSettings,
+    capped,
     lr_factor,
     make_optimiser,
     set_learning_rate,
@@ -50,6 +51,15 @@ def test_warm_up_is_a_straight_line_from_its_start_to_one() -> None:
     assert factors[10] == factors[11] == 1.0
     rises = [b - a for a, b in pairwise(factors[:11])]
     assert rises == pytest.approx([0.075] * 10)
+
+
+@pytest.mark.parametrize(("steps", "taken"), [(48, 9), (249, 49), (250, 50), (5000, 50), (3, 0)])
+def test_warm_up_takes_a_fifth_of_a_run_at_most(steps: int, taken: int) -> None:
+    settings = ScheduleSettings(warmup_steps=50)
+    shortened, note = capped(settings, steps)
+    assert shortened == ScheduleSettings(warmup_steps=taken)
+    assert (str(taken) in note and str(steps) in note) == (taken < 50)
+    assert bool(note) == (taken < 50)
 
 
 def test_steps_fall_with_the_first_step_of_their_epoch() -> None:

@@ -103,7 +103,7 @@ def _find_images(file: Path, images: list[Any]) -> Path:
     hits = [sum((p := inside(place, n)) is not None and os.path.isfile(p) for n in names) for place in places]
     if names and max(hits) == 0:
         raise DataError(
-            f"{file}: pictures not found, give image_folder. {names[0]!r} was looked for in "
+            f"{file}: its pictures are not found; put them into one of the places where {names[0]!r} was looked for: "
             + ", ".join(os.path.relpath(place, here) for place in places)
             + " (relative to the file)"
         )

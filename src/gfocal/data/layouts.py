@@ -55,8 +55,18 @@ def split_folders(folder: Path) -> dict[str, Path]:
 
 def pictures_in(folder: Path, deep: bool = False) -> list[Path]:
     """Picture files of a folder (with its subfolders when ``deep``), known by suffix, sorted, none hidden."""
-    files = folder.rglob("*") if deep else folder.iterdir()
-    return sorted(f for f in files if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+    return [file for file in visible_in(folder, deep) if is_picture(file)]
+
+
+def is_picture(file: Path) -> bool:
+    """Whether a file is named like a picture."""
+    return file.suffix.lower() in SUFFIXES
+
+
+def visible_in(folder: Path, deep: bool = False) -> list[Path]:
+    """What lies in a folder (and in its subfolders when ``deep``), sorted, nothing hidden; folders too."""
+    entries = folder.rglob("*") if deep else folder.iterdir()
+    return sorted(entry for entry in entries if not entry.name.startswith("."))
 
 
 def inside(folder: str | Path, name: str) -> Path | None:

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from gfocal.words import counted
+
 
 class DataError(ValueError):
     """Data that cannot be used; the message names the file, the record and the mend."""
@@ -36,7 +38,7 @@ class Problem:
     file: str
     record: str  # which annotation, line or object of that file
     reason: str  # one fixed text per kind; details go into the record
-    action: str  # dropped, clipped, kept
+    action: str  # dropped, clipped, kept, passed over
 
     def __str__(self) -> str:
         return f"{self.file}: {self.record}: {self.reason} ({self.action})"
@@ -74,6 +76,12 @@ class FileData:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __repr__(self) -> str:
+        objects = sum(len(sample.boxes) for sample in self.samples)
+        classes = ", ".join(self.names[:5]) + ", ..." * (len(self.names) > 5)
+        told = [counted(len(self), "picture"), counted(objects, "object"), counted(len(self.problems), "problem")]
+        return f"FileData({', '.join(told)}; {counted(len(self.names), 'class', 'classes')}: {classes})"
 
     def sample(self, index: int) -> Sample:
         """The truth of one picture."""

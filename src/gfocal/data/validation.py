@@ -5,6 +5,7 @@
 | picture missing, unreadable, listed twice, or outside the data folder | picture dropped |
 | size in the annotation is not that of the file | kept, the file's size counts |
 | box not finite, inverted, without area, or wholly outside the picture | box dropped |
+| numbers of YOLO that are no fractions of the picture (pixels, most likely) | box dropped |
 | same box, class and crowd flag a second time in one picture | box dropped |
 | box of IoU 0.9 or more with another of its class | kept |
 | box partly outside the picture | box clipped |
@@ -30,11 +31,13 @@ from gfocal.data.samples import DataError, FileData, Problem, Sample
 
 ROUNDING = 0.5  # pixels
 NEARLY = 0.9  # IoU
+MOST_FRACTION = 2.0  # pictures: a box in fractions that reaches further is in some other unit
 
 NOT_FINITE = "box is not finite"
 INVERTED = "box is inverted"
 NO_AREA = "box has no area"
 OUTSIDE = "box lies outside the picture"
+NO_FRACTIONS = "box of no fractions: are these pixels? YOLO's numbers are fractions of the picture"
 DUPLICATE = "same box and class a second time"
 NEAR_DUPLICATE = "nearly the same box and class a second time"
 BEYOND = "box reaches beyond the picture"
@@ -139,6 +142,7 @@ def _check_boxes(
     low, high = clipped[:, :2], clipped[:, 2:]
     reasons = {
         NOT_FINITE: ~np.isfinite(boxes).all(1),
+        NO_FRACTIONS: relative & (np.abs(given) > MOST_FRACTION).any(1),
         INVERTED: (x2 < x1) | (y2 < y1),
         NO_AREA: (x2 == x1) | (y2 == y1),
         OUTSIDE: (high <= low).any(1),

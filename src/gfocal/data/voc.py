@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gfocal.data.images import SUFFIXES
 from gfocal.data.layouts import (
     in_split_order,
     inside,
@@ -142,12 +144,14 @@ def _collect(folder: Path, split: str | None, problems: list[Problem]) -> tuple[
 
 
 def _listed(files: list[Path], names_file: Path, problems: list[Problem]) -> list[Path]:
-    """The xml files a split's list names, by file name."""
+    """The xml files a split's list names, by file name with or without its ending."""
     by_stem = {file.stem: file for file in files}
+    endings = re.compile("|".join(map(re.escape, (*SUFFIXES, ".xml"))) + "$", re.IGNORECASE)
     chosen: set[Path] = set()
     text = names_file.read_text(encoding="utf-8-sig", errors="replace")
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
-        file = by_stem.get(line) or by_stem.get(line.split()[0] if line else "")
+        words = [line, *line.split()[:1]]  # "a", "a 1" of the lists per class, "a.jpg"
+        file = next((by_stem[w] for w in (*words, *(endings.sub("", w) for w in words)) if w in by_stem), None)
         record = f"line {number}: {line}"
         if file is None and line:
             problems.append(Problem(str(names_file), record, "no xml file of this name", "dropped"))

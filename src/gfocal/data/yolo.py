@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from gfocal.data.layouts import (
 from gfocal.data.samples import DataError, FileData, Problem
 from gfocal.data.validation import UNKNOWN_CLASS, UNLISTED, UNSAFE, Picture, checked
 
+SPLIT_LOST = "another split that is not there"
 _NOT_LABELS = ("classes.txt", "obj.names", "labels.txt", "notes.txt")
 
 
@@ -39,11 +40,18 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
     Labels 0..C-1 follow the class indices, or ``names``, which must be the same classes; category ids are the
     indices of the files. Image ids are running numbers from 1 in the order of paths.
 
-    What is wrong with single lines is reported in ``problems`` (see ``gfocal.data.validation``). Raises
-    DataError for a broken yaml, an unknown split, no usable picture, no label file at all, or other classes
-    than ``names``.
+    What is wrong with single lines is reported in ``problems`` (see ``gfocal.data.validation``), and so is another
+    split of the yaml that is not there. Raises DataError for a broken yaml, a split that is unknown or not there
+    (``split`` of None means train, or the only one), no usable picture, no label file at all, or other classes than
+    ``names``.
     """
     source = _open(Path(folder_or_yaml), names)
+    asked = "train" if split is None else split_name(split) or split
+    if asked in source.missing:
+        raise DataError(
+            f"{source.file}: {asked}: {', '.join(source.missing[asked])} is not found below {source.root}; mend the "
+            "entry or 'path:'"
+        )
     entries = pick_split(source.splits, split, source.file)
     order = label_order(list(source.names.values()), names, source.file)
     labels = dict(zip(source.names, order, strict=True))
@@ -94,6 +102,7 @@ class _Source:
     root: Path  # every picture lies below
     names: dict[int, str]  # class index -> name, ascending
     splits: dict[str, list[Path]]  # folders, or text files that list pictures
+    missing: dict[str, list[str]]  # what the yaml names for a split, and is not there
     problems: list[Problem]
 
 
@@ -128,13 +137,21 @@ def _from_yaml(file: Path) -> _Source:
     if content.get("path"):
         roots.insert(0, file.parent / str(content["path"]))
     keys = {key: value for key, value in content.items() if isinstance(key, str) and split_name(key) and value}
-    root = next((r for r in roots if any(_resolve(r, v) for v in keys.values())), roots[0])
-    splits = {split_name(key) or key: found for key, value in keys.items() if (found := _resolve(root, value))}
+    root = next((r for r in roots if any(_resolve(r, v)[0] for v in keys.values())), roots[0])
+    splits: dict[str, list[Path]] = {}
+    missing: dict[str, list[str]] = {}
+    for key, value in keys.items():
+        found, lost = _resolve(root, value)
+        splits |= {split_name(key) or key: found} if found else {}
+        missing |= {split_name(key) or key: lost} if lost else {}
     if not splits:
         stated = ", ".join(f"{key}: {value}" for key, value in keys.items()) or "no train, val or test"
         tried = " or ".join(str(r) for r in roots)
         raise DataError(f"{file}: none of its splits ({stated}) is found below {tried}; mend 'path:'")
-    return _Source(file, root, names, {name: splits[name] for name in in_split_order(splits)}, problems)
+    problems += [
+        Problem(str(file), f"{name}: {', '.join(lost)}", SPLIT_LOST, "passed over") for name, lost in missing.items()
+    ]
+    return _Source(file, root, names, {name: splits[name] for name in in_split_order(splits)}, missing, problems)
 
 
 def _names(value: Any, file: Path) -> dict[int, str]:
@@ -148,9 +165,9 @@ def _names(value: Any, file: Path) -> dict[int, str]:
     return dict(sorted(names.items()))
 
 
-def _resolve(root: Path, value: Any) -> list[Path]:
-    """The existing folders and lists of one split entry, below the root."""
-    found = []
+def _resolve(root: Path, value: Any) -> tuple[list[Path], list[str]]:
+    """The existing folders and lists of one split entry, below the root; and what of it is not there."""
+    found, lost = [], []
     for entry in value if isinstance(value, list) else [value]:
         path = inside(root, str(entry))
         if path is None:  # exports say ../train/images and mean train/images beside the yaml
@@ -159,7 +176,9 @@ def _resolve(root: Path, value: Any) -> list[Path]:
             path = root
         if path is not None and os.path.exists(path):
             found.append(path)
-    return found
+        else:
+            lost.append(str(entry))
+    return found, lost
 
 
 def _from_folder(folder: Path, names: Sequence[str] | None) -> _Source:
@@ -178,8 +197,8 @@ def _from_folder(folder: Path, names: Sequence[str] | None) -> _Source:
         lines = lists[0].read_text(encoding="utf-8-sig", errors="replace").splitlines()
         names = [line.strip() for line in lines if line.strip()]
     if not names:
-        raise DataError(f"{folder}: no class names: add a data.yaml or classes.txt, or give names")
-    return _Source(folder, folder, dict(enumerate(names)), splits, [])
+        raise DataError(f"{folder}: no class names: add a classes.txt with a name in each line, or a data.yaml")
+    return _Source(folder, folder, dict(enumerate(names)), splits, {}, [])
 
 
 def _listed_pictures(root: Path, entries: list[Path], problems: list[Problem]) -> set[Path]:
@@ -235,9 +254,15 @@ def _add_lines(picture: Picture, file: Path, labels: dict[int, int], problems: l
             problems.append(Problem(str(file), record, "neither a box nor a polygon", "dropped"))
             continue
         if not index.is_integer() or int(index) not in labels:
-            problems.append(Problem(str(file), record, UNKNOWN_CLASS, "dropped"))
+            problems.append(Problem(str(file), record, f"{UNKNOWN_CLASS}: {_known_ids(labels)}", "dropped"))
             continue
         picture.add(box, labels[int(index)], False, f"line {number}")
+
+
+def _known_ids(labels: Collection[int]) -> str:
+    if len(labels) > 1 and list(labels) == list(range(len(labels))):
+        return f"ids are 0..{len(labels) - 1}"
+    return f"ids are {', '.join(map(str, labels))}" if len(labels) > 1 else f"the only id is {next(iter(labels))}"
 
 
 def _report_orphans(used: set[Path], expected: set[Path], entries: list[Path], problems: list[Problem]) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gfocal.data.samples import Sample
+from gfocal.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -97,7 +98,8 @@ class CocoResult:
 
         # Narrow enough for 80 columns: a long class name is folded, a figure never cut.
         table = Table(
-            title=f"{self.num_images} images, {self.num_truth} truth boxes, {self.num_detections} detections",
+            title=f"{counted(self.num_images, 'image')}, {counted(self.num_truth, 'truth box', 'truth boxes')}, "
+            f"{counted(self.num_detections, 'detection')}",
             title_justify="left",
             box=box.SIMPLE,
             padding=0,
@@ -114,21 +116,12 @@ class CocoResult:
             rows.append((size, getattr(self, f"num_{size}"), [ap, None, None, None, None, ar]))
         rows += [(name, c.num_truth, [c.ap, c.ap50]) for name, c in self.per_class.items()]
         for i, (name, num_truth, figures) in enumerate(rows):
-            cells = [_three_decimals(figure) for figure in figures]
+            cells = ["" if figure is None else f"{figure:.3f}" for figure in figures]
             if num_truth == 0:
-                cells[0] = NO_TRUTH
+                cells[0] = "n/a"
             # A name may hold square brackets, which rich would read as markup.
             table.add_row(name.replace("[", r"\["), str(num_truth), *cells, end_section=i == 3)
         return table
-
-
-NO_TRUTH = "n/a (0 truth boxes)"
-
-
-def _three_decimals(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3f}".removeprefix("0")
 
 
 def coco_ap(

@@ -45,6 +45,16 @@ def average_precision(data: ImageData, found: dict[int, Detections]) -> CocoResu
     return coco_ap(samples, found, data.names, [truth_areas(sample) for sample in samples])
 
 
+def nothing_found(result: CocoResult, settings: DecodeSettings) -> str:
+    """Why an evaluation counted no detection at all, in a line; empty where it counted some."""
+    if result.num_detections:
+        return ""
+    return (
+        f"nothing was found: no score is above the model's threshold of {settings.score_threshold:g} "
+        "(normal in the first epochs)"
+    )
+
+
 def truth_areas(sample: Sample) -> Tensor:
     """Area of each truth box's object: of its outline where the data states it, else of the box. (G,)"""
     of_boxes = area(sample.boxes.double())

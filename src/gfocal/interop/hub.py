@@ -40,7 +40,7 @@ pipeline_tag: object-detection
 ---
 # {repo_id}
 
-A Generalized Focal Loss detector, preset `{model.built_from["preset"]}`, of {model.num_classes} classes: {names}.
+An object detector, preset `{model.built_from["preset"]}`. Classes: {names}.
 
 ```python
 import gfocal

@@ -53,7 +53,21 @@ class Detector(nn.Module):
     def detect(
         self, images: Any, score_threshold: float | None = None, batch_size: int = 1
     ) -> list[Detections] | Detections:
-        """Find objects in pictures: ``gfocal.inference.detect`` with this model."""
+        """Find objects in one picture or several, in whatever mode the model is.
+
+        Args:
+            images: a path, a PIL image, a uint8 array (H, W, 3) or (H, W), a tensor (3, H, W) that is uint8 or float
+                in 0..1; or a sequence of such, or a tensor or array of four dimensions.
+            score_threshold: detections must score more, 0..1; None takes the model's own, 0.05 unless it was changed.
+            batch_size: pictures per pass through the network.
+
+        Returns:
+            ``Detections`` in pixels of the original picture, best first: one for one picture, a list for several.
+
+        Raises:
+            ImageError: a file cannot be read as a picture.
+            ValueError: something that is no picture.
+        """
         from gfocal.inference import detect
 
         return detect(self, images, score_threshold=score_threshold, batch_size=batch_size)

@@ -89,6 +89,10 @@ def read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
+        if path.suffix.lower() != ".safetensors":
+            raise ModelFileError(
+                f"{path}: not a gfocal model file; give the run's folder or a .safetensors file"
+            ) from error
         raise ModelFileError(f"{path}: not readable as safetensors ({error}); was it copied completely?") from error
     if "gfocal" not in metadata:
         raise ModelFileError(f"{path}: a safetensors file, but not one that gfocal wrote")

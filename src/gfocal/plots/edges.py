@@ -7,6 +7,7 @@ lines of a technical drawing: a bar lies exactly where its bin lies in the pictu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
@@ -22,7 +23,7 @@ PAPER: Colour = (250, 250, 247)
 
 
 def draw_edge_distributions(
-    image: Tensor,
+    image: Any,
     detections: Detections,
     indices: Sequence[int] | None = None,
     laws: Tensor | None = None,
@@ -33,8 +34,8 @@ def draw_edge_distributions(
 ) -> Image.Image:
     """Draw chosen boxes with a bar chart of each edge's distribution along its axis.
 
-    ``image`` is uint8 RGB (3, H, W); ``indices`` names the detections to draw (all by default; a few are
-    readable); ``laws`` (N, 4, 3), one row per detection, are true laws of the edges as
+    ``image`` is the picture as ``detect`` takes it; ``indices`` names the detections to draw (all by default; a few
+    are readable); ``laws`` (N, 4, 3), one row per detection, are true laws of the edges as
     ``gfocal.data.edge_laws`` defines them, NaN throughout where unknown: their projection on the bins stands
     behind the learned bars. ``crop`` shows only the surroundings of the chosen boxes. A picture whose
     longer side is under ``least_side`` is enlarged; margins are added for bars that lie outside it.

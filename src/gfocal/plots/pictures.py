@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from gfocal.inference import as_rgb
 from gfocal.structures import Detections
 
 Colour = tuple[int, int, int]
@@ -32,7 +33,7 @@ SIGN_OF_SIDE = (-1.0, -1.0, 1.0, 1.0)
 
 
 def draw_detections(
-    image: Tensor,
+    image: Any,
     detections: Detections,
     score_threshold: float = 0.3,
     *,
@@ -43,15 +44,16 @@ def draw_detections(
 ) -> Image.Image:
     """Draw the boxes whose score is greater than ``score_threshold``, with class name and score.
 
-    ``image`` is uint8 RGB (3, H, W), the picture the detections were found in. ``edges="std"`` adds a
-    translucent band one standard deviation to either side of every edge; ``edges="distribution"`` shades
-    every bin by its probability. ``colours="score"`` runs from red (0) over amber to green (1).
+    ``image`` is the picture the detections were found in, as ``detect`` takes it: a path, a PIL image, a uint8
+    array (H, W, 3) or a tensor (3, H, W). ``edges="std"`` adds a translucent band one standard deviation to either
+    side of every edge; ``edges="distribution"`` shades every bin by its probability. ``colours="score"`` runs from
+    red (0) over amber to green (1).
     A picture whose longer side is under ``least_side`` is enlarged, so that text on it is fine and legible.
     ``font_path`` names a font file for class names that Pillow's own Latin font cannot write. A label
     that does not fit into the picture is shortened, and left out of a picture too small for any text.
 
-    Raises ValueError for a picture of another type, shape or size than the detections speak of, or if edges are to
-    be drawn of a detector that says nothing of how sure it is of them.
+    Raises ValueError for what is no picture or of another size than the detections speak of, or if edges are to be
+    drawn of a detector that says nothing of how sure it is of them.
     """
     canvas = picture_of(image, detections.size)
     if edges != "none":
@@ -80,13 +82,9 @@ def draw_detections(
     return canvas
 
 
-def picture_of(image: Tensor, size: tuple[int, int] | None = None) -> Image.Image:
-    """An uint8 RGB tensor (3, H, W) as a picture of its own; ValueError unless it has the stated size."""
-    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
-        raise ValueError(
-            f"a picture to draw on is uint8 RGB (3, H, W), not {image.dtype} {tuple(image.shape)}: "
-            "pass the picture as read, before it is normalised"
-        )
+def picture_of(image: Any, size: tuple[int, int] | None = None) -> Image.Image:
+    """Whatever ``detect`` takes as a picture of its own; ValueError for anything else, or of another size."""
+    image = as_rgb(image)
     if size is not None and tuple(image.shape[1:]) != tuple(size):
         raise ValueError(
             f"detections are in pixels of a picture of height and width {tuple(size)}, this one has "

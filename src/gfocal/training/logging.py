@@ -35,6 +35,7 @@ COLUMNS = (
     "loss_cls",
     "loss_box",
     "loss_dfl",
+    "loss_quality",  # of detectors with a quality branch
     "positives",
     "ap",
     "ap50",
@@ -70,6 +71,13 @@ def progress_bar(console: Console, title: str, batches: int) -> Iterator[Bar]:
     hidden = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden, refresh_per_second=4) as progress:
         yield Bar(progress, progress.add_task(title, total=batches, text=""))
+
+
+def epoch_line(epoch: int, epochs: int, row: Mapping[str, Any], seconds: float) -> str:
+    """What is said of an epoch, in 80 columns; metrics.csv has the rest."""
+    ap = f"  AP {row['ap']:.3f}" if "ap" in row else ""
+    terms = " ".join(f"{name} {row[f'loss_{name}']:.3f}" for name in ("cls", "box", "dfl"))
+    return f"epoch {epoch:>{len(str(epochs))}}/{epochs}  loss {row['loss']:.3f} ({terms}){ap}  {seconds:.0f} s"
 
 
 class MetricsLog:

@@ -17,7 +17,7 @@ from gfocal.data.samples import ImageData
 from gfocal.data.transforms import Augmentation, AugmentSettings
 from gfocal.distributions import GeneralDistribution
 from gfocal.evaluation.coco_ap import CocoResult
-from gfocal.evaluation.running import average_precision, detect_all
+from gfocal.evaluation.running import average_precision, detect_all, nothing_found
 from gfocal.models.detector import Detector
 from gfocal.models.files import save_model
 from gfocal.sapd_criterion import SAPDCriterion
@@ -25,11 +25,13 @@ from gfocal.structures import Batch, Losses
 from gfocal.training.checkpoints import Progress, load_state, save_state
 from gfocal.training.distributed import Devices, Precision
 from gfocal.training.ema import WeightAverage
-from gfocal.training.logging import MetricsLog, progress_bar
+from gfocal.training.failures import check_finite, check_learned
+from gfocal.training.logging import MetricsLog, epoch_line, progress_bar
 from gfocal.training.memory import keep_freed_memory
 from gfocal.training.optimisers import (
     OptimiserSettings,
     ScheduleSettings,
+    capped,
     lr_factor,
     make_optimiser,
     set_learning_rate,
@@ -66,10 +68,6 @@ class RunSettings:
             raise ValueError(f"seed lies in 0..{2**32 - 1}, not {self.seed}")
 
 
-class NonFiniteLoss(RuntimeError):  # noqa: N818
-    """The loss became NaN or infinite; the message names the terms, the step and the pictures."""
-
-
 def train(
     model: Detector,
     train_data: ImageData,
@@ -90,6 +88,7 @@ def train(
 
     Raises:
         NonFiniteLoss: the loss became NaN or infinite.
+        NothingToLearn: no object of a whole epoch met a point of the detector.
         ResumeError: ``resume``, but there is no state that fits.
     """
     # Prepare.
@@ -122,6 +121,7 @@ def train(
     images_per_step = run.batch_size * run.accumulate * devices.world
     optimiser = make_optimiser(model, optimiser_settings, images_per_step)
     steps_per_epoch = -(-len(batches) // run.accumulate)
+    schedule, shortened = capped(schedule, steps_per_epoch * run.epochs)
     if criterion is None:
         assert isinstance(model.distribution, GeneralDistribution), "only GFL's criterion is taken for granted"
         criterion = GFLCriterion(distribution=model.distribution)
@@ -130,6 +130,8 @@ def train(
     average = WeightAverage(model, run.ema) if run.ema else None
 
     # Go on, or begin.
+    if shortened:
+        console.print(shortened)
     progress, result = Progress(), None
     if resume:
         progress, extra = load_state(folder, model, optimiser, average)
@@ -179,7 +181,9 @@ def train(
         # Save.
         if devices.is_main and log is not None:
             log.add({"epoch": progress.epoch, "step": progress.step, "seconds": round(progress.seconds, 1)} | row)
-            console.print(_line(row, progress, run))
+            console.print(epoch_line(progress.epoch, run.epochs, row, progress.seconds))
+            if due and result is not None and (why := nothing_found(result, judged.decode_settings)):
+                console.print(why, highlight=False, soft_wrap=True)
             save_model(judged, folder / "last.safetensors")
             if due and row["ap"] > progress.best_ap:
                 progress.best_ap, progress.best_epoch = row["ap"], progress.epoch
@@ -188,6 +192,8 @@ def train(
         devices.wait()
     if log is not None:
         log.close()
+        if progress.best_epoch:
+            console.print(f"best: epoch {progress.best_epoch}, AP {progress.best_ap:.3f} (best.safetensors)")
     if average is not None:
         model.load_state_dict(average.model.state_dict())
     model.eval()
@@ -223,7 +229,7 @@ def _learn(
             losses = training_step(wrapped, criterion, batch, optimiser, devices, clip_norm)
             # One batch late, so that a GPU is never waited for.
             if previous is not None:
-                _check_finite(*previous, progress.step)
+                check_finite(*previous, progress.step)
             previous = losses, batch.image_ids
             if devices.is_step_end:
                 progress.step += 1
@@ -239,7 +245,8 @@ def _learn(
                 text = " ".join(f"{name} {float(value) / num_batches:.3f}" for name, value in sums.items())
             bar.advance(len(batch.image_ids), text)
         if previous is not None:
-            _check_finite(*previous, progress.step)
+            check_finite(*previous, progress.step)
+    check_learned(devices.mean_over_processes(positives), num_images * devices.world, model.input_settings)
     terms = {f"loss_{name}": round(float(value) / num_batches, 6) for name, value in sums.items()}
     return {
         "images": num_images * devices.world,
@@ -248,17 +255,6 @@ def _learn(
         **terms,
         "positives": round(float(positives) / max(num_images, 1), 2),
     }
-
-
-def _check_finite(losses: Losses, image_ids: tuple[int, ...], step: int) -> None:
-    if torch.isfinite(losses.total.detach()):
-        return
-    terms = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.terms().items())
-    raise NonFiniteLoss(
-        f"the loss is not finite at step {step} ({terms}) in the batch of image ids "
-        f"{', '.join(map(str, image_ids))}. The last checkpoint is from before this epoch. Ways out: a lower "
-        "learning rate, clip_norm, precision 'no'; or look at these pictures' boxes"
-    )
 
 
 def evaluate(
@@ -277,12 +273,3 @@ def evaluate(
             on_batch=bar.advance,
         )
     return average_precision(data, found)
-
-
-def _line(row: dict[str, Any], progress: Progress, run: RunSettings) -> str:
-    ap = f"  AP {row['ap']:.3f}  AP50 {row['ap50']:.3f}" if "ap" in row else ""
-    return (
-        f"epoch {progress.epoch:>3}/{run.epochs}  loss {row['loss']:.3f} (cls {row['loss_cls']:.3f}, "
-        f"box {row['loss_box']:.3f}, dfl {row['loss_dfl']:.3f})  positives/image {row['positives']:.1f}"
-        f"{ap}  {progress.seconds:.0f} s"
-    )

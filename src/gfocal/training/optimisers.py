@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import nn
+
+from gfocal.words import counted
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class ScheduleSettings:
     kind: Literal["step", "cosine"] = "step"
     steps_at: tuple[int, ...] = (8, 11)  # epochs after which the rate is a tenth, of ``step``
     final: float = 0.01  # where ``cosine`` ends
-    warmup_steps: int = 500
+    warmup_steps: int = 500  # at most a fifth of a run, see ``capped``
     warmup_from: float = 1 / 3  # factor of the very first step
 
     def __post_init__(self) -> None:
@@ -74,6 +76,15 @@ def make_optimiser(model: nn.Module, settings: OptimiserSettings, images_per_ste
     if settings.kind == "adamw":
         return torch.optim.AdamW(parameters, lr=lr, fused=True)
     raise ValueError(f"the optimiser is sgd or adamw, not {settings.kind!r}")
+
+
+def capped(settings: ScheduleSettings, steps: int) -> tuple[ScheduleSettings, str]:
+    """A schedule whose warm-up is at most a fifth of a run's steps, and the note that it was shortened, if it was."""
+    most = steps // 5
+    if settings.warmup_steps <= most:
+        return settings, ""
+    note = f"warm-up takes {counted(most, 'step')}, a fifth of this run's {steps}, instead of {settings.warmup_steps}"
+    return replace(settings, warmup_steps=most), f"note: {note}"
 
 
 def lr_factor(step: int, steps_per_epoch: int, epochs: int, settings: ScheduleSettings) -> float:
