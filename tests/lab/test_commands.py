@@ -16,7 +16,7 @@ from pretended_runs import TINY, Runs
 from gfocal.arguments import parser
 from gfocal.cli import MISTAKE, main
 from gfocal.configs import read_recipe, with_changes
-from gfocal.lab import figures, running, settings, theory
+from gfocal.lab import figures, running, settings, speeds, theory
 from gfocal.lab.commands import DONE, RUNS_OF_FIGURES, SOME_FAILED
 from gfocal.lab.studies import COLUMNS, STUDIES
 
@@ -167,6 +167,7 @@ def test_figures_of_what_there_is(run: Run, runs: Runs, tmp_path: Path, monkeypa
 
     monkeypatch.setattr(figures, "draw_simulated", simulated)
     monkeypatch.setattr(figures, "draw_from_runs", from_runs)
+    monkeypatch.setattr(speeds, "measured", lambda models, data: sorted(models))  # these models are only names
     code, _, err = run("figures", "--out", tmp_path)
     assert code == DONE
     assert asked == [{"data": None, "split": None}]
@@ -179,7 +180,9 @@ def test_figures_of_what_there_is(run: Run, runs: Runs, tmp_path: Path, monkeypa
     asked.clear()
     code, _, err = run("figures", "--out", tmp_path)
     assert code == DONE
-    assert {name for name, given in asked[1].items() if given} == {"data", "dirac", "gaussian", "general"}
+    given = {name for name, value in asked[1].items() if value}
+    assert given == {"data", "dirac", "gaussian", "general", "speeds", "machine"}
+    assert asked[1]["speeds"] == ["dirac", "gaussian", "general"]
     assert asked[1]["general"].read_text().endswith("-seed0")
     assert len(asked[1]["data"]) == settings.UNSEEN_SCENES
     assert "figure_07.png" in err

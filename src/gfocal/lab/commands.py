@@ -103,6 +103,7 @@ def figures(chosen: argparse.Namespace, console: Console) -> int:
     from gfocal.lab.figures import draw_from_runs, draw_simulated
     from gfocal.lab.report import FIGURES_FOLDER
     from gfocal.lab.settings import SYNTHETIC, lab_data, lab_setting
+    from gfocal.lab.speeds import machine, measured
 
     folder = chosen.out / FIGURES_FOLDER
     drawn = chosen.data == SYNTHETIC
@@ -120,6 +121,8 @@ def figures(chosen: argparse.Namespace, console: Console) -> int:
             dirac=models.get("dirac"),
             gaussian=models.get("gaussian"),
             general=models.get("general"),
+            speeds=measured(models, data.val),
+            machine=machine(),
         )
     missing = [name for name in RUNS_OF_FIGURES if name not in models]
     for file in written:
