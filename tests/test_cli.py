@@ -425,3 +425,12 @@ def test_synthetic_scenes_are_data_like_any_other(run: Run, tmp_path: Path, monk
     code, out, err = run("eval", path, "synthetic", "--workers", 0)
     assert code == DONE, err
     assert "AP" in out
+
+
+def test_an_import_never_takes_the_place_of_its_checkpoint(run: Run, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "gfl.pth"
+    checkpoint.write_bytes(b"precious")
+    code, _, err = run("import", checkpoint, "--out", checkpoint)
+    assert code == MISTAKE
+    assert "give another --out" in err
+    assert checkpoint.read_bytes() == b"precious"

@@ -25,7 +25,9 @@ SMALL = {"body": "resnet18.tv_in1k", "channels": 32, "num_convs": 1}
 
 
 def detector(preset: str, **options: Any) -> Detector:
-    small = {} if preset == "ssd512_vgg16" else SMALL
+    small: dict[str, Any] = {} if preset == "ssd512_vgg16" else SMALL
+    if preset == "gfl_r18_fpn":
+        small = {"channels": 32, "num_convs": 1}
     return create(preset, 2, pretrained=False, **small, **options)
 
 
@@ -88,6 +90,9 @@ def test_a_method_changes_what_it_names_and_nothing_else() -> None:
         ("atss_r50_fpn", {}, {"quality": "joint"}, "quality_branch = false"),
         ("atss_r50_fpn", {"quality_branch": False}, {"quality": "branch"}, "quality_branch = true"),
         ("atss_r50_fpn", {}, {"assigner": "max_iou"}, "anchors of several shapes"),
+        ("atss_r50_fpn", {}, {"beta": 1.0}, "beta belongs to QFL"),
+        ("gfl_r18_fpn", {}, {"alpha": 0.5}, "alpha belongs to the Focal Loss"),
+        ("gfl_r18_fpn", {}, {"quality": "branch"}, "take atss_r50_fpn"),
         ("sapd_r50_fpn", {}, {"beta": 1.0}, "takes no beta = 1.0"),
         ("ssd512_vgg16", {}, {"quality": "joint"}, "softmax = false"),
         ("ssd512_vgg16", {}, {"dfl": True}, "takes no dfl"),

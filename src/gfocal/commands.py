@@ -275,6 +275,8 @@ def run_import(chosen: argparse.Namespace, console: Console) -> int:
 
     if chosen.out.is_dir():
         raise IsADirectoryError(f"{chosen.out}: is a folder; name a file")
+    if chosen.out.exists() and chosen.checkpoint.exists() and chosen.out.samefile(chosen.checkpoint):
+        raise FileExistsError(f"{chosen.out}: is the checkpoint itself, which would be lost; give another --out")
     imported = import_checkpoint(chosen.checkpoint, chosen.points, chosen.caffe)
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     save_model(imported.model, chosen.out)

@@ -71,11 +71,20 @@ def criterion_of(model: Detector, method: MethodSettings) -> Criterion:
     except ValueError as error:
         raise RecipeError(f"method: {preset}: {error}") from error
     if (criterion.quality == "branch") != has_branch:
-        mend = "quality_branch = false" if has_branch else "quality_branch = true"
+        mend = f"give model.options quality_branch = {'false' if has_branch else 'true'}"
+        if preset not in ("atss_r50_fpn", "fcos_r50_fpn"):
+            mend = "take atss_r50_fpn or fcos_r50_fpn, which may have one"
         raise RecipeError(
             f"method: quality {criterion.quality!r} does not go with a detector that has "
-            f"{'a' if has_branch else 'no'} quality branch; give model.options {mend}, or another quality"
+            f"{'a' if has_branch else 'no'} quality branch; {mend}, or another quality"
         )
+    for name, needed in (("beta", "joint"), ("gamma", "none, branch or guided"), ("alpha", "none, branch or guided")):
+        if getattr(method, name) is not None and (criterion.quality == "joint") != (name == "beta"):
+            loss = "QFL" if name == "beta" else "the Focal Loss"
+            raise RecipeError(
+                f"method: {name} belongs to {loss}, but with quality {criterion.quality!r} there is none; "
+                f"leave it out, or give a quality of {needed}"
+            )
     if method.assigner == "max_iou" and preset != "retinanet_r50_fpn":
         raise RecipeError(f"method: the assigner max_iou needs anchors of several shapes, which {preset} has not")
     return criterion

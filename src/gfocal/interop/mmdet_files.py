@@ -35,7 +35,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ImportingError(
             f"{path}: not a file of tensors and plain values: it holds {what}, which could run code when "
             "loaded, and was not loaded. Mend: in the environment that wrote it, save "
-            "{'state_dict': checkpoint['state_dict'], 'meta': {'CLASSES': names}} as a new file"
+            "{'state_dict': checkpoint['state_dict'], 'meta': {'CLASSES': names, 'mmdet_version': "
+            "checkpoint['meta']['mmdet_version']}} as a new file (docs/from-mmdetection.md has it whole)"
         ) from error
     except Exception as error:
         raise ImportingError(

@@ -91,7 +91,8 @@ def read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
     except (SafetensorError, OSError) as error:
         if path.suffix.lower() != ".safetensors":
             raise ModelFileError(
-                f"{path}: not a gfocal model file; give the run's folder or a .safetensors file"
+                f"{path}: not a gfocal model file; give the run's folder or a .safetensors file "
+                "(gfocal import makes one of a checkpoint of MMDetection)"
             ) from error
         raise ModelFileError(f"{path}: not readable as safetensors ({error}); was it copied completely?") from error
     if "gfocal" not in metadata:
