@@ -321,7 +321,7 @@ def test_our_own_mistakes_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) 
     def broken(*_: object) -> int:
         raise AssertionError("a mistake of ours")
 
-    monkeypatch.setattr("gfocal.commands.run_models", broken)
+    monkeypatch.setattr("gfocal.commands.models.run", broken)
     with pytest.raises(AssertionError):
         main(["models"])
 

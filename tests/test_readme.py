@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -52,8 +51,8 @@ COMMANDS = [*commands()]
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
 def test_commands_parse(page: str, command: str) -> None:
-    chosen = parser(defaultdict(lambda: len)).parse_args(shlex.split(command, comments=True)[1:])
-    assert chosen.run is len
+    chosen = parser().parse_args(shlex.split(command, comments=True)[1:])
+    assert callable(chosen.run)
     recipe = getattr(chosen, "recipe", None)
     assert recipe is None or recipe in recipe_names()
 

@@ -9,26 +9,14 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
-from gfocal import commands
 from gfocal.arguments import parser
-from gfocal.lab import commands as lab_commands
 
 MISTAKE = 2  # beside commands.DONE and commands.SOME_FAILED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code. Mistakes of the user end in one line, without a traceback."""
-    chosen = parser(
-        {
-            "train": commands.run_train,
-            "eval": commands.run_eval,
-            "detect": commands.run_detect,
-            "demo": commands.run_demo,
-            "models": commands.run_models,
-            "import": commands.run_import,
-            "lab": lab_commands.run_lab,
-        }
-    ).parse_args(arguments)
+    chosen = parser().parse_args(arguments)
     from rich.console import Console
 
     # Without a network the hub would say 20 lines about it before the one that counts.
