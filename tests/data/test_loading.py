@@ -16,13 +16,12 @@ from torch import Tensor
 
 from gfocal.data.loading import (
     MAX_UNREADABLE,
-    BatchOrder,
-    EpochOrder,
     TrainingItems,
     evaluation_loader,
     read_or_next,
     training_loader,
 )
+from gfocal.data.orders import BatchOrder, EpochOrder
 from gfocal.data.preparation import InputSettings
 from gfocal.data.samples import DataError, FileData, Sample
 from gfocal.data.synthetic import SyntheticScenes

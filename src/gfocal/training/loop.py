@@ -12,7 +12,8 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from gfocal.criterion import Criterion, GFLCriterion
-from gfocal.data.loading import EpochOrder, evaluation_loader, training_loader
+from gfocal.data.loading import evaluation_loader, training_loader
+from gfocal.data.orders import EpochOrder
 from gfocal.data.samples import ImageData
 from gfocal.data.transforms import Augmentation, AugmentSettings
 from gfocal.distributions import GeneralDistribution
