@@ -23,11 +23,12 @@ CRITERIA = ("criterion", "dense_criterion", "sapd_criterion", "ssd_criterion")
 # From the bottom up. A module belongs to the entry with the longest name that fits it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("gfocal",),  # the bare package: its public names are imported when they are first used
-    ("structures", "boxes", "points", "anchors", "distributions", "representations", "atomic", "words"),
+    ("structures", "boxes", "points", "anchors", "distributions", "representations", "atomic", "launched", "words"),
     ("losses", "assigners"),
     ("data", "decoding", "models", "evaluation", *CRITERIA, "inference"),
-    ("interop", "plots", "report", "training", "detect_files"),
-    ("configs", "methods", "build", "demo", "lab", "submission"),
+    ("interop", "plots", "report", "evaluation_page", "training", "detect_files", "detecting", "convert"),
+    ("configs", "values", "starting", "methods", "doctor", "build", "demo", "lab", "submission"),
+    ("comparing", "comparing_page"),
     ("cli", "commands", "arguments", "__main__"),
 )
 
@@ -49,9 +50,12 @@ HOMES = {
     "torch.distributed": {"training.distributed"},
     "timm": {"models.backbone"},
     "faster_coco_eval": {"evaluation.coco_ap"},
-    "tensorboard": {"training.logging"},
-    "torch.utils.tensorboard": {"training.logging"},
+    "tensorboard": set[str](),  # through accelerate, as the other trackers
+    "torch.utils.tensorboard": set[str](),
+    "wandb": set[str](),
+    "mlflow": set[str](),
     "huggingface_hub": {"models.hub", "interop.hub"},
+    "supervision": {"interop.supervision"},
     "matplotlib": {"lab.figures.canvas"},
     "pycocotools": set[str](),
 }
@@ -269,7 +273,7 @@ def test_one_training_step_is_read_in_six_files() -> None:
         [torch.tensor([[8.0, 8.0, 56.0, 48.0]]), torch.zeros(0, 4)], [torch.tensor([1]), torch.zeros(0)]
     )
     batch = Batch(torch.randn(2, 3, 64, 64), truth, sizes, sizes, (1, 2))
-    criterion = GFLCriterion(mean_over_processes=devices.mean_over_processes)
+    criterion = GFLCriterion(sum_over_processes=devices.sum_over_processes)
 
     executed = Executed()
     before = sys.getprofile()

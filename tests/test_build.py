@@ -115,7 +115,9 @@ def test_resume_needs_no_imagenet_weights_again_and_freezes_what_was_frozen(tmp_
     assert len(trained) < len(list(resumed.named_parameters()))
     loaded = load_model(tmp_path / "run").backbone
     assert (loaded.frozen_stages, loaded.norm_eval) == (2, False)
-    (tmp_path / "run" / "last.safetensors").unlink()
+    for file in ("last.safetensors", "run.json"):
+        assert "frozen" in (tmp_path / "run" / "run.json").read_text()
+        (tmp_path / "run" / file).unlink()
     with pytest.raises(WeightsError, match="no such file"):  # then only the weights could tell
         run(tmp_path / "run", resume=True)
 

@@ -121,7 +121,7 @@ def test_train_eval_and_resume(run: Run, voc: Path, tmp_path: Path) -> None:
     assert code == DONE, err
     assert "AP" in stdout
     assert f"judging 1 picture: split val of {voc}" in err
-    assert json.loads(numbers.read_text()) == json.loads((out / "result.json").read_text())
+    assert json.loads((out / "result.json").read_text()).items() <= json.loads(numbers.read_text()).items()
     assert set(read_coco_results(results, (1, 2))) <= {4}  # the running number of the picture to validate
 
     code, _, err = run("train", voc, "--out", out, "--resume")

@@ -198,6 +198,15 @@ def test_sides_must_fit_one_another_and_may_change_together() -> None:
         ("augment.short_sides", "none", None),
         ("size.short_side", "None", None),
         ("model.weights", "none", None),
+        ("model.weights", "", None),
+        ("method.quality", "none", "none"),  # one of its values
+        ("method.quality", '"none"', "none"),
+        ("method.quality", "", None),
+        ("model.freeze", "none", "none"),
+        ("model.freeze", "backbone", "backbone"),
+        ("model.freeze", "2", 2),
+        ("model.freeze", "", None),
+        ("run.trackers", '["wandb"]', ("wandb",)),
         ("model.weights", "2024", "2024"),  # a file of that name
         ("model.weights", "true", "true"),
         ("model.weights", "a folder/weights.pt", "a folder/weights.pt"),

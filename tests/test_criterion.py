@@ -184,10 +184,10 @@ def test_what_lies_in_the_padding_has_no_influence() -> None:
 
 def fixed(value: float) -> GFLCriterion:
     """A criterion whose normalisers are, over all processes, this value."""
-    return GFLCriterion(GeneralDistribution(4), mean_over_processes=lambda own: torch.full_like(own, value))
+    return GFLCriterion(GeneralDistribution(4), sum_over_processes=lambda own: torch.full_like(own, value))
 
 
-def test_normalisers_are_averaged_over_processes_and_that_of_boxes_is_at_least_one() -> None:
+def test_normalisers_are_summed_over_processes_and_that_of_boxes_is_at_least_one() -> None:
     outputs, targets = random_outputs(), truth()
     ten, twenty, tenth = (fixed(v)(outputs, targets, SIZES) for v in (10, 20, 0.1))
     for name in ("cls", "box", "dfl"):
@@ -248,7 +248,7 @@ def test_the_order_of_boxes_and_their_padding_do_not_matter() -> None:
     turned = criterion(outputs, truth([b[::-1] for b in BOXES], [c[::-1] for c in LABELS]), SIZES)
     torch.testing.assert_close(before.total, turned.total)
     wide = truth((*BOXES[:2], [[0.0, 0, 1, 1]] * 17), (*LABELS[:2], [0] * 17))
-    wide = Targets(wide.boxes, wide.labels, wide.valid & torch.tensor([True, True, False]).unsqueeze(1))
+    wide = replace(wide, valid=wide.valid & torch.tensor([True, True, False]).unsqueeze(1))
     torch.testing.assert_close(before.total, criterion(outputs, wide, SIZES).total)
 
 

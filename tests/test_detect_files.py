@@ -247,8 +247,16 @@ def test_ctrl_c_keeps_what_was_found(
         assert left == whole
         return
     assert err.splitlines()[-1] == (
-        f"stopped after 1 of 3 pictures; what was found until then is in {out / 'detections.json'}"
+        f"stopped after 1 of 3 pictures; what was found until then is in {out / 'detections.json'}; --resume goes on"
     )
     assert left["images"] == whole["images"][:1]
     assert left["annotations"] == [one for one in whole["annotations"] if one["image_id"] == 1]
     assert left["annotations"]
+
+    monkeypatch.setattr(detect_files_room, "detect_batch", real)
+    code, _, err = run("detect", model, *files, "--out", out, "--score", 0)
+    assert code == MISTAKE
+    assert "a run was stopped here after 1 picture; go on with it (--resume)" in err
+    assert run("detect", model, *files, "--out", out, "--score", 0, "--resume")[0] == DONE
+    assert json.loads((out / "detections.json").read_text()) == whole
+    assert not (out / "detections.jsonl").exists()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.profiler import profile
 
+from gfocal.criterion import GFLCriterion, Staged
 from gfocal.data.preparation import InputSettings
 from gfocal.models.detector import Detector
 from gfocal.models.sapd import sapd_r50_fpn
@@ -227,10 +228,10 @@ def test_what_lies_in_the_padding_has_no_influence(soft: bool) -> None:
         assert (gradient[beyond] == 0).all()
 
 
-def test_the_normaliser_is_averaged_over_processes_and_at_least_one() -> None:
+def test_the_normaliser_is_summed_over_processes_and_at_least_one() -> None:
     outputs, targets, ours = random_outputs(), truth(), criterion()
     ten, tenth, one = (
-        replace(ours, mean_over_processes=lambda own, v=v: torch.full_like(own, v))(outputs, targets, SIZES)
+        replace(ours, sum_over_processes=lambda own, v=v: torch.full_like(own, v))(outputs, targets, SIZES)
         for v in (10.0, 0.1, 1.0)
     )
     torch.testing.assert_close(one.box, 10 * ten.box)
@@ -275,3 +276,17 @@ def test_nothing_in_the_loss_waits_for_the_device() -> None:
     names = {event.name.removeprefix("aten::") for event in record.function_events}
     assert "roi_align" in " ".join(names)
     assert not names & {"item", "_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal"}
+
+
+@pytest.mark.parametrize(("epochs", "first_soft"), [(12, 6), (5, 3), (1, 1)])
+def test_the_selector_has_its_say_in_the_second_half(epochs: int, first_soft: int) -> None:
+    staged = criterion(soft=False)
+    assert isinstance(staged, Staged)
+    soft = [staged.at_epoch(epoch, epochs).soft for epoch in range(epochs)]  # type: ignore[attr-defined]
+    assert soft == [epoch >= first_soft for epoch in range(epochs)]
+    assert staged.at_epoch(epochs, epochs).topk == 2  # type: ignore[attr-defined]
+    assert not staged.soft
+
+
+def test_a_criterion_without_stages_has_none() -> None:
+    assert not isinstance(GFLCriterion(), Staged)

@@ -152,11 +152,11 @@ def test_no_more_than_three_negatives_for_each_positive_have_a_gradient() -> Non
     assert (cls != 0).any(-1).sum().item() == 4 * losses.num_positives.item()
 
 
-def test_the_normaliser_is_averaged_over_processes_and_weights_scale_their_own_term() -> None:
+def test_the_normaliser_is_summed_over_processes_and_weights_scale_their_own_term() -> None:
     outputs, targets = random_outputs(), truth()
-    base = replace(criterion(), mean_over_processes=lambda own: torch.full_like(own, 10.0))
+    base = replace(criterion(), sum_over_processes=lambda own: torch.full_like(own, 10.0))
     ten = base(outputs, targets, SIZES)
-    twenty = replace(base, mean_over_processes=lambda own: torch.full_like(own, 20.0))(outputs, targets, SIZES)
+    twenty = replace(base, sum_over_processes=lambda own: torch.full_like(own, 20.0))(outputs, targets, SIZES)
     heavy = replace(base, cls_weight=3.0)(outputs, targets, SIZES)
     torch.testing.assert_close(ten.cls, 2 * twenty.cls)
     torch.testing.assert_close(ten.box, 2 * twenty.box)

@@ -123,6 +123,17 @@ def test_above_is_strict() -> None:
     assert len(detections().above(1.0)) == 0
 
 
+def test_above_takes_a_threshold_for_each_class() -> None:
+    found = detections()
+    thresholds = [0.0] * len(found.names)
+    thresholds[int(found.labels[0])] = 0.95
+    kept = found.above(thresholds)
+    assert kept.scores.tolist() == found.scores[found.labels != found.labels[0]].tolist()
+    assert 0 < len(kept) < len(found)
+    with pytest.raises(ValueError, match="1 thresholds for"):
+        found.above((0.5,))
+
+
 def test_names_follow_the_labels() -> None:
     assert detections().class_names == ["dog", "cat", "dog", "cat"]
 

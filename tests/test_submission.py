@@ -58,3 +58,11 @@ def test_other_classes_and_other_files_are_refused(info: Path, tmp_path: Path):
         write_submission(small(COCO_NAMES), tmp_path / "no.json", pictures, tmp_path / "o", quiet)
     with pytest.raises(DataError, match="one folder"):
         write_submission(small(COCO_NAMES), info, [*pictures, "x"], tmp_path / "o", quiet)
+
+
+def test_no_zip_of_nothing(info: Path, tmp_path: Path):
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere, out = str(tmp_path / "elsewhere"), tmp_path / "out"
+    with pytest.raises(DataError, match=r"none of the 2 pictures that .* so no zip was written; name the folder"):
+        write_submission(small(COCO_NAMES), info, [elsewhere], out, Console(quiet=True))
+    assert not out.exists()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gfocal.distributions import GeneralDistribution
     from gfocal.evaluation.coco_ap import coco_ap
     from gfocal.interop.hub import push_to_hub
+    from gfocal.interop.supervision import to_supervision
+    from gfocal.interop.torchvision import to_torchvision
     from gfocal.models.detector import Detector
     from gfocal.models.files import load_model as load
     from gfocal.models.files import save_model as save
@@ -51,6 +53,8 @@ _HOME = {
     "push_to_hub": "gfocal.interop.hub",
     "read_data": "gfocal.data.discovery",
     "save": "gfocal.models.files:save_model",
+    "to_supervision": "gfocal.interop.supervision",
+    "to_torchvision": "gfocal.interop.torchvision",
     "train": "gfocal.training.loop",
 }
 
@@ -70,6 +74,8 @@ __all__ = [  # noqa: RUF022 (in the order in which one meets them)
     "coco_ap",
     "draw_detections",
     "draw_edge_distributions",
+    "to_supervision",
+    "to_torchvision",
     "Batch",
     "Targets",
     "Points",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 
 from gfocal import __version__
-from gfocal.commands import bring, demo, detect, evaluate, lab, models, train
+from gfocal.commands import bring, check, compare, convert, demo, detect, evaluate, lab, models, train
 
 EPILOG = """examples:
   gfocal demo                                      train, evaluate and look at a report, from nothing
-  gfocal train photos/ --out runs/mine             train on your own pictures (COCO, VOC or YOLO labels)
+  gfocal check photos/                             what is wrong with your own pictures and labels
+  gfocal train photos/ --out runs/mine             train on your own pictures (COCO, VOC, YOLO or CSV)
   gfocal train --resume --out runs/mine photos/    go on with a run that was stopped
   gfocal eval runs/mine photos/ --split test       the COCO numbers
   gfocal detect runs/mine new/*.jpg --out found    boxes as json, and pictures with the boxes drawn
+  gfocal convert photos/ --to yolo --out photos_yolo    the same annotations in another format
+  gfocal compare runs/a runs/b --out compare.html  runs side by side: recipes, AP, curves
   gfocal models                                    the presets and recipes
   gfocal import gfl_r50.pth --out gfl_r50.safetensors   a published checkpoint of MMDetection
   gfocal lab run 1a --seeds 3                      a study of the paper, made again on drawn scenes
@@ -31,6 +34,6 @@ def parser() -> argparse.ArgumentParser:
     main.add_argument("--version", action="version", version=f"gfocal {__version__}")
     main.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
     commands = main.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (train, evaluate, detect, demo, bring, models, lab):
+    for command in (check, train, compare, evaluate, detect, convert, demo, bring, models, lab):
         command.add(commands)
     return main

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+TEMPORARY = re.compile(r".+\.[0-9a-f]{8}\.tmp")
 
 
 @contextmanager
@@ -49,3 +52,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove what a killed process has left half written in a folder; returns it. Nobody may be writing there."""
+    found = [path for path in folder.iterdir() if path.is_file() and TEMPORARY.fullmatch(path.name)]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return found

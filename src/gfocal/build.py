@@ -14,19 +14,26 @@ from typing import Any
 
 from rich.console import Console
 
-from gfocal import __version__
+from gfocal import __version__, launched
 from gfocal.atomic import atomic_write
-from gfocal.configs import ModelSettings, Recipe, RecipeError, fitted, read_recipe, write_recipe
+from gfocal.configs import ModelSettings, Recipe, RecipeError, flat, read_recipe, write_recipe
+from gfocal.data.one_class import as_one_class
 from gfocal.data.samples import DataError, FileData, ImageData
 from gfocal.data.validation import summary
+from gfocal.doctor.layout import layout_of
+from gfocal.doctor.refusal import refuse_clamped
 from gfocal.evaluation.coco_ap import CocoResult
 from gfocal.methods import criterion_of
 from gfocal.models.backbone import Backbone
 from gfocal.models.detector import Detector
-from gfocal.models.files import read_model_file
-from gfocal.models.zoo import create, preset_named
-from gfocal.training.checkpoints import STATE_FILE, ResumeError
+from gfocal.models.files import ModelFileError, build_from_description, describe, load_model, read_model_file
+from gfocal.models.freezing import freeze
+from gfocal.models.transfer import for_classes
+from gfocal.models.zoo import PresetError, create, preset_named
+from gfocal.starting import told, with_network_of_start
+from gfocal.training.checkpoints import STATE_FILE, ResumeError, has_state
 from gfocal.training.loop import train
+from gfocal.values import fitted
 from gfocal.words import counted
 
 RECIPE_FILE = "recipe.toml"
@@ -46,16 +53,18 @@ def build_model(recipe: Recipe, names: Sequence[str]) -> Detector:
         WeightsError: the ImageNet weights cannot be had.
     """
     settings = recipe.model
-    options = checked_options(settings)
     try:
-        model = create(
-            settings.preset,
-            len(names),
-            names=tuple(names),
-            pretrained=settings.pretrained,
-            weights=settings.weights,
-            **options,
-        )
+        if settings.start is not None:
+            model = for_classes(load_model(settings.start), names)
+        else:
+            model = create(
+                settings.preset,
+                len(names),
+                names=tuple(names),
+                pretrained=settings.pretrained,
+                weights=settings.weights,
+                **checked_options(settings),
+            )
         size = model.input_settings
         short_side = recipe.size.short_side or size.short_side
         long_side = recipe.size.long_side or max(size.long_side * short_side // size.short_side, short_side)
@@ -66,8 +75,32 @@ def build_model(recipe: Recipe, names: Sequence[str]) -> Detector:
         model.input_settings = replace(
             size, short_side=short_side, long_side=long_side, antialias=recipe.size.antialias
         )
+    except (RecipeError, ModelFileError, PresetError):
+        raise
     except ValueError as error:
         raise RecipeError(f"{settings.preset} cannot be built by this recipe: {error}") from error
+    return prepared(model, recipe)
+
+
+def prepared(model: Detector, recipe: Recipe) -> Detector:
+    """A detector made ready for training as the recipe says: what is frozen, what is computed twice.
+
+    Raises:
+        RecipeError: its backbone has no stages to do this by.
+    """
+    try:
+        if recipe.model.freeze is not None:
+            freeze(model, recipe.model.freeze)
+    except ValueError as error:
+        raise RecipeError(f"model.freeze: {error}") from error
+    needing = [("run.checkpoint_activations", recipe.run.checkpoint_activations)]
+    needing.append(("optimiser.layer_decay", recipe.optimiser.layer_decay < 1))
+    has_stages = isinstance(model.backbone, Backbone) and len(model.backbone.parts()) > 1
+    for key, wanted in needing:
+        if wanted and not has_stages:
+            raise RecipeError(f"{key}: the backbone of {model.built_from['preset']} has no stages; leave it out")
+    if isinstance(model.backbone, Backbone):
+        model.backbone.recompute = recipe.run.checkpoint_activations
     return model
 
 
@@ -107,6 +140,7 @@ def run_recipe(
             data are not those that the run began with.
         RecipeError: the recipe's model cannot be built.
         DataError: no training picture holds an object.
+        ClampedEdges: too many edges of the training boxes lie beyond the detector's reach.
         NotADirectoryError: ``folder`` is a file.
     """
     import torch
@@ -116,21 +150,32 @@ def run_recipe(
         raise NotADirectoryError(f"{folder}: is a file; name a folder for what the run writes")
     if resume:
         recipe = saved_recipe(folder)
-    elif (folder / STATE_FILE).exists():
+    elif has_state(folder):
         raise ResumeError(f"{folder}: holds a run already; go on with --resume, or name another folder with --out")
+    else:
+        recipe = with_network_of_start(recipe)
+    if recipe.model.class_agnostic:
+        train_data, val_data = as_one_class(train_data), None if val_data is None else as_one_class(val_data)
     check_objects(train_data, data_name)
     if recipe.run.skip_empty:
         train_data = with_objects(train_data)
     if resume:
         _check_same_data(folder, train_data)
     torch.manual_seed(recipe.run.seed)
-    if recipe.model.pretrained and not recipe.model.weights and not resume:
+    if recipe.model.start is not None and not resume:
+        console.print(told(recipe.model.start, train_data.names), markup=False, highlight=False, soft_wrap=True)
+    elif recipe.model.pretrained and not recipe.model.weights and not resume:
         console.print("ImageNet weights: from the Hugging Face hub, unless they are on this machine already")
     model = started_model(recipe, train_data.names, folder) if resume else build_model(recipe, train_data.names)
     criterion = criterion_of(model, recipe.method)
+    if not resume:
+        layout = layout_of(model, criterion, recipe.augment.short_sides)
+        refuse_clamped(layout, train_data, recipe.run.most_clamped, console, data_name)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / RECIPE_FILE, write_recipe(recipe))
-    _write(folder / RUN_FILE, json.dumps(circumstances(data_name, train_data, val_data), indent=1) + "\n")
+    about = circumstances(data_name, train_data, val_data) | {"model": describe(model)}
+    if launched.is_first():
+        _write(folder / RECIPE_FILE, write_recipe(recipe))
+        _write(folder / RUN_FILE, json.dumps(about, indent=1) + "\n")
     result = train(
         model,
         train_data,
@@ -141,37 +186,41 @@ def run_recipe(
         optimiser_settings=recipe.optimiser,
         schedule=recipe.schedule,
         criterion=criterion,
+        recipe=flat(recipe),
         resume=resume,
         console=console,
     )
-    if result is not None:
+    if result is not None and launched.is_first():
         _write(folder / RESULT_FILE, json.dumps(result.to_json(), indent=1) + "\n")
     return model, result
 
 
 def started_model(recipe: Recipe, names: Sequence[str], folder: Path) -> Detector:
-    """The detector of a run that goes on, its weights still to come: ImageNet's are not fetched again."""
-    settings = replace(recipe.model, pretrained=False, weights=None)
-    model = build_model(replace(recipe, model=settings), names)
-    last = folder / "last.safetensors"
-    frozen = read_model_file(last)[0].get("frozen") if last.is_file() else None
-    if frozen is None:  # what is frozen follows from the weights that the run began with
+    """The detector of a run that goes on, its weights still to come: those it began with are not fetched again."""
+    about = _saved_description(folder)
+    if about is None:  # what is frozen follows from the weights that the run began with
         return build_model(recipe, names)
-    if isinstance(model.backbone, Backbone):
-        model.backbone.freeze(**frozen)
-    return model
+    return prepared(build_from_description(about), recipe)
+
+
+def _saved_description(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["model"]
+    except (OSError, ValueError, KeyError, TypeError):
+        last = folder / "last.safetensors"
+        return read_model_file(last)[0] if last.is_file() else None
 
 
 def with_objects(data: ImageData) -> ImageData:
     """The pictures of a data set that hold objects to learn from; drawn data as they are."""
     if not isinstance(data, FileData):
         return data
-    return replace(data, samples=[sample for sample in data.samples if (~sample.crowd).any()])
+    return data.select(data.table.with_objects())
 
 
 def check_objects(data: ImageData, data_name: str = "") -> None:
     """DataError for training pictures of which none holds an object, with what became of their boxes."""
-    if not isinstance(data, FileData) or any((~sample.crowd).any() for sample in data.samples):
+    if not isinstance(data, FileData) or len(data.table.with_objects()):
         return
     where = f"{data_name}: " if data_name else ""
     lost = summary([problem for problem in data.problems if problem.action == "dropped"])
@@ -184,9 +233,9 @@ def check_objects(data: ImageData, data_name: str = "") -> None:
 
 def saved_recipe(folder: Path) -> Recipe:
     """The recipe of the run in a folder; ResumeError when no run there can be gone on with."""
-    for name in (STATE_FILE, RECIPE_FILE):
-        if not (folder / name).is_file():
-            raise ResumeError(f"{folder}: nothing to resume, there is no {name}; start without --resume")
+    missing = STATE_FILE if not has_state(folder) else RECIPE_FILE if not (folder / RECIPE_FILE).is_file() else None
+    if missing:
+        raise ResumeError(f"{folder}: nothing to resume, there is no {missing}; start without --resume")
     return read_recipe(folder / RECIPE_FILE)
 
 
@@ -218,6 +267,7 @@ def circumstances(data_name: str, train_data: ImageData, val_data: ImageData | N
         "timm": version("timm"),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
+        "processes": launched.world(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "command": " ".join(sys.argv),
         "data": data_name,

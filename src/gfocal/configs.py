@@ -7,26 +7,23 @@ error that says where it stands and what would fit.
 from __future__ import annotations
 
 import difflib
-import json
 import math
-import re
-import sys
-import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from gfocal.data.augment_recipes import AUGMENT_RECIPES
 from gfocal.data.transforms import AugmentSettings
-from gfocal.training.loop import RunSettings
+from gfocal.models.freezing import Part
 from gfocal.training.optimisers import OptimiserSettings, ScheduleSettings
+from gfocal.training.settings import RunSettings
+from gfocal.values import RecipeError as RecipeError  # known by this room's name everywhere
+from gfocal.values import as_toml, fitted, readings, toml_reader
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be used; the message names the file, the key and the mend."""
+LIKE = "like"  # the key of [augment] that names a recipe of augmentation to start from; never written out
 
 
 @dataclass(frozen=True)
@@ -36,6 +33,11 @@ class ModelSettings:
     preset: str = "gfl_light_fpn"
     pretrained: bool = True  # ImageNet weights from the hub
     weights: str | None = None  # ImageNet weights from a local file instead
+    start: str | None = None  # model file, run or hf:// to begin from: its network and all its weights
+    # What is not trained: none, stem, backbone, neck (and all before it), or that many stages; None: as published,
+    # or as the run trained that ``start`` is of.
+    freeze: Part | int | None = None
+    class_agnostic: bool = False  # every class is one, "object"
     options: dict[str, Any] = field(default_factory=dict)  # of the preset's function: n, channels, ...
 
 
@@ -65,6 +67,8 @@ class MethodSettings:
     gamma: float | None = None  # of the Focal Loss
     alpha: float | None = None  # of the Focal Loss: weight of positives
     dfl: bool | None = None  # whether DFL teaches the General distribution
+    # Whether background inside crowd, difficult and ignored regions is left out of the class loss.
+    spare_ignored: bool = True
 
     def __post_init__(self) -> None:
         for name in ("beta", "gamma"):
@@ -107,7 +111,7 @@ def read_recipe(name_or_path: str | Path) -> Recipe:
             f"there is no recipe {str(name_or_path)!r}; give the path of a .toml file or one of: "
             + ", ".join(recipe_names())
         )
-    toml = _toml_reader()
+    toml = toml_reader()
     try:
         table = toml.loads(path.read_text(encoding="utf-8"))
     except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -118,8 +122,9 @@ def read_recipe(name_or_path: str | Path) -> Recipe:
 def with_changes(recipe: Recipe, changes: Mapping[str, Any], where: str = "changes") -> Recipe:
     """A recipe with some values replaced: ``{"run.epochs": 3}``; ``where`` says in errors where they come from.
 
-    A value given as text is read as TOML where its key is not text itself: ``{"run.epochs": "3"}``; "none"
-    takes a value away that need not be there. Keys of ``model.options`` add to those of the recipe, and an
+    A value given as text is read as TOML where its key is not text itself: ``{"run.epochs": "3"}``. "none", or no
+    text at all, takes a value away that need not be there; but where "none" is one of the values, it is that value.
+    Keys of ``model.options`` add to those of the recipe, and an
     empty table takes all of them away.
 
     Raises:
@@ -128,7 +133,7 @@ def with_changes(recipe: Recipe, changes: Mapping[str, Any], where: str = "chang
     # One table for all, so that values that must fit one another may change together.
     table: dict[str, Any] = {}
     for key, value in changes.items():
-        choices = _readings(value) if isinstance(value, str) else [value]
+        choices = readings(value, _hint_of(recipe, key)) if isinstance(value, str) else [value]
         _put(table, key, choices[0])
         for choice in choices:
             alone: dict[str, Any] = {}
@@ -137,6 +142,14 @@ def with_changes(recipe: Recipe, changes: Mapping[str, Any], where: str = "chang
                 _put(table, key, choice)
                 break
     return _filled(recipe, table, where, "")
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """Every value by its dotted key."""
+    sections = {section.name: getattr(recipe, section.name) for section in fields(recipe)}
+    return {
+        f"{name}.{entry.name}": getattr(part, entry.name) for name, part in sections.items() for entry in fields(part)
+    }
 
 
 def write_recipe(recipe: Recipe) -> str:
@@ -148,12 +161,14 @@ def write_recipe(recipe: Recipe) -> str:
         for entry in fields(part):
             value = getattr(part, entry.name)
             if value is not None:
-                lines.append(f"{entry.name} = {_as_toml(value)}")
+                lines.append(f"{entry.name} = {as_toml(value)}")
         lines.append("")
     return "\n".join(lines)
 
 
 def _filled(base: Any, table: Mapping[str, Any], where: str, prefix: str) -> Any:
+    if isinstance(base, AugmentSettings) and LIKE in table:
+        base, table = _like(table[LIKE], where), {key: value for key, value in table.items() if key != LIKE}
     hints = typing.get_type_hints(type(base))
     changes: dict[str, Any] = {}
     for key, value in table.items():
@@ -177,45 +192,11 @@ def _filled(base: Any, table: Mapping[str, Any], where: str, prefix: str) -> Any
         raise RecipeError(f"{where}: {prefix}{error}") from error
 
 
-def fitted(value: Any, hint: Any, where: str, name: str) -> Any:
-    """The value in the type that ``hint`` declares; RecipeError says where it stands when it does not fit."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        for choice in arguments:
-            try:
-                return fitted(value, choice, where, name)
-            except RecipeError:
-                continue
-    elif origin is Literal:
-        if value in arguments:
-            return value
-        raise RecipeError(f"{where}: {name} is one of {', '.join(map(repr, arguments))}, not {value!r}")
-    elif origin in (tuple, Sequence) and isinstance(value, list | tuple):
-        is_any_length = origin is Sequence or arguments[-1] is Ellipsis
-        kinds = [arguments[0]] * len(value) if is_any_length else list(arguments)
-        if len(kinds) == len(value):
-            return tuple(fitted(v, k, where, name) for v, k in zip(value, kinds, strict=True))
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(hint, type) and isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
-        return value
-    raise RecipeError(f"{where}: {name} must be {_in_words(hint)}, not {value!r}")
-
-
-def _in_words(hint: Any) -> str:
-    """What a type takes, for people who do not know Python."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        parts = [_in_words(argument) for argument in arguments]
-        return (", or " if "," in parts[0] else " or ").join(parts)
-    if origin is Literal:
-        return f"one of {', '.join(map(repr, arguments))}"
-    if origin is tuple and arguments == (int, int):
-        return "two whole numbers, e.g. [480, 800]"
-    if origin in (tuple, Sequence):
-        return "a list of whole numbers, e.g. [8, 11]" if arguments[0] is int else "a list"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
-    return words.get(hint, "a table, e.g. {n = 8}" if origin is dict else str(hint))
+def _like(name: Any, where: str) -> AugmentSettings:
+    """The augmentation that ``augment.like`` names, whole; other keys of the section change it."""
+    if not isinstance(name, str) or name not in AUGMENT_RECIPES:
+        raise RecipeError(f"{where}: augment.{LIKE} is one of {', '.join(AUGMENT_RECIPES)}, not {name!r}")
+    return AUGMENT_RECIPES[name]
 
 
 def _put(table: dict[str, Any], key: str, value: Any) -> None:
@@ -236,38 +217,10 @@ def _fits(recipe: Recipe, table: Mapping[str, Any]) -> bool:
     return True
 
 
-def _readings(text: str) -> list[Any]:
-    """What a text may mean, likeliest first."""
-    toml = _toml_reader()
-    if text.lower() == "none":
-        return [None, text]
-    try:
-        return [toml.loads(f"value = {text}")["value"], text]
-    except toml.TOMLDecodeError:
-        return [text]
-
-
-def _toml_reader() -> Any:
-    if sys.version_info >= (3, 11):
-        import tomllib
-
-        return tomllib
-    import tomli
-
-    return tomli
-
-
-def _as_toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_toml_key(key)} = {_as_toml(v)}" for key, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_as_toml, value)) + "]"
-    return repr(value)
-
-
-def _toml_key(key: str) -> str:
-    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else _as_toml(key)
+def _hint_of(recipe: Recipe, key: str) -> Any:
+    """The type that a dotted key is declared with; None where there is no such key."""
+    part: Any = recipe
+    *sections, last = key.split(".")
+    for section in sections:
+        part = getattr(part, section, None)
+    return typing.get_type_hints(type(part)).get(last) if is_dataclass(part) else None

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -24,8 +24,8 @@ from gfocal.assigners.atss import assign_atss
 from gfocal.boxes import boxes_from_distances, distances_to_edges, iou
 from gfocal.distributions import GeneralDistribution
 from gfocal.losses import distribution_focal_loss, giou_loss, quality_focal_loss
-from gfocal.points import inside_own_padding
-from gfocal.structures import Assignment, HeadOutputs, Losses, Targets
+from gfocal.points import inside_own_padding, spare_ignored
+from gfocal.structures import PADDING, Assignment, HeadOutputs, Losses, Targets
 
 Assign = Callable[..., Assignment]
 
@@ -34,8 +34,8 @@ class Criterion(Protocol):
     """What a training run takes for a criterion: a frozen dataclass that is called as ``GFLCriterion`` below."""
 
     @property
-    def mean_over_processes(self) -> Callable[[Tensor], Tensor]:
-        """Mean of a tensor over all training processes."""
+    def sum_over_processes(self) -> Callable[[Tensor], Tensor]:
+        """Sum of a tensor over all training processes."""
         ...
 
     def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
@@ -43,8 +43,17 @@ class Criterion(Protocol):
         ...
 
 
+@runtime_checkable
+class Staged(Protocol):
+    """A criterion that is another one in the course of a run."""
+
+    def at_epoch(self, epoch: int, epochs: int) -> Criterion:
+        """The criterion of an epoch, counted from 0."""
+        ...
+
+
 def same(value: Tensor) -> Tensor:
-    """The mean over processes, where there is only one."""
+    """The sum over processes, where there is only one."""
     return value
 
 
@@ -62,8 +71,10 @@ class GFLCriterion:
     dfl_weight: float = 0.25
     # Distances are clamped this far below the last bin, for DFL only, as the published models had it.
     reach_margin: float = 0.1
-    # Mean of a tensor over all training processes.
-    mean_over_processes: Callable[[Tensor], Tensor] = same
+    # Whether background inside regions to be ignored is left out of the class loss; the published models learned it.
+    spare_ignored: bool = True
+    # Sum of a tensor over all training processes: each computes its share of the loss of the whole batch.
+    sum_over_processes: Callable[[Tensor], Tensor] = same
 
     def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
         """Losses of a batch.
@@ -75,8 +86,10 @@ class GFLCriterion:
         """
         points = outputs.points
         cls_logits = outputs.cls_logits.float()  # (B, P, C)
-        taking_part = inside_own_padding(points, sizes)  # (B, P)
-        assignment = self.assign(points, targets, taking_part)
+        assignment = self.assign(points, targets, inside_own_padding(points, sizes))
+        if self.spare_ignored:
+            assignment = spare_ignored(assignment, points, targets)
+        taking_part = assignment.gt_index != PADDING  # (B, P)
         slots, positive = assignment.slots, assignment.slot_positive  # (B, M)
 
         # Truth and prediction of every slot, in units of the point's stride.
@@ -100,8 +113,8 @@ class GFLCriterion:
         bins = distances.clamp(0, self.distribution.n - self.reach_margin)
         dfl = distribution_focal_loss(box_logits, bins).mean(-1) * weight  # (B, M)
 
-        cls_normaliser = self.mean_over_processes(num_positives)
-        box_normaliser = self.mean_over_processes(weight.sum()).clamp(min=1)
+        cls_normaliser = self.sum_over_processes(num_positives)
+        box_normaliser = self.sum_over_processes(weight.sum()).clamp(min=1)
         level = level_of_point(points.counts, slots.device)[slots]  # (B, M)
         return Losses(
             cls=torch.stack([part.sum() for part in qfl.split(points.counts, 1)])

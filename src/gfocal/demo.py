@@ -22,7 +22,7 @@ from gfocal.plots import draw_detections, draw_edge_distributions, edge_panel_sv
 from gfocal.plots.edges import true_edges
 from gfocal.report import EdgeStudy, Picture, write_report
 from gfocal.structures import Detections
-from gfocal.training.checkpoints import STATE_FILE, ResumeError
+from gfocal.training.checkpoints import ResumeError, has_state
 from gfocal.training.logging import METRICS_FILE, read_metrics
 from gfocal.words import counted
 
@@ -49,7 +49,7 @@ def demo(folder: Path, *, seed: int = 0, epochs: int | None = None, console: Con
     """
     console = console or Console(stderr=True)
     recipe = read_recipe("demo")
-    resume = (folder / STATE_FILE).exists()
+    resume = has_state(folder)
     if resume and (folder / REPORT_FILE).exists():
         raise ResumeError(
             f"{folder}: a finished demo lies here; look at {folder / REPORT_FILE}, "

@@ -30,7 +30,7 @@ from gfocal.criterion import Assign, level_of_point, place, rows, same, sum_per_
 from gfocal.distributions import GeneralDistribution
 from gfocal.losses import distribution_focal_loss, focal_loss, quality_focal_loss
 from gfocal.losses.box import BoxLoss, overlap_loss
-from gfocal.points import inside_own_padding
+from gfocal.points import inside_own_padding, spare_ignored
 from gfocal.representations import Representation
 from gfocal.structures import PADDING, HeadOutputs, Losses, Targets
 
@@ -56,7 +56,8 @@ class DenseCriterion:
     quality_weight: float = 1.0
     reach_margin: float = 0.1  # of DFL, as in GFLCriterion
     count_images: bool = False  # FoveaBox divides its class loss by positives plus images
-    mean_over_processes: Callable[[Tensor], Tensor] = same
+    spare_ignored: bool = True  # as in GFLCriterion
+    sum_over_processes: Callable[[Tensor], Tensor] = same
 
     def __post_init__(self) -> None:
         if self.dfl_weight and not isinstance(self.distribution, GeneralDistribution):
@@ -71,6 +72,8 @@ class DenseCriterion:
         points = outputs.points
         cls_logits = outputs.cls_logits.float()  # (B, P, C)
         assignment = self.assign(points, targets, inside_own_padding(points, sizes))
+        if self.spare_ignored:
+            assignment = spare_ignored(assignment, points, targets)
         taking_part = assignment.gt_index != PADDING  # (B, P)
         slots, positive = assignment.slots, assignment.slot_positive  # (B, M)
 
@@ -85,11 +88,11 @@ class DenseCriterion:
         value = torch.where(positive, value, 0.0)  # (B, M)
         gt_labels = rows(targets.labels, gt_of_slot)
         num_positives = positive.sum(1).clamp(min=1).sum().float()
-        cls_normaliser = self.mean_over_processes(num_positives + len(sizes) * self.count_images)
+        cls_normaliser = self.sum_over_processes(num_positives + len(sizes) * self.count_images)
         cls = self._cls_loss(cls_logits, value, positive, slots, gt_labels) * taking_part  # (B, P)
 
         weight = self._box_weights(cls_logits, value, positive, slots)  # (B, M)
-        box_normaliser = self.mean_over_processes(weight.sum()).clamp(min=1)
+        box_normaliser = self.sum_over_processes(weight.sum()).clamp(min=1)
         box = self.box_loss(box_logits, self.distribution, of_slots, boxes, gt_boxes)
         box = torch.where(positive, box, 0.0) * weight  # what a slot without truth gives may be anything
         level = level_of_point(points.counts, slots.device)[slots]  # (B, M)
@@ -147,7 +150,7 @@ class DenseCriterion:
             raise ValueError("quality='branch', but the detector has no quality branch (quality_branch=True)")
         said = rows(outputs.quality_logits.float(), slots)
         loss = torch.where(positive, F.binary_cross_entropy_with_logits(said, value, reduction="none"), 0.0)
-        normaliser = self.mean_over_processes(positive.sum().float()).clamp(min=1)
+        normaliser = self.sum_over_processes(positive.sum().float()).clamp(min=1)
         return sum_per_level(loss, level, len(outputs.points.counts)) * (self.quality_weight / normaliser)
 
 

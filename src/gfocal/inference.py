@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gfocal.data.images import read_image, rgb_tensor
-from gfocal.data.preparation import normalise, resize, resized_shape, stack_padded
+from gfocal.data.preparation import InputSettings, normalise, resize, resized_shape, stack_padded
 from gfocal.decoding import decode
 from gfocal.structures import Detections
 
@@ -64,17 +64,20 @@ def detect_each(
 
 @torch.inference_mode()
 def detect_batch(
-    model: Detector, pictures: Sequence[Tensor], score_threshold: float | None = None
+    model: Detector,
+    pictures: Sequence[Tensor],
+    score_threshold: float | None = None,
+    inputs: Sequence[Tensor] | None = None,
 ) -> list[Detections]:
-    """Detections in uint8 RGB pictures (3, H, W) that go through the network together."""
+    """Detections in uint8 RGB pictures (3, H, W) that go through the network together.
+
+    ``inputs`` are the same pictures as ``prepared`` gives them, where another thread has done that already.
+    """
     settings = model.input_settings
     device = next(model.parameters()).device
-    shapes = [
-        resized_shape(int(p.shape[1]), int(p.shape[2]), settings.short_side, settings.long_side) for p in pictures
-    ]
-    inputs = [
-        normalise(resize(p, shape, settings.antialias), settings) for p, shape in zip(pictures, shapes, strict=True)
-    ]
+    if inputs is None:
+        inputs = [prepared(picture, settings) for picture in pictures]
+    shapes = [(int(one.shape[1]), int(one.shape[2])) for one in inputs]
     decode_settings = model.decode_settings
     if score_threshold is not None:
         decode_settings = replace(decode_settings, score_threshold=score_threshold)
@@ -92,6 +95,13 @@ def detect_batch(
         model.names,
         decode_settings,
     )
+
+
+def prepared(picture: Tensor, settings: InputSettings) -> Tensor:
+    """A uint8 RGB picture (3, H, W) as the network reads it: resized, normalised. (3, h, w) float32"""
+    height, width = int(picture.shape[1]), int(picture.shape[2])
+    shape = resized_shape(height, width, settings.short_side, settings.long_side)
+    return normalise(resize(picture, shape, settings.antialias), settings)
 
 
 def as_rgb(image: Any) -> Tensor:

@@ -39,7 +39,7 @@ def criterion_of(model: Detector, method: MethodSettings) -> Criterion:
     """
     preset = model.built_from["preset"]
     if preset == "sapd_r50_fpn":
-        return _few(SAPDCriterion(model), method, preset, {})
+        return _few(SAPDCriterion(model), method, preset, {"spare_ignored": None})
     if preset == "ssd512_vgg16":
         # Whether scores are read by a softmax or by sigmoids was decided with the network.
         quality: Literal["none", "joint"] = "none" if model.decode_settings.softmax else "joint"
@@ -48,18 +48,17 @@ def criterion_of(model: Detector, method: MethodSettings) -> Criterion:
                 f"method: quality {method.quality!r} does not go with this {preset}; give model.options "
                 f"softmax = {'false' if quality == 'none' else 'true'}"
             )
-        return _few(
-            SSDCriterion(model.distribution, quality=quality), method, preset, {"quality": None, "beta": None}
-        )
-    if preset.startswith("gfl_") and method == MethodSettings():
+        allowed = {"quality": None, "beta": None, "spare_ignored": None}
+        return _few(SSDCriterion(model.distribution, quality=quality), method, preset, allowed)
+    if preset.startswith("gfl_") and replace(method, spare_ignored=True) == MethodSettings():
         assert isinstance(model.distribution, GeneralDistribution)
-        return GFLCriterion(distribution=model.distribution)
+        return GFLCriterion(distribution=model.distribution, spare_ignored=method.spare_ignored)
     has_branch = bool(model.built_from["options"].get("quality_branch", False))
     is_general = isinstance(model.distribution, GeneralDistribution)
     published = _published(model, preset, has_branch, is_general)
     changes: dict[str, Any] = {
         name: getattr(method, name)
-        for name in ("quality", "measure", "beta", "gamma", "alpha")
+        for name in ("quality", "measure", "beta", "gamma", "alpha", "spare_ignored")
         if getattr(method, name) is not None
     }
     if method.assigner is not None:

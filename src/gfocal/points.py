@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gfocal.structures import Points
+from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets
 
 # Where a cell's point lies, in pixels from the cell's top-left corner:
 #   corner  0               MMDetection 2.x and 3.x, and therefore the published GFL models
@@ -58,3 +58,16 @@ def inside_own_padding(points: Points, sizes: Tensor, multiple: int = 32) -> Ten
     limits = torch.div(padded[:, None] + strides[:, None] - 1, strides[:, None], rounding_mode="floor")
     columns, rows = points.cells[:, 0], points.cells[:, 1]
     return (rows < limits[..., 0]) & (columns < limits[..., 1])
+
+
+def spare_ignored(assignment: Assignment, points: Points, targets: Targets) -> Assignment:
+    """The same, but background points inside a region to be ignored take no part: there may be objects there.
+
+    Positives stay: what they are to find is known. A point on the region's edge counts as inside.
+    """
+    x, y = points.xy[:, :1], points.xy[:, 1:]  # (P, 1)
+    x1, y1, x2, y2 = targets.boxes.unsqueeze(1).unbind(-1)  # (B, 1, G)
+    inside = (x1 <= x) & (x <= x2) & (y1 <= y) & (y <= y2) & targets.ignored.unsqueeze(1)  # (B, P, G)
+    spared = inside.any(-1) & (assignment.gt_index == BACKGROUND)
+    gt_index = torch.where(spared, PADDING, assignment.gt_index)
+    return Assignment(gt_index, assignment.slots, assignment.slot_positive, assignment.weights)

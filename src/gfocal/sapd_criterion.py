@@ -14,7 +14,7 @@ are nearly equal, so that the levels it happens to name would learn every box, b
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,8 @@ from gfocal.losses import focal_loss
 from gfocal.losses.box import log_iou_loss
 from gfocal.models.detector import Detector
 from gfocal.models.selector import level_weights
-from gfocal.points import inside_own_padding
-from gfocal.structures import HeadOutputs, Losses, Targets
+from gfocal.points import inside_own_padding, spare_ignored
+from gfocal.structures import PADDING, HeadOutputs, Losses, Targets
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,12 @@ class SAPDCriterion:
     cls_weight: float = 1.0
     box_weight: float = 1.0
     selector_weight: float = 0.1  # the paper's lambda
-    mean_over_processes: Callable[[Tensor], Tensor] = same
+    spare_ignored: bool = True  # as in GFLCriterion
+    sum_over_processes: Callable[[Tensor], Tensor] = same
+
+    def at_epoch(self, epoch: int, epochs: int) -> SAPDCriterion:
+        """In the second half of a run the selector has its say."""
+        return replace(self, soft=2 * epoch >= epochs)
 
     def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
         """Losses of a batch; arguments as those of ``GFLCriterion``.
@@ -62,10 +67,14 @@ class SAPDCriterion:
 
         costs = self.loss_per_level(outputs, boxes, targets, taking_part)  # (B, G, L)
         selector = self.model.head.get_submodule("selector")
-        weights, selector_loss = sapd_levels(selector, outputs, targets, costs, self.topk, self.soft)
+        weights, selector_loss = sapd_levels(
+            selector, outputs, targets, costs, self.topk, self.soft, self.sum_over_processes
+        )
         assignment = self.assign(points, targets, taking_part, weights, effective=self.effective)
+        if self.spare_ignored:
+            assignment = spare_ignored(assignment, points, targets)
         assert assignment.weights is not None
-        weight = assignment.weights  # (B, P): the slots are all points, in order
+        weight = assignment.weights * (assignment.gt_index != PADDING)  # (B, P): the slots are all points, in order
         positive = assignment.gt_index >= 0
 
         gt_of_point = assignment.gt_index.clamp(min=0)
@@ -76,7 +85,7 @@ class SAPDCriterion:
         box = log_iou_loss(outputs.box_logits, self.model.distribution, points, boxes, gt_boxes)
         box = torch.where(positive, box, 0.0) * weight
 
-        normaliser = self.mean_over_processes((weight * positive).sum()).clamp(min=1)
+        normaliser = self.sum_over_processes((weight * positive).sum()).clamp(min=1)
         cls_levels, box_levels = (
             torch.stack([part.sum() for part in term.split(points.counts, 1)]) / normaliser for term in (cls, box)
         )
@@ -123,6 +132,7 @@ def sapd_levels(
     loss_per_level: Tensor,
     topk: int = 3,
     soft: bool = False,
+    sum_over_processes: Callable[[Tensor], Tensor] = same,
 ) -> tuple[Tensor, Tensor]:
     """How much each level is to learn each truth box, and the selector's own loss.
 
@@ -133,6 +143,7 @@ def sapd_levels(
         loss_per_level: (B, G, L) loss of each level on each box; infinite where the level has no point in it.
         topk: levels that learn a box, when soft.
         soft: whether weights are the selector's, or 1 at the level of least loss alone.
+        sum_over_processes: of the number of boxes.
 
     Returns:
         Weights (B, G, L), which pass no gradient, 0 for rows that are padding. And the selector's cross-entropy (L,):
@@ -148,5 +159,5 @@ def sapd_levels(
 
     taught = targets.valid & least.isfinite()  # a box without a point in its middle has no right level
     cross_entropy = F.cross_entropy(logits.flatten(0, 1), best.flatten(), reduction="none").view_as(least)
-    cross_entropy = torch.where(taught, cross_entropy, 0.0) / taught.sum().clamp(min=1)
+    cross_entropy = torch.where(taught, cross_entropy, 0.0) / sum_over_processes(taught.sum()).clamp(min=1)
     return weights * targets.valid.unsqueeze(-1), (cross_entropy.unsqueeze(-1) * at_best).sum((0, 1))

@@ -22,7 +22,7 @@ from gfocal.criterion import Assign, rows, same
 from gfocal.losses import quality_focal_loss
 from gfocal.losses.box import BoxLoss, CodedLoss
 from gfocal.losses.ssd import background_cross_entropy, hard_negatives
-from gfocal.points import inside_own_padding
+from gfocal.points import inside_own_padding, spare_ignored
 from gfocal.representations import Representation
 from gfocal.structures import BACKGROUND, HeadOutputs, Losses, Targets
 
@@ -43,7 +43,8 @@ class SSDCriterion:
     box_loss: BoxLoss = smooth_l1
     cls_weight: float = 1.0
     box_weight: float = 1.0
-    mean_over_processes: Callable[[Tensor], Tensor] = same
+    spare_ignored: bool = True  # as in GFLCriterion
+    sum_over_processes: Callable[[Tensor], Tensor] = same
 
     def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
         """Losses of a batch; arguments as those of ``GFLCriterion``.
@@ -53,6 +54,8 @@ class SSDCriterion:
         points = outputs.points
         cls_logits = outputs.cls_logits.float()  # (B, P, C)
         assignment = self.assign(points, targets, inside_own_padding(points, sizes))
+        if self.spare_ignored:
+            assignment = spare_ignored(assignment, points, targets)
         positive, negative = assignment.gt_index >= 0, assignment.gt_index == BACKGROUND  # (B, P)
         gt_of_point = assignment.gt_index.clamp(min=0)
         gt_boxes, gt_labels = rows(targets.boxes, gt_of_point), rows(targets.labels, gt_of_point)
@@ -69,7 +72,7 @@ class SSDCriterion:
         box = torch.where(positive, box, 0.0)
 
         num_positives = positive.sum(1).clamp(min=1).sum().float()  # an image without objects counts one
-        normaliser = self.mean_over_processes(num_positives)
+        normaliser = self.sum_over_processes(num_positives)
         cls_levels, box_levels = (
             torch.stack([part.sum() for part in term.split(points.counts, 1)]) / normaliser for term in (cls, box)
         )

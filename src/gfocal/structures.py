@@ -24,11 +24,12 @@ class Targets:
 
     boxes: Tensor  # (B, G, 4) float32, xyxy in pixels of the network's input
     labels: Tensor  # (B, G) int64, 0..C-1
-    valid: Tensor  # (B, G) bool, False where a row is only padding
+    valid: Tensor  # (B, G) bool, False where a row is no truth: padding, or a region to be ignored
+    ignored: Tensor  # (B, G) bool, regions of objects that nobody told apart: neither truth nor background
 
     def to(self, device: torch.device | str) -> Targets:
         """The same on another device."""
-        return Targets(self.boxes.to(device), self.labels.to(device), self.valid.to(device))
+        return Targets(self.boxes.to(device), self.labels.to(device), self.valid.to(device), self.ignored.to(device))
 
 
 @dataclass(frozen=True)
@@ -178,14 +179,21 @@ class Detections:
         rows = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name not in ("names", "size")}
         return replace(self, **rows)
 
-    def above(self, score_threshold: float) -> Detections:
-        """The detections whose score is greater than a threshold."""
-        return self.select(self.scores > score_threshold)
+    def above(self, score_threshold: float | Sequence[float]) -> Detections:
+        """The detections whose score is greater than a threshold: one for all, or one for each class, by label."""
+        if not isinstance(score_threshold, Sequence):
+            return self.select(self.scores > score_threshold)
+        if len(score_threshold) != len(self.names):
+            raise ValueError(f"{len(score_threshold)} thresholds for {len(self.names)} classes")
+        return self.select(self.scores > self.scores.new_tensor(score_threshold)[self.labels])
 
 
-def pad_targets(boxes: Sequence[Tensor], labels: Sequence[Tensor], multiple: int = 8) -> Targets:
+def pad_targets(
+    boxes: Sequence[Tensor], labels: Sequence[Tensor], ignored: Sequence[Tensor] | None = None, multiple: int = 8
+) -> Targets:
     """Pad the truth of several images to one length.
 
+    ``ignored`` (G,) bool of each image says which of its boxes are no truth but regions to be ignored; None: none.
     ``multiple`` rounds that length up: compiled code then meets few shapes. At least one row is kept, so
     that a batch without any object has the shapes of every other batch.
     """
@@ -194,6 +202,9 @@ def pad_targets(boxes: Sequence[Tensor], labels: Sequence[Tensor], multiple: int
     out_boxes = torch.zeros(len(boxes), length, 4)
     out_labels = torch.zeros(len(boxes), length, dtype=torch.int64)
     valid = torch.zeros(len(boxes), length, dtype=torch.bool)
-    for i, (b, c) in enumerate(zip(boxes, labels, strict=True)):
-        out_boxes[i, : len(b)], out_labels[i, : len(b)], valid[i, : len(b)] = b, c, True
-    return Targets(out_boxes, out_labels, valid)
+    out_ignored = torch.zeros_like(valid)
+    flags = [torch.zeros(len(b), dtype=torch.bool) for b in boxes] if ignored is None else ignored
+    for i, (b, c, flag) in enumerate(zip(boxes, labels, flags, strict=True)):
+        out_boxes[i, : len(b)], out_labels[i, : len(b)] = b, c
+        valid[i, : len(b)], out_ignored[i, : len(b)] = ~flag, flag
+    return Targets(out_boxes, out_labels, valid, out_ignored)

@@ -33,12 +33,12 @@ def write_submission(model: Detector, info: Path, folders: Sequence[str], out: P
         out: folder for the json and the zip.
 
     Raises:
-        DataError: the info file, the folder or the model's classes are not what the server expects.
+        DataError: the info file, the folder or the model's classes are not what the server expects, or no picture
+            could be read.
     """
     if len(folders) != 1 or not Path(folders[0]).is_dir():
         raise DataError(f"{', '.join(folders)}: with --submission, IMAGE is the one folder of the pictures")
     images, category_ids = read_info(info, model)
-    out.mkdir(parents=True, exist_ok=True)
     found: dict[int, Detections] = {}
     failed = 0
     with progress_bar(console, "detecting", len(images)) as bar:
@@ -51,6 +51,12 @@ def write_submission(model: Detector, info: Path, folders: Sequence[str], out: P
                 continue
             found[image_id] = detect_batch(model, [picture])[0]
             bar.advance(1)
+    if not found:
+        raise DataError(
+            f"{folders[0]}: none of the {counted(len(images), 'picture')} that {info} lists could be read, so no zip "
+            "was written; name the folder in which they lie"
+        )
+    out.mkdir(parents=True, exist_ok=True)
     path = out / f"{RESULTS}.json"
     count = write_coco_results(path, found, category_ids)
     with (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 
@@ -35,7 +35,7 @@ def with_anchors(points: Points) -> Points:
 
 def truth(images: Sequence[Sequence[Box]], multiple: int = 8) -> Targets:
     boxes = [torch.tensor(b, dtype=torch.float32).reshape(-1, 4) for b in images]
-    return pad_targets(boxes, [torch.zeros(len(b), dtype=torch.int64) for b in boxes], multiple)
+    return pad_targets(boxes, [torch.zeros(len(b), dtype=torch.int64) for b in boxes], multiple=multiple)
 
 
 def part_of(points: Points, sizes: Sequence[tuple[int, int]]) -> torch.Tensor:
@@ -131,7 +131,7 @@ def check_alone(assign: Callable[[Points, Targets, torch.Tensor], Assignment], p
         assert torch.equal(together.gt_index[i], alone.gt_index[0])
 
     targets = truth(images[:1])
-    without_first = Targets(targets.boxes, targets.labels, targets.valid & (torch.arange(targets.valid.shape[1]) > 0))
+    without_first = replace(targets, valid=targets.valid & (torch.arange(targets.valid.shape[1]) > 0))
     got = assign(points, without_first, part[:1]).gt_index
     want = assign(points, truth([images[0][1:]]), part[:1]).gt_index
     assert torch.equal(got, torch.where(want >= 0, want + 1, want))

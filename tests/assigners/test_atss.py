@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def pyramid(height: int, width: int) -> Points:
 
 def truth(*images: Sequence[Sequence[float]], multiple: int = 8) -> Targets:
     boxes = [torch.tensor(b, dtype=torch.float32).reshape(-1, 4) for b in images]
-    return pad_targets(boxes, [torch.zeros(len(b), dtype=torch.int64) for b in boxes], multiple)
+    return pad_targets(boxes, [torch.zeros(len(b), dtype=torch.int64) for b in boxes], multiple=multiple)
 
 
 def assign(points: Points, targets: Targets, sizes: Sequence[tuple[int, int]]) -> Assignment:
@@ -174,7 +175,7 @@ def test_a_tiny_box_gets_the_point_inside() -> None:
 
 def test_rows_that_are_not_valid_are_no_boxes() -> None:
     targets = truth([[30.3, 31.2, 90.1, 97.4], [10.1, 10.2, 70.3, 70.4]], multiple=2)
-    unsaid = Targets(targets.boxes, targets.labels, torch.tensor([[False, True]]))
+    unsaid = replace(targets, valid=torch.tensor([[False, True]]))
     got = assign(pyramid(128, 128), unsaid, [(128, 128)])
     alone = assign(pyramid(128, 128), truth([[10.1, 10.2, 70.3, 70.4]]), [(128, 128)])
     assert torch.equal(got.gt_index == 1, alone.gt_index == 0)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gfocal.data.coco import read_coco
+from gfocal.data.discovery import read_data
 from gfocal.data.samples import DataError, FileData, Problem
 from gfocal.data.validation import Picture, checked, summary
 
@@ -76,7 +77,7 @@ def test_sparse_category_ids_become_labels_in_order_of_id(tmp_path: Path) -> Non
     assert data.problems == []
     image, again = data.read(1)
     assert image.shape == (3, 80, 100)
-    assert again is sample
+    assert (again.path, again.boxes.tolist()) == (sample.path, sample.boxes.tolist())
 
 
 def test_names_choose_the_order_of_labels_and_must_be_the_classes(tmp_path: Path) -> None:
@@ -457,3 +458,77 @@ def test_the_real_coco_pictures(shared: Path) -> None:
         image, sample = data.read(0)
         assert tuple(image.shape[1:]) == sample.size
     assert counts == {"train": (35, 312, 4, 0), "val": (45, 405, 6, 2)}
+
+
+def test_ignore_is_a_crowd_flag_too(tmp_path: Path) -> None:
+    file = dump(
+        tmp_path / "a.json",
+        [
+            box(1, 7, 3, [0, 0, 10, 10], ignore=1),
+            box(2, 7, 3, [0, 0, 20, 10], ignore=0),
+            box(3, 7, 3, [0, 0, 30, 10], ignore=True, iscrowd=0),
+            box(4, 7, 3, [0, 0, 40, 10], ignore=0, iscrowd=1),
+            box(5, 7, 3, [0, 0, 50, 10]),
+        ],
+    )
+    assert read_coco(file).samples[1].crowd.tolist() == [True, False, True, True, False]
+
+
+EXPORTED = [
+    {"id": 0, "name": "pets", "supercategory": "none"},
+    {"id": 1, "name": "cat", "supercategory": "pets"},
+    {"id": 2, "name": "dog", "supercategory": "pets"},
+]
+
+
+def export(root: Path, split: str, *categories: int, listed: list[Any] = EXPORTED) -> Path:
+    """A split as Roboflow exports it."""
+    images = [{"id": 0, "file_name": "a.png", "height": 80, "width": 100}]
+    picture(root / split / "a.png")
+    annotations = [box(i, 0, category, [10 * i, 1, 9, 8]) for i, category in enumerate(categories)]
+    return dump(root / split / "_annotations.coco.json", annotations, images, categories=listed)
+
+
+def test_the_project_that_exports_list_as_a_category_is_no_class(tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        export(tmp_path, split, 2, 1)
+    for data in (read_data(tmp_path, "train"), read_data(tmp_path / "valid" / "_annotations.coco.json")):
+        assert (data.names, data.category_ids) == (("cat", "dog"), (1, 2))
+        assert data.samples[0].labels.tolist() == [1, 0]
+        assert [(p.record, p.action) for p in data.problems] == [("category 0: 'pets'", "passed over")]
+    # A model that was trained with it as a class keeps it.
+    assert read_data(tmp_path, "train", ["cat", "pets", "dog"]).category_ids == (1, 0, 2)
+
+
+def test_a_category_above_the_others_that_is_used_is_a_class(tmp_path: Path) -> None:
+    export(tmp_path, "train", 2, 1)
+    export(tmp_path, "valid", 1, 0)  # by the other split: then it is one in both
+    for path, split in (
+        (tmp_path, "train"),
+        (tmp_path, "val"),
+        (tmp_path / "train" / "_annotations.coco.json", None),
+    ):
+        data = read_data(path, split)
+        assert (data.names, data.problems) == (("pets", "cat", "dog"), [])
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        [EXPORTED[0], EXPORTED[1], {"id": 2, "name": "dog", "supercategory": "animal"}],
+        [{"id": 0, "name": "pets"}, {"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        [{"id": 0, "name": "pets", "supercategory": "pets"}],
+    ],
+)
+def test_a_category_that_is_not_above_all_others_is_a_class(tmp_path: Path, listed: list[Any]) -> None:
+    data = read_coco(export(tmp_path, "train", *([1] if len(listed) > 1 else [0]), listed=listed))
+    assert data.names == tuple(entry["name"] for entry in listed)
+    assert data.problems == []
+
+
+def test_data_may_lack_classes_that_are_expected(tmp_path: Path) -> None:
+    names = ("ant", "zebra", "cat", "dog", "bee")
+    data = read_coco(dump(tmp_path / "a.json", [box(1, 7, 90, [0, 0, 5, 5])]), names=names)
+    assert data.names == names
+    assert data.category_ids == (1, 90, 3, 17, 2)
+    assert data.samples[1].labels.tolist() == [1]

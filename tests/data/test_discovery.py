@@ -90,10 +90,37 @@ def yolo_folders(root: Path) -> None:
     (root / "classes.txt").write_text("cat\n")
 
 
+def csv(file: Path, split: str = "") -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = "filename,class,xmin,ymin,xmax,ymax{}\na.png,cat,1,2,4,6{}\n"
+    file.write_text(rows.format(*((",split", f",{split}") if split else ("", ""))))
+
+
+def csv_files(root: Path) -> None:
+    for split in ("train", "val"):
+        csv(root / f"{split}_labels.csv")
+        picture(root / split / "a.png")
+
+
+def csv_exports(root: Path) -> None:
+    for split in ("train", "valid"):
+        csv(root / split / "_annotations.csv")
+        picture(root / split / "a.png")
+
+
+def csv_column(root: Path) -> None:
+    csv(root / "all.csv", "TRAIN")
+    with (root / "all.csv").open("a") as stream:
+        stream.write("b.png,cat,1,2,4,6,VALID\n")
+    picture(root / "images" / "a.png")
+    picture(root / "images" / "b.png")
+
+
 LAYOUTS = {
     "coco": (coco_folder, coco_exports, coco_beside),
     "voc": (voc_classic, voc_flat),
     "yolo": (yolo_yaml, yolo_folders),
+    "csv": (csv_files, csv_exports, csv_column),
 }
 
 
@@ -160,7 +187,7 @@ def test_what_was_looked_for_is_told_in_one_screen(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_data(tmp_path)
     message = str(caught.value)
-    assert all(word in message for word in ("COCO", "VOC", "YOLO", "data.yaml", "file000.csv", "100 entries"))
+    assert all(word in message for word in ("COCO", "VOC", "YOLO", "CSV", "data.yaml", "file000.csv", "100 entries"))
     assert message.count("\n") < 12
     assert max(map(len, message.splitlines()[1:])) <= 200
     for path in (tmp_path / "missing", tmp_path / "file000.csv"):

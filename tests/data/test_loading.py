@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from gfocal.data.augment_recipes import AUGMENT_RECIPES
 from gfocal.data.loading import (
     MAX_UNREADABLE,
+    Item,
     TrainingItems,
     evaluation_loader,
     read_or_next,
     training_loader,
 )
 from gfocal.data.orders import BatchOrder, EpochOrder
-from gfocal.data.preparation import InputSettings
+from gfocal.data.preparation import InputSettings, denormalise
 from gfocal.data.samples import DataError, FileData, Sample
 from gfocal.data.synthetic import SyntheticScenes
 from gfocal.data.transforms import Augmentation, AugmentSettings
@@ -31,6 +33,7 @@ from gfocal.structures import Batch
 INPUT = InputSettings(short_side=64, long_side=96)
 AUGMENT = Augmentation(AugmentSettings(0.5, 0.5, 0.5, 0.5, 0.5, 0.5, (48, 64)), 64, 96)
 PLAIN = Augmentation(AugmentSettings(flip=0.0), 64, 96)
+MOSAIC = Augmentation(AugmentSettings(flip=0.0, mosaic=1.0), 64, 96)
 SCENES = SyntheticScenes(6, size=96)
 
 
@@ -47,17 +50,14 @@ def same(one: Any, two: Any) -> bool:
     return bool(pairs) and all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs)
 
 
-@given(count=st.integers(1, 60), world=st.integers(1, 9), seed=st.integers(0, 99), epoch=st.integers(0, 9))
-def test_an_epoch_is_shared_out_evenly_and_leaves_none_out(count: int, world: int, seed: int, epoch: int) -> None:
-    shares = []
-    for rank in range(world):
-        order = EpochOrder(count, seed, rank=rank, world=world)
-        order.epoch = epoch
-        shares.append(list(order))
-        assert len(shares[-1]) == len(order) == -(-count // world)
-    drawn = [index for share in shares for e, index in share if e == epoch]
-    assert set(drawn) == set(range(count))
-    assert len(drawn) - count < world
+@given(count=st.integers(1, 60), seed=st.integers(0, 99), epoch=st.integers(0, 9))
+def test_an_epoch_shows_every_picture_once(count: int, seed: int, epoch: int) -> None:
+    order = EpochOrder(count, seed)
+    order.epoch = epoch
+    drawn = list(order)
+    assert sorted(index for _, index in drawn) == list(range(count))
+    assert {e for e, _ in drawn} == {epoch}
+    assert len(order) == count
 
 
 def test_the_order_changes_with_the_epoch_and_the_seed_only() -> None:
@@ -79,21 +79,22 @@ def test_the_order_changes_with_the_epoch_and_the_seed_only() -> None:
     world=st.integers(1, 3),
     epoch=st.integers(0, 3),
 )
-def test_batches_hold_pictures_of_one_orientation(
+def test_batches_hold_pictures_of_one_orientation_and_are_shared_out(
     upright: list[bool], batch_size: int, world: int, epoch: int
 ) -> None:
-    numbers = set()
-    for rank in range(world):
-        order = EpochOrder(len(upright), 7, rank=rank, world=world)
-        order.epoch = epoch
-        batches = list(BatchOrder(order, upright, batch_size))
-        assert len(batches) == len(BatchOrder(order, upright, batch_size))
-        assert sorted(entry for batch in batches for entry in batch) == sorted(order)
-        assert all(len(batch) == batch_size for batch in batches[:-1])
-        mixed = [batch for batch in batches if len({upright[index] for _, index in batch}) > 1]
-        assert len(mixed) <= 1
-        numbers.add(len(batches))
-    assert len(numbers) == 1  # no process waits for one that has more
+    order = EpochOrder(len(upright), 7)
+    order.epoch = epoch
+    whole = list(BatchOrder(order, upright, batch_size * world))
+    assert len(whole) == len(BatchOrder(order, upright, batch_size * world))
+    assert sorted(entry for batch in whole for entry in batch) == sorted(order)
+    assert all(len(batch) == batch_size * world for batch in whole[:-1])
+    mixed = [batch for batch in whole if len({upright[index] for _, index in batch}) > 1]
+    assert len(mixed) <= 1
+    shares = [BatchOrder(order, upright, batch_size, rank, world) for rank in range(world)]
+    for number, parts in enumerate(zip(*shares, strict=True)):  # no process waits for one that has more
+        busy = [part for share, part in zip(shares, parts, strict=True) if not share.is_idle(number)]
+        assert sorted(entry for part in busy for entry in part) == sorted(whole[number])
+        assert all(len(part) >= 1 for part in parts)
 
 
 def test_upright_and_lying_pictures_are_batched_apart(tmp_path: Path) -> None:
@@ -152,13 +153,96 @@ def picture(path: Path, number: int, size: tuple[int, int] = (60, 80), crowd: tu
     )
 
 
-def test_crowd_is_no_truth_for_training_but_evaluation_keeps_it(tmp_path: Path) -> None:
+def test_crowd_comes_along_as_ignored_and_is_no_truth(tmp_path: Path) -> None:
     data = FileData(("a", "b"), (1, 2), [picture(tmp_path / "p.png", 0, crowd=(True, False))])
     item = TrainingItems(data, PLAIN, INPUT, 0)[0, 0]
-    assert item.labels.tolist() == [1]
-    assert item.boxes.shape == (1, 4)
-    (batch,) = evaluation_loader(data, INPUT, 1)
-    assert int(batch.targets.valid.sum()) == 2
+    assert item.labels.tolist() == [0, 1]
+    assert item.ignored.tolist() == [True, False]
+    for loader in (training_loader(data, PLAIN, INPUT, 1, 0)[0], evaluation_loader(data, INPUT, 1)):
+        (batch,) = loader
+        assert batch.targets.valid[0, :3].tolist() == [False, True, False]
+        assert batch.targets.ignored[0, :3].tolist() == [True, False, False]
+
+
+MIXED = Augmentation(replace(AUGMENT_RECIPES["strong"], mosaic=0.6, mixup=0.5, copy_paste=0.5), 64, 96)
+
+
+def greys(folder: Path, count: int) -> FileData:
+    """Even pictures, each of a grey of its own, 30 apart, with an object on the whole of them."""
+    samples = []
+    for number in range(count):
+        Image.new("RGB", (80, 60), (30 * (number + 1),) * 3).save(folder / f"{number}.png")
+        whole = torch.tensor([[0.0, 0.0, 80.0, 60.0]])
+        samples.append(
+            Sample(number, folder / f"{number}.png", whole, torch.tensor([number]), torch.tensor([False]), (60, 80))
+        )
+    return FileData(tuple("abcdefgh"[:count]), tuple(range(count)), samples)
+
+
+def shown(item: Item) -> set[int]:
+    """Which of the grey pictures are to be seen in an item."""
+    values = denormalise(item.image, INPUT)[0]
+    return {int(v) // 30 - 1 for v in values.unique() if int((values == v).sum()) > 40 and int(v) % 30 == 0}
+
+
+def test_other_pictures_come_in_by_seed_epoch_and_index_alone(tmp_path: Path) -> None:
+    items = TrainingItems(greys(tmp_path, 6), MOSAIC, INPUT, seed=1)
+    first = items[0, 4]
+    assert len(shown(first)) >= 2
+    assert set(first.labels.tolist()) == shown(first)
+    for other in ((0, 1), (3, 4), (0, 5)):
+        assert not same(items[other], first)
+    torch.manual_seed(99)
+    assert same(TrainingItems(greys(tmp_path, 6), MOSAIC, INPUT, seed=1)[0, 4], first)
+    seen = set().union(*(shown(items[epoch, 0]) for epoch in range(12)))
+    assert seen == set(range(6))
+
+
+def test_workers_change_nothing_where_pictures_are_mixed() -> None:
+    found = []
+    for workers in (0, 2):
+        loader, order = training_loader(SCENES, MIXED, INPUT, 2, 3, workers)
+        batches = []
+        for epoch in range(2):
+            order.epoch = epoch
+            batches += list(loader)
+        found.append(batches)
+    assert all(same(a, b) for a, b in zip(*found, strict=True))
+    assert len(found[0]) == 6
+
+
+def test_drawn_scenes_are_mixed_with_those_of_their_epoch() -> None:
+    """As many as are drawn for it: of two scenes, a mosaic shows objects of both and of no other epoch."""
+    items = TrainingItems(SyntheticScenes(2, size=96), MOSAIC, INPUT, seed=1)
+    drawn = [len(SyntheticScenes(2, size=96).at_epoch(5).sample(i).labels) for i in range(2)]
+    assert 1 <= len(items[5, 0].labels) <= 4 * max(drawn)
+
+
+@pytest.mark.parametrize("close", [0, 2, 9])
+def test_the_last_epochs_see_no_mixed_pictures(tmp_path: Path, close: int) -> None:
+    data = greys(tmp_path, 6)
+    closing = Augmentation(replace(MOSAIC.settings, close_epochs=close), 64, 96)
+    items = TrainingItems(data, closing, INPUT, seed=1, epochs=6)
+    for epoch in range(6):
+        is_open = epoch < 6 - close
+        for index in range(3):
+            assert (len(shown(items[epoch, index])) > 1) == is_open
+    loader, order = training_loader(data, closing, INPUT, 6, seed=1, epochs=6)
+    order.epoch = 5
+    (batch,) = loader
+    assert (int(batch.targets.valid.sum()) > 6) == (close == 0)
+    endless = TrainingItems(data, closing, INPUT, seed=1)
+    assert len(shown(endless[500, 0])) > 1
+
+
+def test_closed_epochs_change_nothing_else(tmp_path: Path) -> None:
+    """What is drawn for an epoch that mixes nothing is what a run without mixing draws."""
+    data = greys(tmp_path, 3)
+    plain = Augmentation(AugmentSettings(flip=0.5, crop=0.5, scale=0.2), 64, 96)
+    closing = Augmentation(replace(plain.settings, mosaic=1.0, mixup=1.0, close_epochs=9), 64, 96)
+    for index in range(3):
+        one = TrainingItems(data, plain, INPUT, 1, epochs=3)[2, index]
+        assert same(one, TrainingItems(data, closing, INPUT, 1, epochs=3)[2, index])
 
 
 @pytest.fixture
@@ -182,6 +266,16 @@ def test_an_unreadable_file_gives_way_to_the_next_one(broken: FileData, workers:
         (message,) = [str(w.message) for w in told]
         assert message.startswith(str(broken.samples[1].path))
         assert message.endswith("the next picture takes its place")
+
+
+def test_an_unreadable_file_gives_way_in_a_mosaic_too(broken: FileData) -> None:
+    items = TrainingItems(broken, MOSAIC, INPUT, seed=0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for epoch in range(6):
+            items[epoch, 0]
+    assert told
+    assert all(str(w.message).endswith("the next picture takes its place") for w in told)
 
 
 def test_many_unreadable_files_in_a_row_are_an_error(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gfocal.data.samples import DataError, FileData
-from gfocal.data.yolo import read_yolo, yolo_splits
+from gfocal.data.yolo import SPLIT_LOST, SPLIT_MOVED, read_yolo, yolo_splits
 
 
 def picture(path: Path, width: int = 100, height: int = 80, **options: object) -> Path:
@@ -272,6 +272,42 @@ def test_names_choose_the_order_and_indices_may_have_gaps(tmp_path: Path) -> Non
     assert data.samples[0].labels.tolist() == [0, 1]
     with pytest.raises(DataError, match=r"\['dog', 'cat'\].*\['cat', 'cow'\]"):
         read_yolo(tmp_path, "train", names=["cat", "cow"])
+
+
+def test_data_may_lack_classes_that_are_expected(tmp_path: Path) -> None:
+    one_picture(tmp_path, "1 0.5 0.5 0.2 0.2")
+    data = read_yolo(tmp_path, "train", names=["owl", "dog", "cat"])
+    assert (data.names, data.category_ids) == (("owl", "dog", "cat"), (2, 1, 0))
+    assert data.samples[0].labels.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("entry", "is_told"),
+    [
+        ("../train/images", False),  # as exports have it
+        ("train/images", False),
+        ("/content/drive/sets/train/images", True),
+        ("..\\..\\sets\\train\\images", True),
+        ("../../train/images", False),
+    ],
+)
+def test_a_yaml_that_was_moved_finds_its_splits_beside_it(tmp_path: Path, entry: str, is_told: bool) -> None:
+    picture(tmp_path / "set" / "train" / "images" / "a.png")
+    text(tmp_path / "set" / "train" / "labels" / "a.txt", "1 0.5 0.5 0.2 0.2")
+    text(tmp_path / "set" / "data.yaml", f"train: {entry}\nval: ../valid/images\nnames: [cat, dog]\n")
+    data = read_yolo(tmp_path / "set", "train")
+    assert files(data) == ["a.png"]
+    told = {(SPLIT_MOVED, "kept"): 1} if is_told else {}
+    assert reasons(data) == {**told, (SPLIT_LOST, "passed over"): 1}
+
+
+def test_a_yaml_never_leads_out_of_its_folder(tmp_path: Path) -> None:
+    picture(tmp_path / "train" / "images" / "a.png")
+    text(tmp_path / "train" / "labels" / "a.txt", "1 0.5 0.5 0.2 0.2")
+    for entry in ("../train/images", str(tmp_path / "train" / "images"), "..", "../..", "/"):
+        text(tmp_path / "set" / "data.yaml", f"train: {entry}\nnames: [cat, dog]\n")
+        with pytest.raises(DataError, match="none of its splits"):
+            read_yolo(tmp_path / "set", "train")
 
 
 @settings(max_examples=100, deadline=None)

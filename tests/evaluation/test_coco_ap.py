@@ -176,7 +176,7 @@ def test_no_truth_of_a_size_is_none_and_the_table_says_so():
     lines = console.file.getvalue().splitlines()
     assert lines[0].split() == ["1", "image,", "1", "truth", "box,", "0", "detections"]
     assert next(line.split() for line in lines if line.startswith("b")) == ["b", "0", "n/a"]
-    assert next(line.split() for line in lines if line.startswith("a ")) == ["a", "1", "0.000", "0.000"]
+    assert next(line.split() for line in lines if line.startswith("a ")) == ["a", "1", "0.000", "0.000", "0.000"]
 
 
 def test_the_table_cuts_no_figure_on_a_terminal_of_80_columns():
@@ -192,7 +192,27 @@ def test_the_table_cuts_no_figure_on_a_terminal_of_80_columns():
     assert "…" not in console.file.getvalue()
     assert max(len(line) for line in lines) <= 80
     assert next(line.split() for line in lines if line.startswith("all")) == ["all", "1"] + ["1.000"] * 6
-    assert next(line.split() for line in lines if "[bold]hydrant" in line)[1:] == ["1", "1.000", "1.000"]
+    assert next(line.split() for line in lines if "[bold]hydrant" in line)[1:] == ["1"] + ["1.000"] * 3
+
+
+def test_classes_by_size_and_many_without_truth_in_one_line():
+    sizes = torch.tensor([[0.0, 0, 20, 20], [100.0, 0, 150, 50], [200.0, 0, 400, 200]])
+    sample = Sample(1, None, sizes, torch.tensor([0, 0, 0]), torch.tensor([False] * 3))
+    one = SimpleNamespace(boxes=sizes[[0, 2]], scores=torch.tensor([0.5, 0.4]), labels=torch.tensor([0, 0]))
+    result = coco_ap([sample], {1: one}, ["cat", *(f"none{k}" for k in range(4))])
+    cat = result.per_class["cat"]
+    assert (cat.ap_small, cat.ap_medium, cat.ap_large) == pytest.approx((1, 0, 1), abs=1e-9)
+    assert (cat.ap_small, cat.ap_medium, cat.ap_large) == (result.ap_small, result.ap_medium, result.ap_large)
+    assert cat.ap75 == pytest.approx(cat.ap50)
+    assert result.per_class["none0"].ap_small is None
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=80)
+    console.print(result.table())
+    text = console.file.getvalue()
+    assert "none0" not in text
+    assert text.splitlines()[-1].strip() == "4 classes without truth are left out"
+    assert "cat" in text
 
 
 def test_detections_of_an_unknown_image_are_refused():

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from gfocal.data.preparation import InputSettings
 from gfocal.decoding import DecodeSettings
 from gfocal.models.detector import Detector
-from gfocal.models.files import FORMAT, ModelFileError, describe, load_model, save_model
+from gfocal.models.files import FORMAT, ModelFileError, describe, load_model, save_model, store_thresholds
 from gfocal.models.zoo import gfl_light_fpn
 
 
@@ -177,3 +177,62 @@ def test_tensors_of_wrong_shape_missing_or_too_many(saved: Path, tmp_path: Path)
     save_file(state, path, metadata=metadata)
     with pytest.raises(ModelFileError, match=r"the first is head\.scales\.0\.scale"):
         load_model(path)
+
+
+def tensor_bytes(path: Path) -> bytes:
+    """What follows the header of a safetensors file."""
+    content = path.read_bytes()
+    return content[8 + int.from_bytes(content[:8], "little") :]
+
+
+def test_thresholds_are_stored_beside_weights_that_stay_as_they_are(saved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    path.write_bytes(saved.read_bytes())
+    assert load_model(path).class_thresholds is None
+    for scores, how in (((0.25, 0.5), "f1 on 3 pictures"), ((0.1, 0.2), "größer " * 50)):
+        assert store_thresholds(tmp_path, scores, how) == path  # the second time in place of the first
+        again = load_model(path)
+        assert again.class_thresholds == scores
+        assert again.thresholds_how == how
+        assert tensor_bytes(path) == tensor_bytes(saved)
+        assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0  # tensors lie where they can be mapped
+        before, after = content(saved), content(path)
+        assert after[1].pop("thresholds") == {"scores": list(scores), "how": how}
+        assert after[1] == before[1]
+        assert all(torch.equal(after[0][key], value) for key, value in before[0].items())
+    assert [file.name for file in tmp_path.iterdir()] == ["best.safetensors"]
+
+
+def test_thresholds_survive_saving(model: Detector, tmp_path: Path) -> None:
+    model.class_thresholds, model.thresholds_how = (0.25, 0.5), "by hand"
+    try:
+        save_model(model, tmp_path / "with.safetensors")
+    finally:
+        model.class_thresholds, model.thresholds_how = None, ""
+    again = load_model(tmp_path / "with.safetensors")
+    assert (again.class_thresholds, again.thresholds_how) == ((0.25, 0.5), "by hand")
+    assert "thresholds" not in describe(model)
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [((0.5,), "1 thresholds for 2 classes"), ((0.5, 1.5), "0..1, not 1.5"), ((0.5, float("nan")), "not nan")],
+)
+def test_thresholds_that_do_not_fit_are_refused(
+    saved: Path, tmp_path: Path, scores: tuple[float, ...], message: str
+) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(saved.read_bytes())
+    with pytest.raises(ModelFileError, match=message):
+        store_thresholds(path, scores)
+    assert path.read_bytes() == saved.read_bytes()
+    with pytest.raises(ModelFileError, match="download the model first"):
+        store_thresholds("hf://owner/name", scores)
+
+
+def test_a_file_with_thresholds_of_other_classes_is_refused(saved: Path, tmp_path: Path) -> None:
+    state, about = content(saved)
+    about["thresholds"] = {"scores": [0.5], "how": ""}
+    save_file(state, tmp_path / "odd.safetensors", metadata={"gfocal": json.dumps(about)})
+    with pytest.raises(ModelFileError, match="1 thresholds for 2 classes"):
+        load_model(tmp_path / "odd.safetensors")

@@ -209,10 +209,10 @@ def test_the_average_follows_steps_not_batches(tmp_path: Path) -> None:
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The third batch's loss becomes infinite, as by an inf in a parameter; the batches' image ids."""
-    from gfocal.training import loop
+    from gfocal.training import epoch
 
     seen: list[tuple[int, ...]] = []
-    real: Any = vars(loop)["training_step"]
+    real: Any = vars(epoch)["training_step"]
 
     def step(model: Detector, criterion: Any, batch: Any, optimiser: Any, devices: Devices, clip: float) -> Any:
         seen.append(batch.image_ids)
@@ -221,7 +221,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
                 next(model.neck.parameters()).view(-1)[0] = float("inf")
         return real(model, criterion, batch, optimiser, devices, clip)
 
-    monkeypatch.setattr(loop, "training_step", step)
+    monkeypatch.setattr(epoch, "training_step", step)
     return seen
 
 

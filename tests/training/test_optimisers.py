@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from gfocal.models.backbone import Backbone
 from gfocal.training.optimisers import (
     OptimiserSettings,
     ScheduleSettings,
@@ -119,6 +120,28 @@ def test_the_backbone_may_learn_more_slowly() -> None:
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
             assert found[id(parameter)][0] == pytest.approx(0.003 if name.startswith("backbone") else 0.01), name
+
+
+@pytest.mark.parametrize("name", ["resnet18.tv_in1k", "tf_efficientnet_lite0.in1k"])
+def test_rates_fall_from_the_last_stage_to_the_stem(name: str) -> None:
+    net = nn.Module()
+    net.backbone, net.head = Backbone(name, pretrained=False), nn.Conv2d(4, 4, 3)
+    settings = OptimiserSettings(lr=0.01, backbone_lr=0.5, layer_decay=0.8)
+    found = rates(make_optimiser(net, settings, 16))
+    assert found[id(net.head.weight)][0] == pytest.approx(0.01)
+    parts = net.backbone.parts()
+    assert len(parts) == (5 if name.startswith("resnet") else 8)
+    for depth, part in enumerate(parts):
+        rate = 0.01 * 0.5 * 0.8 ** (len(parts) - 1 - depth)
+        of_part = [found[id(p)][0] for module in part for p in module.parameters()]
+        assert of_part == pytest.approx([rate] * len(of_part)), depth
+    assert len(found) == len(list(net.parameters()))
+
+
+def test_without_layer_decay_groups_are_those_of_backbone_and_rest() -> None:
+    """A state saved before there was one fits."""
+    optimiser = make_optimiser(Net(), OptimiserSettings(decay_norms=True), 16)
+    assert [len(group["params"]) for group in optimiser.param_groups] == [3, 4]
 
 
 def test_the_rate_scales_with_the_images_of_a_step() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,10 @@ from gfocal.commands.sources import chosen_device
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gfocal.detecting.shards import Shard
+
+FORMATS = ("coco", "yolo", "voc", "csv")
+
 
 def add(commands: Any) -> None:
     """Declare the command and its options."""
@@ -21,14 +28,36 @@ def add(commands: Any) -> None:
         help="find objects in pictures",
         description="Find objects in pictures. DIR/detections.json has them as COCO does, with a score and, in "
         "edge_std, how sure each edge is. Its category ids are 1 to N in the model's order, as its categories list "
-        "them; 'gfocal eval --results' writes those of the data.",
+        "them; 'gfocal eval --results' writes those of the data. Every picture that is done stands in "
+        "DIR/detections.jsonl until all are: stopped or killed, the same command goes on with --resume. Under "
+        "torchrun or accelerate launch every process takes its share.",
     )
     detect.set_defaults(run=run)
-    detect.add_argument("model", metavar="MODEL", help="a model file or the folder of a run")
-    detect.add_argument("images", nargs="+", metavar="IMAGE", help="picture files or folders of them")
+    detect.add_argument("model", nargs="?", metavar="MODEL", help="a model file or the folder of a run")
+    detect.add_argument(
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help="picture files, folders of them, patterns ('a/**/*.jpg'), lists (@list.txt), or - for a list on "
+        "standard input; a list has a path in each line, as one would write it here",
+    )
+    detect.add_argument("--list", type=Path, action="append", default=[], metavar="FILE", help="the same as @FILE")
     detect.add_argument("--out", type=Path, default=Path("detections"), metavar="DIR", help="(default: detections)")
-    detect.add_argument("--score", type=share, default=0.3, metavar="S", help="least score (default: 0.3)")
-    detect.add_argument("--no-pictures", action="store_true", help="write only the json")
+    detect.add_argument(
+        "--score",
+        type=share,
+        metavar="S",
+        help="least score (default: the model's own threshold of each class, where eval has stored some, else 0.3)",
+    )
+    detect.add_argument(
+        "--format",
+        type=_formats,
+        default=("coco",),
+        metavar="F,F",
+        help="what is written: coco (detections.json), yolo (labels/*.txt), voc (Annotations/*.xml), csv "
+        "(detections.csv); several with commas (default: coco)",
+    )
+    detect.add_argument("--no-pictures", action="store_true", help="draw no pictures")
     detect.add_argument(
         "--edges",
         choices=("none", "std", "distribution"),
@@ -36,6 +65,14 @@ def add(commands: Any) -> None:
         help="draw how sure each edge is: a band of one standard deviation, or the whole distribution",
     )
     detect.add_argument("--batch-size", type=whole(1), default=1)
+    detect.add_argument(
+        "--workers", type=whole(0), default=2, help="threads that read ahead and draw; 0: none (default: 2)"
+    )
+    detect.add_argument("--resume", action="store_true", help="go on with a run that was stopped in DIR")
+    detect.add_argument(
+        "--shard", type=_shard, metavar="K/N", help="look through every N-th picture from the K-th on, as one of N"
+    )
+    detect.add_argument("--merge", type=Path, metavar="DIR", help="write the results of the shards in DIR, no more")
     detect.add_argument(
         "--submission",
         type=Path,
@@ -46,24 +83,89 @@ def add(commands: Any) -> None:
     add_device(detect)
 
 
+def _formats(text: str) -> tuple[str, ...]:
+    kinds = tuple(dict.fromkeys(kind.strip() for kind in text.split(",")))
+    if not set(kinds) <= set(FORMATS):
+        raise argparse.ArgumentTypeError(f"takes some of {', '.join(FORMATS)} with commas between them, not {text!r}")
+    return kinds
+
+
+def _shard(text: str) -> Shard:
+    from gfocal.detecting.shards import shard
+
+    try:
+        return shard(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def run(chosen: argparse.Namespace, console: Console) -> int:
     """gfocal detect."""
-    from gfocal.detect_files import detect_files
+    from gfocal.data.samples import DataError
+    from gfocal.detect_files import detect_files, merge
+    from gfocal.detecting.shards import Shard, launched
     from gfocal.models.files import load_model
 
-    model = load_model(chosen.model, chosen_device(chosen))
+    if chosen.merge is not None:
+        if chosen.model is not None:
+            raise DataError(f"--merge {chosen.merge}: takes no MODEL and no IMAGE: all is in the journals of DIR")
+        console.print(str(merge(chosen.merge, chosen.format)), markup=False, highlight=False, soft_wrap=True)
+        return DONE
+    if chosen.model is None or not (chosen.images or chosen.list):
+        raise DataError("name a MODEL and pictures: gfocal detect MODEL IMAGE...")
+    shard = chosen.shard or launched()
+    model = load_model(chosen.model, chosen_device(_on_own_device(chosen)))
     if chosen.submission:
         from gfocal.submission import write_submission
 
         return SOME_FAILED if write_submission(model, chosen.submission, chosen.images, chosen.out, console) else DONE
-    failed = detect_files(
-        model,
-        [Path(name) for name in chosen.images],
-        chosen.out,
-        score_threshold=chosen.score,
-        batch_size=chosen.batch_size,
-        pictures=not chosen.no_pictures,
-        edges=chosen.edges,
-        console=console,
-    )
-    return SOME_FAILED if failed else DONE
+    is_launched = chosen.shard is None and shard != Shard()
+    with _sigterm_stops():
+        failed = detect_files(
+            model,
+            chosen.images,
+            chosen.out,
+            lists=chosen.list,
+            score_threshold=chosen.score,
+            batch_size=chosen.batch_size,
+            workers=chosen.workers,
+            pictures=not chosen.no_pictures,
+            edges=chosen.edges,
+            formats=chosen.format,
+            # A process that torchrun starts again finds its own journal.
+            resume=chosen.resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0,
+            shard=shard,
+            console=console,
+        )
+    # A launcher takes an exit code for a crash, and ends the other processes for one broken picture.
+    return SOME_FAILED if failed and not is_launched else DONE
+
+
+def _on_own_device(chosen: argparse.Namespace) -> argparse.Namespace:
+    """Processes of a launcher share out the GPUs of a machine."""
+    import torch
+
+    rank = os.environ.get("LOCAL_RANK", "")
+    if chosen.device is None and rank.isdecimal() and torch.cuda.is_available():
+        chosen.device = f"cuda:{int(rank) % torch.cuda.device_count()}"
+    return chosen
+
+
+@contextmanager
+def _sigterm_stops() -> Iterator[None]:
+    """What a scheduler sends before it kills does what Ctrl-C does."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

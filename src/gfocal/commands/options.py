@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 def whole(least: int) -> Callable[[str], int]:
@@ -30,6 +30,50 @@ def share(text: str) -> float:
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"takes a number in 0..1, not {text!r}")
     return number
+
+
+def set_values(texts: Sequence[str]) -> dict[str, str]:
+    """Key -> value of the KEY=VALUE of --set. Raises RecipeError for a text of another form."""
+    from gfocal.configs import RecipeError
+
+    changes: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RecipeError(f"--set takes KEY=VALUE, not {text!r}")
+        changes[key.strip()] = value.strip()
+    return changes
+
+
+def threshold_rule(text: str) -> str:
+    """The type of an option that takes a way to choose score thresholds: f1, or precision=0.9."""
+    from gfocal.evaluation.thresholds import read_rule
+
+    try:
+        read_rule(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def pair(text: str) -> tuple[str, str]:
+    """The type of an option that takes OLD=NEW."""
+    old, equals, new = text.partition("=")
+    if not equals or not old or not new:
+        raise argparse.ArgumentTypeError(f"takes OLD=NEW, not {text!r}")
+    return old, new
+
+
+def add_rename(command: argparse.ArgumentParser) -> None:
+    """--rename, of commands that read annotated pictures of several sets."""
+    command.add_argument(
+        "--rename",
+        action="append",
+        default=[],
+        type=pair,
+        metavar="OLD=NEW",
+        help="a class of the data by another name; two that get one name become one class; may be repeated",
+    )
 
 
 def add_device(command: argparse.ArgumentParser) -> None:

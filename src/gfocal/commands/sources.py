@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gfocal.configs import Recipe
-    from gfocal.data.samples import ImageData
+    from gfocal.data.samples import ImageData, Problem
 
 
 @contextmanager
@@ -40,6 +40,45 @@ def first_split(data: str, *wanted: str) -> str | None:
     return next((name for name in wanted if name in there), None)
 
 
+def parts_of(paths: Sequence[str], asked: str | None, *wanted: str) -> list[tuple[str, str | None]]:
+    """Each data set with the split that is asked for, else the first of the wanted that it has, else None: all."""
+    return [(path, asked or first_split(path, *wanted)) for path in paths]
+
+
+def read_all(
+    parts: Sequence[tuple[str, str | None]],
+    console: Console,
+    recipe: Recipe | None = None,
+    names: Sequence[str] | None = None,
+    renames: Sequence[tuple[str, str]] = (),
+) -> ImageData:
+    """Several data sets, each with its split, as one; see ``read`` and ``gfocal.data.joining``."""
+    from gfocal.data.joining import joined
+    from gfocal.data.one_class import NAMES, as_one_class
+    from gfocal.data.samples import DataError, FileData
+
+    if len(parts) == 1 and not renames:
+        path, split = parts[0]
+        return read(path, split, console, recipe, names)
+    where = ", ".join(path for path, _ in parts)
+    sets = [read(path, split, console, recipe) for path, split in parts]
+    files = [data for data in sets if isinstance(data, FileData)]
+    if len(files) < len(sets):
+        raise DataError(f"{where}: drawn scenes neither join other data nor change their classes; give them alone")
+    is_one = names is not None and tuple(names) == NAMES
+    found = joined(files, None if is_one else names, dict(renames), where)
+    tell(found.problems[sum(len(data.problems) for data in files) :], console)
+    return as_one_class(found) if is_one else found
+
+
+def tell(problems: Sequence[Problem], console: Console) -> None:
+    """What is wrong with the files, a line for each kind."""
+    from gfocal.data.validation import summary
+
+    for line in summary(problems):
+        console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+
+
 def read(
     data: str,
     split: str | None,
@@ -47,11 +86,20 @@ def read(
     recipe: Recipe | None = None,
     names: Sequence[str] | None = None,
 ) -> ImageData:
-    """A data set by its path, its problems told; ``synthetic`` draws scenes of the recipe's size."""
+    """A data set by its path, its problems told; ``synthetic`` draws scenes of the recipe's size.
+
+    Where the one class "object" is expected, every class of the data counts as it.
+    """
+    from gfocal.data.one_class import NAMES, as_one_class
+
+    if names is not None and tuple(names) == NAMES:
+        found = read(data, split, console, recipe)
+        if found.names != NAMES:
+            console.print(f"note: the model knows one class, {NAMES[0]}: all {len(found.names)} of the data are it")
+        return as_one_class(found)
     from gfocal.data.discovery import read_data
     from gfocal.data.layouts import mismatch
     from gfocal.data.synthetic import SyntheticScenes
-    from gfocal.data.validation import summary
 
     if data == "synthetic":
         if names is not None and tuple(names) != SyntheticScenes.names:
@@ -60,8 +108,7 @@ def read(
         seed = recipe.run.seed if recipe else 0
         return SyntheticScenes(1000 if split == "train" else 200, size, seed, split or "test")
     found = read_data(Path(data), split, names)
-    for line in summary(found.problems):
-        console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+    tell(found.problems, console)
     return found
 
 

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from gfocal.data.layouts import inside, label_order, split_name
+from gfocal.data.layouts import find_pictures, ids_of_labels, inside, label_order
 from gfocal.data.samples import DataError, FileData, Problem
 from gfocal.data.validation import MALFORMED, UNKNOWN_CLASS, UNLISTED, UNSAFE, Picture, checked
 
-_PROBED = 20  # how many of the listed pictures are looked for to find their folder
+PLACEHOLDER = "category without annotations, which all others have as their supercategory: no class"
+AREA_OF_BOX = "area_is_of_box"  # of annotations: nobody stated an area, and the writer put that of the box
 
 
 def read_coco(
-    annotation_file: str | Path, image_folder: str | Path | None = None, names: Sequence[str] | None = None
+    annotation_file: str | Path,
+    image_folder: str | Path | None = None,
+    names: Sequence[str] | None = None,
+    siblings: Sequence[Path] = (),
 ) -> FileData:
     """Read a COCO annotation file.
 
-    Labels 0..C-1 follow the category ids in ascending order, or the order of ``names``, which then must be
+    Labels 0..C-1 follow the category ids in ascending order, or the order of ``names``, which then must contain
     the classes of the file; ``category_ids`` keeps the file's ids. Boxes (x, y, width, height) become xyxy.
-    ``iscrowd`` is kept as the crowd flag. Pictures without objects are kept. Samples are sorted by image id.
+    ``iscrowd`` and ``ignore`` are the crowd flag. Pictures without objects are kept. Samples are sorted by image id.
+
+    A category that no annotation uses and that all others have as their ``supercategory`` is no class, if ``names``
+    lacks it: exports put the project's name there. ``siblings`` are the files of other splits, which may use it.
 
     ``image_folder`` is where the ``file_name`` entries start. Without it the usual places beside the file are
     tried: its own folder, ../<split>, ../images/<split>, ../images, ...
@@ -36,16 +41,14 @@ def read_coco(
     """
     file = Path(annotation_file)
     content = _load(file)
-    category_ids, found = _categories(content, file)
     problems: list[Problem] = []
+    category_ids, found = _categories(content, file, names or (), siblings, problems)
     for name, count in Counter(found).items():
         if count > 1:
             problems.append(Problem(str(file), f"categories: {name!r}", "class name stands twice", "kept"))
     order = label_order(found, names, file)
     labels = dict(zip(category_ids, order, strict=True))
-    by_label = dict(zip(order, category_ids, strict=True))
-
-    folder = Path(image_folder) if image_folder is not None else _find_images(file, content["images"])
+    folder = Path(image_folder) if image_folder is not None else find_pictures(file, _file_names(content["images"]))
     pictures = _pictures(content["images"], folder, str(file), problems)
     _add_boxes(content["annotations"], pictures, labels, str(file), problems)
     placed = [picture for picture in pictures.values() if picture is not None]
@@ -54,7 +57,9 @@ def read_coco(
         for number, picture in enumerate(placed, 1):
             picture.image_id = number
     placed.sort(key=lambda picture: picture.image_id)
-    return checked(placed, names or found, [by_label[label] for label in range(len(found))], problems, where=file)
+    names = names or found
+    content.clear()  # the json of a large set takes more memory than anything else here
+    return checked(placed, names, ids_of_labels(order, category_ids, len(names)), problems, where=file)
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -71,43 +76,40 @@ def _load(file: Path) -> dict[str, Any]:
     return content
 
 
-def _categories(content: dict[str, Any], file: Path) -> tuple[list[int], list[str]]:
+def _categories(
+    content: dict[str, Any], file: Path, wanted: Sequence[str], siblings: Sequence[Path], problems: list[Problem]
+) -> tuple[list[int], list[str]]:
     """Ids in ascending order, and their names."""
     entries: dict[int, str] = {}
     for number, entry in enumerate(content["categories"], 1):
         key = entry.get("id") if isinstance(entry, dict) else None
-        if not isinstance(key, int) or not isinstance(entry.get("name"), str):
+        if not _is_id(key) or not isinstance(entry.get("name"), str):
             raise DataError(f"{file}: category {number}: needs a whole number 'id' and a text 'name'")
         if key in entries:
             raise DataError(f"{file}: category id {key} stands for {entries[key]!r} and {entry['name']!r}")
         entries[key] = entry["name"]
     if not entries:
         raise DataError(f"{file}: no categories")
+    above = {entry["id"]: entry.get("supercategory") for entry in content["categories"]}
+    for key, name in entries.items():
+        if len(entries) > 1 and all(above[other] == name for other in entries if other != key):
+            if name in wanted or any(key in _used(part) for part in (content, *map(_load, siblings))):
+                break
+            problems.append(Problem(str(file), f"category {key}: {name!r}", PLACEHOLDER, "passed over"))
+            del entries[key]
+            break
     ids = sorted(entries)
     return ids, [entries[key] for key in ids]
 
 
-def _find_images(file: Path, images: list[Any]) -> Path:
-    """The folder, of the usual ones, that holds most of the first pictures."""
-    names = [i["file_name"] for i in images if isinstance(i, dict) and isinstance(i.get("file_name"), str)]
-    names = names[:_PROBED]
-    here, root = file.parent, file.parent.parent
-    words = [file.stem.split("_", 1)[-1], *re.findall("[A-Za-z]+[0-9]*", file.stem)]
-    words += [alias for w in words if (alias := split_name(w)) and alias != w]
-    if "val" in words:
-        words.append("valid")
-    places = [here, *(here / w for w in words), here / "images", *(here / "images" / w for w in words)]
-    places += [*(root / w for w in words), *(root / "images" / w for w in words), root / "images", root]
-    places += [root / "train2017", root / "val2017", root / "train", root / "JPEGImages"]
-    places = list(dict.fromkeys(places))
-    hits = [sum((p := inside(place, n)) is not None and os.path.isfile(p) for n in names) for place in places]
-    if names and max(hits) == 0:
-        raise DataError(
-            f"{file}: its pictures are not found; put them into one of the places where {names[0]!r} was looked for: "
-            + ", ".join(os.path.relpath(place, here) for place in places)
-            + " (relative to the file)"
-        )
-    return places[hits.index(max(hits))]
+def _used(content: dict[str, Any]) -> set[Any]:
+    """The category ids of all annotations."""
+    annotated = (entry.get("category_id") for entry in content["annotations"] if isinstance(entry, dict))
+    return {key for key in annotated if _is_id(key)}
+
+
+def _file_names(images: list[Any]) -> list[str]:
+    return [i["file_name"] for i in images if isinstance(i, dict) and isinstance(i.get("file_name"), str)]
 
 
 def _pictures(images: list[Any], folder: Path, file: str, problems: list[Problem]) -> dict[int | str, Picture | None]:
@@ -116,7 +118,7 @@ def _pictures(images: list[Any], folder: Path, file: str, problems: list[Problem
     for number, entry in enumerate(images, 1):
         key = entry.get("id") if isinstance(entry, dict) else None
         name = entry.get("file_name") if isinstance(entry, dict) else None
-        if not isinstance(key, (int, str)) or not isinstance(name, str) or not name:
+        if not (_is_id(key) or isinstance(key, str)) or not isinstance(name, str) or not name:
             problems.append(Problem(file, f"images, entry {number}", "no 'id' or no 'file_name'", "dropped"))
             continue
         if key in pictures:
@@ -152,17 +154,25 @@ def _add_boxes(
             problems.append(Problem(file, f"{record}: category_id {category!r}", UNKNOWN_CLASS, "dropped"))
         elif (picture := pictures[image]) is not None:
             try:
-                x, y, width, height = map(float, entry["bbox"])
+                box = entry["bbox"]
+                x, y, width, height = map(float, box if isinstance(box, list) else ())
             except (KeyError, TypeError, ValueError, OverflowError):
                 problems.append(Problem(file, f"{record}: bbox {entry.get('bbox')!r:.80}", MALFORMED, "dropped"))
                 continue
-            box = (x, y, x + width, y + height)
-            picture.add(box, labels[category], bool(entry.get("iscrowd", 0)), record, _area(entry))
+            crowd = bool(entry.get("iscrowd") or entry.get("ignore"))
+            picture.add((x, y, x + width, y + height), labels[category], crowd, record, _area(entry))
 
 
 def _area(entry: Mapping[str, Any]) -> float:
     """Area of an object's outline in square pixels; NaN where the file does not state it."""
     area = entry.get("area")
-    if isinstance(area, int | float) and not isinstance(area, bool) and area > 0:
+    if entry.get(AREA_OF_BOX) is True:
+        return math.nan
+    if isinstance(area, int | float) and not isinstance(area, bool) and 0 < area < 1e300:  # no float holds more
         return float(area)
     return math.nan
+
+
+def _is_id(key: Any) -> TypeGuard[int]:
+    """Whether it is a whole number of 64 bits; true and false, which Python counts as numbers, are none."""
+    return isinstance(key, int) and not isinstance(key, bool) and -(2**63) <= key < 2**63

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,26 @@ def image_size(path: str | Path, stated_size: tuple[int, int] | None = None) -> 
         return raw[::-1]
 
 
+@dataclass(frozen=True)
+class PictureHeader:
+    """What a picture file says of itself before its pixels are decoded."""
+
+    kind: str  # JPEG, PNG, ..., by content
+    mode: str  # PIL's name for what a pixel is: RGB, L, CMYK, I;16, ...
+    size: tuple[int, int]  # height and width of the stored pixels
+    orientation: int  # EXIF's, 1..8; 1 is upright
+    frames: int  # of an animation, or pages; 1 for a picture
+
+
+def picture_header(path: str | Path) -> PictureHeader:
+    """The header of a picture file. Raises ImageError as ``image_size`` does."""
+    with _opened(path) as image:
+        # A photograph with a preview behind it (MPO) is opened as JPEG too: the preview is no second frame.
+        frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
+        kind = "JPEG" if image.format == "MPO" else image.format or ""
+        return PictureHeader(kind, image.mode, (image.height, image.width), _orientation(image), frames)
+
+
 def rgb_tensor(image: Image.Image) -> Tensor:
     """An open picture of any mode as uint8 RGB (3, H, W), upright, by the rules of ``read_image``.
 
@@ -114,6 +135,8 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise ImageError(f"{path}: {reason}") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: beyond the pixels of PIL.Image.MAX_IMAGE_PIXELS") from None
+    except MemoryError as error:  # a length in the file, most often, that no file has
+        raise ImageError(f"{path}: cannot be read: it asks for more memory than there is") from error
     except Exception as error:  # on broken bytes the decoders raise nearly anything: struct.error, KeyError ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{path}: cannot be read: {reason}") from error

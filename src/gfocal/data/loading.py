@@ -6,19 +6,24 @@ loads it: a run that is resumed sees the pictures that it would have seen.
 
 from __future__ import annotations
 
+import atexit
+import gc
+import signal
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+import weakref
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from gfocal.data.labelled import Labelled
 from gfocal.data.orders import BatchOrder, EpochOrder
-from gfocal.data.preparation import InputSettings, normalise, resize, resized_shape, stack_padded
+from gfocal.data.preparation import InputSettings, normalise, resize, resized_shape, scale_xyxy, stack_padded
 from gfocal.data.samples import DataError, FileData, ImageData, Sample
-from gfocal.data.transforms import Augmentation, scale_xyxy
+from gfocal.data.transforms import Augmentation
 from gfocal.structures import Batch, pad_targets
 
 # How many unreadable pictures in a row end an epoch: more is no accident of one file.
@@ -32,33 +37,56 @@ class Item:
     image: Tensor  # (3, h, w) float32, normalised
     boxes: Tensor  # (G, 4) xyxy in pixels of ``image``
     labels: Tensor  # (G,)
+    ignored: Tensor  # (G,) bool: no truth, but regions to be ignored
     original_size: tuple[int, int]
     image_id: int
 
 
 class TrainingItems(Dataset[Item]):
-    """Augmented pictures with their truth; crowd regions are no truth for training."""
+    """Augmented pictures with their truth; crowd regions come along as ignored.
 
-    def __init__(self, data: ImageData, augmentation: Augmentation, input_settings: InputSettings, seed: int) -> None:
+    ``epochs`` is the number of epochs of the run: in the last of them, as many as the augmentation's settings close,
+    no pictures are mixed. None: the run has no end.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        augmentation: Augmentation,
+        input_settings: InputSettings,
+        seed: int,
+        epochs: int | None = None,
+    ) -> None:
         self.data, self.augmentation, self.input_settings, self.seed = (
             data,
             augmentation,
             input_settings,
             seed,
         )
+        self.closed_from = None if epochs is None else epochs - augmentation.settings.close_epochs
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __getitem__(self, epoch_and_index: tuple[int, int]) -> Item:
         epoch, index = epoch_and_index
-        image, sample = read_or_next(self.data.at_epoch(epoch), index)
+        data = self.data.at_epoch(epoch)
+
+        def another() -> Labelled:
+            """Drawn by the sample's own generator, so that no worker has a say in it."""
+            image, sample = read_or_next(data, int(torch.randint(len(data), ())))
+            return Labelled(image, sample.boxes, sample.labels, sample.crowd)
+
+        others = another if self.closed_from is None or epoch < self.closed_from else None
+        image, sample = read_or_next(data, index)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(((self.seed * 1_000_003 + epoch) * 1_000_003 + index) % 2**63)
-            boxes, labels = sample.boxes[~sample.crowd], sample.labels[~sample.crowd]
             original_size = (int(image.shape[-2]), int(image.shape[-1]))
-            image, boxes, labels = self.augmentation(image, boxes, labels)
-        return Item(normalise(image, self.input_settings), boxes, labels, original_size, sample.image_id)
+            image, boxes, labels, ignored = self.augmentation(
+                image, sample.boxes, sample.labels, sample.crowd, others
+            )
+        image = normalise(image, self.input_settings)
+        return Item(image, boxes, labels, ignored, original_size, sample.image_id)
 
 
 class EvaluationItems(Dataset[Item]):
@@ -86,9 +114,8 @@ class EvaluationItems(Dataset[Item]):
         old = (int(image.shape[-2]), int(image.shape[-1]))
         new = resized_shape(*old, settings.short_side, settings.long_side)
         boxes = sample.boxes * scale_xyxy(old, new)
-        return Item(
-            normalise(resize(image, new, settings.antialias), settings), boxes, sample.labels, old, sample.image_id
-        )
+        image = normalise(resize(image, new, settings.antialias), settings)
+        return Item(image, boxes, sample.labels, sample.crowd, old, sample.image_id)
 
 
 def read_or_next(data: ImageData, index: int) -> tuple[Tensor, Sample]:
@@ -112,7 +139,9 @@ class Collate:
         """As the class says."""
         return Batch(
             images=stack_padded([item.image for item in items], self.multiple),
-            targets=pad_targets([item.boxes for item in items], [item.labels for item in items]),
+            targets=pad_targets(
+                [item.boxes for item in items], [item.labels for item in items], [item.ignored for item in items]
+            ),
             sizes=torch.tensor([item.image.shape[-2:] for item in items]),
             original_sizes=torch.tensor([item.original_size for item in items]),
             image_ids=tuple(item.image_id for item in items),
@@ -128,14 +157,19 @@ def training_loader(
     workers: int = 0,
     rank: int = 0,
     world: int = 1,
+    epochs: int | None = None,
 ) -> tuple[DataLoader[Batch], EpochOrder]:
-    """Batches of one process, and the order whose ``epoch`` must be set before each epoch."""
-    order = EpochOrder(len(data), seed, True, rank, world)
-    items = TrainingItems(data, augmentation, input_settings, seed)
+    """Batches of one process, and the order whose ``epoch`` must be set before each epoch.
+
+    ``epochs`` of the run say which are the last, in which no pictures are mixed; None: none is.
+    """
+    order = EpochOrder(len(data), seed)
+    items = TrainingItems(without_problems(data), augmentation, input_settings, seed, epochs)
     upright = [False] * len(data)
     if isinstance(data, FileData):
-        upright = [sample.size is not None and sample.size[0] > sample.size[1] for sample in data.samples]
-    return _loader(items, BatchOrder(order, upright, batch_size), workers, input_settings), order
+        sizes = data.table.sizes
+        upright = (sizes[:, 0] > sizes[:, 1]).tolist()
+    return _loader(items, BatchOrder(order, upright, batch_size, rank, world), workers, input_settings), order
 
 
 def evaluation_loader(
@@ -143,19 +177,57 @@ def evaluation_loader(
     input_settings: InputSettings,
     batch_size: int,
     workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
 ) -> DataLoader[Batch]:
-    """Batches in the order of the data."""
+    """Batches in the order of the data.
+
+    Of several processes each gets every ``world``-th batch, whole: a picture is seen beside the ones that it is
+    seen with in one process, so that its detections are the same to the last bit.
+    """
     order = EpochOrder(len(data), 0, shuffle=False)
-    batches = BatchOrder(order, [False] * len(data), batch_size)
-    return _loader(EvaluationItems(data, input_settings), batches, workers, input_settings)
+    batches = list(BatchOrder(order, [False] * len(data), batch_size))[rank::world]
+    return _loader(EvaluationItems(without_problems(data), input_settings), batches, workers, input_settings)
 
 
-def _loader(items: Dataset[Item], batches: BatchOrder, workers: int, settings: InputSettings) -> DataLoader[Batch]:
-    return DataLoader[Any](
+def _loader(
+    items: Dataset[Item], batches: Iterable[list[tuple[int, int]]], workers: int, settings: InputSettings
+) -> DataLoader[Batch]:
+    loader = DataLoader[Any](
         items,
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=Collate(settings.multiple),
         persistent_workers=workers > 0,
+        worker_init_fn=start_worker,
         pin_memory=torch.cuda.is_available(),
     )
+    # An error that ends Python keeps the loader alive, and Python would wait for ever for processes that it asks by
+    # SIGTERM to end: they leave that to the run. This comes before Python asks.
+    atexit.register(stop_workers, weakref.ref(loader))
+    return loader
+
+
+def stop_workers(loader: weakref.ref[DataLoader[Batch]]) -> None:
+    """End the processes of a loader, if it is still there and has begun an epoch."""
+    iterator = getattr(loader(), "_iterator", None)
+    if iterator is not None:
+        iterator._shutdown_workers()
+
+
+def start_worker(worker: int) -> None:
+    """What a process that loads pictures does first."""
+    leave_signals_to_the_run(worker)
+    # Looking for garbage writes into every object there is, which would copy what the process shares with the run.
+    gc.freeze()
+
+
+def without_problems(data: ImageData) -> ImageData:
+    """The data as processes that load pictures need them: what was wrong with the files is told already."""
+    return replace(data, problems=[]) if isinstance(data, FileData) else data
+
+
+def leave_signals_to_the_run(worker: int) -> None:
+    """Ctrl-C and SIGTERM go to all processes of a group: the run decides what to do, and needs its workers for it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

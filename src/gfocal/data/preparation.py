@@ -42,7 +42,14 @@ def resize(image: Tensor, shape: tuple[int, int], antialias: bool = True) -> Ten
     """Bilinear resize of uint8 (3, H, W), smoothed when it shrinks; without ``antialias`` as OpenCV does it."""
     if tuple(image.shape[-2:]) == shape:
         return image
+    if shape == (1, 1):  # on bytes torch's smoothing kernel fails at this size
+        return TF.resize(image.float(), [1, 1], antialias=antialias).round().to(torch.uint8)
     return TF.resize(image, list(shape), antialias=antialias)
+
+
+def scale_xyxy(old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Factors (4,) that bring xyxy boxes from a picture of one height and width to another."""
+    return torch.tensor([new[1] / old[1], new[0] / old[0]] * 2)
 
 
 def normalise(image: Tensor, settings: InputSettings) -> Tensor:
@@ -50,6 +57,13 @@ def normalise(image: Tensor, settings: InputSettings) -> Tensor:
     mean = torch.tensor(settings.mean, device=image.device).view(3, 1, 1)
     std = torch.tensor(settings.std, device=image.device).view(3, 1, 1)
     return (image.to(torch.float32) - mean) / std
+
+
+def denormalise(image: Tensor, settings: InputSettings) -> Tensor:
+    """What ``normalise`` was given: float32 (3, H, W) -> uint8."""
+    mean = torch.tensor(settings.mean, device=image.device).view(3, 1, 1)
+    std = torch.tensor(settings.std, device=image.device).view(3, 1, 1)
+    return (image * std + mean).round().clamp(0, 255).to(torch.uint8)
 
 
 def stack_padded(images: Sequence[Tensor], multiple: int = 32) -> Tensor:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as TF
 
-from gfocal.data.preparation import resize, resized_shape
+from gfocal.data.labelled import Labelled, resized, select, thick
+from gfocal.data.mixing import copy_paste, mixup, mosaic
+from gfocal.data.photometric import blurred, compressed, distorted, grey, noisy
+from gfocal.data.preparation import resized_shape
+from gfocal.data.warps import cropped, erased, turned
 
-# Boxes narrower or lower than this many pixels are no truth for training, as in the published recipes.
-LEAST_SIDE = 1.0
+PROBABLE_TURN = 0.5  # of ``rotate`` and ``shear``: every other picture stays sharp
+OUTSIDE_SHARES = ("short_sides", "rotate", "shear", "close_epochs")  # keys that are no shares of 1
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,34 @@ class AugmentSettings:
     zoom_out: float = 0.0  # probability of a place on a larger canvas of the mean colour
     quarter_turns: float = 0.0  # probability of a turn by 90, 180 or 270 degrees
     short_sides: tuple[int, int] | None = None  # short side drawn uniformly from this range; None: fixed
+    scale: float = 0.0  # then the size is multiplied by a factor drawn uniformly from 1 - scale .. 1 + scale
+    rotate: float = 0.0  # degrees, 0..45: half of the pictures turn by up to this, either way
+    shear: float = 0.0  # degrees, 0..45: and are sheared by up to this along x and y
+    distort: float = 0.0  # probability of SSD's photometric distortion, which permutes channels too
+    grey: float = 0.0  # probability of no colour
+    blur: float = 0.0  # probability of a Gaussian blur
+    noise: float = 0.0  # probability of Gaussian noise
+    jpeg: float = 0.0  # probability of a pass through JPEG
+    erase: float = 0.0  # probability of filled rectangles over parts of the picture
+    mosaic: float = 0.0  # probability of four pictures in one
+    mixup: float = 0.0  # probability of another picture shining through
+    copy_paste: float = 0.0  # probability of objects of another picture pasted in
+    close_epochs: int = 0  # the last epochs, so many, see no mosaic, mixup and copy_paste
 
     def __post_init__(self) -> None:
-        for name in ("flip", "vertical_flip", "colour", "crop", "zoom_out", "quarter_turns"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} lies in 0..1, not {getattr(self, name)}")
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if entry.name not in OUTSIDE_SHARES and not 0 <= value <= 1:
+                raise ValueError(f"{entry.name} lies in 0..1, not {value}")
         if self.short_sides is not None and not 1 <= self.short_sides[0] <= self.short_sides[1]:
             raise ValueError(f"short_sides are two numbers, least and most, not {list(self.short_sides)}")
+        if self.scale >= 1:
+            raise ValueError(f"scale is less than 1, not {self.scale}")
+        for name in ("rotate", "shear"):
+            if not 0 <= getattr(self, name) <= 45:
+                raise ValueError(f"{name} lies in 0..45 degrees, not {getattr(self, name)}")
+        if self.close_epochs < 0:
+            raise ValueError(f"close_epochs must be at least 0, not {self.close_epochs}")
 
 
 @dataclass(frozen=True)
@@ -48,71 +71,98 @@ class Augmentation:
     antialias: bool = True
     fill: tuple[float, float, float] = (124.0, 116.0, 104.0)  # what lies beyond a picture that zooms out
 
-    def __call__(self, image: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 (3, H, W), xyxy (G, 4), (G,) -> the same, changed and resized; boxes may be fewer."""
+    def __call__(
+        self,
+        image: Tensor,
+        boxes: Tensor,
+        labels: Tensor,
+        crowd: Tensor,
+        others: Callable[[], Labelled] | None = None,
+    ) -> Labelled:
+        """uint8 (3, H, W), xyxy (G, 4), (G,), (G,) bool -> the same, changed and resized; boxes may be fewer or more.
+
+        ``crowd`` flags regions to be ignored: they move with the picture and stay flagged. What a crop leaves of an
+        object whose centre it cuts off is flagged too. ``others`` draws another picture of the data each time it is
+        called; without it nothing is mixed.
+        """
+        picture = Labelled(image, boxes, labels, crowd)
+        if others is not None:
+            picture = self._mixed(picture, others)
+        picture = self._moved(picture)
+        picture = self._resized(select(picture, thick(picture.boxes)))
+        return self._finished(picture)
+
+    def _mixed(self, picture: Labelled, others: Callable[[], Labelled]) -> Labelled:
+        """Made of several pictures."""
+        s, sides = self.settings, (self.short_side, self.long_side)
+        if _happens(s.mosaic):
+            picture = mosaic([picture, others(), others(), others()], sides, self.fill, self.antialias)
+        if _happens(s.copy_paste):
+            picture = copy_paste(self._at_input_size(picture), self._at_input_size(others()), self.antialias)
+        if _happens(s.mixup):
+            picture = mixup(self._at_input_size(picture), self._at_input_size(others()), self.antialias)
+        return picture
+
+    def _moved(self, picture: Labelled) -> Labelled:
+        """Changed at the size of the file, so that crops keep its detail. The order is that of earlier versions."""
         s = self.settings
-        height, width = image.shape[-2:]
-        sample = {
-            "image": tv_tensors.Image(image),
-            "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width)),
-            "labels": labels,
-        }
         if s.colour:
-            sample = v2.RandomApply(
-                [v2.ColorJitter(0.4 * s.colour, 0.4 * s.colour, 0.4 * s.colour, 0.06 * s.colour)], p=0.8
-            )(sample)
+            jitter = v2.ColorJitter(0.4 * s.colour, 0.4 * s.colour, 0.4 * s.colour, 0.06 * s.colour)
+            picture = by_torchvision(v2.RandomApply([jitter], p=0.8), picture)
         if s.zoom_out:
-            sample = v2.RandomZoomOut(fill=list(self.fill), side_range=(1.0, 2.0), p=s.zoom_out)(sample)
-        if s.crop and len(boxes) and torch.rand(()) < s.crop:
-            sample = cropped(sample)
-        if s.quarter_turns and torch.rand(()) < s.quarter_turns:
+            picture = by_torchvision(
+                v2.RandomZoomOut(fill=list(self.fill), side_range=(1.0, 2.0), p=s.zoom_out), picture
+            )
+        if s.crop and (~picture.crowd).any() and _happens(s.crop):
+            picture = cropped(picture)
+        if _happens(s.quarter_turns):
             angle = 90 * int(torch.randint(1, 4, ()))
-            sample = v2.RandomRotation((angle, angle), expand=True)(sample)
+            picture = by_torchvision(v2.RandomRotation((angle, angle), expand=True), picture)
         if s.flip:
-            sample = v2.RandomHorizontalFlip(s.flip)(sample)
+            picture = by_torchvision(v2.RandomHorizontalFlip(s.flip), picture)
         if s.vertical_flip:
-            sample = v2.RandomVerticalFlip(s.vertical_flip)(sample)
-        image, boxes = sample["image"].as_subclass(Tensor), sample["boxes"].as_subclass(Tensor)
-        large_enough = ((boxes[:, 2:] - boxes[:, :2]) >= LEAST_SIDE).all(-1)
-        return self._resized(image, boxes[large_enough], sample["labels"][large_enough])
+            picture = by_torchvision(v2.RandomVerticalFlip(s.vertical_flip), picture)
+        return picture
 
-    def _resized(self, image: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        height, width = int(image.shape[-2]), int(image.shape[-1])
+    def _resized(self, picture: Labelled) -> Labelled:
         low, high = self.settings.short_sides or (self.short_side, self.short_side)
-        short_side = int(torch.randint(low, high + 1, ()))
-        shape = resized_shape(height, width, short_side, self.long_side)
-        return resize(image, shape, self.antialias), boxes * scale_xyxy((height, width), shape), labels
+        short_side, long_side = int(torch.randint(low, high + 1, ())), self.long_side
+        if self.settings.scale:
+            factor = 1 + self.settings.scale * (2 * float(torch.rand(())) - 1)
+            short_side, long_side = (max(int(side * factor + 0.5), 1) for side in (short_side, long_side))
+        return resized(picture, resized_shape(*picture.size, short_side, long_side), self.antialias)
+
+    def _finished(self, picture: Labelled) -> Labelled:
+        """Changed at the size of the input, at which it is cheaper and the same for files of every size."""
+        s = self.settings
+        if (s.rotate or s.shear) and _happens(PROBABLE_TURN):
+            picture = turned(picture, s.rotate, s.shear, self.fill)
+            picture = select(picture, thick(picture.boxes))
+        for probability, change in (
+            (s.distort, distorted),
+            (s.grey, grey),
+            (s.blur, blurred),
+            (s.noise, noisy),
+            (s.jpeg, compressed),
+        ):
+            if _happens(probability):
+                picture = picture._replace(image=change(picture.image))
+        if _happens(s.erase):
+            picture = erased(picture, self.fill)
+            picture = select(picture, thick(picture.boxes))
+        return picture
+
+    def _at_input_size(self, picture: Labelled) -> Labelled:
+        return resized(picture, resized_shape(*picture.size, self.short_side, self.long_side), self.antialias)
 
 
-def cropped(sample: dict[str, Any]) -> dict[str, Any]:
-    """A random part of a picture, 0.4 to 1 of its width and height, that holds the centre of some object.
-
-    It has the picture's own ratio, so that upright pictures stay upright, and batches of them need no padding.
-    Objects whose centre is cut off are no truth any more. (torchvision's RandomIoUCrop is not used: it
-    searches without end in long narrow pictures, and where all objects are small.)
-    """
-    boxes = sample["boxes"].as_subclass(Tensor)
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2  # (G, 2)
-    chosen = centres[int(torch.randint(len(centres), ()))].tolist()
-    starts, lengths = [], []
-    share = 0.4 + 0.6 * float(torch.rand(()))
-    for centre, whole in zip(chosen, sample["image"].shape[:0:-1], strict=True):  # x, then y
-        length = max(int(whole * share), 1)
-        centre = min(max(centre, 0.0), float(whole))
-        least, most = max(math.ceil(centre - length), 0), min(math.floor(centre), whole - length)
-        starts.append(int(torch.randint(least, most + 1, ())))
-        lengths.append(length)
-    start, length_xy = torch.tensor(starts), torch.tensor(lengths)
-    inside = ((centres >= start) & (centres <= start + length_xy)).all(-1)
-    where = (starts[1], starts[0], lengths[1], lengths[0])
-    kept = TF.crop(sample["boxes"], *where)
-    return {
-        "image": TF.crop(sample["image"], *where),
-        "boxes": tv_tensors.wrap(kept[inside], like=kept),
-        "labels": sample["labels"][inside],
-    }
+def by_torchvision(change: v2.Transform, picture: Labelled) -> Labelled:
+    """A transform of torchvision that keeps the number of boxes."""
+    boxes = tv_tensors.BoundingBoxes(picture.boxes, format="XYXY", canvas_size=picture.size)
+    changed = change({"image": tv_tensors.Image(picture.image), "boxes": boxes})
+    return picture._replace(image=changed["image"].as_subclass(Tensor), boxes=changed["boxes"].as_subclass(Tensor))
 
 
-def scale_xyxy(old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Factors (4,) that bring xyxy boxes from a picture of one height and width to another."""
-    return torch.tensor([new[1] / old[1], new[0] / old[0]] * 2)
+def _happens(probability: float) -> bool:
+    """Whether something of a probability happens; nothing is drawn for what never does."""
+    return probability > 0 and bool(torch.rand(()) < probability)

@@ -21,13 +21,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from gfocal.data.images import ImageError, image_size
-from gfocal.data.samples import DataError, FileData, Problem, Sample
+from gfocal.data.samples import DataError, FileData, Problem, SampleTable
+from gfocal.words import one_line
 
 ROUNDING = 0.5  # pixels
 NEARLY = 0.9  # IoU
@@ -74,6 +76,9 @@ class Picture:
         self.areas.append(area)
 
 
+_Usable = tuple[Picture, tuple[int, int]]  # with the height and width of its file
+
+
 def checked(
     pictures: Sequence[Picture],
     names: Sequence[str],
@@ -89,27 +94,29 @@ def checked(
     problems = list(problems)
     usable = [(p, size) for p in pictures if (size := _real_size(p, problems)) is not None]
     if not usable:
-        first = f"; the first problem: {problems[0]}" if problems else ""
+        first = f"; the first problem: {one_line(str(problems[0]), most=500)}" if problems else ""
         raise DataError(f"{where}: no usable picture among {len(pictures)}{first}")
     counts = [len(picture.labels) for picture, _ in usable]
-    ends = np.cumsum(counts)
-    boxes, keep = _check_boxes(usable, np.repeat(np.arange(len(usable)), counts), problems)
-    samples = []
-    for (picture, size), end, count in zip(usable, ends.tolist(), counts, strict=True):
-        own = keep[end - count : end]
-        areas = torch.tensor(picture.areas, dtype=torch.float64)[torch.from_numpy(own)]
-        samples.append(
-            Sample(
-                image_id=picture.image_id,
-                path=picture.path,
-                boxes=torch.from_numpy(boxes[end - count : end][own]),
-                labels=torch.from_numpy(np.array(picture.labels, dtype=np.int64)[own]),
-                crowd=torch.from_numpy(np.array(picture.crowd, dtype=np.bool_)[own]),
-                size=size,
-                areas=None if areas.isnan().all() else areas,
-            )
-        )
-    return FileData(tuple(names), tuple(category_ids), samples, problems)
+    owner = np.repeat(np.arange(len(usable)), counts)
+    boxes, keep = _check_boxes(usable, owner, problems)
+    areas = _of_all(usable, "areas", np.float64)[keep]
+    table = SampleTable.of_arrays(
+        image_ids=[picture.image_id for picture, _ in usable],
+        paths=[picture.path for picture, _ in usable],
+        sizes=[size for _, size in usable],
+        counts=np.bincount(owner[keep], minlength=len(usable)).tolist(),
+        boxes=torch.from_numpy(boxes[keep]),
+        labels=torch.from_numpy(_of_all(usable, "labels", np.int64)[keep]),
+        crowd=torch.from_numpy(_of_all(usable, "crowd", np.bool_)[keep]),
+        areas=None if np.isnan(areas).all() else torch.from_numpy(areas),
+    )
+    return FileData(tuple(names), tuple(category_ids), table, problems)
+
+
+def _of_all(usable: Sequence[_Usable], what: str, dtype: type[Any]) -> npt.NDArray[Any]:
+    """Labels, flags or areas of the boxes of all pictures, one after the other. (N,)"""
+    values = (value for picture, _ in usable for value in getattr(picture, what))
+    return np.fromiter(values, dtype=dtype, count=sum(len(picture.labels) for picture, _ in usable))
 
 
 def _real_size(picture: Picture, problems: list[Problem]) -> tuple[int, int] | None:
@@ -129,10 +136,11 @@ def _real_size(picture: Picture, problems: list[Problem]) -> tuple[int, int] | N
 
 
 def _check_boxes(
-    usable: Sequence[tuple[Picture, tuple[int, int]]], owner: npt.NDArray[np.intp], problems: list[Problem]
+    usable: Sequence[_Usable], owner: npt.NDArray[np.intp], problems: list[Problem]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Clipped boxes (N, 4) of all pictures and which to keep (N,); one problem per box at most."""
-    given = np.array([box for picture, _ in usable for box in picture.boxes], dtype=np.float64).reshape(-1, 4)
+    numbers = (number for picture, _ in usable for box in picture.boxes for number in box)
+    given = np.fromiter(numbers, dtype=np.float64, count=4 * len(owner)).reshape(-1, 4)
     limit = np.array([(w, h, w, h) for _, (h, w) in usable], dtype=np.float64)[owner]  # (N, 4)
     relative = np.array([picture.relative for picture, _ in usable], dtype=np.bool_)[owner]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -148,17 +156,17 @@ def _check_boxes(
         OUTSIDE: (high <= low).any(1),
     }
     bad = np.logical_or.reduce(list(reasons.values()))
-    labels = np.array([label for picture, _ in usable for label in picture.labels], dtype=np.int64)
-    crowd = np.array([flag for picture, _ in usable for flag in picture.crowd], dtype=np.bool_)
+    labels, crowd = _of_all(usable, "labels", np.int64), _of_all(usable, "crowd", np.bool_)
     reasons[DUPLICATE], nearly = _repeats(clipped, labels, crowd, owner, ~bad)
     dropped = bad | reasons[DUPLICATE]
     with np.errstate(invalid="ignore"):
         reasons[BEYOND] = (np.abs(clipped - boxes) > ROUNDING).any(1)
     reasons[NEAR_DUPLICATE] = nearly
 
-    records = [(p, i) for p, _ in usable for i in range(len(p.records))]
+    first_row = np.searchsorted(owner, np.arange(len(usable)))  # of each picture
     for row in np.flatnonzero(np.logical_or.reduce(list(reasons.values()))).tolist():
-        picture, i = records[row]
+        place = int(owner[row])
+        picture, i = usable[place][0], row - int(first_row[place])
         reason = next(reason for reason, rows in reasons.items() if rows[row])
         corners = " ".join(f"{value:g}" for value in boxes[row].tolist())
         record = f"{picture.path.name}, {picture.records[i]}: {corners}"

@@ -21,6 +21,7 @@ from gfocal.data.layouts import (
     split_name,
 )
 from gfocal.data.samples import DataError, FileData, Problem
+from gfocal.data.sidecar import read_sidecar
 from gfocal.data.validation import MALFORMED, MISSING, UNKNOWN_CLASS, UNSAFE, Picture, checked
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -38,8 +39,9 @@ def read_voc(folder: str | Path, split: str | None = None, names: Sequence[str] 
     subtracted or added. Objects marked ``difficult`` get the crowd flag: not trained, ignored in evaluation.
 
     Classes are the sorted names in all xml files of the data set, of every split, so that the labels of
-    splits agree; or ``names``, in that order, which must contain them. Category ids are 1..C, image ids
-    running numbers from 1 in the order of file names.
+    splits agree; or those of a ``classes.txt`` in the folder, one a line, and in its order; or ``names``, in that
+    order, which must contain them. Category ids are 1..C, image ids running numbers from 1 in the order of file
+    names, if a ``gfocal.json`` does not know better. An object's ``<area>``, which few write, is that of its outline.
 
     What is wrong with single files and boxes is reported in ``problems`` (see ``gfocal.data.validation``).
     Raises DataError when there is no such layout or split, no picture is usable, or a class is not among
@@ -52,7 +54,8 @@ def read_voc(folder: str | Path, split: str | None = None, names: Sequence[str] 
     found = sorted({name for p in parsed.values() for name in p.names})
     if names is not None and not set(found) <= set(names):
         raise mismatch(found, names, folder)
-    names = list(names) if names is not None else found
+    sidecar = read_sidecar(folder)
+    names = list(names) if names is not None else _in_listed_order(found, folder)
     if not names:
         detail = next((f"; the first problem: {p.problem}" for p in parsed.values() if p.problem), "")
         raise DataError(f"{folder}: no objects in {len(parsed)} xml files{detail}")
@@ -60,7 +63,9 @@ def read_voc(folder: str | Path, split: str | None = None, names: Sequence[str] 
 
     beside: dict[Path, dict[str, list[Path]]] = {}
     pictures: list[Picture] = []
-    for number, (file, picture_folder) in enumerate(chosen, 1):
+    key = split and (split_name(split) or split)
+    free = sidecar.free_ids(key)
+    for file, picture_folder in chosen:
         content = parsed[file]
         if content.problem is not None:
             problems.append(content.problem)
@@ -70,16 +75,28 @@ def read_voc(folder: str | Path, split: str | None = None, names: Sequence[str] 
         path = _picture_of(file, content.filename, picture_folder, beside[picture_folder], problems)
         if path is None:
             continue
-        picture = Picture(str(file), path, number, content.stated_size)
-        for box, name, difficult, record in content.objects:
+        known = sidecar.picture(key, file.stem)
+        image_id = next(free) if known.image_id is None else known.image_id
+        picture = Picture(str(file), path, image_id, content.stated_size)
+        for box, name, difficult, record, area in content.objects:
             if not name:
                 problems.append(Problem(str(file), record, UNKNOWN_CLASS, "dropped"))
             elif box is None:
                 problems.append(Problem(str(file), record, MALFORMED, "dropped"))
             else:
-                picture.add(box, labels[name], difficult, record)
+                picture.add(box, labels[name], difficult, record, area)
         pictures.append(picture)
-    return checked(pictures, names, range(1, len(names) + 1), problems, where=folder)
+    pictures.sort(key=lambda picture: picture.image_id)
+    ids = dict(zip(sidecar.names or (), sidecar.category_ids or (), strict=False))
+    numbers = [ids[name] for name in names] if set(names) <= set(ids) else range(1, len(names) + 1)
+    return checked(pictures, names, numbers, problems, where=folder)
+
+
+def _in_listed_order(found: list[str], folder: Path) -> list[str]:
+    """The classes in the order of classes.txt, which may name some without objects; others follow by name."""
+    file = folder / "classes.txt"
+    lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines() if file.is_file() else []
+    return list(dict.fromkeys([*filter(None, map(str.strip, lines)), *found]))
 
 
 def voc_splits(folder: Path) -> list[str]:
@@ -95,7 +112,8 @@ def is_voc(folder: Path) -> bool:
 
 
 def _xml_in(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() == ".xml" and not f.name.startswith("."))
+    files = (f for f in folder.iterdir() if f.suffix.lower() == ".xml" and not f.name.startswith("."))
+    return sorted(f for f in files if f.is_file())  # no pipe
 
 
 def _annotation_folder(folder: Path) -> Path | None:
@@ -105,7 +123,7 @@ def _annotation_folder(folder: Path) -> Path | None:
 
 def _lists(folder: Path) -> dict[str, Path]:
     """Split -> its list; the lists per class (dog_train.txt) of the VOC challenge are none."""
-    files = sorted((folder / "ImageSets" / "Main").glob("*.txt"), reverse=True)
+    files = sorted((f for f in (folder / "ImageSets" / "Main").glob("*.txt") if f.is_file()), reverse=True)
     whole = [f for f in files if "_" not in f.stem or split_name(f.stem.rsplit("_", 1)[1]) is None]
     return {split_name(f.stem) or f.stem: f for f in whole if not f.stem.endswith("_trainval")}
 
@@ -193,7 +211,7 @@ def _picture_of(
     return path
 
 
-_Object = tuple[tuple[float, ...] | None, str, bool, str]  # box, class, difficult, record
+_Object = tuple[tuple[float, ...] | None, str, bool, str, float]  # box, class, difficult, record, area
 
 
 @dataclass
@@ -207,7 +225,7 @@ class _Content:
 
     @property
     def names(self) -> list[str]:
-        return [name for _, name, _, _ in self.objects if name]
+        return [name for _, name, *_ in self.objects if name]
 
 
 def _parse(file: Path) -> _Content:
@@ -229,7 +247,9 @@ def _parse(file: Path) -> _Content:
         name = (entry.findtext("name") or "").strip()
         box = _numbers(entry.find("bndbox"), _CORNERS)
         difficult = (entry.findtext("difficult") or "").strip().lower() in ("1", "true")
-        objects.append((box, name, difficult, f"object {number} ({name or 'no name'})"))
+        (area,) = _numbers(entry, ("area",)) or (math.nan,)
+        area = area if math.isfinite(area) and area > 0 else math.nan
+        objects.append((box, name, difficult, f"object {number} ({name or 'no name'})", area))
     return _Content((root.findtext("filename") or "").strip(), stated, objects)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gfocal.data.layouts import (
+    ids_of_labels,
     in_split_order,
     inside,
     label_order,
@@ -20,8 +20,12 @@ from gfocal.data.layouts import (
     split_name,
 )
 from gfocal.data.samples import DataError, FileData, Problem
-from gfocal.data.validation import UNKNOWN_CLASS, UNLISTED, UNSAFE, Picture, checked
+from gfocal.data.sidecar import Sidecar, read_sidecar
+from gfocal.data.validation import UNLISTED, UNSAFE, Picture, checked
+from gfocal.data.yolo_lines import add_lines, label_file_of
+from gfocal.words import one_line
 
+SPLIT_MOVED = "a split that is not where the yaml says, but in a folder of that name beside it"
 SPLIT_LOST = "another split that is not there"
 _NOT_LABELS = ("classes.txt", "obj.names", "labels.txt", "notes.txt")
 
@@ -37,7 +41,7 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
     missing file means a picture of background. A line is ``class cx cy width height`` in fractions of the
     upright picture, or a polygon ``class x1 y1 x2 y2 x3 y3 ...``, whose bounding box counts.
 
-    Labels 0..C-1 follow the class indices, or ``names``, which must be the same classes; category ids are the
+    Labels 0..C-1 follow the class indices, or ``names``, which must contain the classes; category ids are the
     indices of the files. Image ids are running numbers from 1 in the order of paths.
 
     What is wrong with single lines is reported in ``problems`` (see ``gfocal.data.validation``), and so is another
@@ -49,31 +53,40 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
     asked = "train" if split is None else split_name(split) or split
     if asked in source.missing:
         raise DataError(
-            f"{source.file}: {asked}: {', '.join(source.missing[asked])} is not found below {source.root}; mend the "
+            f"{source.file}: {asked}: {one_line(', '.join(source.missing[asked]))} is not found below "
+            f"{one_line(str(source.root), most=1000)}; mend the "
             "entry or 'path:'"
         )
     entries = pick_split(source.splits, split, source.file)
+    key = asked if asked in source.splits else next(iter(source.splits))
     order = label_order(list(source.names.values()), names, source.file)
     labels = dict(zip(source.names, order, strict=True))
-    by_label = dict(zip(order, source.names, strict=True))
 
     problems = list(source.problems)
     listed = _listed_pictures(source.root, entries, problems)
     pictures, label_files = [], set()
-    for number, path in enumerate(sorted(listed), 1):
-        label_file = _label_file(path)
-        picture = Picture(str(label_file), path, number, relative=True)
+    free = source.sidecar.free_ids(key)
+    for path in sorted(listed):
+        extra = source.sidecar.picture(key, Path(os.path.relpath(path, source.root)).as_posix())
+        label_file = label_file_of(path)
+        image_id = next(free) if extra.image_id is None else extra.image_id
+        picture = Picture(str(label_file), path, image_id, extra.stated_size, relative=True)
         if os.path.isfile(label_file):
             label_files.add(label_file)
-            _add_lines(picture, label_file, labels, problems)
+            add_lines(picture, label_file, labels, extra, problems)
         pictures.append(picture)
     if pictures and not label_files:
         raise DataError(
-            f"{source.file}: none of {len(pictures)} pictures has a label file, such as {pictures[0].file}"
+            f"{source.file}: none of {len(pictures)} pictures has a label file, such as "
+            + one_line(pictures[0].file, most=400)
         )
     _report_orphans(label_files, {Path(picture.file) for picture in pictures}, entries, problems)
-    ids = [by_label[label] for label in range(len(order))]
-    return checked(pictures, names or list(source.names.values()), ids, problems, where=source.file)
+    ids = list(source.names)
+    if (stated := source.sidecar.category_ids) is not None and ids == list(range(len(stated))):
+        ids = list(stated)
+    pictures.sort(key=lambda picture: picture.image_id)
+    names = names or list(source.names.values())
+    return checked(pictures, names, ids_of_labels(order, ids, len(names)), problems, where=source.file)
 
 
 def yolo_splits(path: Path) -> list[str]:
@@ -88,7 +101,7 @@ def yolo_splits(path: Path) -> list[str]:
 
 def find_yaml(folder: Path) -> Path | None:
     """The data.yaml of a folder, else its first yaml that gives ``names``."""
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in (".yaml", ".yml"))
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in (".yaml", ".yml") and f.is_file())
     named = [f for f in files if f.stem.lower() in ("data", "dataset")]
     named = named or [f for f in files if re.search("^names:", f.read_text("utf-8", errors="replace"), re.M)]
     return named[0] if named else None
@@ -104,6 +117,7 @@ class _Source:
     splits: dict[str, list[Path]]  # folders, or text files that list pictures
     missing: dict[str, list[str]]  # what the yaml names for a split, and is not there
     problems: list[Problem]
+    sidecar: Sidecar = field(default_factory=Sidecar)
 
 
 def _open(path: Path, names: Sequence[str] | None) -> _Source:
@@ -115,19 +129,34 @@ def _open(path: Path, names: Sequence[str] | None) -> _Source:
     return _from_yaml(path)
 
 
-def _from_yaml(file: Path) -> _Source:
+def _load(file: Path) -> dict[Any, Any]:
     import yaml
 
+    aliases = False
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+        text = file.read_text(encoding="utf-8-sig")
+        # A few lines of anchors and aliases can stand for billions of values.
+        aliases = "*" in text and any(
+            isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)
+        )
+        content = None if aliases else yaml.safe_load(text)
+        str(content)  # a ValueError for a number of so many digits that no message could tell it
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        raise DataError(f"{file}: broken yaml{place}: {error.problem}") from error
-    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file}: cannot be read as yaml: {error}") from error
+        raise DataError(f"{file}: broken yaml{place}: {one_line(str(error.problem))}") from error
+    except Exception as error:  # for tags that do not fit their value PyYAML raises nearly anything
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise DataError(f"{file}: cannot be read as yaml: {reason}") from error
+    if aliases:
+        raise DataError(f"{file}: aliases (*name) are not read: write out what they stand for")
     if not isinstance(content, dict):
         raise DataError(f"{file}: not a YOLO data file: 'names' and 'train' are expected")
+    return content
+
+
+def _from_yaml(file: Path) -> _Source:
+    content = _load(file)
     names = _names(content.get("names"), file)
     problems = []
     if content.get("nc") not in (None, len(names)):
@@ -135,23 +164,28 @@ def _from_yaml(file: Path) -> _Source:
         problems.append(Problem(str(file), record, "nc is not the number of names", "kept"))
     roots = [file.parent]
     if content.get("path"):
-        roots.insert(0, file.parent / str(content["path"]))
-    keys = {key: value for key, value in content.items() if isinstance(key, str) and split_name(key) and value}
+        given = file.parent / str(content["path"])
+        if os.path.dirname(os.path.abspath(given)) != os.path.abspath(given):  # a whole disk would be searched
+            roots.insert(0, given)
+    sidecar = read_sidecar(file.parent)  # which knows of splits with other names
+    keys = {k: v for k, v in content.items() if isinstance(k, str) and v and (split_name(k) or k in sidecar.splits)}
     root = next((r for r in roots if any(_resolve(r, v)[0] for v in keys.values())), roots[0])
     splits: dict[str, list[Path]] = {}
     missing: dict[str, list[str]] = {}
     for key, value in keys.items():
-        found, lost = _resolve(root, value)
+        found, lost, moved = _resolve(root, value)
+        problems += [Problem(str(file), f"{key}: {entry}", SPLIT_MOVED, "kept") for entry in moved]
         splits |= {split_name(key) or key: found} if found else {}
         missing |= {split_name(key) or key: lost} if lost else {}
     if not splits:
-        stated = ", ".join(f"{key}: {value}" for key, value in keys.items()) or "no train, val or test"
-        tried = " or ".join(str(r) for r in roots)
+        stated = one_line(", ".join(f"{key}: {value}" for key, value in keys.items())) or "no train, val or test"
+        tried = one_line(" or ".join(str(r) for r in roots), most=1000)
         raise DataError(f"{file}: none of its splits ({stated}) is found below {tried}; mend 'path:'")
     problems += [
         Problem(str(file), f"{name}: {', '.join(lost)}", SPLIT_LOST, "passed over") for name, lost in missing.items()
     ]
-    return _Source(file, root, names, {name: splits[name] for name in in_split_order(splits)}, missing, problems)
+    splits = {name: splits[name] for name in in_split_order(splits)}
+    return _Source(file, root, names, splits, missing, problems, sidecar)
 
 
 def _names(value: Any, file: Path) -> dict[int, str]:
@@ -165,20 +199,22 @@ def _names(value: Any, file: Path) -> dict[int, str]:
     return dict(sorted(names.items()))
 
 
-def _resolve(root: Path, value: Any) -> tuple[list[Path], list[str]]:
-    """The existing folders and lists of one split entry, below the root; and what of it is not there."""
-    found, lost = [], []
-    for entry in value if isinstance(value, list) else [value]:
-        path = inside(root, str(entry))
-        if path is None:  # exports say ../train/images and mean train/images beside the yaml
-            path = inside(root, str(entry).replace("\\", "/").removeprefix("../"))
-        if str(entry) in (".", "./"):
-            path = root
-        if path is not None and os.path.exists(path):
-            found.append(path)
+def _resolve(root: Path, value: Any) -> tuple[list[Path], list[str], list[str]]:
+    """The existing folders and lists of one split entry, below the root; what is not there; what lay elsewhere."""
+    found, lost, moved = [], [], []
+    for entry in map(str, value if isinstance(value, list) else [value]):
+        parts = [part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+        path = root if entry in (".", "./") else inside(root, entry)
+        # Exports say ../train/images and mean train/images beside the yaml; others say where the set lay before.
+        tails = ["/".join(parts[-count:]) for count in (len(parts), 2, 1)] if path is None else []
+        places = [path, *(inside(root, tail) for tail in tails)]
+        place = next((p for p in places if p is not None and (os.path.isdir(p) or os.path.isfile(p))), None)
+        if place is None:  # a pipe or a device is none either
+            lost.append(entry)
         else:
-            lost.append(str(entry))
-    return found, lost
+            found.append(place)
+            moved += [entry] if place not in places[:2] else []
+    return found, lost, moved
 
 
 def _from_folder(folder: Path, names: Sequence[str] | None) -> _Source:
@@ -220,49 +256,6 @@ def _listed_pictures(root: Path, entries: list[Path], problems: list[Problem]) -
             else:
                 found.add(path)
     return found
-
-
-def _label_file(picture: Path) -> Path:
-    parts = picture.parts
-    beside = picture.with_suffix(".txt")
-    if "images" not in parts[:-1]:
-        return beside
-    last = len(parts) - 1 - parts[::-1].index("images")
-    swapped = Path(*parts[:last], "labels", *parts[last + 1 :]).with_suffix(".txt")
-    return beside if os.path.isfile(beside) and not os.path.isfile(swapped) else swapped
-
-
-def _add_lines(picture: Picture, file: Path, labels: dict[int, int], problems: list[Problem]) -> None:
-    text = file.read_text(encoding="utf-8-sig", errors="replace")
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        record = f"line {number}: {line.strip()[:80]}"
-        try:
-            index, *numbers = map(float, line.split())
-        except ValueError:
-            problems.append(Problem(str(file), record, "line with something else than numbers", "dropped"))
-            continue
-        if len(numbers) == 4:
-            cx, cy, w, h = numbers
-            box = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
-        elif len(numbers) >= 6 and len(numbers) % 2 == 0:
-            finite = all(map(math.isfinite, numbers))  # min and max would pass over NaN
-            xs, ys = numbers[::2], numbers[1::2]
-            box = (min(xs), min(ys), max(xs), max(ys)) if finite else (math.nan,) * 4
-        else:
-            problems.append(Problem(str(file), record, "neither a box nor a polygon", "dropped"))
-            continue
-        if not index.is_integer() or int(index) not in labels:
-            problems.append(Problem(str(file), record, f"{UNKNOWN_CLASS}: {_known_ids(labels)}", "dropped"))
-            continue
-        picture.add(box, labels[int(index)], False, f"line {number}")
-
-
-def _known_ids(labels: Collection[int]) -> str:
-    if len(labels) > 1 and list(labels) == list(range(len(labels))):
-        return f"ids are 0..{len(labels) - 1}"
-    return f"ids are {', '.join(map(str, labels))}" if len(labels) > 1 else f"the only id is {next(iter(labels))}"
 
 
 def _report_orphans(used: set[Path], expected: set[Path], entries: list[Path], problems: list[Problem]) -> None:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from gfocal.data.samples import Sample
-from gfocal.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,6 +55,10 @@ class ClassAP(NamedTuple):
     ap: float | None
     ap50: float | None
     num_truth: int
+    ap75: float | None = None
+    ap_small: float | None = None
+    ap_medium: float | None = None
+    ap_large: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,35 +96,9 @@ class CocoResult:
 
     def table(self) -> Table:
         """For a terminal: one row for all sizes and for each size, then one for each class."""
-        from rich import box
-        from rich.table import Table
+        from gfocal.evaluation.table import coco_table
 
-        # Narrow enough for 80 columns: a long class name is folded, a figure never cut.
-        table = Table(
-            title=f"{counted(self.num_images, 'image')}, {counted(self.num_truth, 'truth box', 'truth boxes')}, "
-            f"{counted(self.num_detections, 'detection')}",
-            title_justify="left",
-            box=box.SIMPLE,
-            padding=0,
-            show_edge=False,
-        )
-        table.add_column("", overflow="fold")
-        for header in ("truth", "AP", "AP50", "AP75", "AR@1", "AR@10", "AR@100"):
-            table.add_column(header, justify="right", no_wrap=True)
-        rows: list[tuple[str, int, list[float | None]]] = [
-            ("all", self.num_truth, [self.ap, self.ap50, self.ap75, self.ar1, self.ar10, self.ar100])
-        ]
-        for size in ("small", "medium", "large"):
-            ap, ar = getattr(self, f"ap_{size}"), getattr(self, f"ar_{size}")
-            rows.append((size, getattr(self, f"num_{size}"), [ap, None, None, None, None, ar]))
-        rows += [(name, c.num_truth, [c.ap, c.ap50]) for name, c in self.per_class.items()]
-        for i, (name, num_truth, figures) in enumerate(rows):
-            cells = ["" if figure is None else f"{figure:.3f}" for figure in figures]
-            if num_truth == 0:
-                cells[0] = "n/a"
-            # A name may hold square brackets, which rich would read as markup.
-            table.add_row(name.replace("[", r"\["), str(num_truth), *cells, end_section=i == 3)
-        return table
+        return coco_table(self)
 
 
 def coco_ap(
@@ -187,10 +164,7 @@ def coco_ap(
         ar_small=_mean(recall[..., 1, 2]),
         ar_medium=_mean(recall[..., 2, 2]),
         ar_large=_mean(recall[..., 3, 2]),
-        per_class={
-            name: ClassAP(_mean(precision[:, :, c, 0, 2]), _mean(precision[0, :, c, 0, 2]), int(num_truth[c, 0]))
-            for c, name in enumerate(names)
-        },
+        per_class={name: _class_ap(precision[:, :, c, :, 2], int(num_truth[c, 0])) for c, name in enumerate(names)},
         num_images=len(samples),
         num_truth=of_size[0],
         num_small=of_size[1],
@@ -226,6 +200,13 @@ def _count(
     counter.evaluate()
     counter.accumulate()
     return np.asarray(counter.eval["precision"]), np.asarray(counter.eval["recall"])
+
+
+def _class_ap(precision: np.ndarray, num_truth: int) -> ClassAP:
+    """The figures of one class from its precision (T, R, A)."""
+    ap, small, medium, large = (_mean(precision[..., a]) for a in range(len(SIZE_RANGES)))
+    ap50, ap75 = _mean(precision[0, :, 0]), _mean(precision[5, :, 0])
+    return ClassAP(ap, ap50, num_truth, ap75, small, medium, large)
 
 
 def _mean(values: np.ndarray) -> float | None:

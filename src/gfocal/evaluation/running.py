@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from gfocal.boxes import area
 from gfocal.data.samples import ImageData, Sample
 from gfocal.decoding import DecodeSettings, decode
-from gfocal.evaluation.coco_ap import CocoResult, coco_ap
+from gfocal.evaluation.coco_ap import CocoResult, ScoredBoxes, coco_ap
 from gfocal.representations import Representation
 from gfocal.structures import Batch, Detections
 
@@ -39,7 +40,37 @@ def detect_all(
     return found
 
 
-def average_precision(data: ImageData, found: dict[int, Detections]) -> CocoResult:
+class Scored(NamedTuple):
+    """What an evaluation reads of the detections of a picture."""
+
+    boxes: Tensor  # (N, 4)
+    scores: Tensor  # (N,)
+    labels: Tensor  # (N,)
+
+
+def as_rows(found: Mapping[int, ScoredBoxes]) -> Tensor:
+    """Detections as numbers that processes can send each other. (N, 7) float64: image id, label, score, box"""
+    rows = [torch.zeros(0, 7, dtype=torch.float64)]
+    for image_id, one in found.items():
+        head = torch.stack([torch.full_like(one.labels, image_id), one.labels], 1).double()
+        rows.append(torch.cat([head, one.scores.double().unsqueeze(1), one.boxes.double()], 1).cpu())
+    return torch.cat(rows)
+
+
+def from_rows(rows: Tensor) -> dict[int, Scored]:
+    """What ``as_rows`` was made of, by image id in ascending order; each image's detections in their order."""
+    if not len(rows):
+        return {}
+    order = rows[:, 0].argsort(stable=True)
+    image_ids, counts = rows[order, 0].long().unique_consecutive(return_counts=True)
+    parts = rows[order].split(counts.tolist())
+    return {
+        image_id: Scored(part[:, 3:].float(), part[:, 2].float(), part[:, 1].long())
+        for image_id, part in zip(image_ids.tolist(), parts, strict=True)
+    }
+
+
+def average_precision(data: ImageData, found: Mapping[int, ScoredBoxes]) -> CocoResult:
     """The COCO numbers of detections on a data set."""
     samples = [data.sample(i) for i in range(len(data))]
     return coco_ap(samples, found, data.names, [truth_areas(sample) for sample in samples])

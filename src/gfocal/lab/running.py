@@ -30,7 +30,7 @@ from gfocal.lab.results import (
 )
 from gfocal.lab.settings import Fact, LabError, LabSetting, lab_data
 from gfocal.models.files import load_model
-from gfocal.training.checkpoints import STATE_FILE
+from gfocal.training.checkpoints import has_state
 
 RECIPES_FOLDER = "recipes"
 COMMANDS_FILE = "commands.sh"
@@ -164,7 +164,7 @@ def make_run(
 ) -> None:
     """One run from where it is to its result."""
     folder = _folder(out, one)
-    resume = (folder / STATE_FILE).exists()
+    resume = has_state(folder)
     _, result = run_recipe(
         one.recipe, train_data, val_data, folder, resume=resume, data_name=data_name, console=console
     )

@@ -130,7 +130,8 @@ SPACING = Study(
     "Delta of the General distribution",
     "section 4, table 2c",
     (
-        Cell("bins", "Delta 0.5", gfl(16, 0.5), "40.2 58.4 43.0 22.3 43.8 53.1"),
+        # What is asked here is how little reach will do: it is not refused.
+        Cell("bins", "Delta 0.5", gfl(16, 0.5) | {"run.most_clamped": 1.0}, "40.2 58.4 43.0 22.3 43.8 53.1"),
         Cell("bins", "Delta 1", gfl(16, 1.0), "40.2 58.6 43.4 23.0 44.3 53.0"),
         Cell("bins", "Delta 2", gfl(16, 2.0), "39.9 58.3 42.9 22.5 43.8 51.8"),
         Cell("bins", "Delta 4", gfl(16, 4.0), "39.8 58.5 42.8 22.8 43.4 52.3"),

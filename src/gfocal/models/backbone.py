@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from gfocal.models.deformable import make_deformable
+from gfocal.models.depthwise import keep_depthwise_float32
+from gfocal.models.recomputing import recomputed
 
 RGB = tuple[float, float, float]
+# Names that timm gives to the stages of its networks: layer1, stages_0, s1; blocks holds all of them.
+STAGE = re.compile(r"(layers?|stages?)_?\d+|s\d")
 IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -50,6 +54,7 @@ class Backbone(nn.Module):
 
         super().__init__()
         self.name = name
+        self.recompute = False  # whether training keeps less of the stages in memory and computes them twice
         try:
             self.body = timm.create_model(
                 name, features_only=True, out_indices=(2, 3, 4), pretrained=pretrained and weights is None
@@ -69,6 +74,7 @@ class Backbone(nn.Module):
         if weights is not None:
             load_imagenet_weights(self.body, name, Path(weights))
         make_deformable(self.body, deformable_stages, modulated)
+        keep_depthwise_float32(self.body)
         feature_info: Any = self.body.feature_info
         self.channels: list[int] = list(feature_info.channels())
         config = timm.get_pretrained_cfg(name)
@@ -80,22 +86,38 @@ class Backbone(nn.Module):
             raise ValueError(f"{name} gives feature maps at strides {strides}, but 8, 16 and 32 are needed")
         self.freeze(frozen_stages, norm_eval)
 
-    def freeze(self, frozen_stages: int, norm_eval: bool) -> None:
-        """Set what training leaves alone; the arguments are those of the class."""
+    def freeze(self, frozen_stages: int, norm_eval: bool, stem: bool = False) -> None:
+        """Set what training leaves alone; the arguments are those of the class. ``stem``: it, be there no stage."""
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
+        self.num_frozen = 0 if frozen_stages == 0 and not stem else 1 + frozen_stages  # of ``parts``
         self.requires_grad_(True)
-        for part in self._frozen_parts():
+        for part in self._frozen():
             part.requires_grad_(False)
+
+    def parts(self) -> list[list[nn.Module]]:
+        """The modules of the stem, then those of each stage, in the order in which a picture passes them."""
+        parts: list[list[nn.Module]] = [[]]
+        for name, child in self.body.named_children():
+            if name == "blocks":
+                parts += [[stage] for stage in child.children()]
+            elif STAGE.fullmatch(name):
+                parts.append([child])
+            else:  # before the first stage the stem; behind a stage what belongs to it
+                parts[-1].append(child)
+        return parts
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> C3, C4, C5 at strides 8, 16, 32."""
+        if self.recompute and self.training:
+            with recomputed([module for stage in self.parts()[1:] for module in stage]):
+                return self.body(images)
         return self.body(images)
 
     def train(self, mode: bool = True) -> Backbone:
         """Training mode, but frozen parts (and with ``norm_eval`` all BatchNorm) keep their statistics."""
         super().train(mode)
         if mode:
-            for part in self._frozen_parts():
+            for part in self._frozen():
                 part.eval()
             if self.norm_eval:
                 for module in self.body.modules():
@@ -103,16 +125,8 @@ class Backbone(nn.Module):
                         module.eval()
         return self
 
-    def _frozen_parts(self) -> Iterator[nn.Module]:
-        if self.frozen_stages == 0:
-            return
-        children = dict(self.body.named_children())
-        stages = [child for name, child in children.items() if name.startswith(("layer", "stages", "blocks"))]
-        if "blocks" in children:  # one Sequential of stages
-            stages = list(children["blocks"].children())
-        stem = [child for child in children.values() if child not in stages and child is not children.get("blocks")]
-        yield from stem
-        yield from stages[: self.frozen_stages]
+    def _frozen(self) -> list[nn.Module]:
+        return [module for part in self.parts()[: self.num_frozen] for module in part]
 
 
 def published_resnet(

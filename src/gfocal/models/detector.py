@@ -21,6 +21,10 @@ class Detector(nn.Module):
     Attributes:
         names: of the classes, indexed by label.
         built_from: name of the preset and its options, so that a saved file can build the network again.
+        class_thresholds: by label, the score from which on a detection is worth showing, chosen on annotated
+            pictures by ``gfocal eval --store-thresholds``; None where nobody chose any. ``detect`` does not apply
+            them by itself: ``model.detect(image).above(model.class_thresholds)``.
+        thresholds_how: how they were chosen, in a line.
     """
 
     def __init__(
@@ -40,6 +44,8 @@ class Detector(nn.Module):
         self.input_settings = input_settings
         self.decode_settings = DecodeSettings()
         self.built_from = built_from
+        self.class_thresholds: tuple[float, ...] | None = None
+        self.thresholds_how = ""
 
     @property
     def num_classes(self) -> int:
@@ -58,7 +64,8 @@ class Detector(nn.Module):
         Args:
             images: a path, a PIL image, a uint8 array (H, W, 3) or (H, W), a tensor (3, H, W) that is uint8 or float
                 in 0..1; or a sequence of such, or a tensor or array of four dimensions.
-            score_threshold: detections must score more, 0..1; None takes the model's own, 0.05 unless it was changed.
+            score_threshold: detections must score more, 0..1; None takes that of ``decode_settings``, 0.05 unless it
+                was changed, which is low enough to measure AP.
             batch_size: pictures per pass through the network.
 
         Returns:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
+import struct
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,6 +43,8 @@ def describe(model: Detector) -> dict[str, Any]:
     }
     if isinstance(model.backbone, Backbone):  # so that further training goes on as the first one went
         about["frozen"] = {"frozen_stages": model.backbone.frozen_stages, "norm_eval": model.backbone.norm_eval}
+    if model.class_thresholds is not None:
+        about["thresholds"] = {"scores": list(model.class_thresholds), "how": model.thresholds_how}
     return about
 
 
@@ -49,6 +55,33 @@ def save_model(model: Detector, path: str | Path) -> None:
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     with atomic_write(path) as temporary:
         save_file(state, temporary, metadata={"gfocal": json.dumps(describe(model))})
+
+
+def store_thresholds(path: str | Path, scores: Sequence[float], how: str = "") -> Path:
+    """Write a score threshold for each class into a model file, in place of any that it holds; returns the file.
+
+    Only the description changes: the weights are copied byte for byte. The file is whole or as before.
+
+    Args:
+        path: a model file or the folder of a run, as ``load_model`` takes it, on this machine.
+        scores: a threshold in 0..1 for each class, by label.
+        how: how they were chosen, in a line.
+
+    Raises:
+        ModelFileError: no such file, no gfocal model, or thresholds that do not fit its classes.
+    """
+    path = local_model_file(path)
+    about, _ = read_model_file(path)
+    about["thresholds"] = {"scores": _thresholds(list(scores), len(about["names"])), "how": how}
+    with atomic_write(path) as temporary, path.open("rb") as old, temporary.open("wb") as new:
+        # safetensors: the length of the header as 8 bytes, the header as json, then the tensors.
+        header = json.loads(old.read(struct.unpack("<Q", old.read(8))[0]))
+        header["__metadata__"]["gfocal"] = json.dumps(about)
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        new.write(struct.pack("<Q", len(text)) + text)
+        shutil.copyfileobj(old, new)
+    return path
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> Detector:
@@ -122,9 +155,27 @@ def build_from_description(about: dict[str, Any]) -> Detector:
         **about["options"],
     )
     model.decode_settings = DecodeSettings(**about["decode"])
+    if "thresholds" in about:
+        model.class_thresholds = tuple(_thresholds(about["thresholds"]["scores"], len(about["names"])))
+        model.thresholds_how = str(about["thresholds"]["how"])
     if "frozen" in about and isinstance(model.backbone, Backbone):
         model.backbone.freeze(**about["frozen"])
     return model
+
+
+def _thresholds(scores: list[float], num_classes: int) -> list[float]:
+    if len(scores) != num_classes:
+        raise ModelFileError(f"{len(scores)} thresholds for {num_classes} classes")
+    if wrong := [s for s in scores if not (math.isfinite(s) and 0 <= s <= 1)]:
+        raise ModelFileError(f"a threshold is a score in 0..1, not {wrong[0]}")
+    return [float(s) for s in scores]
+
+
+def local_model_file(path: str | Path) -> Path:
+    """The file on this machine that can be written into; ModelFileError for a model of the hub, or none."""
+    if str(path).startswith(SCHEME):
+        raise ModelFileError(f"{path}: thresholds are stored in a file on this machine; download the model first")
+    return model_file(Path(path))
 
 
 def model_file(path: Path) -> Path:

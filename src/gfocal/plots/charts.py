@@ -25,18 +25,29 @@ def curve_svg(
     title: str = "",
     x_label: str = "",
     y_label: str = "",
+    x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
+    x_ticks: Mapping[float, str] | None = None,
+    marks: Mapping[str, tuple[float, float]] | None = None,
+    dashed: Sequence[str] = (),
     width: int = 400,
     height: int = 270,
 ) -> str:
     """Named curves of (x, y) points in one chart, with a legend.
 
     Points that are not finite are left out, which breaks no curve. A curve of more than 400 points is
-    drawn as the means of 400 stretches. Without any point the chart says so.
+    drawn as the means of 400 stretches. Without any point the chart says so. ``x_ticks`` are places and what to
+    write there; ``marks`` names one point of a curve that gets a dot, which else stands at the end of each;
+    ``dashed`` names the curves to compare with, drawn thin and grey.
     """
     kept = {name: _thin([p for p in points if _finite(p)]) for name, points in series.items()}
     kept = {name: points for name, points in kept.items() if points}
-    left, right, top, bottom = 58, width - 14, 58 if title else 34, height - 40
+    places = {name: k for k, name in enumerate(series)}  # a curve keeps its colour where another has no points
+    left, right = 58, width - 14
+    legend = _legend(list(kept), left, right)
+    more = 18 * max((row for row, _ in legend), default=0)
+    height += more
+    top, bottom = (58 if title else 34) + more, height - 40
     out = [_open(width, height, title or y_label)]
     if title:
         out.append(_text(left, 18, title, size=14, weight=600))
@@ -45,7 +56,7 @@ def curve_svg(
         return "".join(out) + "</svg>"
     xs = [x for points in kept.values() for x, _ in points]
     ys = [y for points in kept.values() for _, y in points]
-    x0, x1 = _spread(min(xs), max(xs))
+    x0, x1 = x_range or _spread(min(xs), max(xs))
     y_ticks = _ticks(*(y_range or _spread(min(0.0, min(ys)), max(ys))))
     y0, y1 = y_range or (y_ticks[0], y_ticks[-1])
 
@@ -57,24 +68,28 @@ def curve_svg(
         y = place(x0, tick)[1]
         out.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" {_stroke("--grid", GREY)}/>')
         out.append(_text(left - 8, y + 4, _number(tick), anchor="end"))
-    for tick in _ticks(x0, x1):
+    for tick, text in (x_ticks or {tick: _number(tick) for tick in _ticks(x0, x1)}).items():
         if x0 <= tick <= x1:
-            out.append(_text(place(tick, y0)[0], bottom + 16, _number(tick), anchor="middle"))
+            out.append(_text(place(tick, y0)[0], bottom + 16, text, anchor="middle"))
     out.append(_text((left + right) / 2, height - 6, x_label, anchor="middle"))
-    out.append(_text(left, top - 34 + (4 if title else 12), "" if title else y_label))
-    x = float(left)
-    for k, (name, points) in enumerate(kept.items()):
+    out.append(_text(left, 12, "" if title else y_label))
+    for (name, points), (row, x) in zip(kept.items(), legend, strict=True):
+        k = places[name]
         colour = f"var(--c{k % len(COLOURS)},{COLOURS[k % len(COLOURS)]})"
+        pen = "2.2"
+        if name in dashed:
+            colour, pen = f"var(--axis,{GREY})", "1.4;stroke-dasharray:5 4"
         path = " ".join(f"{px:.1f},{py:.1f}" for px, py in (place(*p) for p in points))
         out.append(
-            f'<polyline points="{path}" style="fill:none;stroke:{colour};stroke-width:2.2;'
+            f'<polyline points="{path}" style="fill:none;stroke:{colour};stroke-width:{pen};'
             'stroke-linejoin:round;stroke-linecap:round"/>'
         )
-        end_x, end_y = place(*points[-1])
-        out.append(f'<circle cx="{end_x:.1f}" cy="{end_y:.1f}" r="3.2" style="fill:{colour}"/>')
-        out.append(f'<circle cx="{x + 5:.1f}" cy="{top - 18}" r="4.5" style="fill:{colour}"/>')
-        out.append(_text(x + 14, top - 14, name))
-        x += 14 + _width(name) + 18
+        if marks is None or name in marks:
+            dot_x, dot_y = place(*(points[-1] if marks is None else marks[name]))
+            out.append(f'<circle cx="{dot_x:.1f}" cy="{dot_y:.1f}" r="3.2" style="fill:{colour}"/>')
+        y = top - more - 18 + 18 * row
+        out.append(f'<circle cx="{x + 5:.1f}" cy="{y}" r="4.5" style="fill:{colour}"/>')
+        out.append(_text(x + 14, y + 4, name))
     return "".join(out) + "</svg>"
 
 
@@ -202,6 +217,18 @@ def _stroke(variable: str, default: str) -> str:
 def _width(text: str) -> float:
     """About how wide a text of 12 px is."""
     return 6.6 * len(text)
+
+
+def _legend(names: Sequence[str], left: float, right: float) -> list[tuple[int, float]]:
+    """Row and left end of each name, in as many rows as they need."""
+    places, row, x = [], 0, left
+    for name in names:
+        wide = 14 + _width(name)
+        if x + wide > right and x > left:
+            row, x = row + 1, left
+        places.append((row, x))
+        x += wide + 18
+    return places
 
 
 def _finite(point: tuple[float, float]) -> bool:

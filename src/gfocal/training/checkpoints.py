@@ -1,19 +1,26 @@
-"""The state of a run between two epochs, so that a killed run goes on as if nothing had happened."""
+"""The state of a run, so that a killed run goes on as if nothing had happened: written whole, read with care.
+
+``state.pt`` is the last state and ``state-previous.pt`` the one before, which is taken if the last is damaged.
+"""
 
 from __future__ import annotations
 
+import io
+import os
+import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gfocal.atomic import atomic_write
 from gfocal.training.ema import WeightAverage
 
 STATE_FILE = "state.pt"
+PREVIOUS_FILE = "state-previous.pt"
 
 
 class ResumeError(ValueError):
@@ -22,13 +29,20 @@ class ResumeError(ValueError):
 
 @dataclass
 class Progress:
-    """How far a run is."""
+    """How far a run is. A step of the optimiser is whole wherever a state is saved."""
 
     epoch: int = 0  # epochs done
     step: int = 0  # optimiser steps done
     best_ap: float = -1.0
     best_epoch: int = 0
     seconds: float = 0.0  # spent training, over every stretch of the run
+    batches: int = 0  # done of the epoch that is not done yet
+    sums: dict[str, Tensor] = field(default_factory=dict)  # of its losses and positives, over these batches
+
+
+def has_state(folder: Path) -> bool:
+    """Whether there is a run in a folder that can be gone on with."""
+    return any((folder / name).is_file() for name in (STATE_FILE, PREVIOUS_FILE))
 
 
 def save_state(
@@ -39,7 +53,7 @@ def save_state(
     progress: Progress,
     extra: Mapping[str, Any],
 ) -> None:
-    """Write everything that the next epoch depends on, atomically."""
+    """Write everything that the next step depends on, atomically; the state before stays as the previous one."""
     state = {
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),
@@ -48,8 +62,24 @@ def save_state(
         "progress": vars(progress),
         "extra": dict(extra),
     }
-    with atomic_write(folder / STATE_FILE) as temporary:
-        torch.save(state, temporary)
+    content = io.BytesIO()  # first into memory: a full disk is then an OSError as any other
+    torch.save(state, content)
+    path = folder / STATE_FILE
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+        if path.exists():
+            _keep(path, folder / PREVIOUS_FILE)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give a file a second name, in place of the one that had it, without a moment in which it has none."""
+    second = previous.with_name(f"{previous.name}.{os.getpid():08x}.tmp")
+    try:
+        second.unlink(missing_ok=True)
+        os.link(path, second)
+    except OSError:  # a disk without links: for a moment there is only the previous one
+        second = path
+    os.replace(second, previous)
 
 
 def load_state(
@@ -57,26 +87,48 @@ def load_state(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     average: WeightAverage | None,
-) -> tuple[Progress, dict[str, Any]]:
-    """Put a saved state back; returns the progress and what was saved beside it.
+) -> tuple[Progress, dict[str, Any], str]:
+    """Put a saved state back.
+
+    Returns:
+        The progress, what was saved beside it, and a line about a damaged state if the one before had to be taken.
 
     Raises:
         ResumeError: there is nothing to resume, or it is damaged, or it is of another model.
     """
-    path = folder / STATE_FILE
-    if not path.is_file():
+    if not has_state(folder):
         raise ResumeError(f"{folder}: nothing to resume, there is no {STATE_FILE}; start without --resume")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ResumeError(f"{path}: damaged ({type(error).__name__}); start again in another folder") from error
+    path, note = folder / STATE_FILE, ""
+    state, damage = _read(path)
+    if state is None:
+        path = folder / PREVIOUS_FILE
+        state, more = _read(path)
+        if state is None:
+            raise ResumeError(
+                f"{folder / STATE_FILE}: damaged ({damage}), and {PREVIOUS_FILE} is no help ({more}); "
+                "start again in another folder"
+            )
+        note = f"{folder / STATE_FILE}: damaged ({damage}); {PREVIOUS_FILE}, the one before, is taken"
     try:
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         if average is not None:
             average.model.load_state_dict(state["average"])
             average.updates = state["average_updates"]
-        return Progress(**state["progress"]), state["extra"]
+        return Progress(**state["progress"]), state["extra"], note
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise ResumeError(f"{path}: was saved by a run with another model or optimiser ({reason})") from error
+
+
+def _read(path: Path) -> tuple[Any, str]:
+    """The content of a state file, or None and why not. Nothing but tensors, numbers and text is ever made of it."""
+    if not path.is_file():
+        return None, "there is none"
+    try:
+        with zipfile.ZipFile(path) as file:  # torch does not look at the check sums that it writes
+            if (broken := file.testzip()) is not None:
+                return None, f"the check sum of {Path(broken).name} is wrong"
+        return torch.load(path, map_location="cpu", weights_only=True), ""
+    except Exception as error:
+        return None, type(error).__name__

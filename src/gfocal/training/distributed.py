@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from gfocal import launched
 
 Precision = Literal["no", "bf16", "fp16"]
 
@@ -26,6 +29,7 @@ class Devices:
 
     Attributes:
         is_last_batch: set it before the last batch of an epoch, which completes a step in any case.
+        is_idle: set it before a batch of which this process has no share; what it computes then counts nothing.
 
     Raises:
         DeviceError: the device does not know the precision.
@@ -35,6 +39,7 @@ class Devices:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
+        join_again(cpu)
         # accelerate keeps the first settings of a process and refuses others: a second run could not differ.
         parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
         AcceleratorState._reset_state(reset_partial_state=not parallel)
@@ -43,7 +48,7 @@ class Devices:
         except ValueError as error:
             reason = " ".join(str(error).split())
             raise DeviceError(f"precision {precision!r} does not work here: {reason}; take 'bf16' or 'no'") from error
-        self.accumulate, self.is_last_batch = accumulate, False
+        self.accumulate, self.is_last_batch, self.is_idle = accumulate, False, False
         self._batches = 0  # since the last step
 
     @property
@@ -88,8 +93,10 @@ class Devices:
             yield
 
     def backward(self, loss: Tensor) -> None:
-        """Gradients of a loss, scaled as the precision needs."""
-        self.accelerator.backward(loss)
+        """Gradients of this process's share of a loss, scaled as the precision needs."""
+        # Gradients are averaged over processes, but the shares of a loss are to be summed.
+        share = 0 if self.is_idle else self.world
+        self.accelerator.backward(loss if share == 1 else loss * share)
 
     def clip(self, model: nn.Module, max_norm: float) -> None:
         """Scale the gradients down to a norm, at the last batch of a step."""
@@ -101,11 +108,43 @@ class Devices:
         """Whether the last batch completed a step of the optimiser."""
         return self.accelerator.sync_gradients
 
-    def mean_over_processes(self, value: Tensor) -> Tensor:
-        """Mean of a tensor over processes."""
+    def sum_over_processes(self, value: Tensor) -> Tensor:
+        """Sum of a tensor over processes, without the idle ones. Nobody waits for it."""
+        return self.sum_of_all(torch.zeros_like(value) if self.is_idle else value)
+
+    def sum_of_all(self, value: Tensor) -> Tensor:
+        """Sum of a tensor over processes, the idle ones too."""
+        return value if self.world == 1 else self.accelerator.reduce(value, reduction="sum")
+
+    def gather_objects(self, values: Sequence[Any]) -> list[Any]:
+        """The values of every process, one after the other, known to all of them: numbers and small objects."""
+        from accelerate.utils import gather_object
+
+        return list(values) if self.world == 1 else gather_object(list(values))
+
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """Rows (N, ...) of every process, one after the other, known to all of them."""
         if self.world == 1:
-            return value
-        return self.accelerator.reduce(value, reduction="mean")
+            return rows
+        counts = self.accelerator.gather(torch.tensor([len(rows)], device=self.device)).tolist()
+        padded = rows.new_zeros(max(counts), *rows.shape[1:]).to(self.device)
+        padded[: len(rows)] = rows.to(self.device)
+        of_each = self.accelerator.gather(padded).to(rows.device).split(max(counts) or 1)
+        return torch.cat([one[:count] for one, count in zip(of_each, counts, strict=False)] or [rows])
+
+    def from_main(self, value: Any) -> Any:
+        """What the main process has there, known to all: numbers and small objects of ours."""
+        from accelerate.utils import broadcast_object_list
+
+        return value if self.world == 1 else broadcast_object_list([value])[0]
+
+    def copy_statistics(self, model: nn.Module) -> None:
+        """Give every process the main one's buffers: the statistics of BatchNorm are each process's own."""
+        from accelerate.utils import broadcast
+
+        if self.world > 1:
+            for buffer in model.buffers():
+                buffer.copy_(broadcast(buffer))
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs of this room: the loss scale of fp16."""
@@ -120,3 +159,39 @@ class Devices:
     def wait(self) -> None:
         """Until every process is here."""
         self.accelerator.wait_for_everyone()
+
+
+def join_again(cpu: bool = False) -> None:
+    """Meet the other processes after torchrun has restarted them all on one machine.
+
+    torchrun's store outlives its processes, and the first of the new ones may take an address of those that are gone
+    for that of another new one. A prefix for each attempt keeps them apart. Nothing is done in any other case:
+    accelerate meets them.
+    """
+    said = os.environ.get
+    attempt = int(said("TORCHELASTIC_RESTART_COUNT") or 0)
+    is_one_machine = said("GROUP_WORLD_SIZE") == "1"  # attempts of several may be counted differently
+    if not attempt or not is_one_machine or said("TORCHELASTIC_USE_AGENT_STORE") != str(True):
+        return
+    from torch import distributed
+
+    if distributed.is_initialized():
+        return
+    store = distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    distributed.init_process_group(
+        None if torch.cuda.is_available() and not cpu else "gloo",
+        store=distributed.PrefixStore(f"attempt{attempt}", store),
+        rank=launched.rank(),
+        world_size=launched.world(),
+    )
+
+
+def new_tracker(kind: str, project: str, settings: Mapping[str, Any]) -> Any:
+    """accelerate's face of a service that shows runs, started: ``log(values, step)``, ``finish()``."""
+    from accelerate import tracking
+
+    homes = {"tensorboard": "TensorBoardTracker", "wandb": "WandBTracker", "mlflow": "MLflowTracker"}
+    tracker = getattr(tracking, homes[kind])(project, **settings)
+    if hasattr(tracker, "start"):  # older ones start when they are made
+        tracker.start()
+    return tracker

@@ -1,13 +1,20 @@
-"""What ends a run early: a loss that is not finite, an epoch in which nothing could be learned."""
+"""What ends a run early, in words: a loss that is not finite, nothing to learn, a process that is gone."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from gfocal.data.preparation import InputSettings
-from gfocal.structures import Losses
 from gfocal.words import counted
+
+# What torch says, in words only, when a process that loads pictures, or another that trains, has gone.
+WORKER_GONE = re.compile(r"DataLoader worker \(pid[^)]*\) (?:is killed by signal: (\w+)|exited unexpectedly)")
+PROCESS_GONE = re.compile(r"(?i)closed by peer|reset by peer|broken pipe|remote process exited|NCCL (error|comm)")
 
 
 class NonFiniteLoss(RuntimeError):  # noqa: N818
@@ -18,14 +25,18 @@ class NothingToLearn(RuntimeError):  # noqa: N818
     """No object of a whole epoch met a point of the detector; the message says what to change."""
 
 
-def check_finite(losses: Losses, image_ids: tuple[int, ...], step: int) -> None:
-    """NonFiniteLoss unless the loss of a batch is finite."""
-    if torch.isfinite(losses.total.detach()):
+class ProcessGone(RuntimeError):  # noqa: N818
+    """A process that the run cannot do without has ended; the message says which and why it may be."""
+
+
+def check_finite(terms: Mapping[str, Tensor], image_ids: Sequence[int], step: int) -> None:
+    """NonFiniteLoss unless the terms of the loss of a batch are all finite."""
+    if torch.isfinite(sum(terms.values(), torch.zeros(()))):
         return
-    terms = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.terms().items())
+    told = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
     raise NonFiniteLoss(
-        f"the loss is not finite at step {step} ({terms}) in the batch of image ids "
-        f"{', '.join(map(str, image_ids))}. The last checkpoint is from before this epoch. Ways out: a lower "
+        f"the loss is not finite at step {step} ({told}) in the batch of image ids "
+        f"{', '.join(map(str, image_ids))}. The saved state is from before. Ways out: a lower "
         "learning rate, clip_norm, precision 'no'; or look at these pictures' boxes"
     )
 
@@ -39,3 +50,29 @@ def check_learned(num_positives: Tensor, num_images: int, settings: InputSetting
         "pixels no object was large enough to be seen by the detector. Ways out: larger pictures (--short-side, "
         "size.short_side and size.long_side of the recipe), or look whether the boxes are those of the pictures"
     )
+
+
+@contextmanager
+def named_failures(world: int) -> Iterator[None]:
+    """Give a name to what torch says when one of the processes of a run is gone; ``world``: how many train.
+
+    Raises:
+        ProcessGone: in place of a RuntimeError that means it.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if worker := WORKER_GONE.search(text):
+            how = f"was killed ({worker[1]})" if worker[1] else "ended"
+            raise ProcessGone(
+                f"a process that loads pictures {how}, most likely because memory ran out. The saved state is whole: "
+                "go on with --resume, and with fewer processes (run.workers) or more memory, of which /dev/shm is a "
+                "part in containers"
+            ) from error
+        if world > 1 and PROCESS_GONE.search(text):
+            raise ProcessGone(
+                "another process of this run has ended, and this one ends with it; what happened stands in the "
+                "other's output. The saved state is whole: go on with --resume"
+            ) from error
+        raise

@@ -1,9 +1,8 @@
-"""What a run says while it runs: a progress bar, a line an epoch, metrics.csv, TensorBoard where installed."""
+"""What a run says while it runs: a progress bar, a line an epoch, metrics.csv."""
 
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +22,7 @@ from rich.progress import (
 )
 
 from gfocal.atomic import atomic_write
+from gfocal.training.trackers import Trackers
 
 METRICS_FILE = "metrics.csv"
 COLUMNS = (
@@ -58,7 +58,7 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(console: Console, title: str, batches: int) -> Iterator[Bar]:
+def progress_bar(console: Console, title: str, batches: int, done: int = 0) -> Iterator[Bar]:
     """A bar that goes away when it is done. Where nobody looks (no terminal), nothing is shown."""
     columns = (
         TextColumn("{task.description}"),
@@ -70,7 +70,7 @@ def progress_bar(console: Console, title: str, batches: int) -> Iterator[Bar]:
     )
     hidden = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden, refresh_per_second=4) as progress:
-        yield Bar(progress, progress.add_task(title, total=batches, text=""))
+        yield Bar(progress, progress.add_task(title, total=batches, completed=done, text=""))
 
 
 def epoch_line(epoch: int, epochs: int, row: Mapping[str, Any], seconds: float) -> str:
@@ -81,22 +81,18 @@ def epoch_line(epoch: int, epochs: int, row: Mapping[str, Any], seconds: float) 
 
 
 class MetricsLog:
-    """metrics.csv and TensorBoard events of a run.
+    """metrics.csv of a run, whose rows go to its trackers too.
 
     The file is written anew, atomically, at each row: a run that is killed leaves a whole file, and one that
     is resumed drops the rows of epochs that it does again.
     """
 
-    def __init__(self, folder: Path, keep_epochs: int = 0) -> None:
+    def __init__(self, folder: Path, keep_epochs: int = 0, trackers: Trackers | None = None) -> None:
         self.path = folder / METRICS_FILE
         self.rows: list[dict[str, Any]] = []
         if keep_epochs and self.path.is_file():
             self.rows = [row for row in read_metrics(self.path) if float(row["epoch"]) <= keep_epochs]
-        self.board = None
-        if importlib.util.find_spec("tensorboard") is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=keep_epochs + 1)
+        self.trackers = trackers
 
     def add(self, row: Mapping[str, Any]) -> None:
         """One row, an epoch."""
@@ -107,16 +103,13 @@ class MetricsLog:
         writer.writerows(self.rows)
         with atomic_write(self.path) as temporary:
             temporary.write_text(text.getvalue(), encoding="utf-8")
-        if self.board is not None:
-            for name, value in row.items():
-                if isinstance(value, int | float) and name != "epoch":
-                    self.board.add_scalar(name, value, row["epoch"])
-            self.board.flush()
+        if self.trackers is not None:
+            self.trackers.add(row)
 
     def close(self) -> None:
-        """Close the TensorBoard file."""
-        if self.board is not None:
-            self.board.close()
+        """Tell the trackers that the run is over."""
+        if self.trackers is not None:
+            self.trackers.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, is_dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,24 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from gfocal.criterion import Criterion, GFLCriterion
+from gfocal.atomic import remove_leftovers
+from gfocal.criterion import Criterion, GFLCriterion, Staged
 from gfocal.data.loading import evaluation_loader, training_loader
-from gfocal.data.orders import EpochOrder
+from gfocal.data.orders import repeats_of
 from gfocal.data.samples import ImageData
 from gfocal.data.transforms import Augmentation, AugmentSettings
 from gfocal.distributions import GeneralDistribution
-from gfocal.evaluation.coco_ap import CocoResult
-from gfocal.evaluation.running import average_precision, detect_all, nothing_found
+from gfocal.evaluation.coco_ap import CocoResult, ScoredBoxes
+from gfocal.evaluation.running import as_rows, average_precision, detect_all, from_rows, nothing_found
 from gfocal.models.detector import Detector
 from gfocal.models.files import save_model
-from gfocal.sapd_criterion import SAPDCriterion
-from gfocal.structures import Batch, Losses
+from gfocal.structures import Batch
 from gfocal.training.checkpoints import Progress, load_state, save_state
-from gfocal.training.distributed import Devices, Precision
+from gfocal.training.determinism import deterministic
+from gfocal.training.distributed import Devices
 from gfocal.training.ema import WeightAverage
-from gfocal.training.failures import check_finite, check_learned
+from gfocal.training.epoch import Learning, learn_epoch, stop_if_asked
+from gfocal.training.failures import named_failures
 from gfocal.training.logging import MetricsLog, epoch_line, progress_bar
 from gfocal.training.memory import keep_freed_memory
 from gfocal.training.optimisers import (
@@ -35,38 +38,13 @@ from gfocal.training.optimisers import (
     capped,
     lr_factor,
     make_optimiser,
-    set_learning_rate,
 )
-from gfocal.training.step import training_step
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """The numbers of a run that belong to no other part."""
-
-    epochs: int = 12
-    batch_size: int = 16  # images per process and batch
-    accumulate: int = 1  # batches per step of the optimiser
-    workers: int = 2  # processes that load pictures
-    skip_empty: bool = False  # leave out training pictures without objects, as the published recipes do
-    precision: Precision = "no"  # number format of the network: no (float32), bf16, fp16
-    ema: float = 0.0  # decay of the average of the weights; 0: no average
-    eval_every: int = 1  # epochs between evaluations; the last epoch is always evaluated
-    eval_batch_size: int = 8
-    seed: int = 0
-    channels_last: bool = True  # memory layout in which convolutions are faster
-    cpu: bool = False  # stay on the processor although there is a GPU
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "eval_every", "eval_batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.workers < 0:
-            raise ValueError(f"workers must be at least 0, not {self.workers}")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema lies in 0 <= ema < 1, not {self.ema}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed lies in 0..{2**32 - 1}, not {self.seed}")
+from gfocal.training.saving import StateKeeper
+from gfocal.training.settings import RunSettings
+from gfocal.training.signals import stop_requests
+from gfocal.training.stopping import has_run_dry, why_stopped
+from gfocal.training.trackers import Trackers
+from gfocal.words import counted
 
 
 def train(
@@ -80,21 +58,28 @@ def train(
     optimiser_settings: OptimiserSettings,
     schedule: ScheduleSettings,
     criterion: Criterion | None = None,
+    recipe: Mapping[str, Any] | None = None,
     resume: bool = False,
     console: Console | None = None,
 ) -> CocoResult | None:
     """Train a detector and leave ``best`` and ``last`` model files, metrics.csv and the state in a folder.
 
-    Returns the numbers of the last evaluation, None without validation data.
+    Returns the numbers of the last evaluation, None without validation data. ``recipe`` is what trackers are told
+    of the run, beside its metrics.
 
     Raises:
         NonFiniteLoss: the loss became NaN or infinite.
         NothingToLearn: no object of a whole epoch met a point of the detector.
         ResumeError: ``resume``, but there is no state that fits.
+        Stopped: Ctrl-C or SIGTERM; the state is saved.
+        NoRoom: the disk takes nothing more.
+        ProcessGone: a process that loads pictures or takes part in the run has ended.
     """
     # Prepare.
-    console = console or Console(stderr=True)
     devices = Devices(run.precision, run.accumulate, run.cpu)
+    if not devices.is_main:
+        console = Console(quiet=True)
+    console = console or Console(stderr=True)
     if devices.device.type == "cpu":
         keep_freed_memory()
     torch.manual_seed(run.seed)
@@ -115,10 +100,16 @@ def train(
         run.workers,
         devices.rank,
         devices.world,
+        run.epochs,
     )
+    if run.balance:
+        order.repeats = repeats_of(train_data, run.balance)
+        console.print(f"an epoch shows {counted(len(order), 'picture')}, {len(train_data)} of them different")
     val_batches = None
     if val_data is not None:
-        val_batches = evaluation_loader(val_data, input_settings, run.eval_batch_size, run.workers)
+        val_batches = evaluation_loader(
+            val_data, input_settings, run.eval_batch_size, run.workers, devices.rank, devices.world
+        )
     images_per_step = run.batch_size * run.accumulate * devices.world
     optimiser = make_optimiser(model, optimiser_settings, images_per_step)
     steps_per_epoch = -(-len(batches) // run.accumulate)
@@ -127,7 +118,7 @@ def train(
         assert isinstance(model.distribution, GeneralDistribution), "only GFL's criterion is taken for granted"
         criterion = GFLCriterion(distribution=model.distribution)
     assert is_dataclass(criterion)
-    criterion = replace(criterion, mean_over_processes=devices.mean_over_processes)
+    criterion = replace(criterion, sum_over_processes=devices.sum_over_processes)
     average = WeightAverage(model, run.ema) if run.ema else None
 
     # Go on, or begin.
@@ -135,62 +126,83 @@ def train(
         console.print(shortened)
     progress, result = Progress(), None
     if resume:
-        progress, extra = load_state(folder, model, optimiser, average)
+        progress, extra, damage = load_state(folder, model, optimiser, average)
         devices.restore(extra)
+        if damage:
+            console.print(f"warning: {damage}", markup=False, highlight=False, soft_wrap=True)
+        where = f" and {progress.batches} of {len(batches)} batches" if progress.batches else ""
         done = "; nothing is left to do" if progress.epoch >= run.epochs else ""
-        console.print(f"resuming after epoch {progress.epoch} of {run.epochs}{done}")
-    wrapped, optimiser = devices.prepare(model, optimiser)
-    log = MetricsLog(folder, keep_epochs=progress.epoch) if devices.is_main else None
+        console.print(f"resuming after epoch {progress.epoch} of {run.epochs}{where}{done}")
+    network = torch.compile(model) if run.compile else model
+    wrapped, optimiser = devices.prepare(network, optimiser)
+    log = None
+    if devices.is_main:
+        trackers = Trackers(folder, run.trackers, recipe or {}, resume, progress.epoch)
+        log = MetricsLog(folder, progress.epoch, trackers)
+        remove_leftovers(folder)
+    keeper = StateKeeper(
+        folder, model, optimiser, average, progress, devices.state, run.save_every_minutes, devices.is_main, console
+    )
 
-    while progress.epoch < run.epochs:
-        # Learn.
-        started = time.perf_counter()
-        epoch = progress.epoch
-        order.epoch = epoch
-        torch.manual_seed(run.seed * 1_000_003 + epoch)  # a resumed run draws what an unbroken one would
-        if isinstance(criterion, SAPDCriterion):  # its selector has its say when it has learned
-            criterion = replace(criterion, soft=2 * epoch >= run.epochs)
-        row = _learn(
-            wrapped,
+    stopping = "stopping at the end of this step; once more, and at once" if devices.is_main else ""
+    with named_failures(devices.world), stop_requests(stopping) as stop:
+        learning = Learning(
             model,
-            criterion,
-            batches,
-            order,
+            wrapped,
             optimiser,
-            devices,
             average,
+            batches,
+            devices,
             progress,
+            keeper,
+            stop,
             lambda step: lr_factor(step, steps_per_epoch, run.epochs, schedule),
             optimiser_settings.clip_norm,
+            run.seed,
             console,
-            f"epoch {epoch + 1}/{run.epochs}",
         )
-        progress.epoch += 1
-        progress.seconds += time.perf_counter() - started
+        while progress.epoch < run.epochs:
+            if devices.from_main(has_run_dry(progress, run)):
+                console.print(why_stopped(progress, run), highlight=False)
+                break
 
-        # Evaluate.
-        judged = average.model if average is not None else model
-        assert isinstance(judged, Detector)
-        is_last = progress.epoch == run.epochs
-        due = val_batches is not None and (is_last or progress.epoch % run.eval_every == 0)
-        if due and devices.is_main:
-            assert val_data is not None
-            assert val_batches is not None
-            result = evaluate(judged, val_data, val_batches, devices, console)
-            row |= {"ap": result.ap or 0.0, "ap50": result.ap50 or 0.0, "ap75": result.ap75 or 0.0}
+            # Learn.
+            order.epoch = progress.epoch
+            if isinstance(criterion, Staged):
+                criterion = criterion.at_epoch(progress.epoch, run.epochs)
+            with deterministic(run.deterministic):
+                row = learn_epoch(learning, criterion, f"epoch {progress.epoch + 1}/{run.epochs}")
 
-        # Save.
-        if devices.is_main and log is not None:
-            log.add({"epoch": progress.epoch, "step": progress.step, "seconds": round(progress.seconds, 1)} | row)
-            console.print(epoch_line(progress.epoch, run.epochs, row, progress.seconds))
-            if due and result is not None and (why := nothing_found(result, judged.decode_settings)):
-                console.print(why, highlight=False, soft_wrap=True)
-            save_model(judged, folder / "last.safetensors")
-            if due and row["ap"] > progress.best_ap:
-                progress.best_ap, progress.best_epoch = row["ap"], progress.epoch
-                save_model(judged, folder / "best.safetensors")
-            save_state(folder, model, optimiser, average, progress, devices.state())
-        devices.wait()
+            # Evaluate.
+            judged = average.model if average is not None else model
+            assert isinstance(judged, Detector)
+            is_last = progress.epoch + 1 == run.epochs
+            latest = None
+            if val_data is not None and (is_last or (progress.epoch + 1) % run.eval_every == 0):
+                assert val_batches is not None
+                if keeper.is_due:
+                    keeper.save()
+                with deterministic(run.deterministic):
+                    stop_between = partial(stop_if_asked, learning)
+                    result = latest = evaluate(judged, val_data, val_batches, devices, console, stop_between)
+                row |= {"ap": latest.ap or 0.0, "ap50": latest.ap50 or 0.0, "ap75": latest.ap75 or 0.0}
+
+            # Save.
+            progress.epoch, progress.batches, progress.sums = progress.epoch + 1, 0, {}
+            is_best = latest is not None and row["ap"] > progress.best_ap
+            if log is not None:
+                console.print(epoch_line(progress.epoch, run.epochs, row, progress.seconds))
+                if latest is not None and (why := nothing_found(latest, judged.decode_settings)):
+                    console.print(why, highlight=False, soft_wrap=True)
+                with keeper.writing(must=is_last):
+                    counts = {"epoch": progress.epoch, "step": progress.step, "seconds": round(progress.seconds, 1)}
+                    log.add(counts | row)
+                    save_model(judged, folder / "last.safetensors")
+                    if is_best:
+                        save_model(judged, folder / "best.safetensors")
+                        progress.best_ap, progress.best_epoch = row["ap"], progress.epoch
+                    save_state(folder, model, optimiser, average, progress, devices.state())
+            devices.wait()
     if log is not None:
         log.close()
         if progress.best_epoch:
@@ -201,68 +213,22 @@ def train(
     return result
 
 
-def _learn(
-    wrapped: torch.nn.Module,
-    model: Detector,
-    criterion: Criterion,
-    batches: DataLoader[Batch],
-    order: EpochOrder,
-    optimiser: torch.optim.Optimizer,
-    devices: Devices,
-    average: WeightAverage | None,
-    progress: Progress,
-    factor_at: Any,
-    clip_norm: float,
-    console: Console,
-    title: str,
-) -> dict[str, Any]:
-    """One epoch of steps; returns its row of metrics."""
-    wrapped.train()
-    sums: dict[str, torch.Tensor] = {}
-    previous: tuple[Losses, tuple[int, ...]] | None = None
-    positives = torch.zeros((), device=devices.device)
-    num_batches = num_images = 0
-    with progress_bar(console, title, len(batches)) as bar:
-        for batch in batches:
-            set_learning_rate(optimiser, factor_at(progress.step))
-            devices.is_last_batch = num_batches + 1 == len(batches)
-            batch = batch.to(devices.device)
-            losses = training_step(wrapped, criterion, batch, optimiser, devices, clip_norm)
-            # One batch late, so that a GPU is never waited for.
-            if previous is not None:
-                check_finite(*previous, progress.step)
-            previous = losses, batch.image_ids
-            if devices.is_step_end:
-                progress.step += 1
-                if average is not None:
-                    average.update(model)
-            for name, value in losses.terms().items():
-                sums[name] = sums.get(name, 0.0) + value
-            positives += losses.num_positives
-            num_batches += 1
-            num_images += len(batch.image_ids)
-            text = ""
-            if console.is_terminal and num_batches % 10 == 0:
-                text = " ".join(f"{name} {float(value) / num_batches:.3f}" for name, value in sums.items())
-            bar.advance(len(batch.image_ids), text)
-        if previous is not None:
-            check_finite(*previous, progress.step)
-    check_learned(devices.mean_over_processes(positives), num_images * devices.world, model.input_settings)
-    terms = {f"loss_{name}": round(float(value) / num_batches, 6) for name, value in sums.items()}
-    return {
-        "images": num_images * devices.world,
-        "lr": optimiser.param_groups[-1]["lr"],
-        "loss": round(sum(terms.values()), 6),
-        **terms,
-        "positives": round(float(positives) / max(num_images, 1), 2),
-    }
-
-
 def evaluate(
-    model: torch.nn.Module, data: ImageData, batches: DataLoader[Batch], devices: Devices, console: Console
+    model: torch.nn.Module,
+    data: ImageData,
+    batches: DataLoader[Batch],
+    devices: Devices,
+    console: Console,
+    stop_if_asked: Callable[[], object],
 ) -> CocoResult:
-    """The COCO numbers of a detector on a data set."""
+    """The COCO numbers of a detector on a data set, whose batches the processes share."""
     assert isinstance(model, Detector)
+    devices.copy_statistics(model)
+
+    def advance(images: int) -> None:
+        bar.advance(images)
+        stop_if_asked()
+
     with progress_bar(console, "evaluating", len(batches)) as bar:
         found = detect_all(
             model,
@@ -271,6 +237,9 @@ def evaluate(
             model.distribution,
             model.decode_settings,
             devices.device,
-            on_batch=bar.advance,
+            on_batch=advance,
         )
-    return average_precision(data, found)
+    everything: Mapping[int, ScoredBoxes] = found
+    if devices.world > 1:
+        everything = from_rows(devices.gather_rows(as_rows(found)))
+    return devices.from_main(average_precision(data, everything) if devices.is_main else None)

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from gfocal.models.backbone import Backbone
 from gfocal.words import counted
 
 
@@ -23,6 +24,7 @@ class OptimiserSettings:
     weight_decay: float = 1e-4
     decay_norms: bool = True  # whether norms and biases decay too, as in the published recipe
     backbone_lr: float = 1.0  # the backbone's learning rate, as a factor of the rest's
+    layer_decay: float = 1.0  # each stage's rate, as a factor of the next one's; the stem has the least
     clip_norm: float = 0.0  # gradients are scaled down to this norm; 0: never
 
     def __post_init__(self) -> None:
@@ -35,6 +37,8 @@ class OptimiserSettings:
         for name in ("weight_decay", "backbone_lr", "clip_norm"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay lies in 0 < layer_decay <= 1, not {self.layer_decay}")
 
 
 @dataclass(frozen=True)
@@ -58,24 +62,40 @@ class ScheduleSettings:
 def make_optimiser(model: nn.Module, settings: OptimiserSettings, images_per_step: int) -> torch.optim.Optimizer:
     """Optimiser over the trainable parameters, its rate scaled to the number of images per step."""
     lr = settings.lr * images_per_step / settings.lr_batch
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    factors = rate_factors(model, settings)
+    groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = settings.decay_norms or parameter.dim() > 1
-            groups.setdefault((name.startswith("backbone."), decays), []).append(parameter)
+            key = (name.startswith("backbone."), factors.get(name, 1.0), decays)
+            groups.setdefault(key, []).append(parameter)
     parameters = [
-        {
-            "params": group,
-            "lr": lr * (settings.backbone_lr if in_backbone else 1.0),
-            "weight_decay": settings.weight_decay if decays else 0.0,
-        }
-        for (in_backbone, decays), group in groups.items()
+        {"params": group, "lr": lr * factor, "weight_decay": settings.weight_decay if decays else 0.0}
+        for (_, factor, decays), group in groups.items()
     ]
     if settings.kind == "sgd":
         return torch.optim.SGD(parameters, lr=lr, momentum=settings.momentum, fused=True)
     if settings.kind == "adamw":
         return torch.optim.AdamW(parameters, lr=lr, fused=True)
     raise ValueError(f"the optimiser is sgd or adamw, not {settings.kind!r}")
+
+
+def rate_factors(model: nn.Module, settings: OptimiserSettings) -> dict[str, float]:
+    """The learning rate of the backbone's parameters by name, as a factor of the rest's.
+
+    With ``layer_decay`` d the last of S stages has ``backbone_lr``, the one before it d times that, the stem d^S.
+    """
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        return {}
+    factors = {f"backbone.{name}": settings.backbone_lr for name, _ in backbone.named_parameters()}
+    if settings.layer_decay < 1 and isinstance(backbone, Backbone):
+        names = {id(parameter): f"backbone.{name}" for name, parameter in backbone.named_parameters()}
+        parts = backbone.parts()
+        for depth, part in enumerate(parts):
+            for parameter in (parameter for module in part for parameter in module.parameters()):
+                factors[names[id(parameter)]] *= settings.layer_decay ** (len(parts) - 1 - depth)
+    return factors
 
 
 def capped(settings: ScheduleSettings, steps: int) -> tuple[ScheduleSettings, str]:

@@ -17,9 +17,8 @@ from gfocal.assigners.atss import assign_atss
 from gfocal.boxes import distances_to_edges, iou
 from gfocal.data.discovery import read_data, splits
 from gfocal.data.loading import Collate, Item
-from gfocal.data.preparation import normalise, resize, resized_shape
+from gfocal.data.preparation import normalise, resize, resized_shape, scale_xyxy
 from gfocal.data.samples import DataError, ImageData, Sample
-from gfocal.data.transforms import scale_xyxy
 from gfocal.dense_criterion import centerness
 from gfocal.models.detector import Detector
 from gfocal.models.files import load_model
@@ -120,9 +119,9 @@ def batch_of(model: Detector, picture: Tensor, sample: Sample) -> Batch:
     settings = model.input_settings
     old = (int(picture.shape[1]), int(picture.shape[2]))
     new = resized_shape(*old, settings.short_side, settings.long_side)
-    boxes = (sample.boxes * scale_xyxy(old, new))[~sample.crowd]
+    boxes = sample.boxes * scale_xyxy(old, new)
     image = normalise(resize(picture, new, settings.antialias), settings)
-    return Collate(settings.multiple)([Item(image, boxes, sample.labels[~sample.crowd], old, sample.image_id)])
+    return Collate(settings.multiple)([Item(image, boxes, sample.labels, sample.crowd, old, sample.image_id)])
 
 
 def readings_of(model: Detector, batch: Batch, outputs: HeadOutputs, picture: int) -> PointReadings:

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from gfocal.boxes import clip_boxes
+from gfocal.data.preparation import scale_xyxy
 from gfocal.data.samples import DataError, ImageData
-from gfocal.data.transforms import scale_xyxy
 from gfocal.lab.figures.contact_sheet import Tile, save_contact_sheet
 from gfocal.lab.figures.runs import each_output, readings_of
 from gfocal.lab.figures.tables import Table

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from gfocal.assigners.atss import assign_atss
 from gfocal.boxes import distances_to_edges
-from gfocal.data.preparation import resized_shape
+from gfocal.data.preparation import resized_shape, scale_xyxy
 from gfocal.data.samples import DataError, ImageData
-from gfocal.data.transforms import scale_xyxy
 from gfocal.lab.figures.canvas import label, save, sheet
 from gfocal.lab.figures.tables import Table
 from gfocal.plots.charts import COLOURS, GREY

@@ -1,0 +1,128 @@
+"""What the recipes of augmentation cost: pictures per second of the loader, one after the other in one run.
+
+    python benchmarks/augmentation.py PATH/TO/bccd --split train
+
+With --turns it measures instead how far the boxes that turned pictures get lie from those of turned outlines:
+
+    python benchmarks/augmentation.py --turns PATH/TO/coco/annotations/instances.json ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from gfocal.boxes import iou
+from gfocal.data.augment_recipes import AUGMENT_RECIPES
+from gfocal.data.discovery import read_data
+from gfocal.data.loading import training_loader
+from gfocal.data.preparation import InputSettings
+from gfocal.data.samples import ImageData
+from gfocal.data.transforms import Augmentation, AugmentSettings
+from gfocal.data.warps import turning
+
+LEAST_OUTLINE = 8.0  # pixels; smaller outlines say little about edges
+DEGREES = (1.0, 2.0, 3.0, 5.0, 10.0)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("data", nargs="+", type=Path)
+    arguments.add_argument("--split")
+    arguments.add_argument("--sides", type=int, nargs=2, default=(240, 320), help="short and long side of the input")
+    arguments.add_argument("--workers", type=int, default=1)
+    arguments.add_argument("--rounds", type=int, default=5, help="each recipe in turn, so often")
+    arguments.add_argument("--turns", action="store_true", help="DATA are COCO annotations with outlines")
+    chosen = arguments.parse_args()
+    if chosen.turns:
+        Console().print(turns_table(chosen.data))
+        return
+    data = read_data(chosen.data[0], chosen.split)
+    settings = {"flip": AugmentSettings()} | AUGMENT_RECIPES
+    speeds: dict[str, list[float]] = {name: [] for name in settings}
+    padded: dict[str, list[float]] = {name: [] for name in settings}
+    for turn in range(chosen.rounds):
+        for name, augment in settings.items():
+            fast, large = speed(data, augment, tuple(chosen.sides), chosen.workers, turn)
+            speeds[name].append(fast)
+            padded[name].append(large)
+    of_light = speeds["light"]
+    title = f"{len(data)} pictures, {chosen.workers} worker"
+    table = Table("", "pictures per second", "time, of light's", "pixels of a batch, of light's", title=title)
+    for name, values in speeds.items():
+        ratios = [light / value for light, value in zip(of_light, values, strict=True)]  # of one round: a fair pair
+        spread = f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+        table.add_row(name, f"{median(values):.0f}", spread, f"{sum(padded[name]) / sum(padded['light']):.2f}")
+    Console().print(table)
+
+
+def speed(
+    data: ImageData, augment: AugmentSettings, sides: tuple[int, int], workers: int, epoch: int
+) -> tuple[float, float]:
+    """Pictures per second of one epoch, from the first batch on, and the mean of pixels of a batch, padding too."""
+    size = InputSettings(short_side=sides[0], long_side=sides[1])
+    loader, order = training_loader(data, Augmentation(augment, *sides), size, 8, 0, workers)
+    order.epoch = epoch
+    batches = iter(loader)
+    next(batches)
+    started, seen, pixels = time.perf_counter(), 0, []
+    for batch in batches:
+        seen += len(batch.image_ids)
+        pixels.append(batch.images.shape[-2] * batch.images.shape[-1])
+    return seen / (time.perf_counter() - started), sum(pixels) / len(pixels)
+
+
+def turns_table(files: Sequence[Path]) -> Table:
+    """IoU with the box of the turned outline, and the mean error of an edge in percent of the box's side."""
+    outlines = [outline for file in files for outline in outlines_of(file)]
+    title = f"{len(outlines)} outlines: IoU, error of an edge in percent of the side"
+    table = Table("degrees", "ellipse", "rectangle", "left as it was", title=title)
+    for degrees in DEGREES:
+        errors: dict[str, list[tuple[float, float]]] = {}
+        matrix = turning(degrees, 0.0, 0.0)
+        for outline in outlines:
+            low, high = outline.amin(0), outline.amax(0)
+            halves = (high - low) / 2
+            turned = (outline - (low + high) / 2) @ matrix.T
+            truth = torch.cat([turned.amin(0), turned.amax(0)])
+            ways = {
+                "ellipse": (halves**2 @ (matrix**2).T).sqrt(),
+                "rectangle": halves @ matrix.abs().T,
+                "left as it was": halves,
+            }
+            for name, half in ways.items():
+                box = torch.cat([-half, half])
+                error = ((box - truth).abs() / (2 * halves).repeat(2)).mean()
+                errors.setdefault(name, []).append((float(iou(box, truth)), float(error)))
+        cells = []
+        for rows in errors.values():
+            overlaps, shares = zip(*rows, strict=True)
+            cells.append(f"{sum(overlaps) / len(rows):.3f}, {100 * sum(shares) / len(rows):.1f} %")
+        table.add_row(f"{degrees:g}", *cells)
+    return table
+
+
+def outlines_of(file: Path) -> list[Tensor]:
+    """Points (P, 2) of the outlines of a COCO file, of objects large enough; crowds have none."""
+    found = []
+    for annotation in json.loads(file.read_text(encoding="utf-8"))["annotations"]:
+        parts = annotation.get("segmentation")
+        if isinstance(parts, list) and parts and not annotation.get("iscrowd"):
+            outline = torch.cat([torch.tensor(part).view(-1, 2) for part in parts])
+            if min((outline.amax(0) - outline.amin(0)).tolist()) >= LEAST_OUTLINE and math.isfinite(outline.sum()):
+                found.append(outline)
+    return found
+
+
+if __name__ == "__main__":
+    main()

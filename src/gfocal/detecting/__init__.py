@@ -1,0 +1,1 @@
+"""The parts of detection over many files: which files, read ahead, a journal, shards, results."""

@@ -1,0 +1,98 @@
+"""A check in the terminal: what was found, worst first; reach by level; what to change."""
+
+from __future__ import annotations
+
+import os
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gfocal.doctor.checking import Check
+from gfocal.doctor.findings import KINDS, SEVERITIES, Finding, by_kind
+from gfocal.doctor.reach import ReachResult
+from gfocal.doctor.refusal import percent
+from gfocal.words import counted, one_line
+
+STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+
+
+def print_check(check: Check, out: Console) -> None:
+    """Print a check, for 80 columns and more."""
+    for name, data in check.splits.items():
+        objects = sum(int((~sample.crowd).sum()) for sample in data.samples)
+        learned = " (to train on)" if name in check.training and len(check.splits) > 1 else ""
+        out.print(
+            f"{name}: {counted(len(data), 'picture')}, {counted(objects, 'object')}, "
+            f"{counted(len(data.names), 'class', 'classes')}{learned}",
+            markup=False,
+            highlight=False,
+        )
+    if check.findings:
+        out.print(findings_table(check))
+    if check.reach is not None:
+        print_reach(check, check.reach, out)
+    for advice in check.advice:
+        out.print(f"advice: {advice.why}: {advice.as_options()}", markup=False, highlight=False)
+    if check.advice:
+        out.print("gfocal train --auto takes this advice.", markup=False, highlight=False)
+    number = check.counts
+    told = ", ".join(counted(number[severity], severity) for severity in SEVERITIES)
+    out.print(Text(told if check.findings else "nothing found", style="bold"))
+
+
+def findings_table(check: Check) -> Table:
+    """One row for each kind: how many, what, the first of them, and the mend."""
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for code, group in by_kind(check.findings).items():
+        kind = KINDS[code]
+        told = Text()
+        told.append(code, style="bold").append(f"  {kind.title}\n")
+        told.append(f"{example(group[0])}\n", style="dim")
+        told.append(f"→ {kind.mend}")
+        table.add_row(Text(kind.severity, style=STYLES[kind.severity]), f"{len(group):,}", told)
+    return table
+
+
+def example(finding: Finding) -> str:
+    """A finding in a line or two, its file by name alone, safe to print."""
+    name = os.path.basename(finding.file.rstrip("/")) or finding.file
+    # A record of a box names its picture already.
+    if finding.picture is not None and finding.record.startswith(finding.picture.name):
+        place = finding.record
+    elif finding.other is not None or not finding.record:
+        place = name
+    else:
+        place = f"{name}, {finding.record}"
+    split = f"{finding.split}: " if finding.split and finding.record != finding.split else ""
+    return one_line(f"{split}{place}: {finding.text}")
+
+
+def print_reach(check: Check, result: ReachResult, out: Console) -> None:
+    """One row for each pyramid level, between what was laid out and what came of it."""
+    looked = counted(result.pictures, "picture")
+    if result.pictures < result.of_pictures:
+        looked += f" out of {result.of_pictures:,}"
+    title = (
+        f"reach with {check.recipe_name}: n {result.n}, delta {result.delta:g}, input {result.short_side} to "
+        f"{result.long_side}; {counted(result.boxes, 'box', 'boxes')} of {looked}"
+    )
+    out.print(Text(title, style="bold"))
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("stride", "reach in pixels", "boxes", "points", "edges beyond"):
+        table.add_column(heading, justify="right")
+    for level in result.levels:
+        row = (f"{level.stride}", f"{level.reach:g}", f"{level.boxes:,}", f"{level.points:,}")
+        table.add_row(*row, percent(level.share) if level.points else "–")
+    out.print(table)
+    sides = ", ".join(f"{value:.0f}" for value in result.side_quantiles().values())
+    per_box = result.points / max(result.boxes, 1)
+    told = (
+        f"{percent(result.share)} of all edges beyond reach; {counted(len(result.unplaced), 'box', 'boxes')} learned "
+        f"by no point; {per_box:.1f} points to a box. Sides of boxes at the input (least, 5 %, 25 %, half, 75 %, "
+        f"95 %, largest): {sides or 'none'}"
+    )
+    out.print(told, markup=False, highlight=False)

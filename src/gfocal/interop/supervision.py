@@ -1,0 +1,44 @@
+"""Detections as objects of the package supervision: its annotators, trackers, zones and metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gfocal.structures import Detections
+
+if TYPE_CHECKING:
+    import supervision
+
+
+class SupervisionMissingError(ImportError):
+    """The package supervision is not installed; the message says how to get it."""
+
+
+def to_supervision(detections: Detections) -> supervision.Detections:
+    """What was found in one picture as ``supervision.Detections``, in the same order.
+
+    ``xyxy`` (N, 4) float32 in pixels, ``confidence`` (N,) float32 and ``class_id`` (N,) int64 are boxes, scores and
+    labels. ``data`` has ``class_name`` (N,) text and ``edge_std`` (N, 4) float32: the standard deviations of the
+    edges left, top, right, bottom in pixels, NaN of a detector without edge distributions.
+
+    Raises SupervisionMissingError where the package is not installed.
+    """
+    try:
+        import supervision
+    except ImportError as error:
+        raise SupervisionMissingError(
+            f"to_supervision needs the package supervision ({error}): pip install 'gfocal[supervision]'"
+        ) from error
+    found = detections.to("cpu")
+    data: dict[str, Any] = {
+        "class_name": np.array(found.class_names, dtype=np.str_),
+        "edge_std": found.edge_std.detach().numpy().astype(np.float32),
+    }
+    return supervision.Detections(
+        xyxy=found.boxes.detach().numpy().astype(np.float32),
+        confidence=found.scores.detach().numpy().astype(np.float32),
+        class_id=found.labels.numpy().astype(np.int64),
+        data=data,
+    )

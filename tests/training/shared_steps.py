@@ -1,0 +1,130 @@
+"""Training steps that several processes share, for ``test_distributed.py``: each process runs this file.
+
+    RANK=0 WORLD_SIZE=2 ... python shared_steps.py OUT
+
+Everything is computed in float64, the losses too, so that what differs is more than rounding.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+torch.set_num_threads(1)
+torch.set_default_dtype(torch.float64)
+torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign, assignment]  # losses say .float()
+
+from gfocal.configs import MethodSettings  # noqa: E402
+from gfocal.methods import criterion_of  # noqa: E402
+from gfocal.models.backbone import Backbone  # noqa: E402
+from gfocal.models.detector import Detector  # noqa: E402
+from gfocal.models.zoo import create  # noqa: E402
+from gfocal.structures import Batch, pad_targets  # noqa: E402
+from gfocal.training.distributed import Devices  # noqa: E402
+from gfocal.training.step import training_step  # noqa: E402
+
+SIDE = 64
+SMALL = {"body": "resnet18.tv_in1k", "channels": 32, "num_convs": 1}
+DETECTORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gfl": ("gfl_r18_fpn", {"channels": 32, "num_convs": 1}),
+    "timid": ("gfl_r18_fpn", {"channels": 32, "num_convs": 1}),  # the weights of its boxes sum to less than 1
+    "atss": ("atss_r50_fpn", SMALL),  # with a quality branch, whose loss has a normaliser of its own
+    "fovea": ("foveabox_r50_fpn", SMALL),  # counts images
+    "sapd": ("sapd_r50_fpn", SMALL),  # whose selector stands beside the network
+}
+# Name -> which detector, and the pictures of each batch of a step: their numbers of objects.
+CASES: dict[str, tuple[str, list[list[int]]]] = {
+    "even": ("gfl", [[2, 1, 3, 1, 2, 1, 1, 2]]),
+    "uneven": ("gfl", [[2, 1, 3, 1, 2]]),
+    "idle": ("gfl", [[2]]),
+    "one process without objects": ("gfl", [[2, 0, 3, 0, 1, 0, 1, 0]]),
+    "no objects at all": ("gfl", [[0, 0, 0, 0]]),
+    "timid": ("timid", [[2, 1, 3, 1]]),
+    "accumulated": ("gfl", [[2, 1, 3, 1], [1, 2, 1], [1]]),
+    "atss": ("atss", [[2, 0, 1]]),
+    "fovea": ("fovea", [[2, 0, 1], [1]]),
+    "sapd": ("sapd", [[2, 0, 1], [1]]),
+}
+
+
+def detector(name: str) -> Detector:
+    """With statistics of BatchNorm that stay; scores are in the middle, so that box losses weigh, or tiny."""
+    torch.manual_seed(0)
+    preset, options = DETECTORS[name]
+    model = create(preset, 3, pretrained=False, **options)
+    assert isinstance(model.backbone, Backbone)
+    model.backbone.freeze(1, norm_eval=True)
+    for key, value in model.named_parameters():
+        if key.endswith("cls_out.bias"):
+            nn.init.constant_(value, -7.0 if name == "timid" else -0.5)
+        if key.endswith("bn2.weight"):  # these begin at 0, and what stands before them would have no gradient
+            nn.init.constant_(value, 0.5)
+    return model.double().train()
+
+
+def pictures(counts: list[int], seed: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Images, boxes and labels."""
+    torch.manual_seed(seed)
+    found = []
+    for count in counts:
+        corner, size = torch.rand(count, 2) * 30, 16 + torch.rand(count, 2) * 16
+        found.append((torch.randn(3, SIDE, SIDE), torch.cat([corner, corner + size], 1), torch.arange(count) % 3))
+    return found
+
+
+def batch_of(chosen: list[tuple[Tensor, Tensor, Tensor]]) -> Batch:
+    images, boxes, labels = zip(*chosen, strict=True)
+    sizes = torch.full((len(chosen), 2), SIDE)
+    return Batch(torch.stack(images), pad_targets(boxes, labels), sizes, sizes, tuple(range(len(chosen))))
+
+
+class Seen(torch.optim.SGD):
+    """Keeps the gradients of its step."""
+
+    gradients: dict[int, Tensor]
+
+    def step(self, closure: Any = None) -> Any:
+        groups = [p for group in self.param_groups for p in group["params"]]
+        self.gradients = {i: p.grad.clone() for i, p in enumerate(groups) if p.grad is not None}
+        return super().step(closure)
+
+
+def gradients(detector_name: str, batches: list[list[int]], clip: float = 0.0) -> Iterator[tuple[str, Tensor]]:
+    """Gradients of one step by parameter, and the losses that all processes together have."""
+    model = detector(detector_name)
+    devices = Devices(accumulate=len(batches), cpu=True)
+    criterion = replace(
+        criterion_of(model, MethodSettings()),  # type: ignore[type-var]
+        sum_over_processes=devices.sum_over_processes,
+    )
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    inner = Seen([p for p in model.parameters() if p.requires_grad], lr=0.0)
+    wrapped, optimiser = devices.prepare(model, inner)
+    total = torch.zeros(())
+    for number, counts in enumerate(batches):
+        every = pictures(counts, number)
+        mine = every[devices.rank :: devices.world]
+        devices.is_idle = not mine
+        losses = training_step(wrapped, criterion, batch_of(mine or every[:1]), optimiser, devices, clip)
+        assert devices.is_step_end == (number + 1 == len(batches))
+        total += devices.sum_over_processes(losses.total.detach())
+    yield "loss", total
+    assert sorted(inner.gradients) == [*range(len(names))], "a parameter without a gradient: processes would wait"
+    yield from ((name, inner.gradients[i]) for i, name in enumerate(names))
+
+
+def main() -> None:
+    found = {name: dict(gradients(*case)) for name, case in CASES.items()}
+    found["clipped"] = dict(gradients(*CASES["uneven"], clip=0.5))
+    if Devices(cpu=True).is_main:
+        torch.save(found, Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Several processes teach what one would: the same gradients, weights and numbers. ``gloo`` on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import gfocal
+from gfocal.training.logging import METRICS_FILE, read_metrics
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def together(world: int, *command: object, timeout: float = 300) -> list[str]:
+    """Run a Python command in so many processes that know of each other; returns what each has said."""
+    base = {
+        "PYTHONPATH": str(Path(gfocal.__file__).resolve().parents[1]),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONWARNINGS": "ignore",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": str(world),
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            env=os.environ | base | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+    try:
+        said = [process.communicate(timeout=timeout)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0] * world, "\n".join(said)
+    return said
+
+
+Found = dict[str, dict[str, Tensor]]
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Found, Found]:
+    """The same steps by one process and by two."""
+    folder = tmp_path_factory.mktemp("steps")
+    for world in (1, 2):
+        together(world, HERE / "shared_steps.py", folder / f"{world}.pt")
+    one, two = (torch.load(folder / f"{world}.pt", weights_only=True) for world in (1, 2))
+    return one, two
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [
+        "even",
+        "uneven",
+        "idle",
+        "one process without objects",
+        "no objects at all",
+        "timid",
+        "accumulated",
+        "clipped",
+        "atss",
+        "fovea",
+        "sapd",
+    ],
+)
+def test_two_processes_have_the_gradients_of_one(steps: tuple[Found, Found], case: str) -> None:
+    one, two = steps[0][case], steps[1][case]
+    assert one.keys() == two.keys()
+    assert sum(bool(value.any()) for value in one.values()) > 20
+    for name, value in one.items():
+        assert (two[name] - value).norm() <= 1e-10 * value.norm() + 1e-15, name
+
+
+def test_the_cases_differ_in_what_they_test(steps: tuple[Found, Found]) -> None:
+    one, _ = steps
+    norms = {case: sum(float(v.square().sum()) for v in found.values()) ** 0.5 for case, found in one.items()}
+    assert len(set(norms.values())) == len(norms)
+    squares = sum(float(value.square().sum()) for name, value in one["clipped"].items() if name != "loss")
+    assert squares**0.5 == pytest.approx(0.5, rel=1e-4)  # clipped indeed
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_run_of_one(tmp_path: Path) -> None:
+    said = {world: together(world, HERE / "shared_runs.py", tmp_path / str(world)) for world in (1, 2)}
+    assert [line.split("  ")[0] for line in said[2][0].splitlines()] == [
+        line.split("  ")[0] for line in said[1][0].splitlines()
+    ]
+    assert said[2][1] == ""  # only the first one speaks
+    for count in ("7", "5"):
+        one, two = (tmp_path / world / count for world in ("1", "2"))
+        rows = [read_metrics(folder / METRICS_FILE) for folder in (one, two)]
+        for before, after in zip(*rows, strict=True):
+            for name in set(before) - {"seconds"}:
+                assert float(before[name] or 0) == pytest.approx(float(after[name] or 0), abs=2e-6), name
+        results = [json.loads(path.read_text()) for path in (one / "result-0.json", *sorted(two.glob("result-*")))]
+        assert len(results) == 3
+        assert results[0] == results[1] == results[2]
+        assert results[0]["num_detections"] > 100
+        assert results[0]["ar100"] > 0  # else there is nothing to agree on
+        states = [torch.load(folder / "state.pt", weights_only=True) for folder in (one, two)]
+        assert states[0]["average_updates"] == states[1]["average_updates"] == 2
+        for part in ("model", "average"):
+            for name, value in states[0][part].items():
+                close = (states[1][part][name] - value).double().norm() <= 1e-9 * value.double().norm() + 1e-12
+                assert close, (count, part, name)
+        assert sorted(p.name for p in one.glob("*.*")) == sorted(
+            p.name for p in two.glob("*.*") if p.name != "result-1.json"
+        )

@@ -1,0 +1,315 @@
+"""A run that is stopped, at whatever moment, goes on bit for bit: by signals, by kills, by a full disk."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from gfocal.atomic import atomic_write
+from gfocal.data.preparation import InputSettings
+from gfocal.data.samples import Sample
+from gfocal.data.synthetic import SyntheticScenes
+from gfocal.data.transforms import AugmentSettings
+from gfocal.models.zoo import create
+from gfocal.training import checkpoints, loop, signals
+from gfocal.training.checkpoints import PREVIOUS_FILE, STATE_FILE, Progress
+from gfocal.training.logging import METRICS_FILE, read_metrics
+from gfocal.training.loop import train
+from gfocal.training.optimisers import OptimiserSettings, ScheduleSettings
+from gfocal.training.saving import NoRoom
+from gfocal.training.settings import RunSettings
+from gfocal.training.signals import Stopped, stop_requests
+
+# Five batches of one picture an epoch, in steps of two: an epoch ends with a step of one batch.
+RUN = RunSettings(
+    epochs=2, batch_size=1, accumulate=2, workers=0, ema=0.9, eval_batch_size=1, cpu=True, save_every_minutes=0
+)
+READS = 2 * (5 + 2)  # training and validation pictures of both epochs
+
+
+class Killed(BaseException):
+    """The end of the process, so far as a test can have it: nothing catches this."""
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Drawn scenes that do something when the n-th picture of a run is read."""
+
+    scenes: SyntheticScenes
+    at: int = 0
+    what: Callable[[], object] = lambda: None
+    seen: list[int] = field(default_factory=list)
+    names = SyntheticScenes.names
+    category_ids = SyntheticScenes.category_ids
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def at_epoch(self, epoch: int) -> Scenes:
+        return replace(self, scenes=self.scenes.at_epoch(epoch))
+
+    def sample(self, index: int) -> Sample:
+        return self.scenes.sample(index)
+
+    def read(self, index: int) -> tuple[Tensor, Sample]:
+        self.seen.append(index)
+        if len(self.seen) == self.at:
+            self.what()
+        return self.scenes.read(index)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+def go(
+    folder: Path, at: int = 0, what: Callable[[], object] = lambda: None, resume: bool = False, run: RunSettings = RUN
+) -> str:
+    """Train, or go on; returns what was said."""
+    torch.manual_seed(0)
+    model = create("gfl_r18_fpn", 5, names=SyntheticScenes.names, pretrained=False, channels=32, num_convs=1)
+    model.input_settings = InputSettings(short_side=64, long_side=64)
+    data = Scenes(SyntheticScenes(5, size=96), at, what)
+    val = replace(data, scenes=SyntheticScenes(2, size=96, purpose="val"))
+    said = io.StringIO()
+    try:
+        train(
+            model,
+            data,
+            val,
+            folder,
+            run=run,
+            augment=AugmentSettings(flip=0.5, colour=0.5, crop=0.5),
+            optimiser_settings=OptimiserSettings("adamw", lr=1e-3, lr_batch=2, clip_norm=10.0),
+            schedule=ScheduleSettings("cosine", warmup_steps=2),
+            resume=resume,
+            console=Console(file=said, width=300),
+        )
+    finally:
+        (folder / "said").write_text(said.getvalue())
+    return said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    go(folder)
+    return folder
+
+
+def same(one: Path, two: Path) -> None:
+    """The runs in two folders are the same, bit for bit."""
+    for name in ("best.safetensors", "last.safetensors"):
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    rows = [read_metrics(folder / METRICS_FILE) for folder in (one, two)]
+    for before, after in zip(*rows, strict=True):
+        assert {**before, "seconds": ""} == {**after, "seconds": ""}
+    states = [torch.load(folder / STATE_FILE, weights_only=True) for folder in (one, two)]
+    for part in ("model", "average"):
+        assert all(torch.equal(value, states[1][part][key]) for key, value in states[0][part].items())
+    for state in states:
+        state["progress"].pop("seconds")
+    assert states[0]["progress"] == states[1]["progress"]
+
+
+def send(number: int) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+def progress_of(folder: Path) -> Progress:
+    return Progress(**torch.load(folder / STATE_FILE, weights_only=True)["progress"])
+
+
+# Reads of the run: 1-5 train, 6-7 evaluate, 8-12 train, 13-14 evaluate.
+@pytest.mark.parametrize(
+    ("at", "epoch", "batches"), [(1, 0, 2), (3, 0, 4), (5, 0, 5), (6, 0, 5), (9, 1, 2), (14, 1, 5)]
+)
+def test_a_signal_saves_the_step_and_the_run_goes_on_bit_for_bit(
+    tmp_path: Path, undisturbed: Path, at: int, epoch: int, batches: int
+) -> None:
+    with pytest.raises(Stopped) as stop:
+        go(tmp_path, at, send(signal.SIGTERM))
+    assert stop.value.code == 143
+    assert str(stop.value) == f"stopped in epoch {epoch + 1}, after {batches} of its 5 batches; the state is saved"
+    progress = progress_of(tmp_path)
+    assert (progress.epoch, progress.batches) == (epoch, batches)
+    assert f"resuming after epoch {epoch} of 2 and {batches} of 5 batches" in go(tmp_path, resume=True)
+    same(undisturbed, tmp_path)
+
+
+def test_stops_again_and_again(tmp_path: Path, undisturbed: Path) -> None:
+    for turn in range(4):
+        with pytest.raises(Stopped):
+            go(tmp_path, 1, send(signal.SIGINT), resume=turn > 0)
+    go(tmp_path, resume=True)
+    same(undisturbed, tmp_path)
+
+
+@pytest.mark.parametrize(("at", "batches"), [(2, None), (4, 2), (5, 4), (7, 5), (10, 2), (13, 5)])
+def test_a_kill_loses_what_came_after_the_last_state(
+    tmp_path: Path, undisturbed: Path, at: int, batches: int | None
+) -> None:
+    """States are as dense as they can be: after every step."""
+
+    def kill() -> None:
+        raise Killed
+
+    run = replace(RUN, save_every_minutes=1e-9)
+    with pytest.raises(Killed):
+        go(tmp_path, at, kill, run=run)
+    if batches is not None:
+        assert progress_of(tmp_path).batches == batches
+    go(tmp_path, resume=batches is not None, run=run)
+    same(undisturbed, tmp_path)
+
+
+def test_without_minutes_there_are_states_of_whole_epochs_only(tmp_path: Path, undisturbed: Path) -> None:
+    def kill() -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        go(tmp_path, 11, kill)
+    assert (progress_of(tmp_path).epoch, progress_of(tmp_path).batches) == (1, 0)
+    go(tmp_path, resume=True)
+    same(undisturbed, tmp_path)
+
+
+def test_a_damaged_state_gives_way_to_the_one_before(tmp_path: Path, undisturbed: Path) -> None:
+    with pytest.raises(Stopped):
+        go(tmp_path, 9, send(signal.SIGTERM))
+    path = tmp_path / STATE_FILE
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # torch would not notice
+    path.write_bytes(content)
+    said = go(tmp_path, resume=True)
+    assert f"warning: {path}: damaged (the check sum of" in said
+    assert f"{PREVIOUS_FILE}, the one before, is taken" in said
+    assert "resuming after epoch 1 of 2\n" in said
+    same(undisturbed, tmp_path)
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "SAME", -1.0)
+
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("went on")
+
+    with pytest.raises(KeyboardInterrupt, match="at once") as stop:
+        go(tmp_path, 9, twice)
+    assert not isinstance(stop.value, Stopped)
+    assert progress_of(tmp_path).epoch == 1
+
+
+def test_signals_that_a_launcher_passes_on_count_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with stop_requests("stopping") as stop:
+        assert not stop.is_made
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.number == signal.SIGTERM
+    assert capfd.readouterr().err == "\nstopping\n"
+    with pytest.raises(KeyboardInterrupt):  # as before
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.is_made
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_leftovers_of_a_kill_go_with_the_next_start(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        go(tmp_path, 3, send(signal.SIGTERM))
+    for name in ("state.pt.01ab23cd.tmp", "best.safetensors.ffffffff.tmp", "notes.tmp", "x.0123.tmp"):
+        (tmp_path / name).write_text("half")
+    go(tmp_path, resume=True)
+    assert sorted(path.name for path in tmp_path.glob("*.tmp")) == ["notes.tmp", "x.0123.tmp"]
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """A disk that is full at chosen attempts to write a state, counted from 1; the list is to be filled."""
+    attempts: list[int] = []
+    full_at: list[int] = []
+
+    def writing(path: Path) -> Any:
+        if path.name == STATE_FILE:
+            attempts.append(len(attempts) + 1)
+            if attempts[-1] in full_at:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return atomic_write(path)
+
+    monkeypatch.setattr(checkpoints, "atomic_write", writing)
+    yield full_at
+    assert attempts
+
+
+def test_a_disk_that_is_full_for_a_moment_is_told_and_the_run_goes_on(
+    tmp_path: Path, undisturbed: Path, full: list[int]
+) -> None:
+    full.append(1)
+    said = go(tmp_path)
+    assert f"warning: {tmp_path}: cannot be written to (No space left on device; " in said
+    assert " MB are free); the run goes on" in said
+    same(undisturbed, tmp_path)
+
+
+def test_a_disk_that_stays_full_ends_the_run_and_the_state_before_is_whole(
+    tmp_path: Path, undisturbed: Path, full: list[int]
+) -> None:
+    full += [3, 4]
+    run = replace(RUN, save_every_minutes=1e-9)
+    with pytest.raises(NoRoom, match=r"No space left on device; \d+ MB are free\).*make room.*--resume") as error:
+        go(tmp_path, run=run)
+    assert len(str(error.value).splitlines()) == 1
+    assert progress_of(tmp_path).batches == 4
+    assert not list(tmp_path.glob("*.tmp"))
+    go(tmp_path, resume=True, run=run)
+    same(undisturbed, tmp_path)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_full_disk_where_nothing_would_be_saved_later_is_an_error_at_once(
+    tmp_path: Path, full: list[int], last: bool
+) -> None:
+    """After the last epoch, and when the run is asked to stop."""
+    full.append(2)
+    with pytest.raises(NoRoom):
+        go(tmp_path) if last else go(tmp_path, 9, send(signal.SIGTERM))
+    assert (progress_of(tmp_path).epoch, progress_of(tmp_path).batches) == (1, 0)
+
+
+def test_a_full_disk_when_the_weights_are_written_is_the_same(
+    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = loop.save_model, []
+
+    def writing(model: Any, path: Path) -> None:
+        calls.append(path.name)
+        if len(calls) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(model, path)
+
+    monkeypatch.setattr(loop, "save_model", writing)
+    assert "cannot be written to" in go(tmp_path)
+    assert calls[:2] == ["last.safetensors"] * 2
+    assert (tmp_path / "last.safetensors").read_bytes() == (undisturbed / "last.safetensors").read_bytes()
