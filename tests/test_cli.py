@@ -333,7 +333,7 @@ def test_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch, voc: Path, tmp_path: 
     monkeypatch.setattr("gfocal.build.run_recipe", stopped)
     code, _, err = run("train", voc, "--out", tmp_path / "run", *TINY)
     assert code == 130
-    assert err.splitlines()[-1] == "stopped before the first epoch was saved; start again"
+    assert err.splitlines()[-1] == "stopped before a state was saved; start again"
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "state.pt").touch()
     code, _, err = run("train", voc, "--out", tmp_path / "run", *TINY)

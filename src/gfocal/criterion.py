@@ -30,6 +30,7 @@ from gfocal.structures import PADDING, Assignment, HeadOutputs, Losses, Targets
 Assign = Callable[..., Assignment]
 
 
+@runtime_checkable
 class Criterion(Protocol):
     """What a training run takes for a criterion: a frozen dataclass that is called as ``GFLCriterion`` below."""
 

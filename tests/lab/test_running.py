@@ -195,7 +195,7 @@ def test_the_papers_budget_writes_recipes_and_commands(tmp_path: Path) -> None:
     for line in lines:
         words = shlex.split(line)
         chosen = parser().parse_args(words[6:])
-        assert chosen.data == "some where/coco"
+        assert chosen.data == ["some where/coco"]
         recipe = read_recipe(chosen.recipe)
         assert chosen.out.name == Path(chosen.recipe).stem
         assert recipe.run.epochs == 12

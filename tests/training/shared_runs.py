@@ -28,12 +28,14 @@ from gfocal.training.loop import train  # noqa: E402
 from gfocal.training.optimisers import OptimiserSettings, ScheduleSettings  # noqa: E402
 from gfocal.training.settings import RunSettings  # noqa: E402
 
+TINY = {"body": "mobilenetv4_conv_small_035", "channels": 32, "num_convs": 1}
+
 
 def main() -> None:
     for count in (7, 5):  # the last batch is of three pictures, or of one
         folder = Path(sys.argv[1]) / str(count)
         torch.manual_seed(0)
-        model = create("gfl_r18_fpn", 5, names=SyntheticScenes.names, pretrained=False, channels=32, num_convs=1)
+        model = create("gfl_light_fpn", 5, names=SyntheticScenes.names, pretrained=False, **TINY)
         assert isinstance(model.backbone, Backbone)
         model.backbone.freeze(0, norm_eval=True)  # other statistics of BatchNorm would be another network
         model.double()

@@ -30,10 +30,10 @@ from gfocal.training.distributed import Devices  # noqa: E402
 from gfocal.training.step import training_step  # noqa: E402
 
 SIDE = 64
-SMALL = {"body": "resnet18.tv_in1k", "channels": 32, "num_convs": 1}
+SMALL = {"body": "mobilenetv4_conv_small_035", "channels": 32, "num_convs": 1}
 DETECTORS: dict[str, tuple[str, dict[str, Any]]] = {
-    "gfl": ("gfl_r18_fpn", {"channels": 32, "num_convs": 1}),
-    "timid": ("gfl_r18_fpn", {"channels": 32, "num_convs": 1}),  # the weights of its boxes sum to less than 1
+    "gfl": ("gfl_light_fpn", SMALL),
+    "timid": ("gfl_light_fpn", SMALL),  # the weights of its boxes sum to less than 1
     "atss": ("atss_r50_fpn", SMALL),  # with a quality branch, whose loss has a normaliser of its own
     "fovea": ("foveabox_r50_fpn", SMALL),  # counts images
     "sapd": ("sapd_r50_fpn", SMALL),  # whose selector stands beside the network
@@ -59,12 +59,12 @@ def detector(name: str) -> Detector:
     preset, options = DETECTORS[name]
     model = create(preset, 3, pretrained=False, **options)
     assert isinstance(model.backbone, Backbone)
-    model.backbone.freeze(1, norm_eval=True)
+    model.backbone.freeze(0, norm_eval=True)
     for key, value in model.named_parameters():
         if key.endswith("cls_out.bias"):
             nn.init.constant_(value, -7.0 if name == "timid" else -0.5)
-        if key.endswith("bn2.weight"):  # these begin at 0, and what stands before them would have no gradient
-            nn.init.constant_(value, 0.5)
+        if key.startswith("backbone.") and not value.any():
+            nn.init.constant_(value, 0.5)  # what stands before a weight of 0 would have no gradient
     return model.double().train()
 
 

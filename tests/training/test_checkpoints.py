@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def saved(folder: Path) -> Parts:
 def test_a_run_that_is_put_back_learns_as_the_one_that_was_saved(tmp_path: Path) -> None:
     model, optimiser, average = saved(tmp_path)
     again, its_optimiser, its_average = run(seed=99)
-    progress, extra = load_state(tmp_path, again, its_optimiser, its_average)
+    progress, extra, told = load_state(tmp_path, again, its_optimiser, its_average)
+    assert told == ""
     assert progress == Progress(2, 3, 0.5, 1, 12.5)
     assert extra == {"scaler": {"scale": 2.0}}
     assert its_average.updates == 3
@@ -55,7 +57,7 @@ def test_a_run_that_is_put_back_learns_as_the_one_that_was_saved(tmp_path: Path)
 def test_without_an_average(tmp_path: Path) -> None:
     model, optimiser, _ = run()
     save_state(tmp_path, model, optimiser, None, Progress(), {})
-    assert load_state(tmp_path, *run(seed=1)[:2], None) == (Progress(), {})
+    assert load_state(tmp_path, *run(seed=1)[:2], None) == (Progress(), {}, "")
     with pytest.raises(ResumeError, match="another model or optimiser"):
         load_state(tmp_path, *run())
 
@@ -104,8 +106,8 @@ def test_a_write_that_fails_leaves_the_state_before(tmp_path: Path, monkeypatch:
     parts = saved(tmp_path)
     before = (tmp_path / STATE_FILE).read_bytes()
 
-    def half(state: object, path: Path) -> None:
-        path.write_bytes(b"PK half of it")
+    def half(state: object, stream: io.BytesIO) -> None:
+        stream.write(b"PK half of it")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(torch, "save", half)
@@ -113,3 +115,18 @@ def test_a_write_that_fails_leaves_the_state_before(tmp_path: Path, monkeypatch:
         save_state(tmp_path, *parts, Progress(3, 4), {})
     assert (tmp_path / STATE_FILE).read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == [STATE_FILE]
+
+
+def test_a_damaged_state_falls_back_on_the_one_before(tmp_path: Path) -> None:
+    parts = saved(tmp_path)
+    weights = {key: value.clone() for key, value in parts[0].state_dict().items()}
+    learn(*parts)
+    save_state(tmp_path, *parts, Progress(3, 6), {})
+    path = tmp_path / STATE_FILE
+    path.write_bytes(path.read_bytes()[:1000])
+    again = run(seed=5)
+    progress, _, told = load_state(tmp_path, *again)
+    assert progress == Progress(2, 3, 0.5, 1, 12.5)
+    assert all(torch.equal(value, weights[key]) for key, value in again[0].state_dict().items())
+    assert str(path) in told
+    assert "before" in told

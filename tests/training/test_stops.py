@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +34,7 @@ from gfocal.training.settings import RunSettings
 from gfocal.training.signals import Stopped, stop_requests
 
 # Five batches of one picture an epoch, in steps of two: an epoch ends with a step of one batch.
+TINY = {"body": "mobilenetv4_conv_small_035", "channels": 32, "num_convs": 1}
 RUN = RunSettings(
     epochs=2, batch_size=1, accumulate=2, workers=0, ema=0.9, eval_batch_size=1, cpu=True, save_every_minutes=0
 )
@@ -79,7 +82,7 @@ def go(
 ) -> str:
     """Train, or go on; returns what was said."""
     torch.manual_seed(0)
-    model = create("gfl_r18_fpn", 5, names=SyntheticScenes.names, pretrained=False, channels=32, num_convs=1)
+    model = create("gfl_light_fpn", 5, names=SyntheticScenes.names, pretrained=False, **TINY)
     model.input_settings = InputSettings(short_side=64, long_side=64)
     data = Scenes(SyntheticScenes(5, size=96), at, what)
     val = replace(data, scenes=SyntheticScenes(2, size=96, purpose="val"))
@@ -313,3 +316,23 @@ def test_a_full_disk_when_the_weights_are_written_is_the_same(
     assert "cannot be written to" in go(tmp_path)
     assert calls[:2] == ["last.safetensors"] * 2
     assert (tmp_path / "last.safetensors").read_bytes() == (undisturbed / "last.safetensors").read_bytes()
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path, undisturbed: Path) -> None:
+    """It has room for the files of one epoch and not for what is written beside them before it takes their place."""
+    needed = sum((undisturbed / name).stat().st_size for name in ("last.safetensors", "best.safetensors", STATE_FILE))
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={needed + 1_000_000}", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk can be mounted by the superuser only")
+    try:
+        with pytest.raises(NoRoom, match=r"No space left on device; [01] MB are free"):
+            go(disk)
+        assert not list(disk.glob("*.tmp"))
+        assert progress_of(disk).epoch == 1
+        subprocess.run(["mount", "-o", f"remount,size={4 * needed}", str(disk)], check=True)
+        go(disk, resume=True)
+        same(undisturbed, disk)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -54,7 +54,7 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
     if asked in source.missing:
         raise DataError(
             f"{source.file}: {asked}: {one_line(', '.join(source.missing[asked]))} is not found below "
-            f"{one_line(str(source.root), most=1000)}; mend the "
+            f"{one_line(str(source.root), most=400)}; mend the "
             "entry or 'path:'"
         )
     entries = pick_split(source.splits, split, source.file)
@@ -179,7 +179,7 @@ def _from_yaml(file: Path) -> _Source:
         missing |= {split_name(key) or key: lost} if lost else {}
     if not splits:
         stated = one_line(", ".join(f"{key}: {value}" for key, value in keys.items())) or "no train, val or test"
-        tried = one_line(" or ".join(str(r) for r in roots), most=1000)
+        tried = one_line(" or ".join(str(r) for r in roots), most=400)
         raise DataError(f"{file}: none of its splits ({stated}) is found below {tried}; mend 'path:'")
     problems += [
         Problem(str(file), f"{name}: {', '.join(lost)}", SPLIT_LOST, "passed over") for name, lost in missing.items()

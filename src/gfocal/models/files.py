@@ -50,11 +50,12 @@ def describe(model: Detector) -> dict[str, Any]:
 
 def save_model(model: Detector, path: str | Path) -> None:
     """Write a model file, atomically: a file of that name is whole, or the one before."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    content = save(state, metadata={"gfocal": json.dumps(describe(model))})
     with atomic_write(path) as temporary:
-        save_file(state, temporary, metadata={"gfocal": json.dumps(describe(model))})
+        temporary.write_bytes(content)  # not save_file: a full disk is an OSError here, as for every other file
 
 
 def store_thresholds(path: str | Path, scores: Sequence[float], how: str = "") -> Path:

@@ -177,10 +177,11 @@ def join_again(cpu: bool = False) -> None:
 
     if distributed.is_initialized():
         return
-    store = distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = distributed.TCPStore(host, port, is_master=False)  # type: ignore[attr-defined]
     distributed.init_process_group(
         None if torch.cuda.is_available() and not cpu else "gloo",
-        store=distributed.PrefixStore(f"attempt{attempt}", store),
+        store=distributed.PrefixStore(f"attempt{attempt}", store),  # type: ignore[attr-defined]
         rank=launched.rank(),
         world_size=launched.world(),
     )
