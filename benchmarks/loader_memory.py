@@ -12,7 +12,7 @@ annotations (Python, torch, the loader); ``table`` is gfocal's ``FileData``; ``o
 is the part of the annotations.
 
 Each number is of a process of its own, in which the allocator gives back what is free, so that chance has little to
-say. Linux only. With --start spawn the workers are started anew instead of forked.
+say. Linux only.
 """
 
 from __future__ import annotations
@@ -126,20 +126,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=20_000)
     parser.add_argument("--boxes-each", type=int, default=5)
-    parser.add_argument("--start", choices=("fork", "spawn", "forkserver"), default="fork")
     parser.add_argument("--one", nargs=2, metavar=("KIND", "WORKERS"), help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.one:
-        torch.multiprocessing.set_start_method(chosen.start)
+        torch.multiprocessing.set_start_method("fork")
         print(json.dumps(measured(chosen.one[0], int(chosen.one[1]), chosen.pictures, chosen.boxes_each)))
         return
-    print(f"{chosen.pictures:,} pictures, {chosen.pictures * chosen.boxes_each:,} annotations, {chosen.start}; MB")
+    print(f"{chosen.pictures:,} pictures, {chosen.pictures * chosen.boxes_each:,} annotations; MB")
     print(f"{'workers':>7} {'tiny':>8} {'table':>8} {'objects':>8} {'table - tiny':>14} {'objects - tiny':>16}")
     parts: dict[tuple[str, int], float] = {}
     for workers in (0, 1, 2):
         total = {}
         for kind in KINDS:
-            command = [sys.executable, __file__, "--one", kind, str(workers), "--start", chosen.start]
+            command = [sys.executable, __file__, "--one", kind, str(workers)]
             command += ["--pictures", str(chosen.pictures), "--boxes-each", str(chosen.boxes_each)]
             run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | ALLOCATOR)
             total[kind] = json.loads(run.stdout) / 1e6

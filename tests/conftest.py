@@ -1,6 +1,7 @@
 """Fixtures for all tests: where the real data lies, and one thread per test process."""
 
 import os
+import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from hypothesis import settings
 from gfocal.cli import main
 
 torch.set_num_threads(1)
+# What runs in the background of a shell has Ctrl-C ignored, and gfocal leaves it so; the tests of stopping need it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Without a deadline per example: a busy machine makes no test fail.
 settings.register_profile("gfocal", deadline=None)
 settings.load_profile("gfocal")

@@ -50,7 +50,9 @@ def convert(
         DataError: the folder is not empty, the format cannot hold a class name or the names of the splits, or what
             was written reads back differently.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file; name a folder for the data set")
+    if folder.is_dir() and any(folder.iterdir()):
         raise DataError(f"{folder}: is not empty; name a new folder (nothing that is there is ever written over)")
     for split in parts:  # files are named after it, and a stranger's table may say ../../x
         if split != writable(split):

@@ -55,6 +55,7 @@ def test_classes_go_by_name_and_keep_their_ids() -> None:
     wanted_order = joined([one, two], ["bee", "owl", "dog", "cat"])
     assert (wanted_order.names, wanted_order.category_ids) == (("bee", "owl", "dog", "cat"), (1, 5, 17, 3))
     assert classes(wanted_order) == classes(data)
+    assert joined([FileData(("cat",), (1,), [sample(1, [0])])], ["bee", "cat"]).category_ids == (2, 1)
     with pytest.raises(DataError, match=r"here: classes differ.*not expected: \['owl'\]"):
         joined([one, two], ["cat", "dog"], where="here")
 
@@ -78,7 +79,7 @@ def test_renamed_classes_become_one() -> None:
     alone = joined([one], renames={"car": "person"})
     assert (alone.names, classes(alone)) == (("person",), [["person", "person"]])
     assert joined([one], renames={"pedestrian": "person"}).names == one.names
-    with pytest.raises(DataError, match="here: no class 'lorry' to rename; there are: 'Car', 'car', 'pedestrian'"):
+    with pytest.raises(DataError, match="no class 'lorry' to rename; there are: 'Car', 'car', 'pedestrian'"):
         joined([one, two], renames={"lorry": "truck"}, where="here")
 
 

@@ -98,8 +98,52 @@ def test_a_file_that_is_no_state_is_told(tmp_path: Path, content: object) -> Non
 
 
 def test_code_in_a_state_is_never_run(tmp_path: Path) -> None:
-    torch.save({"model": Path("x")}, tmp_path / STATE_FILE)  # any object beyond tensors and numbers
-    assert "damaged" in refused(tmp_path, run())
+    class Harm:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    for content in (Path("x"), Harm()):  # any object beyond tensors and numbers
+        torch.save({"model": content}, tmp_path / STATE_FILE)
+        assert "more than tensors, numbers and text, which is never read" in refused(tmp_path, run())
+        (tmp_path / STATE_FILE).write_bytes(pickle.dumps(content))  # and no zip file at all
+        refused(tmp_path, run())
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_state_before_is_kept_and_there_is_a_state_at_every_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError("Operation not permitted")
+
+    if not links:  # as on a stick
+        monkeypatch.setattr(os, "link", refuses)
+    parts = saved(tmp_path)
+    first = (tmp_path / STATE_FILE).read_bytes()
+    real, states = os.replace, []
+
+    def replace(source: Path, target: Path) -> None:
+        real(source, target)
+        states.append(has_state(tmp_path))
+
+    monkeypatch.setattr(os, "replace", replace)
+    for step in (4, 5):
+        before = (tmp_path / STATE_FILE).read_bytes()
+        save_state(tmp_path, *parts, Progress(2, step), {})
+        assert (tmp_path / PREVIOUS_FILE).read_bytes() == before
+    assert before != first
+    assert states == [True] * 4
+    assert sorted(file.name for file in tmp_path.iterdir()) == [PREVIOUS_FILE, STATE_FILE]
+
+
+def test_between_two_names_the_state_before_is_taken(tmp_path: Path) -> None:
+    """A kill in the one moment in which a disk without links has no last state."""
+    saved(tmp_path)
+    (tmp_path / STATE_FILE).rename(tmp_path / PREVIOUS_FILE)
+    progress, _, told = load_state(tmp_path, *run(seed=5))
+    assert progress.step == 3
+    assert f"{PREVIOUS_FILE}, the one before, is taken" in told
 
 
 def test_a_write_that_fails_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

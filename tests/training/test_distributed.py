@@ -11,11 +11,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 import gfocal
+from gfocal.data.loading import evaluation_loader
+from gfocal.data.preparation import InputSettings
+from gfocal.data.synthetic import SyntheticScenes
+from gfocal.evaluation.running import Scored, as_rows, from_rows
+from gfocal.models.zoo import create
+from gfocal.training.distributed import DeviceError, Devices
 from gfocal.training.logging import METRICS_FILE, read_metrics
 
+INPUT = InputSettings(short_side=64, long_side=64)
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
 
@@ -26,7 +35,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def together(world: int, *command: object, timeout: float = 300) -> list[str]:
+def together(world: int, *command: object, timeout: float = 900) -> list[str]:
     """Run a Python command in so many processes that know of each other; returns what each has said."""
     base = {
         "PYTHONPATH": str(Path(gfocal.__file__).resolve().parents[1]),
@@ -128,3 +137,49 @@ def test_two_processes_make_the_run_of_one(tmp_path: Path) -> None:
         assert sorted(p.name for p in one.glob("*.*")) == sorted(
             p.name for p in two.glob("*.*") if p.name != "result-1.json"
         )
+    # Each process has statistics of BatchNorm of its own; those that are saved are the ones that are judged.
+    norms = tmp_path / "2" / "norms"
+    alone, *said_by = (
+        json.loads((norms / name).read_text()) for name in ("alone.json", "result-0.json", "result-1.json")
+    )
+    assert said_by == [alone, alone]
+
+
+def test_batch_norm_over_processes_has_the_weights_and_outputs_of_before_and_needs_gpus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = create("gfl_light_fpn", 2, pretrained=False, body="mobilenetv4_conv_small_035", channels=32, num_convs=1)
+    images = torch.randn(1, 3, 64, 64)
+    before, keys = model.eval()(images).cls_logits, list(model.state_dict())
+    model.backbone.synchronise_norms()  # type: ignore[operator]
+    assert torch.equal(model(images).cls_logits, before)
+    assert list(model.state_dict()) == keys
+    kinds = {type(module) for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)}
+    assert all(issubclass(kind, torch.nn.SyncBatchNorm) for kind in kinds)
+    devices = Devices(cpu=True)
+    assert not devices.shares_norms()
+    monkeypatch.setattr(Devices, "world", 2)
+    with pytest.raises(DeviceError, match=r"run\.sync_norm: .* needs GPUs"):
+        devices.shares_norms()
+
+
+@given(counts=st.lists(st.integers(0, 3), max_size=5), seed=st.integers(0, 9))
+def test_detections_come_back_from_rows_as_they_were(counts: list[int], seed: int) -> None:
+    torch.manual_seed(seed)
+    found = {
+        900_000_000_000 + number: Scored(torch.rand(count, 4) * 500, torch.rand(count), torch.randint(80, (count,)))
+        for number, count in enumerate(counts)
+    }
+    shuffled = dict(sorted(found.items(), key=lambda item: item[0] % 3))
+    back = from_rows(as_rows(shuffled))
+    assert list(back) == [number for number in sorted(found) if len(found[number].scores)]
+    for number, one in back.items():
+        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(one, found[number], strict=True))
+
+
+def test_processes_evaluate_whole_batches_and_each_picture_once() -> None:
+    data = SyntheticScenes(11, size=96)
+    alone = [batch.image_ids for batch in evaluation_loader(data, INPUT, 2)]
+    shares = [[b.image_ids for b in evaluation_loader(data, INPUT, 2, 0, rank, 3)] for rank in range(3)]
+    assert sorted(ids for share in shares for ids in share) == sorted(alone)
+    assert [len(share) for share in shares] == [2, 2, 2]

@@ -130,3 +130,13 @@ def test_a_precision_that_the_device_lacks_is_told(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("accelerate.Accelerator", refuses)
     with pytest.raises(DeviceError, match=r"'fp16' does not work here: .* requires a GPU; take 'bf16' or 'no'"):
         Devices("fp16", cpu=True)
+
+
+def test_a_process_that_cannot_meet_the_others_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(**_: object) -> None:
+        raise ValueError("environment variable MASTER_ADDR expected, but not set")
+
+    monkeypatch.setattr("accelerate.Accelerator", refuses)
+    with pytest.raises(DeviceError, match=r"cannot meet the others: .* MASTER_ADDR .*torchrun") as error:
+        Devices(cpu=True)
+    assert "precision" not in str(error.value)

@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
         "of all; or 'synthetic'",
     )
     train.add_argument("--train-split", metavar="NAME", help="(default: train, or all where there are no splits)")
-    train.add_argument("--val-split", metavar="NAME", help="evaluated each epoch (default: val, else test)")
+    train.add_argument("--val-split", metavar="NAME", help="evaluated at run.eval_every (default: val, else test)")
     train.add_argument("--val", nargs="+", metavar="DATA", help="validation data that lies elsewhere")
     add_rename(train)
     train.add_argument("--recipe", metavar="NAME|FILE", help="see 'gfocal models' (default: light)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,9 @@ def joined(
     own = {name for data in sets for name in data.names}
     for old, new in renames.items():
         if old not in own and new not in own:
-            raise DataError(f"{where}: no class {old!r} to rename; there are: {', '.join(map(repr, sorted(own)))}")
+            near = difflib.get_close_matches(old, own, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(map(repr, sorted(own)))}"
+            raise DataError(f"no class {old!r} to rename; {hint}")
     called = [[renames.get(name, name) for name in data.names] for data in sets]
     found = list(dict.fromkeys(name for own_names in called for name in own_names))
     if names is not None and not set(found) <= set(names):

@@ -125,6 +125,12 @@ class Backbone(nn.Module):
                         module.eval()
         return self
 
+    def synchronise_norms(self) -> None:
+        """From now on all BatchNorm takes its statistics over all processes; needs GPUs in training. Same weights."""
+        from timm.layers import convert_sync_batchnorm
+
+        self.body = convert_sync_batchnorm(self.body)
+
     def _frozen(self) -> list[nn.Module]:
         return [module for part in self.parts()[: self.num_frozen] for module in part]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -130,5 +131,7 @@ def _read(path: Path) -> tuple[Any, str]:
             if (broken := file.testzip()) is not None:
                 return None, f"the check sum of {Path(broken).name} is wrong"
         return torch.load(path, map_location="cpu", weights_only=True), ""
+    except pickle.UnpicklingError:
+        return None, "it holds more than tensors, numbers and text, which is never read"
     except Exception as error:
         return None, type(error).__name__

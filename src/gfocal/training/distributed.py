@@ -47,6 +47,11 @@ class Devices:
             self.accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_steps=accumulate, cpu=cpu)
         except ValueError as error:
             reason = " ".join(str(error).split())
+            if launched.world() > 1 or "environment variable" in reason:
+                raise DeviceError(
+                    f"this process is told to be one of several and cannot meet the others: {reason}; start them by "
+                    "torchrun or accelerate launch"
+                ) from error
             raise DeviceError(f"precision {precision!r} does not work here: {reason}; take 'bf16' or 'no'") from error
         self.accumulate, self.is_last_batch, self.is_idle = accumulate, False, False
         self._batches = 0  # since the last step
@@ -70,6 +75,16 @@ class Devices:
     def is_main(self) -> bool:
         """Whether this process writes files and prints."""
         return self.accelerator.is_main_process
+
+    def shares_norms(self) -> bool:
+        """Whether there are several processes, for BatchNorm to be taken over them.
+
+        Raises:
+            DeviceError: there are, but not on GPUs.
+        """
+        if self.world > 1 and self.device.type != "cuda":
+            raise DeviceError("run.sync_norm: BatchNorm over several processes needs GPUs; leave it out")
+        return self.world > 1
 
     def prepare(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[Any, Any]:
         """Model and optimiser made ready for these devices."""

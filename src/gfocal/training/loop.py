@@ -21,6 +21,7 @@ from gfocal.data.transforms import Augmentation, AugmentSettings
 from gfocal.distributions import GeneralDistribution
 from gfocal.evaluation.coco_ap import CocoResult, ScoredBoxes
 from gfocal.evaluation.running import as_rows, average_precision, detect_all, from_rows, nothing_found
+from gfocal.models.backbone import Backbone
 from gfocal.models.detector import Detector
 from gfocal.models.files import save_model
 from gfocal.structures import Batch
@@ -85,6 +86,8 @@ def train(
     torch.manual_seed(run.seed)
     folder.mkdir(parents=True, exist_ok=True)
     model.to(devices.device)
+    if run.sync_norm and devices.shares_norms() and isinstance(model.backbone, Backbone):
+        model.backbone.synchronise_norms()
     if run.channels_last:
         model.to(memory_format=torch.channels_last)
     input_settings = model.input_settings
@@ -124,6 +127,8 @@ def train(
     # Go on, or begin.
     if shortened:
         console.print(shortened)
+    if (augment.mosaic or augment.mixup or augment.copy_paste) and augment.close_epochs >= run.epochs:
+        console.print(f"note: augment.close_epochs {augment.close_epochs} leaves no epoch to mosaic and the like")
     progress, result = Progress(), None
     if resume:
         progress, extra, damage = load_state(folder, model, optimiser, average)

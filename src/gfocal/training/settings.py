@@ -34,6 +34,7 @@ class RunSettings:
     channels_last: bool = True  # memory layout in which convolutions are faster
     checkpoint_activations: bool = False  # compute the backbone's stages twice and keep less of them in memory
     compile: bool = False  # the network through torch.compile; each new shape of a batch is compiled anew
+    sync_norm: bool = False  # of several processes: BatchNorm over the pictures of all, on GPUs
     cpu: bool = False  # stay on the processor although there is a GPU
 
     def __post_init__(self) -> None:

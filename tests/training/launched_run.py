@@ -1,0 +1,53 @@
+"""``gfocal`` in which something goes wrong in the second of two processes, for ``test_launched.py``.
+
+torchrun --nproc-per-node 2 launched_run.py WHAT train ...
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+torch.set_num_threads(1)
+
+from gfocal import launched  # noqa: E402
+from gfocal.cli import main  # noqa: E402
+from gfocal.data.samples import DataError, FileData, Sample  # noqa: E402
+from gfocal.structures import Losses  # noqa: E402
+from gfocal.training import epoch  # noqa: E402
+
+reads = steps = 0
+read, training_step = FileData.read, vars(epoch)["training_step"]
+
+
+def bad_read(self: FileData, index: int) -> tuple[Tensor, Sample]:
+    """The process is killed in the middle of its second epoch, once; or it has no picture that can be read."""
+    global reads
+    reads += 1
+    if what == "kill" and reads == 8 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "data":
+        raise DataError(f"picture {index}: gone")
+    return read(self, index)
+
+
+def bad_step(*arguments: Any) -> Losses:
+    """The third loss is not a number."""
+    global steps
+    steps += 1
+    losses = training_step(*arguments)
+    return replace(losses, cls=losses.cls * torch.nan) if steps == 3 else losses
+
+
+what = sys.argv[1]
+if launched.rank() == 1:
+    FileData.read = bad_read  # type: ignore[method-assign]
+    if what == "nan":
+        epoch.training_step = bad_step  # type: ignore[attr-defined]
+sys.exit(main(sys.argv[2:]))

@@ -1,0 +1,215 @@
+"""``gfocal train`` as people start it: launched several times, stopped, killed, with pictures that vanish."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import gfocal
+from gfocal.data.synthetic import SyntheticScenes
+from gfocal.training.checkpoints import STATE_FILE
+from gfocal.training.logging import METRICS_FILE, read_metrics
+
+HERE = Path(__file__).parent
+SOURCE = str(Path(gfocal.__file__).resolve().parents[1])
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="needs signals")]
+
+RECIPE = """
+[model]
+preset = "gfl_light_fpn"
+pretrained = false
+options = { body = "mobilenetv4_conv_small_035", channels = 32, num_convs = 1 }
+[size]
+short_side = 64
+long_side = 64
+[optimiser]
+kind = "adamw"
+lr = 0.001
+lr_batch = 2
+[schedule]
+kind = "cosine"
+warmup_steps = 2
+[run]
+epochs = 3
+batch_size = 1
+workers = 0
+cpu = true
+save_every_minutes = 1e-6
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures and a recipe."""
+    folder = tmp_path_factory.mktemp("launched")
+    (folder / "tiny.toml").write_text(RECIPE)
+    for split, count in (("train", 7), ("val", 2)):
+        data = SyntheticScenes(count, size=96, purpose=split)
+        (folder / "scenes" / split).mkdir(parents=True)
+        records: dict[str, list[dict[str, object]]] = {"images": [], "annotations": []}
+        for i in range(count):
+            image, sample = data.read(i)
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / "scenes" / split / f"{i}.png")
+            records["images"].append({"id": i, "file_name": f"{i}.png", "width": 96, "height": 96})
+            for (x1, y1, x2, y2), label in zip(sample.boxes.tolist(), sample.labels.tolist(), strict=True):
+                box = [x1, y1, x2 - x1, y2 - y1]
+                record = {"id": len(records["annotations"]) + 1, "image_id": i, "category_id": label + 1, "bbox": box}
+                records["annotations"].append(record | {"area": box[2] * box[3], "iscrowd": 0})
+        categories = [{"id": i + 1, "name": name} for i, name in enumerate(data.names)]
+        path = folder / "scenes" / split / "_annotations.coco.json"
+        path.write_text(json.dumps({**records, "categories": categories}))
+    return folder
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def torchrun(place: Path, what: str, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Two processes, of which the second has a fault."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *more]
+    command += [str(HERE / "launched_run.py"), what, "train", "scenes", "--recipe", "tiny.toml"]
+    command += ["--out", str(out), "--auto-resume"]
+    return subprocess.run(
+        command, cwd=place, env=environment(), capture_output=True, text=True, timeout=900, check=False
+    )
+
+
+def test_a_process_that_is_killed_comes_back_and_the_run_is_the_same(place: Path, tmp_path: Path) -> None:
+    whole = torchrun(place, "nothing", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    killed = torchrun(place, "kill", tmp_path / "killed", "--max-restarts", "2")
+    assert killed.returncode == 0, killed.stderr
+    assert killed.stderr.count("resuming after epoch 1 of 3 and ") == 1  # one process speaks
+    for name in ("last.safetensors", "best.safetensors", "result.json"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+    rows = [read_metrics(tmp_path / name / METRICS_FILE) for name in ("whole", "killed")]
+    assert [{**row, "seconds": ""} for row in rows[0]] == [{**row, "seconds": ""} for row in rows[1]]
+    assert len(rows[0]) == 3
+
+
+def test_a_fault_in_one_process_ends_both_with_its_reason(place: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    ended = torchrun(place, "data", tmp_path / "data")
+    assert ended.returncode != 0
+    assert "gfocal: 20 pictures in a row cannot be read; the last one: picture " in ended.stderr
+    assert "/cli.py" not in ended.stderr  # no traceback of ours
+    assert not (tmp_path / "data" / STATE_FILE).exists()
+    assert time.monotonic() - started < 600
+
+
+def test_a_loss_that_is_not_finite_in_one_process_is_found_by_both_at_once(place: Path, tmp_path: Path) -> None:
+    ended = torchrun(place, "nan", tmp_path / "nan")
+    assert ended.returncode != 0
+    told = [line for line in ended.stderr.splitlines() if "the loss is not finite at step" in line]
+    assert len(told) == 2
+    assert told[0] == told[1]
+    assert "(cls nan, box " in told[0]
+    ids = told[0].partition("image ids ")[2].partition(".")[0].split(", ")
+    assert len(ids) == 2  # those of both processes
+    state = torch.load(tmp_path / "nan" / STATE_FILE, weights_only=True)
+    assert state["progress"]["batches"] == 2  # none was saved after it
+
+
+class Alone:
+    """A run by itself, with two processes that load pictures, in a process group as a terminal makes it."""
+
+    def __init__(self, place: Path, out: Path, *more: str) -> None:
+        words = ["train", "scenes", "--recipe", "tiny.toml", "--out", str(out), "--epochs", "500"]
+        self.command = ["gfocal", *words, "--set", "run.workers=2", "--set", "run.save_every_minutes=0", *more]
+        self.log = (out.parent / "log").open("w")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", *self.command],
+            cwd=place,
+            env=environment() | {"PYTHONWARNINGS": "default"},
+            stderr=self.log,
+            stdout=self.log,
+            start_new_session=True,
+        )
+        self.out = out
+
+    def wait_for(self, epochs: int) -> None:
+        deadline = time.monotonic() + 600
+        while not (self.out / METRICS_FILE).exists() or len(read_metrics(self.out / METRICS_FILE)) < epochs:
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.05)
+
+    def children(self) -> list[int]:
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(number) for number in path.read_text().split()] if path.exists() else []
+
+    def ended(self) -> int:
+        return self.process.wait(timeout=300)
+
+    def said(self) -> str:
+        return Path(self.log.name).read_text()
+
+
+@pytest.fixture
+def started() -> Iterator[list[Alone]]:
+    runs: list[Alone] = []
+    yield runs
+    for run in runs:
+        run.process.kill()
+        run.log.close()
+
+
+def test_ctrl_c_of_a_terminal_saves_and_says_how_to_go_on(place: Path, tmp_path: Path, started: list[Alone]) -> None:
+    run = Alone(place, tmp_path / "run")
+    started.append(run)
+    run.wait_for(2)
+    os.killpg(run.process.pid, signal.SIGINT)  # it goes to the loading processes too
+    assert run.ended() == 130
+    *_, last = run.said().splitlines()
+    assert last.startswith("stopped in epoch ")
+    assert last.endswith(f"the state is saved; go on with: {' '.join(run.command)} --resume")
+    assert "Traceback" not in run.said()
+    assert not list((tmp_path / "run").glob("*.tmp"))
+
+    again = Alone(place, tmp_path / "run", "--resume")
+    started.append(again)
+    again.wait_for(4)
+    again.process.send_signal(signal.SIGTERM)
+    assert again.ended() == 143
+    first, *_ = [line for line in again.said().splitlines() if line.startswith("resuming")]
+    assert first.split()[3] == str(int(last.split()[3].rstrip(",")) - 1)  # in the epoch that it stopped in
+
+
+def test_a_loading_process_that_is_killed_and_a_picture_that_vanishes(
+    place: Path, tmp_path: Path, started: list[Alone]
+) -> None:
+    run = Alone(place, tmp_path / "run")
+    started.append(run)
+    run.wait_for(1)
+    picture = place / "scenes" / "train" / "3.png"
+    moved = picture.rename(tmp_path / "3.png")
+    try:
+        done = len(read_metrics(tmp_path / "run" / METRICS_FILE))
+        run.wait_for(done + 3)
+        assert str(Path("scenes") / "train" / "3.png") in run.said()
+        assert "the next picture takes its place" in run.said()
+        children = run.children()
+        if not children:
+            pytest.skip("the children of a process are not told here")
+        os.kill(children[-1], signal.SIGKILL)
+        assert run.ended() == 2
+    finally:
+        moved.rename(picture)
+    *_, last = run.said().splitlines()
+    assert last.startswith(
+        "gfocal: a process that loads pictures was killed (Killed), most likely because memory ran"
+    )
+    assert "go on with --resume" in last
+    assert "Traceback" not in run.said()
+    torch.load(tmp_path / "run" / STATE_FILE, weights_only=True)
