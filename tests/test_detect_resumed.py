@@ -79,7 +79,9 @@ def test_killed_at_any_moment_it_goes_on(run: Run, model: Path, photos: Path, wh
         "from gfocal.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", slow, "detect", str(model), str(photos), "--out", str(out), *map(str, OPTIONS)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    # One thread, as in this process: with another number the last digits differ.
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=one_thread)
     journal = out / "detections.jsonl"
     deadline = time.monotonic() + 120
     while not (journal.is_file() and journal.read_bytes().count(b"\n") > 2):

@@ -47,9 +47,9 @@ CASES: dict[str, tuple[str, list[list[int]]]] = {
     "no objects at all": ("gfl", [[0, 0, 0, 0]]),
     "timid": ("timid", [[2, 1, 3, 1]]),
     "accumulated": ("gfl", [[2, 1, 3, 1], [1, 2, 1], [1]]),
-    "atss": ("atss", [[2, 0, 1]]),
-    "fovea": ("fovea", [[2, 0, 1], [1]]),
-    "sapd": ("sapd", [[2, 0, 1], [1]]),
+    "atss": ("atss", [[2, 1, 1]]),
+    "fovea": ("fovea", [[2, 1, 1], [1]]),
+    "sapd": ("sapd", [[2, 1, 1], [1]]),
 }
 
 

@@ -1,8 +1,10 @@
-"""The state between two epochs: whole, or refused in one line."""
+"""The state of a run: whole, or the one before, or refused in one line."""
 
 from __future__ import annotations
 
 import io
+import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-from gfocal.training.checkpoints import STATE_FILE, Progress, ResumeError, load_state, save_state
+from gfocal.training.checkpoints import (
+    PREVIOUS_FILE,
+    STATE_FILE,
+    Progress,
+    ResumeError,
+    has_state,
+    load_state,
+    save_state,
+)
 from gfocal.training.ema import WeightAverage
 
 Parts = tuple[nn.Module, torch.optim.Optimizer, WeightAverage]

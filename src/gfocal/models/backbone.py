@@ -127,7 +127,7 @@ class Backbone(nn.Module):
 
     def synchronise_norms(self) -> None:
         """From now on all BatchNorm takes its statistics over all processes; needs GPUs in training. Same weights."""
-        from timm.layers import convert_sync_batchnorm
+        from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
 
         self.body = convert_sync_batchnorm(self.body)
 
