@@ -121,7 +121,7 @@ def test_more_columns(tmp_path: Path) -> None:
     assert data.samples[1].areas is None
 
 
-@pytest.mark.parametrize("ids", ["7,7", "x,8", ",8", "7,1e30"])
+@pytest.mark.parametrize("ids", ["7,7", "x,8", ",8", "7,1e30", "7.5,8"])
 def test_image_ids_that_are_none_give_way_to_running_numbers(tmp_path: Path, ids: str) -> None:
     first, second = ids.split(",")
     text = f"filename,class,xmin,ymin,xmax,ymax,image_id\nb.png,cat,1,2,3,4,{first}\na.png,cat,1,2,3,4,{second}\n"

@@ -42,7 +42,7 @@ def test_a_step_moves_the_weights_and_leaves_no_gradient(model: Detector, precis
     devices = Devices(precision, cpu=True)  # type: ignore[arg-type]
     wrapped, optimiser = devices.prepare(model, torch.optim.SGD(model.parameters(), lr=0.01))
     before = weights(model)
-    # Not 64 pixels: of a map of one cell, torch's gradient of a strided bfloat16 convolution holds what lay in memory.
+    # Not 64 pixels: on a map of one cell, torch's gradient of a strided bfloat16 convolution has what lay in memory.
     losses = training_step(wrapped, GFLCriterion(), batch(side=96), optimiser, devices)
     assert losses.total.dtype == torch.float32
     assert torch.isfinite(losses.total)
