@@ -7,7 +7,14 @@ import torch
 
 from gfocal.data.preparation import InputSettings
 from gfocal.structures import Losses
-from gfocal.training.failures import NonFiniteLoss, NothingToLearn, check_finite, check_learned
+from gfocal.training.failures import (
+    NonFiniteLoss,
+    NothingToLearn,
+    ProcessGone,
+    check_finite,
+    check_learned,
+    named_failures,
+)
 
 SIZE = InputSettings(short_side=8, long_side=11)
 
@@ -26,3 +33,46 @@ def test_the_messages_are_of_one_line() -> None:
     with pytest.raises(NothingToLearn, match=r"in 1 picture at 8 x 11 pixels no object.*--short-side") as error:
         check_learned(torch.tensor(0.0), 1, SIZE)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "world", "told"),
+    [
+        (
+            RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "),
+            1,
+            r"loads pictures was killed \(Killed\)",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 12) is killed by signal: Bus error. Out of"),
+            1,
+            r"killed \(Bus\).*/dev/shm",
+        ),
+        (RuntimeError("DataLoader worker (pid(s) 12, 13) exited unexpectedly"), 2, "loads pictures ended"),
+        (ConnectionResetError(104, "Connection reset by peer"), 1, "loads pictures ended"),
+        (EOFError(), 1, "loads pictures ended"),
+        (RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:4"), 2, "another process of this run"),
+        (RuntimeError("NCCL communicator was aborted on rank 1"), 2, "another process of this run"),
+    ],
+)
+def test_a_process_that_is_gone_is_named(error: Exception, world: int, told: str) -> None:
+    with pytest.raises(ProcessGone, match=told) as named, named_failures(world):
+        raise error
+    assert "go on with --resume" in str(named.value)
+    assert "\n" not in str(named.value)
+    assert named.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Connection closed by peer"),  # of what, in a run of one process?
+        RuntimeError("shape mismatch"),
+        NonFiniteLoss("the loss is not finite"),
+        ValueError("reset by peer"),
+    ],
+)
+def test_other_errors_stay_what_they_are(error: Exception) -> None:
+    with pytest.raises(type(error)) as same, named_failures(1):
+        raise error
+    assert same.value is error

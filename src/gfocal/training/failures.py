@@ -13,8 +13,15 @@ from gfocal.data.preparation import InputSettings
 from gfocal.words import counted
 
 # What torch says, in words only, when a process that loads pictures, or another that trains, has gone.
-WORKER_GONE = re.compile(r"DataLoader worker \(pid[^)]*\) (?:is killed by signal: (\w+)|exited unexpectedly)")
+WORKER_GONE = re.compile(
+    r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal: (\w+)|exited unexpectedly)"
+)
 PROCESS_GONE = re.compile(r"(?i)closed by peer|reset by peer|broken pipe|remote process exited|NCCL (error|comm)")
+
+LOADER_GONE = (
+    "a process that loads pictures {how}, most likely because memory ran out. The saved state is whole: go on with "
+    "--resume, and with fewer processes (run.workers) or more memory, of which /dev/shm is a part in containers"
+)
 
 
 class NonFiniteLoss(RuntimeError):  # noqa: N818
@@ -57,19 +64,17 @@ def named_failures(world: int) -> Iterator[None]:
     """Give a name to what torch says when one of the processes of a run is gone; ``world``: how many train.
 
     Raises:
-        ProcessGone: in place of a RuntimeError that means it.
+        ProcessGone: in place of an error that means it.
     """
     try:
         yield
+    except (ConnectionError, EOFError) as error:  # a batch was under way from a process that is gone
+        raise ProcessGone(LOADER_GONE.format(how="ended")) from error
     except RuntimeError as error:
         text = str(error)
         if worker := WORKER_GONE.search(text):
             how = f"was killed ({worker[1]})" if worker[1] else "ended"
-            raise ProcessGone(
-                f"a process that loads pictures {how}, most likely because memory ran out. The saved state is whole: "
-                "go on with --resume, and with fewer processes (run.workers) or more memory, of which /dev/shm is a "
-                "part in containers"
-            ) from error
+            raise ProcessGone(LOADER_GONE.format(how=how)) from error
         if world > 1 and PROCESS_GONE.search(text):
             raise ProcessGone(
                 "another process of this run has ended, and this one ends with it; what happened stands in the "
