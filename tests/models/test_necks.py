@@ -92,3 +92,17 @@ def test_biases_start_at_zero() -> None:
 def test_fewer_levels_than_maps_are_refused() -> None:
     with pytest.raises(ValueError, match="3 maps need at least as many levels, not 2"):
         FPN([4, 8, 16], num_levels=2)
+
+
+def test_a_map_of_one_cell_leaves_bfloat16_out_on_a_processor() -> None:
+    """Torch's bfloat16 gradient of it is not finite where the memory that it takes held NaN before."""
+    fpn = FPN([32, 32, 32], channels=32)
+    for _ in range(20):
+        fpn.zero_grad()
+        junk = [torch.full((size,), torch.nan, dtype=torch.bfloat16) for size in (100, 1000, 10_000, 100_000)]
+        del junk
+        with torch.autocast("cpu", torch.bfloat16):
+            pyramid = fpn([torch.randn(1, 32, side, side) for side in (8, 4, 2)])
+        sum(level.float().sum() for level in pyramid).backward()  # type: ignore[union-attr]
+        assert all(torch.isfinite(p.grad).all() for p in fpn.parameters() if p.grad is not None)
+    assert [level.dtype for level in pyramid] == [torch.bfloat16] * 4 + [torch.float32]

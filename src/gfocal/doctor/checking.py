@@ -13,6 +13,7 @@ from rich.console import Console
 from gfocal import __version__
 from gfocal.configs import Recipe
 from gfocal.data.discovery import read_data, splits
+from gfocal.data.joining import joined
 from gfocal.data.layouts import split_name
 from gfocal.data.samples import DataError, FileData
 from gfocal.doctor.advice import Advice, advise
@@ -143,13 +144,6 @@ def read_splits(path: Path, wanted: Sequence[str], alone: bool) -> dict[str, tup
         base = split_name(name) or name
         found[base if alone else f"{path.name}:{base}"] = (base, read_data(path, name))
     return found
-
-
-def joined(parts: Sequence[FileData]) -> FileData:
-    """Several data sets one after the other; labels and ids are of no use in it."""
-    if len(parts) == 1:
-        return parts[0]
-    return FileData(parts[0].names, parts[0].category_ids, [sample for part in parts for sample in part.samples])
 
 
 def _split_facts(data: FileData, is_training: bool) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -58,6 +59,18 @@ class FPN(nn.Module):
         pyramid = [output(m) for output, m in zip(self.outputs, merged, strict=True)]
         source = maps[-1] if self.extra_from_input else pyramid[-1]
         for extra in self.extra:
-            pyramid.append(extra(source))
+            pyramid.append(coarser(extra, source))
             source = F.relu(pyramid[-1]) if self.relu_between_extra else pyramid[-1]
         return pyramid
+
+
+def coarser(convolution: nn.Module, maps: Tensor) -> Tensor:
+    """A map of half the size. (B, C, H, W) -> (B, C, H/2, W/2)
+
+    A single cell is taken in float32 on a processor: the gradient that torch computes of it there in bfloat16 holds
+    what happened to lie in memory.
+    """
+    if maps.device.type == "cpu" and maps.shape[-2:] == (1, 1) and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return convolution(maps.float())
+    return convolution(maps)
