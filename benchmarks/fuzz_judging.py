@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 import numpy as np
+import yaml
 
 from fuzz_grammar import SECRET
 from fuzz_pool import CRASH, HANG, INSANE, UNCLEAR
@@ -97,7 +98,7 @@ def sane(data: FileData, home: Path, size: tuple[int, int]) -> None:
         "no secret is a name": not any(SECRET in name for name in data.names),
     }
     ids: list[object] = []
-    root = os.path.realpath(home) + os.sep
+    roots = tuple(os.path.realpath(place) + os.sep for place in places_of(home))
     for sample in data.samples:
         boxes, labels, crowd = sample.boxes.numpy(), sample.labels.numpy(), sample.crowd.numpy()
         count = len(labels)
@@ -110,7 +111,7 @@ def sane(data: FileData, home: Path, size: tuple[int, int]) -> None:
         checks["the size is the picture's"] = sample.size == size
         checks["the picture lies in the folder"] = sample.path is not None and os.path.realpath(
             sample.path
-        ).startswith(root)
+        ).startswith(roots)
         if count:
             x1, y1, x2, y2 = boxes.T
             inside = (x1 >= 0) & (y1 >= 0) & (x2 <= width) & (y2 <= height) & (x1 < x2) & (y1 < y2)
@@ -127,6 +128,15 @@ def sane(data: FileData, home: Path, size: tuple[int, int]) -> None:
     for check, holds in checks.items():
         if not holds:
             raise WrongError(INSANE, f"not true: {check}; {data!r}"[:500])
+
+
+def places_of(home: Path) -> list[Path]:
+    """Where pictures may lie: in the folder of the data, or where ``path:`` of its yaml says, which may lead out."""
+    try:
+        stated = yaml.safe_load((home / "data.yaml").read_text(encoding="utf-8-sig")).get("path")
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return [home]
+    return [home, home / str(stated)] if stated else [home]
 
 
 def ring(_: int, __: FrameType | None) -> None:

@@ -87,7 +87,7 @@ def test_help(run: Run, command: str) -> None:
 
 def test_help_knows_every_command_and_exit_code(run: Run) -> None:
     out = run("--help")[1]
-    for word in (*COMMANDS, "0 all done", "1 some", "2 something"):
+    for word in (*COMMANDS, "  0    all done", "  1    some", "  2    something", "  130  stopped", "143 by SIGTERM"):
         assert word in out
 
 
@@ -219,14 +219,14 @@ def test_mistakes(run: Run, voc: Path, model: Path, tmp_path: Path) -> None:
         (("train", voc, "--out", tmp_path / "file", *TINY), f"{tmp_path / 'file'}: is a file"),
         (("train", voc, "--resume", "--out", gone), f"{gone}: nothing to resume"),
         (("train", "synthetic", *TINY), "size 64 is outside 96..640"),
-        (("eval", gone, voc), f"{gone}: there is no such file"),
+        (("eval", gone, voc), f"{gone}: no such file or folder"),
         (("eval", tmp_path / "empty", voc), "holds neither best.safetensors nor last.safetensors"),
         (("eval", tmp_path / "file", voc), "not a gfocal model file; give the run's folder or a .safetensors file"),
         (("eval", tmp_path / "torn.safetensors", voc), "not readable as safetensors"),
         (("eval", model, gone), f"{gone}: no such file or folder"),
         (("eval", model, voc, "--out", tmp_path / "empty"), f"{tmp_path / 'empty'}: is a folder"),
         (("eval", model, "synthetic"), "classes differ"),
-        (("detect", gone, voc / "JPEGImages"), f"{gone}: there is no such file"),
+        (("detect", gone, voc / "JPEGImages"), f"{gone}: no such file or folder"),
         (("detect", model, voc / "JPEGImages", "--out", tmp_path / "file"), "is a file; name a folder"),
         (
             ("detect", model, voc / "JPEGImages", "--out", voc / "JPEGImages"),
@@ -314,7 +314,7 @@ def test_traceback_on_demand(run: Run, tmp_path: Path) -> None:
     code, _, err = run("--traceback", "detect", tmp_path / "gone", "x.jpg")
     assert code == MISTAKE
     assert "Traceback" in err
-    assert err.splitlines()[-1] == f"gfocal: {tmp_path / 'gone'}: there is no such file"
+    assert err.splitlines()[-1] == f"gfocal: {tmp_path / 'gone'}: no such file or folder"
 
 
 def test_our_own_mistakes_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,9 @@ SPLITS = ["train", "val", "test", "fold1", "trainval"]
 
 def numbers(count: int) -> st.SearchStrategy[list[int]]:
     """So many ids in ascending order."""
-    return st.sets(st.integers(0, 2**40), min_size=count, max_size=count).map(sorted)
+    return st.sets(
+        st.one_of(st.integers(0, 2**40), st.integers(-(2**63), 2**63 - 1)), min_size=count, max_size=count
+    ).map(sorted)
 
 
 @st.composite

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,10 @@ def test_detect_in_pictures_of_every_kind(
     images = {Path(image["file_name"]).name: image for image in coco.dataset["images"]}
     assert list(images) == [name for name in names if name in GOOD]
     count = len(coco.dataset["annotations"])
-    assert last == f"{count} objects in {len(GOOD)} pictures: {out / 'detections.json'}, and drawn in {out}"
+    assert last == (
+        f"{count} objects in {len(GOOD)} pictures: {out / 'detections.json'}, and drawn in {out}; "
+        "scores above 0 (--score)"
+    )
     assert "numbered from 1 in the model's order" in coco.dataset["info"]["description"]
     assert [category["name"] for category in coco.dataset["categories"]] == ["cat", "dog"]
     for name, (height, width) in GOOD.items():
@@ -217,6 +221,34 @@ def test_an_empty_folder_is_a_failure_of_its_own(run: Run, model: Path, zoo: Pat
     assert code == SOME_FAILED
     assert err.splitlines()[0].startswith(f"failed: {tmp_path / 'empty'}: no pictures in this folder")
     assert len(err.splitlines()) == 3
+
+
+def test_nothing_to_look_through_writes_nothing(run: Run, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "found"
+    (tmp_path / "empty").mkdir()
+    code, _, err = run("detect", model, tmp_path / "empty", str(tmp_path / "*.jpg"), "--out", out)
+    assert code == MISTAKE
+    assert [line.partition(":")[0] for line in err.splitlines()] == ["failed", "failed", "gfocal"]
+    assert err.splitlines()[-1].endswith("there is no picture to look through; nothing was written")
+    assert not out.exists()
+
+
+def test_pictures_with_as_many_boxes_as_there_can_be_are_told(run: Run, model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "noise.png"
+    Image.effect_noise((160, 120), 60).convert("RGB").save(file)
+    detector = load_model(model)
+    detector.decode_settings = replace(detector.decode_settings, max_detections=1)
+    save_model(detector, tmp_path / "one.safetensors")
+    notes = {}
+    for name, score in (("all", 0), ("some", 0.999)):
+        words = ("--out", tmp_path / name, "--score", score, "--no-pictures")
+        code, _, err = run("detect", tmp_path / "one.safetensors", file, *words)
+        assert code == DONE
+        notes[name] = [line for line in err.splitlines() if line.startswith("note:")]
+    assert notes["some"] == []
+    assert notes["all"] == [
+        "note: 1 picture gave 1 box, as many as this model gives at most, and may hold more objects"
+    ]
 
 
 @pytest.mark.parametrize("stop_at", [1, 2])

@@ -387,7 +387,7 @@ def test_the_models_own_thresholds_count_where_no_score_is_given(
     err = run("detect", model, photos, *everything, tmp_path / "default")[2]
     assert err.splitlines()[-1].endswith("; scores above 0.3 (--score)")
     err = run("detect", tmp_path / "own.safetensors", photos, *everything, tmp_path / "said", "--score", 0.0105)[2]
-    assert "scores above" not in err.splitlines()[-1]
+    assert err.splitlines()[-1].endswith("; scores above 0.0105 (--score)")
 
 
 def test_mistakes_end_in_one_line(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:

@@ -20,7 +20,11 @@ EPILOG = """examples:
   gfocal import gfl_r50.pth --out gfl_r50.safetensors   a published checkpoint of MMDetection
   gfocal lab run 1a --seeds 3                      a study of the paper, made again on drawn scenes
 
-exit codes: 0 all done, 1 some pictures or runs failed, 2 something must be mended (the last line says what)"""
+exit codes:
+  0    all done
+  1    some pictures or runs failed; 'gfocal check' found errors
+  2    something must be mended: the last line says what
+  130  stopped by Ctrl-C, 143 by SIGTERM, 129 by a terminal that closed: the last line says how to go on"""
 
 
 def parser() -> argparse.ArgumentParser:

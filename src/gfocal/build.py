@@ -8,6 +8,7 @@ import platform
 import sys
 import typing
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from gfocal.data.samples import DataError, FileData, ImageData
 from gfocal.data.validation import summary
 from gfocal.doctor.layout import layout_of
 from gfocal.doctor.refusal import refuse_clamped
+from gfocal.doctor.shared_pictures import tell_shared
 from gfocal.evaluation.coco_ap import CocoResult
 from gfocal.methods import criterion_of
 from gfocal.models.backbone import Backbone
@@ -32,6 +34,7 @@ from gfocal.models.transfer import for_classes
 from gfocal.models.zoo import PresetError, create, preset_named
 from gfocal.starting import told, with_network_of_start
 from gfocal.training.checkpoints import STATE_FILE, ResumeError, has_state
+from gfocal.training.folder_lock import only_run_in
 from gfocal.training.loop import train
 from gfocal.values import fitted
 from gfocal.words import counted
@@ -141,6 +144,7 @@ def run_recipe(
         RecipeError: the recipe's model cannot be built.
         DataError: no training picture holds an object.
         ClampedEdges: too many edges of the training boxes lie beyond the detector's reach.
+        FolderInUse: another process is training in the folder.
         NotADirectoryError: ``folder`` is a file.
     """
     import torch
@@ -171,27 +175,30 @@ def run_recipe(
     if not resume:
         layout = layout_of(model, criterion, recipe.augment.short_sides)
         refuse_clamped(layout, train_data, recipe.run.most_clamped, console, data_name)
+        if launched.is_first():
+            tell_shared(train_data, val_data, console)
     folder.mkdir(parents=True, exist_ok=True)
     about = circumstances(data_name, train_data, val_data) | {"model": describe(model)}
-    if launched.is_first():
-        _write(folder / RECIPE_FILE, write_recipe(recipe))
-        _write(folder / RUN_FILE, json.dumps(about, indent=1) + "\n")
-    result = train(
-        model,
-        train_data,
-        val_data,
-        folder,
-        run=recipe.run,
-        augment=recipe.augment,
-        optimiser_settings=recipe.optimiser,
-        schedule=recipe.schedule,
-        criterion=criterion,
-        recipe=flat(recipe),
-        resume=resume,
-        console=console,
-    )
-    if result is not None and launched.is_first():
-        _write(folder / RESULT_FILE, json.dumps(result.to_json(), indent=1) + "\n")
+    with only_run_in(folder) if launched.is_first() else nullcontext():
+        if launched.is_first():
+            _write(folder / RECIPE_FILE, write_recipe(recipe))
+            _write(folder / RUN_FILE, json.dumps(about, indent=1) + "\n")
+        result = train(
+            model,
+            train_data,
+            val_data,
+            folder,
+            run=recipe.run,
+            augment=recipe.augment,
+            optimiser_settings=recipe.optimiser,
+            schedule=recipe.schedule,
+            criterion=criterion,
+            recipe=flat(recipe),
+            resume=resume,
+            console=console,
+        )
+        if result is not None and launched.is_first():
+            _write(folder / RESULT_FILE, json.dumps(result.to_json(), indent=1) + "\n")
     return model, result
 
 

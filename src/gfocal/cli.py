@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # Without a network the hub would say 20 lines about it before the one that counts.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    console = Console(stderr=True, quiet=chosen.command == "train" and not launched.is_first())
+    console = Console(stderr=True, quiet=chosen.command in ("train", "eval") and not launched.is_first())
     everybody = Console(stderr=True)  # for what only one of several processes knows
     warnings.showwarning = lambda message, *_, **__: everybody.print(
         f"warning: {message}", markup=False, highlight=False, soft_wrap=True
@@ -98,6 +98,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
     from gfocal.training.determinism import NonDeterministicOperation
     from gfocal.training.distributed import DeviceError
     from gfocal.training.failures import NonFiniteLoss, NothingToLearn, ProcessGone
+    from gfocal.training.folder_lock import FolderInUse
     from gfocal.training.trackers import TrackerError
 
     return (
@@ -109,6 +110,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
         PresetError,
         ResumeError,
         DeviceError,
+        FolderInUse,
         NonDeterministicOperation,
         TrackerError,
         ClampedEdges,

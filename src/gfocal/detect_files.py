@@ -19,14 +19,13 @@ from gfocal.detecting.ahead import ahead, executor
 from gfocal.detecting.journal import Journal, read_header
 from gfocal.detecting.named import pictures_named
 from gfocal.detecting.results import FORMATS, Written, record_of, write_results
+from gfocal.detecting.scores import score_threshold_of, told_of_scores
 from gfocal.detecting.shards import CLAIM, Shard, claimed, complete, journals_in, missing
 from gfocal.detecting.starting import header_of, is_finished, open_journal, stems
 from gfocal.inference import detect_batch, prepared
 from gfocal.models.detector import Detector
 from gfocal.structures import Detections
 from gfocal.words import counted
-
-SCORE = 0.3  # least score, where neither the user nor the model says another
 
 Edges = Literal["none", "std", "distribution"]
 
@@ -75,8 +74,9 @@ def detect_files(
         console: where to tell; None: standard error.
 
     Raises:
-        DataError: ``folder`` is a file, holds the journal of another run, or pictures would be drawn into a folder
-            that is looked through; or edges are to be drawn of a detector without edge distributions.
+        DataError: no picture is named at all; ``folder`` is a file, holds the journal of another run, or pictures
+            would be drawn into a folder that is looked through; or edges are to be drawn of a detector without edge
+            distributions.
     """
     console = console or Console(stderr=True)
     shard = shard or Shard()
@@ -89,13 +89,16 @@ def detect_files(
             f"edges={edges}: {model.built_from['preset']} gives four numbers to a box and says nothing of how sure "
             "it is of an edge; draw boxes alone (--edges none)"
         )
-    run = _Run(model, folder, _threshold(model, score_threshold), batch_size, workers, pictures, edges, console)
+    threshold = score_threshold_of(model, score_threshold)
+    run = _Run(model, folder, threshold, batch_size, workers, pictures, edges, console)
     named = pictures_named(paths, folder, lists)
     if shard.number == 1:
         for note in named.notes:
             run.tell(f"note: {note}")
         for failure in named.failures:
             run.fail(failure)
+    if not named.files:
+        raise DataError("there is no picture to look through; nothing was written")
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file; name a folder for what is found")
     if pictures and any(parent.resolve() == folder.resolve() for parent in {Path(f).parent for f in named.files}):
@@ -104,7 +107,7 @@ def detect_files(
             "name another folder, or draw none (--no-pictures)"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    header = header_of(model, run.threshold, pictures, edges, shard, named.files)
+    header = header_of(model, threshold, pictures, edges, shard, named.files)
     if resume and is_finished(folder, named.files, header):
         run.tell(f"{folder}: all {counted(len(named.files), 'picture')} are done already")
         return run.failed
@@ -126,11 +129,11 @@ def detect_files(
                 run.tell(f"note: {safe} done until here, in {journal.path}; --resume goes on")
             raise
         journal.finish(run.failed)
-    own = score_threshold is not None
     ending = f", and drawn in {folder}" if pictures else ""
-    scores = "" if own else f"; {_told(run.threshold)}"
+    scores = f"; {told_of_scores(threshold)}"
     if shard.count == 1:
         written = write_results([journal.path], model.names, folder, formats, header)
+        run.tell_of_limit(written)
         run.tell(str(written) + ending * (written.pictures > 0) + scores)
         if not run.failed:
             journal.path.unlink()
@@ -139,6 +142,7 @@ def detect_files(
         if told is None:
             run.tell(f"shard {shard} is done; the last one to end merges")
         else:
+            run.tell_of_limit(told)
             run.tell(str(told) + ending + scores)
     return run.failed
 
@@ -163,6 +167,14 @@ class _Run:
     def fail(self, reason: object) -> None:
         self.failed += 1
         self.console.print(f"failed: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+    def tell_of_limit(self, written: Written) -> None:
+        if written.limited:
+            most = counted(self.model.decode_settings.max_detections, "box", "boxes")
+            self.tell(
+                f"note: {counted(written.limited, 'picture')} gave {most}, as many as this model gives at most, and "
+                "may hold more objects"
+            )
 
     def look_through(self, todo: Sequence[tuple[int, str, str]], journal: Journal) -> None:
         """Every file of (place, path, name) through the network, into the journal once all of it is written.
@@ -255,20 +267,6 @@ def _what_lacks(folder: Path) -> str:
     lacking = missing(found)
     begun = f"shards {', '.join(lacking)} have not begun" if lacking else "not every shard has come to its end"
     return f"{begun}; run what lacks with --resume, the last one to end merges"
-
-
-def _threshold(model: Detector, score: float | None) -> float | tuple[float, ...]:
-    own = model.class_thresholds
-    if score is None and own is not None:
-        return tuple(own)
-    return SCORE if score is None else float(score)
-
-
-def _told(threshold: float | tuple[float, ...]) -> str:
-    if isinstance(threshold, float):
-        return f"scores above {threshold:g} (--score)"
-    least, most = min(threshold), max(threshold)
-    return f"scores above the model's own threshold of each class, {least:.2f} to {most:.2f} (--score for another)"
 
 
 def _stopped(

@@ -90,7 +90,7 @@ def test_the_folder_of_a_run_means_its_best_model_then_its_last(saved: Path, tmp
 
 
 def test_missing_files_and_folders_without_a_model(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match=r"none\.safetensors: there is no such file"):
+    with pytest.raises(ModelFileError, match=r"none\.safetensors: no such file or folder"):
         load_model(tmp_path / "none.safetensors")
     with pytest.raises(ModelFileError, match=r"holds neither best\.safetensors nor last\.safetensors"):
         load_model(tmp_path)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from PIL import Image
 
 import gfocal
 from gfocal.data.synthetic import SyntheticScenes
+from gfocal.models.files import load_model, save_model
 from gfocal.training.checkpoints import STATE_FILE
 from gfocal.training.logging import METRICS_FILE, read_metrics
 
@@ -107,6 +109,28 @@ def test_two_processes_of_which_one_is_killed_or_stopped_come_back_to_the_same_r
     rows = [read_metrics(folder / METRICS_FILE) for folder in (whole, tmp_path / "run")]
     assert [{**row, "seconds": ""} for row in rows[0]] == [{**row, "seconds": ""} for row in rows[1]]
     assert len(rows[0]) == 3
+
+
+def test_two_processes_judge_a_model_as_one_does(place: Path, whole: Path, tmp_path: Path) -> None:
+    model = load_model(whole)
+    model.decode_settings = replace(model.decode_settings, score_threshold=0.0)
+    save_model(model, tmp_path / "model.safetensors")
+    two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    for name, start in (("one", [sys.executable]), ("two", two)):
+        command = [*start, "-m", "gfocal", "eval", str(tmp_path / "model.safetensors"), "scenes", "--split", "train"]
+        command += ["--batch-size", "2", "--workers", "0", "--device", "cpu"]
+        command += ["--results", str(tmp_path / name / "found.json"), "--out", str(tmp_path / name / "numbers.json")]
+        ended = subprocess.run(
+            command, cwd=place, env=environment(), capture_output=True, text=True, timeout=900, check=False
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stderr.count("judging 7 pictures") == 1
+        assert ended.stdout.count("AP ") == 1, ended.stdout
+    for file in ("found.json", "numbers.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    records = json.loads((tmp_path / "one" / "found.json").read_text())
+    assert len({record["image_id"] for record in records}) == 7
+    assert all("edge_std" in record for record in records)
 
 
 def test_a_fault_in_one_process_ends_both_with_its_reason(place: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from gfocal.training.optimisers import OptimiserSettings, ScheduleSettings
 from gfocal.training.saving import NoRoom
 from gfocal.training.settings import RunSettings
 from gfocal.training.signals import Stopped, stop_requests
+from gfocal.training.trackers import Trackers
 
 # Five batches of one picture an epoch, in steps of two: an epoch ends with a step of one batch.
 TINY = {"body": "mobilenetv4_conv_small_035", "channels": 32, "num_convs": 1}
@@ -150,6 +151,21 @@ def test_a_signal_saves_the_step_and_the_run_goes_on_bit_for_bit(
     assert (progress.epoch, progress.batches) == (epoch, batches)
     assert f"resuming after epoch {epoch} of 2 and {batches} of 5 batches" in go(tmp_path, resume=True)
     same(undisturbed, tmp_path)
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_trackers_are_told_of_an_end_before_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    closed: list[int] = []
+    monkeypatch.setattr(Trackers, "close", lambda self: closed.append(1))
+
+    def fail() -> None:
+        raise RuntimeError("no such thing")
+
+    with pytest.raises(Stopped if stopped else RuntimeError):
+        go(tmp_path, 3, send(signal.SIGTERM) if stopped else fail)
+    assert closed == [1]
 
 
 def test_stops_again_and_again(tmp_path: Path, undisturbed: Path) -> None:

@@ -78,6 +78,7 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
         chosen.json.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(chosen.json) as temporary:
             temporary.write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
+        console.print(f"findings: {chosen.json}", markup=False, highlight=False, soft_wrap=True)
     if chosen.html:
         from gfocal.doctor.page import PAGE_FILE, write_page
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gfocal import launched
 from gfocal.commands import DONE
 from gfocal.commands.options import add_device, add_rename, threshold_rule, whole
 from gfocal.commands.sources import chosen_device, parts_of, read_all, standard_output, told_of_coco
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from gfocal.evaluation.coco_ap import ScoredBoxes
     from gfocal.evaluation.judgement import Judgement
     from gfocal.models.detector import Detector
-    from gfocal.structures import Detections
+    from gfocal.training.distributed import Devices
 
 PAGE = "evaluation.html"
 
@@ -33,7 +34,8 @@ def add(commands: Any) -> None:
         help="what a model is worth on annotated pictures, and what goes wrong",
         description="Judge a model on annotated pictures: the COCO numbers of all classes and of each, the type of "
         "error that costs most, the best score threshold. --report writes a page with all of it: error types, "
-        "precision-recall curves, thresholds, false positives per picture, a confusion matrix, the worst pictures.",
+        "precision-recall curves, thresholds, false positives per picture, a confusion matrix, the worst pictures. "
+        "Under torchrun or accelerate launch every process takes its share.",
     )
     evaluate.set_defaults(run=run)
     evaluate.add_argument(
@@ -78,10 +80,13 @@ def add(commands: Any) -> None:
 def run(chosen: argparse.Namespace, console: Console) -> int:
     """gfocal eval."""
     from gfocal.data.coco_names import COCO_NAMES
+    from gfocal.detect_files import has_distributions
     from gfocal.evaluation.judgement import judge
     from gfocal.evaluation.running import nothing_found
     from gfocal.evaluation.thresholds import read_rule
+    from gfocal.interop.coco_results import write_coco_results
     from gfocal.models.files import load_model, local_model_file
+    from gfocal.training.distributed import Devices
 
     rule, report = chosen.store_thresholds, chosen.report
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
@@ -91,7 +96,11 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
             raise IsADirectoryError(f"{file}: is a folder; name a file")
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-    model = None if is_results(chosen) else load_model(chosen.model, chosen_device(chosen))
+    if is_results(chosen):
+        model = devices = None
+    else:
+        devices = Devices(cpu=chosen.device == "cpu") if launched.world() > 1 else None
+        model = load_model(chosen.model, chosen_device(chosen) if devices is None else devices.device)
     model_path = local_model_file(chosen.model) if rule is not None else None
     with told_of_coco(model is not None and model.names == COCO_NAMES, chosen.data[0]):
         parts = parts_of(chosen.data, chosen.split, "test", "val")
@@ -102,8 +111,13 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     )
     say(console, f"judging {counted(len(data), 'picture')}: {part}")
     found: Mapping[int, ScoredBoxes] = (
-        results_read(chosen.model, data) if model is None else detections_of(model, data, chosen, console)
+        results_read(chosen.model, data) if model is None else detections_of(model, data, chosen, console, devices)
     )
+    if not launched.is_first():
+        return DONE
+    if model is not None and chosen.results:
+        write_coco_results(chosen.results, found, data.category_ids, has_distributions(model))
+        say(console, f"detections: {chosen.results}")
     judged = judge(
         data,
         found,
@@ -119,6 +133,7 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
         say(console, why)
     if chosen.out:
         write_text(chosen.out, json.dumps(judged.to_json(), indent=1) + "\n")
+        say(console, f"numbers: {chosen.out}")
     if report is not None:
         write_page(report, judged, data, chosen, part)
         say(console, f"report: {report}")
@@ -162,15 +177,16 @@ def results_read(path: str, data: ImageData) -> Mapping[int, ScoredBoxes]:
 
 
 def detections_of(
-    model: Detector, data: ImageData, chosen: argparse.Namespace, console: Console
-) -> dict[int, Detections]:
-    """What a model finds in all pictures; written as --results says."""
+    model: Detector, data: ImageData, chosen: argparse.Namespace, console: Console, devices: Devices | None
+) -> Mapping[int, ScoredBoxes]:
+    """What a model finds in all pictures, of which several processes take their shares."""
     from gfocal.data.loading import evaluation_loader
-    from gfocal.evaluation.running import detect_all
-    from gfocal.interop.coco_results import write_coco_results
+    from gfocal.detect_files import has_distributions
+    from gfocal.evaluation.running import as_rows, detect_all, from_rows
     from gfocal.training.logging import progress_bar
 
-    batches = evaluation_loader(data, model.input_settings, chosen.batch_size, chosen.workers)
+    rank, world = (devices.rank, devices.world) if devices is not None else (0, 1)
+    batches = evaluation_loader(data, model.input_settings, chosen.batch_size, chosen.workers, rank, world)
     with progress_bar(console, "evaluating", len(batches)) as bar:
         found = detect_all(
             model,
@@ -181,10 +197,11 @@ def detections_of(
             next(model.parameters()).device,
             on_batch=bar.advance,
         )
-    if chosen.results:
-        edge_std = all(one.edges.shape[-1] > 0 for one in found.values())
-        write_coco_results(chosen.results, found, data.category_ids, edge_std)
-    return found
+    if devices is None:
+        return found
+    everything = from_rows(devices.gather_rows(as_rows(found, has_distributions(model))))
+    in_order = (data.sample(i).image_id for i in range(len(data)))
+    return {image_id: everything[image_id] for image_id in in_order if image_id in everything}
 
 
 def write_page(path: Path, judged: Judgement, data: ImageData, chosen: argparse.Namespace, part: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from gfocal.configs import Recipe
     from gfocal.data.samples import ImageData, Problem
+
+PIPE_WIDTH = 200  # columns
 
 
 @contextmanager
@@ -113,10 +116,16 @@ def read(
 
 
 def standard_output() -> Console:
-    """What is asked for goes to standard output, everything else to standard error."""
+    """What is asked for goes to standard output, everything else to standard error.
+
+    In a file or a pipe lines are not folded at the 80 columns that a terminal of unknown width is taken for.
+    """
     from rich.console import Console
 
-    return Console()
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPE_WIDTH
+    return console
 
 
 def chosen_device(chosen: argparse.Namespace) -> torch.device:

@@ -160,8 +160,8 @@ def number(text: str, decimal_comma: bool = False) -> float | None:
 
 def whole_number(text: str) -> int | None:
     """The whole number of 64 bits that a cell holds, 12.0 too, as spreadsheets like to write; else None."""
-    if re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
-        return int(text)
+    if re.fullmatch(r"[+-]?\d{1,19}", text, re.ASCII):
+        return int(text) if -(2**63) <= int(text) < 2**63 else None
     value = number(text)
     exact = value is not None and math.isfinite(value) and value.is_integer() and abs(value) < 2**53
     return int(value) if exact and value is not None else None

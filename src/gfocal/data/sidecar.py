@@ -84,7 +84,7 @@ def read_sidecar(folder: Path) -> Sidecar:
         names = content.get("names")
         sidecar = Sidecar(
             names=None if names is None else tuple(_text(name) for name in names),
-            category_ids=None if ids is None else tuple(_whole(i) for i in ids),
+            category_ids=None if ids is None else tuple(_id(i) for i in ids),
             splits={
                 split: {key: _picture(entry) for key, entry in pictures.items()}
                 for split, pictures in content.get("splits", {}).items()
@@ -113,7 +113,7 @@ def _picture(entry: Any) -> PictureExtra:
     if size is not None and len(size) != 2:
         raise ValueError("a size is height and width")
     return PictureExtra(
-        image_id=None if "id" not in entry else _whole(entry["id"]),
+        image_id=None if "id" not in entry else _id(entry["id"]),
         stated_size=size,
         lines={
             int(number): LineExtra(
@@ -143,6 +143,12 @@ def _box(value: Any) -> tuple[float, ...]:
 def _whole(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
         raise ValueError(f"{value!r:.50} is no whole number of at least 0")
+    return value
+
+
+def _id(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+        raise ValueError(f"{value!r:.50} is no whole number of 64 bits")
     return value
 
 

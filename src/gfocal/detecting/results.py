@@ -35,6 +35,7 @@ class Written:
     pictures: int
     objects: int
     places: tuple[Path, ...]
+    limited: int = 0  # pictures with as many objects as the model gives at most
 
     def __str__(self) -> str:
         told = f"{counted(self.objects, 'object')} in {counted(self.pictures, 'picture')}"
@@ -78,13 +79,14 @@ def write_results(
 ) -> Written:
     """Write the formats into a folder; memory holds one picture at a time.
 
-    ``run`` says what made them (model and settings); the json keeps it. Every file is whole or as before; those of
-    YOLO and VOC, one to a picture, come one after the other.
+    ``run`` says what made them (see ``starting.header_of``); the json keeps it. Every file is whole or as before;
+    those of YOLO and VOC, one to a picture, come one after the other.
     """
-    pictures = objects = 0
+    pictures = objects = limited = 0
     for record in merged(journals):
         pictures += 1
         objects += len(record["labels"])
+        limited += len(record["labels"]) >= run["max_detections"]
     places = []
     for kind in formats:
         if kind == "coco":
@@ -102,7 +104,7 @@ def write_results(
         elif kind == "voc":
             _write_each(journals, folder / VOC_FOLDER, ".xml", lambda record: found_xml(record, names))
             places.append(folder / VOC_FOLDER)
-    return Written(pictures, objects, tuple(places))
+    return Written(pictures, objects, tuple(places), limited)
 
 
 def _write_each(journals: Sequence[Path], folder: Path, ending: str, text: Callable[[Record], str]) -> None:

@@ -37,6 +37,7 @@ def header_of(
         "score": threshold if isinstance(threshold, float) else list(threshold),
         "pictures": pictures,
         "edges": edges,
+        "max_detections": model.decode_settings.max_detections,
     }
     return header | ({"shards": shard.count, "files": digest(files)} if shard.count > 1 else {})
 

@@ -46,14 +46,24 @@ class Scored(NamedTuple):
     boxes: Tensor  # (N, 4)
     scores: Tensor  # (N,)
     labels: Tensor  # (N,)
+    edge_std: Tensor | None = None  # (N, 4) pixels, where it was asked for
 
 
-def as_rows(found: Mapping[int, ScoredBoxes]) -> Tensor:
-    """Detections as numbers that processes can send each other. (N, 7) float64: image id, label, score, box"""
-    rows = [torch.zeros(0, 7, dtype=torch.float64)]
+def as_rows(found: Mapping[int, ScoredBoxes], edge_std: bool = False) -> Tensor:
+    """Detections as numbers that processes can send each other.
+
+    (N, 8) float64: upper and lower 32 bits of the image id, which has more than a float64 holds, label, score, box;
+    with ``edge_std`` (N, 12), and the standard deviations of ``Detections``.
+    """
+    rows = [torch.zeros(0, 12 if edge_std else 8, dtype=torch.float64)]
     for image_id, one in found.items():
-        head = torch.stack([torch.full_like(one.labels, image_id), one.labels], 1).double()
-        rows.append(torch.cat([head, one.scores.double().unsqueeze(1), one.boxes.double()], 1).cpu())
+        number = torch.full_like(one.labels, image_id)
+        head = torch.stack([number >> 32, number & 0xFFFFFFFF, one.labels], 1).double()
+        columns = [head, one.scores.double().unsqueeze(1), one.boxes.double()]
+        if edge_std:
+            assert isinstance(one, Detections)
+            columns.append(one.edge_std.double())
+        rows.append(torch.cat(columns, 1).cpu())
     return torch.cat(rows)
 
 
@@ -61,11 +71,17 @@ def from_rows(rows: Tensor) -> dict[int, Scored]:
     """What ``as_rows`` was made of, by image id in ascending order; each image's detections in their order."""
     if not len(rows):
         return {}
-    order = rows[:, 0].argsort(stable=True)
-    image_ids, counts = rows[order, 0].long().unique_consecutive(return_counts=True)
-    parts = rows[order].split(counts.tolist())
+    numbers = (rows[:, 0].long() << 32) | rows[:, 1].long()
+    order = numbers.argsort(stable=True)
+    image_ids, counts = numbers[order].unique_consecutive(return_counts=True)
+    parts = rows[order, 2:].split(counts.tolist())
     return {
-        image_id: Scored(part[:, 3:].float(), part[:, 2].float(), part[:, 1].long())
+        image_id: Scored(
+            boxes=part[:, 2:6].float(),
+            scores=part[:, 1].float(),
+            labels=part[:, 0].long(),
+            edge_std=part[:, 6:].float() if part.shape[1] > 6 else None,
+        )
         for image_id, part in zip(image_ids.tolist(), parts, strict=True)
     }
 

@@ -187,5 +187,5 @@ def model_file(path: Path) -> Path:
                 return path / name
         raise ModelFileError(f"{path}: holds neither best.safetensors nor last.safetensors; is it a run's folder?")
     if not path.is_file():
-        raise ModelFileError(f"{path}: there is no such file")
+        raise ModelFileError(f"{path}: no such file or folder")
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -150,7 +151,8 @@ def train(
     )
 
     stopping = "stopping at the end of this step; once more, and at once" if devices.is_main else ""
-    with named_failures(devices.world), stop_requests(stopping) as stop:
+    ending = closing(log) if log is not None else nullcontext()  # trackers are told, whatever ends the run
+    with named_failures(devices.world), ending, stop_requests(stopping) as stop:
         learning = Learning(
             model,
             wrapped,
@@ -208,10 +210,8 @@ def train(
                         progress.best_ap, progress.best_epoch = row["ap"], progress.epoch
                     save_state(folder, model, optimiser, average, progress, devices.state())
             devices.wait()
-    if log is not None:
-        log.close()
-        if progress.best_epoch:
-            console.print(f"best: epoch {progress.best_epoch}, AP {progress.best_ap:.3f} (best.safetensors)")
+    if log is not None and progress.best_epoch:
+        console.print(f"best: epoch {progress.best_epoch}, AP {progress.best_ap:.3f} (best.safetensors)")
     if average is not None:
         model.load_state_dict(average.model.state_dict())
     model.eval()
