@@ -127,7 +127,7 @@ def test_signals_write_what_there_is(
     monkeypatch.setattr(detect_files_room, "detect_batch", stopped)
     command = ("detect", model, photos, "--out", tmp_path / "out", *OPTIONS, "--workers", workers)
     code, _, err = run(*command)
-    assert code == 130
+    assert code == 128 + number
     assert err.splitlines()[-1].startswith("stopped after 2 of 7 pictures; what was found until then is in ")
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())["images"]) == 2
     assert len(list((tmp_path / "out" / "labels").iterdir())) == 2
@@ -303,8 +303,24 @@ def test_a_launcher_shares_the_pictures_out(
     assert code == DONE
     assert "failed: " in err
     monkeypatch.setenv("RANK", "0")
-    assert run(*command)[0] == DONE
+    code, _, err = run(*command)
+    assert code == DONE
+    assert " in 7 pictures, 1 failed (see above): " in err.splitlines()[-1]
+    journals = [tmp_path / "out" / f"detections-{k}-of-2.jsonl" for k in (1, 2)]
+    kept = {journal: journal.read_bytes() for journal in journals}  # what failed can be tried again
+    for journal in journals:
+        journal.unlink()
     assert content(tmp_path / "out") == content(whole)
+    # The picture comes back: the process that has it tries again, and the other has nothing to do.
+    for journal, lines in kept.items():
+        journal.write_bytes(lines)
+    (tmp_path / "no.jpg").write_bytes(next(photos.iterdir()).read_bytes())
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        code, _, err = run(*command, "--resume")
+        assert code == DONE
+    assert not any(journal.exists() for journal in journals)
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())["images"]) == 8
 
 
 def test_every_format_says_the_same(model: Path, whole: Path, photos: Path) -> None:

@@ -238,7 +238,7 @@ class _Run:
 
 
 def merge(folder: Path, formats: Sequence[str] = ("coco",), whole: bool = True) -> Written | None:
-    """Write the results of all shards in a folder and take their journals away.
+    """Write the results of all shards in a folder; take their journals away where nothing failed.
 
     Raises DataError where shards are missing or not done; with ``whole`` False returns None then, as it does where
     another process merges at this moment.
@@ -255,8 +255,9 @@ def merge(folder: Path, formats: Sequence[str] = ("coco",), whole: bool = True) 
             return None
         header = read_header(journals[0])
         written = write_results(journals, header["names"], folder, formats, header)
-        for journal in journals:
-            journal.unlink()
+        if not written.failed:
+            for journal in journals:
+                journal.unlink()
         return written
 
 

@@ -47,6 +47,7 @@ def data_of(*pictures: Sequence[Sequence[float]], size: tuple[int, int] = (320, 
 
 
 LONG = [20.0, 100.0, 460.0, 120.0]  # points of stride 8 learn it: 220 pixels to either end at most, reach is 128
+BAR = [20.0, 97.5, 60.0, 102.0]  # between points of stride 8; one of stride 4 lies inside
 SQUARE = [100.0, 100.0, 164.0, 164.0]
 
 
@@ -116,6 +117,44 @@ def test_boxes_between_the_points_have_none_until_the_input_grows() -> None:
     crowd = data_of([SQUARE, LONG])
     marked = replace(crowd.samples[0], crowd=torch.tensor([False, True]))
     assert layout.reach(FileData(crowd.names, crowd.category_ids, [marked])).boxes == 1
+
+
+def test_a_finer_level_is_advised_where_it_costs_less_than_the_input_that_helps() -> None:
+    """A bar between the points of stride 8, at 1.25 times the size as well."""
+    data = data_of([BAR])
+    coarse = Layout(STRIDES, "corner", 16, 1.0, SIZE)
+    assert coarse.reach(data).unplaced_share == 1
+    assert coarse.at(400).reach(data).unplaced_share > FEW
+    (advice, *_) = advise(data, replace(coarse, can_be_finer=True), coarse.reach(data))
+    assert advice.changes == {"model.options.finest": 4}
+    assert (
+        "100.0% of the boxes are learned by no point at a short side of 320, 0.0% with a level of stride 4"
+        in advice.why
+    )
+    finer = replace(coarse, can_be_finer=True).finer()
+    assert (finer.strides, finer.can_be_finer) == ((4, *STRIDES), False)
+    assert finer.reach(data).unplaced_share == 0
+    # A preset without such a level is given a larger input.
+    (advice, *_) = advise(data, coarse, coarse.reach(data))
+    assert advice.changes.keys() == {"size.short_side", "size.long_side"}
+
+
+def test_auto_takes_a_level_and_says_where_nothing_helps() -> None:
+    said = io.StringIO()
+    recipe = with_changes(Recipe(), {"size.short_side": 320, "size.long_side": 480})
+    data = data_of([BAR])
+    found = take_advice(recipe, data, Console(file=said, width=1000))
+    assert found.model.options["finest"] == 4
+    assert "auto: model.options.finest = 4 (was 8): " in said.getvalue()
+    layout = recipe_layout(found)
+    assert layout is not None
+    assert layout.strides == (4, *STRIDES)
+    # Thinner than any input that is tried can show.
+    said.truncate(0)
+    data = data_of(*([[20.0, y, 400.0, y + 1.0]] for y in (97.1, 105.1, 113.1)), size=(3200, 4800))
+    assert take_advice(recipe, data, Console(file=said, width=1000)) == recipe
+    assert "auto: 100.0% of the boxes are learned by no point at a short side of 320; no input" in said.getvalue()
+    assert "nothing to change" not in said.getvalue()
 
 
 def test_of_two_boxes_in_one_place_the_second_is_no_finding_of_reach() -> None:

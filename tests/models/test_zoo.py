@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from gfocal.data.preparation import InputSettings
 from gfocal.distributions import GeneralDistribution
 from gfocal.models.backbone import Backbone
+from gfocal.models.files import load_model, save_model
 from gfocal.models.zoo import (
     PRESETS,
     Preset,
@@ -60,7 +63,7 @@ def test_a_preset_builds_and_detects(preset: Preset) -> None:
 
 
 def test_options_reach_the_network() -> None:
-    options = {"n": 8, "delta": 0.5, "origin": "centre", "channels": 64, "num_convs": 3}
+    options = {"n": 8, "delta": 0.5, "origin": "centre", "finest": 8, "channels": 64, "num_convs": 3}
     model = create("gfl_r18_fpn", 5, pretrained=False, **options)
     assert model.distribution == GeneralDistribution(8, 0.5)
     outputs = model.eval()(torch.zeros(1, 3, 32, 32))
@@ -69,6 +72,25 @@ def test_options_reach_the_network() -> None:
     assert model.built_from["options"] == options
     assert len(list(model.head.get_submodule("cls_tower").children())) == 9
     assert model.names == ("class0", "class1", "class2", "class3", "class4")
+
+
+@pytest.mark.parametrize("preset", ["gfl_light_fpn", "gfl_r18_fpn"])
+def test_a_finer_level(preset: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create(preset, 2, pretrained=False, finest=4, channels=32, num_convs=1).eval()
+    images = torch.rand(1, 3, 64, 96)
+    outputs = model(images)
+    assert model.head.level_strides == (4, 8, 16, 32, 64, 128)
+    assert outputs.box_logits.shape[1] == 16 * 24 + 8 * 12 + 4 * 6 + 2 * 3 + 2 + 1
+    assert outputs.points.strides.unique().tolist() == [4, 8, 16, 32, 64, 128]
+    save_model(model, tmp_path / "fine.safetensors")
+    again = load_model(tmp_path / "fine.safetensors").eval()
+    assert torch.equal(again(images).box_logits, outputs.box_logits)
+    # The backbone has the same weights: those of ImageNet fit.
+    usual = create(preset, 2, pretrained=False, channels=32, num_convs=1)
+    assert usual.backbone.state_dict().keys() == model.backbone.state_dict().keys()
+    with pytest.raises(ValueError, match="4 or 8, not 2"):
+        create(preset, 2, pretrained=False, finest=2)
 
 
 def test_weights_from_scratch_leave_nothing_frozen() -> None:

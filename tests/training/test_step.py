@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from gfocal.criterion import GFLCriterion
 from gfocal.models.detector import Detector
 from gfocal.models.zoo import create
 from gfocal.structures import Batch, pad_targets
+from gfocal.training import distributed
 from gfocal.training.distributed import DeviceError, Devices
 from gfocal.training.step import training_step
 
@@ -130,6 +132,17 @@ def test_a_precision_that_the_device_lacks_is_told(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("accelerate.Accelerator", refuses)
     with pytest.raises(DeviceError, match=r"'fp16' does not work here: .* requires a GPU; take 'bf16' or 'no'"):
         Devices("fp16", cpu=True)
+
+
+def test_several_processes_that_would_each_train_everything_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """accelerate is then one process by itself, whatever the launcher said."""
+    alone = SimpleNamespace(num_processes=1, device=torch.device("mps"), process_index=0)
+    monkeypatch.setattr("accelerate.Accelerator", lambda **_: alone)
+    monkeypatch.setattr(distributed, "has_accelerator", lambda: True)
+    Devices()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(DeviceError, match=r"one of 2, but on mps they cannot share the work: --set run\.cpu=true"):
+        Devices()
 
 
 def test_a_process_that_cannot_meet_the_others_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,9 +151,13 @@ def _on_own_device(chosen: argparse.Namespace) -> argparse.Namespace:
     return chosen
 
 
+class _Terminated(KeyboardInterrupt):
+    code = 143
+
+
 @contextmanager
 def _sigterm_stops() -> Iterator[None]:
-    """What a scheduler sends before it kills does what Ctrl-C does."""
+    """What a scheduler sends before it kills does what Ctrl-C does, with an exit code of its own."""
     import signal
     import threading
 
@@ -161,11 +165,19 @@ def _sigterm_stops() -> Iterator[None]:
         yield
         return
 
+    asked = False
+
     def stop(*_: object) -> None:
+        nonlocal asked
+        asked = True
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except KeyboardInterrupt as end:
+        if asked:
+            raise _Terminated(str(end)) from None
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)

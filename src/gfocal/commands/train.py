@@ -65,8 +65,8 @@ def add(commands: Any) -> None:
     train.add_argument(
         "--auto",
         action="store_true",
-        help="take the advice of 'gfocal check' on n and size of the input, so that edges are within reach and small "
-        "boxes have points; what is changed is told, and stands in recipe.toml",
+        help="take the advice of 'gfocal check' on n, size of the input and levels, so that edges are within reach "
+        "and small boxes have points; what is changed is told, and stands in recipe.toml",
     )
     train.add_argument("--epochs", type=whole(1))
     train.add_argument("--batch-size", type=whole(1), help="pictures per step; the learning rate scales along")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from gfocal.atomic import atomic_write
-from gfocal.detecting.journal import Record, records
+from gfocal.detecting.journal import Record, end_of, records
 from gfocal.interop.csv_table import found_header, found_rows
 from gfocal.interop.voc_xml import found_xml
 from gfocal.interop.yolo_txt import found_text
@@ -36,9 +36,11 @@ class Written:
     objects: int
     places: tuple[Path, ...]
     limited: int = 0  # pictures with as many objects as the model gives at most
+    failed: int = 0  # files that could not be read, and words that named none
 
     def __str__(self) -> str:
         told = f"{counted(self.objects, 'object')} in {counted(self.pictures, 'picture')}"
+        told += f", {self.failed:,} failed (see above)" if self.failed else ""
         return f"{told}: {', '.join(map(str, self.places))}"
 
 
@@ -104,7 +106,8 @@ def write_results(
         elif kind == "voc":
             _write_each(journals, folder / VOC_FOLDER, ".xml", lambda record: found_xml(record, names))
             places.append(folder / VOC_FOLDER)
-    return Written(pictures, objects, tuple(places), limited)
+    failed = sum((end_of(journal) or {}).get("failed", 0) for journal in journals)
+    return Written(pictures, objects, tuple(places), limited, failed)
 
 
 def _write_each(journals: Sequence[Path], folder: Path, ending: str, text: Callable[[Record], str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from gfocal.data.samples import ImageData
@@ -11,9 +11,29 @@ from gfocal.doctor.reach import ReachResult
 
 FEW = 0.01  # share of edges beyond reach, or of boxes that no point learns, from which on something is advised
 STEP_OF_N, MOST_N = 4, 64
-LARGER = (1.25, 1.5, 2.0, 2.5, 3.0, 4.0)  # times the short side
+# What is tried for boxes without a point: times the short side, and whether with a further level, cheapest first. A
+# level of half the finest stride costs about twice the time, as an input of 1.4 times the side does.
+LARGER = (
+    (1.25, False),
+    (1.0, True),
+    (1.5, False),
+    (1.25, True),
+    (2.0, False),
+    (1.5, True),
+    (2.5, False),
+    (2.0, True),
+    (3.0, False),
+    (4.0, False),
+)
 STEP_OF_SIDE = 16
-ADVISED = ("size.short_side", "size.long_side", "augment.short_sides", "model.options.n", "model.options.delta")
+ADVISED = (
+    "size.short_side",
+    "size.long_side",
+    "augment.short_sides",
+    "model.options.n",
+    "model.options.delta",
+    "model.options.finest",
+)
 LOOKED_AT = 200  # pictures, for each size that is tried
 
 
@@ -36,7 +56,7 @@ class Advice:
 def advise(
     data: ImageData, layout: Layout, result: ReachResult, short_sides: tuple[int, int] | None = None
 ) -> list[Advice]:
-    """A larger input where too many boxes have no point, then enough values per edge at that size.
+    """A larger input or a further level where too many boxes have no point, then enough values per edge there.
 
     ``short_sides`` is the recipe's own range of augmentation, which grows with the input.
     """
@@ -44,16 +64,22 @@ def advise(
     if result.unplaced_share > FEW:
         found = _larger(data, layout)
         if found is not None:
-            layout, before, result = found
-            size = layout.input_settings
-            changes: dict[str, Any] = {"size.short_side": size.short_side, "size.long_side": size.long_side}
-            factor = size.short_side / before.short_side
-            if short_sides is not None:
-                changes["augment.short_sides"] = [round(side * factor) for side in short_sides]
+            wider, before, result = found
+            size = wider.input_settings
+            changes: dict[str, Any] = {}
+            told = []
+            if size.short_side != before.short_side:
+                factor = size.short_side / before.short_side
+                changes |= {"size.short_side": size.short_side, "size.long_side": size.long_side}
+                if short_sides is not None:
+                    changes["augment.short_sides"] = [round(side * factor) for side in short_sides]
+                told.append(f"at {size.short_side} ({factor**2:.1f} times the pixels)")
+            if wider.strides != layout.strides:
+                changes["model.options.finest"] = wider.strides[0]
+                told.append(f"with a level of stride {wider.strides[0]} (about twice the time of a step)")
             why = (
                 f"{before.unplaced_share:.1%} of the boxes are learned by no point at a short side of "
-                f"{before.short_side}, {result.unplaced_share:.1%} at {size.short_side} "
-                f"({factor**2:.1f} times the pixels)"
+                f"{before.short_side}, {result.unplaced_share:.1%} {' and '.join(told)}"
             )
             given.append(Advice(changes, why))
     if result.share > FEW:
@@ -70,6 +96,15 @@ def advise(
     return given
 
 
+def none_helps(result: ReachResult) -> str:
+    """What is to be said of boxes without a point where nothing that was tried helps half of them."""
+    return (
+        f"{result.unplaced_share:.1%} of the boxes are learned by no point at a short side of {result.short_side}; "
+        f"no input up to {LARGER[-1][0]:g} times as large helps half of them; 'gfocal check --html' shows the worst. "
+        "Boxes of such sides, or so many in one place, are not for this detector"
+    )
+
+
 def least_values(result: ReachResult, most: float = FEW) -> tuple[int, float]:
     """The smallest n, in steps of four, with at most this share of edges beyond reach; delta grows past n = 64."""
     delta = result.delta
@@ -81,13 +116,17 @@ def least_values(result: ReachResult, most: float = FEW) -> tuple[int, float]:
 
 
 def _larger(data: ImageData, layout: Layout) -> tuple[Layout, ReachResult, ReachResult] | None:
-    """The smallest input at which few boxes lack a point, else the best if it helps half of them."""
+    """The cheapest layout with which few boxes lack a point, else the best if it helps half of them."""
     now = layout.reach(data, LOOKED_AT)
     short_side = layout.input_settings.short_side
     tried = []
-    for factor in LARGER:
-        side = -(-round(short_side * factor) // STEP_OF_SIDE) * STEP_OF_SIDE
+    for factor, with_level in LARGER:
+        if with_level and not layout.can_be_finer:
+            continue
+        side = -(-round(short_side * factor) // STEP_OF_SIDE) * STEP_OF_SIDE if factor > 1 else short_side
         there = layout.at(side)
+        if with_level:
+            there = there.finer()
         result = there.reach(data, LOOKED_AT)
         tried.append((there, now, result))
         if result.unplaced_share <= FEW:
@@ -98,13 +137,3 @@ def _larger(data: ImageData, layout: Layout) -> tuple[Layout, ReachResult, Reach
 
 def _value(value: Any) -> str:
     return f"'{value}'" if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def with_layout(layout: Layout, changes: dict[str, Any]) -> Layout:
-    """The layout after changes that ``advise`` gave."""
-    size = layout.input_settings
-    short_side, long_side = changes.get("size.short_side"), changes.get("size.long_side")
-    if short_side and long_side:
-        size = replace(size, short_side=short_side, long_side=long_side)
-    n, delta = changes.get("model.options.n", layout.n), changes.get("model.options.delta", layout.delta)
-    return replace(layout, n=n, delta=delta, input_settings=size)

@@ -11,7 +11,7 @@ from rich.console import Console
 from gfocal.build import build_model
 from gfocal.configs import Recipe, with_changes
 from gfocal.data.samples import ImageData
-from gfocal.doctor.advice import Advice, advise
+from gfocal.doctor.advice import FEW, Advice, advise, none_helps
 from gfocal.doctor.layout import Layout, layout_of
 from gfocal.doctor.refusal import looked_at
 from gfocal.methods import criterion_of
@@ -35,9 +35,14 @@ def take_advice(recipe: Recipe, data: ImageData, console: Console) -> Recipe:
     if layout is None:
         _tell(console, f"auto: nothing to change, {recipe.model.preset} has no reach")
         return recipe
+    if recipe.model.start is not None:
+        layout = replace(layout, can_be_finer=False)
     result = layout.reach(data, looked_at(data))
     given = advise(data, layout, result, recipe.augment.short_sides)
-    if not given:
+    helping = {"size.short_side", "model.options.finest"}
+    if result.unplaced_share > FEW and not any(helping & advice.changes.keys() for advice in given):
+        _tell(console, f"auto: {none_helps(result)}")
+    elif not given:
         _tell(console, "auto: nothing to change, the boxes are within reach and have points that learn them")
     for advice in given:
         if recipe.model.start is not None and any(key.startswith("model.") for key in advice.changes):
@@ -53,6 +58,7 @@ def _changes_told(advice: Advice, recipe: Recipe, layout: Layout) -> str:
     before: dict[str, Any] = {
         "model.options.n": layout.n,
         "model.options.delta": layout.delta,
+        "model.options.finest": layout.strides[0],
         "size.short_side": layout.input_settings.short_side,
         "size.long_side": layout.input_settings.long_side,
         "augment.short_sides": recipe.augment.short_sides,

@@ -99,7 +99,7 @@ KINDS: dict[str, Kind] = {
     "reach-too-short": Kind("error", "edges beyond reach: not trained", "gfocal train --auto, or the advice below"),
     "reach-short": Kind("warning", "edges beyond reach", "gfocal train --auto, or the advice below"),
     "many-without-location": Kind(
-        "warning", "boxes learned by no point", "a larger short side: see the advice below"
+        "warning", "boxes learned by no point", "a larger short side, a finer level: see the advice below"
     ),
     "edge-beyond-reach": Kind("note", "box with edges beyond reach", "see the advice below"),
     "box-without-location": Kind(

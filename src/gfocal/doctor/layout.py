@@ -11,6 +11,7 @@ from gfocal.data.samples import ImageData
 from gfocal.distributions import GeneralDistribution
 from gfocal.doctor.reach import ReachResult, reach_of
 from gfocal.models.detector import Detector
+from gfocal.models.necks import STRIDES
 from gfocal.points import Origin
 
 ORIGINS: tuple[Origin, ...] = ("corner", "legacy", "centre")
@@ -26,6 +27,7 @@ class Layout:
     delta: float
     input_settings: InputSettings
     assign: Assign = assign_atss
+    can_be_finer: bool = False  # whether the preset offers a level of half the finest stride
 
     def reach(self, data: ImageData, most_pictures: int | None = None) -> ReachResult:
         """``reach_of`` with these numbers."""
@@ -46,6 +48,10 @@ class Layout:
         long_side = max(round(size.long_side * short_side / size.short_side), short_side)
         return replace(self, input_settings=replace(size, short_side=short_side, long_side=long_side))
 
+    def finer(self) -> Layout:
+        """The same with a further level of half the finest stride."""
+        return replace(self, strides=(self.strides[0] // 2, *self.strides), can_be_finer=False)
+
 
 def layout_of(model: Detector, criterion: Criterion, short_sides: tuple[int, int] | None = None) -> Layout | None:
     """The layout of a detector as ``criterion`` teaches it; None where edges have no reach that could be too short.
@@ -65,6 +71,7 @@ def layout_of(model: Detector, criterion: Criterion, short_sides: tuple[int, int
         distribution.delta,
         model.input_settings,
         getattr(criterion, "assign", assign_atss),
+        can_be_finer=model.built_from["options"].get("finest") == STRIDES[0],
     )
     if short_sides is None:
         return layout

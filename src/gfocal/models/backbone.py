@@ -1,4 +1,4 @@
-"""The backbone: any timm network that gives feature maps at strides 8, 16 and 32."""
+"""The backbone: any timm network that gives feature maps at strides 8, 16 and 32, and 4 where wanted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class WeightsError(RuntimeError):
 
 
 class Backbone(nn.Module):
-    """A timm network cut into the feature maps C3, C4 and C5.
+    """A timm network cut into the feature maps C3, C4 and C5, or C2 to C5.
 
     Args:
         name: of the timm model, e.g. ``resnet50.tv_in1k``.
@@ -35,9 +35,11 @@ class Backbone(nn.Module):
         norm_eval: keep BatchNorm in evaluation mode while training, as published for ImageNet weights.
         deformable_stages: stages of a ResNet whose 3x3 convolutions are deformable.
         modulated: version 2 of those, which weighs each tap.
+        finest: stride of the first map: 8, or 4 for C2 too.
 
     Raises:
         WeightsError: the weights cannot be fetched, or do not fit.
+        ValueError: the network has no maps of these strides.
     """
 
     def __init__(
@@ -49,15 +51,19 @@ class Backbone(nn.Module):
         norm_eval: bool = False,
         deformable_stages: tuple[int, ...] = (),
         modulated: bool = True,
+        finest: int = 8,
     ) -> None:
         import timm
 
         super().__init__()
+        if finest not in (4, 8):
+            raise ValueError(f"finest is the stride of the first level, 4 or 8, not {finest}")
         self.name = name
         self.recompute = False  # whether training keeps less of the stages in memory and computes them twice
         try:
+            indices = (1, 2, 3, 4) if finest == 4 else (2, 3, 4)
             self.body = timm.create_model(
-                name, features_only=True, out_indices=(2, 3, 4), pretrained=pretrained and weights is None
+                name, features_only=True, out_indices=indices, pretrained=pretrained and weights is None
             )
         except Exception as error:
             if not timm.is_model(name):
@@ -82,8 +88,9 @@ class Backbone(nn.Module):
         self.mean: RGB = _pixel_values(config.mean if config else IMAGENET_DEFAULT_MEAN)
         self.std: RGB = _pixel_values(config.std if config else IMAGENET_DEFAULT_STD)
         strides = list(feature_info.reduction())
-        if strides != [8, 16, 32]:
-            raise ValueError(f"{name} gives feature maps at strides {strides}, but 8, 16 and 32 are needed")
+        if strides != [4, 8, 16, 32][-len(indices) :]:
+            wanted = "4, 8, 16 and 32" if finest == 4 else "8, 16 and 32"
+            raise ValueError(f"{name} gives feature maps at strides {strides}, but {wanted} are needed")
         self.freeze(frozen_stages, norm_eval)
 
     def freeze(self, frozen_stages: int, norm_eval: bool, stem: bool = False) -> None:
@@ -107,7 +114,7 @@ class Backbone(nn.Module):
         return parts
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> C3, C4, C5 at strides 8, 16, 32."""
+        """(B, 3, H, W) -> C3, C4, C5 at strides 8, 16, 32; with a finest stride of 4 C2 before them."""
         if self.recompute and self.training:
             with recomputed([module for stage in self.parts()[1:] for module in stage]):
                 return self.body(images)
@@ -141,12 +148,13 @@ def published_resnet(
     weights: str | Path | None,
     deformable_stages: tuple[int, ...] = (),
     modulated: bool = True,
+    finest: int = 8,
 ) -> Backbone:
     """A ResNet as detectors are published with: from ImageNet weights, stem and first stage are frozen and all
     statistics of BatchNorm kept; from random weights everything is trained.
     """
     published = pretrained or weights is not None
-    return Backbone(name, pretrained, weights, int(published), published, deformable_stages, modulated)
+    return Backbone(name, pretrained, weights, int(published), published, deformable_stages, modulated, finest)
 
 
 def _pixel_values(unit: tuple[float, ...]) -> RGB:

@@ -11,16 +11,21 @@ from torch.nn import functional as F
 STRIDES = (8, 16, 32, 64, 128)  # of P3 to P7
 
 
+def strides_from(finest: int) -> tuple[int, ...]:
+    """Strides of the levels of a pyramid that begins at a stride: 8 for P3 to P7, 4 for P2 to P7."""
+    return STRIDES if finest == STRIDES[0] else (finest, *STRIDES)
+
+
 class FPN(nn.Module):
-    """Maps C3-C5 to P3 ... P(2 + num_levels) of one width.
+    """Maps C3-C5 to P3 ... P(2 + num_levels) of one width; or C2-C5 to P2 ... P(1 + num_levels).
 
     Lateral 1x1 and output 3x3 convolutions with bias, no norm, no activation; nearest upsampling to the
     exact size of the finer map; each further level is a stride-2 convolution of the one before.
 
     Args:
-        in_channels: width of C3, C4, C5.
+        in_channels: width of C3, C4, C5; or of C2 to C5.
         channels: width of the pyramid.
-        num_levels: how many levels it has, 5 for P3 to P7.
+        num_levels: how many levels it has, 5 for P3 to P7, 6 for P2 to P7.
         extra_from_input: make P6 from C5, as RetinaNet and FoveaBox do, instead of P5.
         relu_between_extra: a ReLU between P6 and the convolution that makes P7 of it, as in FCOS. P6 itself goes
             to the head without.

@@ -32,13 +32,16 @@ class Devices:
         is_idle: set it before a batch of which this process has no share; what it computes then counts nothing.
 
     Raises:
-        DeviceError: the device does not know the precision.
+        DeviceError: the device does not know the precision, or several processes cannot meet on it.
     """
 
     def __init__(self, precision: Precision = "no", accumulate: int = 1, cpu: bool = False) -> None:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
+        # Told to be one of several, accelerate on a machine without GPUs would be one by itself, and all would train
+        # the same.
+        cpu = cpu or (launched.world() > 1 and not has_accelerator())
         join_again(cpu)
         # accelerate keeps the first settings of a process and refuses others: a second run could not differ.
         parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -53,6 +56,11 @@ class Devices:
                     "torchrun or accelerate launch"
                 ) from error
             raise DeviceError(f"precision {precision!r} does not work here: {reason}; take 'bf16' or 'no'") from error
+        if self.world != launched.world():
+            raise DeviceError(
+                f"this process is told to be one of {launched.world()}, but on {self.device} they cannot share the "
+                "work: --set run.cpu=true computes on the processor; or start one process"
+            )
         self.accumulate, self.is_last_batch, self.is_idle = accumulate, False, False
         self._batches = 0  # since the last step
 
@@ -174,6 +182,12 @@ class Devices:
     def wait(self) -> None:
         """Until every process is here."""
         self.accelerator.wait_for_everyone()
+
+
+def has_accelerator() -> bool:
+    """Whether there is a GPU or the like."""
+    of_any_kind = getattr(torch, "accelerator", None)  # since torch 2.6
+    return torch.cuda.is_available() if of_any_kind is None else of_any_kind.is_available()
 
 
 def join_again(cpu: bool = False) -> None:
