@@ -62,7 +62,9 @@ def ran(recipe: Recipe, folder: Path, data: Any = DATA, **more: Any) -> tuple[gf
 def test_network_input_and_weights_are_those_of_the_file(old: Path, tmp_path: Path) -> None:
     before = gfocal.load(old)
     model, said = ran(recipe_from(old), tmp_path / "new")
-    options = "n = 12, delta = 1.0, origin = corner, channels = 32, num_convs = 1, body = " + OPTIONS["body"]  # type: ignore[operator]
+    options = (
+        "n = 12, delta = 1.0, origin = corner, finest = 8, channels = 32, num_convs = 1, body = " + OPTIONS["body"]
+    )  # type: ignore[operator]
     assert f"starting from {old}, gfl_light_fpn ({options}): 2 of 5 classes known; new: triangle, ring, cross" in said
     assert "ImageNet" not in said
     assert model.names == SyntheticScenes.names
@@ -106,9 +108,14 @@ def test_the_recipe_may_say_another_size(old: Path) -> None:
 
 def test_what_was_asked_for_must_not_contradict_the_file(old: Path) -> None:
     recipe = recipe_from(old)
-    fitting = {"model.preset": "gfl_light_fpn", "model.options.n": "12", "model.pretrained": False, "run.epochs": 9}
+    fitting = {"model.preset": "gfl_light_fpn", "model.options.n": "12", "run.epochs": 9}
     with_network_of_start(recipe, fitting)
-    for key, value in {"model.preset": "gfl_r18_fpn", "model.options.n": "16", "model.weights": "a.pt"}.items():
+    for key, value in {
+        "model.preset": "gfl_r18_fpn",
+        "model.options.n": "16",
+        "model.weights": "a.pt",
+        "model.pretrained": False,
+    }.items():
         with pytest.raises(RecipeError, match=rf"{key} = {value}: the network is that of .*old, gfl_light_fpn \("):
             with_network_of_start(recipe, {key: value})
 

@@ -13,6 +13,7 @@ from gfocal.build import RECIPE_FILE, RESULT_FILE, RUN_FILE
 from gfocal.configs import Recipe, flat
 from gfocal.training.logging import METRICS_FILE, read_metrics
 from gfocal.values import as_toml, toml_reader
+from gfocal.words import counted
 
 SEED = "run.seed"
 FIGURES = ("ap", "ap50", "ap75")
@@ -50,8 +51,10 @@ class ComparedRun:
         """How far it is, in words."""
         planned = self.settings["run.epochs"]
         if self.epochs >= planned:
-            return f"{planned} epochs"
-        return f"{self.epochs} of {planned} epochs, {'stopped early' if self.is_finished else 'unfinished'}"
+            return counted(planned, "epoch")
+        return (
+            f"{self.epochs} of {counted(planned, 'epoch')}, {'stopped early' if self.is_finished else 'unfinished'}"
+        )
 
     @property
     def seconds(self) -> float | None:

@@ -38,7 +38,8 @@ def with_network_of_start(recipe: Recipe, asked: Mapping[str, Any] | None = None
     found = replace(recipe, model=model, size=size)
     for key, value in (asked or {}).items():
         of_network = key in ("model.preset", "model.weights", "model.pretrained") or key.startswith("model.options")
-        if of_network and with_changes(found, {key: value}) != found:
+        # Random weights, or those of ImageNet, would be neither taken nor missed: the network of a start has its own.
+        if of_network and (key == "model.pretrained" or with_changes(found, {key: value}) != found):
             raise RecipeError(
                 f"{key} = {value}: the network is that of {recipe.model.start}, {_in_words(about)}; leave this out, "
                 "or do not start from there"

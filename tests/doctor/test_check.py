@@ -283,3 +283,11 @@ def test_every_kind_is_in_the_docs_as_the_code_has_it() -> None:
 def test_every_kind_is_planted_in_some_test() -> None:
     text = "".join(file.read_text(encoding="utf-8") for file in HERE.glob("test_*.py"))
     assert [code for code in KINDS if f'"{code}"' not in text] == []
+
+
+def test_short_side_lays_out_what_train_would_train(run: Run, tmp_path: Path) -> None:
+    data = CocoSet(tmp_path / "set").write()
+    for words, sides in (([], [320, 427]), (["--short-side", 160], [160, 214])):
+        run("check", data, "--json", tmp_path / "found.json", "--recipe", "light", *words)
+        reach = json.loads((tmp_path / "found.json").read_text())["reach"]
+        assert [reach["short_side"], reach["long_side"]] == sides

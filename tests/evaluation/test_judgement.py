@@ -163,3 +163,13 @@ def test_nothing_at_all() -> None:
     assert empty.summary() == []
     json.dumps(empty.to_json(), allow_nan=False)
     assert empty.worst(3) == []
+
+
+def test_detections_of_other_classes_are_refused() -> None:
+    data, detections = two_pictures()
+    for one in detections.values():
+        one.names = NAMES
+    judge(data, detections)
+    next(iter(detections.values())).names = ("cat", "wolf")
+    with pytest.raises(ValueError, match=r"classes \['cat', 'wolf'\] cannot be judged on \['cat', 'dog'\]"):
+        judge(data, detections)

@@ -279,7 +279,8 @@ def test_what_a_run_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         run = replace(RUN, epochs=3, batch_size=1)
         learn(small(data.names), data, data, tmp_path, run, schedule=warm, console=console, resume=resume)
         lines = said.getvalue().splitlines()
-        assert lines[0] == "note: warm-up takes 1 step, a fifth of this run's 6, instead of 50"
+        shortened = "note: warm-up takes 1 step, a fifth of this run's 6, instead of 50"
+        assert lines[0] == ("resuming after epoch 3 of 3; nothing is left to do" if resume else shortened)
         assert lines[-1] == "best: epoch 2, AP 0.500 (best.safetensors)"
         if not resume:
             nothing = "nothing was found: no score is above the model's threshold of 0.05 (normal in"

@@ -59,7 +59,7 @@ def test_warm_up_takes_a_fifth_of_a_run_at_most(steps: int, taken: int) -> None:
     settings = ScheduleSettings(warmup_steps=50)
     shortened, note = capped(settings, steps)
     assert shortened == ScheduleSettings(warmup_steps=taken)
-    assert (str(taken) in note and str(steps) in note) == (taken < 50)
+    assert (str(steps) in note and (str(taken) in note or not taken)) == (taken < 50)
     assert bool(note) == (taken < 50)
 
 

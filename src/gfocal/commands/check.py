@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal.commands import DONE, SOME_FAILED
-from gfocal.commands.options import set_values, whole
+from gfocal.commands.options import add_short_side, set_values, size_changes, whole
 from gfocal.commands.sources import standard_output
 
 if TYPE_CHECKING:
@@ -28,11 +28,16 @@ EPILOG = """exit codes: 0 nothing above a note, 1 errors (with --strict: or warn
 def add(commands: Any) -> None:
     """Declare the command and its options."""
     check = commands.add_parser(
-        "check", help="look for what is wrong with a data set", description=DESCRIPTION, epilog=EPILOG
+        "check",
+        help="look for what is wrong with a data set",
+        usage="gfocal check DATA ... [options]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
     )
     check.set_defaults(run=run)
     check.add_argument("data", nargs="+", metavar="DATA", help="COCO json or folder, VOC or YOLO folder; or several")
     check.add_argument("--recipe", default="light", metavar="NAME|FILE", help="for reach (default: light)")
+    add_short_side(check)
     check.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="any value of the recipe; may be repeated"
     )
@@ -62,7 +67,8 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     from gfocal.doctor.checking import check
     from gfocal.doctor.table import print_check
 
-    recipe = with_changes(read_recipe(chosen.recipe), set_values(chosen.set), "--set")
+    recipe = read_recipe(chosen.recipe)
+    recipe = with_changes(recipe, size_changes(recipe, chosen.short_side) | set_values(chosen.set), "--set")
     wanted = [] if chosen.splits == "all" else [name.strip() for name in chosen.splits.split(",") if name.strip()]
     found = check(
         chosen.data,

@@ -23,6 +23,7 @@ def add(commands: Any) -> None:
     convert = commands.add_parser(
         "convert",
         help="write annotated pictures in another format",
+        usage="gfocal convert DATA ... --to FORMAT --out DIR [options]",
         description="Read annotated pictures of any format that 'gfocal train' reads and write them in another, all "
         "splits or one. Names and their order, category ids, image ids, boxes to the last bit of a float32, ignored "
         "regions (crowd, difficult), areas, pictures without objects and splits stay; what the new format has no "

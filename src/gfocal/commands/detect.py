@@ -26,6 +26,7 @@ def add(commands: Any) -> None:
     detect = commands.add_parser(
         "detect",
         help="find objects in pictures",
+        usage="gfocal detect MODEL IMAGE ... [--out DIR] [options]",
         description="Find objects in pictures. DIR/detections.json has them as COCO does, with a score and, in "
         "edge_std, how sure each edge is. Its category ids are 1 to N in the model's order, as its categories list "
         "them; 'gfocal eval --results' writes those of the data. Every picture that is done stands in "

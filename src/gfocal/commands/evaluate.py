@@ -32,6 +32,7 @@ def add(commands: Any) -> None:
     evaluate = commands.add_parser(
         "eval",
         help="what a model is worth on annotated pictures, and what goes wrong",
+        usage="gfocal eval MODEL DATA ... [options]",
         description="Judge a model on annotated pictures: the COCO numbers of all classes and of each, the type of "
         "error that costs most, the best score threshold. --report writes a page with all of it: error types, "
         "precision-recall curves, thresholds, false positives per picture, a confusion matrix, the worst pictures. "

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gfocal.configs import Recipe
 
 
 def whole(least: int) -> Callable[[str], int]:
@@ -74,6 +78,26 @@ def add_rename(command: argparse.ArgumentParser) -> None:
         metavar="OLD=NEW",
         help="a class of the data by another name; two that get one name become one class; may be repeated",
     )
+
+
+def add_short_side(command: argparse.ArgumentParser) -> None:
+    """--short-side, of commands that take a recipe; see ``size_changes``."""
+    command.add_argument(
+        "--short-side",
+        type=whole(1),
+        metavar="PIXELS",
+        help="pictures are resized to this; the recipe's longer side grows or shrinks along",
+    )
+
+
+def size_changes(recipe: Recipe, short_side: int | None) -> dict[str, int]:
+    """The changes of a recipe that --short-side means."""
+    size = recipe.size
+    if short_side is None:
+        return {}
+    if not size.short_side or not size.long_side:
+        return {"size.short_side": short_side}
+    return {"size.short_side": short_side, "size.long_side": round(size.long_side * short_side / size.short_side)}
 
 
 def add_device(command: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal import launched
 from gfocal.commands import DONE
-from gfocal.commands.options import add_rename, set_values, share, whole
+from gfocal.commands.options import add_rename, add_short_side, set_values, share, size_changes, whole
 from gfocal.commands.sources import parts_of, read_all, standard_output, told_of_coco
 from gfocal.words import counted
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Declare the command and its options."""
-    train = commands.add_parser("train", help="train a detector on annotated pictures")
+    train = commands.add_parser(
+        "train", help="train a detector on annotated pictures", usage="gfocal train DATA ... [--out DIR] [options]"
+    )
     train.set_defaults(run=run)
     train.add_argument(
         "data",
@@ -71,7 +73,7 @@ def add(commands: Any) -> None:
     train.add_argument("--epochs", type=whole(1))
     train.add_argument("--batch-size", type=whole(1), help="pictures per step; the learning rate scales along")
     train.add_argument("--lr", type=float, help="learning rate at the recipe's reference batch")
-    train.add_argument("--short-side", type=whole(1), metavar="PIXELS", help="pictures are resized to this")
+    add_short_side(train)
     train.add_argument(
         "--augment", metavar="NAME", help="light, medium or strong in place of the recipe's; see docs/augmentation.md"
     )
@@ -169,15 +171,14 @@ def chosen_recipe(chosen: argparse.Namespace) -> Recipe:
         if differing:
             raise RecipeError(
                 f"{chosen.out}: a run goes on with the recipe it was begun with, which differs in "
-                f"{', '.join(differing)}; leave these options out, or start anew in another folder"
+                f"{', '.join(differing)}; leave these options out, or start anew in another folder "
+                f"(--from {chosen.out} begins with the weights of this one)"
             )
         return recipe
     recipe = read_recipe(chosen.recipe or "light")
     if with_changes(recipe, changes, where).model.start and not chosen.recipe:
         recipe = replace(recipe, size=SizeSettings())  # then the model file's
-    size = recipe.size
-    if chosen.short_side and size.short_side and size.long_side and "size.long_side" not in changes:
-        changes["size.long_side"] = round(size.long_side * chosen.short_side / size.short_side)
+    changes = size_changes(recipe, chosen.short_side) | changes
     return with_network_of_start(with_changes(recipe, changes, where), changes)
 
 

@@ -143,4 +143,6 @@ def mismatch(found: Sequence[str], wanted: Sequence[str], where: str | Path) -> 
         f"{where}: classes differ. The data has {list(found)}, expected were {list(wanted)}"
         + (f"; not expected: {extra}" if extra else "")
         + (f"; not in the data: {lacking}" if lacking else "")
+        + ("; --rename OLD=NEW calls a class of the data by the expected name" if extra and lacking else "")
+        + ("; a model judges no class that it does not know: take data without them" if extra and not lacking else "")
     )

@@ -153,8 +153,13 @@ def judge(
         precision: choose thresholds that reach it, instead of those of the largest F1.
         lowest: the score that all detections are above.
 
-    Raises ValueError for malformed detections, as ``coco_ap``.
+    Raises ValueError for malformed detections, as ``coco_ap``, and for those of a model of other classes than the
+    data's.
     """
+    for one in found.values():
+        names = getattr(one, "names", data.names)  # of detections from a file nothing is known
+        if tuple(names) != tuple(data.names):
+            raise ValueError(f"detections of the classes {list(names)} cannot be judged on {list(data.names)}")
     samples = [data.sample(i) for i in range(len(data))]
     ap = coco_ap(samples, found, data.names, [truth_areas(sample) for sample in samples])
     boxes = lay_out(samples, found, data.names)

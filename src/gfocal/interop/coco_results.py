@@ -103,7 +103,10 @@ def read_coco_results(path: str | os.PathLike[str], category_ids: Sequence[int])
     except ValueError as error:
         raise DataError(f"{path}: not a json file ({error}); write the results again") from error
     if not isinstance(records, list):
-        raise DataError(f"{path}: holds a {type(records).__name__}, but COCO results are a list of records")
+        raise DataError(
+            f"{path}: holds a {type(records).__name__}, but COCO results are a list of records, "
+            "as 'gfocal eval MODEL DATA --results FILE' writes them"
+        )
     label_of = {category_id: label for label, category_id in enumerate(category_ids)}
     by_image: dict[int, list[tuple[list[float], float, int, list[float] | None]]] = {}
     for i, record in enumerate(records):

@@ -126,7 +126,7 @@ def train(
     average = WeightAverage(model, run.ema) if run.ema else None
 
     # Go on, or begin.
-    if shortened:
+    if shortened and not resume:
         console.print(shortened)
     if (augment.mosaic or augment.mixup or augment.copy_paste) and augment.close_epochs >= run.epochs:
         console.print(f"note: augment.close_epochs {augment.close_epochs} leaves no epoch to mosaic and the like")

@@ -103,7 +103,12 @@ def capped(settings: ScheduleSettings, steps: int) -> tuple[ScheduleSettings, st
     most = steps // 5
     if settings.warmup_steps <= most:
         return settings, ""
-    note = f"warm-up takes {counted(most, 'step')}, a fifth of this run's {steps}, instead of {settings.warmup_steps}"
+    taken = (
+        f"takes {counted(most, 'step')}, a fifth of this run's {steps},"
+        if most
+        else f"has no place in {steps} steps,"
+    )
+    note = f"warm-up {taken} instead of {settings.warmup_steps}"
     return replace(settings, warmup_steps=most), f"note: {note}"
 
 
