@@ -12,6 +12,7 @@ from torch import Tensor
 from gfocal.interop.mmdet import ImportingError, import_checkpoint
 from gfocal.interop.mmdet_files import plain_names
 from gfocal.interop.mmdet_names import GFL, layout_of, our_name, recognise
+from gfocal.models.files import load_model, save_model
 from gfocal.models.zoo import create, gfl_r18_fpn
 
 PUBLISHED = {
@@ -86,6 +87,12 @@ def test_an_imported_model_computes_what_it_computed(small, tmp_path: Path):
     assert found.preset == "gfl_r18_fpn"
     assert found.model.names == ("cat", "dog", "owl")
     assert same_outputs(model, found.model)
+    # Further training goes on as published: the first stage and all statistics stay, in a saved model file as well.
+    save_model(found.model, tmp_path / "a.safetensors")
+    for again in (found.model, load_model(tmp_path / "a.safetensors")):
+        frozen = {key.split(".")[2] for key, value in again.named_parameters() if not value.requires_grad}
+        assert frozen == {"conv1", "bn1", "layer1"}
+        assert again.backbone.norm_eval
 
 
 @pytest.mark.parametrize("version", ["1.1.0+abc", "2.28.0", "3.3.0"])

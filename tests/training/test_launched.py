@@ -103,6 +103,7 @@ def test_two_processes_of_which_one_is_killed_or_stopped_come_back_to_the_same_r
     ended = torchrun(place, what, tmp_path / "run", "--max-restarts", "2")
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("resuming after epoch 1 of 3 and ") == 1  # one process speaks
+    assert ended.stderr.count("2 processes, 2 pictures a step\n") == 2  # at the start and at the restart
     # Both stop at the same step though one was asked; a killed one leaves no time to.
     assert ended.stderr.count("stopped in epoch 2, after ") == (what == "SIGTERM")
     for name in ("last.safetensors", "best.safetensors", "result.json"):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gfocal.interop.mmdet_files import ImportingError, class_names, configuration, plain_names, read_checkpoint
 from gfocal.interop.mmdet_names import GFL, Layout, layout_of, our_name, recognise
+from gfocal.models.backbone import Backbone
 from gfocal.models.caffe import from_bgr
 from gfocal.models.detector import Detector
 from gfocal.models.zoo import create
@@ -72,6 +73,9 @@ def import_checkpoint(path: str | Path, origin: Origin | None = None, caffe: boo
     except ValueError as error:
         raise ImportingError(f"{path}: {preset} cannot be built with what the file holds: {error}") from error
     fill(model, state, layout, path)
+    # All of them were trained so, and the statistics of COCO are better than those of a batch of a few pictures.
+    assert isinstance(model.backbone, Backbone)
+    model.backbone.freeze(frozen_stages=1, norm_eval=True)
     # Pictures are to shrink as they did in training, through OpenCV.
     model.input_settings = replace(model.input_settings, antialias=False)
     return Imported(model.eval(), preset, len(state), tuple(left_out), (*notes, *told, *told_too))

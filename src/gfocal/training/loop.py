@@ -126,6 +126,8 @@ def train(
     average = WeightAverage(model, run.ema) if run.ema else None
 
     # Go on, or begin.
+    if devices.world > 1:
+        console.print(f"{devices.world} processes, {counted(images_per_step, 'picture')} a step", highlight=False)
     if shortened and not resume:
         console.print(shortened)
     if (augment.mosaic or augment.mixup or augment.copy_paste) and augment.close_epochs >= run.epochs:
