@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,8 +20,10 @@ torch.set_num_threads(1)
 from gfocal import launched  # noqa: E402
 from gfocal.cli import main  # noqa: E402
 from gfocal.data.samples import DataError, FileData, Sample  # noqa: E402
+from gfocal.evaluation.coco_ap import CocoResult, ScoredBoxes  # noqa: E402
+from gfocal.evaluation.running import average_precision  # noqa: E402
 from gfocal.structures import Losses  # noqa: E402
-from gfocal.training import epoch  # noqa: E402
+from gfocal.training import epoch, loop  # noqa: E402
 
 reads = steps = 0
 read, training_step = FileData.read, vars(epoch)["training_step"]
@@ -45,7 +48,14 @@ def bad_step(*arguments: Any) -> Losses:
     return replace(losses, cls=losses.cls * torch.nan) if steps == 3 else losses
 
 
+def flat(data: FileData, found: Mapping[int, ScoredBoxes]) -> CocoResult:
+    """An evaluation that ends as every other one."""
+    return replace(average_precision(data, found), ap=0.5)
+
+
 what = sys.argv[1]
+if what == "flat":
+    loop.average_precision = flat  # type: ignore[assignment]
 if launched.rank() == 1:
     FileData.read = bad_read  # type: ignore[method-assign]
     if what == "nan":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,11 +79,13 @@ def environment() -> dict[str, str]:
     return os.environ | no_gpu | {"PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
 
-def torchrun(place: Path, what: str, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """Two processes, of which the second has a fault."""
+def torchrun(
+    place: Path, what: str, out: Path, *more: str, train: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Two processes, of which the second has a fault; ``more`` are options of torchrun, ``train`` of gfocal."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *more]
     command += [str(HERE / "launched_run.py"), what, "train", "scenes", "--recipe", "tiny.toml"]
-    command += ["--out", str(out), "--auto-resume"]
+    command += ["--out", str(out), "--auto-resume", *train]
     return subprocess.run(
         command, cwd=place, env=environment(), capture_output=True, text=True, timeout=900, check=False
     )
@@ -134,6 +137,18 @@ def test_two_processes_judge_a_model_as_one_does(place: Path, whole: Path, tmp_p
     records = json.loads((tmp_path / "one" / "found.json").read_text())
     assert len({record["image_id"] for record in records}) == 7
     assert all("edge_std" in record for record in records)
+
+
+def test_balanced_epochs_and_an_early_end_are_the_same_for_both(place: Path, tmp_path: Path) -> None:
+    """Where AP stays as it is, both processes know of the end at the same epoch, and neither waits for the other."""
+    more = ("--patience", "1", "--balance", "1", "--epochs", "6")
+    ended = torchrun(place, "flat", tmp_path / "run", train=more)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("stopped early: no better AP than 0.500 of epoch 1 in 1 evaluation") == 1
+    (shown,) = re.findall(r"an epoch shows (\d+) pictures, 7 of them different", ended.stderr)
+    steps = [int(row["step"]) for row in read_metrics(tmp_path / "run" / METRICS_FILE)]
+    assert int(shown) > 7
+    assert steps == [-(-int(shown) // 2), 2 * -(-int(shown) // 2)]
 
 
 def test_a_fault_in_one_process_ends_both_with_its_reason(place: Path, tmp_path: Path) -> None:
