@@ -188,7 +188,16 @@ def write_commands(planned: Sequence[Planned], setting: LabSetting, out: Path, p
     lines = {}
     for one in planned:
         recipe = out / RECIPES_FOLDER / f"{one.outcome.run}.toml"
-        train = ["gfocal", "train", setting.data, "--recipe", str(recipe), "--out", str(_folder(out, one))]
+        train = [
+            "gfocal",
+            "train",
+            setting.data,
+            "--recipe",
+            str(recipe),
+            "--out",
+            str(_folder(out, one)),
+            "--auto-resume",
+        ]
         command = shlex.join(["accelerate", "launch", "--num_processes", str(processes), "-m", *train])
         if one.outcome.run not in lines:
             _write(recipe, f"# {command}\n#\n# {one.title}, seed {one.outcome.seed}\n\n{write_recipe(one.recipe)}")
