@@ -132,6 +132,15 @@ def test_frozen_as_the_run_before_unless_the_recipe_says(old: Path, tmp_path: Pa
     gfocal.save(model, old / "best.safetensors")
     kept, _ = ran(recipe_from(old), tmp_path / "kept")
     assert kept.backbone.frozen_stages == 2
+    for part in ("stem", "neck"):  # with averaged weights, none of which asks for a gradient
+        begun = recipe_from(old, **{"model.freeze": part, "run.ema": 0.9})
+        ran(begun, tmp_path / part)
+        again, _ = ran(recipe_from(tmp_path / part), tmp_path / f"{part}_again")
+        trained = {key for key, value in again.named_parameters() if value.requires_grad}
+        assert any(key.startswith("neck") for key in trained) == (part == "stem")
+        assert any(key.startswith("backbone") for key in trained) == (part == "stem")
+        assert not any(key.startswith("backbone.body.conv_stem") for key in trained)
+        assert any(key.startswith("head") for key in trained)
     freed, _ = ran(recipe_from(old, **{"model.freeze": "none"}), tmp_path / "freed")
     assert all(p.requires_grad for p in freed.parameters())
 

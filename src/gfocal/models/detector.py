@@ -25,6 +25,7 @@ class Detector(nn.Module):
             pictures by ``gfocal eval --store-thresholds``; None where nobody chose any. ``detect`` does not apply
             them by itself: ``model.detect(image).above(model.class_thresholds)``.
         thresholds_how: how they were chosen, in a line.
+        is_neck_frozen: whether training leaves the neck alone, see ``freeze_neck``.
     """
 
     def __init__(
@@ -46,6 +47,12 @@ class Detector(nn.Module):
         self.built_from = built_from
         self.class_thresholds: tuple[float, ...] | None = None
         self.thresholds_how = ""
+        self.is_neck_frozen = False
+
+    def freeze_neck(self, is_frozen: bool) -> None:
+        """Set whether training leaves the neck alone; model files say so, for further training to go on alike."""
+        self.is_neck_frozen = is_frozen
+        self.neck.requires_grad_(not is_frozen)
 
     @property
     def num_classes(self) -> int:

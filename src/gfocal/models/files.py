@@ -42,7 +42,12 @@ def describe(model: Detector) -> dict[str, Any]:
         "decode": asdict(model.decode_settings),
     }
     if isinstance(model.backbone, Backbone):  # so that further training goes on as the first one went
-        about["frozen"] = {"frozen_stages": model.backbone.frozen_stages, "norm_eval": model.backbone.norm_eval}
+        about["frozen"] = {
+            "frozen_stages": model.backbone.frozen_stages,
+            "norm_eval": model.backbone.norm_eval,
+            "stem": model.backbone.num_frozen > 0,
+            "neck": model.is_neck_frozen,
+        }
     if model.class_thresholds is not None:
         about["thresholds"] = {"scores": list(model.class_thresholds), "how": model.thresholds_how}
     return about
@@ -160,7 +165,9 @@ def build_from_description(about: dict[str, Any]) -> Detector:
         model.class_thresholds = tuple(_thresholds(about["thresholds"]["scores"], len(about["names"])))
         model.thresholds_how = str(about["thresholds"]["how"])
     if "frozen" in about and isinstance(model.backbone, Backbone):
-        model.backbone.freeze(**about["frozen"])
+        frozen = dict(about["frozen"])
+        model.freeze_neck(frozen.pop("neck", False))
+        model.backbone.freeze(**frozen)
     return model
 
 

@@ -35,4 +35,4 @@ def freeze(model: Detector, upto: Part | int) -> None:
         )
     else:
         backbone.requires_grad_(not everything)
-    model.neck.requires_grad_(upto != "neck")
+    model.freeze_neck(upto == "neck")
