@@ -14,8 +14,9 @@ import torch
 from rich.console import Console
 
 import gfocal
-from gfocal.build import build_model, checked_options, run_recipe, saved_recipe, with_objects
+from gfocal.build import build_model, checked_options, run_recipe, saved_recipe
 from gfocal.configs import ModelSettings, Recipe, RecipeError, SizeSettings, read_recipe, with_changes
+from gfocal.data.learnable import with_objects
 from gfocal.data.samples import DataError, FileData, Problem, Sample
 from gfocal.data.synthetic import SyntheticScenes
 from gfocal.models.backbone import WeightsError
@@ -100,6 +101,13 @@ def test_resume_takes_the_saved_recipe(tmp_path: Path) -> None:
     assert result is None  # nothing was left to do
     assert (tmp_path / "last.safetensors").read_bytes() == weights
     assert saved_recipe(tmp_path) == TINY
+    # A run that is killed behind its last state has no result yet.
+    result_file = tmp_path / "result.json"
+    content = result_file.read_bytes()
+    result_file.unlink()
+    _, result = run(tmp_path, resume=True)
+    assert result is not None
+    assert result_file.read_bytes() == content
 
 
 def test_resume_needs_no_imagenet_weights_again_and_freezes_what_was_frozen(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_detect_in_pictures_of_every_kind(
     assert list(images) == [name for name in names if name in GOOD]
     count = len(coco.dataset["annotations"])
     assert last == (
-        f"{count} objects in {len(GOOD)} pictures, {len(BAD)} failed (see above): {out / 'detections.json'}, and "
+        f"{count} objects in {len(GOOD)} pictures, {len(BAD)} failed: {out / 'detections.json'}, and "
         f"drawn in {out}; scores above 0 (--score)"
     )
     assert "numbered from 1 in the model's order" in coco.dataset["info"]["description"]

@@ -149,6 +149,15 @@ def chosen(*words: object) -> Recipe:
     return chosen_recipe(parser().parse_args(["train", "photos/", *map(str, words)]))
 
 
+def test_a_short_side_takes_along_what_belongs_to_it() -> None:
+    recipe = chosen("--recipe", "coco_r50_2x", "--short-side", 400)
+    assert recipe.size == replace(read_recipe("coco_r50_2x").size, short_side=400, long_side=666)
+    assert recipe.augment.short_sides == (240, 400)
+    assert chosen("--recipe", "coco_r50_2x", "--short-side", 400, "--augment", "light").augment.short_sides is None
+    told = chosen("--recipe", "coco_r50_2x", "--short-side", 400, "--set", "augment.short_sides=[300, 400]")
+    assert told.augment.short_sides == (300, 400)
+
+
 def test_on_the_command_line(old: Path, tmp_path: Path) -> None:
     assert chosen() == read_recipe("light")
     plain = chosen("--from", old)

@@ -18,13 +18,14 @@ from rich.console import Console
 from gfocal import __version__, launched
 from gfocal.atomic import atomic_write
 from gfocal.configs import ModelSettings, Recipe, RecipeError, flat, read_recipe, write_recipe
+from gfocal.data.learnable import check_objects, with_objects
 from gfocal.data.one_class import as_one_class
-from gfocal.data.samples import DataError, FileData, ImageData
-from gfocal.data.validation import summary
+from gfocal.data.samples import ImageData
 from gfocal.doctor.layout import layout_of
 from gfocal.doctor.refusal import refuse_clamped
 from gfocal.doctor.shared_pictures import tell_shared
 from gfocal.evaluation.coco_ap import CocoResult
+from gfocal.evaluation.running import evaluated
 from gfocal.methods import criterion_of
 from gfocal.models.backbone import Backbone
 from gfocal.models.detector import Detector
@@ -37,11 +38,11 @@ from gfocal.training.checkpoints import STATE_FILE, ResumeError, has_state
 from gfocal.training.folder_lock import only_run_in
 from gfocal.training.loop import train
 from gfocal.values import fitted
-from gfocal.words import counted
 
 RECIPE_FILE = "recipe.toml"
 RUN_FILE = "run.json"
 RESULT_FILE = "result.json"
+LAST_FILE = "last.safetensors"
 LEAST_SIDE = 32  # pixels: what is not larger is one cell of C5, and a batch of one such picture has no variance
 # Arguments of a preset that other parts of a recipe, or the data, decide.
 NOT_OPTIONS = ("num_classes", "names", "pretrained", "weights", "input_settings", "return")
@@ -155,7 +156,7 @@ def run_recipe(
     if resume:
         recipe = saved_recipe(folder)
     elif has_state(folder):
-        raise ResumeError(f"{folder}: holds a run already; go on with --resume, or name another folder with --out")
+        raise ResumeError(_holds_a_run(folder))
     else:
         recipe = with_network_of_start(recipe)
     if recipe.model.class_agnostic:
@@ -180,6 +181,8 @@ def run_recipe(
     folder.mkdir(parents=True, exist_ok=True)
     about = circumstances(data_name, train_data, val_data) | {"model": describe(model)}
     with only_run_in(folder) if launched.is_first() else nullcontext():
+        if not resume and launched.is_first() and has_state(folder):  # of a run that came and went since
+            raise ResumeError(_holds_a_run(folder))
         if launched.is_first():
             _write(folder / RECIPE_FILE, write_recipe(recipe))
             _write(folder / RUN_FILE, json.dumps(about, indent=1) + "\n")
@@ -197,9 +200,16 @@ def run_recipe(
             resume=resume,
             console=console,
         )
+        was_killed_behind_its_last_state = result is None and resume and not (folder / RESULT_FILE).is_file()
+        if was_killed_behind_its_last_state and val_data is not None and launched.is_first():
+            result = evaluated(load_model(folder / LAST_FILE), val_data, recipe.run.eval_batch_size)
         if result is not None and launched.is_first():
             _write(folder / RESULT_FILE, json.dumps(result.to_json(), indent=1) + "\n")
     return model, result
+
+
+def _holds_a_run(folder: Path) -> str:
+    return f"{folder}: holds a run already; go on with --resume, or name another folder with --out"
 
 
 def started_model(recipe: Recipe, names: Sequence[str], folder: Path) -> Detector:
@@ -214,28 +224,8 @@ def _saved_description(folder: Path) -> dict[str, Any] | None:
     try:
         return json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["model"]
     except (OSError, ValueError, KeyError, TypeError):
-        last = folder / "last.safetensors"
+        last = folder / LAST_FILE
         return read_model_file(last)[0] if last.is_file() else None
-
-
-def with_objects(data: ImageData) -> ImageData:
-    """The pictures of a data set that hold objects to learn from; drawn data as they are."""
-    if not isinstance(data, FileData):
-        return data
-    return data.select(data.table.with_objects())
-
-
-def check_objects(data: ImageData, data_name: str = "") -> None:
-    """DataError for training pictures of which none holds an object, with what became of their boxes."""
-    if not isinstance(data, FileData) or len(data.table.with_objects()):
-        return
-    where = f"{data_name}: " if data_name else ""
-    lost = summary([problem for problem in data.problems if problem.action == "dropped"])
-    reason = f" ({lost[0]})" if lost else ""
-    raise DataError(
-        f"{where}none of {counted(len(data), 'training picture')} holds an object to learn{reason}; "
-        "give data with boxes"
-    )
 
 
 def saved_recipe(folder: Path) -> Recipe:

@@ -92,7 +92,7 @@ def detect_files(
     threshold = score_threshold_of(model, score_threshold)
     run = _Run(model, folder, threshold, batch_size, workers, pictures, edges, console)
     named = pictures_named(paths, folder, lists)
-    if shard.number == 1:
+    if shard.number == 1 or not named.files:
         for note in named.notes:
             run.tell(f"note: {note}")
         for failure in named.failures:
@@ -133,7 +133,8 @@ def detect_files(
     scores = f"; {told_of_scores(threshold)}"
     if shard.count == 1:
         written = write_results([journal.path], model.names, folder, formats, header)
-        run.tell_of_limit(written)
+        for note in written.notes:
+            run.tell(f"note: {note}")
         run.tell(str(written) + ending * (written.pictures > 0) + scores)
         if not run.failed:
             journal.path.unlink()
@@ -142,7 +143,8 @@ def detect_files(
         if told is None:
             run.tell(f"shard {shard} is done; the last one to end merges")
         else:
-            run.tell_of_limit(told)
+            for note in told.notes:
+                run.tell(f"note: {note}")
             run.tell(str(told) + ending + scores)
     return run.failed
 
@@ -167,14 +169,6 @@ class _Run:
     def fail(self, reason: object) -> None:
         self.failed += 1
         self.console.print(f"failed: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
-
-    def tell_of_limit(self, written: Written) -> None:
-        if written.limited:
-            most = counted(self.model.decode_settings.max_detections, "box", "boxes")
-            self.tell(
-                f"note: {counted(written.limited, 'picture')} gave {most}, as many as this model gives at most, and "
-                "may hold more objects"
-            )
 
     def look_through(self, todo: Sequence[tuple[int, str, str]], journal: Journal) -> None:
         """Every file of (place, path, name) through the network, into the journal once all of it is written.
@@ -238,7 +232,7 @@ class _Run:
 
 
 def merge(folder: Path, formats: Sequence[str] = ("coco",), whole: bool = True) -> Written | None:
-    """Write the results of all shards in a folder; take their journals away where nothing failed.
+    """Write the results of all shards in a folder and take their journals away.
 
     Raises DataError where shards are missing or not done; with ``whole`` False returns None then, as it does where
     another process merges at this moment.
@@ -255,9 +249,8 @@ def merge(folder: Path, formats: Sequence[str] = ("coco",), whole: bool = True) 
             return None
         header = read_header(journals[0])
         written = write_results(journals, header["names"], folder, formats, header)
-        if not written.failed:
-            for journal in journals:
-                journal.unlink()
+        for journal in journals:
+            journal.unlink()
         return written
 
 

@@ -17,7 +17,7 @@ from gfocal.interop.mmdet import ImportingError, import_checkpoint
 from gfocal.interop.mmdet_names import LAYOUTS, our_name
 from gfocal.models import caffe
 from gfocal.models.detector import Detector
-from gfocal.models.files import load_model
+from gfocal.models.files import load_model, save_model
 from gfocal.models.zoo import create
 from gfocal.structures import Detections
 
@@ -148,6 +148,12 @@ def test_fcos_is_of_the_caffe_kind_unless_its_config_or_the_caller_says_otherwis
     ):
         found = import_checkpoint(path, caffe=asked)
         assert found.model.built_from["options"]["caffe"] is expected
+        # Of the Caffe kind all norms were published fixed, of the other those of the first stage; a file keeps it.
+        save_model(found.model, tmp_path / "kept.safetensors")
+        for again in (found.model, load_model(tmp_path / "kept.safetensors")):
+            norm = again.get_submodule("backbone.body.layer2.0.bn1")
+            assert all(value.requires_grad is not expected for value in norm.parameters())
+            assert again.get_parameter("backbone.body.layer2.0.conv1.weight").requires_grad
         kind = "Caffe" if expected else "PyTorch"
         assert any(note.startswith(f"backbone: of the {kind} kind") for note in found.notes)
         conv = found.model.backbone.get_parameter("body.conv1.weight")

@@ -40,12 +40,30 @@ def held(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_folder_is_for_one_run_until_it_ends_however_it_ends(tmp_path: Path) -> None:
     with held(tmp_path) as process:
-        with pytest.raises(FolderInUse, match=r"another process is training here .* --out$"), only_run_in(tmp_path):
+        with pytest.raises(FolderInUse, match=r"another process is training here .* --out "), only_run_in(tmp_path):
             pytest.fail("two at once")
         process.kill()
         process.wait()
         with only_run_in(tmp_path):  # its child lives on, and holds nothing
             pass
+    with only_run_in(tmp_path):
+        pass
+
+
+def test_twice_in_one_process(tmp_path: Path) -> None:
+    with only_run_in(tmp_path):
+        with pytest.raises(FolderInUse, match="this process"), only_run_in(tmp_path / "." / ""):
+            pytest.fail("two at once")
+        (tmp_path / "other").mkdir()
+        with only_run_in(tmp_path / "other"):
+            pass
+    with only_run_in(tmp_path):
+        pass
+
+
+def test_a_lock_that_cannot_be_taken_holds_nobody_up(tmp_path: Path) -> None:
+    """Another user's file, for instance; for the superuser, who may write it, a folder in its place."""
+    (tmp_path / ".run.lock").mkdir()
     with only_run_in(tmp_path):
         pass
 

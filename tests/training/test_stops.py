@@ -157,15 +157,18 @@ def test_a_signal_saves_the_step_and_the_run_goes_on_bit_for_bit(
 def test_trackers_are_told_of_an_end_before_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
 ) -> None:
-    closed: list[int] = []
-    monkeypatch.setattr(Trackers, "close", lambda self: closed.append(1))
+    closed: list[bool] = []
+    monkeypatch.setattr(Trackers, "close", lambda self, failed: closed.append(failed))
 
     def fail() -> None:
         raise RuntimeError("no such thing")
 
     with pytest.raises(Stopped if stopped else RuntimeError):
         go(tmp_path, 3, send(signal.SIGTERM) if stopped else fail)
-    assert closed == [1]
+    assert closed == [True]
+    closed.clear()
+    go(tmp_path / "whole")
+    assert closed == [False]
 
 
 def test_stops_again_and_again(tmp_path: Path, undisturbed: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,8 +46,8 @@ class Service:
             raise ConnectionError("no route to host\nand more")
         self.told.append((step, values))
 
-    def finish(self) -> None:
-        self.told.append(("end",))
+    def finish(self, exit_code: int = 0) -> None:
+        self.told.append(("failed" if exit_code else "end",))
 
 
 @pytest.fixture
@@ -96,6 +98,17 @@ def test_a_resumed_run_goes_on_under_its_name(tmp_path: Path, services: dict[str
     (tmp_path / IDS_FILE).write_text("{")
     Trackers(tmp_path, ("wandb",), RECIPE, resume=True)
     assert services["wandb"].settings["id"] is None
+
+
+def test_a_run_that_ends_before_its_time_is_none_that_went_well(
+    tmp_path: Path, services: dict[str, Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(end_run=ended.append))
+    MetricsLog(tmp_path, trackers=Trackers(tmp_path, ("wandb", "mlflow"), RECIPE)).close(failed=True)
+    assert services["wandb"].told[-1] == ("failed",)
+    assert (ended, services["mlflow"].told[-1][0]) == (["FAILED"], "recipe")
+    assert services["tensorboard"].told[-1] == ("end",)
 
 
 def test_one_that_fails_is_given_up_with_one_warning(tmp_path: Path, services: dict[str, Service]) -> None:

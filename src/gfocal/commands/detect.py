@@ -110,8 +110,11 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     if chosen.merge is not None:
         if chosen.model is not None:
             raise DataError(f"--merge {chosen.merge}: takes no MODEL and no IMAGE: all is in the journals of DIR")
-        console.print(str(merge(chosen.merge, chosen.format)), markup=False, highlight=False, soft_wrap=True)
-        return DONE
+        written = merge(chosen.merge, chosen.format)
+        assert written is not None, "it is an error where shards are missing"
+        for line in (*(f"note: {note}" for note in written.notes), str(written)):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return SOME_FAILED if written.failed else DONE
     if chosen.model is None or not (chosen.images or chosen.list):
         raise DataError("name a MODEL and pictures: gfocal detect MODEL IMAGE...")
     shard = chosen.shard or launched()

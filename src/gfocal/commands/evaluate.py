@@ -87,7 +87,7 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     from gfocal.evaluation.thresholds import read_rule
     from gfocal.interop.coco_results import write_coco_results
     from gfocal.models.files import load_model, local_model_file
-    from gfocal.training.distributed import Devices
+    from gfocal.training.distributed import DeviceError, Devices
 
     rule, report = chosen.store_thresholds, chosen.report
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
@@ -100,7 +100,14 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     if is_results(chosen):
         model = devices = None
     else:
-        devices = Devices(cpu=chosen.device == "cpu") if launched.world() > 1 else None
+        devices = None
+        if launched.world() > 1:
+            if chosen.device not in (None, "cpu"):
+                raise DeviceError(
+                    f"--device {chosen.device}: processes of a launcher share out the devices; leave it out, or "
+                    "say cpu"
+                )
+            devices = Devices(cpu=chosen.device == "cpu")
         model = load_model(chosen.model, chosen_device(chosen) if devices is None else devices.device)
     model_path = local_model_file(chosen.model) if rule is not None else None
     with told_of_coco(model is not None and model.names == COCO_NAMES, chosen.data[0]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gfocal.configs import Recipe
@@ -86,18 +86,24 @@ def add_short_side(command: argparse.ArgumentParser) -> None:
         "--short-side",
         type=whole(1),
         metavar="PIXELS",
-        help="pictures are resized to this; the recipe's longer side grows or shrinks along",
+        help="pictures are resized to this; the recipe's longer side, and the range that augmentation draws sides "
+        "from, grow or shrink along",
     )
 
 
-def size_changes(recipe: Recipe, short_side: int | None) -> dict[str, int]:
-    """The changes of a recipe that --short-side means."""
-    size = recipe.size
+def size_changes(recipe: Recipe, short_side: int | None) -> dict[str, Any]:
+    """The changes of a recipe that --short-side means: what belongs to the side grows or shrinks along."""
+    size, drawn = recipe.size, recipe.augment.short_sides
     if short_side is None:
         return {}
-    if not size.short_side or not size.long_side:
-        return {"size.short_side": short_side}
-    return {"size.short_side": short_side, "size.long_side": round(size.long_side * short_side / size.short_side)}
+    changes: dict[str, Any] = {"size.short_side": short_side}
+    if size.short_side:
+        factor = short_side / size.short_side
+        if size.long_side:
+            changes["size.long_side"] = round(size.long_side * factor)
+        if drawn is not None:
+            changes["augment.short_sides"] = [round(side * factor) for side in drawn]
+    return changes
 
 
 def add_device(command: argparse.ArgumentParser) -> None:

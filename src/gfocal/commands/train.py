@@ -178,7 +178,10 @@ def chosen_recipe(chosen: argparse.Namespace) -> Recipe:
     recipe = read_recipe(chosen.recipe or "light")
     if with_changes(recipe, changes, where).model.start and not chosen.recipe:
         recipe = replace(recipe, size=SizeSettings())  # then the model file's
-    changes = size_changes(recipe, chosen.short_side) | changes
+    along = size_changes(recipe, chosen.short_side)
+    if "augment.like" in changes:  # then the range is that of the other augmentation
+        along.pop("augment.short_sides", None)
+    changes = along | changes
     return with_network_of_start(with_changes(recipe, changes, where), changes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,12 +36,12 @@ class Written:
     pictures: int
     objects: int
     places: tuple[Path, ...]
-    limited: int = 0  # pictures with as many objects as the model gives at most
-    failed: int = 0  # files that could not be read, and words that named none
+    failed: int  # files that could not be read, and words that named none
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         told = f"{counted(self.objects, 'object')} in {counted(self.pictures, 'picture')}"
-        told += f", {self.failed:,} failed (see above)" if self.failed else ""
+        told += f", {self.failed:,} failed" if self.failed else ""
         return f"{told}: {', '.join(map(str, self.places))}"
 
 
@@ -85,10 +86,11 @@ def write_results(
     those of YOLO and VOC, one to a picture, come one after the other.
     """
     pictures = objects = limited = 0
+    most = run.get("max_detections", math.inf)
     for record in merged(journals):
         pictures += 1
         objects += len(record["labels"])
-        limited += len(record["labels"]) >= run["max_detections"]
+        limited += len(record["labels"]) >= most
     places = []
     for kind in formats:
         if kind == "coco":
@@ -107,7 +109,13 @@ def write_results(
             _write_each(journals, folder / VOC_FOLDER, ".xml", lambda record: found_xml(record, names))
             places.append(folder / VOC_FOLDER)
     failed = sum((end_of(journal) or {}).get("failed", 0) for journal in journals)
-    return Written(pictures, objects, tuple(places), limited, failed)
+    notes = []
+    if limited:
+        notes.append(
+            f"{counted(limited, 'picture')} gave {counted(most, 'box', 'boxes')}, as many as this model gives at "
+            "most, and may hold more objects"
+        )
+    return Written(pictures, objects, tuple(places), failed, tuple(notes))
 
 
 def _write_each(journals: Sequence[Path], folder: Path, ending: str, text: Callable[[Record], str]) -> None:

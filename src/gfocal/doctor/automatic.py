@@ -22,7 +22,9 @@ def recipe_layout(recipe: Recipe) -> Layout | None:
     bare = replace(recipe, model=replace(recipe.model, pretrained=False, weights=None, start=None))
     with torch.device("meta"):
         model = build_model(bare, ("object",))
-    return layout_of(model, criterion_of(model, recipe.method), recipe.augment.short_sides)
+    layout = layout_of(model, criterion_of(model, recipe.method), recipe.augment.short_sides)
+    # The network of a start stays as it is.
+    return layout if layout is None or recipe.model.start is None else replace(layout, can_be_finer=False)
 
 
 def take_advice(recipe: Recipe, data: ImageData, console: Console) -> Recipe:
@@ -35,8 +37,6 @@ def take_advice(recipe: Recipe, data: ImageData, console: Console) -> Recipe:
     if layout is None:
         _tell(console, f"auto: nothing to change, {recipe.model.preset} has no reach")
         return recipe
-    if recipe.model.start is not None:
-        layout = replace(layout, can_be_finer=False)
     result = layout.reach(data, looked_at(data))
     given = advise(data, layout, result, recipe.augment.short_sides)
     helping = {"size.short_side", "model.options.finest"}

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from gfocal.boxes import area
+from gfocal.data.loading import evaluation_loader
 from gfocal.data.samples import ImageData, Sample
 from gfocal.decoding import DecodeSettings, decode
 from gfocal.evaluation.coco_ap import CocoResult, ScoredBoxes, coco_ap
+from gfocal.models.detector import Detector
 from gfocal.representations import Representation
 from gfocal.structures import Batch, Detections
 
@@ -84,6 +86,14 @@ def from_rows(rows: Tensor) -> dict[int, Scored]:
         )
         for image_id, part in zip(image_ids.tolist(), parts, strict=True)
     }
+
+
+def evaluated(model: Detector, data: ImageData, batch_size: int = 1) -> CocoResult:
+    """The COCO numbers of a model on a data set, by this process alone."""
+    batches = evaluation_loader(data, model.input_settings, batch_size)
+    device = next(model.parameters()).device
+    found = detect_all(model, batches, model.names, model.distribution, model.decode_settings, device)
+    return average_precision(data, found)
 
 
 def average_precision(data: ImageData, found: Mapping[int, ScoredBoxes]) -> CocoResult:

@@ -75,7 +75,7 @@ def import_checkpoint(path: str | Path, origin: Origin | None = None, caffe: boo
     fill(model, state, layout, path)
     # All of them were trained so, and the statistics of COCO are better than those of a batch of a few pictures.
     assert isinstance(model.backbone, Backbone)
-    model.backbone.freeze(frozen_stages=1, norm_eval=True)
+    model.backbone.freeze(frozen_stages=1, norm_eval=True, norms=bool(kind.get("caffe")))
     # Pictures are to shrink as they did in training, through OpenCV.
     model.input_settings = replace(model.input_settings, antialias=False)
     return Imported(model.eval(), preset, len(state), tuple(left_out), (*notes, *told, *told_too))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from gfocal.atomic import atomic_write
-from gfocal.build import RESULT_FILE, run_recipe
+from gfocal.build import run_recipe
 from gfocal.configs import Recipe, with_changes, write_recipe
-from gfocal.data.loading import evaluation_loader
 from gfocal.data.samples import ImageData
-from gfocal.evaluation.running import average_precision, detect_all
 from gfocal.lab.cells import Study, resolved
 from gfocal.lab.results import (
     RUNS_FOLDER,
@@ -29,8 +26,8 @@ from gfocal.lab.results import (
     write_results,
 )
 from gfocal.lab.settings import Fact, LabError, LabSetting, lab_data
-from gfocal.models.files import load_model
 from gfocal.training.checkpoints import has_state
+from gfocal.training.folder_lock import FolderInUse
 
 RECIPES_FOLDER = "recipes"
 COMMANDS_FILE = "commands.sh"
@@ -149,6 +146,8 @@ def run_all(planned: Sequence[Planned], setting: LabSetting, out: Path, console:
         )
         try:
             make_run(one, data.train(one.outcome.seed), data.val, out, setting.data, console)
+        except FolderInUse:  # another lab is at work in this folder
+            raise
         except Exception as error:
             failed[one.outcome.run] = f"{type(error).__name__}: {error}".splitlines()[0]
             console.print(
@@ -165,16 +164,7 @@ def make_run(
     """One run from where it is to its result."""
     folder = _folder(out, one)
     resume = has_state(folder)
-    _, result = run_recipe(
-        one.recipe, train_data, val_data, folder, resume=resume, data_name=data_name, console=console
-    )
-    if result is None:  # it was stopped between its last epoch and its result
-        model = load_model(folder / "last.safetensors")
-        batches = evaluation_loader(val_data, model.input_settings, one.recipe.run.eval_batch_size, 0)
-        found = detect_all(model, batches, model.names, model.distribution, model.decode_settings)
-        with atomic_write(folder / RESULT_FILE) as temporary:
-            text = json.dumps(average_precision(val_data, found).to_json(), indent=1) + "\n"
-            temporary.write_text(text, encoding="utf-8")
+    run_recipe(one.recipe, train_data, val_data, folder, resume=resume, data_name=data_name, console=console)
 
 
 def write_commands(planned: Sequence[Planned], setting: LabSetting, out: Path, processes: int = 8) -> Path:

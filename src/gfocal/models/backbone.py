@@ -93,13 +93,21 @@ class Backbone(nn.Module):
             raise ValueError(f"{name} gives feature maps at strides {strides}, but {wanted} are needed")
         self.freeze(frozen_stages, norm_eval)
 
-    def freeze(self, frozen_stages: int, norm_eval: bool, stem: bool = False) -> None:
-        """Set what training leaves alone; the arguments are those of the class. ``stem``: it, be there no stage."""
-        self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
+    def freeze(self, frozen_stages: int, norm_eval: bool, stem: bool = False, norms: bool = False) -> None:
+        """Set what training leaves alone; the arguments are those of the class.
+
+        ``stem``: the stem, be there no stage. ``norms``: the weights of all BatchNorm, as in networks of the Caffe
+        kind.
+        """
+        self.frozen_stages, self.norm_eval, self.norms_fixed = frozen_stages, norm_eval, norms
         self.num_frozen = 0 if frozen_stages == 0 and not stem else 1 + frozen_stages  # of ``parts``
         self.requires_grad_(True)
         for part in self._frozen():
             part.requires_grad_(False)
+        if norms:
+            for module in self.body.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.requires_grad_(False)
 
     def parts(self) -> list[list[nn.Module]]:
         """The modules of the stem, then those of each stage, in the order in which a picture passes them."""

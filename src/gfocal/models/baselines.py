@@ -102,6 +102,7 @@ def fcos_r50_fpn(
         caffe_networks.make_caffe(backbone.body)
         if weights is not None:
             caffe_networks.take_bgr_weights(backbone.body)
+            backbone.freeze(backbone.frozen_stages, backbone.norm_eval, norms=True)  # as published
         backbone.mean, backbone.std = caffe_networks.MEAN, caffe_networks.STD
     representation = DiracDistances(in_pixels=True) if box == "dirac" else _distances(box, n, delta)
     quality: Literal["cls", "none"] = "cls" if quality_branch else "none"

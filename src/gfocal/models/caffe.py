@@ -37,10 +37,7 @@ def from_bgr(weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 def take_bgr_weights(body: nn.Module) -> None:
-    """Make a network whose weights are for BGR one for RGB, in place; and fix its norms, as published."""
+    """Make a network whose weights are for BGR one for RGB, in place."""
     conv = body.get_submodule("conv1")
     assert isinstance(conv, nn.Conv2d)
     conv.weight.copy_(from_bgr(conv.weight))
-    for module in body.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.requires_grad_(False)

@@ -46,6 +46,7 @@ def describe(model: Detector) -> dict[str, Any]:
             "frozen_stages": model.backbone.frozen_stages,
             "norm_eval": model.backbone.norm_eval,
             "stem": model.backbone.num_frozen > 0,
+            "norms": model.backbone.norms_fixed,
             "neck": model.is_neck_frozen,
         }
     if model.class_thresholds is not None:

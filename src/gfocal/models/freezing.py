@@ -28,7 +28,7 @@ def freeze(model: Detector, upto: Part | int) -> None:
         if isinstance(upto, int) and not 0 <= upto <= stages:
             raise ValueError(f"{backbone.name} has {stages} stages to freeze, not {upto}")
         frozen = upto if isinstance(upto, int) else stages if everything else 0
-        backbone.freeze(frozen, backbone.norm_eval, stem=upto == "stem" or everything)
+        backbone.freeze(frozen, backbone.norm_eval, upto == "stem" or everything, backbone.norms_fixed)
     elif upto not in ("none", "backbone", "neck"):
         raise ValueError(
             f"the backbone of {model.built_from['preset']} is frozen as a whole (backbone) or not (none)"

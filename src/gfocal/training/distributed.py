@@ -59,7 +59,8 @@ class Devices:
         if self.world != launched.world():
             raise DeviceError(
                 f"this process is told to be one of {launched.world()}, but on {self.device} they cannot share the "
-                "work: --set run.cpu=true computes on the processor; or start one process"
+                "work; compute on the processor (--set run.cpu=true, of gfocal eval --device cpu), or start one "
+                "process"
             )
         self.accumulate, self.is_last_batch, self.is_idle = accumulate, False, False
         self._batches = 0  # since the last step

@@ -106,10 +106,23 @@ class MetricsLog:
         if self.trackers is not None:
             self.trackers.add(row)
 
-    def close(self) -> None:
-        """Tell the trackers that the run is over."""
+    def close(self, failed: bool = False) -> None:
+        """Tell the trackers that the run is over, by its end or before."""
         if self.trackers is not None:
-            self.trackers.close()
+            self.trackers.close(failed)
+
+
+@contextmanager
+def closed_at_end(log: MetricsLog | None) -> Iterator[None]:
+    """Whatever ends a run, its trackers are told, and whether it went well."""
+    try:
+        yield
+    except BaseException:
+        if log is not None:
+            log.close(failed=True)
+        raise
+    if log is not None:
+        log.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

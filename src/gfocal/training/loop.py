@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import closing, nullcontext
 from dataclasses import is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,7 @@ from gfocal.training.distributed import Devices
 from gfocal.training.ema import WeightAverage
 from gfocal.training.epoch import Learning, learn_epoch, stop_if_asked
 from gfocal.training.failures import named_failures
-from gfocal.training.logging import MetricsLog, epoch_line, progress_bar
+from gfocal.training.logging import MetricsLog, closed_at_end, epoch_line, progress_bar
 from gfocal.training.memory import keep_freed_memory
 from gfocal.training.optimisers import (
     OptimiserSettings,
@@ -153,8 +152,7 @@ def train(
     )
 
     stopping = "stopping at the end of this step; once more, and at once" if devices.is_main else ""
-    ending = closing(log) if log is not None else nullcontext()  # trackers are told, whatever ends the run
-    with named_failures(devices.world), ending, stop_requests(stopping) as stop:
+    with named_failures(devices.world), closed_at_end(log), stop_requests(stopping) as stop:
         learning = Learning(
             model,
             wrapped,

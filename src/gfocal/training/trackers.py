@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -70,9 +71,9 @@ class Trackers:
         numbers = {name: value for name, value in row.items() if isinstance(value, int | float) and name != "epoch"}
         self._each(lambda _, made: made.log(numbers, step=row["epoch"]))
 
-    def close(self) -> None:
-        """Tell every service that the run is over."""
-        self._each(lambda _, made: made.finish())
+    def close(self, failed: bool = False) -> None:
+        """Tell every service that the run is over, by its end or before."""
+        self._each(lambda kind, made: _finish(kind, made, failed))
         self._running.clear()
 
     def _each(self, act: Callable[[str, Any], object]) -> None:
@@ -103,6 +104,16 @@ def _store(kind: str, made: Any, recipe: Mapping[str, Any]) -> None:
         made.log({"recipe": "\n".join(f"    {key} = {value!r}" for key, value in recipe.items())}, step=0)
     else:
         made.store_init_configuration(dict(recipe))
+
+
+def _finish(kind: str, made: Any, failed: bool) -> None:
+    # accelerate ends every run as one that went well.
+    if failed and kind == "wandb":
+        made.tracker.finish(exit_code=1)
+    elif failed and kind == "mlflow":
+        sys.modules["mlflow"].end_run("FAILED")
+    else:
+        made.finish()
 
 
 def _id_of(kind: str, made: Any) -> str | None:
