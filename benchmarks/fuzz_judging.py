@@ -98,7 +98,7 @@ def sane(data: FileData, home: Path, size: tuple[int, int]) -> None:
         "no secret is a name": not any(SECRET in name for name in data.names),
     }
     ids: list[object] = []
-    roots = tuple(os.path.realpath(place) + os.sep for place in places_of(home))
+    roots = tuple(place + os.sep for place in places_of(home))
     for sample in data.samples:
         boxes, labels, crowd = sample.boxes.numpy(), sample.labels.numpy(), sample.crowd.numpy()
         count = len(labels)
@@ -130,13 +130,13 @@ def sane(data: FileData, home: Path, size: tuple[int, int]) -> None:
             raise WrongError(INSANE, f"not true: {check}; {data!r}"[:500])
 
 
-def places_of(home: Path) -> list[Path]:
+def places_of(home: Path) -> list[str]:
     """Where pictures may lie: in the folder of the data, or where ``path:`` of its yaml says, which may lead out."""
     try:
         stated = yaml.safe_load((home / "data.yaml").read_text(encoding="utf-8-sig")).get("path")
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
-        return [home]
-    return [home, home / str(stated)] if stated else [home]
+        return [os.path.realpath(home), os.path.realpath(home / str(stated or "."))]
+    except Exception:  # no yaml that leads anywhere, whatever is wrong with it
+        return [os.path.realpath(home)]
 
 
 def ring(_: int, __: FrameType | None) -> None:

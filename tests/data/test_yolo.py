@@ -341,6 +341,14 @@ def test_yaml_that_cannot_be_used(tmp_path: Path, content: str, message: str) ->
     assert str(caught.value).startswith(str(yaml))
 
 
+def test_what_a_stranger_wrote_at_length_makes_no_long_message(tmp_path: Path) -> None:
+    deep = "{a: " * 90 + "x" + "}" * 90
+    yaml = text(tmp_path / "data.yaml", f"names: [cat]\ntrain: {deep}\nval: {deep}\npath: {deep}\n")
+    with pytest.raises(DataError, match="none of its splits") as caught:
+        read_yolo(yaml)
+    assert len(str(caught.value).replace(str(tmp_path), "")) <= 600
+
+
 def test_number_of_classes_that_disagrees_is_told(tmp_path: Path) -> None:
     one_picture(tmp_path, "0 0.5 0.5 0.2 0.2")
     text(tmp_path / "data.yaml", "train: images/train\nnc: 3\nnames: [cat, dog]\n")

@@ -178,8 +178,9 @@ def _from_yaml(file: Path) -> _Source:
         splits |= {split_name(key) or key: found} if found else {}
         missing |= {split_name(key) or key: lost} if lost else {}
     if not splits:
-        stated = one_line(", ".join(f"{key}: {value}" for key, value in keys.items())) or "no train, val or test"
-        tried = one_line(" or ".join(str(r) for r in roots), most=400)
+        stated = one_line(", ".join(f"{key}: {value}" for key, value in keys.items()), most=200)
+        stated = stated or "no train, val or test"
+        tried = " or ".join(one_line(str(r), most=200) for r in roots)
         raise DataError(f"{file}: none of its splits ({stated}) is found below {tried}; mend 'path:'")
     problems += [
         Problem(str(file), f"{name}: {', '.join(lost)}", SPLIT_LOST, "passed over") for name, lost in missing.items()
