@@ -94,6 +94,13 @@ def test_a_run_is_neither_overwritten_nor_mixed_with_another(tmp_path: Path) -> 
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
 
 
+def test_a_run_goes_on_with_as_many_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ResumeError, match="is a run of 1 process, not of 2; launch as many, or begin"):
+        run(tmp_path, resume=True)
+
+
 def test_resume_takes_the_saved_recipe(tmp_path: Path) -> None:
     run(tmp_path)
     weights = (tmp_path / "last.safetensors").read_bytes()

@@ -233,6 +233,17 @@ def test_nothing_to_look_through_writes_nothing(run: Run, model: Path, tmp_path:
     assert not out.exists()
 
 
+def test_a_mistyped_path_leaves_what_was_found_before(run: Run, model: Path, zoo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "found"
+    assert run("detect", model, zoo / "dot.png", "--out", out)[0] == DONE
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    for wrong in (tmp_path / "nowhere", zoo / "text.jpg"):
+        code, _, err = run("detect", model, wrong, "--out", out)
+        assert code == MISTAKE
+        assert err.splitlines()[-1] == "gfocal: none of 1 picture could be read; nothing was written"
+        assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+
+
 def test_pictures_with_as_many_boxes_as_there_can_be_are_told(run: Run, model: Path, tmp_path: Path) -> None:
     file = tmp_path / "noise.png"
     Image.effect_noise((160, 120), 60).convert("RGB").save(file)

@@ -153,6 +153,8 @@ def test_a_short_side_takes_along_what_belongs_to_it() -> None:
     recipe = chosen("--recipe", "coco_r50_2x", "--short-side", 400)
     assert recipe.size == replace(read_recipe("coco_r50_2x").size, short_side=400, long_side=666)
     assert recipe.augment.short_sides == (240, 400)
+    larger = chosen("--short-side", 640).size  # than the longer side of the recipe light
+    assert (larger.short_side, larger.long_side) == (640, 854)
     assert chosen("--recipe", "coco_r50_2x", "--short-side", 400, "--augment", "light").augment.short_sides is None
     told = chosen("--recipe", "coco_r50_2x", "--short-side", 400, "--set", "augment.short_sides=[300, 400]")
     assert told.augment.short_sides == (300, 400)

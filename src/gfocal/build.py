@@ -38,6 +38,7 @@ from gfocal.training.checkpoints import STATE_FILE, ResumeError, has_state
 from gfocal.training.folder_lock import only_run_in
 from gfocal.training.loop import train
 from gfocal.values import fitted
+from gfocal.words import counted
 
 RECIPE_FILE = "recipe.toml"
 RUN_FILE = "run.json"
@@ -237,7 +238,7 @@ def saved_recipe(folder: Path) -> Recipe:
 
 
 def _check_same_data(folder: Path, train_data: ImageData) -> None:
-    """A run goes on with other pictures or classes only by mistake."""
+    """A run goes on with other pictures or classes only by mistake, and as so many processes as it was."""
     try:
         before = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -248,6 +249,12 @@ def _check_same_data(folder: Path, train_data: ImageData) -> None:
                 f"{folder}: was begun with {key} = {before[key]}, not {now}; "
                 "resume with the same data, or start in another folder"
             )
+    processes = before.get("processes", launched.world())
+    if processes != launched.world():  # steps, rate and the place in the epoch are theirs
+        raise ResumeError(
+            f"{folder}: is a run of {counted(processes, 'process', 'processes')}, not of {launched.world()}; launch "
+            f"as many, or begin from its weights in another folder (--from {folder})"
+        )
 
 
 def circumstances(data_name: str, train_data: ImageData, val_data: ImageData | None) -> dict[str, object]:

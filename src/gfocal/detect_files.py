@@ -129,6 +129,9 @@ def detect_files(
                 run.tell(f"note: {safe} done until here, in {journal.path}; --resume goes on")
             raise
         journal.finish(run.failed)
+    if shard.count == 1 and not done and not journal.count:
+        journal.path.unlink()
+        raise DataError(f"none of {counted(len(named.files), 'picture')} could be read; nothing was written")
     ending = f", and drawn in {folder}" if pictures else ""
     scores = f"; {told_of_scores(threshold)}"
     if shard.count == 1:

@@ -149,6 +149,12 @@ def test_auto_takes_a_level_and_says_where_nothing_helps() -> None:
     layout = recipe_layout(found)
     assert layout is not None
     assert layout.strides == (4, *STRIDES)
+    # A start keeps its network: an input at which n would have to grow is not taken either.
+    said.truncate(0)
+    begun = with_changes(recipe, {"model.start": "some.safetensors", "model.options.n": 4})
+    kept = take_advice(begun, data, Console(file=said, width=1000))
+    print(said.getvalue())
+    assert kept == begun
     # Thinner than any input that is tried can show.
     said.truncate(0)
     data = data_of(*([[20.0, y, 400.0, y + 1.0]] for y in (97.1, 105.1, 113.1)), size=(3200, 4800))

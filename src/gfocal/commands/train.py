@@ -176,7 +176,7 @@ def chosen_recipe(chosen: argparse.Namespace) -> Recipe:
             )
         return recipe
     recipe = read_recipe(chosen.recipe or "light")
-    if with_changes(recipe, changes, where).model.start and not chosen.recipe:
+    if changes.get("model.start", recipe.model.start) and not chosen.recipe:
         recipe = replace(recipe, size=SizeSettings())  # then the model file's
     along = size_changes(recipe, chosen.short_side)
     if "augment.like" in changes:  # then the range is that of the other augmentation

@@ -86,7 +86,8 @@ def _categories(
         if not _is_id(key) or not isinstance(entry.get("name"), str):
             raise DataError(f"{file}: category {number}: needs a whole number 'id' and a text 'name'")
         if key in entries:
-            raise DataError(f"{file}: category id {key} stands for {entries[key]!r} and {entry['name']!r}")
+            two = one_line(f"{entries[key]!r:.100} and {entry['name']!r:.100}")
+            raise DataError(f"{file}: category id {key} stands for {two}; give each class an id of its own")
         entries[key] = entry["name"]
     if not entries:
         raise DataError(f"{file}: no categories")

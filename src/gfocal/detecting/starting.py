@@ -76,7 +76,12 @@ def open_journal(
         return Journal(path, header), {}
     if not resume:
         count = sum(1 for _ in records(path))
-        if count and (end_of(path) is None or shard.count > 1):
+        if count and shard.count > 1 and end_of(path) is not None:
+            raise DataError(
+                f"{path}: shard {shard} is done, {counted(count, 'picture')}; run the others, or take this file away "
+                "to do it anew"
+            )
+        if count and end_of(path) is None:
             raise DataError(
                 f"{path}: a run was stopped here after {counted(count, 'picture')}; go on with it (--resume), name "
                 "another folder, or take this file away to begin anew"

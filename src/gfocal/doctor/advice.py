@@ -23,6 +23,7 @@ LARGER = (
     (2.5, False),
     (3.0, False),
     (2.0, True),
+    (2.5, True),
     (4.0, False),
 )
 STEP_OF_SIDE = 16
@@ -89,7 +90,8 @@ def advise(
             changes["model.options.delta"] = delta
         if changes:
             why = (
-                f"{result.share:.1%} of the edges lie beyond {result.n * result.delta:g} strides, "
+                f"{'with that ' if given else ''}{result.share:.1%} of the edges lie beyond "
+                f"{result.n * result.delta:g} strides, "
                 f"{result.share_beyond(n * delta):.1%} beyond {n * delta:g}"
             )
             given.append(Advice(changes, why))
@@ -131,8 +133,9 @@ def _larger(data: ImageData, layout: Layout) -> tuple[Layout, ReachResult, Reach
         tried.append((there, now, result))
         if result.unplaced_share <= FEW:
             return tried[-1]
-    best = min(tried, key=lambda one: one[2].unplaced_share)
-    return best if best[2].unplaced_share <= now.unplaced_share / 2 else None
+    least = min(one[2].unplaced_share for one in tried)
+    nearly_best = next(one for one in tried if one[2].unplaced_share <= least + FEW)
+    return nearly_best if nearly_best[2].unplaced_share <= now.unplaced_share / 2 else None
 
 
 def _value(value: Any) -> str:

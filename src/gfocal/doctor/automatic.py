@@ -39,6 +39,12 @@ def take_advice(recipe: Recipe, data: ImageData, console: Console) -> Recipe:
         return recipe
     result = layout.reach(data, looked_at(data))
     given = advise(data, layout, result, recipe.augment.short_sides)
+    start = recipe.model.start
+    if start is not None and len(given) > 1:
+        _tell(
+            console, f"auto: {given[0].why}; but {given[1].why}, and the network of {start} stays: nothing is changed"
+        )
+        return recipe
     helping = {"size.short_side", "model.options.finest"}
     if result.unplaced_share > FEW and not any(helping & advice.changes.keys() for advice in given):
         _tell(console, f"auto: {none_helps(result)}")

@@ -17,7 +17,6 @@ from PIL import Image
 from gfocal.data.images import ImageError, PictureHeader, picture_header, read_image
 from gfocal.data.samples import FileData
 from gfocal.doctor.findings import Finding
-from gfocal.words import counted
 
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -33,6 +32,7 @@ USUAL_MODES = ("RGB", "L", "P", "RGBA", "LA", "1")
 TINY = 32  # pixels: what is not larger is one cell of C5
 HUGE = 40_000_000  # pixels
 BLANK = 1.0  # grey levels: standard deviation of the small grey copy
+BLANK_SPREAD = 48  # grey levels: small things on an even ground leave no trace in the copy, but in the pixels
 
 SMALL = 32  # side of the grey copy in pixels
 CELLS = 16  # side of the grid whose neighbours are compared
@@ -45,6 +45,7 @@ class Look:
     digest: bytes  # of the pixels; equal pictures have equal ones
     bits: npt.NDArray[np.uint8]  # (64,) 512 comparisons of neighbours, packed
     grey: npt.NDArray[np.uint8]  # (1024,) the picture at 32x32
+    spread: int = 0  # largest minus least value of the channel where that is most, 0..255
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,9 @@ def look_of(path: Path, stated_size: tuple[int, int] | None = None) -> Look:
     across, down = grid[:-1, 1:] > grid[:-1, :-1], grid[1:, :-1] > grid[:-1, :-1]
     bits = np.packbits(np.concatenate((across.ravel(), down.ravel())))
     small = np.asarray(grey.resize((SMALL, SMALL), Image.Resampling.BOX)).ravel()
-    return Look(digest.digest(), bits, small)
+    values = pixels.reshape(-1, 3)
+    spread = (values.max(0).astype(np.int16) - values.min(0)).max() if len(values) else 0
+    return Look(digest.digest(), bits, small, int(spread))
 
 
 def equal_files(pictures: Iterable[PictureFile]) -> list[list[PictureFile]]:
@@ -152,6 +155,6 @@ def _said(picture: PictureFile, size: tuple[int, int] | None) -> list[tuple[str,
         said.append(("tiny-picture", f"{width}x{height} pixels"))
     if height * width > HUGE:
         said.append(("huge-picture", f"{width}x{height}, {height * width / 1e6:.0f} million pixels"))
-    if picture.look is not None and picture.look.grey.std() < BLANK:
-        said.append(("blank-picture", f"one grey of {counted(int(picture.look.grey.mean()), 'level')}"))
+    if picture.look is not None and picture.look.grey.std() < BLANK and picture.look.spread < BLANK_SPREAD:
+        said.append(("blank-picture", f"all of it about {int(picture.look.grey.mean())} of 255"))
     return said

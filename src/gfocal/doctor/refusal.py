@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from gfocal.data.samples import FileData, ImageData
-from gfocal.doctor.advice import least_values
+from gfocal.doctor.advice import FEW, least_values
 from gfocal.doctor.layout import Layout
 from gfocal.doctor.reach import ReachResult
 
@@ -37,6 +37,14 @@ def refuse_clamped(
             f"{where}{told(result)}, more than run.most_clamped = {most_clamped:g} allows: DFL would teach them its "
             f"last value, and these boxes would stay too small. Give --auto, or {options}; "
             "--set run.most_clamped=1 trains all the same"
+        )
+    if result.unplaced_share > FEW:
+        console.print(
+            f"note: {percent(result.unplaced_share)} of the boxes are learned by no point at a short side of "
+            f"{result.short_side}, and will hardly be found: 'gfocal check' shows them, --auto takes its advice",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
     if result.share > 0:
         console.print(f"note: {told(result)}", markup=False, highlight=False, soft_wrap=True)
