@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 from gfocal.data.layouts import find_pictures, ids_of_labels, inside, label_order
 from gfocal.data.samples import DataError, FileData, Problem
 from gfocal.data.validation import MALFORMED, UNKNOWN_CLASS, UNLISTED, UNSAFE, Picture, checked
+from gfocal.words import one_line
 
 PLACEHOLDER = "category without annotations, which all others have as their supercategory: no class"
 AREA_OF_BOX = "area_is_of_box"  # of annotations: nobody stated an area, and the writer put that of the box
