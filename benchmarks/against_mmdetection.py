@@ -34,14 +34,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from gfocal.configs import MethodSettings
-from gfocal.decoding import decode
+from gfocal.build import criterion_of
+from gfocal.config.config import MethodSettings
 from gfocal.interop.mmdet import import_checkpoint
-from gfocal.methods import criterion_of
 from gfocal.models.detector import Detector
 from gfocal.models.ssd import CHANNELS as SSD_CHANNELS
 from gfocal.models.zoo import create
-from gfocal.points import inside_own_padding
+from gfocal.ops.decoding import decode
+from gfocal.ops.points import inside_own_padding
 from gfocal.structures import HeadOutputs, Points, Targets, pad_targets
 from mmdetection_side import NUM_CLASSES, TERMS, Maps, import_mmdetection, made_up, their_losses
 

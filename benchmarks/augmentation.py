@@ -22,14 +22,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from gfocal.boxes import iou
-from gfocal.data.augment_recipes import AUGMENT_RECIPES
+from gfocal.data.augmentation.pipeline import AUGMENT_RECIPES, Augmentation, AugmentSettings
+from gfocal.data.augmentation.single import turning
+from gfocal.data.dataset import ImageData
 from gfocal.data.discovery import read_data
 from gfocal.data.loading import training_loader
-from gfocal.data.preparation import InputSettings
-from gfocal.data.samples import ImageData
-from gfocal.data.transforms import Augmentation, AugmentSettings
-from gfocal.data.warps import turning
+from gfocal.data.preprocess import InputSettings
+from gfocal.ops.boxes import iou
 
 LEAST_OUTLINE = 8.0  # pixels; smaller outlines say little about edges
 DEGREES = (1.0, 2.0, 3.0, 5.0, 10.0)

@@ -17,9 +17,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from gfocal.build import RESULT_FILE, run_recipe
-from gfocal.configs import read_recipe
+from gfocal.config.config import read_recipe
 from gfocal.data.discovery import read_data
+from gfocal.run import RESULT_FILE, run_recipe
 from gfocal.training.checkpoints import STATE_FILE
 
 # MMDetection 3.3.0, mmcv 2.1.0, one seed, ResNet-18 from random weights, at the settings of the recipe.

@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from gfocal.data.layouts import pictures_in
-from gfocal.data.preparation import InputSettings
-from gfocal.detect_files import detect_files
+from gfocal.data.paths import pictures_in
+from gfocal.data.preprocess import InputSettings
+from gfocal.inference.files import detect_files
 from gfocal.models.zoo import create
 
 BODY = "mobilenetv4_conv_small.e2400_r224_in1k"  # small enough that reading counts

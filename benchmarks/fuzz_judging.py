@@ -16,8 +16,9 @@ import yaml
 
 from fuzz_grammar import SECRET
 from fuzz_pool import CRASH, HANG, INSANE, UNCLEAR
-from gfocal.data.samples import DataError, FileData
+from gfocal.data.dataset import FileData
 from gfocal.data.validation import summary
+from gfocal.errors import DataError
 
 LONGEST, LONGEST_LIST, LONGEST_PROBLEM = 600, 3000, 1100  # characters of a message, beyond the path
 _LISTS = ("classes differ", "was looked for", "there are:", "Looked for", "expected")

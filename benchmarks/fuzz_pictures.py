@@ -34,7 +34,8 @@ from rich.console import Console
 
 from fuzz_judging import TooLong, WrongError, alarm, clear, listen, plain
 from fuzz_pool import CRASH, HANG, INSANE, Finding, Tally, Work, chunks, reasons_table, run, table
-from gfocal.data.images import ImageError, image_size, picture_header, read_image
+from gfocal.data.images import image_size, picture_header, read_image
+from gfocal.errors import ImageError
 from picture_seeds import seeds
 
 MOST_IN_USE = 3 << 30  # bytes; the most pixels that PIL allows need less, with the copies on the way to RGB

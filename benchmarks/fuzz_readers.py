@@ -35,12 +35,12 @@ from fuzz_files import GROW
 from fuzz_grammar import CANARY, OUTSIDE, PICTURES, SECRET
 from fuzz_judging import TooLong, WrongError, alarm, judged, listen
 from fuzz_pool import CRASH, HANG, Finding, Tally, Work, chunks, reasons_table, run, table
-from gfocal.data.coco import read_coco
-from gfocal.data.csv_table import read_csv
+from gfocal.data.dataset import FileData
 from gfocal.data.discovery import read_data
-from gfocal.data.samples import FileData
-from gfocal.data.voc import read_voc
-from gfocal.data.yolo import read_yolo
+from gfocal.data.readers.coco import read_coco
+from gfocal.data.readers.csv import read_csv
+from gfocal.data.readers.voc import read_voc
+from gfocal.data.readers.yolo import read_yolo
 
 SIZE = (30, 40)  # height and width of every picture
 MANY = 40  # files of one call, where a folder holds a file for each picture

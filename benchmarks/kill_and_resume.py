@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from gfocal.models.files import read_model_file
+from gfocal.models.model_file import read_model_file
 
 
 def command(chosen: argparse.Namespace, out: Path) -> list[str]:

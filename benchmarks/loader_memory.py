@@ -29,10 +29,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gfocal.data.augmentation.pipeline import Augmentation, AugmentSettings
+from gfocal.data.dataset import FileData, ImageData, Sample, SampleTable
 from gfocal.data.loading import training_loader
-from gfocal.data.preparation import InputSettings
-from gfocal.data.samples import FileData, ImageData, Sample, SampleTable
-from gfocal.data.transforms import Augmentation, AugmentSettings
+from gfocal.data.preprocess import InputSettings
 
 SIDE = 16  # pixels of a picture
 NAMES = tuple(f"class {i}" for i in range(80))

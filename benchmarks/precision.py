@@ -15,13 +15,13 @@ import time
 import torch
 from torch import nn
 
-from gfocal.configs import MethodSettings
-from gfocal.methods import criterion_of
-from gfocal.models.depthwise import convolve
+from gfocal.build import criterion_of
+from gfocal.config.config import MethodSettings
+from gfocal.models.convolutions import convolve
 from gfocal.models.zoo import create
 from gfocal.structures import Batch, pad_targets
 from gfocal.training.distributed import Devices
-from gfocal.training.memory import keep_freed_memory
+from gfocal.training.environment import keep_freed_memory
 from gfocal.training.step import training_step
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from torchvision.models import detection
 
-from gfocal.criterion import GFLCriterion
+from gfocal.criteria.gfl import GFLCriterion
 from gfocal.models.zoo import gfl_r50_fpn
 from gfocal.structures import Batch, pad_targets
 

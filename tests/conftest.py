@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from gfocal.cli import main
+from gfocal.cli.main import main
 
 torch.set_num_threads(1)
 # What runs in the background of a shell has Ctrl-C ignored, and gfocal leaves it so; the tests of stopping need it.

@@ -259,7 +259,7 @@ def span(code: CodeType) -> range:
 
 
 def test_one_training_step_is_read_in_six_files() -> None:
-    from gfocal.criterion import GFLCriterion
+    from gfocal.criteria.gfl import GFLCriterion
     from gfocal.models.zoo import create
     from gfocal.structures import Batch, pad_targets
     from gfocal.training.distributed import Devices

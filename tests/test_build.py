@@ -14,16 +14,15 @@ import torch
 from rich.console import Console
 
 import gfocal
-from gfocal.build import build_model, checked_options, run_recipe, saved_recipe
-from gfocal.configs import ModelSettings, Recipe, RecipeError, SizeSettings, read_recipe, with_changes
-from gfocal.data.learnable import with_objects
-from gfocal.data.samples import DataError, FileData, Problem, Sample
-from gfocal.data.synthetic import SyntheticScenes
-from gfocal.models.backbone import WeightsError
+from gfocal.build import build_model, checked_options
+from gfocal.config.config import ConfigError, ModelSettings, Recipe, SizeSettings, read_recipe, with_changes
+from gfocal.data.dataset import FileData, Problem, Sample
+from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.data.views import with_objects
+from gfocal.errors import DataError, PresetError, ResumeError, WeightsError
 from gfocal.models.detector import Detector
-from gfocal.models.files import load_model
-from gfocal.models.zoo import PresetError
-from gfocal.training.checkpoints import ResumeError
+from gfocal.models.model_file import load_model
+from gfocal.run import run_recipe, saved_recipe
 
 BODY = "mobilenetv4_conv_small.e2400_r224_in1k"
 TINY = with_changes(
@@ -169,7 +168,7 @@ def test_sizes_come_from_the_recipe_or_else_from_the_preset(size: SizeSettings, 
 
 
 def test_a_long_side_that_is_too_short_for_the_preset() -> None:
-    with pytest.raises(RecipeError, match=r"cannot be built by this recipe: .*short_side <= long_side"):
+    with pytest.raises(ConfigError, match=r"cannot be built by this recipe: .*short_side <= long_side"):
         build_model(replace(TINY, size=SizeSettings(None, 200)), ("a",))
 
 
@@ -186,7 +185,7 @@ def test_a_long_side_that_is_too_short_for_the_preset() -> None:
     ],
 )
 def test_options_are_those_of_the_preset(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(RecipeError, match=told):
+    with pytest.raises(ConfigError, match=told):
         checked_options(ModelSettings(options=options))
 
 

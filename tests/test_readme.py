@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 import gfocal
-from gfocal.arguments import parser
-from gfocal.configs import RECIPE_FOLDER, Recipe, read_recipe, recipe_names
+from gfocal.cli.main import parser
+from gfocal.config.config import RECIPE_FOLDER, Recipe, read_recipe, recipe_names
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 README = CHECKOUT / "README.md"

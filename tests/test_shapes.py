@@ -10,10 +10,10 @@ import sys
 CODE = """
 from jaxtyping import install_import_hook
 install_import_hook(
-    ["gfocal.losses", "gfocal.distributions", "gfocal.criterion", "gfocal.assigners"], "beartype.beartype"
+    ["gfocal.losses", "gfocal.ops.distributions", "gfocal.criteria.gfl", "gfocal.assigners"], "beartype.beartype"
 )
 import torch
-from gfocal.criterion import GFLCriterion, rows
+from gfocal.criteria.gfl import GFLCriterion, rows
 from gfocal.losses import distribution_focal_loss, focal_loss, generalized_focal_loss, giou_loss, quality_focal_loss
 from gfocal.models.zoo import gfl_r18_fpn
 from gfocal.structures import pad_targets

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gfocal.distributions import GeneralDistribution
+from gfocal.ops.distributions import GeneralDistribution
 from gfocal.structures import Batch, Detections, Losses, pad_targets
 
 

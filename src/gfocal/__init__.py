@@ -16,45 +16,44 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from gfocal.criterion import GFLCriterion
+    from gfocal.criteria.gfl import GFLCriterion
     from gfocal.data.discovery import read_data
-    from gfocal.data.synthetic import SyntheticScenes
-    from gfocal.decoding import decode
-    from gfocal.distributions import GeneralDistribution
+    from gfocal.data.synthetic.scenes import SyntheticScenes
     from gfocal.evaluation.coco_ap import coco_ap
+    from gfocal.interop.conversions import to_supervision, to_torchvision
     from gfocal.interop.hub import push_to_hub
-    from gfocal.interop.supervision import to_supervision
-    from gfocal.interop.torchvision import to_torchvision
     from gfocal.models.detector import Detector
-    from gfocal.models.files import load_model as load
-    from gfocal.models.files import save_model as save
+    from gfocal.models.model_file import load_model as load
+    from gfocal.models.model_file import save_model as save
     from gfocal.models.zoo import create
-    from gfocal.plots import draw_detections, draw_edge_distributions
+    from gfocal.ops.decoding import decode
+    from gfocal.ops.distributions import GeneralDistribution
     from gfocal.structures import Batch, Detections, HeadOutputs, Losses, Points, Targets
     from gfocal.training.loop import train
+    from gfocal.visualize import draw_detections, draw_edge_distributions
 
 _HOME = {
     "Batch": "gfocal.structures",
     "Detections": "gfocal.structures",
     "Detector": "gfocal.models.detector",
-    "GFLCriterion": "gfocal.criterion",
-    "GeneralDistribution": "gfocal.distributions",
+    "GFLCriterion": "gfocal.criteria.gfl",
+    "GeneralDistribution": "gfocal.ops.distributions",
     "HeadOutputs": "gfocal.structures",
     "Losses": "gfocal.structures",
     "Points": "gfocal.structures",
-    "SyntheticScenes": "gfocal.data.synthetic",
+    "SyntheticScenes": "gfocal.data.synthetic.scenes",
     "Targets": "gfocal.structures",
     "coco_ap": "gfocal.evaluation.coco_ap",
     "create": "gfocal.models.zoo",
-    "decode": "gfocal.decoding",
-    "draw_detections": "gfocal.plots",
-    "draw_edge_distributions": "gfocal.plots",
-    "load": "gfocal.models.files:load_model",
+    "decode": "gfocal.ops.decoding",
+    "draw_detections": "gfocal.visualize",
+    "draw_edge_distributions": "gfocal.visualize",
+    "load": "gfocal.models.model_file:load_model",
     "push_to_hub": "gfocal.interop.hub",
     "read_data": "gfocal.data.discovery",
-    "save": "gfocal.models.files:save_model",
-    "to_supervision": "gfocal.interop.supervision",
-    "to_torchvision": "gfocal.interop.torchvision",
+    "save": "gfocal.models.model_file:save_model",
+    "to_supervision": "gfocal.interop.conversions",
+    "to_torchvision": "gfocal.interop.conversions",
     "train": "gfocal.training.loop",
 }
 

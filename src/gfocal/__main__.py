@@ -2,6 +2,6 @@
 
 import sys
 
-from gfocal.cli import main
+from gfocal.cli.main import main
 
 sys.exit(main())

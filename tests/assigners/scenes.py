@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 
 import torch
-
-from gfocal.points import Origin, inside_own_padding, make_points
-from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets, pad_targets
 from test_synchronisation import waits
+
+from gfocal.ops.points import Origin, inside_own_padding, make_points
+from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets, pad_targets
 
 STRIDES = (8, 16, 32, 64, 128)
 # Of the pictures of a batch that is 160 x 224 pixels.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gfocal.assigners.atss import assign_atss, mean_plus_std, nearest_points
-from gfocal.points import inside_own_padding, make_points
+from gfocal.ops.points import inside_own_padding, make_points
 from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets, pad_targets
 
 STRIDES = (8, 16, 32, 64, 128)

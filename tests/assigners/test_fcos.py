@@ -31,7 +31,7 @@ from scenes import (
 from torchvision.models.detection.fcos import FCOS
 
 from gfocal.assigners.fcos import assign_fcos, smallest_box
-from gfocal.points import make_points
+from gfocal.ops.points import make_points
 from gfocal.structures import BACKGROUND, Assignment, Points, Targets
 
 POINTS = pyramid(160, 224)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gfocal.data.discovery import data_format, read_data, splits
-from gfocal.data.samples import DataError
+from gfocal.errors import DataError
 
 
 def picture(path: Path) -> Path:

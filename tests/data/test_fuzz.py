@@ -20,15 +20,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gfocal.convert import TARGETS, convert
-from gfocal.data.coco import read_coco
-from gfocal.data.csv_table import read_csv
+from gfocal.data.convert import TARGETS, convert
+from gfocal.data.dataset import FileData, Problem
 from gfocal.data.discovery import read_data, splits
-from gfocal.data.images import ImageError, image_size, read_image
-from gfocal.data.samples import DataError, FileData, Problem
-from gfocal.data.voc import read_voc
-from gfocal.data.yolo import read_yolo
-from gfocal.words import one_line, printable
+from gfocal.data.images import image_size, read_image
+from gfocal.data.readers.coco import read_coco
+from gfocal.data.readers.csv import read_csv
+from gfocal.data.readers.voc import read_voc
+from gfocal.data.readers.yolo import read_yolo
+from gfocal.errors import DataError, ImageError
+from gfocal.text import one_line, printable
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SIZE = (30, 40)

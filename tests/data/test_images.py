@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gfocal.data.images import ImageError, image_size, read_image, rgb_tensor
+from gfocal.data.images import image_size, read_image, rgb_tensor
+from gfocal.errors import ImageError
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20  # (3, 4): not square, all values differ
 

@@ -14,20 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from gfocal.data.augment_recipes import AUGMENT_RECIPES
-from gfocal.data.loading import (
-    MAX_UNREADABLE,
-    Item,
-    TrainingItems,
-    evaluation_loader,
-    read_or_next,
-    training_loader,
-)
-from gfocal.data.orders import BatchOrder, EpochOrder
-from gfocal.data.preparation import InputSettings, denormalise
-from gfocal.data.samples import DataError, FileData, Sample
-from gfocal.data.synthetic import SyntheticScenes
-from gfocal.data.transforms import Augmentation, AugmentSettings
+from gfocal.data.augmentation.pipeline import AUGMENT_RECIPES, Augmentation, AugmentSettings
+from gfocal.data.dataset import FileData, Sample
+from gfocal.data.loading import MAX_UNREADABLE, Item, TrainingItems, evaluation_loader, read_or_next, training_loader
+from gfocal.data.preprocess import InputSettings, denormalise
+from gfocal.data.samplers import BatchOrder, EpochOrder
+from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.errors import DataError
 from gfocal.structures import Batch
 
 INPUT = InputSettings(short_side=64, long_side=96)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from gfocal.data.one_class import NAMES, as_one_class
-from gfocal.data.samples import FileData, Sample
-from gfocal.data.synthetic import SyntheticScenes
+from gfocal.data.dataset import FileData, Sample
+from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.data.views import NAMES, as_one_class
 
 
 def test_files() -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from gfocal.data.augmentation.pipeline import Augmentation, AugmentSettings
+from gfocal.data.dataset import FileData, Problem, Sample
 from gfocal.data.loading import EvaluationItems, TrainingItems, training_loader, without_problems
-from gfocal.data.preparation import InputSettings
-from gfocal.data.samples import FileData, Problem, Sample
-from gfocal.data.transforms import Augmentation, AugmentSettings
+from gfocal.data.preprocess import InputSettings
 
 SETTINGS = InputSettings(short_side=32, long_side=32)
 
@@ -69,9 +69,9 @@ def test_an_error_that_nobody_expected_ends_the_run_and_its_processes(tmp_path: 
 import sys, torch
 from pathlib import Path
 from gfocal.data.loading import training_loader
-from gfocal.data.preparation import InputSettings
-from gfocal.data.samples import FileData, Sample
-from gfocal.data.transforms import Augmentation, AugmentSettings
+from gfocal.data.preprocess import InputSettings
+from gfocal.data.dataset import FileData, Sample
+from gfocal.data.augmentation.pipeline import Augmentation, AugmentSettings
 none = torch.zeros(0, dtype=torch.int64)
 samples = [Sample(i, Path(sys.argv[1], f"{i}.png"), torch.zeros(0, 4), none, none.bool()) for i in range(4)]
 augmentation = Augmentation(AugmentSettings(), 32, 32)

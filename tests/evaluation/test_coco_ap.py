@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gfocal.data.coco import read_coco
-from gfocal.data.samples import Sample
+from gfocal.data.dataset import Sample
+from gfocal.data.readers.coco import read_coco
 from gfocal.evaluation.coco_ap import CocoResult, coco_ap
-from gfocal.evaluation.running import truth_areas
+from gfocal.evaluation.detections import truth_areas
 
 pycocotools = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed (extra: test)")
 from pycocotools.cocoeval import COCOeval  # noqa: E402

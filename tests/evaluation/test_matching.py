@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_coco_ap import scene
 
-from gfocal.data.coco import read_coco
-from gfocal.data.samples import Sample
+from gfocal.data.dataset import Sample
+from gfocal.data.readers.coco import read_coco
 from gfocal.evaluation import matching
 from gfocal.evaluation.coco_ap import CocoResult, coco_ap
 from gfocal.evaluation.curves import precision_recall

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gfocal.data.samples import DataError
+from gfocal.errors import DataError
 from gfocal.interop.coco_results import read_coco_results, write_coco_results
 
 IDS = (3, 17, 90)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gfocal.interop.mmdet import ImportingError, import_checkpoint
-from gfocal.interop.mmdet_files import plain_names
+from gfocal.interop.mmdet import CheckpointImportError, import_checkpoint
+from gfocal.interop.mmdet_checkpoint import plain_names
 from gfocal.interop.mmdet_names import GFL, layout_of, our_name, recognise
-from gfocal.models.files import load_model, save_model
+from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import create, gfl_r18_fpn
 
 PUBLISHED = {
@@ -139,10 +139,10 @@ class Bomb:
 def test_a_pickle_that_runs_code_is_refused_and_nothing_runs(small, tmp_path: Path):
     sign = tmp_path / "it-ran"
     write(tmp_path / "bomb.pth", small[1], hook=Bomb(sign))
-    with pytest.raises(ImportingError, match="could run code"):
+    with pytest.raises(CheckpointImportError, match="could run code"):
         import_checkpoint(tmp_path / "bomb.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps({"state_dict": Bomb(sign)}))
-    with pytest.raises(ImportingError):
+    with pytest.raises(CheckpointImportError):
         import_checkpoint(tmp_path / "plain.pth")
     assert not sign.exists()
 
@@ -151,24 +151,24 @@ def test_what_does_not_fit_is_named(small, tmp_path: Path):
     _, state = small
     whole = write(tmp_path / "a.pth", state).read_bytes()
     (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ImportingError, match=r"cut\.pth.*truncated"):
+    with pytest.raises(CheckpointImportError, match=r"cut\.pth.*truncated"):
         import_checkpoint(tmp_path / "cut.pth")
-    with pytest.raises(ImportingError, match="no such file"):
+    with pytest.raises(CheckpointImportError, match="no such file"):
         import_checkpoint(tmp_path / "none.pth")
-    with pytest.raises(ImportingError, match="3 classes, but its metadata names 2"):
+    with pytest.raises(CheckpointImportError, match="3 classes, but its metadata names 2"):
         import_checkpoint(write(tmp_path / "b.pth", state, CLASSES=("cat", "dog")))
 
     def changed(**new: Tensor | None) -> Path:
         other = {**state, **{k.replace("__", "."): v for k, v in new.items()}}
         return write(tmp_path / "c.pth", {k: v for k, v in other.items() if v is not None})
 
-    with pytest.raises(ImportingError, match=r"bbox_head\.extra\.weight has no place"):
+    with pytest.raises(CheckpointImportError, match=r"bbox_head\.extra\.weight has no place"):
         import_checkpoint(changed(bbox_head__extra__weight=torch.zeros(1)))
-    with pytest.raises(ImportingError, match=r"1 tensors are missing, the first is neck\.laterals\.0\.bias"):
+    with pytest.raises(CheckpointImportError, match=r"1 tensors are missing, the first is neck\.laterals\.0\.bias"):
         import_checkpoint(changed(**{"neck__lateral_convs__0__conv__bias": None}))
-    with pytest.raises(ImportingError, match=r"gfl_cls\.bias has shape \(4,\)"):
+    with pytest.raises(CheckpointImportError, match=r"gfl_cls\.bias has shape \(4,\)"):
         import_checkpoint(changed(bbox_head__gfl_cls__bias=torch.zeros(4)))
-    with pytest.raises(ImportingError, match="integral"):
+    with pytest.raises(CheckpointImportError, match="integral"):
         import_checkpoint(changed(bbox_head__integral__project=torch.zeros(17)))
 
 
@@ -183,5 +183,7 @@ def test_what_does_not_fit_is_named(small, tmp_path: Path):
 )
 def test_another_detector_is_named(small, tmp_path: Path, layer: str, kind: str):
     state = {key.replace("bbox_head.gfl_cls", layer): value for key, value in small[1].items()}
-    with pytest.raises(ImportingError, match=f"not a checkpoint of GFL, ATSS, FCOS, FoveaBox, RetinaNet.*{kind}"):
+    with pytest.raises(
+        CheckpointImportError, match=f"not a checkpoint of GFL, ATSS, FCOS, FoveaBox, RetinaNet.*{kind}"
+    ):
         import_checkpoint(write(tmp_path / "a.pth", state))

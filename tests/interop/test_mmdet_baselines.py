@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from gfocal.data.preparation import InputSettings
-from gfocal.interop.mmdet import ImportingError, import_checkpoint
+from gfocal.data.preprocess import InputSettings
+from gfocal.interop.mmdet import CheckpointImportError, import_checkpoint
 from gfocal.interop.mmdet_names import LAYOUTS, our_name
-from gfocal.models import caffe
+from gfocal.models import convolutions as caffe
 from gfocal.models.detector import Detector
-from gfocal.models.files import load_model, save_model
+from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import create
 from gfocal.structures import Detections
 
@@ -210,7 +210,7 @@ def test_what_would_mean_something_else_is_refused(
     small: Small, tmp_path: Path, detector: str, meta: dict[str, str], arguments: dict[str, object], told: str
 ) -> None:
     path = write(tmp_path / "a.pth", small(detector)[1], **meta)
-    with pytest.raises(ImportingError, match=told):
+    with pytest.raises(CheckpointImportError, match=told):
         import_checkpoint(path, **arguments)
 
 
@@ -220,7 +220,7 @@ def test_tensors_that_do_not_fit_are_named(small: Small, tmp_path: Path) -> None
     def refused(told: str, **changes: Tensor | None) -> None:
         other = {**state, **{key.replace("__", "."): value for key, value in changes.items()}}
         path = write(tmp_path / "a.pth", {key: value for key, value in other.items() if value is not None})
-        with pytest.raises(ImportingError, match=told):
+        with pytest.raises(CheckpointImportError, match=told):
             import_checkpoint(path)
 
     refused(

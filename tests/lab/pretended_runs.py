@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gfocal.build import RESULT_FILE, RUN_FILE
-from gfocal.configs import Recipe
-from gfocal.data.samples import ImageData
+from gfocal.config.config import Recipe
+from gfocal.data.dataset import ImageData
+from gfocal.run import RESULT_FILE, RUN_FILE
 from gfocal.training.checkpoints import STATE_FILE
-from gfocal.training.logging import METRICS_FILE
+from gfocal.training.metrics_log import METRICS_FILE
 
 TINY = {
     "size.short_side": 96,

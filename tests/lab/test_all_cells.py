@@ -11,16 +11,15 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gfocal.build import RESULT_FILE
-from gfocal.configs import read_recipe, with_changes
-from gfocal.data.synthetic import SyntheticScenes
-from gfocal.lab.cells import Cell, Study
-from gfocal.lab.results import RUNS_FOLDER
+from gfocal.config.config import read_recipe, with_changes
+from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.lab.results_json import RUNS_FOLDER
 from gfocal.lab.running import make_run, plan
-from gfocal.lab.settings import LabSetting
-from gfocal.lab.studies import STUDIES
+from gfocal.lab.setup import LabSetting
+from gfocal.lab.studies import STUDIES, Cell, Study
 from gfocal.models import ssd
-from gfocal.training.logging import METRICS_FILE, read_metrics
+from gfocal.run import RESULT_FILE
+from gfocal.training.metrics_log import METRICS_FILE, read_metrics
 
 STEPS = 50
 TINY = {

@@ -8,16 +8,22 @@ import pytest
 import torch
 from PIL import Image
 
-from gfocal.data.samples import DataError, FileData, Sample
-from gfocal.data.synthetic import SyntheticScenes
-from gfocal.lab.figures import CanvasError, Measured, draw_from_runs, draw_simulated
-from gfocal.lab.figures.centerness_map import SIDES, CenternessMap, centerness_map
-from gfocal.lab.figures.one_expectation import one_expectation, tilted
-from gfocal.lab.figures.perturbation import Perturbation, perturbation, perturbation_table
-from gfocal.lab.figures.qfl_curves import qfl_curves, qfl_table
-from gfocal.lab.figures.tables import read_table, write_table
-from gfocal.lab.figures.target_histogram import regression_targets, targets_table
-from gfocal.lab.figures.three_representations import three_representations
+from gfocal.data.dataset import FileData, Sample
+from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.errors import DataError
+from gfocal.lab.figures import Measured, MissingExtraError, draw_from_runs, draw_simulated
+from gfocal.lab.figures.canvas import read_table, write_table
+from gfocal.lab.figures.figure_5 import (
+    one_expectation,
+    qfl_curves,
+    qfl_table,
+    regression_targets,
+    targets_table,
+    tilted,
+)
+from gfocal.lab.figures.figure_9 import three_representations
+from gfocal.lab.figures.figure_10 import Perturbation, perturbation, perturbation_table
+from gfocal.lab.figures.figure_11_12 import SIDES, CenternessMap, centerness_map
 
 
 def test_qfl_is_least_where_the_score_is_the_quality():
@@ -201,8 +207,8 @@ def test_accuracy_and_speed(tmp_path):
 def test_without_matplotlib_the_error_names_the_extra_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(CanvasError, match=r"pip install 'gfocal\[lab\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'gfocal\[lab\]'"):
         draw_simulated(tmp_path / "figures")
-    with pytest.raises(CanvasError, match=r"pip install 'gfocal\[lab\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'gfocal\[lab\]'"):
         draw_from_runs(tmp_path / "figures", speeds=[Measured("a", 0.3, 1.0)])
     assert not (tmp_path / "figures").exists()

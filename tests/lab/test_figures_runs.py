@@ -7,21 +7,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gfocal.data.preparation import InputSettings
-from gfocal.data.samples import DataError, FileData, Sample
-from gfocal.data.synthetic import SyntheticScenes
+from gfocal.data.dataset import FileData, Sample
+from gfocal.data.preprocess import InputSettings
+from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.errors import DataError
 from gfocal.lab.figures import Measured, draw_from_runs
-from gfocal.lab.figures.edges_in_pictures import edges_in_pictures, edges_in_pictures_table
-from gfocal.lab.figures.quality_labels import quality_labels
-from gfocal.lab.figures.runs import correlation, data_of, read_points
-from gfocal.lab.figures.score_and_quality import score_and_quality, score_and_quality_table
-from gfocal.lab.figures.side_by_side import occluded, side_by_side, side_by_side_table
-from gfocal.lab.figures.sure_background import sure_background
-from gfocal.lab.figures.tables import read_table
+from gfocal.lab.figures.canvas import read_table
+from gfocal.lab.figures.figure_2 import score_and_quality, score_and_quality_table, sure_background
+from gfocal.lab.figures.figure_3 import edges_in_pictures, edges_in_pictures_table
+from gfocal.lab.figures.figure_7 import occluded, side_by_side, side_by_side_table
+from gfocal.lab.figures.figure_11_12 import quality_labels
+from gfocal.lab.figures.trained import correlation, data_of, read_points
 from gfocal.models.detector import Detector
-from gfocal.models.files import save_model
+from gfocal.models.model_file import save_model
 from gfocal.models.zoo import create
-from gfocal.points import make_points
+from gfocal.ops.points import make_points
 from gfocal.structures import HeadOutputs
 
 SIZE = 128
@@ -179,7 +179,7 @@ def tiny(preset: str, path: Path, **options: object) -> Path:
 def test_all_figures_of_model_files_are_drawn(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     # An untrained detector finds no object but by luck: whatever it finds counts as one.
-    monkeypatch.setattr("gfocal.lab.figures.edges_in_pictures.box_iou", lambda a, b: torch.ones(len(a), len(b)))
+    monkeypatch.setattr("gfocal.lab.figures.figure_3.box_iou", lambda a, b: torch.ones(len(a), len(b)))
     body = {"body": "resnet18.tv_in1k", "quality_branch": False}
     general = tiny("gfl_r18_fpn", tmp_path / "joint.safetensors")
     written = draw_from_runs(
@@ -209,7 +209,7 @@ def test_all_figures_of_model_files_are_drawn(tmp_path, monkeypatch):
 
 
 def test_a_dirac_detector_has_no_edges_to_show(tmp_path):
-    from gfocal.models.files import load_model
+    from gfocal.models.model_file import load_model
 
     model = load_model(tiny("atss_r50_fpn", tmp_path / "d.safetensors", box="dirac", body="resnet18.tv_in1k"))
     with pytest.raises(DataError, match="a Dirac edge has none"):

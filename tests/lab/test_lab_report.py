@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gfocal.lab.comparison import (
+from gfocal.errors import LabError
+from gfocal.lab.paper_comparison import (
     AGREES,
     DISAGREES,
     NOISE,
@@ -23,8 +24,7 @@ from gfocal.lab.comparison import (
     verdict,
 )
 from gfocal.lab.report import DIRECTION, closing_sentence, headings, setting_sentence, write_markdown, write_page
-from gfocal.lab.results import Outcome, Results, read_results, with_plan, write_results
-from gfocal.lab.settings import LabError
+from gfocal.lab.results_json import Outcome, Results, read_results, with_plan, write_results
 from gfocal.lab.studies import STUDIES
 
 SETTING = {

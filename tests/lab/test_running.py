@@ -14,16 +14,17 @@ import pytest
 from pretended_runs import TINY, Runs, leave_run
 from rich.console import Console
 
-from gfocal.arguments import parser
-from gfocal.build import RECIPE_FILE, RESULT_FILE, RUN_FILE
-from gfocal.configs import read_recipe, with_changes
-from gfocal.data.samples import DataError
-from gfocal.lab import running, settings
-from gfocal.lab.cells import Cell, Study, branch, joint, resolved
-from gfocal.lab.results import RUNS_FOLDER, read_results
+from gfocal.cli.main import parser
+from gfocal.config.config import read_recipe, with_changes
+from gfocal.errors import DataError, LabError
+from gfocal.lab import running
+from gfocal.lab import setup as settings
+from gfocal.lab.results_json import RUNS_FOLDER, read_results
 from gfocal.lab.running import Planned, plan, run_all, write_commands
-from gfocal.lab.settings import LabError, LabSetting, lab_data, lab_setting
-from gfocal.training.logging import METRICS_FILE
+from gfocal.lab.setup import LabSetting, lab_data, lab_setting
+from gfocal.lab.studies import Cell, Study, branch, joint, resolved
+from gfocal.run import RECIPE_FILE, RESULT_FILE, RUN_FILE
+from gfocal.training.metrics_log import METRICS_FILE
 
 BRANCH, QFL = branch("atss", "centerness"), joint("atss")
 ONE = Study("1a", "one", "", (Cell("atss", "branch", BRANCH, "39.2"), Cell("atss", "QFL", QFL, "39.9")))

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-import gfocal.lab.speeds as speeds
-from gfocal.data.preparation import InputSettings
-from gfocal.data.synthetic import SyntheticScenes
+import gfocal.lab.figures.figure_8 as speeds
+from gfocal.data.preprocess import InputSettings
+from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.models.detector import Detector
-from gfocal.models.files import save_model
+from gfocal.models.model_file import save_model
 from gfocal.models.zoo import create
 
 

@@ -7,11 +7,10 @@ from collections import defaultdict
 import pytest
 
 from gfocal.build import checked_options
-from gfocal.configs import RecipeError, read_recipe
-from gfocal.lab.cells import METRICS, Cell, Study, branch, gfl, joint, resolved, unsaid
+from gfocal.config.config import ConfigError, read_recipe
 from gfocal.lab.running import plan, run_name
-from gfocal.lab.settings import LabSetting, lab_setting
-from gfocal.lab.studies import COLUMNS, STUDIES
+from gfocal.lab.setup import LabSetting, lab_setting
+from gfocal.lab.studies import COLUMNS, METRICS, STUDIES, Cell, Study, branch, gfl, joint, resolved, unsaid
 
 CELLS = [(study, cell) for study in STUDIES.values() for cell in study.cells]
 IDS = [f"{study.name}-{cell.column}-{cell.name}" for study, cell in CELLS]
@@ -156,5 +155,5 @@ def test_a_run_is_named_for_all_that_decides_it() -> None:
 
 
 def test_a_cell_with_a_wrong_key_is_told() -> None:
-    with pytest.raises(RecipeError, match="bta"):
+    with pytest.raises(ConfigError, match="bta"):
         resolved(read_recipe("lab_synthetic"), Cell("atss", "typo", {"method.bta": 2.0}))

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gfocal.distributions import GeneralDistribution
 from gfocal.losses import distribution_focal_loss, generalized_focal_loss
+from gfocal.ops.distributions import GeneralDistribution
 
 sizes = st.integers(1, 20)
 unit = st.floats(0, 1)

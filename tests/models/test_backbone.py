@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gfocal.models.backbone import Backbone, WeightsError, load_imagenet_weights, read_state
+from gfocal.errors import WeightsError
+from gfocal.models.backbone import Backbone, load_imagenet_weights, read_state
 
 R18 = "resnet18.tv_in1k"
 LITE0 = "tf_efficientnet_lite0.in1k"

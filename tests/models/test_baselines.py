@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from gfocal.data.preparation import InputSettings, normalise
-from gfocal.distributions import GeneralDistribution
-from gfocal.models import caffe
+from gfocal.data.preprocess import InputSettings, normalise
+from gfocal.models import convolutions as caffe
 from gfocal.models.backbone import Backbone
 from gfocal.models.baselines import atss_r50_fpn, fcos_r50_fpn, foveabox_r50_fpn, retinanet_r50_fpn
 from gfocal.models.detector import Detector
-from gfocal.models.files import load_model, save_model
+from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import create
-from gfocal.representations import AnchorDeltas, DiracDistances, GaussianDistances, LogDistances, Representation
+from gfocal.ops.box_coders import AnchorDeltas, DiracDistances, GaussianDistances, LogDistances, Representation
+from gfocal.ops.distributions import GeneralDistribution
 from gfocal.structures import Detections
 
 SMALL = {"body": "resnet18.tv_in1k", "channels": 32, "num_convs": 1}

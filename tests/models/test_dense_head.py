@@ -6,10 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gfocal.anchors import ATSS_ANCHORS, RETINANET_ANCHORS, AnchorShapes, lay_points
-from gfocal.models.dense_head import DenseHead, QualityBranch
-from gfocal.models.heads import GFLHead
-from gfocal.points import Origin
+from gfocal.models.heads import DenseHead, GFLHead, QualityBranch
+from gfocal.ops.points import ATSS_ANCHORS, RETINANET_ANCHORS, AnchorShapes, Origin, lay_points
 
 SHAPES = ((4, 6), (2, 3), (1, 2))
 STRIDES = (8, 16, 32)

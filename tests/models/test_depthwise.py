@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from gfocal.models.depthwise import keep_depthwise_float32
+from gfocal.models.convolutions import keep_depthwise_float32
 
 
 def network() -> nn.Sequential:

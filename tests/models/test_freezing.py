@@ -8,7 +8,7 @@ from torch import nn
 
 import gfocal
 from gfocal.models.detector import Detector
-from gfocal.models.freezing import freeze
+from gfocal.models.finetuning import freeze
 
 
 def small() -> Detector:

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from gfocal.criterion import GFLCriterion
+from gfocal.criteria.gfl import GFLCriterion
 from gfocal.data.discovery import read_data
-from gfocal.data.preparation import InputSettings, normalise, resize, resized_shape, stack_padded
-from gfocal.distributions import GeneralDistribution
-from gfocal.inference import detect_batch
+from gfocal.data.preprocess import InputSettings, normalise, resize, resized_shape, stack_padded
+from gfocal.models.predict import detect_batch
 from gfocal.models.zoo import PRESETS, create
+from gfocal.ops.distributions import GeneralDistribution
 from gfocal.structures import pad_targets
-from gfocal.training.optimisers import OptimiserSettings, make_optimiser
+from gfocal.training.optim import OptimiserSettings, make_optimiser
 
 GFL = [name for name in PRESETS if name.startswith("gfl_")]
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from gfocal.data.preparation import InputSettings
+from gfocal.data.preprocess import InputSettings
 from gfocal.models.baselines import foveabox_r50_fpn
 from gfocal.models.detector import Detector
-from gfocal.models.files import load_model, save_model
-from gfocal.models.sapd import sapd_r50_fpn
-from gfocal.models.selector import LevelSelector, level_weights
+from gfocal.models.model_file import load_model, save_model
+from gfocal.models.sapd import LevelSelector, level_weights, sapd_r50_fpn
 from gfocal.structures import Detections
 
 

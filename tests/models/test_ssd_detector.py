@@ -10,10 +10,9 @@ from torch import Tensor
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.vgg import VGG16_Weights, cfgs, make_layers
 
-from gfocal.data.preparation import InputSettings
-from gfocal.decoding import DecodeSettings, best_pairs
-from gfocal.models.backbone import WeightsError
-from gfocal.models.files import load_model, save_model
+from gfocal.data.preprocess import InputSettings
+from gfocal.errors import WeightsError
+from gfocal.models.model_file import load_model, save_model
 from gfocal.models.ssd import (
     CHANNELS,
     COCO_SIDES,
@@ -25,6 +24,7 @@ from gfocal.models.ssd import (
     default_boxes,
     ssd512_vgg16,
 )
+from gfocal.ops.decoding import DecodeSettings, best_pairs
 from gfocal.structures import Detections
 
 # The least input whose last map is not empty; it has a third of the pixels.

@@ -7,20 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from gfocal.data.preparation import InputSettings
-from gfocal.distributions import GeneralDistribution
+from gfocal.data.preprocess import InputSettings
+from gfocal.errors import PresetError
 from gfocal.models.backbone import Backbone
-from gfocal.models.files import load_model, save_model
-from gfocal.models.zoo import (
-    PRESETS,
-    Preset,
-    PresetError,
-    create,
-    gfl_light_fpn,
-    gfl_r18_fpn,
-    gfl_r50_fpn,
-    preset_named,
-)
+from gfocal.models.model_file import load_model, save_model
+from gfocal.models.zoo import PRESETS, Preset, create, gfl_light_fpn, gfl_r18_fpn, gfl_r50_fpn, preset_named
+from gfocal.ops.distributions import GeneralDistribution
 from gfocal.structures import Detections
 
 

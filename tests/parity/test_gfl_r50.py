@@ -18,11 +18,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from gfocal.criterion import GFLCriterion
-from gfocal.decoding import decode
+from gfocal.criteria.gfl import GFLCriterion
 from gfocal.interop.mmdet import import_checkpoint
 from gfocal.models.detector import Detector
-from gfocal.points import inside_own_padding
+from gfocal.ops.decoding import decode
+from gfocal.ops.points import inside_own_padding
 from gfocal.structures import Detections, HeadOutputs, Targets, pad_targets
 
 LEVELS = range(5)

@@ -17,11 +17,12 @@ from torch import Tensor
 
 torch.set_num_threads(1)
 
-from gfocal import launched  # noqa: E402
-from gfocal.cli import main  # noqa: E402
-from gfocal.data.samples import DataError, FileData, Sample  # noqa: E402
+from gfocal import launch as launched  # noqa: E402
+from gfocal.cli.main import main  # noqa: E402
+from gfocal.data.dataset import FileData, Sample  # noqa: E402
+from gfocal.errors import DataError  # noqa: E402
 from gfocal.evaluation.coco_ap import CocoResult, ScoredBoxes  # noqa: E402
-from gfocal.evaluation.running import average_precision  # noqa: E402
+from gfocal.evaluation.detections import average_precision  # noqa: E402
 from gfocal.structures import Losses  # noqa: E402
 from gfocal.training import epoch, loop  # noqa: E402
 

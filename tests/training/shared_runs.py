@@ -18,17 +18,17 @@ torch.set_default_dtype(torch.float64)
 torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign, assignment]  # losses say .float()
 os.fsync = lambda _: None  # type: ignore[assignment]
 
+from gfocal.data.augmentation.pipeline import AugmentSettings  # noqa: E402
 from gfocal.data.loading import evaluation_loader  # noqa: E402
-from gfocal.data.preparation import InputSettings  # noqa: E402
-from gfocal.data.synthetic import SyntheticScenes  # noqa: E402
-from gfocal.data.transforms import AugmentSettings  # noqa: E402
-from gfocal.evaluation.running import average_precision, detect_all  # noqa: E402
-from gfocal.launched import is_first, world  # noqa: E402
+from gfocal.data.preprocess import InputSettings  # noqa: E402
+from gfocal.data.synthetic.scenes import SyntheticScenes  # noqa: E402
+from gfocal.evaluation.detections import average_precision, detect_all  # noqa: E402
+from gfocal.launch import is_first, world  # noqa: E402
 from gfocal.models.backbone import Backbone  # noqa: E402
 from gfocal.models.detector import Detector  # noqa: E402
 from gfocal.models.zoo import create  # noqa: E402
 from gfocal.training.loop import train  # noqa: E402
-from gfocal.training.optimisers import OptimiserSettings, ScheduleSettings  # noqa: E402
+from gfocal.training.optim import OptimiserSettings, ScheduleSettings  # noqa: E402
 from gfocal.training.settings import RunSettings  # noqa: E402
 
 TINY = {"body": "mobilenetv4_conv_small_035", "channels": 32, "num_convs": 1}

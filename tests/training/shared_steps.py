@@ -20,8 +20,8 @@ torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
 torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign, assignment]  # losses say .float()
 
-from gfocal.configs import MethodSettings  # noqa: E402
-from gfocal.methods import criterion_of  # noqa: E402
+from gfocal.build import criterion_of  # noqa: E402
+from gfocal.config.config import MethodSettings  # noqa: E402
 from gfocal.models.backbone import Backbone  # noqa: E402
 from gfocal.models.detector import Detector  # noqa: E402
 from gfocal.models.zoo import create  # noqa: E402

@@ -12,15 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from gfocal.training.checkpoints import (
-    PREVIOUS_FILE,
-    STATE_FILE,
-    Progress,
-    ResumeError,
-    has_state,
-    load_state,
-    save_state,
-)
+from gfocal.errors import ResumeError
+from gfocal.training.checkpoints import PREVIOUS_FILE, STATE_FILE, Progress, has_state, load_state, save_state
 from gfocal.training.ema import WeightAverage
 
 Parts = tuple[nn.Module, torch.optim.Optimizer, WeightAverage]

@@ -17,12 +17,13 @@ from torch import Tensor
 
 import gfocal
 from gfocal.data.loading import evaluation_loader
-from gfocal.data.preparation import InputSettings
-from gfocal.data.synthetic import SyntheticScenes
-from gfocal.evaluation.running import Scored, as_rows, from_rows
+from gfocal.data.preprocess import InputSettings
+from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.errors import DeviceError
+from gfocal.evaluation.detections import Scored, as_rows, from_rows
 from gfocal.models.zoo import create
-from gfocal.training.distributed import DeviceError, Devices
-from gfocal.training.logging import METRICS_FILE, read_metrics
+from gfocal.training.distributed import Devices
+from gfocal.training.metrics_log import METRICS_FILE, read_metrics
 
 INPUT = InputSettings(short_side=64, long_side=64)
 HERE = Path(__file__).parent

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from gfocal.training.folder_lock import FolderInUse, only_run_in
+from gfocal.errors import RunFolderInUseError
+from gfocal.training.environment import only_run_in
 
 pytest.importorskip("fcntl", reason="this system has no locks that go with a process")
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from gfocal.training.folder_lock import only_run_in
+from gfocal.training.environment import only_run_in
 with only_run_in(Path(sys.argv[1])):
     child = os.fork()  # as a process that loads pictures is
     if child:
@@ -40,7 +41,10 @@ def held(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_folder_is_for_one_run_until_it_ends_however_it_ends(tmp_path: Path) -> None:
     with held(tmp_path) as process:
-        with pytest.raises(FolderInUse, match=r"another process is training here .* --out "), only_run_in(tmp_path):
+        with (
+            pytest.raises(RunFolderInUseError, match=r"another process is training here .* --out "),
+            only_run_in(tmp_path),
+        ):
             pytest.fail("two at once")
         process.kill()
         process.wait()
@@ -52,7 +56,7 @@ def test_a_folder_is_for_one_run_until_it_ends_however_it_ends(tmp_path: Path) -
 
 def test_twice_in_one_process(tmp_path: Path) -> None:
     with only_run_in(tmp_path):
-        with pytest.raises(FolderInUse, match="this process"), only_run_in(tmp_path / "." / ""):
+        with pytest.raises(RunFolderInUseError, match="this process"), only_run_in(tmp_path / "." / ""):
             pytest.fail("two at once")
         (tmp_path / "other").mkdir()
         with only_run_in(tmp_path / "other"):

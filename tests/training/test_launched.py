@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 
 import gfocal
-from gfocal.build import RUN_FILE
-from gfocal.data.synthetic import SyntheticScenes
-from gfocal.models.files import load_model, save_model
+from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.models.model_file import load_model, save_model
+from gfocal.run import RUN_FILE
 from gfocal.training.checkpoints import STATE_FILE
-from gfocal.training.logging import METRICS_FILE, read_metrics
+from gfocal.training.metrics_log import METRICS_FILE, read_metrics
 
 HERE = Path(__file__).parent
 SOURCE = str(Path(gfocal.__file__).resolve().parents[1])

@@ -13,19 +13,19 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from gfocal.data.preparation import InputSettings
-from gfocal.data.samples import Sample
-from gfocal.data.synthetic import SyntheticScenes
-from gfocal.data.transforms import AugmentSettings
+from gfocal.data.augmentation.pipeline import AugmentSettings
+from gfocal.data.dataset import Sample
+from gfocal.data.preprocess import InputSettings
+from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.errors import NonFiniteLossError, NoPositivesError
 from gfocal.models.detector import Detector
-from gfocal.models.files import load_model
+from gfocal.models.model_file import load_model
 from gfocal.models.zoo import create
 from gfocal.training.checkpoints import STATE_FILE
 from gfocal.training.distributed import Devices
-from gfocal.training.failures import NonFiniteLoss, NothingToLearn
-from gfocal.training.logging import COLUMNS, METRICS_FILE, read_metrics
 from gfocal.training.loop import RunSettings, train
-from gfocal.training.optimisers import OptimiserSettings, ScheduleSettings
+from gfocal.training.metrics_log import COLUMNS, METRICS_FILE, read_metrics
+from gfocal.training.optim import OptimiserSettings, ScheduleSettings
 
 RUN = RunSettings(epochs=2, batch_size=2, workers=0, eval_batch_size=4, cpu=True)
 
@@ -229,7 +229,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 def test_an_infinite_loss_names_terms_step_and_pictures(
     tmp_path: Path, poisoned: list[tuple[int, ...]], scenes: int
 ) -> None:
-    with pytest.raises(NonFiniteLoss) as error:
+    with pytest.raises(NonFiniteLossError) as error:
         learn(small(), SyntheticScenes(scenes, size=96), None, tmp_path, replace(RUN, epochs=1))
     message = str(error.value)
     assert "step 3 " in message
@@ -254,7 +254,7 @@ class Small(Squares):
 
 def test_an_epoch_without_a_positive_point_ends_the_run(tmp_path: Path) -> None:
     said = io.StringIO()
-    with pytest.raises(NothingToLearn, match=r"in 4 pictures at 64 x 64 pixels no object was large enough"):
+    with pytest.raises(NoPositivesError, match=r"in 4 pictures at 64 x 64 pixels no object was large enough"):
         learn(small(Small.names), Small(4), Squares(2), tmp_path, RUN, console=Console(file=said))
     assert "epoch" not in said.getvalue()
     assert not (tmp_path / STATE_FILE).exists()

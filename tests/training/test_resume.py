@@ -14,7 +14,7 @@ import torch
 
 import gfocal
 from gfocal.training.checkpoints import STATE_FILE
-from gfocal.training.logging import METRICS_FILE, read_metrics
+from gfocal.training.metrics_log import METRICS_FILE, read_metrics
 
 # What is to be killed stops for ever at the third picture of its second epoch, and says so by a file.
 SCRIPT = """
@@ -25,8 +25,8 @@ torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 os.fsync = lambda _: None  # a process is killed here, not the machine
 from gfocal.build import run_recipe
-from gfocal.configs import Recipe, with_changes
-from gfocal.data.synthetic import SyntheticScenes
+from gfocal.config.config import Recipe, with_changes
+from gfocal.data.synthetic.scenes import SyntheticScenes
 
 folder, what = Path(sys.argv[1]), sys.argv[2]
 epochs_read = []

@@ -12,13 +12,13 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from gfocal.build import RESULT_FILE, run_recipe
-from gfocal.configs import Recipe, RecipeError, with_changes
-from gfocal.data.samples import Sample
-from gfocal.data.synthetic import SyntheticScenes
+from gfocal.config.config import ConfigError, Recipe, with_changes
+from gfocal.data.dataset import Sample
+from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.models.detector import Detector
+from gfocal.run import RESULT_FILE, run_recipe
 from gfocal.training import loop
-from gfocal.training.logging import METRICS_FILE, read_metrics
+from gfocal.training.metrics_log import METRICS_FILE, read_metrics
 
 TINY = with_changes(
     Recipe(),
@@ -179,7 +179,7 @@ def test_frozen_parts_and_rates_by_depth(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_backbone_without_stages_cannot_do(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
-    with pytest.raises(RecipeError, match=why):
+    with pytest.raises(ConfigError, match=why):
         ran(tmp_path, {"model.preset": "ssd512_vgg16", "model.options": {}} | changes)
     assert not (tmp_path / "recipe.toml").exists()
 
@@ -199,5 +199,5 @@ def test_what_a_backbone_without_stages_cannot_do(tmp_path: Path, changes: dict[
     ],
 )
 def test_values_that_do_not_fit(changes: dict[str, Any], why: str) -> None:
-    with pytest.raises(RecipeError, match=why):
+    with pytest.raises(ConfigError, match=why):
         with_changes(TINY, changes)

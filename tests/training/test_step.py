@@ -8,12 +8,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gfocal.criterion import GFLCriterion
+from gfocal.criteria.gfl import GFLCriterion
+from gfocal.errors import DeviceError
 from gfocal.models.detector import Detector
 from gfocal.models.zoo import create
 from gfocal.structures import Batch, pad_targets
 from gfocal.training import distributed
-from gfocal.training.distributed import DeviceError, Devices
+from gfocal.training.distributed import Devices
 from gfocal.training.step import training_step
 
 

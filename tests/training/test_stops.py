@@ -19,19 +19,20 @@ from rich.console import Console
 from torch import Tensor
 
 from gfocal.atomic import atomic_write
-from gfocal.data.preparation import InputSettings
-from gfocal.data.samples import Sample
-from gfocal.data.synthetic import SyntheticScenes
-from gfocal.data.transforms import AugmentSettings
+from gfocal.data.augmentation.pipeline import AugmentSettings
+from gfocal.data.dataset import Sample
+from gfocal.data.preprocess import InputSettings
+from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.errors import RunWriteError
 from gfocal.models.zoo import create
-from gfocal.training import checkpoints, loop, signals
+from gfocal.training import checkpoints, loop
+from gfocal.training import stopping as signals
 from gfocal.training.checkpoints import PREVIOUS_FILE, STATE_FILE, Progress
-from gfocal.training.logging import METRICS_FILE, read_metrics
 from gfocal.training.loop import train
-from gfocal.training.optimisers import OptimiserSettings, ScheduleSettings
-from gfocal.training.saving import NoRoom
+from gfocal.training.metrics_log import METRICS_FILE, read_metrics
+from gfocal.training.optim import OptimiserSettings, ScheduleSettings
 from gfocal.training.settings import RunSettings
-from gfocal.training.signals import Stopped, stop_requests
+from gfocal.training.stopping import Stopped, stop_requests
 from gfocal.training.trackers import Trackers
 
 # Five batches of one picture an epoch, in steps of two: an epoch ends with a step of one batch.
@@ -300,7 +301,9 @@ def test_a_disk_that_stays_full_ends_the_run_and_the_state_before_is_whole(
 ) -> None:
     full += [3, 4]
     run = replace(RUN, save_every_minutes=1e-9)
-    with pytest.raises(NoRoom, match=r"No space left on device; \d+ MB are free\).*make room.*--resume") as error:
+    with pytest.raises(
+        RunWriteError, match=r"No space left on device; \d+ MB are free\).*make room.*--resume"
+    ) as error:
         go(tmp_path, run=run)
     assert len(str(error.value).splitlines()) == 1
     assert progress_of(tmp_path).batches == 4
@@ -315,7 +318,7 @@ def test_a_full_disk_where_nothing_would_be_saved_later_is_an_error_at_once(
 ) -> None:
     """After the last epoch, and when the run is asked to stop."""
     full.append(2)
-    with pytest.raises(NoRoom):
+    with pytest.raises(RunWriteError):
         go(tmp_path) if last else go(tmp_path, 9, send(signal.SIGTERM))
     assert (progress_of(tmp_path).epoch, progress_of(tmp_path).batches) == (1, 0)
 
@@ -346,7 +349,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path, undisturbed: Path) -> None:
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("a small disk can be mounted by the superuser only")
     try:
-        with pytest.raises(NoRoom, match=r"No space left on device; [01] MB are free"):
+        with pytest.raises(RunWriteError, match=r"No space left on device; [01] MB are free"):
             go(disk)
         assert not list(disk.glob("*.tmp"))
         assert progress_of(disk).epoch == 1

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from gfocal.errors import TrackerError
 from gfocal.training import trackers
 from gfocal.training.distributed import Devices
-from gfocal.training.logging import METRICS_FILE, MetricsLog, read_metrics
-from gfocal.training.trackers import IDS_FILE, TrackerError, Trackers
+from gfocal.training.metrics_log import METRICS_FILE, MetricsLog, read_metrics
+from gfocal.training.trackers import IDS_FILE, Trackers
 
 RECIPE = {"run.epochs": 3, "model.preset": "gfl_r18_fpn", "run.trackers": ("wandb",)}
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gfocal.boxes import distances_to_edges, iou
+from gfocal.ops.boxes import distances_to_edges, iou
 from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets
 
 # A centre must lie this far inside a box, in pixels.

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gfocal.boxes import area, distances_to_edges
+from gfocal.ops.boxes import area, distances_to_edges
 from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets
 
 # The farthest edge that a level is to regress, in its strides. The coarsest level has no such end.

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gfocal.assigners.fcos import smallest_box
-from gfocal.boxes import area
+from gfocal.ops.boxes import area
 from gfocal.structures import PADDING, Assignment, Points, Targets
 
 # Scales of a level in its strides, and where the scales of the two outer levels end.

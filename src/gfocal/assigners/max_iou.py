@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gfocal.boxes import iou
+from gfocal.ops.boxes import iou
 from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets
 
 # Boxes compared with all anchors in one go: the corners of 8 x 200 000 intersections are 13 MB each.

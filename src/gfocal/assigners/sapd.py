@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gfocal.assigners.fcos import smallest_box
-from gfocal.boxes import area, distances_to_edges
+from gfocal.ops.boxes import area, distances_to_edges
 from gfocal.structures import PADDING, Assignment, Points, Targets
 
 

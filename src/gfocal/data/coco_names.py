@@ -1,5 +1,7 @@
 """The 80 classes of COCO 2017, in the order of their category ids."""
 
+from __future__ import annotations
+
 COCO_NAMES = (
     "person",
     "bicycle",

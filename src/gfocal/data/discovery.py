@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from gfocal.data.coco import read_coco
-from gfocal.data.csv_table import csv_splits, is_csv, read_csv
-from gfocal.data.joining import joined
-from gfocal.data.layouts import in_split_order, pick_split, split_folders, split_in, split_name
-from gfocal.data.samples import DataError, FileData
-from gfocal.data.voc import is_voc, read_voc, voc_splits
-from gfocal.data.yolo import find_yaml, read_yolo, yolo_splits
+from gfocal.data.dataset import FileData
+from gfocal.data.paths import in_split_order, pick_split, split_folders, split_in, split_name
+from gfocal.data.readers.coco import read_coco
+from gfocal.data.readers.csv import csv_splits, is_csv, read_csv
+from gfocal.data.readers.voc import is_voc, read_voc, voc_splits
+from gfocal.data.readers.yolo import find_yaml, read_yolo, yolo_splits
+from gfocal.data.views import joined
+from gfocal.errors import DataError
 
 Format = Literal["coco", "voc", "yolo", "csv"]
 
@@ -35,7 +36,7 @@ def read_data(
     ``split`` is train, val (also valid, validation), test, or another name from ``splits``. Without it a
     data set of one split is read, and VOC as a whole; where there are several, DataError lists them.
     ``names`` are the classes to expect, in the order of the labels wanted, such as those of a trained model; the data
-    may lack some. Several paths, of any formats, become one data set (``gfocal.data.joining``): of each its split, or
+    may lack some. Several paths, of any formats, become one data set (``gfocal.data.views``): of each its split, or
     the whole where it has no splits.
 
     Problems of single records are in ``problems`` of the result. Raises DataError when no format fits (it

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from gfocal.data.samples import DataError
+from gfocal.errors import ImageError
 
 # A closed list, because content decides the decoder: PIL would start Ghostscript for PostScript named .jpg.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
@@ -30,10 +30,6 @@ _UPRIGHT_BY = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-class ImageError(DataError):
-    """A picture that cannot be read; the message is one line, file and reason."""
 
 
 def read_image(path: str | Path, stated_size: tuple[int, int] | None = None) -> Tensor:

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from gfocal.data.labelled import Labelled
-from gfocal.data.orders import BatchOrder, EpochOrder
-from gfocal.data.preparation import InputSettings, normalise, resize, resized_shape, scale_xyxy, stack_padded
-from gfocal.data.samples import DataError, FileData, ImageData, Sample
-from gfocal.data.transforms import Augmentation
+from gfocal.data.augmentation.labelled import Labelled
+from gfocal.data.augmentation.pipeline import Augmentation
+from gfocal.data.dataset import FileData, ImageData, Sample
+from gfocal.data.preprocess import InputSettings, normalise, resize, resized_shape, scale_xyxy, stack_padded
+from gfocal.data.samplers import BatchOrder, EpochOrder
+from gfocal.errors import DataError
 from gfocal.structures import Batch, pad_targets
 
 # How many unreadable pictures in a row end an epoch: more is no accident of one file.

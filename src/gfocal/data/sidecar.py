@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gfocal.data.samples import DataError
+from gfocal.errors import DataError
 
 SIDECAR = "gfocal.json"
 ABOUT = "What the files of this data set have no place for. gfocal reads it back, other tools pass it over."

@@ -27,9 +27,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gfocal.data.images import ImageError, image_size
-from gfocal.data.samples import DataError, FileData, Problem, SampleTable
-from gfocal.words import one_line
+from gfocal.data.dataset import FileData, Problem, SampleTable
+from gfocal.data.images import image_size
+from gfocal.errors import DataError, ImageError
+from gfocal.text import one_line
 
 ROUNDING = 0.5  # pixels
 NEARLY = 0.9  # IoU

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfocal.data.samples import Sample
+from gfocal.data.dataset import Sample
 
 if TYPE_CHECKING:
     from rich.table import Table
+
 
 # Areas in square pixels, both ends included, as pycocotools has them: 32 x 32 is small and medium.
 SIZE_RANGES = {
@@ -96,7 +97,7 @@ class CocoResult:
 
     def table(self) -> Table:
         """For a terminal: one row for all sizes and for each size, then one for each class."""
-        from gfocal.evaluation.table import coco_table
+        from gfocal.reports.tables import coco_table
 
         return coco_table(self)
 

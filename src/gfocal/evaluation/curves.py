@@ -4,13 +4,27 @@ Every curve comes from one matching (``matching.py``). A count at a score holds 
 score; equal scores enter together, since no threshold can part them.
 """
 
+# FOLDED evaluation.confusion: Which class is taken for which.
+# FOLDED evaluation.reliability: Whether a score says what it promises: the IoU of the box with an object of its class.
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from gfocal.evaluation.matching import Bools, Boxes, Floats, Ints, Matching, by_class
+from gfocal.evaluation.matching import (
+    NONE,
+    Bools,
+    Boxes,
+    Floats,
+    Ints,
+    Matching,
+    Pairs,
+    best_overlap,
+    by_class,
+    match,
+)
 
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 SCORE_POINTS = np.linspace(0.0, 1.0, 101)
@@ -106,3 +120,61 @@ def log_average_miss_rate(curve: ScoreCurve, num_images: int) -> float | None:
     count = np.searchsorted(fppi, REFERENCE_FPPI, side="right")
     rates = np.r_[1.0, missed][count]
     return float(np.exp(np.log(np.maximum(rates, 1e-10)).mean()))
+
+
+def above(boxes: Boxes, thresholds: Sequence[float]) -> Bools:
+    """The detections that score more than the threshold of their class, both as float32 as in use. (D,)"""
+    return boxes.score > np.asarray(thresholds, dtype=np.float32)[boxes.label]
+
+
+def confusion_matrix(boxes: Boxes, pairs: Pairs, kept: Bools, iou_threshold: float = 0.5) -> Ints:
+    """How often an object of each class (row) is found as each class (column).
+
+    The last row counts detections where no object is, the last column objects that nothing found; their corner is 0.
+    Here a detection takes the free truth box that it overlaps most, of whatever class. (C + 1, C + 1)
+    """
+    matching = match(boxes, pairs, iou_threshold, kept=kept, any_class=True)
+    num_classes = len(boxes.names)
+    matrix = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
+    hit = matching.hit
+    np.add.at(matrix, (boxes.truth_label[matching.taken[hit]], boxes.label[hit]), 1)
+    np.add.at(matrix[-1], boxes.label[kept & ~hit & ~matching.ignored], 1)
+    np.add.at(matrix[:, -1], boxes.truth_label[~boxes.crowd & (matching.taker == NONE)], 1)
+    return matrix
+
+
+def most_confused(matrix: Ints, names: Sequence[str], most: int = 10) -> list[tuple[str, str, int]]:
+    """The pairs of classes taken for one another most often: true name, found name, how often."""
+    between = matrix[:-1, :-1].copy()
+    np.fill_diagonal(between, 0)
+    order = np.argsort(-between, axis=None, kind="stable")[:most]
+    cells = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, between.shape), strict=True)]
+    return [(names[i], names[j], int(between[i, j])) for i, j in cells if between[i, j]]
+
+
+NUM_BINS = 10
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Scores against overlaps in ten stretches of the score, 0.0 to 0.1 and so on."""
+
+    count: Ints  # (10,)
+    score: Floats  # (10,), mean; NaN in an empty stretch
+    iou: Floats  # (10,), mean of the largest IoU with truth of the same class
+    error: float | None  # mean difference of the two, each stretch by its count; None without detections
+
+
+def reliability(boxes: Boxes, pairs: Pairs, matching: Matching) -> Reliability:
+    """Of all detections but those on crowd regions."""
+    same = (boxes.label[pairs.found] == boxes.truth_label[pairs.truth]) & ~boxes.crowd[pairs.truth]
+    iou = best_overlap(pairs, same, len(boxes.score))[0][~matching.ignored]
+    score = boxes.score[~matching.ignored]
+    place = np.clip((score * NUM_BINS).astype(np.int64), 0, NUM_BINS - 1)
+    count = np.bincount(place, minlength=NUM_BINS)
+    with np.errstate(invalid="ignore"):
+        mean_score = np.bincount(place, score, NUM_BINS) / count
+        mean_iou = np.bincount(place, iou, NUM_BINS) / count
+    gap = np.abs(mean_score - mean_iou)[count > 0]
+    error = float((gap * count[count > 0]).sum() / count.sum()) if len(score) else None
+    return Reliability(count, mean_score, mean_iou, error)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gfocal.data.samples import Sample
+from gfocal.data.dataset import Sample
 from gfocal.evaluation.coco_ap import MAX_DETECTIONS, ScoredBoxes
 
 Ints = NDArray[np.int64]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gfocal.atomic import atomic_write
-from gfocal.data.samples import DataError
+from gfocal.errors import DataError
 from gfocal.evaluation.coco_ap import ScoredBoxes
 
 DECIMALS = 3  # of a pixel; COCO's own boxes have 2

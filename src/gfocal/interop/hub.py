@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from gfocal.errors import HubError
 from gfocal.models.detector import Detector
-from gfocal.models.files import save_model
-from gfocal.models.hub import FILE, SCHEME, HubError
+from gfocal.models.model_file import FILE, SCHEME, save_model
 
 
 def push_to_hub(model: Detector, repo_id: str, *, private: bool = False, token: str | None = None) -> str:

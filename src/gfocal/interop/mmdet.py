@@ -14,15 +14,16 @@ from typing import Any
 
 from torch import Tensor
 
-from gfocal.interop.mmdet_files import ImportingError, class_names, configuration, plain_names, read_checkpoint
+from gfocal.errors import CheckpointImportError
+from gfocal.interop.mmdet_checkpoint import class_names, configuration, plain_names, read_checkpoint
 from gfocal.interop.mmdet_names import GFL, Layout, layout_of, our_name, recognise
 from gfocal.models.backbone import Backbone
-from gfocal.models.caffe import from_bgr
+from gfocal.models.convolutions import from_bgr
 from gfocal.models.detector import Detector
 from gfocal.models.zoo import create
-from gfocal.points import Origin
+from gfocal.ops.points import Origin
 
-__all__ = ["Imported", "ImportingError", "import_checkpoint"]
+__all__ = ["CheckpointImportError", "Imported", "import_checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ def import_checkpoint(path: str | Path, origin: Origin | None = None, caffe: boo
         path: the ``.pth`` file.
         origin: where the points of GFL lie; None takes what the file's metadata says: ``legacy`` for MMDetection
             1.x, on which the original GFocal repository stands, ``corner`` for every later version.
-        caffe: whether the backbone of FCOS is of the Caffe kind (``gfocal.models.caffe``), which its tensors do not
+        caffe: whether the backbone of FCOS is of the Caffe kind (``gfocal.models.convolutions``), which its tensors do not
             tell; None takes what the config in the file's metadata says, and without one that it is, as in every
             published FCOS.
 
     Raises:
-        ImportingError: the file is missing, truncated, holds code, is of another detector, or a tensor of it
+        CheckpointImportError: the file is missing, truncated, holds code, is of another detector, or a tensor of it
             is left over, missing or of another shape.
     """
     path = Path(path)
@@ -56,14 +57,16 @@ def import_checkpoint(path: str | Path, origin: Origin | None = None, caffe: boo
     meta = content["meta"] if isinstance(content.get("meta"), Mapping) else {}
     state = content.get("state_dict", content.get("model", content))
     if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
-        raise ImportingError(f"{path}: holds no state dict of tensors; is it a detector's checkpoint?")
+        raise CheckpointImportError(f"{path}: holds no state dict of tensors; is it a detector's checkpoint?")
     state, left_out = plain_names(state)
     config = configuration(meta)
     layout = layout_of(state, config, path)
     preset, options = recognise(state, layout, path)
     num_rows = state[f"bbox_head.{layout.cls}.weight"].shape[0]
     if num_rows % layout.per_cell:
-        raise ImportingError(f"{path}: bbox_head.{layout.cls} has {num_rows} rows for {layout.per_cell} boxes a cell")
+        raise CheckpointImportError(
+            f"{path}: bbox_head.{layout.cls} has {num_rows} rows for {layout.per_cell} boxes a cell"
+        )
     num_classes = num_rows // layout.per_cell
     names, notes = class_names(meta, num_classes, path)
     place, told = points_of(layout, origin, str(meta.get("mmdet_version", "")), path)
@@ -71,7 +74,7 @@ def import_checkpoint(path: str | Path, origin: Origin | None = None, caffe: boo
     try:
         model = create(preset, num_classes, names=names, pretrained=False, **options, **place, **kind)
     except ValueError as error:
-        raise ImportingError(f"{path}: {preset} cannot be built with what the file holds: {error}") from error
+        raise CheckpointImportError(f"{path}: {preset} cannot be built with what the file holds: {error}") from error
     fill(model, state, layout, path)
     # All of them were trained so, and the statistics of COCO are better than those of a batch of a few pictures.
     assert isinstance(model.backbone, Backbone)
@@ -88,11 +91,11 @@ def points_of(layout: Layout, origin: Origin | None, version: str, path: Path) -
         origin = origin or ("legacy" if legacy else "corner")
         return {"origin": origin}, [f"points: {origin}"]
     if origin is not None:
-        raise ImportingError(
+        raise CheckpointImportError(
             f"{path}: where points lie is for GFL to choose; {layout.detector} has one place for them"
         )
     if legacy and layout.has_anchors:
-        raise ImportingError(
+        raise CheckpointImportError(
             f"{path}: a {layout.detector} of MMDetection {version}, whose anchors lay elsewhere; 2.x and 3.x are read"
         )
     return {}, []
@@ -104,7 +107,7 @@ def kind_of_backbone(layout: Layout, caffe: bool | None, config: str, path: Path
     told = None if found is None else found[1] == "caffe"
     if layout.detector != "FCOS":
         if caffe or told:
-            raise ImportingError(
+            raise CheckpointImportError(
                 f"{path}: a {layout.detector} with a backbone of the Caffe kind, which gfocal has for FCOS alone"
             )
         return {}, []
@@ -122,16 +125,16 @@ def fill(model: Detector, state: Mapping[str, Tensor], layout: Layout, path: Pat
         if name is None:
             continue
         if name not in wanted:
-            raise ImportingError(f"{path}: {key} has no place in {model.built_from['preset']}")
+            raise CheckpointImportError(f"{path}: {key} has no place in {model.built_from['preset']}")
         if value.shape != wanted[name].shape:
-            raise ImportingError(
+            raise CheckpointImportError(
                 f"{path}: {key} has shape {tuple(value.shape)}, but {model.built_from['preset']} needs "
                 f"{tuple(wanted[name].shape)}"
             )
         found[name] = value
     counters = {key for key in wanted if key.endswith("num_batches_tracked")}  # absent from the oldest files
     if missing := sorted(wanted.keys() - found.keys() - counters):
-        raise ImportingError(f"{path}: {len(missing)} tensors are missing, the first is {missing[0]}")
+        raise CheckpointImportError(f"{path}: {len(missing)} tensors are missing, the first is {missing[0]}")
     if model.built_from["options"].get("caffe"):
         found["backbone.body.conv1.weight"] = from_bgr(found["backbone.body.conv1.weight"])
     model.load_state_dict(found, strict=False)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gfocal.interop.mmdet_files import ImportingError
+from gfocal.errors import CheckpointImportError
 
 # timm's names of the backbones, for the presets that take any body.
 BODIES = {
@@ -76,16 +76,16 @@ def layout_of(state: Mapping[str, Tensor], config: str, path: Path) -> Layout:
         kinds = [kind for layer, kind in OTHER_DETECTORS.items() if f"{layer}.weight" in state]
         found = f"it looks like {kinds[0]}" if kinds else "its head is of an unknown kind"
         known = ", ".join(layout.detector for layout in LAYOUTS)
-        raise ImportingError(f"{path}: not a checkpoint of {known}: {found}")
+        raise CheckpointImportError(f"{path}: not a checkpoint of {known}: {found}")
     heads = set(re.findall(r"type='(\w+Head)'", config))
     if heads and not heads & set(layout.heads):
-        raise ImportingError(
+        raise CheckpointImportError(
             f"{path}: its tensors are named as those of {layout.detector}, but its config names "
             f"{', '.join(sorted(heads))}, whose numbers mean something else"
         )
     variants = [text for text in FCOS_VARIANTS if text in config] if layout.detector == "FCOS" else []
     if variants:
-        raise ImportingError(f"{path}: a variant of FCOS that gfocal does not have: {', '.join(variants)}")
+        raise CheckpointImportError(f"{path}: a variant of FCOS that gfocal does not have: {', '.join(variants)}")
     return layout
 
 
@@ -94,20 +94,20 @@ def recognise(state: Mapping[str, Tensor], layout: Layout, path: Path) -> tuple[
     box = f"bbox_head.{layout.box}.weight"
     for key in (box, "backbone.layer1.0.conv1.weight"):
         if key not in state:
-            raise ImportingError(f"{path}: {key} is missing")
+            raise CheckpointImportError(f"{path}: {key} is missing")
     num_edges = state[box].shape[0]
     options: dict[str, Any] = {}
     if layout is GFL:
         if num_edges % 4 or num_edges < 8:
-            raise ImportingError(
+            raise CheckpointImportError(
                 f"{path}: bbox_head.gfl_reg has {num_edges} channels, not four edges of n + 1 values"
             )
         options["n"] = num_edges // 4 - 1
         project = state.get("bbox_head.integral.project")
         if project is not None and not torch.equal(project.float(), torch.arange(num_edges // 4).float()):
-            raise ImportingError(f"{path}: bbox_head.integral.project is not 0..{num_edges // 4 - 1}")
+            raise CheckpointImportError(f"{path}: bbox_head.integral.project is not 0..{num_edges // 4 - 1}")
     elif num_edges != 4 * layout.per_cell:
-        raise ImportingError(
+        raise CheckpointImportError(
             f"{path}: bbox_head.{layout.box} has {num_edges} channels; as published it is "
             f"{4 * layout.per_cell}: {layout.per_cell} boxes to a cell"
         )
@@ -116,10 +116,14 @@ def recognise(state: Mapping[str, Tensor], layout: Layout, path: Path) -> tuple[
     offsets = {int(k[len("backbone.layer")]): v for k, v in state.items() if k.endswith("conv_offset.weight")}
     if offsets:
         if body not in ("r101", "x101_32x4d") or layout is not GFL:
-            raise ImportingError(f"{path}: no preset of {layout.detector} has deformable convolutions in {body}")
+            raise CheckpointImportError(
+                f"{path}: no preset of {layout.detector} has deformable convolutions in {body}"
+            )
         channels = {v.shape[0] for v in offsets.values()}
         if channels not in ({18}, {27}):
-            raise ImportingError(f"{path}: deformable offsets with {sorted(channels)} channels; known are 18 and 27")
+            raise CheckpointImportError(
+                f"{path}: deformable offsets with {sorted(channels)} channels; known are 18 and 27"
+            )
         options |= {"modulated": channels == {27}, "deformable_stages": sorted(offsets)}
     if layout.preset is None:
         if body == "r18":
@@ -138,7 +142,7 @@ def body_of(state: Mapping[str, Tensor], path: Path) -> str:
     if body == "r101" and width == 128:
         body = "x101_32x4d"
     if body is None or (width != 64 and body != "x101_32x4d"):
-        raise ImportingError(f"{path}: no preset has a backbone of {blocks} blocks with first width {width}")
+        raise CheckpointImportError(f"{path}: no preset has a backbone of {blocks} blocks with first width {width}")
     return body
 
 

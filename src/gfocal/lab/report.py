@@ -11,10 +11,10 @@ from pathlib import Path
 from PIL import Image
 
 from gfocal.atomic import atomic_write
-from gfocal.lab.comparison import AGREES, DISAGREES, NOISE, Measured, Row, Table, tables
-from gfocal.lab.results import Outcome, Results
+from gfocal.lab.paper_comparison import AGREES, DISAGREES, NOISE, Measured, Row, Table, tables
+from gfocal.lab.results_json import Outcome, Results
 from gfocal.lab.studies import COLUMNS, STUDIES
-from gfocal.report import STYLE, picture_tag
+from gfocal.reports.demo import STYLE, picture_tag
 
 REPORT_FILE = "report.html"
 FIGURES_FOLDER = "figures"

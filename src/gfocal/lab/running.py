@@ -11,11 +11,10 @@ from pathlib import Path
 from rich.console import Console
 
 from gfocal.atomic import atomic_write
-from gfocal.build import run_recipe
-from gfocal.configs import Recipe, with_changes, write_recipe
-from gfocal.data.samples import ImageData
-from gfocal.lab.cells import Study, resolved
-from gfocal.lab.results import (
+from gfocal.config.config import Recipe, with_changes, write_recipe
+from gfocal.data.dataset import ImageData
+from gfocal.errors import LabError, RunFolderInUseError
+from gfocal.lab.results_json import (
     RUNS_FOLDER,
     Outcome,
     Results,
@@ -25,9 +24,10 @@ from gfocal.lab.results import (
     with_plan,
     write_results,
 )
-from gfocal.lab.settings import Fact, LabError, LabSetting, lab_data
+from gfocal.lab.setup import Fact, LabSetting, lab_data
+from gfocal.lab.studies import Study, resolved
+from gfocal.run import run_recipe
 from gfocal.training.checkpoints import has_state
-from gfocal.training.folder_lock import FolderInUse
 
 RECIPES_FOLDER = "recipes"
 COMMANDS_FILE = "commands.sh"
@@ -56,7 +56,7 @@ def plan(
 
     Raises:
         LabError: no cell stands in that column.
-        RecipeError: a cell's changes do not fit the base recipe.
+        ConfigError: a cell's changes do not fit the base recipe.
     """
     chosen = [(study, cell) for study in studies for cell in study.cells if column in (None, cell.column)]
     if not chosen:
@@ -146,7 +146,7 @@ def run_all(planned: Sequence[Planned], setting: LabSetting, out: Path, console:
         )
         try:
             make_run(one, data.train(one.outcome.seed), data.val, out, setting.data, console)
-        except FolderInUse:  # another lab is at work in this folder
+        except RunFolderInUseError:  # another lab is at work in this folder
             raise
         except Exception as error:
             failed[one.outcome.run] = f"{type(error).__name__}: {error}".splitlines()[0]

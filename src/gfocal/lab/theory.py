@@ -15,12 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gfocal.losses import (
-    distribution_focal_loss,
-    focal_loss,
-    generalized_focal_loss,
-    quality_focal_loss,
-)
+from gfocal.losses import distribution_focal_loss, focal_loss, generalized_focal_loss, quality_focal_loss
 
 BETAS = (0.5, 1.0, 1.5, 2.0, 2.5, 4.0)
 EDGE = 1e-12  # p is kept this far from 0 and 1, where a logarithm is infinite

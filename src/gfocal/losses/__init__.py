@@ -1,8 +1,10 @@
 """Losses of the paper as pure functions, un-reduced, in its symbols."""
 
+from __future__ import annotations
+
+from gfocal.losses.box import giou_loss
 from gfocal.losses.focal import focal_loss
 from gfocal.losses.gfl import distribution_focal_loss, generalized_focal_loss, quality_focal_loss
-from gfocal.losses.iou import giou_loss
 
 __all__ = [
     "distribution_focal_loss",

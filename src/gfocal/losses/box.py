@@ -5,18 +5,19 @@ representation, the points (...), the boxes decoded from them (..., 4) and the t
 the network's input. -> (...), un-reduced.
 """
 
+# FOLDED losses.iou: Box regression loss on overlaps.
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from gfocal.boxes import distances_to_edges, iou
-from gfocal.losses.iou import giou_loss
-from gfocal.representations import AnchorDeltas, GaussianDistances, LogDistances, Representation
+from gfocal.ops.box_coders import AnchorDeltas, GaussianDistances, LogDistances, Representation
+from gfocal.ops.boxes import distances_to_edges, giou, iou
 from gfocal.structures import Points
 
 BoxLoss = Callable[[Tensor, Representation, Points, Tensor, Tensor], Tensor]
@@ -68,3 +69,11 @@ def gaussian_loss(
     log_variance = distribution.log_variance(logits)
     error = distribution.mean(logits) - wanted
     return (error**2 * (-log_variance).exp() + log_variance).mean(-1) / 2
+
+
+def giou_loss(boxes: Float[Tensor, "*shape 4"], gt_boxes: Float[Tensor, "*shape 4"]) -> Float[Tensor, "*shape"]:
+    """1 - GIoU of paired xyxy boxes (Rezatofighi et al. 2019). (..., 4), (..., 4) -> (...) in 0..2.
+
+    The unit does not matter as long as both share it and areas stay far above 1e-6.
+    """
+    return 1 - giou(boxes, gt_boxes)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
-from gfocal.losses.precision import at_least_float32, power
+from gfocal.losses.numerics import at_least_float32, power
 
 
 def focal_loss(

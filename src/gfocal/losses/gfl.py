@@ -1,7 +1,7 @@
 """Quality Focal Loss, Distribution Focal Loss, and the Generalized Focal Loss above both.
 
 Li et al. 2020, eq. 2, 6 and 7. Pure functions on logits or log-probabilities, un-reduced: weights and
-normalisers live in ``gfocal.criterion`` alone.
+normalisers live in ``gfocal.criteria.gfl`` alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from gfocal.losses.precision import at_least_float32, power
+from gfocal.losses.numerics import at_least_float32, power
 
 
 def quality_focal_loss(

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from gfocal.losses.precision import at_least_float32
+from gfocal.losses.numerics import at_least_float32
 
 
 def background_cross_entropy(

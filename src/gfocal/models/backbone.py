@@ -9,18 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gfocal.models.deformable import make_deformable
-from gfocal.models.depthwise import keep_depthwise_float32
-from gfocal.models.recomputing import recomputed
+from gfocal.errors import WeightsError
+from gfocal.models.activation_checkpointing import recomputed
+from gfocal.models.convolutions import keep_depthwise_float32, make_deformable
 
 RGB = tuple[float, float, float]
 # Names that timm gives to the stages of its networks: layer1, stages_0, s1; blocks holds all of them.
 STAGE = re.compile(r"(layers?|stages?)_?\d+|s\d")
 IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class WeightsError(RuntimeError):
-    """Pretrained weights that cannot be had or do not fit; the message names the ways out."""
 
 
 class Backbone(nn.Module):

@@ -12,16 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gfocal.anchors import ATSS_ANCHORS, RETINANET_ANCHORS
-from gfocal.data.preparation import InputSettings
-from gfocal.distributions import GeneralDistribution
-from gfocal.models import caffe as caffe_networks
+from gfocal.data.preprocess import InputSettings
+from gfocal.models import convolutions as caffe_networks
 from gfocal.models.backbone import Backbone, published_resnet
-from gfocal.models.dense_head import DenseHead
 from gfocal.models.detector import Detector, class_names
-from gfocal.models.heads import norm_groups
+from gfocal.models.heads import DenseHead, norm_groups
 from gfocal.models.necks import FPN, STRIDES
-from gfocal.representations import AnchorDeltas, DiracDistances, GaussianDistances, LogDistances, Representation
+from gfocal.ops.box_coders import AnchorDeltas, DiracDistances, GaussianDistances, LogDistances, Representation
+from gfocal.ops.distributions import GeneralDistribution
+from gfocal.ops.points import ATSS_ANCHORS, RETINANET_ANCHORS
 
 RESNET_50 = "resnet50.tv_in1k"
 NMS_THRESHOLD = 0.5  # of all but ATSS, which has GFL's 0.6
@@ -89,7 +88,7 @@ def fcos_r50_fpn(
 ) -> Detector:
     """FCOS (Tian et al. 2019), its quality branch on the tower of the scores; 32.30 M parameters.
 
-    ``caffe`` builds the kind of ResNet that it was published with (see ``gfocal.models.caffe``); timm has no ImageNet
+    ``caffe`` builds the kind of ResNet that it was published with (see ``gfocal.models.convolutions``); timm has no ImageNet
     weights of that kind, so ``weights`` names a file of such a network, or ``pretrained`` is False.
     """
     if caffe and pretrained and weights is None:

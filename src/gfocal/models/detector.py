@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gfocal.data.preparation import InputSettings
-from gfocal.decoding import DecodeSettings
-from gfocal.representations import Representation
+from gfocal.data.preprocess import InputSettings
+from gfocal.ops.box_coders import Representation
+from gfocal.ops.decoding import DecodeSettings
 from gfocal.structures import Detections, HeadOutputs
 
 
@@ -82,7 +82,7 @@ class Detector(nn.Module):
             ImageError: a file cannot be read as a picture.
             ValueError: something that is no picture.
         """
-        from gfocal.inference import detect
+        from gfocal.models.predict import detect
 
         return detect(self, images, score_threshold=score_threshold, batch_size=batch_size)
 

@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from torchvision.models.detection.ssd import SSDFeatureExtractorVGG
 from torchvision.models.vgg import VGG16_Weights, cfgs, make_layers
 
-from gfocal.data.preparation import InputSettings
-from gfocal.decoding import DecodeSettings
-from gfocal.models.backbone import WeightsError, load_imagenet_weights
-from gfocal.models.dense_head import per_point
+from gfocal.data.preprocess import InputSettings
+from gfocal.errors import WeightsError
+from gfocal.models.backbone import load_imagenet_weights
 from gfocal.models.detector import Detector, class_names
-from gfocal.points import make_points
-from gfocal.representations import AnchorDeltas
+from gfocal.models.heads import per_point
+from gfocal.ops.box_coders import AnchorDeltas
+from gfocal.ops.decoding import DecodeSettings
+from gfocal.ops.points import make_points
 from gfocal.structures import HeadOutputs, Points
 
 STRIDES = (8, 16, 32, 64, 128, 256, 512)

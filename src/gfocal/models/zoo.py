@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gfocal.errors import PresetError
 from gfocal.models.baselines import atss_r50_fpn, fcos_r50_fpn, foveabox_r50_fpn, retinanet_r50_fpn
 from gfocal.models.detector import Detector
-from gfocal.models.gfl_presets import (
+from gfocal.models.gfl import (
     gfl_light_fpn,
     gfl_r18_fpn,
     gfl_r34_fpn,
@@ -43,10 +44,6 @@ PRESETS: dict[str, Preset] = {
         ssd512_vgg16,
     )
 }
-
-
-class PresetError(ValueError):
-    """A preset that does not exist."""
 
 
 def preset_named(name: str) -> Preset:

@@ -10,13 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gfocal import launched
+from gfocal import launch as launched
+from gfocal.errors import DeviceError
 
 Precision = Literal["no", "bf16", "fp16"]
-
-
-class DeviceError(ValueError):
-    """Settings that this machine cannot compute with; the message names the mend."""
 
 
 class Devices:

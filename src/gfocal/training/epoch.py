@@ -12,19 +12,17 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from gfocal.criterion import Criterion
-from gfocal.data.orders import BatchOrder
+from gfocal.console import progress_bar
+from gfocal.criteria.gfl import Criterion
+from gfocal.data.samplers import BatchOrder
 from gfocal.models.detector import Detector
 from gfocal.structures import Batch, Losses
-from gfocal.training.checkpoints import Progress
+from gfocal.training.checkpoints import Progress, StateKeeper
 from gfocal.training.distributed import Devices
 from gfocal.training.ema import WeightAverage
-from gfocal.training.failures import check_finite, check_learned
-from gfocal.training.logging import progress_bar
-from gfocal.training.optimisers import set_learning_rate
-from gfocal.training.saving import StateKeeper
-from gfocal.training.signals import Stopped, StopRequest
+from gfocal.training.optim import set_learning_rate
 from gfocal.training.step import training_step
+from gfocal.training.stopping import Stopped, StopRequest, check_finite, check_learned
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,8 @@ def learn_epoch(learning: Learning, criterion: Criterion, title: str) -> dict[st
 
     Raises:
         Stopped: the run was asked to stop; its state is saved.
-        NonFiniteLoss: a loss is not finite. All processes find it at the same batch.
-        NothingToLearn: no object of the epoch met a point of the detector.
+        NonFiniteLossError: a loss is not finite. All processes find it at the same batch.
+        NoPositivesError: no object of the epoch met a point of the detector.
     """
     progress, devices, keeper = learning.progress, learning.devices, learning.keeper
     order = learning.batches.batch_sampler
@@ -158,7 +156,7 @@ def shared(losses: Losses, image_ids: tuple[int, ...], stop: StopRequest, device
 
 
 def _check(known: Known, step: int, devices: Devices) -> None:
-    """NonFiniteLoss in all processes, with the pictures of all."""
+    """NonFiniteLossError in all processes, with the pictures of all."""
     if not known.is_finite():
         check_finite(known.terms, devices.gather_objects(known.image_ids), step)
 

@@ -13,39 +13,30 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from gfocal.atomic import remove_leftovers
-from gfocal.criterion import Criterion, GFLCriterion, Staged
+from gfocal.console import progress_bar
+from gfocal.criteria.gfl import Criterion, GFLCriterion, Staged
+from gfocal.data.augmentation.pipeline import Augmentation, AugmentSettings
+from gfocal.data.dataset import ImageData
 from gfocal.data.loading import evaluation_loader, training_loader
-from gfocal.data.orders import repeats_of
-from gfocal.data.samples import ImageData
-from gfocal.data.transforms import Augmentation, AugmentSettings
-from gfocal.distributions import GeneralDistribution
+from gfocal.data.samplers import repeats_of
 from gfocal.evaluation.coco_ap import CocoResult, ScoredBoxes
-from gfocal.evaluation.running import as_rows, average_precision, detect_all, from_rows, nothing_found
+from gfocal.evaluation.detections import as_rows, average_precision, detect_all, from_rows, nothing_found
 from gfocal.models.backbone import Backbone
 from gfocal.models.detector import Detector
-from gfocal.models.files import save_model
+from gfocal.models.model_file import save_model
+from gfocal.ops.distributions import GeneralDistribution
 from gfocal.structures import Batch
-from gfocal.training.checkpoints import Progress, load_state, save_state
-from gfocal.training.determinism import deterministic
+from gfocal.text import counted
+from gfocal.training.checkpoints import Progress, StateKeeper, load_state, save_state
 from gfocal.training.distributed import Devices
 from gfocal.training.ema import WeightAverage
+from gfocal.training.environment import deterministic, keep_freed_memory
 from gfocal.training.epoch import Learning, learn_epoch, stop_if_asked
-from gfocal.training.failures import named_failures
-from gfocal.training.logging import MetricsLog, closed_at_end, epoch_line, progress_bar
-from gfocal.training.memory import keep_freed_memory
-from gfocal.training.optimisers import (
-    OptimiserSettings,
-    ScheduleSettings,
-    capped,
-    lr_factor,
-    make_optimiser,
-)
-from gfocal.training.saving import StateKeeper
+from gfocal.training.metrics_log import MetricsLog, closed_at_end, epoch_line
+from gfocal.training.optim import OptimiserSettings, ScheduleSettings, capped, lr_factor, make_optimiser
 from gfocal.training.settings import RunSettings
-from gfocal.training.signals import stop_requests
-from gfocal.training.stopping import has_run_dry, why_stopped
+from gfocal.training.stopping import has_run_dry, named_failures, stop_requests, why_stopped
 from gfocal.training.trackers import Trackers
-from gfocal.words import counted
 
 
 def train(
@@ -69,12 +60,12 @@ def train(
     of the run, beside its metrics.
 
     Raises:
-        NonFiniteLoss: the loss became NaN or infinite.
-        NothingToLearn: no object of a whole epoch met a point of the detector.
+        NonFiniteLossError: the loss became NaN or infinite.
+        NoPositivesError: no object of a whole epoch met a point of the detector.
         ResumeError: ``resume``, but there is no state that fits.
         Stopped: Ctrl-C or SIGTERM; the state is saved.
-        NoRoom: the disk takes nothing more.
-        ProcessGone: a process that loads pictures or takes part in the run has ended.
+        RunWriteError: the disk takes nothing more.
+        ProcessEndedError: a process that loads pictures or takes part in the run has ended.
     """
     # Prepare.
     devices = Devices(run.precision, run.accumulate, run.cpu)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from gfocal.criterion import Criterion
+from gfocal.criteria.gfl import Criterion
 from gfocal.structures import Batch, Losses
 from gfocal.training.distributed import Devices
 

@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.atomic import atomic_write
+from gfocal.errors import TrackerError
 from gfocal.training.distributed import new_tracker
 from gfocal.training.settings import Tracker
 
 IDS_FILE = "trackers.json"  # the names under which services know the run, so that a resumed one goes on there
 PROJECT = "gfocal"
-
-
-class TrackerError(RuntimeError):
-    """A service that cannot be used; the message says what to install or to mend."""
 
 
 class Trackers:

@@ -4,8 +4,10 @@
 ``lab``: ``pip install 'gfocal[lab]'``.
 """
 
-from gfocal.lab.figures.canvas import CanvasError
-from gfocal.lab.figures.draw import draw_from_runs, draw_simulated
-from gfocal.lab.figures.speed import Measured
+from __future__ import annotations
 
-__all__ = ["CanvasError", "Measured", "draw_from_runs", "draw_simulated"]
+from gfocal.errors import MissingExtraError
+from gfocal.lab.figures.draw import draw_from_runs, draw_simulated
+from gfocal.lab.figures.figure_8 import Measured
+
+__all__ = ["Measured", "MissingExtraError", "draw_from_runs", "draw_simulated"]

@@ -3,13 +3,20 @@
 matplotlib is an extra: ``pip install 'gfocal[lab]'``. Its global state (``pyplot``) is not touched.
 """
 
+# FOLDED lab.figures.tables: The data of a figure as csv: columns of equal length, numbers so that they read back as they were.
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from gfocal.atomic import atomic_write
-from gfocal.plots.charts import GREY
+from gfocal.errors import MissingExtraError
+from gfocal.visualize.charts import GREY
 
 Sheet = Any  # matplotlib.figure.Figure
 Axes = Any  # matplotlib.axes.Axes
@@ -20,20 +27,16 @@ INK = "#2b2f36"
 LIGHT = "#d9dde2"
 
 
-class CanvasError(ValueError):
-    """Charts cannot be drawn; the message names the mend."""
-
-
 def require_matplotlib() -> Any:
     """The class of sheets, ``matplotlib.figure.Figure``. Called first, so that nothing is computed in vain.
 
     Raises:
-        CanvasError: matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise CanvasError(
+        raise MissingExtraError(
             f"figures need matplotlib, which is not installed ({error}): pip install 'gfocal[lab]'"
         ) from error
     return Figure
@@ -47,7 +50,7 @@ def sheet(
     ``height`` is in inches of 120 pixels; shared axes have one scale.
 
     Raises:
-        CanvasError: matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
     figure = require_matplotlib()(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.09, h_pad=0.09, wspace=0.03, hspace=0.03)
@@ -84,3 +87,39 @@ def save(figure: Sheet, path: Path) -> None:
     """Write a sheet as PNG, atomically; the same sheet gives the same bytes."""
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None}, facecolor="white")
+
+
+Table = Mapping[str, Sequence[Any] | Tensor]
+
+
+def write_table(path: Path, table: Table) -> None:
+    """Write columns as csv with a head, atomically. Floats keep all their digits.
+
+    Raises:
+        ValueError: the columns differ in length.
+    """
+    columns = {name: c.tolist() if isinstance(c, Tensor) else list(c) for name, c in table.items()}
+    if len({len(column) for column in columns.values()}) > 1:
+        raise ValueError(f"{path}: columns of different length: { {n: len(c) for n, c in columns.items()} }")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    with atomic_write(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def read_table(path: Path) -> dict[str, list[Any]]:
+    """The columns of a csv that ``write_table`` wrote; what reads as a number is one."""
+    with path.open(encoding="utf-8", newline="") as file:
+        head, *rows = list(csv.reader(file))
+    return {name: [_value(row[i]) for row in rows] for i, name in enumerate(head)}
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

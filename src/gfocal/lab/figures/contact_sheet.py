@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from gfocal.atomic import atomic_write
-from gfocal.plots.axes import INK
-from gfocal.plots.pictures import Font, font_of
+from gfocal.visualize.axes import INK
+from gfocal.visualize.drawing import Font, font_of
 
 WIDTH = 912  # pixels, as the charts have
 GAP, PAD = 10, 14

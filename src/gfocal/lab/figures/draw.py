@@ -11,28 +11,44 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gfocal.data.dataset import ImageData
 from gfocal.data.discovery import read_data
-from gfocal.data.samples import DataError, ImageData
-from gfocal.data.synthetic import SyntheticScenes
-from gfocal.lab.figures.canvas import require_matplotlib
-from gfocal.lab.figures.centerness_map import centerness_map, centerness_table, draw_centerness
-from gfocal.lab.figures.edges_in_pictures import draw_edges_in_pictures, edges_in_pictures, edges_in_pictures_table
-from gfocal.lab.figures.one_expectation import draw_one_expectation, one_expectation, one_expectation_table
-from gfocal.lab.figures.perturbation import draw_perturbation, perturbation, perturbation_table
-from gfocal.lab.figures.qfl_curves import draw_qfl_curves, qfl_curves, qfl_table
-from gfocal.lab.figures.quality_labels import draw_quality_labels, quality_labels, quality_labels_table
-from gfocal.lab.figures.runs import Data, Model, data_of, model_of
-from gfocal.lab.figures.score_and_quality import draw_score_and_quality, score_and_quality, score_and_quality_table
-from gfocal.lab.figures.side_by_side import draw_side_by_side, side_by_side, side_by_side_table
-from gfocal.lab.figures.speed import Measured, draw_speed, speed_table
-from gfocal.lab.figures.sure_background import draw_sure_background, sure_background, sure_background_table
-from gfocal.lab.figures.tables import Table, write_table
-from gfocal.lab.figures.target_histogram import draw_targets, regression_targets, targets_table
-from gfocal.lab.figures.three_representations import (
-    draw_representations,
-    representations_table,
-    three_representations,
+from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.errors import DataError
+from gfocal.lab.figures.canvas import Table, require_matplotlib, write_table
+from gfocal.lab.figures.figure_2 import (
+    draw_score_and_quality,
+    draw_sure_background,
+    score_and_quality,
+    score_and_quality_table,
+    sure_background,
+    sure_background_table,
 )
+from gfocal.lab.figures.figure_3 import draw_edges_in_pictures, edges_in_pictures, edges_in_pictures_table
+from gfocal.lab.figures.figure_5 import (
+    draw_one_expectation,
+    draw_qfl_curves,
+    draw_targets,
+    one_expectation,
+    one_expectation_table,
+    qfl_curves,
+    qfl_table,
+    regression_targets,
+    targets_table,
+)
+from gfocal.lab.figures.figure_7 import draw_side_by_side, side_by_side, side_by_side_table
+from gfocal.lab.figures.figure_8 import Measured, draw_speed, speed_table
+from gfocal.lab.figures.figure_9 import draw_representations, representations_table, three_representations
+from gfocal.lab.figures.figure_10 import draw_perturbation, perturbation, perturbation_table
+from gfocal.lab.figures.figure_11_12 import (
+    centerness_map,
+    centerness_table,
+    draw_centerness,
+    draw_quality_labels,
+    quality_labels,
+    quality_labels_table,
+)
+from gfocal.lab.figures.trained import Data, Model, data_of, model_of
 from gfocal.models.detector import Detector
 
 PAPER_SIZE = (800, 1333)  # short and long side of the network's input in the paper, pixels
@@ -73,7 +89,7 @@ def draw_simulated(
         size: short and long side to which training resizes a picture; (800, 1333), and of drawn scenes their own.
 
     Raises:
-        CanvasError: matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
         DataError: the data cannot be read.
     """
     require_matplotlib()
@@ -128,7 +144,7 @@ def draw_from_runs(
         device: where the detectors run.
 
     Raises:
-        CanvasError: matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
         DataError: the data cannot be read or do not fit the detectors, or nothing is given to draw from.
         ModelFileError: a detector cannot be loaded.
     """

@@ -1,0 +1,100 @@
+"""gfocal compare."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gfocal.cli import DONE
+from gfocal.cli.inputs import standard_output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from gfocal.reports.runs import ComparedRun
+
+
+def add(commands: Any) -> None:
+    """Declare the command and its options."""
+    compare = commands.add_parser(
+        "compare",
+        help="runs side by side: recipes where they differ, AP, curves, spread over seeds",
+        description="Compare runs that 'gfocal train' wrote, finished or not: where their recipes differ, their best "
+        "AP, time, and mean and spread where they differ in the seed alone.",
+    )
+    compare.set_defaults(run=run)
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs")
+    compare.add_argument(
+        "--out", type=Path, metavar="FILE", help="write a page (html) with curves and every class as well"
+    )
+
+
+def run(chosen: argparse.Namespace, console: Console) -> int:
+    """gfocal compare."""
+    from gfocal.reports.comparison import write_comparison
+    from gfocal.reports.runs import differing_circumstances, differing_settings, is_same_test, read_runs, spreads
+
+    if chosen.out is not None and chosen.out.is_dir():
+        raise IsADirectoryError(f"{chosen.out}: is a folder; name a file")
+    runs = read_runs(chosen.runs)
+    output = standard_output()
+    output.print(results(runs))
+    values = differing_settings(runs) | differing_circumstances(runs)
+    if values:
+        output.print(differences(values))
+    for one in spreads(runs):
+        line = ", ".join(f"{name.upper()} {one.mean[name]:.3f} ± {one.std[name]:.3f}" for name in one.mean)
+        output.print(f"{_numbers(one.places)} differ in the seed alone: {line}", highlight=False, soft_wrap=True)
+    if not is_same_test(runs):
+        console.print("note: these runs were judged on different data: their AP is not comparable")
+    if chosen.out is not None:
+        chosen.out.parent.mkdir(parents=True, exist_ok=True)
+        write_comparison(chosen.out, runs)
+        console.print(f"page: {chosen.out}", markup=False, highlight=False, soft_wrap=True)
+    return DONE
+
+
+def results(runs: Sequence[ComparedRun]) -> Table:
+    """For a terminal: a line for each run."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from gfocal.reports.runs import FIGURES, duration
+
+    found = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+    found.add_column("", justify="right")
+    found.add_column("run", overflow="fold")
+    for name in (*FIGURES, "at epoch", "time"):
+        found.add_column(name.upper() if name in FIGURES else name, justify="right", no_wrap=True)
+    found.add_column("state", overflow="fold")
+    for k, one in enumerate(runs):
+        figures = [f"{one.best[name]:.3f}" if one.best else "–" for name in FIGURES]
+        epoch = f"{one.best['epoch']:.0f}" if one.best else "–"
+        found.add_row(str(k + 1), escape(one.name), *figures, epoch, duration(one.seconds), one.state)
+    return found
+
+
+def differences(values: Mapping[str, Sequence[str]]) -> Table:
+    """For a terminal: each key with its values, and the numbers of the runs that have them."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    found = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+    found.add_column("differing in", no_wrap=True)
+    found.add_column("value (runs)", overflow="fold")
+    for key, of_runs in values.items():
+        parts = [
+            f"{value} ({_numbers([k for k, other in enumerate(of_runs) if other == value])})"
+            for value in dict.fromkeys(of_runs)
+        ]
+        found.add_row(key, escape(", ".join(parts)))
+    return found
+
+
+def _numbers(places: Sequence[int]) -> str:
+    return " ".join(str(k + 1) for k in places)

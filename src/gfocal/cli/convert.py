@@ -1,0 +1,106 @@
+"""gfocal convert."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gfocal.cli import DONE
+from gfocal.cli.options import add_rename
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gfocal.data.dataset import FileData
+
+
+TARGETS = ("coco", "yolo", "voc", "csv")
+
+
+def add(commands: Any) -> None:
+    """Declare the command and its options."""
+    convert = commands.add_parser(
+        "convert",
+        help="write annotated pictures in another format",
+        usage="gfocal convert DATA ... --to FORMAT --out DIR [options]",
+        description="Read annotated pictures of any format that 'gfocal train' reads and write them in another, all "
+        "splits or one. Names and their order, category ids, image ids, boxes to the last bit of a float32, ignored "
+        "regions (crowd, difficult), areas, pictures without objects and splits stay; what the new format has no "
+        "place for goes into gfocal.json beside it, which gfocal reads back. The result is read back and compared "
+        "before DIR is there. Outlines, keypoints and attributes are not carried: gfocal reads boxes.",
+    )
+    convert.set_defaults(run=run)
+    convert.add_argument(
+        "data", nargs="+", metavar="DATA", help="data sets; several become one, classes by their names"
+    )
+    convert.add_argument("--to", choices=TARGETS, required=True, help="the format to write")
+    convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
+    convert.add_argument("--split", metavar="NAME", help="this split alone (default: all)")
+    convert.add_argument("--as", dest="called", metavar="NAME", help="call the split so; of data that is one split")
+    add_rename(convert)
+    how = convert.add_mutually_exclusive_group()
+    how.add_argument(
+        "--copy", dest="pictures", action="store_const", const="copy", default="copy", help="copy pictures (default)"
+    )
+    how.add_argument(
+        "--link",
+        dest="pictures",
+        action="store_const",
+        const="link",
+        help="hard links to the pictures, symbolic ones to another disk: no room is taken",
+    )
+    how.add_argument(
+        "--no-pictures",
+        dest="pictures",
+        action="store_const",
+        const="none",
+        help="write annotations alone; they name pictures inside DIR, as readers refuse any others",
+    )
+
+
+def run(chosen: argparse.Namespace, console: Console) -> int:
+    """gfocal convert."""
+    from gfocal.data.convert import convert, joined, names_before
+    from gfocal.errors import DataError
+    from gfocal.text import counted
+
+    sets = [_parts(Path(path), chosen.split, console) for path in chosen.data]
+    names = {path: name for data in chosen.data for path, name in names_before(Path(data)).items()}
+    parts = joined(sets, dict(chosen.rename))
+    if chosen.called is not None:
+        if len(parts) > 1:
+            raise DataError(f"--as {chosen.called}: there are splits {', '.join(parts)}; choose one with --split")
+        parts = {chosen.called: next(iter(parts.values()))}
+    notes = convert(parts, chosen.to, chosen.out, chosen.pictures, names)
+    for note in notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    for split, data in parts.items():
+        objects = sum(len(sample.boxes) for sample in data.samples)
+        dropped = sum(problem.action == "dropped" for problem in data.problems)
+        told = f"{split}: {counted(len(data), 'picture')}, {counted(objects, 'object')}"
+        told += f" ({counted(dropped, 'record')} dropped on reading, as train would)" if dropped else ""
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
+    told = f"{chosen.out}: {chosen.to}, read back and found equal"
+    console.print(told, markup=False, highlight=False, soft_wrap=True)
+    return DONE
+
+
+def _parts(path: Path, split: str | None, console: Console) -> dict[str, FileData]:
+    """The splits of a data set; data without splits is one, called by the name of its file or else train."""
+    from gfocal.cli.inputs import read
+    from gfocal.data.dataset import FileData
+    from gfocal.data.discovery import splits
+    from gfocal.data.paths import split_name
+
+    there = splits(path)
+    wanted: list[str | None] = list(there) if split is None and there else [split]
+    parts: dict[str, FileData] = {}
+    for name in wanted:
+        words = re.findall("[A-Za-z]+", path.stem)
+        own = next((found for word in words if (found := split_name(word))), "train")
+        data = read(str(path), name, console)
+        assert isinstance(data, FileData), "what lies at a path is of files"
+        parts[own if name is None else split_name(name) or name] = data
+    return parts

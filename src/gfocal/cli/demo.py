@@ -1,0 +1,35 @@
+"""gfocal demo."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gfocal.cli import DONE
+from gfocal.cli.inputs import standard_output
+from gfocal.cli.options import whole
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def add(commands: Any) -> None:
+    """Declare the command and its options."""
+    demo = commands.add_parser("demo", help="train on drawn scenes, evaluate, and write a report to look at")
+    demo.set_defaults(run=run)
+    demo.add_argument("--out", type=Path, default=Path("gfocal-demo"), metavar="DIR", help="(default: gfocal-demo)")
+    demo.add_argument("--seed", type=whole(0), default=0)
+    demo.add_argument(
+        "--epochs", type=whole(1), help="fewer for a quick look (default: what the AP in the README needs)"
+    )
+
+
+def run(chosen: argparse.Namespace, console: Console) -> int:
+    """gfocal demo."""
+    from gfocal.lab.demo_run import demo
+
+    result = demo(chosen.out, seed=chosen.seed, epochs=chosen.epochs, console=console)
+    standard_output().print(result.table())
+    console.print(f"look at {chosen.out / 'report.html'}", soft_wrap=True)
+    return DONE

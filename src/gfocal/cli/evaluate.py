@@ -1,0 +1,248 @@
+"""gfocal eval."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gfocal import launch as launched
+from gfocal.cli import DONE
+from gfocal.cli.inputs import chosen_device, parts_of, read_all, standard_output, told_of_coco
+from gfocal.cli.options import add_device, add_rename, threshold_rule, whole
+from gfocal.text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+    from gfocal.data.dataset import ImageData
+    from gfocal.evaluation.coco_ap import ScoredBoxes
+    from gfocal.evaluation.evaluate import Judgement
+    from gfocal.models.detector import Detector
+    from gfocal.training.distributed import Devices
+
+
+PAGE = "evaluation.html"
+
+
+def add(commands: Any) -> None:
+    """Declare the command and its options."""
+    evaluate = commands.add_parser(
+        "eval",
+        help="what a model is worth on annotated pictures, and what goes wrong",
+        usage="gfocal eval MODEL DATA ... [options]",
+        description="Judge a model on annotated pictures: the COCO numbers of all classes and of each, the type of "
+        "error that costs most, the best score threshold. --report writes a page with all of it: error types, "
+        "precision-recall curves, thresholds, false positives per picture, a confusion matrix, the worst pictures. "
+        "Under torchrun or accelerate launch every process takes its share.",
+    )
+    evaluate.set_defaults(run=run)
+    evaluate.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a model file or the folder of a run; or a .json of detections in COCO's results format, of whatever "
+        "detector, with the image and category ids of the data",
+    )
+    evaluate.add_argument("data", nargs="+", metavar="DATA", help="as for train; several are judged as one set")
+    add_rename(evaluate)
+    evaluate.add_argument("--split", metavar="NAME", help="(default: test, else val)")
+    evaluate.add_argument("--batch-size", type=whole(1), default=8)
+    evaluate.add_argument("--workers", type=whole(0), default=2)
+    evaluate.add_argument("--out", type=Path, metavar="FILE", help="write all numbers as json")
+    evaluate.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help="write the detections as COCO results json, with the category ids of the data",
+    )
+    evaluate.add_argument(
+        "--report", type=Path, metavar="PATH", help=f"write a page: an .html file, or a folder for {PAGE}"
+    )
+    evaluate.add_argument(
+        "--worst",
+        type=whole(0),
+        default=12,
+        metavar="N",
+        help="how many of the pictures with the heaviest mistakes the page shows (default: 12)",
+    )
+    evaluate.add_argument(
+        "--store-thresholds",
+        type=threshold_rule,
+        metavar="RULE",
+        help="choose a score threshold for each class on these pictures and write it into the model file, for "
+        "'gfocal detect' to use: f1 for the largest F1, precision=0.9 for the lowest score at which 9 of 10 "
+        "detections are right. Choose on val, judge on test",
+    )
+    add_device(evaluate)
+
+
+def run(chosen: argparse.Namespace, console: Console) -> int:
+    """gfocal eval."""
+    from gfocal.data.coco_names import COCO_NAMES
+    from gfocal.errors import DeviceError
+    from gfocal.evaluation.detections import nothing_found
+    from gfocal.evaluation.evaluate import judge
+    from gfocal.evaluation.thresholds import read_rule
+    from gfocal.inference.files import has_distributions
+    from gfocal.interop.coco_results import write_coco_results
+    from gfocal.models.model_file import load_model, local_model_file
+    from gfocal.training.distributed import Devices
+
+    rule, report = chosen.store_thresholds, chosen.report
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        report = report / PAGE
+    for file in (chosen.out, chosen.results, report):
+        if file is not None and file.is_dir():
+            raise IsADirectoryError(f"{file}: is a folder; name a file")
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+    if is_results(chosen):
+        model = devices = None
+    else:
+        devices = None
+        if launched.world() > 1:
+            if chosen.device not in (None, "cpu"):
+                raise DeviceError(
+                    f"--device {chosen.device}: processes of a launcher share out the devices; leave it out, or "
+                    "say cpu"
+                )
+            devices = Devices(cpu=chosen.device == "cpu")
+        model = load_model(chosen.model, chosen_device(chosen) if devices is None else devices.device)
+    model_path = local_model_file(chosen.model) if rule is not None else None
+    with told_of_coco(model is not None and model.names == COCO_NAMES, chosen.data[0]):
+        parts = parts_of(chosen.data, chosen.split, "test", "val")
+        data = read_all(parts, console, None, None if model is None else model.names, chosen.rename)
+    part = "; ".join(
+        f"split {split} of {path}" if split else f"all of {path}, which has no split test or val"
+        for path, split in parts
+    )
+    say(console, f"judging {counted(len(data), 'picture')}: {part}")
+    found: Mapping[int, ScoredBoxes] = (
+        results_read(chosen.model, data) if model is None else detections_of(model, data, chosen, console, devices)
+    )
+    if not launched.is_first():
+        return DONE
+    if model is not None and chosen.results:
+        write_coco_results(chosen.results, found, data.category_ids, has_distributions(model))
+        say(console, f"detections: {chosen.results}")
+    judged = judge(
+        data,
+        found,
+        stored=model.class_thresholds if model is not None and rule is None else None,
+        precision=read_rule(rule or "f1"),
+        lowest=0.0 if model is None else model.decode_settings.score_threshold,
+    )
+    output = standard_output()
+    output.print(judged.ap.table())
+    for line in judged.summary():
+        say(output, line)
+    if model is not None and (why := nothing_found(judged.ap, model.decode_settings)):
+        say(console, why)
+    if chosen.out:
+        write_text(chosen.out, json.dumps(judged.to_json(), indent=1) + "\n")
+        say(console, f"numbers: {chosen.out}")
+    if report is not None:
+        write_page(report, judged, data, chosen, part)
+        say(console, f"report: {report}")
+    if model_path is not None:
+        store(model_path, judged, part, console)
+        if any(split == "test" for _, split in parts):
+            say(console, "note: chosen on the split test, which flatters what is measured on it: choose on val")
+    return DONE
+
+
+def say(console: Console, line: str) -> None:
+    """A line as it is."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def is_results(chosen: argparse.Namespace) -> bool:
+    """Whether MODEL is a file of detections; DataError for options that want a model then."""
+    from gfocal.errors import DataError
+
+    if not chosen.model.lower().endswith(".json"):
+        return False
+    if chosen.store_thresholds is not None:
+        raise DataError(f"{chosen.model}: detections, no model; --store-thresholds needs a model file to write into")
+    if chosen.results is not None:
+        raise DataError(f"{chosen.model}: detections already; --results writes those of a model")
+    return True
+
+
+def results_read(path: str, data: ImageData) -> Mapping[int, ScoredBoxes]:
+    """Detections from a file, checked to be of these pictures."""
+    from gfocal.errors import DataError
+    from gfocal.interop.coco_results import read_coco_results
+
+    found = read_coco_results(path, data.category_ids)
+    if unknown := sorted(set(found) - {data.sample(i).image_id for i in range(len(data))}):
+        raise DataError(
+            f"{path}: {counted(len(unknown), 'image id')} not among those of the data, the first is {unknown[0]}; "
+            "judge on the pictures the detections were made on (--split names a part)"
+        )
+    return found
+
+
+def detections_of(
+    model: Detector, data: ImageData, chosen: argparse.Namespace, console: Console, devices: Devices | None
+) -> Mapping[int, ScoredBoxes]:
+    """What a model finds in all pictures, of which several processes take their shares."""
+    from gfocal.console import progress_bar
+    from gfocal.data.loading import evaluation_loader
+    from gfocal.evaluation.detections import as_rows, detect_all, from_rows
+    from gfocal.inference.files import has_distributions
+
+    rank, world = (devices.rank, devices.world) if devices is not None else (0, 1)
+    batches = evaluation_loader(data, model.input_settings, chosen.batch_size, chosen.workers, rank, world)
+    with progress_bar(console, "evaluating", len(batches)) as bar:
+        found = detect_all(
+            model,
+            batches,
+            model.names,
+            model.distribution,
+            model.decode_settings,
+            next(model.parameters()).device,
+            on_batch=bar.advance,
+        )
+    if devices is None:
+        return found
+    everything = from_rows(devices.gather_rows(as_rows(found, has_distributions(model))))
+    in_order = (data.sample(i).image_id for i in range(len(data)))
+    return {image_id: everything[image_id] for image_id in in_order if image_id in everything}
+
+
+def write_page(path: Path, judged: Judgement, data: ImageData, chosen: argparse.Namespace, part: str) -> None:
+    """The page of --report."""
+    from gfocal.reports.evaluation import mistakes_drawn, write_evaluation_page
+
+    write_evaluation_page(
+        path,
+        judged,
+        title=f"What {Path(chosen.model).name} gets right and wrong",
+        lead=f"{counted(len(data), 'picture')}: {part}.",
+        pictures=mistakes_drawn(data, judged, chosen.worst),
+        facts={"judged": chosen.model, "data": part, "thresholds": judged.in_use_from},
+    )
+
+
+def store(path: Path, judged: Judgement, part: str, console: Console) -> None:
+    """Write the chosen thresholds into the model file, and say what was written."""
+    from gfocal.models.model_file import store_thresholds
+
+    chosen = judged.chosen
+    how = f"{chosen.rule} at IoU 0.5 on {counted(judged.ap.num_images, 'picture')}: {part}"
+    store_thresholds(path, chosen.scores, how)
+    say(console, f"thresholds written into {path}, {how}")
+    for name, one in zip(judged.boxes.names, chosen.classes, strict=True):
+        say(console, f"  {name}: {one.threshold:g}{f' ({one.note})' * bool(one.note)}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file, whole or not there."""
+    from gfocal.atomic import atomic_write
+
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,286 @@
+"""gfocal lab: the options of its commands; ``gfocal.cli.lab`` does them."""
+
+# FOLDED lab.commands: What each ``gfocal lab`` command does.
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gfocal.cli.options import whole
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gfocal.lab.studies import Study
+
+
+LAB_EPILOG = """examples:
+  gfocal lab list                                  the studies, their rows and the paper's AP
+  gfocal lab run 1a --column atss                  a part of table 1a on drawn scenes, 3 seeds a row
+  gfocal lab run all --seeds 5                     all tables; stopped with Ctrl-C, the same line goes on
+  gfocal lab run 3 --data photos/ --out runs/mine  on your own pictures
+  gfocal lab run all --budget paper --data coco/ --out runs/coco
+                                                   recipe files and commands of the paper's own size
+  gfocal lab report --markdown lab.md              what is done so far, beside the paper"""
+
+
+def add(commands: Any) -> None:
+    """Declare the command and its options."""
+    lab = commands.add_parser(
+        "lab",
+        help="make the paper's studies again, small or in full",
+        description="The paper's tables of variants, made again and set beside the paper's numbers.\n"
+        "Each row of a table is a recipe that differs from the others in a choice or two.",
+        epilog=LAB_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    lab.set_defaults(run=run)
+    _add_commands(lab.add_subparsers(dest="lab_command", metavar="COMMAND", required=True))
+
+
+def run(chosen: argparse.Namespace, console: Console) -> int:
+    """gfocal lab."""
+
+    return run_lab(chosen, console)
+
+
+def _add_commands(commands: Any) -> None:
+    """The commands behind ``gfocal lab``."""
+    out: dict[str, Any] = {
+        "type": Path,
+        "default": Path("runs/lab"),
+        "metavar": "DIR",
+        "help": "folder of the lab (default: runs/lab)",
+    }
+    data: dict[str, Any] = {"default": "synthetic", "metavar": "synthetic|PATH"}
+    commands.add_parser("list", help="list the studies, their rows and the paper's AP")
+
+    run = commands.add_parser("run", help="make the runs of a study that are missing, then write the report")
+    run.add_argument("study", metavar="STUDY", help="a table of the paper, such as 1a (see gfocal lab list), or all")
+    run.add_argument("--data", **data, help="pictures with boxes, in splits train and val or test; drawn scenes else")
+    run.add_argument("--seeds", type=whole(1), default=3, metavar="N", help="runs of each row (default: 3)")
+    run.add_argument(
+        "--budget",
+        choices=("small", "paper"),
+        default="small",
+        help="small: minutes a run (default); paper: the paper's recipe, with COCO as --data, as recipe files and "
+        "commands for 8 GPUs",
+    )
+    run.add_argument("--start", action="store_true", help="with --budget paper: make the runs here, in this process")
+    run.add_argument("--column", metavar="NAME", help="only this part of the tables, such as atss or fcos")
+    run.add_argument("--threads", type=whole(1), metavar="N", help="threads of a run (default: all)")
+    run.add_argument("--out", **out)
+
+    report = commands.add_parser("report", help="gather what is done; write the report")
+    report.add_argument("--out", **out)
+    report.add_argument("--markdown", type=Path, metavar="FILE", help="write it as markdown too")
+
+    figures = commands.add_parser("figures", help="draw the paper's figures")
+    figures.add_argument("--out", **out)
+    figures.add_argument("--data", **data, help="pictures with boxes for the figures of data; drawn scenes else")
+
+    commands.add_parser("theory", help="check the paper's statements about its losses with numbers")
+
+
+DONE, SOME_FAILED = 0, 1  # exit codes, as of every command
+# What the figures are drawn from: study, column and row of each.
+RUNS_OF_FIGURES = {
+    "joint": ("1a", "atss", "joint IoU (QFL)"),
+    "separate": ("1a", "atss", "IoU-branch"),
+    "dirac": ("2a", "atss", "Dirac"),
+    "gaussian": ("2a", "atss", "Gaussian"),
+    "general": ("2a", "atss", "General, DFL"),
+}
+
+
+def run_lab(chosen: argparse.Namespace, console: Console) -> int:
+    """gfocal lab."""
+    if chosen.lab_command == "list":
+        return list_studies()
+    if chosen.lab_command == "run":
+        return run_studies(chosen, console)
+    if chosen.lab_command == "report":
+        return report(chosen, console)
+    if chosen.lab_command == "figures":
+        return figures(chosen, console)
+    return theory()
+
+
+def list_studies() -> int:
+    """gfocal lab list: every study with its rows and the paper's AP."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from gfocal.lab.studies import COLUMNS, STUDIES
+
+    table = Table("study", "column", "row", "paper's AP", title="gfocal lab run STUDY", title_justify="left")
+    for study in STUDIES.values():
+        table.add_section()
+        table.add_row(study.name, "", f"{study.title} ({study.paper_section})", "", style="bold")
+        for cell in study.cells:
+            table.add_row("", cell.column, cell.name, str((cell.paper or {}).get("ap", "–")))
+    Console().print(table)
+    Console().print("columns:", "; ".join(f"{name}: {text}" for name, text in COLUMNS.items()), soft_wrap=True)
+    return DONE
+
+
+def run_studies(chosen: argparse.Namespace, console: Console) -> int:
+    """gfocal lab run: make the runs that are missing, or write the commands that make them."""
+    import torch
+
+    from gfocal.lab.running import plan, run_all, write_commands
+    from gfocal.lab.setup import lab_setting
+
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    setting = lab_setting(chosen.budget, chosen.data)
+    planned = plan(studies_named(chosen.study), setting, range(chosen.seeds), chosen.column)
+    if chosen.budget == "paper" and not chosen.start:
+        file = write_commands(planned, setting, chosen.out)
+        console.print(
+            f"recipes: {chosen.out / 'recipes'}\ncommands: {file}\nnothing was started; when runs are done, "
+            f"gfocal lab report --out {chosen.out} gathers them (--start makes them here)",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        return DONE
+    failed = run_all(planned, setting, chosen.out, console)
+    write_report(chosen.out, None, console)
+    for name, reason in failed.items():
+        console.print(f"failed: {name}: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+    return SOME_FAILED if failed else DONE
+
+
+def studies_named(name: str) -> list[Study]:
+    """One study, or all of them.
+
+    Raises:
+        LabError: there is no such study.
+    """
+    from gfocal.errors import LabError
+    from gfocal.lab.studies import STUDIES
+
+    if name == "all":
+        return list(STUDIES.values())
+    if name not in STUDIES:
+        raise LabError(f"there is no study {name!r}; there are {', '.join(STUDIES)}, and all")
+    return [STUDIES[name]]
+
+
+def figures(chosen: argparse.Namespace, console: Console) -> int:
+    """gfocal lab figures: those that need no training, and those for which the lab has runs."""
+    from gfocal.data.discovery import splits
+    from gfocal.lab.figures import draw_from_runs, draw_simulated
+    from gfocal.lab.figures.figure_8 import machine, measured
+    from gfocal.lab.report import FIGURES_FOLDER
+    from gfocal.lab.setup import SYNTHETIC, lab_data, lab_setting
+
+    folder = chosen.out / FIGURES_FOLDER
+    drawn = chosen.data == SYNTHETIC
+    split = "train" if not drawn and "train" in splits(chosen.data) else None
+    written = draw_simulated(folder, None if drawn else chosen.data, split=split)
+    models = trained_detectors(chosen.out)
+    if models:
+        budget = recorded_setting(chosen.out, chosen.data)
+        data = lab_data(lab_setting(budget, chosen.data), console)
+        written += draw_from_runs(
+            folder,
+            data=data.val,
+            joint=models.get("joint"),
+            separate=models.get("separate"),
+            dirac=models.get("dirac"),
+            gaussian=models.get("gaussian"),
+            general=models.get("general"),
+            speeds=measured(models, data.val),
+            machine=machine(),
+        )
+    missing = [name for name in RUNS_OF_FIGURES if name not in models]
+    for file in written:
+        console.print(str(file), highlight=False, markup=False, soft_wrap=True)
+    if missing:
+        wanted = ", ".join(f"{study} ({cell})" for study, _, cell in map(RUNS_OF_FIGURES.__getitem__, missing))
+        console.print(
+            f"not drawn is what needs these runs of column atss, seed 0: {wanted}", highlight=False, soft_wrap=True
+        )
+    return DONE
+
+
+def trained_detectors(out: Path) -> dict[str, Path]:
+    """The model files of the runs that figures are drawn from, as far as they are done."""
+    from gfocal.lab.results_json import RUNS_FOLDER, is_finished, read_results
+
+    results = read_results(out)
+    found = {}
+    for name, place in RUNS_OF_FIGURES.items():
+        for outcome in results.outcomes if results else ():
+            run = out / RUNS_FOLDER / outcome.run
+            if outcome.place == (*place, 0) and is_finished(run) and (run / "last.safetensors").is_file():
+                found[name] = run / "last.safetensors"
+    return found
+
+
+def recorded_setting(out: Path, data: str) -> Any:
+    """The budget of a lab folder.
+
+    Raises:
+        LabError: its runs were made on other data.
+    """
+    from gfocal.errors import LabError
+    from gfocal.lab.results_json import read_results
+    from gfocal.lab.setup import lab_setting
+
+    results = read_results(out)
+    assert results is not None, "there are runs, so there are results"
+    budget: Any = results.setting["budget"]
+    if (budget == "paper" and data == "synthetic") or lab_setting(budget, data).data_text != results.setting["data"]:
+        raise LabError(f"{out}: its runs were made on {results.setting['data']}; name these data with --data")
+    return budget
+
+
+def theory() -> int:
+    """gfocal lab theory: the paper's proofs by numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from gfocal.lab.theory import check_theory
+
+    checks = check_theory()
+    table = Table("statement", "cases", "largest deviation", "holds")
+    for check in checks:
+        table.add_row(check.name, f"{check.cases:,}", f"{check.deviation:.1e}", "yes" if check.holds else "NO")
+    Console().print(table)
+    return DONE if all(check.holds for check in checks) else SOME_FAILED
+
+
+def report(chosen: argparse.Namespace, console: Console) -> int:
+    """gfocal lab report: gather what is done, and write the page."""
+    write_report(chosen.out, chosen.markdown, console)
+    return DONE
+
+
+def write_report(out: Path, markdown: Path | None, console: Console) -> None:
+    """Gather the runs of a lab folder and write its page, and the markdown where a file is named.
+
+    Raises:
+        LabError: there are no results in the folder.
+    """
+    from gfocal.errors import LabError
+    from gfocal.lab.report import FIGURES_FOLDER, REPORT_FILE, write_markdown, write_page
+    from gfocal.lab.results_json import RESULTS_FILE, gathered, read_results, write_results
+
+    results = read_results(out)
+    if results is None:
+        raise LabError(f"{out}: there is no {RESULTS_FILE}; begin with gfocal lab run, or name the folder with --out")
+    now = gathered(results, out)
+    if now != results:
+        write_results(out, now)
+    pictures = sorted((out / FIGURES_FOLDER).glob("*.png"))
+    write_page(out / REPORT_FILE, now, pictures)
+    written = [out / REPORT_FILE]
+    if markdown is not None:
+        markdown.parent.mkdir(parents=True, exist_ok=True)
+        write_markdown(markdown, now, pictures)
+        written.append(markdown)
+    console.print(f"look at {' and '.join(map(str, written))}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,225 @@
+"""Recipes: everything that decides a run, in one typed table that is read from and written to TOML.
+
+A recipe file need only name what differs from the defaults. An unknown key or a value of the wrong type is an
+error that says where it stands and what would fit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from gfocal.config.values import as_toml, fitted, readings, toml_reader
+from gfocal.data.augmentation.pipeline import AUGMENT_RECIPES, AugmentSettings
+from gfocal.errors import ConfigError as ConfigError
+from gfocal.models.finetuning import Part
+from gfocal.training.optim import OptimiserSettings, ScheduleSettings
+from gfocal.training.settings import RunSettings
+
+RECIPE_FOLDER = Path(__file__).parent
+LIKE = "like"  # the key of [augment] that names a recipe of augmentation to start from; never written out
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which network, and where its first weights come from."""
+
+    preset: str = "gfl_light_fpn"
+    pretrained: bool = True  # ImageNet weights from the hub
+    weights: str | None = None  # ImageNet weights from a local file instead
+    start: str | None = None  # model file, run or hf:// to begin from: its network and all its weights
+    # What is not trained: none, stem, backbone, neck (and all before it), or that many stages; None: as published,
+    # or as the run trained that ``start`` is of.
+    freeze: Part | int | None = None
+    class_agnostic: bool = False  # every class is one, "object"
+    options: dict[str, Any] = field(default_factory=dict)  # of the preset's function: n, channels, ...
+
+
+@dataclass(frozen=True)
+class SizeSettings:
+    """Size of the network's input in pixels; None keeps the preset's own."""
+
+    short_side: int | None = None
+    long_side: int | None = None
+    antialias: bool = True  # False: shrink pictures as OpenCV does, and so MMDetection's training
+
+    def __post_init__(self) -> None:
+        if self.short_side is not None and self.short_side < 1:
+            raise ValueError(f"short_side must be at least 1, not {self.short_side}")
+        if self.long_side is not None and self.long_side < (self.short_side or 1):
+            raise ValueError(f"long_side {self.long_side} is less than short_side {self.short_side or 1}")
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """How the detector is taught, on the axes of the paper's studies; None: as its preset was published."""
+
+    assigner: Literal["atss", "fcos", "fcos_centre", "max_iou", "fovea"] | None = None
+    quality: Literal["none", "branch", "guided", "joint"] | None = None  # how the quality of a box is said (figure 6)
+    measure: Literal["iou", "centerness"] | None = None  # what the quality is
+    beta: float | None = None  # of QFL
+    gamma: float | None = None  # of the Focal Loss
+    alpha: float | None = None  # of the Focal Loss: weight of positives
+    dfl: bool | None = None  # whether DFL teaches the General distribution
+    # Whether background inside crowd, difficult and ignored regions is left out of the class loss.
+    spare_ignored: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("beta", "gamma"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be at least 0, not {value}")
+        if self.alpha is not None and not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha lies in 0..1, not {self.alpha}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A complete run."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    method: MethodSettings = field(default_factory=MethodSettings)
+    size: SizeSettings = field(default_factory=SizeSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with gfocal."""
+    return sorted(path.stem for path in RECIPE_FOLDER.glob("*.toml"))
+
+
+def read_recipe(name_or_path: str | Path) -> Recipe:
+    """A recipe by the name of a bundled one, or from a TOML file.
+
+    Raises:
+        ConfigError: there is no such recipe, or something in it is wrong.
+    """
+    path = Path(name_or_path)
+    if not path.suffix:
+        path = RECIPE_FOLDER / f"{name_or_path}.toml"
+    if not path.is_file():
+        raise ConfigError(
+            f"there is no recipe {str(name_or_path)!r}; give the path of a .toml file or one of: "
+            + ", ".join(recipe_names())
+        )
+    toml = toml_reader()
+    try:
+        table = toml.loads(path.read_text(encoding="utf-8"))
+    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    return _filled(Recipe(), table, str(path), "")
+
+
+def with_changes(recipe: Recipe, changes: Mapping[str, Any], where: str = "changes") -> Recipe:
+    """A recipe with some values replaced: ``{"run.epochs": 3}``; ``where`` says in errors where they come from.
+
+    A value given as text is read as TOML where its key is not text itself: ``{"run.epochs": "3"}``. "none", or no
+    text at all, takes a value away that need not be there; but where "none" is one of the values, it is that value.
+    Keys of ``model.options`` add to those of the recipe, and an
+    empty table takes all of them away.
+
+    Raises:
+        ConfigError: an unknown key, or a value that does not fit.
+    """
+    # One table for all, so that values that must fit one another may change together.
+    table: dict[str, Any] = {}
+    for key, value in changes.items():
+        choices = readings(value, _hint_of(recipe, key)) if isinstance(value, str) else [value]
+        _put(table, key, choices[0])
+        for choice in choices:
+            alone: dict[str, Any] = {}
+            _put(alone, key, choice)
+            if _fits(recipe, alone):
+                _put(table, key, choice)
+                break
+    return _filled(recipe, table, where, "")
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """Every value by its dotted key."""
+    sections = {section.name: getattr(recipe, section.name) for section in fields(recipe)}
+    return {
+        f"{name}.{entry.name}": getattr(part, entry.name) for name, part in sections.items() for entry in fields(part)
+    }
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """The recipe as TOML, every value written out."""
+    lines = []
+    for section in fields(recipe):
+        lines.append(f"[{section.name}]")
+        part = getattr(recipe, section.name)
+        for entry in fields(part):
+            value = getattr(part, entry.name)
+            if value is not None:
+                lines.append(f"{entry.name} = {as_toml(value)}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _filled(base: Any, table: Mapping[str, Any], where: str, prefix: str) -> Any:
+    if isinstance(base, AugmentSettings) and LIKE in table:
+        base, table = _like(table[LIKE], where), {key: value for key, value in table.items() if key != LIKE}
+    hints = typing.get_type_hints(type(base))
+    changes: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known are: {', '.join(hints)}"
+            raise ConfigError(f"{where}: unknown key {name}; {hint}")
+        current = getattr(base, key)
+        if is_dataclass(current):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where}: {name} is a section, not a value")
+            changes[key] = _filled(current, value, where, f"{name}.")
+        elif isinstance(current, dict) and isinstance(value, Mapping):
+            changes[key] = {**current, **value} if value else {}
+        else:
+            changes[key] = fitted(value, hints[key], where, name)
+    try:
+        return replace(base, **changes)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {prefix}{error}") from error
+
+
+def _like(name: Any, where: str) -> AugmentSettings:
+    """The augmentation that ``augment.like`` names, whole; other keys of the section change it."""
+    if not isinstance(name, str) or name not in AUGMENT_RECIPES:
+        raise ConfigError(f"{where}: augment.{LIKE} is one of {', '.join(AUGMENT_RECIPES)}, not {name!r}")
+    return AUGMENT_RECIPES[name]
+
+
+def _put(table: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = table.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{key}: {section} is given a value and keys of its own; give one of them")
+        table = inner
+    table[last] = value
+
+
+def _fits(recipe: Recipe, table: Mapping[str, Any]) -> bool:
+    try:
+        _filled(recipe, table, "", "")
+    except ConfigError:
+        return False
+    return True
+
+
+def _hint_of(recipe: Recipe, key: str) -> Any:
+    """The type that a dotted key is declared with; None where there is no such key."""
+    part: Any = recipe
+    *sections, last = key.split(".")
+    for section in sections:
+        part = getattr(part, section, None)
+    return typing.get_type_hints(type(part)).get(last) if is_dataclass(part) else None

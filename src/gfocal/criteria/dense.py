@@ -1,0 +1,163 @@
+"""The training loss of every dense detector in the paper, as choices: what ``criterion.py`` is to GFL alone.
+
+Li et al. 2020 compare detectors along five axes, and each axis is a field here: which points learn which box
+(``assign``), how an edge is represented (``distribution``, with or without DFL), how the quality of a box is said
+(``quality``, figure 6) and measured (``measure``), and the classification loss. With the choices of GFL it gives the
+numbers of ``GFLCriterion``; a test holds the two together.
+
+How quality is said (``quality``):
+
+* ``none``: the class score is all; Focal Loss, one-hot.
+* ``branch``: the head says it beside the class score, taught by binary cross-entropy on positives; at test time both
+  are multiplied.
+* ``guided``: nothing is said; the measure weighs the Focal Loss of positives, whose target stays one-hot.
+* ``joint``: the class score is the quality: QFL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gfocal.assigners.atss import assign_atss
+from gfocal.criteria.gfl import Assign, level_of_point, place, rows, same, sum_per_level
+from gfocal.losses import distribution_focal_loss, focal_loss, quality_focal_loss
+from gfocal.losses.box import BoxLoss, overlap_loss
+from gfocal.ops.box_coders import Representation
+from gfocal.ops.boxes import distances_to_edges, iou
+from gfocal.ops.distributions import GeneralDistribution
+from gfocal.ops.points import inside_own_padding, spare_ignored
+from gfocal.structures import PADDING, HeadOutputs, Losses, Targets
+
+Quality = Literal["none", "branch", "guided", "joint"]
+Measure = Literal["iou", "centerness"]
+
+
+@dataclass(frozen=True)
+class DenseCriterion:
+    """The five axes and their weights. Call it with outputs, targets and image sizes, as ``GFLCriterion``."""
+
+    distribution: Representation
+    assign: Assign = assign_atss
+    quality: Quality = "joint"
+    measure: Measure = "iou"
+    beta: float = 2.0  # of QFL
+    gamma: float = 2.0  # of the Focal Loss
+    alpha: float | None = 0.25  # of the Focal Loss: weight of positives
+    box_loss: BoxLoss = overlap_loss
+    cls_weight: float = 1.0
+    box_weight: float = 2.0
+    dfl_weight: float = 0.0  # 0: without DFL; GFL has 0.25
+    quality_weight: float = 1.0
+    reach_margin: float = 0.1  # of DFL, as in GFLCriterion
+    count_images: bool = False  # FoveaBox divides its class loss by positives plus images
+    spare_ignored: bool = True  # as in GFLCriterion
+    sum_over_processes: Callable[[Tensor], Tensor] = same
+
+    def __post_init__(self) -> None:
+        if self.dfl_weight and not isinstance(self.distribution, GeneralDistribution):
+            raise ValueError("DFL teaches a General distribution; this representation has no bins (box='general')")
+
+    def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
+        """Losses of a batch; arguments as those of ``GFLCriterion``.
+
+        Raises:
+            ValueError: a quality branch is to be taught that the detector does not have.
+        """
+        points = outputs.points
+        cls_logits = outputs.cls_logits.float()  # (B, P, C)
+        assignment = self.assign(points, targets, inside_own_padding(points, sizes))
+        if self.spare_ignored:
+            assignment = spare_ignored(assignment, points, targets)
+        taking_part = assignment.gt_index != PADDING  # (B, P)
+        slots, positive = assignment.slots, assignment.slot_positive  # (B, M)
+
+        of_slots = points.select(slots)
+        gt_of_slot = assignment.gt_index.gather(1, slots).clamp(min=0)  # (B, M)
+        gt_boxes = rows(targets.boxes, gt_of_slot)  # (B, M, 4)
+        box_logits = rows(outputs.box_logits.flatten(2), slots).unflatten(-1, (4, -1)).float()  # (B, M, 4, K)
+        boxes = self.distribution.boxes(box_logits, of_slots)  # (B, M, 4)
+        ltrb = distances_to_edges(of_slots.xy, gt_boxes)  # (B, M, 4)
+
+        value = iou(boxes.detach(), gt_boxes) if self.measure == "iou" else centerness(ltrb)
+        value = torch.where(positive, value, 0.0)  # (B, M)
+        gt_labels = rows(targets.labels, gt_of_slot)
+        num_positives = positive.sum(1).clamp(min=1).sum().float()
+        cls_normaliser = self.sum_over_processes(num_positives + len(sizes) * self.count_images)
+        cls = self._cls_loss(cls_logits, value, positive, slots, gt_labels) * taking_part  # (B, P)
+
+        weight = self._box_weights(cls_logits, value, positive, slots)  # (B, M)
+        box_normaliser = self.sum_over_processes(weight.sum()).clamp(min=1)
+        box = self.box_loss(box_logits, self.distribution, of_slots, boxes, gt_boxes)
+        box = torch.where(positive, box, 0.0) * weight  # what a slot without truth gives may be anything
+        level = level_of_point(points.counts, slots.device)[slots]  # (B, M)
+        num_levels = len(points.counts)
+        return Losses(
+            cls=torch.stack([part.sum() for part in cls.split(points.counts, 1)])
+            * (self.cls_weight / cls_normaliser),
+            box=sum_per_level(box, level, num_levels) * (self.box_weight / box_normaliser),
+            dfl=sum_per_level(self._dfl(box_logits, ltrb, of_slots.strides) * weight, level, num_levels)
+            * (self.dfl_weight / box_normaliser),
+            num_positives=positive.sum().float(),
+            quality=self._quality_loss(outputs, value, positive, slots, level),
+        )
+
+    def _cls_loss(
+        self, cls_logits: Tensor, value: Tensor, positive: Tensor, slots: Tensor, gt_labels: Tensor
+    ) -> Tensor:
+        """(B, P), summed over classes."""
+        if self.quality == "joint":
+            return quality_focal_loss(cls_logits, place(value, slots, gt_labels, cls_logits), self.beta).sum(-1)
+        one_hot = place(positive.float(), slots, gt_labels, cls_logits)  # (B, P, C)
+        loss = focal_loss(cls_logits, one_hot, self.gamma, self.alpha).sum(-1)
+        if self.quality == "guided":
+            # 1 for background, the measure for positives: 1 + (value - 1) at the one positive slot of a point.
+            less = torch.where(positive, value - 1, 0.0)
+            loss = loss * torch.ones_like(loss).scatter_add(1, slots, less)
+        return loss
+
+    def _box_weights(self, cls_logits: Tensor, value: Tensor, positive: Tensor, slots: Tensor) -> Tensor:
+        """(B, M): the quality scores weigh the box losses (section 3); without any, each positive counts one."""
+        if self.quality == "none":
+            return positive.float()
+        if self.quality == "joint":
+            score = rows(cls_logits.detach().amax(-1, keepdim=True), slots).squeeze(-1).sigmoid()
+            return torch.where(positive, score, 0.0)
+        return value
+
+    def _dfl(self, box_logits: Tensor, ltrb: Tensor, strides: Tensor) -> Tensor:
+        """(B, M), the mean over the four sides; zeros without DFL."""
+        if not self.dfl_weight:
+            return torch.zeros_like(strides)
+        assert isinstance(self.distribution, GeneralDistribution)
+        bins = (ltrb / (strides * self.distribution.delta).unsqueeze(-1)).clamp(
+            0, self.distribution.n - self.reach_margin
+        )
+        return distribution_focal_loss(box_logits, bins).mean(-1)
+
+    def _quality_loss(
+        self, outputs: HeadOutputs, value: Tensor, positive: Tensor, slots: Tensor, level: Tensor
+    ) -> Tensor | None:
+        """(L,) of a separate branch: binary cross-entropy on the positives; None without a branch."""
+        if self.quality != "branch":
+            return None
+        if outputs.quality_logits is None:
+            raise ValueError("quality='branch', but the detector has no quality branch (quality_branch=True)")
+        said = rows(outputs.quality_logits.float(), slots)
+        loss = torch.where(positive, F.binary_cross_entropy_with_logits(said, value, reduction="none"), 0.0)
+        normaliser = self.sum_over_processes(positive.sum().float()).clamp(min=1)
+        return sum_per_level(loss, level, len(outputs.points.counts)) * (self.quality_weight / normaliser)
+
+
+def centerness(ltrb: Tensor) -> Tensor:
+    """sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)) (Tian et al. 2019); 0 outside the box. (..., 4) -> (...)"""
+    ltrb = ltrb.clamp(min=0)
+    least = torch.minimum(ltrb[..., :2], ltrb[..., 2:])
+    most = torch.maximum(ltrb[..., :2], ltrb[..., 2:]).clamp(min=1e-6)
+    ratio = least / most  # (..., 2)
+    return (ratio[..., 0] * ratio[..., 1]).sqrt()

@@ -1,0 +1,102 @@
+"""A picture with its boxes while it is being changed, and the laws by which boxes are cut, covered and resized."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from gfocal.data.preprocess import resize, scale_xyxy
+
+# Boxes narrower or lower than this many pixels are no truth for training, as in the published recipes.
+LEAST_SIDE = 1.0
+# Of an object that shows less than this share of its box, what is left is ignored. Drawn scenes have the same limit.
+LEAST_VISIBLE = 0.3
+
+
+class Labelled(NamedTuple):
+    """One picture with its boxes: truth, and regions to be ignored."""
+
+    image: Tensor  # (3, H, W) uint8
+    boxes: Tensor  # (G, 4) float32, xyxy in pixels of ``image``
+    labels: Tensor  # (G,) int64
+    crowd: Tensor  # (G,) bool: neither truth nor background
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the picture."""
+        return int(self.image.shape[-2]), int(self.image.shape[-1])
+
+
+def resized(picture: Labelled, shape: tuple[int, int], antialias: bool = True) -> Labelled:
+    """The picture at another height and width."""
+    boxes = picture.boxes * scale_xyxy(picture.size, shape)
+    return picture._replace(image=resize(picture.image, shape, antialias), boxes=boxes)
+
+
+def window(picture: Labelled, x: int, y: int, width: int, height: int) -> Labelled:
+    """A part of a picture; objects at its border are cut by the law of ``cut``."""
+    moved = picture._replace(
+        image=TF.crop(picture.image, y, x, height, width),
+        boxes=picture.boxes - torch.tensor([x, y, x, y]),
+    )
+    return cut(moved)
+
+
+def cut(picture: Labelled) -> Labelled:
+    """Clip boxes that reach beyond their picture.
+
+    An object stays truth if its centre is inside. Of one whose centre is cut off, the part that is still to be seen
+    is ignored: it is too little to be told, and too much to be called background.
+    """
+    height, width = picture.size
+    centres = (picture.boxes[:, :2] + picture.boxes[:, 2:]) / 2  # (G, 2)
+    inside = ((centres >= 0) & (centres <= torch.tensor([width, height]))).all(-1)
+    boxes = picture.boxes.clamp(min=0).minimum(torch.tensor([width, height, width, height], dtype=torch.float32))
+    kept = thick(boxes) | (inside & ~picture.crowd)
+    return Labelled(picture.image, boxes[kept], picture.labels[kept], (picture.crowd | ~inside)[kept])
+
+
+def thick(boxes: Tensor) -> Tensor:
+    """Which boxes (G, 4) are at least LEAST_SIDE wide and high. (G,) bool"""
+    return ((boxes[:, 2:] - boxes[:, :2]) >= LEAST_SIDE).all(-1)
+
+
+def select(picture: Labelled, keep: Tensor) -> Labelled:
+    """The picture with some of its boxes, as a mask (G,) names them."""
+    return Labelled(picture.image, picture.boxes[keep], picture.labels[keep], picture.crowd[keep])
+
+
+def covered(picture: Labelled, cover: Tensor) -> Labelled:
+    """Truth after something was laid over the pixels where ``cover`` (H, W) is True.
+
+    A box shrinks to what is still to be seen of it; a side moves only when its outermost pixels are all covered.
+    Under LEAST_VISIBLE of its area an object is ignored, and one wholly hidden is no object any more.
+    """
+    height, width = picture.size
+    boxes, crowd = picture.boxes.clone(), picture.crowd.clone()
+    keep = torch.ones(len(boxes), dtype=torch.bool)
+    for i, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+        if crowd[i]:
+            continue
+        left, top = min(max(int(x1), 0), width - 1), min(max(int(y1), 0), height - 1)
+        right, bottom = min(max(-int(-x2 // 1), left + 1), width), min(max(-int(-y2 // 1), top + 1), height)
+        seen = ~cover[top:bottom, left:right]
+        if bool(seen.all()):
+            continue
+        if not bool(seen.any()):
+            keep[i] = False
+            continue
+        crowd[i] = float(seen.float().mean()) < LEAST_VISIBLE
+        rows, columns = seen.any(1).nonzero().flatten(), seen.any(0).nonzero().flatten()
+        boxes[i] = torch.tensor(
+            [
+                max(x1, left + int(columns[0])),
+                max(y1, top + int(rows[0])),
+                min(x2, left + int(columns[-1]) + 1),
+                min(y2, top + int(rows[-1]) + 1),
+            ]
+        )
+    return select(picture._replace(boxes=boxes, crowd=crowd), keep)

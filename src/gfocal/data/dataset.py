@@ -1,0 +1,263 @@
+"""What a data set is to the rest of gfocal: names, and pictures with boxes, whatever file they came from."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gfocal.text import counted, one_line
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The truth of one picture."""
+
+    image_id: int
+    path: Path | None  # None for a picture that is drawn, not read
+    boxes: Tensor  # (G, 4) float32, xyxy in pixels of the upright picture
+    labels: Tensor  # (G,) int64, 0..C-1
+    crowd: Tensor  # (G,) bool: regions of many objects; no truth for training, ignored in evaluation
+    size: tuple[int, int] | None = None  # height and width of the picture as read
+    # (G,) float64, square pixels of the objects' outlines, NaN where not stated: COCO sorts objects into
+    # small, medium and large by these. None: by the area of the box.
+    areas: Tensor | None = None
+    edge_laws: Tensor | None = None  # (G, 4, 3) float32, see gfocal.data.synthetic.scenes
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong in a data set, and what was done about it."""
+
+    file: str
+    record: str  # which annotation, line or object of that file
+    reason: str  # one fixed text per kind; details go into the record
+    action: str  # dropped, clipped, kept, passed over
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "record", one_line(self.record, most=400))  # it quotes what strangers have written
+        object.__setattr__(self, "file", one_line(self.file, most=600))
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.record}: {self.reason} ({self.action})"
+
+
+class ImageData(Protocol):
+    """Pictures with truth: read from files, or drawn."""
+
+    names: tuple[str, ...]  # of the classes, indexed by label
+    category_ids: tuple[int, ...]  # of the classes in the source's own numbering, for COCO results
+
+    def __len__(self) -> int: ...
+
+    def sample(self, index: int) -> Sample:
+        """The truth of one picture, without reading its pixels."""
+        ...
+
+    def read(self, index: int) -> tuple[Tensor, Sample]:
+        """One picture, uint8 RGB (3, H, W), upright, with its truth."""
+        ...
+
+    def at_epoch(self, epoch: int) -> ImageData:
+        """What a training epoch sees: drawn data is new every time, files stay what they are."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class SampleTable(Sequence[Sample]):
+    """Samples as a few arrays: a ``Sequence[Sample]`` that makes each sample when it is asked for.
+
+    Processes that load pictures touch no Python object for each picture, and so copy none: memory does not grow with
+    their number. The arrays are tensors because those are shared with processes that are started anew. A sample gets
+    copies of its rows; the arrays are not to be changed.
+    """
+
+    image_ids: Tensor  # (N,) int64
+    sizes: Tensor  # (N, 2) int32, height and width; -1 where not known
+    offsets: Tensor  # (N + 1,) int64: boxes offsets[i] up to offsets[i + 1] are those of sample i
+    boxes: Tensor  # (M, 4) float32, the boxes of all samples
+    labels: Tensor  # (M,) int64
+    crowd: Tensor  # (M,) bool
+    areas: Tensor | None  # (M,) float64; a sample of which all are NaN has None
+    edge_laws: Tensor | None  # (M, 4, 3) float32; the same
+    folder: bytes  # what all paths begin with
+    path_offsets: Tensor  # (N + 1,) int64, into path_bytes; a sample without any has no path
+    path_bytes: Tensor  # uint8
+
+    @staticmethod
+    def packed(samples: Sequence[Sample]) -> SampleTable:
+        """The table of some samples."""
+        areas = [torch.full((len(s.boxes),), math.nan) if s.areas is None else s.areas for s in samples]
+        laws = [torch.full((len(s.boxes), 4, 3), math.nan) if s.edge_laws is None else s.edge_laws for s in samples]
+        return SampleTable.of_arrays(
+            image_ids=[sample.image_id for sample in samples],
+            paths=[sample.path for sample in samples],
+            sizes=[sample.size for sample in samples],
+            counts=[len(sample.boxes) for sample in samples],
+            boxes=torch.cat([torch.zeros(0, 4), *(sample.boxes for sample in samples)]),
+            labels=torch.cat([torch.zeros(0, dtype=torch.int64), *(sample.labels for sample in samples)]),
+            crowd=torch.cat([torch.zeros(0, dtype=torch.bool), *(sample.crowd for sample in samples)]),
+            areas=torch.cat(areas).double() if any(sample.areas is not None for sample in samples) else None,
+            edge_laws=torch.cat(laws) if any(sample.edge_laws is not None for sample in samples) else None,
+        )
+
+    @staticmethod
+    def of_arrays(
+        image_ids: Sequence[int],
+        paths: Sequence[Path | None],
+        sizes: Sequence[tuple[int, int] | None],
+        counts: Sequence[int],
+        boxes: Tensor,
+        labels: Tensor,
+        crowd: Tensor,
+        areas: Tensor | None = None,
+        edge_laws: Tensor | None = None,
+    ) -> SampleTable:
+        """A table from the boxes of all samples, one after the other, of which sample i has ``counts[i]``."""
+        encoded = [b"" if path is None else os.fsencode(path) for path in paths]
+        start = os.path.commonprefix([path for path in encoded if path]) or b""  # noqa: RUF071 (cut at a folder below)
+        folder = start[: start.rfind(os.sep.encode()) + 1]
+        names = [path[len(folder) :] for path in encoded]
+        return SampleTable(
+            image_ids=torch.tensor(image_ids, dtype=torch.int64),
+            sizes=torch.tensor([size or (-1, -1) for size in sizes], dtype=torch.int32).view(-1, 2),
+            offsets=_offsets(torch.tensor(counts, dtype=torch.int64)),
+            boxes=boxes,
+            labels=labels,
+            crowd=crowd,
+            areas=areas,
+            edge_laws=edge_laws,
+            folder=folder,
+            path_offsets=_offsets(torch.tensor([len(name) for name in names], dtype=torch.int64)),
+            path_bytes=torch.from_numpy(np.frombuffer(b"".join(names), dtype=np.uint8).copy()),
+        )
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> SampleTable: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | SampleTable:
+        if isinstance(index, slice):
+            return self.select(range(len(self))[index])
+        i = range(len(self))[index]  # counts from the end too, and is an IndexError beyond
+        own = slice(*self.offsets[i : i + 2].tolist())
+        height, width = self.sizes[i].tolist()
+        return Sample(
+            image_id=int(self.image_ids[i]),
+            path=self.path(i),
+            boxes=self.boxes[own].clone(),
+            labels=self.labels[own].clone(),
+            crowd=self.crowd[own].clone(),
+            size=None if height < 0 else (height, width),
+            areas=_stated(self.areas, own),
+            edge_laws=_stated(self.edge_laws, own),
+        )
+
+    def path(self, index: int) -> Path | None:
+        """The path of one picture."""
+        start, end = self.path_offsets[index : index + 2].tolist()
+        return Path(os.fsdecode(self.folder + self.path_bytes[start:end].numpy().tobytes())) if end > start else None
+
+    def select(self, indices: Sequence[int] | Tensor) -> SampleTable:
+        """The samples of some indices, in their order, as another table."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        offsets, rows = _ragged(self.offsets, chosen)
+        path_offsets, letters = _ragged(self.path_offsets, chosen)
+        return SampleTable(
+            image_ids=self.image_ids[chosen],
+            sizes=self.sizes[chosen],
+            offsets=offsets,
+            boxes=self.boxes[rows],
+            labels=self.labels[rows],
+            crowd=self.crowd[rows],
+            areas=None if self.areas is None else self.areas[rows],
+            edge_laws=None if self.edge_laws is None else self.edge_laws[rows],
+            folder=self.folder,
+            path_offsets=path_offsets,
+            path_bytes=self.path_bytes[letters],
+        )
+
+    def owners(self) -> Tensor:
+        """Index of the sample of each box. (M,) int64"""
+        return torch.arange(len(self)).repeat_interleave(self.offsets.diff())
+
+    def with_objects(self) -> Tensor:
+        """Indices of the samples that hold an object to learn: a box that is no crowd region. int64, ascending"""
+        return self.owners()[~self.crowd].unique()
+
+
+def _offsets(counts: Tensor) -> Tensor:
+    """Where each of some runs of entries starts, and the last one ends. (N,) -> (N + 1,)"""
+    return torch.cat((counts.new_zeros(1), counts.cumsum(0)))
+
+
+def _ragged(offsets: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Offsets of the chosen runs, one after the other, and the entries that they consist of."""
+    counts = offsets.diff()[chosen]
+    new = _offsets(counts)
+    return new, torch.arange(int(new[-1])) + (offsets[chosen] - new[:-1]).repeat_interleave(counts)
+
+
+def _stated(values: Tensor | None, own: slice) -> Tensor | None:
+    return None if values is None or bool(values[own].isnan().all()) else values[own].clone()
+
+
+@dataclass
+class FileData:
+    """An annotated set of picture files (an ``ImageData``)."""
+
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    samples: Sequence[Sample]  # a SampleTable; any other sequence is packed into one
+    problems: list[Problem] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.samples, SampleTable):
+            self.samples = SampleTable.packed(self.samples)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __repr__(self) -> str:
+        classes = ", ".join(self.names[:5]) + ", ..." * (len(self.names) > 5)
+        told = [counted(len(self), "picture"), counted(len(self.table.boxes), "object")]
+        told.append(counted(len(self.problems), "problem"))
+        return f"FileData({', '.join(told)}; {counted(len(self.names), 'class', 'classes')}: {classes})"
+
+    @property
+    def table(self) -> SampleTable:
+        """The samples, as the arrays that they are."""
+        assert isinstance(self.samples, SampleTable)
+        return self.samples
+
+    def select(self, indices: Sequence[int] | Tensor) -> FileData:
+        """The pictures of some indices, in their order, with the problems of the whole."""
+        return replace(self, samples=self.table.select(indices))
+
+    def sample(self, index: int) -> Sample:
+        """The truth of one picture."""
+        return self.samples[index]
+
+    def read(self, index: int) -> tuple[Tensor, Sample]:
+        """One picture, uint8 RGB (3, H, W), with its truth; ImageError if the file cannot be read."""
+        from gfocal.data.images import read_image
+
+        sample = self.samples[index]
+        assert sample.path is not None, "a sample of files has a path"
+        return read_image(sample.path, stated_size=sample.size), sample
+
+    def at_epoch(self, epoch: int) -> FileData:
+        """Itself: files stay what they are."""
+        return self

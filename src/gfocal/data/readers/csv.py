@@ -1,0 +1,299 @@
+"""CSV tables of boxes: one row for each object, as TensorFlow's and RetinaNet's tools and spreadsheets write them."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gfocal.data.dataset import FileData, Problem
+from gfocal.data.paths import (
+    find_pictures,
+    ids_of_labels,
+    in_split_order,
+    inside,
+    mismatch,
+    pick_split,
+    pictures_in,
+    split_folders,
+    split_in,
+    split_name,
+)
+from gfocal.data.readers.csv_columns import CORNERS, Table, is_set, looks_like_table, number, read_table, whole_number
+from gfocal.data.sidecar import SIDECAR, read_sidecar
+from gfocal.data.validation import MALFORMED, UNKNOWN_CLASS, UNSAFE, Picture, checked
+from gfocal.errors import DataError
+
+CLASS_LISTS = ("classes.csv", "_classes.csv")  # a class and its number in each line, as RetinaNet's tools want
+NO_FILE = "row without a file name"
+NO_SPLIT = "row without a split"
+CELLS = "row with too few or too many cells"
+IDS = "image ids are not one whole number for each picture"
+FRACTIONS = "all numbers lie in 0..1: taken as fractions of the picture"
+LONELY = "picture without a row"
+
+
+def read_csv(path: str | Path, split: str | None = None, names: Sequence[str] | None = None) -> FileData:
+    """Read tables of boxes: a ``.csv`` file, or a folder of them.
+
+    A table has a row for each object: file name, class and box in pixels, in the columns that its header names
+    (``gfocal.data.readers.csv_columns``); without a header, those of TensorFlow or RetinaNet. A row with no class and no box
+    is a picture of background. More columns may say that a box is a crowd, difficult or ignored region, the area of
+    an outline, the image id and the split. Numbers that all lie in 0..1 are fractions of the picture.
+
+    Splits are the values of the column ``split`` where there is one table; else a folder has a table for each, named
+    like it or in a subfolder named like it. Pictures lie beside the table, or in the usual places, as for COCO.
+
+    Classes are the sorted names in all tables of the folder, so that the labels of splits agree, after those that
+    ``classes.csv`` lists; or ``names``, in that order, which must contain them. Category ids are 1..C, image ids
+    those of the table, or running numbers from 1 in the order of file names.
+
+    What is wrong with single rows is reported in ``problems`` (see ``gfocal.data.validation``). Raises DataError when
+    a table is broken or lacks a column, there is no such split, no picture is usable, or a class is not among
+    ``names``.
+    """
+    path = Path(path)
+    source = _open(path)
+    table, value = source.chosen(path, split)
+    home = path if path.is_dir() else path.parent
+    sidecar = read_sidecar(home)
+    found = _in_listed_order(source.tables, [*(sidecar.names or ()), *_listed_classes(home)])
+    if names is not None and not set(found) <= set(names):
+        raise mismatch(found, names, path)
+    names = list(names) if names is not None else found
+    if not names:
+        raise DataError(f"{path}: no row has a class and a box")
+    labels = {name: label for label, name in enumerate(names)}
+
+    problems: list[Problem] = []
+    folder = find_pictures(table.file, list(dict.fromkeys(_file_names(table, value))))
+    pictures, image_ids = _pictures(table, value, folder, labels, problems)
+    _report_lonely(pictures, folder, source.tables, problems)
+    for picture, image_id in zip(pictures, _numbers(table, image_ids, problems), strict=True):
+        picture.image_id = image_id
+    pictures.sort(key=lambda picture: picture.image_id)
+    ids = dict(zip(sidecar.names or (), sidecar.category_ids or (), strict=False))
+    known = [name for name in ids if name in labels]
+    numbers = ids_of_labels([labels[name] for name in known], [ids[name] for name in known], len(names))
+    return checked(pictures, names, numbers, problems, where=path)
+
+
+def csv_splits(path: Path) -> list[str]:
+    """Names of the splits of a table, or of a folder; empty where there is none, and for a table without splits."""
+    if path.is_dir() and not _files(path):
+        return []
+    source = _open(path)
+    return list(source.parts) if path.is_dir() or source.by_column else []
+
+
+def is_csv(folder: Path) -> bool:
+    """Whether a folder holds tables of boxes."""
+    return bool(_files(folder))
+
+
+@dataclass
+class _Source:
+    """The tables of a data set."""
+
+    parts: dict[str, tuple[Table, str | None]]  # split -> its table, and the value of its column where that decides
+    tables: list[Table]  # of all splits, of one that lies beside the given one too
+    by_column: bool
+
+    def chosen(self, path: Path, split: str | None) -> tuple[Table, str | None]:
+        """The table of a split. Raises DataError when there is none."""
+        if path.is_dir() or self.by_column:
+            return pick_split(self.parts, split, path)
+        own = split_in(path.stem)
+        if split is not None and own is not None and split_name(split) not in (None, own):
+            raise DataError(f"{path}: this file is of split {own!r}, not {split!r}; give its folder to choose")
+        return next(iter(self.parts.values()))
+
+
+def _open(path: Path) -> _Source:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    files = _files(path) if path.is_dir() else {path.stem: path}
+    if not files:
+        raise DataError(f"{path}: no .csv file with columns such as filename,class,xmin,ymin,xmax,ymax")
+    tables = {name: read_table(file) for name, file in files.items()}
+    if len(tables) == 1:
+        (only,) = tables.values()
+        values = {value for _, row in only.rows if (value := _split_of(only, row))}
+        if values:
+            return _Source({value: (only, value) for value in in_split_order(values)}, [only], True)
+        return _Source(dict.fromkeys(tables, (only, None)), [only, *_siblings(only.file)], False)
+    return _Source({name: (table, None) for name, table in tables.items()}, list(tables.values()), False)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Split -> table; one without a split in its name goes by its stem."""
+    found: dict[str, Path] = {}
+    for name, sub in split_folders(folder).items():
+        inner = _tables_in(sub)
+        if len(inner) == 1:
+            found[name] = inner[0]
+    for place in (folder / "annotations", folder):
+        for file in reversed(_tables_in(place) if not found or place == folder else ()):
+            own = split_in(file.stem)
+            found.setdefault(own if own is not None and own not in found else file.stem, file)
+    return {name: found[name] for name in in_split_order(found)}
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in (".csv", ".tsv") and not f.name.startswith("."))
+    return [file for file in files if file.is_file() and looks_like_table(file)]
+
+
+def _siblings(file: Path) -> Iterator[Table]:
+    """The tables of the other splits, where a file or its folder is named for one: their classes count too."""
+    home = file.absolute().parent
+    folder = home if split_in(file.stem) else home.parent if split_name(home.name) else None
+    others = _files(folder) if folder is not None else {}
+    if file.absolute() in others.values():
+        yield from (read_table(other) for other in others.values() if other != file.absolute())
+
+
+def _listed_classes(folder: Path) -> list[str]:
+    """The classes of classes.csv by their numbers; none where there is no such list."""
+    file = next((folder / name for name in CLASS_LISTS if (folder / name).is_file()), None)
+    if file is None:
+        return []
+    try:
+        rows = [row for row in csv.reader(file.read_text("utf-8-sig", errors="replace").splitlines()) if row]
+    except csv.Error:
+        return []
+    numbered = [(whole_number(row[1].strip()), row[0].strip()) for row in rows if len(row) == 2]
+    return [name for key, name in sorted((k, n) for k, n in numbered if k is not None and n)]
+
+
+def _in_listed_order(tables: Sequence[Table], listed: Sequence[str]) -> list[str]:
+    """All classes with objects, those that are listed first and in that order, numbers before words."""
+    found = {table.columns.cell(row, "class") for table in tables for _, row in table.rows if _has_box(table, row)}
+    keys = {name: (number(name) is None, number(name) or 0.0, name) for name in found - {""}}
+    return list(dict.fromkeys([*listed, *sorted(keys, key=keys.__getitem__)]))
+
+
+def _has_box(table: Table, row: Sequence[str]) -> bool:
+    columns = table.columns
+    return _fits(table, row) and any(columns.cell(row, what) for what in columns.box)
+
+
+def _fits(table: Table, row: Sequence[str]) -> bool:
+    """Whether a row has as many cells as the header, and is not the header once more, as in files joined by hand."""
+    count = table.columns.count
+    return len(row) >= count and not any(map(str.strip, row[count:])) and row != table.columns.header
+
+
+def _split_of(table: Table, row: Sequence[str]) -> str:
+    value = table.columns.cell(row, "split") if _fits(table, row) else ""
+    return split_name(value) or value
+
+
+def _file_names(table: Table, value: str | None) -> Iterator[str]:
+    """The pictures that rows name: of one split, or all."""
+    for _, row in table.rows:
+        if _fits(table, row) and value in (None, _split_of(table, row)) and (name := table.columns.cell(row, "file")):
+            yield name
+
+
+def _pictures(
+    table: Table, value: str | None, folder: Path, labels: Mapping[str, int], problems: list[Problem]
+) -> tuple[list[Picture], list[set[int | None]]]:
+    """The pictures of a table in the order of their paths, and what the table says are their ids."""
+    columns, file = table.columns, str(table.file)
+    pictures: dict[str, tuple[Picture, set[int | None]] | None] = {}
+    relative = not (table.file.parent / SIDECAR).is_file() and _is_relative(table)  # gfocal writes pixels
+    if relative:
+        problems.append(Problem(file, "all rows", FRACTIONS, "kept"))
+    for line, row in table.rows:
+        record = f"line {line}: {','.join(row)[:80]}"
+        if not _fits(table, row):
+            if row != columns.header:
+                problems.append(Problem(file, record, CELLS, "dropped"))
+            continue
+        if value is not None and (own := _split_of(table, row)) != value:
+            if not own:
+                problems.append(Problem(file, record, NO_SPLIT, "dropped"))
+            continue
+        name = columns.cell(row, "file")
+        if not name:
+            problems.append(Problem(file, record, NO_FILE, "dropped"))
+            continue
+        path = inside(folder, name)
+        key = str(path or name)
+        if key not in pictures:
+            if path is None:
+                problems.append(Problem(file, f"line {line}: {name}", UNSAFE, "dropped"))
+            stated = tuple(whole_number(columns.cell(row, side)) for side in ("height", "width"))
+            size = (stated[0], stated[1]) if stated[0] and stated[1] else None
+            pictures[key] = None if path is None else (Picture(file, path, 0, size, relative), set())
+        entry = pictures[key]
+        if entry is not None:
+            entry[1].add(whole_number(columns.cell(row, "image_id")))
+            _add_box(entry[0], table, row, line, labels, problems)
+    placed = [entry for _, entry in sorted(pictures.items()) if entry is not None]
+    return [picture for picture, _ in placed], [ids for _, ids in placed]
+
+
+def _add_box(
+    picture: Picture, table: Table, row: list[str], line: int, labels: Mapping[str, int], problems: list[Problem]
+) -> None:
+    columns = table.columns
+    cells, name = [columns.cell(row, what) for what in columns.box], columns.cell(row, "class")
+    if not any(cells) and not name:
+        return  # background
+    numbers = [number(cell, table.decimal_comma) for cell in cells]
+    record = f"line {line}: {','.join(row)[:80]}"
+    if not name:
+        problems.append(Problem(picture.file, record, UNKNOWN_CLASS, "dropped"))
+    elif any(value is None for value in numbers):
+        problems.append(Problem(picture.file, record, MALFORMED, "dropped"))
+    else:
+        x1, y1, x2, y2 = (value for value in numbers if value is not None)
+        if columns.box != CORNERS:
+            x2, y2 = x1 + x2, y1 + y2
+        area = number(columns.cell(row, "area"), table.decimal_comma)
+        is_stated = area is not None and math.isfinite(area) and area > 0
+        crowd = any(is_set(row[i]) for i in columns.flags)
+        picture.add((x1, y1, x2, y2), labels[name], crowd, f"line {line}", area if is_stated and area else math.nan)
+
+
+def _is_relative(table: Table) -> bool:
+    """Whether every number of every box lies in 0..1, and not all are whole."""
+    columns, some = table.columns, False
+    for _, row in table.rows:
+        for what in columns.box if _has_box(table, row) else ():
+            value = number(columns.cell(row, what), table.decimal_comma)
+            if value is not None and not 0 <= value <= 1:
+                return False
+            some = some or (value is not None and 0 < value < 1)
+    return some
+
+
+def _numbers(table: Table, stated: Sequence[set[int | None]], problems: list[Problem]) -> Sequence[int]:
+    """An id for each picture: the table's own, where they are numbers of one picture each, or running ones."""
+    running = range(1, len(stated) + 1)
+    if "image_id" not in table.columns.place:
+        return running
+    found = [next(iter(ids)) if len(ids) == 1 else None for ids in stated]
+    whole = [image_id for image_id in found if image_id is not None]
+    if len(set(whole)) < len(stated):
+        problems.append(Problem(str(table.file), "column image_id", IDS, "passed over"))
+        return running
+    return whole
+
+
+def _report_lonely(
+    pictures: Sequence[Picture], folder: Path, tables: Sequence[Table], problems: list[Problem]
+) -> None:
+    """A picture without a row may be background or forgotten: its owner knows, so it is left out, aloud."""
+    named = {str(inside(folder, name)) for table in tables for name in _file_names(table, None)}
+    for place in sorted({picture.path.parent for picture in pictures if os.path.isdir(picture.path.parent)}):
+        for path in pictures_in(place):
+            if str(path) not in named:
+                problems.append(Problem(str(path), "whole picture", LONELY, "dropped"))

@@ -1,0 +1,270 @@
+"""YOLO text files: a data.yaml, pictures, and one label file of normalised boxes per picture."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gfocal.data.dataset import FileData, Problem
+from gfocal.data.paths import (
+    ids_of_labels,
+    in_split_order,
+    inside,
+    label_order,
+    pick_split,
+    pictures_in,
+    split_folders,
+    split_name,
+)
+from gfocal.data.readers.yolo_labels import add_lines, label_file_of
+from gfocal.data.sidecar import Sidecar, read_sidecar
+from gfocal.data.validation import UNLISTED, UNSAFE, Picture, checked
+from gfocal.errors import DataError
+from gfocal.text import one_line
+
+SPLIT_MOVED = "a split that is not where the yaml says, but in a folder of that name beside it"
+SPLIT_LOST = "another split that is not there"
+_NOT_LABELS = ("classes.txt", "obj.names", "labels.txt", "notes.txt")
+
+
+def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Sequence[str] | None = None) -> FileData:
+    """Read a YOLO data set: a ``data.yaml``, or a folder that holds one.
+
+    The yaml gives ``names`` (list, or index -> name) and for each split a folder, a list of folders, or a
+    text file that lists pictures, below ``path:`` (itself relative to the yaml). A folder without yaml needs
+    ``images/<split>`` or ``<split>/images`` and ``classes.txt`` or the argument ``names``.
+
+    Labels of ``.../images/a.jpg`` lie in ``.../labels/a.txt``, else beside the picture; an empty or
+    missing file means a picture of background. A line is ``class cx cy width height`` in fractions of the
+    upright picture, or a polygon ``class x1 y1 x2 y2 x3 y3 ...``, whose bounding box counts.
+
+    Labels 0..C-1 follow the class indices, or ``names``, which must contain the classes; category ids are the
+    indices of the files. Image ids are running numbers from 1 in the order of paths.
+
+    What is wrong with single lines is reported in ``problems`` (see ``gfocal.data.validation``), and so is another
+    split of the yaml that is not there. Raises DataError for a broken yaml, a split that is unknown or not there
+    (``split`` of None means train, or the only one), no usable picture, no label file at all, or other classes than
+    ``names``.
+    """
+    source = _open(Path(folder_or_yaml), names)
+    asked = "train" if split is None else split_name(split) or split
+    if asked in source.missing:
+        raise DataError(
+            f"{source.file}: {asked}: {one_line(', '.join(source.missing[asked]))} is not found below "
+            f"{one_line(str(source.root), most=400)}; mend the "
+            "entry or 'path:'"
+        )
+    entries = pick_split(source.splits, split, source.file)
+    key = asked if asked in source.splits else next(iter(source.splits))
+    order = label_order(list(source.names.values()), names, source.file)
+    labels = dict(zip(source.names, order, strict=True))
+
+    problems = list(source.problems)
+    listed = _listed_pictures(source.root, entries, problems)
+    pictures, label_files = [], set()
+    free = source.sidecar.free_ids(key)
+    for path in sorted(listed):
+        extra = source.sidecar.picture(key, Path(os.path.relpath(path, source.root)).as_posix())
+        label_file = label_file_of(path)
+        image_id = next(free) if extra.image_id is None else extra.image_id
+        picture = Picture(str(label_file), path, image_id, extra.stated_size, relative=True)
+        if os.path.isfile(label_file):
+            label_files.add(label_file)
+            add_lines(picture, label_file, labels, extra, problems)
+        pictures.append(picture)
+    if pictures and not label_files:
+        raise DataError(
+            f"{source.file}: none of {len(pictures)} pictures has a label file, such as "
+            + one_line(pictures[0].file, most=400)
+        )
+    _report_orphans(label_files, {Path(picture.file) for picture in pictures}, entries, problems)
+    ids = list(source.names)
+    if (stated := source.sidecar.category_ids) is not None and ids == list(range(len(stated))):
+        ids = list(stated)
+    pictures.sort(key=lambda picture: picture.image_id)
+    names = names or list(source.names.values())
+    return checked(pictures, names, ids_of_labels(order, ids, len(names)), problems, where=source.file)
+
+
+def yolo_splits(path: Path) -> list[str]:
+    """Names of the splits of a YOLO data set (yaml or folder); empty when it is none."""
+    try:
+        return in_split_order(_open(path, ["?"]).splits)
+    except DataError:
+        if path.is_file() or find_yaml(path):
+            raise
+        return []
+
+
+def find_yaml(folder: Path) -> Path | None:
+    """The data.yaml of a folder, else its first yaml that gives ``names``."""
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in (".yaml", ".yml") and f.is_file())
+    named = [f for f in files if f.stem.lower() in ("data", "dataset")]
+    named = named or [f for f in files if re.search("^names:", f.read_text("utf-8", errors="replace"), re.M)]
+    return named[0] if named else None
+
+
+@dataclass
+class _Source:
+    """Where the parts of a YOLO data set lie."""
+
+    file: Path  # the yaml, or the folder without one
+    root: Path  # every picture lies below
+    names: dict[int, str]  # class index -> name, ascending
+    splits: dict[str, list[Path]]  # folders, or text files that list pictures
+    missing: dict[str, list[str]]  # what the yaml names for a split, and is not there
+    problems: list[Problem]
+    sidecar: Sidecar = field(default_factory=Sidecar)
+
+
+def _open(path: Path, names: Sequence[str] | None) -> _Source:
+    if path.is_dir():
+        found = find_yaml(path)
+        return _from_yaml(found) if found is not None else _from_folder(path, names)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or folder")
+    return _from_yaml(path)
+
+
+def _load(file: Path) -> dict[Any, Any]:
+    import yaml
+
+    aliases = False
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        # A few lines of anchors and aliases can stand for billions of values.
+        aliases = "*" in text and any(
+            isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)
+        )
+        content = None if aliases else yaml.safe_load(text)
+        str(content)  # a ValueError for a number of so many digits that no message could tell it
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        raise DataError(f"{file}: broken yaml{place}: {one_line(str(error.problem))}") from error
+    except Exception as error:  # for tags that do not fit their value PyYAML raises nearly anything
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise DataError(f"{file}: cannot be read as yaml: {reason}") from error
+    if aliases:
+        raise DataError(f"{file}: aliases (*name) are not read: write out what they stand for")
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: not a YOLO data file: 'names' and 'train' are expected")
+    return content
+
+
+def _from_yaml(file: Path) -> _Source:
+    content = _load(file)
+    names = _names(content.get("names"), file)
+    problems = []
+    if content.get("nc") not in (None, len(names)):
+        record = f"nc {content['nc']}, {len(names)} names"
+        problems.append(Problem(str(file), record, "nc is not the number of names", "kept"))
+    roots = [file.parent]
+    if content.get("path"):
+        given = file.parent / str(content["path"])
+        if os.path.dirname(os.path.abspath(given)) != os.path.abspath(given):  # a whole disk would be searched
+            roots.insert(0, given)
+    sidecar = read_sidecar(file.parent)  # which knows of splits with other names
+    keys = {k: v for k, v in content.items() if isinstance(k, str) and v and (split_name(k) or k in sidecar.splits)}
+    root = next((r for r in roots if any(_resolve(r, v)[0] for v in keys.values())), roots[0])
+    splits: dict[str, list[Path]] = {}
+    missing: dict[str, list[str]] = {}
+    for key, value in keys.items():
+        found, lost, moved = _resolve(root, value)
+        problems += [Problem(str(file), f"{key}: {entry}", SPLIT_MOVED, "kept") for entry in moved]
+        splits |= {split_name(key) or key: found} if found else {}
+        missing |= {split_name(key) or key: lost} if lost else {}
+    if not splits:
+        stated = one_line(", ".join(f"{key}: {value}" for key, value in keys.items()), most=200)
+        stated = stated or "no train, val or test"
+        tried = " or ".join(one_line(str(r), most=200) for r in roots)
+        raise DataError(f"{file}: none of its splits ({stated}) is found below {tried}; mend 'path:'")
+    problems += [
+        Problem(str(file), f"{name}: {', '.join(lost)}", SPLIT_LOST, "passed over") for name, lost in missing.items()
+    ]
+    splits = {name: splits[name] for name in in_split_order(splits)}
+    return _Source(file, root, names, splits, missing, problems, sidecar)
+
+
+def _names(value: Any, file: Path) -> dict[int, str]:
+    pairs = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
+    try:
+        names = {int(key): str(name) for key, name in pairs}
+    except (TypeError, ValueError, OverflowError):
+        names = {}
+    if not names:
+        raise DataError(f"{file}: 'names' must be a list of class names or a map of index to name")
+    return dict(sorted(names.items()))
+
+
+def _resolve(root: Path, value: Any) -> tuple[list[Path], list[str], list[str]]:
+    """The existing folders and lists of one split entry, below the root; what is not there; what lay elsewhere."""
+    found, lost, moved = [], [], []
+    for entry in map(str, value if isinstance(value, list) else [value]):
+        parts = [part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+        path = root if entry in (".", "./") else inside(root, entry)
+        # Exports say ../train/images and mean train/images beside the yaml; others say where the set lay before.
+        tails = ["/".join(parts[-count:]) for count in (len(parts), 2, 1)] if path is None else []
+        places = [path, *(inside(root, tail) for tail in tails)]
+        place = next((p for p in places if p is not None and (os.path.isdir(p) or os.path.isfile(p))), None)
+        if place is None:  # a pipe or a device is none either
+            lost.append(entry)
+        else:
+            found.append(place)
+            moved += [entry] if place not in places[:2] else []
+    return found, lost, moved
+
+
+def _from_folder(folder: Path, names: Sequence[str] | None) -> _Source:
+    splits: dict[str, list[Path]] = {}
+    if (folder / "images").is_dir():
+        splits = {name: [sub] for name, sub in split_folders(folder / "images").items()}
+        if not splits and (folder / "labels").is_dir():
+            splits = {"all": [folder / "images"]}
+    for name, sub in split_folders(folder).items():
+        if (sub / "images").is_dir() and (sub / "labels").is_dir():
+            splits.setdefault(name, [sub / "images"])
+    if not splits:
+        raise DataError(f"{folder}: no data.yaml, no images/<split>, no <split>/images with <split>/labels")
+    lists = [f for f in (folder / "classes.txt", folder / "labels" / "classes.txt") if f.is_file()]
+    if lists:
+        lines = lists[0].read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise DataError(f"{folder}: no class names: add a classes.txt with a name in each line, or a data.yaml")
+    return _Source(folder, folder, dict(enumerate(names)), splits, {}, [])
+
+
+def _listed_pictures(root: Path, entries: list[Path], problems: list[Problem]) -> set[Path]:
+    found: set[Path] = set()
+    for entry in entries:
+        if entry.is_dir():
+            found.update(pictures_in(entry, deep=True))
+            continue
+        text = entry.read_text(encoding="utf-8-sig", errors="replace")
+        for number, line in enumerate(map(str.strip, text.splitlines()), 1):
+            if not line:
+                continue
+            beside, below = inside(root, str(entry.parent.absolute() / line)), inside(root, line)
+            path = next((p for p in (beside, below) if p is not None and os.path.isfile(p)), beside or below)
+            if path is None:
+                problems.append(Problem(str(entry), f"line {number}: {line}", UNSAFE, "dropped"))
+            elif path in found:
+                problems.append(Problem(str(entry), f"line {number}: {line}", "picture stands twice", "dropped"))
+            else:
+                found.add(path)
+    return found
+
+
+def _report_orphans(used: set[Path], expected: set[Path], entries: list[Path], problems: list[Problem]) -> None:
+    """Label files without a picture, where a whole folder was read (a list may well name only some)."""
+    if not all(entry.is_dir() for entry in entries):
+        return
+    for folder in sorted({file.parent for file in used}):
+        for file in sorted(folder.glob("*.txt")):
+            if file not in expected and file.name not in _NOT_LABELS:
+                problems.append(Problem(str(file), "whole file", UNLISTED, "dropped"))

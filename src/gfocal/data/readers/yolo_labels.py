@@ -1,0 +1,73 @@
+"""The label files of YOLO: where they lie, and what their lines say."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from gfocal.data.dataset import Problem
+from gfocal.data.sidecar import SIDECAR, LineExtra, PictureExtra
+from gfocal.data.validation import UNKNOWN_CLASS, Picture
+
+
+def label_file_of(picture: Path) -> Path:
+    """Where the labels of a picture lie, whether they are there or not."""
+    parts = picture.parts
+    beside = picture.with_suffix(".txt")
+    if "images" not in parts[:-1]:
+        return beside
+    last = len(parts) - 1 - parts[::-1].index("images")
+    swapped = Path(*parts[:last], "labels", *parts[last + 1 :]).with_suffix(".txt")
+    return beside if os.path.isfile(beside) and not os.path.isfile(swapped) else swapped
+
+
+def add_lines(
+    picture: Picture, file: Path, labels: Mapping[int, int], extra: PictureExtra, problems: list[Problem]
+) -> None:
+    """Add the boxes of a label file to its picture, with what the sidecar knows of them.
+
+    A line is ``class cx cy width height`` in fractions of the picture, or a polygon, whose bounding box counts.
+    ``labels`` has the label of each class index. Lines that cannot be used are problems.
+    """
+    objects: list[tuple[Sequence[float], int, bool, str, float]] = []
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        record = f"line {number}: {line.strip()[:80]}"
+        try:
+            index, *numbers = map(float, line.split())
+        except ValueError:
+            problems.append(Problem(str(file), record, "line with something else than numbers", "dropped"))
+            continue
+        if len(numbers) == 4:
+            cx, cy, w, h = numbers
+            box: tuple[float, ...] = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+        elif len(numbers) >= 6 and len(numbers) % 2 == 0:
+            finite = all(map(math.isfinite, numbers))  # min and max would pass over NaN
+            xs, ys = numbers[::2], numbers[1::2]
+            box = (min(xs), min(ys), max(xs), max(ys)) if finite else (math.nan,) * 4
+        else:
+            problems.append(Problem(str(file), record, "neither a box nor a polygon", "dropped"))
+            continue
+        if not index.is_integer() or int(index) not in labels:
+            problems.append(Problem(str(file), record, f"{UNKNOWN_CLASS}: {_known_ids(labels)}", "dropped"))
+            continue
+        more = extra.lines.get(number)
+        if more is None or more.text != line.strip():  # the line was edited since: what was known is of another
+            more = LineExtra(line)
+        objects.append((more.box or box, labels[int(index)], False, f"line {number}", more.area))
+    for one in extra.ignored:
+        if one.label in labels:
+            record = f"{SIDECAR}, ignored region {one.at}"
+            objects.insert(one.at, (one.box, labels[one.label], True, record, one.area))
+    for entry in objects:
+        picture.add(*entry)
+
+
+def _known_ids(labels: Collection[int]) -> str:
+    if len(labels) > 1 and list(labels) == list(range(len(labels))):
+        return f"ids are 0..{len(labels) - 1}"
+    return f"ids are {', '.join(map(str, labels))}" if len(labels) > 1 else f"the only id is {next(iter(labels))}"

@@ -1,0 +1,72 @@
+"""COCO json of data sets, out. (Results of detectors are in ``coco_results``.)"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gfocal.data.paths import split_name
+from gfocal.data.readers.coco import AREA_OF_BOX
+from gfocal.data.writers.decimals import xywh
+from gfocal.data.writers.placing import Part, Placing, stated_areas
+
+PICTURES = "images"
+
+
+def write_coco(placing: Placing, folder: Path) -> list[str]:
+    """Write ``annotations/instances_<split>.json`` for pictures below ``images/``; returns notes for the user.
+
+    Boxes have the fewest digits that keep the float32. An area that is not stated is that of the box, which COCO's
+    own tools need, and marked as such for our reader. Splits of other names than train, val and test have a
+    ``<split>.json``: readers find the split in the name.
+    """
+    home = folder / "annotations"
+    home.mkdir(parents=True)
+    usual = all(split_name(part.split) == part.split for part in placing.parts)
+    for part in placing.parts:
+        # Names start at the split's own folder where readers look for it, else at the folder of all pictures.
+        start = f"{part.split}/" if usual and part.has_own_folder else ""
+        with (home / f"{'instances_' * usual}{part.split}.json").open("w", encoding="utf-8") as file:
+            categories = [
+                {"id": i, "name": name} for i, name in zip(placing.category_ids, placing.names, strict=True)
+            ]
+            file.write('{"info": {"description": "written by gfocal convert"},\n"images": [')
+            _write_rows(file, _images(part, start))
+            file.write('],\n"categories": [')
+            _write_rows(file, iter(categories))
+            file.write('],\n"annotations": [')
+            _write_rows(file, _annotations(part, placing.category_ids))
+            file.write("]}\n")
+    return []
+
+
+def _write_rows(file: Any, rows: Iterator[dict[str, Any]]) -> None:
+    for number, row in enumerate(rows):
+        file.write((",\n" if number else "\n") + json.dumps(row))
+
+
+def _images(part: Part, start: str) -> Iterator[dict[str, Any]]:
+    for sample, name in zip(part.data.samples, part.files, strict=True):
+        assert sample.size is not None, "samples of files have a size"
+        height, width = sample.size
+        yield {"id": sample.image_id, "file_name": name.removeprefix(start), "height": height, "width": width}
+
+
+def _annotations(part: Part, category_ids: tuple[int, ...]) -> Iterator[dict[str, Any]]:
+    number = 0
+    for sample in part.data.samples:
+        rows = (sample.boxes, sample.labels, sample.crowd, stated_areas(sample))
+        for box, label, crowd, area in zip(*(rows_.tolist() for rows_ in rows), strict=True):
+            number += 1
+            x, y, width, height = xywh(box)
+            yield {
+                "id": number,
+                "image_id": sample.image_id,
+                "category_id": category_ids[label],
+                "bbox": [x, y, width, height],
+                "area": width * height if math.isnan(area) else area,
+                "iscrowd": int(crowd),
+            } | ({AREA_OF_BOX: True} if math.isnan(area) else {})

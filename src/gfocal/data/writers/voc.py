@@ -1,0 +1,127 @@
+"""Pascal VOC xml, out: data sets, and what a detector found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from gfocal.data.dataset import Sample
+from gfocal.data.sidecar import PictureExtra, Sidecar
+from gfocal.data.writers.decimals import plain
+from gfocal.data.writers.placing import Placing, refuse_names, stated_areas
+from gfocal.text import counted
+
+PICTURES = "JPEGImages"
+
+
+def write_voc(placing: Placing, folder: Path) -> tuple[Sidecar, list[str]]:
+    """Write ``Annotations/*.xml``, ``ImageSets/Main/<split>.txt``, ``classes.txt`` for pictures in ``JPEGImages/``.
+
+    Returns what VOC's files have no place for, and notes for the user. Corners are continuous, with the fewest digits
+    that keep the float32; ignored regions are ``difficult``; an outline's area is an element ``<area>``.
+    """
+    refuse_names(placing.names, "VOC xml")
+    (folder / "Annotations").mkdir(parents=True)
+    lists = folder / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    extras: dict[str, dict[str, PictureExtra]] = {}
+    written: set[str] = set()
+    broken = 0
+    for part in placing.parts:
+        stems = [Path(name).stem for name in part.files]
+        (lists / f"{part.split}.txt").write_text("".join(f"{stem}\n" for stem in sorted(stems)), encoding="utf-8")
+        places = {stem: number for number, stem in enumerate(sorted(stems, key=lambda s: Path(f"{s}.xml")), 1)}
+        extras[part.split] = {}
+        if any(sample.image_id != places[stem] for sample, stem in zip(part.data.samples, stems, strict=True)):
+            extras[part.split] = {
+                stem: PictureExtra(sample.image_id) for sample, stem in zip(part.data.samples, stems, strict=True)
+            }
+        for sample, name in zip(part.data.samples, part.files, strict=True):
+            if name not in written:
+                written.add(name)
+                broken += int((sample.boxes != sample.boxes.round()).sum())
+                text = xml_text(sample, name, placing.names)
+                (folder / "Annotations" / f"{Path(name).stem}.xml").write_text(text, encoding="utf-8")
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in placing.names), encoding="utf-8")
+    ids = placing.category_ids
+    is_usual = ids == tuple(range(1, len(ids) + 1))
+    notes = []
+    if broken:
+        notes.append(
+            f"{counted(broken, 'corner')} with decimals, as they are in the source; tools that read whole numbers "
+            "only must round them"
+        )
+    names = None if is_usual else placing.names
+    return Sidecar(names, None if is_usual else ids, extras), notes
+
+
+def xml_text(sample: Sample, filename: str, names: Sequence[str]) -> str:
+    """The xml file of a picture."""
+    assert sample.size is not None, "samples of files have a size"
+    root = _annotation(filename, sample.size)
+    rows = (sample.boxes, sample.labels, sample.crowd, stated_areas(sample))
+    for box, label, crowd, area in zip(*(row.tolist() for row in rows), strict=True):
+        entry = _object(root, names[label], crowd)
+        if not math.isnan(area):
+            ElementTree.SubElement(entry, "area").text = repr(area)
+        _corners(entry, [plain(value) for value in box])
+    return _as_text(root)
+
+
+def _annotation(filename: str, size: Sequence[int], path: str = "") -> ElementTree.Element:
+    root = ElementTree.Element("annotation")
+    ElementTree.SubElement(root, "folder").text = Path(path).parent.name if path else PICTURES
+    ElementTree.SubElement(root, "filename").text = filename
+    if path:
+        ElementTree.SubElement(root, "path").text = path
+    element = ElementTree.SubElement(root, "size")
+    for tag, value in (("width", size[1]), ("height", size[0]), ("depth", 3)):
+        ElementTree.SubElement(element, tag).text = str(value)
+    ElementTree.SubElement(root, "segmented").text = "0"
+    return root
+
+
+def _object(root: ElementTree.Element, name: str, difficult: bool) -> ElementTree.Element:
+    entry = ElementTree.SubElement(root, "object")
+    tags = {"name": name, "pose": "Unspecified", "truncated": "0", "difficult": str(int(difficult))}
+    for tag, text in tags.items():
+        ElementTree.SubElement(entry, tag).text = text
+    return entry
+
+
+def _corners(entry: ElementTree.Element, numbers: Sequence[str]) -> None:
+    element = ElementTree.SubElement(entry, "bndbox")
+    for tag, text in zip(("xmin", "ymin", "xmax", "ymax"), numbers, strict=True):
+        ElementTree.SubElement(element, tag).text = text
+
+
+def _as_text(root: ElementTree.Element) -> str:
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def found_xml(record: Mapping[str, Any], names: Sequence[str]) -> str:
+    """What was found in a picture, with a ``<score>`` to each object, and ``<edge_std>`` where it is known.
+
+    ``record`` has ``file``, ``size``, ``labels``, ``boxes`` (xyxy in pixels), ``scores`` and maybe ``edge_std``.
+    """
+    root = _annotation(_holdable(Path(record["file"]).name), record["size"], _holdable(record["file"]))
+    stds = record.get("edge_std") or [None] * len(record["labels"])
+    rows = zip(record["labels"], record["boxes"], record["scores"], stds, strict=True)
+    for label, box, score, std in rows:
+        entry = _object(root, _holdable(names[label]), False)
+        ElementTree.SubElement(entry, "score").text = f"{score:.5f}"
+        _corners(entry, [f"{value:.2f}" for value in box])
+        if std is not None:
+            element = ElementTree.SubElement(entry, "edge_std")
+            for tag, value in zip(("left", "top", "right", "bottom"), std, strict=True):
+                ElementTree.SubElement(element, tag).text = f"{value:.2f}"
+    return _as_text(root)
+
+
+def _holdable(text: str) -> str:
+    """Text that xml can hold: signs that it cannot are replaced."""
+    return "".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else "?" for c in text)

@@ -1,0 +1,87 @@
+"""Results for COCO's test-dev server: the json that it names, and the zip that it takes."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from gfocal.atomic import atomic_write
+from gfocal.console import progress_bar
+from gfocal.data.coco_names import COCO_NAMES
+from gfocal.data.images import read_image
+from gfocal.errors import DataError
+from gfocal.interop.coco_results import write_coco_results
+from gfocal.models.detector import Detector
+from gfocal.models.predict import detect_batch
+from gfocal.structures import Detections
+from gfocal.text import counted
+
+RESULTS = "detections_test-dev2017_gfocal_results"
+
+
+def write_submission(model: Detector, info: Path, folders: Sequence[str], out: Path, console: Console) -> int:
+    """Detect in the pictures that an image info file lists; returns how many could not be read.
+
+    Args:
+        model: a detector of COCO's 80 classes, in their order.
+        info: ``image_info_test-dev2017.json``, or an instances file.
+        folders: one folder, which holds the pictures.
+        out: folder for the json and the zip.
+
+    Raises:
+        DataError: the info file, the folder or the model's classes are not what the server expects, or no picture
+            could be read.
+    """
+    if len(folders) != 1 or not Path(folders[0]).is_dir():
+        raise DataError(f"{', '.join(folders)}: with --submission, IMAGE is the one folder of the pictures")
+    images, category_ids = read_info(info, model)
+    found: dict[int, Detections] = {}
+    failed = 0
+    with progress_bar(console, "detecting", len(images)) as bar:
+        for image_id, name in images:
+            try:
+                picture = read_image(Path(folders[0]) / name)
+            except DataError as error:
+                failed += 1
+                console.print(f"failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+                continue
+            found[image_id] = detect_batch(model, [picture])[0]
+            bar.advance(1)
+    if not found:
+        raise DataError(
+            f"{folders[0]}: none of the {counted(len(images), 'picture')} that {info} lists could be read, so no zip "
+            "was written; name the folder in which they lie"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{RESULTS}.json"
+    count = write_coco_results(path, found, category_ids)
+    with (
+        atomic_write(path.with_suffix(".zip")) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        archive.write(path, path.name)
+    told = f"{counted(count, 'detection')} in {counted(len(found), 'picture')}"
+    console.print(f"{told}: {path.with_suffix('.zip')}", soft_wrap=True)
+    return failed
+
+
+def read_info(info: Path, model: Detector) -> tuple[list[tuple[int, str]], tuple[int, ...]]:
+    """Ids and file names of the pictures, and the category ids of the model's classes."""
+    try:
+        content = json.loads(info.read_text(encoding="utf-8"))
+        images = [(int(image["id"]), str(image["file_name"])) for image in content["images"]]
+        ids = {str(category["name"]): int(category["id"]) for category in content["categories"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{info}: not an image info file of COCO ({type(error).__name__}: {error}); fetch "
+            "image_info_test2017.zip from cocodataset.org and name image_info_test-dev2017.json in it"
+        ) from error
+    missing = [name for name in model.names if name not in ids]
+    if missing:
+        hint = "" if set(model.names) == set(COCO_NAMES) else "; the server takes COCO's 80 classes"
+        raise DataError(f"{info}: names no class {missing[0]!r} of the model{hint}")
+    return images, tuple(ids[name] for name in model.names)

@@ -1,0 +1,102 @@
+"""Reading a checkpoint of MMDetection: tensors by their plain names, and what its metadata tell."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gfocal.data.coco_names import COCO_NAMES
+from gfocal.errors import CheckpointImportError
+
+WRAPPERS = ("module.", "ema_model.", "model.", "detector.")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint: tensors and plain values only, never a pickled object."""
+    if not path.is_file():
+        raise CheckpointImportError(f"{path}: there is no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an unusual pickle protocol
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"the object {found[1]}" if found else "an object that is no tensor"
+        raise CheckpointImportError(
+            f"{path}: not a file of tensors and plain values: it holds {what}, which could run code when "
+            "loaded, and was not loaded. Mend: in the environment that wrote it, save "
+            "{'state_dict': checkpoint['state_dict'], 'meta': {'CLASSES': names, 'mmdet_version': "
+            "checkpoint['meta']['mmdet_version']}} as a new file (docs/from-mmdetection.md has it whole)"
+        ) from error
+    except Exception as error:
+        raise CheckpointImportError(
+            f"{path}: not readable as a checkpoint ({type(error).__name__}); is it truncated? Copy it again"
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointImportError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def plain_names(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
+    """Names without wrappers, and what carries no weights of the network.
+
+    Where a file holds an average of the weights beside the weights, MMDetection saves the average under the
+    plain names and the other under ``ema_...``: the plain names count.
+    """
+    items = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    for wrapper in WRAPPERS:
+        if items and sum(key.startswith(f"{wrapper}backbone.") for key in items):
+            inside = {key[len(wrapper) :]: value for key, value in items.items() if key.startswith(wrapper)}
+            outside = [key for key in items if not key.startswith(wrapper)]
+            items = inside | {key: items[key] for key in outside if key not in inside}
+    left_out = []
+    result = {}
+    for key, value in items.items():
+        if key.startswith("ema_") or key in ("steps", "n_averaged"):
+            left_out.append(f"{key}: the other half of a weight average")
+        elif key.startswith("data_preprocessor."):
+            left_out.append(f"{key}: normalisation, which the preset states")
+        else:
+            result[renamed(key)] = value
+    return result, left_out
+
+
+def renamed(key: str) -> str:
+    """The name that a tensor of MMDetection 1.x has had since."""
+    # The first deformable convolutions kept their offsets beside the convolution.
+    key = key.replace(".conv2_offset.", ".conv2.conv_offset.")
+    return re.sub(r"^bbox_head\.(?:fcos|fovea)_(cls|reg|centerness)\.", r"bbox_head.conv_\1.", key)
+
+
+def configuration(meta: Mapping[str, Any]) -> str:
+    """The text of the config that a checkpoint was trained with; empty where the metadata hold none."""
+    found = meta.get("cfg", meta.get("config"))
+    return found if isinstance(found, str) else ""
+
+
+def class_names(meta: Mapping[str, Any], num_classes: int, path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the classes from a checkpoint's metadata, and notes on where they came from."""
+    dataset = meta.get("dataset_meta")
+    found = meta.get("CLASSES")
+    if found is None and isinstance(dataset, Mapping):
+        found = dataset.get("classes", dataset.get("CLASSES"))
+    if isinstance(found, str):
+        found = (found,)
+    if isinstance(found, list | tuple):
+        names = tuple(str(name) for name in found)
+        if len(names) != num_classes:
+            raise CheckpointImportError(
+                f"{path}: its head has {num_classes} classes, but its metadata names {len(names)} "
+                f"({', '.join(names[:3])} ...)"
+            )
+        return names, ("class names: from the file",)
+    if num_classes == len(COCO_NAMES):
+        return COCO_NAMES, ("class names: the file has none; 80 classes are taken for COCO's",)
+    return tuple(f"class{i}" for i in range(num_classes)), ("class names: the file has none",)

@@ -1,0 +1,101 @@
+"""What all runs of a lab have in common: the base recipe and the data, chosen by a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from gfocal.config.config import Recipe, read_recipe
+from gfocal.data.dataset import ImageData
+from gfocal.data.discovery import read_data, splits
+from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.data.validation import summary
+from gfocal.errors import DataError, LabError
+
+Budget = Literal["small", "paper"]
+Fact = str | int | float
+
+SYNTHETIC = "synthetic"
+SCENES_PER_EPOCH = 500
+UNSEEN_SCENES = 300
+UNSEEN_SEED = 0  # the same unseen scenes for every run; of purpose "test", so that no run trains on them
+
+
+@dataclass(frozen=True)
+class LabSetting:
+    """Base recipe and data of a lab."""
+
+    budget: Budget
+    data: str  # as the user named it
+    recipe_name: str
+    recipe: Recipe
+    data_text: str  # says which data; part of what makes a run the run it is
+
+
+@dataclass(frozen=True)
+class LabData:
+    """Pictures to train on, drawn anew for every seed where they are drawn, and to judge on, always the same."""
+
+    train: Callable[[int], ImageData]  # of a run's seed
+    val: ImageData
+
+
+def lab_setting(budget: Budget, data: str) -> LabSetting:
+    """The setting of a budget: ``small`` for one computer, ``paper`` for the paper's own recipe on COCO.
+
+    Raises:
+        LabError: the paper's recipe is asked for without data.
+        DataError: there is no data set at that path, or it has no two splits.
+    """
+    if budget == "paper":
+        if data == SYNTHETIC:
+            raise LabError("--budget paper takes the recipe of the paper on COCO: give --data PATH/TO/coco")
+        return LabSetting(budget, data, "coco_r50_1x", read_recipe("coco_r50_1x"), Path(data).resolve().name)
+    if data == SYNTHETIC:
+        recipe = read_recipe("lab_synthetic")
+        text = f"{SCENES_PER_EPOCH} new drawn scenes an epoch, judged on {UNSEEN_SCENES} unseen ones"
+        return LabSetting(budget, data, "lab_synthetic", recipe, text)
+    train, val = (read_data(data, split) for split in train_and_val(data))
+    text = f"{Path(data).resolve().name}, {len(train)} pictures, judged on {len(val)} others"
+    return LabSetting(budget, data, "lab_files", read_recipe("lab_files"), text)
+
+
+def lab_data(setting: LabSetting, console: Console) -> LabData:
+    """The pictures of a setting; what is wrong with some of them is told once.
+
+    Raises:
+        DataError: as ``lab_setting``.
+    """
+    if setting.data == SYNTHETIC:
+        size = setting.recipe.size.short_side
+        assert size is not None, "the recipe of drawn scenes states their size"
+        return LabData(
+            lambda seed: SyntheticScenes(SCENES_PER_EPOCH, size, seed, "train"),
+            SyntheticScenes(UNSEEN_SCENES, size, UNSEEN_SEED, "test"),
+        )
+    train_split, val_split = train_and_val(setting.data)
+    train = read_data(setting.data, train_split)
+    val = read_data(setting.data, val_split, train.names)
+    for line in (*summary(train.problems), *summary(val.problems)):
+        console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+    return LabData(lambda seed: train, val)
+
+
+def train_and_val(data: str) -> tuple[str, str]:
+    """Names of the splits to train and to judge on.
+
+    Raises:
+        DataError: there is no data set, or it lacks one of them.
+    """
+    there = splits(Path(data))
+    judged = next((name for name in ("val", "test") if name in there), None)
+    if "train" not in there or judged is None:
+        raise DataError(
+            f"{data}: the lab needs a split named train and one named val or test; "
+            f"there {'is' if len(there) == 1 else 'are'} {', '.join(there) or 'none'}"
+        )
+    return "train", judged

@@ -1,0 +1,130 @@
+"""Detection in pictures of any kind: paths, PIL images, arrays, tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gfocal.data.images import read_image, rgb_tensor
+from gfocal.data.preprocess import InputSettings, normalise, resize, resized_shape, stack_padded
+from gfocal.ops.decoding import decode
+from gfocal.structures import Detections
+
+if TYPE_CHECKING:
+    from gfocal.models.detector import Detector
+
+
+def detect(
+    model: Detector, images: Any, score_threshold: float | None = None, batch_size: int = 1
+) -> list[Detections] | Detections:
+    """Find objects in one picture or several.
+
+    Args:
+        model: a detector, in whatever mode; it predicts in evaluation mode and is as before afterwards.
+        images: a path, a PIL image, a uint8 array (H, W, 3) or (H, W), a tensor (3, H, W) that is uint8 or
+            float in 0..1; or a sequence of such, or a tensor or array of four dimensions.
+        score_threshold: detections must score more; None takes the model's own.
+        batch_size: pictures per pass through the network.
+
+    Returns:
+        ``Detections`` in pixels of the original picture: one for one picture, a list for several.
+
+    Raises:
+        ImageError: a file cannot be read as a picture.
+        ValueError: something that is no picture.
+    """
+    single = not is_several(images)
+    found = list(detect_each(model, [images] if single else images, score_threshold, batch_size))
+    return found[0] if single else found
+
+
+def is_several(images: Any) -> bool:
+    """Whether this is a collection of pictures, not one picture."""
+    if isinstance(images, np.ndarray | Tensor):
+        return images.ndim == 4
+    return isinstance(images, Sequence) and not isinstance(images, str)
+
+
+def detect_each(
+    model: Detector, images: Sequence[Any] | Tensor, score_threshold: float | None = None, batch_size: int = 1
+) -> Iterator[Detections]:
+    """As ``detect`` for several pictures, yielding the result of each as its batch is done."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    for start in range(0, len(images), batch_size):
+        pictures = [as_rgb(image) for image in images[start : start + batch_size]]
+        yield from detect_batch(model, pictures, score_threshold)
+
+
+@torch.inference_mode()
+def detect_batch(
+    model: Detector,
+    pictures: Sequence[Tensor],
+    score_threshold: float | None = None,
+    inputs: Sequence[Tensor] | None = None,
+) -> list[Detections]:
+    """Detections in uint8 RGB pictures (3, H, W) that go through the network together.
+
+    ``inputs`` are the same pictures as ``prepared`` gives them, where another thread has done that already.
+    """
+    settings = model.input_settings
+    device = next(model.parameters()).device
+    if inputs is None:
+        inputs = [prepared(picture, settings) for picture in pictures]
+    shapes = [(int(one.shape[1]), int(one.shape[2])) for one in inputs]
+    decode_settings = model.decode_settings
+    if score_threshold is not None:
+        decode_settings = replace(decode_settings, score_threshold=score_threshold)
+    was_training = model.training
+    model.eval()
+    try:
+        outputs = model(stack_padded(inputs, settings.multiple).to(device))
+    finally:
+        model.train(was_training)
+    return decode(
+        outputs,
+        model.distribution,
+        torch.tensor(shapes),
+        torch.tensor([p.shape[-2:] for p in pictures]),
+        model.names,
+        decode_settings,
+    )
+
+
+def prepared(picture: Tensor, settings: InputSettings) -> Tensor:
+    """A uint8 RGB picture (3, H, W) as the network reads it: resized, normalised. (3, h, w) float32"""
+    height, width = int(picture.shape[1]), int(picture.shape[2])
+    shape = resized_shape(height, width, settings.short_side, settings.long_side)
+    return normalise(resize(picture, shape, settings.antialias), settings)
+
+
+def as_rgb(image: Any) -> Tensor:
+    """Any kind of picture that ``detect`` takes -> uint8 RGB (3, H, W)."""
+    from PIL import Image
+
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return rgb_tensor(image)
+    if isinstance(image, np.ndarray):
+        right_shape = image.ndim == 2 or image.shape[2:] in ((3,), (4,))
+        if image.dtype != np.uint8 or not right_shape or not image.size:
+            raise ValueError(f"an array must be uint8 of shape (H, W, 3) or (H, W), not {image.dtype} {image.shape}")
+        return rgb_tensor(Image.fromarray(image))
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or image.shape[0] not in (1, 3) or not image.numel():
+            raise ValueError(f"a tensor must have shape (3, H, W) or (1, H, W), not {tuple(image.shape)}")
+        if image.is_floating_point():
+            if not (image.min() >= 0 and image.max() <= 1):
+                raise ValueError("a float tensor must hold values in 0..1; uint8 tensors hold 0..255")
+            image = (image * 255).round().to(torch.uint8)
+        if image.dtype != torch.uint8:
+            raise ValueError(f"a tensor must be uint8 or float, not {image.dtype}")
+        return image.expand(3, -1, -1)
+    raise ValueError(f"not a picture: {type(image).__name__}; give a path, PIL image, uint8 array or tensor")

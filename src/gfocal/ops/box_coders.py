@@ -1,0 +1,188 @@
+"""How the numbers that a head gives for an edge become a box: the choices beside the General distribution.
+
+Li et al. 2020, table 5 sets three representations of an edge side by side: a Dirac delta (one number), a Gaussian
+(mean and variance) and the General distribution (``gfocal.ops.distributions``). The detectors before GFL each code their
+Dirac box in a way of their own; those are here too. All share the protocol ``Representation``, so that one head, one
+criterion and one decoder serve every detector.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from gfocal.ops.boxes import boxes_from_distances
+from gfocal.structures import Points
+
+# A distance grows with exp of its number; beyond this a wild first step would overflow float32.
+LARGEST_LOG = 10.0
+# Where an edge lies while its number is still 0: half the side of ATSS's anchor, in strides.
+FIRST_DISTANCE = 4.0
+
+
+@runtime_checkable
+class Representation(Protocol):
+    """What a detector must know of the numbers (..., 4, K) that its head gives for the four edges of a point."""
+
+    @property
+    def num_bins(self) -> int:
+        """K: numbers per edge."""
+        ...
+
+    @property
+    def delta(self) -> float:
+        """Distance between two values of ``probabilities``, in strides."""
+        ...
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(..., 4, K) -> (..., 4, K'): the distribution of each edge on the values 0, delta, 2 delta, ... strides.
+
+        K' is 0 where the representation says nothing of how sure an edge is.
+        """
+        ...
+
+    def boxes(self, logits: Tensor, points: Points) -> Tensor:
+        """(..., 4, K), points (...) -> (..., 4) xyxy in pixels of the network's input."""
+        ...
+
+
+@dataclass(frozen=True)
+class DiracDistances:
+    """One number x per edge: it lies 4 exp(x) strides from the point or, as in FCOS, exp(x) pixels."""
+
+    in_pixels: bool = False
+    delta: float = 1.0
+
+    @property
+    def num_bins(self) -> int:
+        """One number per edge."""
+        return 1
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """A Dirac edge does not say how sure it is. (..., 4, 1) -> (..., 4, 0)"""
+        return logits[..., :0].float()
+
+    def boxes(self, logits: Tensor, points: Points) -> Tensor:
+        """(..., 4, 1), points (...) -> (..., 4) xyxy in pixels."""
+        distances = logits.squeeze(-1).float().clamp(max=LARGEST_LOG).exp()
+        if not self.in_pixels:
+            distances = distances * (points.strides.unsqueeze(-1) * FIRST_DISTANCE)
+        return boxes_from_distances(points.xy, distances)
+
+
+@dataclass(frozen=True)
+class GaussianDistances:
+    """Two numbers per edge: its mean is 4 exp(x_0) strides, its variance exp(x_1) strides squared.
+
+    ``n`` and ``delta`` are the grid on which ``probabilities`` shows it, that of the General distribution.
+    """
+
+    n: int = 16
+    delta: float = 1.0
+
+    @property
+    def num_bins(self) -> int:
+        """Mean and variance."""
+        return 2
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """(..., 2) -> (...), strides."""
+        return logits[..., 0].float().clamp(max=LARGEST_LOG).exp() * FIRST_DISTANCE
+
+    def log_variance(self, logits: Tensor) -> Tensor:
+        """(..., 2) -> (...), log of strides squared; kept within the variances that float32 can divide by."""
+        return logits[..., 1].float().clamp(-LARGEST_LOG, LARGEST_LOG)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """The mass between the middles of two neighbouring values, the outer two unbounded. -> (..., 4, n + 1)"""
+        std = (self.log_variance(logits) / 2).exp().unsqueeze(-1)
+        middles = (torch.arange(self.n, dtype=std.dtype, device=std.device) + 0.5) * self.delta
+        below = torch.special.ndtr((middles - self.mean(logits).unsqueeze(-1)) / std)  # (..., 4, n)
+        ends = torch.zeros_like(below[..., :1])
+        return torch.cat((below, 1 - ends), -1) - torch.cat((ends, below), -1)
+
+    def boxes(self, logits: Tensor, points: Points) -> Tensor:
+        """(..., 4, 2), points (...) -> (..., 4) xyxy in pixels, at the means."""
+        return boxes_from_distances(points.xy, self.mean(logits) * points.strides.unsqueeze(-1))
+
+
+@dataclass(frozen=True)
+class AnchorDeltas:
+    """Four numbers of a box coded from an anchor (Girshick et al. 2014): dx, dy, dw, dh, one in each edge's place.
+
+    ``stds`` scale them; RetinaNet uses ones, ATSS (0.1, 0.1, 0.2, 0.2).
+    """
+
+    stds: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    delta: float = 1.0
+    largest_ratio: float = 1000 / 16  # a side grows or shrinks at most so much
+
+    @property
+    def num_bins(self) -> int:
+        """One number in each edge's place."""
+        return 1
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """A Dirac edge does not say how sure it is. (..., 4, 1) -> (..., 4, 0)"""
+        return logits[..., :0].float()
+
+    def boxes(self, logits: Tensor, points: Points) -> Tensor:
+        """(..., 4, 1), points with anchors (...) -> (..., 4) xyxy in pixels."""
+        centres, sizes = _centres_and_sizes(points)
+        deltas = _times(logits.squeeze(-1).float(), self.stds)
+        limit = math.log(self.largest_ratio)
+        middles = centres + deltas[..., :2] * sizes
+        halves = sizes * deltas[..., 2:].clamp(-limit, limit).exp() / 2
+        return torch.cat((middles - halves, middles + halves), -1)
+
+    def encode(self, boxes: Tensor, points: Points) -> Tensor:
+        """The numbers whose ``boxes`` these are. boxes (..., 4), points with anchors (...) -> (..., 4)"""
+        centres, sizes = _centres_and_sizes(points)
+        middles, spans = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]).clamp(min=1e-6)
+        deltas = torch.cat(((middles - centres) / sizes, (spans / sizes).log()), -1)
+        return _times(deltas, [1 / std for std in self.stds])
+
+
+@dataclass(frozen=True)
+class LogDistances:
+    """FoveaBox (Kong et al. 2020): an edge lies exp(x) base sides from the point; a level's base side is
+    ``base_in_strides`` strides.
+    """
+
+    base_in_strides: float = 2.0
+    delta: float = 1.0
+
+    @property
+    def num_bins(self) -> int:
+        """One number per edge."""
+        return 1
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """A Dirac edge does not say how sure it is. (..., 4, 1) -> (..., 4, 0)"""
+        return logits[..., :0].float()
+
+    def boxes(self, logits: Tensor, points: Points) -> Tensor:
+        """(..., 4, 1), points (...) -> (..., 4) xyxy in pixels."""
+        base = points.strides.unsqueeze(-1) * self.base_in_strides
+        return boxes_from_distances(points.xy, logits.squeeze(-1).float().clamp(max=LARGEST_LOG).exp() * base)
+
+    def encode(self, boxes: Tensor, points: Points) -> Tensor:
+        """The numbers whose ``boxes`` these are, kept within 1/16 ... 16 base sides. -> (..., 4)"""
+        base = points.strides.unsqueeze(-1) * self.base_in_strides
+        ltrb = torch.cat((points.xy - boxes[..., :2], boxes[..., 2:] - points.xy), -1)
+        return (ltrb / base).clamp(1 / 16, 16).log()
+
+
+def _centres_and_sizes(points: Points) -> tuple[Tensor, Tensor]:
+    assert points.anchors is not None, "boxes are coded from anchors, but these points have none"
+    return (points.anchors[..., :2] + points.anchors[..., 2:]) / 2, points.anchors[..., 2:] - points.anchors[..., :2]
+
+
+def _times(deltas: Tensor, factors: Sequence[float]) -> Tensor:
+    """Each of four numbers times its factor. A tensor of the factors would be copied to the device at every step."""
+    return torch.stack([delta * factor for delta, factor in zip(deltas.unbind(-1), factors, strict=True)], -1)

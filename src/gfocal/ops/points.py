@@ -1,0 +1,142 @@
+"""The locations at which a dense detector predicts: one point per cell of every pyramid level."""
+
+# FOLDED anchors: The points of detectors that code boxes from anchors: one point for each anchor of each cell.
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets
+
+# Where a cell's point lies, in pixels from the cell's top-left corner:
+#   corner  0               MMDetection 2.x and 3.x, and therefore the published GFL models
+#   legacy  (stride - 1)/2  the original GFocal repository (MMDetection 1.x)
+#   centre  stride / 2      FCOS
+Origin = Literal["corner", "legacy", "centre"]
+
+
+def origin_offset(origin: Origin, stride: int) -> float:
+    """Distance in pixels from a cell's top-left corner to its point."""
+    if origin == "corner":
+        return 0.0
+    if origin == "legacy":
+        return (stride - 1) / 2
+    if origin == "centre":
+        return stride / 2
+    raise ValueError(f"origin is corner, legacy or centre, not {origin!r}")
+
+
+def make_points(
+    shapes: Sequence[tuple[int, int]],
+    level_strides: Sequence[int],
+    origin: Origin = "corner",
+    device: torch.device | str | None = None,
+) -> Points:
+    """Points of a pyramid whose level l is a map of ``shapes[l]`` (height, width) cells."""
+    xy, strides, cells = [], [], []
+    for (height, width), stride in zip(shapes, level_strides, strict=True):
+        rows = torch.arange(height, device=device)
+        columns = torch.arange(width, device=device)
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
+        cell = torch.stack((x, y), -1).reshape(-1, 2)  # (h*w, 2)
+        cells.append(cell)
+        xy.append(cell.to(torch.float32) * stride + origin_offset(origin, stride))
+        strides.append(torch.full((height * width,), float(stride), device=device))
+    return Points(torch.cat(xy), torch.cat(strides), torch.cat(cells), tuple(shapes), tuple(level_strides))
+
+
+def inside_own_padding(points: Points, sizes: Tensor, multiple: int = 32) -> Tensor:
+    """Which points take part in the training of each image of a padded batch.
+
+    An image takes part with the cells that cover its own size (B, 2: height, width), rounded up to
+    ``multiple``, whatever the size of the batch around it. -> (B, P) bool
+    """
+    padded = torch.div(sizes + multiple - 1, multiple, rounding_mode="floor") * multiple  # (B, 2)
+    strides = points.strides.to(torch.int64)  # (P,)
+    limits = torch.div(padded[:, None] + strides[:, None] - 1, strides[:, None], rounding_mode="floor")
+    columns, rows = points.cells[:, 0], points.cells[:, 1]
+    return (rows < limits[..., 0]) & (columns < limits[..., 1])
+
+
+def spare_ignored(assignment: Assignment, points: Points, targets: Targets) -> Assignment:
+    """The same, but background points inside a region to be ignored take no part: there may be objects there.
+
+    Positives stay: what they are to find is known. A point on the region's edge counts as inside.
+    """
+    x, y = points.xy[:, :1], points.xy[:, 1:]  # (P, 1)
+    x1, y1, x2, y2 = targets.boxes.unsqueeze(1).unbind(-1)  # (B, 1, G)
+    inside = (x1 <= x) & (x <= x2) & (y1 <= y) & (y <= y2) & targets.ignored.unsqueeze(1)  # (B, P, G)
+    spared = inside.any(-1) & (assignment.gt_index == BACKGROUND)
+    gt_index = torch.where(spared, PADDING, assignment.gt_index)
+    return Assignment(gt_index, assignment.slots, assignment.slot_positive, assignment.weights)
+
+
+@dataclass(frozen=True)
+class AnchorShapes:
+    """The anchors of one cell, in strides, and so alike on every level; all are centred on the cell's corner.
+
+    A square of ``side`` strides, grown ``per_octave`` times by equal factors before it would have doubled, and
+    each of those once for every ratio with its area kept. Anchors of one ratio follow one another.
+    """
+
+    side: float
+    per_octave: int = 1
+    ratios: tuple[float, ...] = (1.0,)  # height over width
+
+    @property
+    def per_cell(self) -> int:
+        """Number of anchors of a cell."""
+        return self.per_octave * len(self.ratios)
+
+    def sizes(self, device: torch.device | str | None = None) -> Tensor:
+        """Width and height of each anchor. (A, 2), strides."""
+        # Filled on the device: a tensor made from a list would have to be copied there in every step.
+        steps = torch.arange(self.per_octave, dtype=torch.float32, device=device) / self.per_octave
+        sides = self.side * torch.pow(2.0, steps)  # (S,)
+        widths = torch.cat([sides / math.sqrt(ratio) for ratio in self.ratios])
+        heights = torch.cat([sides * math.sqrt(ratio) for ratio in self.ratios])
+        return torch.stack((widths, heights), -1)
+
+
+# Lin et al. 2017 (RetinaNet), as MMDetection lays them, and the one square of Zhang et al. 2020 (ATSS).
+RETINANET_ANCHORS = AnchorShapes(side=4.0, per_octave=3, ratios=(0.5, 1.0, 2.0))
+ATSS_ANCHORS = AnchorShapes(side=8.0)
+
+
+def make_anchor_points(
+    shapes: Sequence[tuple[int, int]],
+    level_strides: Sequence[int],
+    anchors: AnchorShapes,
+    device: torch.device | str | None = None,
+) -> Points:
+    """One point per anchor at its centre: level after level, row-major, the anchors of a cell one after another."""
+    cells = make_points(shapes, level_strides, "corner", device)
+    per_cell = anchors.per_cell
+    xy = cells.xy.repeat_interleave(per_cell, 0)  # (P, 2)
+    halves = (cells.strides.view(-1, 1, 1) * (anchors.sizes(device) / 2)).flatten(0, 1)  # (P, 2)
+    return Points(
+        xy=xy,
+        strides=cells.strides.repeat_interleave(per_cell),
+        cells=cells.cells.repeat_interleave(per_cell, 0),
+        shapes=cells.shapes,
+        level_strides=cells.level_strides,
+        anchors=torch.cat((xy - halves, xy + halves), -1),
+        per_cell=per_cell,
+    )
+
+
+def lay_points(
+    shapes: Sequence[tuple[int, int]],
+    level_strides: Sequence[int],
+    laying: Origin | AnchorShapes,
+    device: torch.device | str | None = None,
+) -> Points:
+    """The points of a pyramid: anchors, or bare points where ``laying`` only says where in a cell they lie."""
+    if isinstance(laying, AnchorShapes):
+        return make_anchor_points(shapes, level_strides, laying, device)
+    return make_points(shapes, level_strides, laying, device)

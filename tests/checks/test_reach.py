@@ -1,0 +1,310 @@
+"""Reach by hand, the advice on it, and the refusal of runs that would clamp edges."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from gfocal import build
+from gfocal.checks.advice import FEW, Layout, advise, least_values
+from gfocal.checks.before_training import percent, recipe_layout, refuse_clamped, take_advice
+from gfocal.checks.reach import reach_of
+from gfocal.cli.main import parser
+from gfocal.cli.train import chosen_recipe
+from gfocal.config.config import ConfigError, Recipe, read_recipe, with_changes
+from gfocal.criteria.gfl import GFLCriterion
+from gfocal.data.dataset import FileData, Sample
+from gfocal.data.preprocess import InputSettings
+from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.errors import ClampedEdgesError
+from gfocal.models.zoo import create
+from gfocal.ops.distributions import GeneralDistribution
+from gfocal.run import run_recipe
+from gfocal.structures import pad_targets
+
+STRIDES = (8, 16, 32, 64, 128)
+SIZE = InputSettings(short_side=320, long_side=480)
+Run = Callable[..., tuple[int, str, str]]
+
+
+def data_of(*pictures: Sequence[Sequence[float]], size: tuple[int, int] = (320, 480)) -> FileData:
+    """Pictures with these boxes, of the network's own size."""
+    samples = []
+    for i, boxes in enumerate(pictures):
+        rows = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+        flags = torch.zeros(len(rows), dtype=torch.bool)
+        samples.append(Sample(i + 1, None, rows, torch.zeros(len(rows), dtype=torch.int64), flags, size))
+    return FileData(("thing",), (1,), samples)
+
+
+LONG = [20.0, 100.0, 460.0, 120.0]  # points of stride 8 learn it: 220 pixels to either end at most, reach is 128
+BAR = [20.0, 26.8, 60.0, 29.2]  # between points of stride 8, at 1.25 and 1.5 times too; one of stride 4 lies inside
+SQUARE = [100.0, 100.0, 164.0, 164.0]
+
+
+def test_reach_of_a_square_box_is_no_question() -> None:
+    result = reach_of(data_of([SQUARE]), STRIDES, 16, 1.0, SIZE)
+    assert result.share == 0
+    assert result.boxes == 1
+    assert not result.beyond
+    assert not result.unplaced
+    assert result.levels[0].reach == 128
+    assert result.levels[4].reach == 2048
+    assert result.points == 9  # the 3 x 3 points nearest to its middle
+    assert float(result.distances[-1]) <= 8
+
+
+def test_edges_of_a_long_box_beyond_reach_are_counted() -> None:
+    result = reach_of(data_of([SQUARE], [LONG]), STRIDES, 16, 1.0, SIZE)
+    (laid,) = result.beyond
+    assert (laid.picture, laid.box, laid.stride) == (1, 0, 8)
+    assert result.levels[0].edges_beyond == int((result.distances > 16).sum()) > 0
+    assert laid.farthest == pytest.approx(float(result.distances[-1]))
+    assert laid.farthest * 8 > 200
+    # Twice the values, or twice their distance, and nothing is beyond.
+    assert reach_of(data_of([LONG]), STRIDES, 32, 1.0, SIZE).share == 0
+    assert reach_of(data_of([LONG]), STRIDES, 16, 2.0, SIZE).share == 0
+    assert reach_of(data_of([LONG]), STRIDES, 32, 0.5, SIZE).share > 0
+
+
+def test_reach_agrees_with_what_the_criterion_clamps() -> None:
+    """The edges counted are those of the positives of a real step whose target is past the last value."""
+    detector = create("gfl_r18_fpn", 1, pretrained=False, channels=32, num_convs=1, n=4)
+    boxes = torch.tensor([LONG, SQUARE, [300.0, 10.0, 470.0, 310.0]])
+    seen: list[torch.Tensor] = []
+
+    def spying(points, targets, taking_part):  # type: ignore[no-untyped-def]
+        assignment = GFLCriterion().assign(points, targets, taking_part)
+        owner = assignment.gt_index[0]
+        positive = owner >= 0
+        xy, truth = points.xy[positive], targets.boxes[0][owner[positive]]
+        ltrb = torch.cat((xy - truth[:, :2], truth[:, 2:] - xy), 1) / points.strides[positive, None]
+        seen.append(ltrb > 4)
+        return assignment
+
+    with torch.no_grad():
+        outputs = detector(torch.zeros(1, 3, 320, 480))
+    targets = pad_targets([boxes], [torch.zeros(3, dtype=torch.int64)])
+    GFLCriterion(GeneralDistribution(4), assign=spying)(outputs, targets, torch.tensor([[320, 480]]))
+    result = reach_of(data_of(boxes.tolist()), STRIDES, 4, 1.0, SIZE)
+    assert sum(level.edges_beyond for level in result.levels) == int(seen[0].sum()) > 0
+    assert result.points == len(seen[0])
+
+
+def test_boxes_between_the_points_have_none_until_the_input_grows() -> None:
+    data = data_of([[1.0, 1.0, 7.0, 7.0], SQUARE])
+    layout = Layout(STRIDES, "corner", 16, 1.0, SIZE)
+    result = layout.reach(data)
+    assert [(laid.picture, laid.box) for laid in result.unplaced] == [(0, 0)]
+    assert result.unplaced_share == 0.5
+    (advice,) = advise(data, layout, result)
+    short_side = advice.changes["size.short_side"]
+    assert layout.at(short_side).reach(data).unplaced_share == 0
+    assert advice.changes["size.long_side"] == round(480 * short_side / 320)
+    assert short_side == 400  # the first of the sizes that are tried
+    # Boxes of crowds and of less than a pixel are not learned, so nothing is said of them.
+    thin = data_of([[1.0, 1.0, 7.0, 1.5], SQUARE])
+    assert layout.reach(thin).boxes == 1
+    crowd = data_of([SQUARE, LONG])
+    marked = replace(crowd.samples[0], crowd=torch.tensor([False, True]))
+    assert layout.reach(FileData(crowd.names, crowd.category_ids, [marked])).boxes == 1
+
+
+def test_a_finer_level_is_advised_where_it_costs_less_than_the_input_that_helps() -> None:
+    """Inputs of 1.25 and 1.5 times the size are tried before: neither helps this one."""
+    data = data_of([BAR])
+    coarse = Layout(STRIDES, "corner", 16, 1.0, SIZE)
+    assert coarse.reach(data).unplaced_share == 1
+    assert coarse.at(400).reach(data).unplaced_share == coarse.at(480).reach(data).unplaced_share == 1
+    (advice, *_) = advise(data, replace(coarse, can_be_finer=True), coarse.reach(data))
+    assert advice.changes == {"model.options.finest": 4}
+    assert (
+        "100.0% of the boxes are learned by no point at a short side of 320, 0.0% with a level of stride 4"
+        in advice.why
+    )
+    finer = replace(coarse, can_be_finer=True).finer()
+    assert (finer.strides, finer.can_be_finer) == ((4, *STRIDES), False)
+    assert finer.reach(data).unplaced_share == 0
+    # A preset without such a level is given a larger input.
+    (advice, *_) = advise(data, coarse, coarse.reach(data))
+    assert advice.changes.keys() == {"size.short_side", "size.long_side"}
+
+
+def test_auto_takes_a_level_and_says_where_nothing_helps() -> None:
+    said = io.StringIO()
+    recipe = with_changes(Recipe(), {"size.short_side": 320, "size.long_side": 480})
+    data = data_of([BAR])
+    found = take_advice(recipe, data, Console(file=said, width=1000))
+    assert found.model.options["finest"] == 4
+    assert "auto: model.options.finest = 4 (was 8): " in said.getvalue()
+    layout = recipe_layout(found)
+    assert layout is not None
+    assert layout.strides == (4, *STRIDES)
+    # A start keeps its network: an input at which n would have to grow is not taken either.
+    said.truncate(0)
+    begun = with_changes(recipe, {"model.start": "some.safetensors", "model.options.n": 4})
+    kept = take_advice(begun, data, Console(file=said, width=1000))
+    assert "stays: nothing is changed" in said.getvalue()
+    assert kept == begun
+    # Thinner than any input that is tried can show.
+    said.truncate(0)
+    data = data_of(*([[20.0, y, 400.0, y + 1.0]] for y in (97.1, 105.1, 113.1)), size=(3200, 4800))
+    assert take_advice(recipe, data, Console(file=said, width=1000)) == recipe
+    assert "auto: 100.0% of the boxes are learned by no point at a short side of 320; no input" in said.getvalue()
+    assert "nothing to change" not in said.getvalue()
+
+
+def test_of_two_boxes_in_one_place_the_second_is_no_finding_of_reach() -> None:
+    twice = reach_of(data_of([SQUARE, SQUARE]), STRIDES, 16, 1.0, SIZE)
+    assert twice.boxes == 2
+    assert not twice.unplaced
+
+
+def test_advice_on_n_is_the_smallest_that_does() -> None:
+    data = data_of([LONG], [SQUARE])
+    layout = Layout(STRIDES, "corner", 16, 1.0, SIZE)
+    result = layout.reach(data)
+    assert result.share > FEW
+    (advice,) = advise(data, layout, result)
+    n = advice.changes["model.options.n"]
+    assert advice.changes == {"model.options.n": n}
+    assert n % 4 == 0
+    assert advice.as_options() == f"--set model.options.n={n}"
+    assert result.share_beyond(n) <= FEW < result.share_beyond(n - 4)
+    assert advise(data_of([SQUARE]), layout, layout.reach(data_of([SQUARE]))) == []
+
+
+@given(
+    st.lists(st.floats(0, 300, width=32), min_size=1, max_size=40), st.integers(1, 40), st.sampled_from([0.5, 1.0])
+)
+def test_least_values_always_do(distances: list[float], n: int, delta: float) -> None:
+    empty = reach_of(data_of(), STRIDES, n, delta, SIZE)
+    result = type(empty)(**{**vars(empty), "distances": torch.tensor(distances).sort().values})
+    wanted, spacing = least_values(result)
+    assert result.share_beyond(wanted * spacing) <= FEW
+    assert wanted >= n
+    assert spacing >= delta
+    assert result.share_beyond(1000.0) == 0
+    assert result.share_beyond(-1.0) == 1
+
+
+def test_sampled_pictures_are_spread_evenly() -> None:
+    data = data_of(*([SQUARE] if i % 2 else [LONG] for i in range(100)))
+    whole, some = (reach_of(data, STRIDES, 16, 1.0, SIZE, most_pictures=m) for m in (None, 25))
+    assert (whole.pictures, some.pictures, some.of_pictures) == (100, 25, 100)
+
+
+def test_the_layout_of_a_recipe_is_that_of_its_detector() -> None:
+    layout = recipe_layout(read_recipe("light"))
+    assert layout is not None
+    assert (layout.strides, layout.n, layout.delta, layout.origin) == (STRIDES, 16, 1.0, "corner")
+    assert (layout.input_settings.short_side, layout.input_settings.long_side) == (320, 427)
+    assert layout.can_be_finer
+    begun = recipe_layout(with_changes(read_recipe("light"), {"model.start": "some.safetensors"}))
+    assert begun is not None
+    assert not begun.can_be_finer  # its network stays as it is
+    assert recipe_layout(with_changes(Recipe(), {"model.preset": "atss_r50_fpn"})) is None
+    assert recipe_layout(with_changes(Recipe(), {"model.preset": "ssd512_vgg16"})) is None
+    assert recipe_layout(with_changes(Recipe(), {"model.preset": "sapd_r50_fpn"})) is None
+    general = with_changes(Recipe(), {"model.preset": "fcos_r50_fpn", "model.options": {"box": "general", "n": 9}})
+    found = recipe_layout(general)
+    assert found is not None
+    assert (found.n, found.origin) == (9, "centre")
+    largest = recipe_layout(with_changes(read_recipe("light"), {"augment.short_sides": [200, 400]}))
+    assert largest is not None
+    assert largest.input_settings.short_side == 400
+
+
+def test_refusal_says_where_and_how_to_mend() -> None:
+    layout = Layout(STRIDES, "corner", 16, 1.0, SIZE)
+    data, said = data_of([LONG], [SQUARE]), io.StringIO()
+    console = Console(file=said, width=1000)
+    with pytest.raises(ClampedEdgesError) as caught:
+        refuse_clamped(layout, data, 0.05, console, "photos")
+    text = str(caught.value)
+    assert text.startswith("photos: ")
+    assert "\n" not in text
+    assert "at stride 8 (reach 128 pixels)" in text
+    assert "--auto" in text
+    assert "--set model.options.n=32" in text
+    assert "run.most_clamped=1" in text
+    assert said.getvalue() == ""
+    result = refuse_clamped(layout, data, 1.0, console)
+    assert result is not None
+    assert said.getvalue().startswith("note: ")
+    assert percent(result.share) in said.getvalue()
+    said.truncate(0)
+    assert refuse_clamped(layout, data_of([SQUARE]), 0.0, console) is not None
+    assert not said.getvalue().strip("\0")
+    assert refuse_clamped(None, data, 0.0, console) is None
+
+
+SHORT = {
+    "model.preset": "gfl_r18_fpn",
+    "model.pretrained": False,
+    "model.options": {"n": 2, "channels": 32, "num_convs": 1},
+    "size.short_side": 128,
+    "size.long_side": 128,
+}
+
+
+def test_a_run_begins_only_within_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[float] = []
+    monkeypatch.setattr(build, "train", lambda *_, run, **__: begun.append(run.most_clamped))
+    recipe = with_changes(Recipe(), SHORT)
+    scenes, console = SyntheticScenes(4, 128), Console(file=io.StringIO())
+    with pytest.raises(ClampedEdgesError, match="n = 2"):
+        run_recipe(recipe, scenes, None, tmp_path / "refused", console=console)
+    assert not begun
+    assert not (tmp_path / "refused").exists()
+    run_recipe(with_changes(recipe, {"run.most_clamped": 1.0}), scenes, None, tmp_path / "told", console=console)
+    run_recipe(take_advice(recipe, scenes, console), scenes, None, tmp_path / "auto", console=console)
+    assert begun == [1.0, 0.05]
+
+
+def test_train_auto(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "train", lambda *_, **__: None)
+    options = [f"--set={key}={value}" for key, value in SHORT.items() if not isinstance(value, dict)]
+    command = ["train", "synthetic", "--no-pretrained", *options[:1], *options[2:]]
+    command += ["--set=model.options={n=2,channels=32,num_convs=1}", "--out", tmp_path / "run"]
+    code, _, error = run(*command)
+    assert code == 2
+    assert "--auto" in error
+    assert error.count("\n") <= 4
+    code, _, error = run(*command, "--auto")
+    assert code == 0, error
+    assert "auto: model.options.n = " in error
+    assert "(was 2)" in error
+    recipe = read_recipe(tmp_path / "run" / "recipe.toml")
+    assert recipe.model.options["n"] > 2
+    assert recipe.model.options["n"] % 4 == 0
+    # The same command with --resume goes on with what came of it.
+    (tmp_path / "run" / "state.pt").touch()
+    for more in ([], ["--set=model.options.n=2", "--short-side=100"]):
+        line = [str(word) for word in (*command[:-3], *more, *command[-2:])]
+        assert chosen_recipe(parser().parse_args([*line, "--auto", "--resume"])) == recipe
+    with pytest.raises(ConfigError, match=r"model\.options\.n"):
+        chosen_recipe(parser().parse_args([*line, "--resume"]))
+
+
+def test_auto_leaves_the_network_of_a_start_as_it_is() -> None:
+    said = io.StringIO()
+    recipe = with_changes(Recipe(), SHORT | {"model.start": "some.safetensors"})
+    data = data_of([[10.0, 10.0, 470.0, 310.0]])
+    kept = take_advice(recipe, data, Console(file=said, width=1000))
+    assert kept.model.options["n"] == 2
+    assert "stays as it is" in said.getvalue()
+    assert (
+        take_advice(
+            with_changes(recipe, {"model.preset": "atss_r50_fpn", "model.options": {}}), data, Console(file=said)
+        ).model.options
+        == {}
+    )

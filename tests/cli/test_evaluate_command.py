@@ -1,0 +1,139 @@
+"""gfocal eval: the summary, the page, thresholds in the model file, detections from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from gfocal.cli.main import DONE
+from gfocal.data.preprocess import InputSettings
+from gfocal.models.model_file import load_model, save_model
+from gfocal.models.zoo import create
+
+Run = Callable[..., tuple[int, str, str]]
+NAMES = ("cat", "dog")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 pictures in COCO's layout, a cat in each and a dog in every other, all of them to validate."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "annotations").mkdir()
+    (folder / "val2017").mkdir()
+    images, annotations = [], []
+    for k in range(12):
+        Image.new("RGB", (200, 100), (60, 20 * k, 60)).save(folder / "val2017" / f"{k}.jpg")
+        images.append({"id": 10 * k + 5, "file_name": f"{k}.jpg", "width": 200, "height": 100})
+        for category, x in ((3, 10), (7, 110))[: 1 + k % 2]:
+            box = {"bbox": [x, 10, 50, 60], "area": 3000, "iscrowd": 0}
+            annotations.append({"id": len(annotations) + 1, "image_id": 10 * k + 5, "category_id": category, **box})
+    categories = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
+    told = {"images": images, "categories": categories, "annotations": annotations}
+    (folder / "annotations" / "instances_val2017.json").write_text(json.dumps(told))
+    return folder
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Every cat, with scores from 0.5 up; one dog in place of a cat; a cat where nothing is."""
+    rows = [(10 * k + 5, 3, [10, 10, 50, 60], 0.5 + k / 100) for k in range(11)]
+    rows += [(115, 7, [10, 10, 50, 60], 0.9), (5, 3, [150, 50, 20, 20], 0.4)]
+    keys = ("image_id", "category_id", "bbox", "score")
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    options = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
+    built = create("gfl_light_fpn", 2, names=NAMES, pretrained=False, **options)
+    built.input_settings = InputSettings(short_side=64, long_side=96)
+    with torch.no_grad():  # some 2 in 3 scores above the threshold
+        built.head.cls_out.bias.fill_(-2.5)
+    save_model(built.eval(), tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+def test_detections_of_another_detector(run: Run, photos: Path, results: Path, tmp_path: Path) -> None:
+    code, out, err = run("eval", results, photos, "--out", tmp_path / "numbers.json")
+    assert code == DONE, err
+    assert f"judging 12 pictures: split val of {photos}" in err
+    lines = out.splitlines()
+    assert lines[0].split() == ["12", "images,", "18", "truth", "boxes,", "13", "detections"]
+    assert lines[-3].startswith("costs most: missed, 6 errors; without them AP50 +")
+    assert lines[-2] == "f1, all classes together: scores above 0.45 (precision 0.917, recall 0.611, F1 0.733)"
+    assert lines[-1] == "at the thresholds of largest F1: 0.08 false positives per picture"
+    told = json.loads((tmp_path / "numbers.json").read_text())
+    assert told["errors"]["types"]["classification"]["count"] == 1
+    assert told["at_thresholds"]["confusion"]["counts"] == [[11, 1, 0], [0, 0, 6], [0, 0, 0]]
+    assert told["best_thresholds"]["per_class"]["cat"]["threshold"] == 0.45
+
+
+def test_the_page(run: Run, photos: Path, results: Path, tmp_path: Path) -> None:
+    code, _, err = run("eval", results, photos, "--report", tmp_path / "folder", "--worst", "2")
+    assert code == DONE, err
+    page = (tmp_path / "folder" / "evaluation.html").read_text(encoding="utf-8")
+    assert err.splitlines()[-1] == f"report: {tmp_path / 'folder' / 'evaluation.html'}"
+    assert page.count("<figure>") == 2
+    assert "11.jpg: 1 wrong (1 classification), 2 not found, 0 right" in page
+    code, _, err = run("eval", results, photos, "--report", tmp_path / "own.html", "--worst", "0")
+    assert code == DONE, err
+    assert "<figure>" not in (tmp_path / "own.html").read_text(encoding="utf-8")
+
+
+def test_thresholds_go_into_the_model_and_are_used(run: Run, photos: Path, model: Path) -> None:
+    code, _, err = run("eval", model, photos, "--workers", 0, "--store-thresholds", "precision=0.5")
+    assert code == DONE, err
+    how = f"precision=0.5 at IoU 0.5 on 12 pictures: split val of {photos}"
+    assert f"thresholds written into {model}, {how}" in err
+    assert "flatters" not in err
+    stored = load_model(model)
+    assert stored.class_thresholds is not None
+    assert stored.thresholds_how == how
+    for name, threshold in zip(NAMES, stored.class_thresholds, strict=True):
+        assert f"  {name}: {threshold:g}" in err
+    code, again, err = run("eval", model, photos, "--workers", 0)
+    assert code == DONE, err
+    assert "at the model's own thresholds: " in again
+    assert load_model(model).class_thresholds == stored.class_thresholds  # only --store-thresholds writes
+
+
+def test_thresholds_chosen_on_test_come_with_a_word_of_caution(run: Run, photos: Path, model: Path) -> None:
+    annotations = photos / "annotations"
+    (annotations / "instances_test2017.json").write_bytes((annotations / "instances_val2017.json").read_bytes())
+    if not (photos / "test2017").exists():
+        (photos / "test2017").symlink_to(photos / "val2017")
+    try:
+        code, _, err = run("eval", model, photos, "--workers", 0, "--split", "test", "--store-thresholds", "f1")
+    finally:
+        (annotations / "instances_test2017.json").unlink()
+        (photos / "test2017").unlink()
+    assert code == DONE, err
+    assert "note: chosen on the split test, which flatters what is measured on it: choose on val" in err
+
+
+def test_what_cannot_be_done_is_said_in_a_line(run: Run, photos: Path, results: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps([{"image_id": 6, "category_id": 3, "bbox": [1, 1, 2, 2], "score": 0.5}]))
+    for arguments, message in (
+        ((results, photos, "--store-thresholds", "f1"), f"{results}: detections, no model"),
+        ((results, photos, "--results", tmp_path / "x.json"), f"{results}: detections already"),
+        ((other, photos), f"{other}: 1 image id not among those of the data, the first is 6"),
+        ((tmp_path / "gone.json", photos), "gone.json"),
+        ((results, photos, "--store-thresholds", "f2"), "takes f1, or precision=P with P in 0..1"),
+        ((results, photos, "--report", tmp_path), None),
+    ):
+        code, _, err = run("eval", *arguments)
+        if message is None:
+            assert code == DONE, err
+            continue
+        assert code == 2
+        assert message in err.splitlines()[-1]
+        assert "Traceback" not in err

@@ -1,0 +1,227 @@
+"""Fine-tuning: a run begins with the network and the weights of a model file, for the classes of its own data."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+import gfocal
+from gfocal.cli.main import parser
+from gfocal.cli.train import chosen_recipe
+from gfocal.config.config import ConfigError, Recipe, SizeSettings, read_recipe, with_changes
+from gfocal.config.start import told, with_network_of_start
+from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.data.views import OneClass, as_one_class
+from gfocal.errors import ModelFileError
+from gfocal.run import run_recipe, saved_recipe
+
+OPTIONS = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1, "n": 12}
+NAMES = ("box", "cat", "disc")  # of which the scenes have two
+DATA = SyntheticScenes(2, size=96)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A run's folder with a model for other classes, at 64 x 96 pixels as OpenCV shrinks."""
+    torch.manual_seed(1)
+    model = gfocal.create("gfl_light_fpn", 3, names=NAMES, pretrained=False, **OPTIONS)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1 / 64
+    settings = replace(model.input_settings, mean=(1.0, 2.0, 3.0), short_side=64, long_side=96, antialias=False)
+    model.input_settings = settings
+    model.decode_settings = replace(model.decode_settings, nms_threshold=0.25)
+    (tmp_path / "old").mkdir()
+    gfocal.save(model, tmp_path / "old" / "best.safetensors")
+    return tmp_path / "old"
+
+
+def recipe_from(start: Path, **changes: Any) -> Recipe:
+    few = {"run.epochs": 1, "run.batch_size": 2, "run.workers": 0, "run.cpu": True, "optimiser.lr": 1e-6}
+    return with_changes(Recipe(), {"model.start": str(start)} | few | changes)
+
+
+def ran(recipe: Recipe, folder: Path, data: Any = DATA, **more: Any) -> tuple[gfocal.Detector, str]:
+    said = io.StringIO()
+    model, _ = run_recipe(recipe, data, None, folder, console=Console(file=said, width=300), **more)
+    return model, said.getvalue()
+
+
+def test_network_input_and_weights_are_those_of_the_file(old: Path, tmp_path: Path) -> None:
+    before = gfocal.load(old)
+    model, said = ran(recipe_from(old), tmp_path / "new")
+    options = (
+        "n = 12, delta = 1.0, origin = corner, finest = 8, channels = 32, num_convs = 1, body = " + OPTIONS["body"]
+    )  # type: ignore[operator]
+    assert f"starting from {old}, gfl_light_fpn ({options}): 2 of 5 classes known; new: triangle, ring, cross" in said
+    assert "ImageNet" not in said
+    assert model.names == SyntheticScenes.names
+    assert model.input_settings == before.input_settings
+    assert model.decode_settings == before.decode_settings
+    for key, value in before.state_dict().items():  # a step of almost nothing was made
+        if value.is_floating_point() and "cls_out" not in key and "running" not in key:
+            torch.testing.assert_close(model.state_dict()[key], value, rtol=0, atol=1e-4, msg=key)
+    weight, was = model.state_dict()["head.cls_out.weight"], before.state_dict()["head.cls_out.weight"]
+    for name in ("box", "disc"):
+        row = was[NAMES.index(name)]
+        torch.testing.assert_close(weight[SyntheticScenes.names.index(name)], row, rtol=0, atol=1e-4)
+    saved = saved_recipe(tmp_path / "new")
+    assert (saved.model.start, saved.model.preset, saved.model.pretrained) == (str(old), "gfl_light_fpn", False)
+    assert saved.model.options["n"] == 12
+    assert saved.size == SizeSettings(64, 96, False)
+
+
+def test_a_run_goes_on_without_the_file_that_it_began_with(old: Path, tmp_path: Path) -> None:
+    whole, _ = ran(recipe_from(old, **{"run.epochs": 2}), tmp_path / "whole")
+    ran(recipe_from(old, **{"run.epochs": 1}), tmp_path / "halved")
+    for file in old.iterdir():
+        file.unlink()
+    recipe = tmp_path / "halved" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("\nepochs = 1\n", "\nepochs = 2\n"))
+    (tmp_path / "halved" / "last.safetensors").unlink()
+    resumed, said = ran(Recipe(), tmp_path / "halved", resume=True)
+    assert "starting" not in said
+    assert resumed.input_settings == whole.input_settings
+    assert resumed.decode_settings == whole.decode_settings
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_the_recipe_may_say_another_size(old: Path) -> None:
+    found = with_network_of_start(recipe_from(old, **{"size.short_side": 80}))
+    assert found.size == SizeSettings(80, None, True)
+    assert with_network_of_start(found) == found
+    assert with_network_of_start(Recipe()) == Recipe()
+
+
+def test_what_was_asked_for_must_not_contradict_the_file(old: Path) -> None:
+    recipe = recipe_from(old)
+    fitting = {"model.preset": "gfl_light_fpn", "model.options.n": "12", "run.epochs": 9}
+    with_network_of_start(recipe, fitting)
+    for key, value in {
+        "model.preset": "gfl_r18_fpn",
+        "model.options.n": "16",
+        "model.weights": "a.pt",
+        "model.pretrained": False,
+    }.items():
+        with pytest.raises(ConfigError, match=rf"{key} = {value}: the network is that of .*old, gfl_light_fpn \("):
+            with_network_of_start(recipe, {key: value})
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="no such file"):
+        ran(recipe_from(tmp_path / "nowhere"), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_frozen_as_the_run_before_unless_the_recipe_says(old: Path, tmp_path: Path) -> None:
+    model = gfocal.load(old)
+    model.backbone.freeze(2, False)  # type: ignore[operator]
+    gfocal.save(model, old / "best.safetensors")
+    kept, _ = ran(recipe_from(old), tmp_path / "kept")
+    assert kept.backbone.frozen_stages == 2
+    for part in ("stem", "neck"):  # with averaged weights, none of which asks for a gradient
+        begun = recipe_from(old, **{"model.freeze": part, "run.ema": 0.9})
+        ran(begun, tmp_path / part)
+        again, _ = ran(recipe_from(tmp_path / part), tmp_path / f"{part}_again")
+        trained = {key for key, value in again.named_parameters() if value.requires_grad}
+        assert any(key.startswith("neck") for key in trained) == (part == "stem")
+        assert any(key.startswith("backbone") for key in trained) == (part == "stem")
+        assert not any(key.startswith("backbone.body.conv_stem") for key in trained)
+        assert any(key.startswith("head") for key in trained)
+    freed, _ = ran(recipe_from(old, **{"model.freeze": "none"}), tmp_path / "freed")
+    assert all(p.requires_grad for p in freed.parameters())
+
+
+def chosen(*words: object) -> Recipe:
+    return chosen_recipe(parser().parse_args(["train", "photos/", *map(str, words)]))
+
+
+def test_a_short_side_takes_along_what_belongs_to_it() -> None:
+    recipe = chosen("--recipe", "coco_r50_2x", "--short-side", 400)
+    assert recipe.size == replace(read_recipe("coco_r50_2x").size, short_side=400, long_side=666)
+    assert recipe.augment.short_sides == (240, 400)
+    larger = chosen("--short-side", 640).size  # than the longer side of the recipe light
+    assert (larger.short_side, larger.long_side) == (640, 854)
+    assert chosen("--recipe", "coco_r50_2x", "--short-side", 400, "--augment", "light").augment.short_sides is None
+    told = chosen("--recipe", "coco_r50_2x", "--short-side", 400, "--set", "augment.short_sides=[300, 400]")
+    assert told.augment.short_sides == (300, 400)
+
+
+def test_on_the_command_line(old: Path, tmp_path: Path) -> None:
+    assert chosen() == read_recipe("light")
+    plain = chosen("--from", old)
+    assert plain.model.start == str(old)
+    assert plain.size == SizeSettings(64, 96, False)  # not that of the recipe light, which nobody named
+    assert plain.optimiser == read_recipe("light").optimiser
+    assert chosen("--from", old, "--recipe", "light").size == read_recipe("light").size
+    assert chosen("--from", old, "--short-side", 100).size == SizeSettings(100, None, True)
+    more = chosen(
+        *("--from", old, "--freeze", 2, "--class-agnostic", "--balance", 0.25, "--patience", 4, "--track", "wandb"),
+        *("--track", "mlflow", "--deterministic", "--compile"),
+    )
+    assert (more.model.freeze, more.model.class_agnostic) == (2, True)
+    assert (more.run.balance, more.run.patience, more.run.trackers) == (0.25, 4, ("wandb", "mlflow"))
+    assert more.run.deterministic
+    assert more.run.compile
+    assert chosen("--freeze", "backbone", "--checkpoint-activations").run.checkpoint_activations
+    assert chosen("--freeze", "none").model.freeze == "none"
+    with pytest.raises(ConfigError, match=r"model\.preset = gfl_r18_fpn: the network is that of"):
+        chosen("--from", old, "--preset", "gfl_r18_fpn")
+
+
+def test_told(old: Path) -> None:
+    assert told(str(old), NAMES).endswith("3 of 3 classes known")
+
+
+def test_class_agnostic_training_and_judging(old: Path, tmp_path: Path, run: Any) -> None:
+    recipe = recipe_from(old, **{"model.class_agnostic": True})
+    model, said = ran(recipe, tmp_path / "one")
+    assert model.names == ("object",)
+    assert "0 of 1 class known" in said
+    ran(recipe, tmp_path / "one", resume=True)  # the same data, by their one class
+    code, out, err = run("eval", tmp_path / "one", "synthetic", "--workers", 0, "--device", "cpu")
+    assert code == 0
+    assert "the model knows one class, object: all 5 of the data are it" in err
+    assert "object" in out
+    assert "triangle" not in out
+
+
+def test_a_model_of_several_classes_is_not_judged_on_others(old: Path, run: Any) -> None:
+    code, _, err = run("eval", old, "synthetic", "--workers", 0)
+    assert code == 2
+    assert "classes differ" in err
+
+
+def test_one_class_of_data_already_so_is_no_change() -> None:
+    one = as_one_class(DATA)
+    assert isinstance(one, OneClass)
+    assert as_one_class(one) is one
+
+
+def test_from_the_hub(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fetched(address: str) -> Path:
+        asked.append(address)
+        return old / "best.safetensors"
+
+    for module in ("gfocal.config.start", "gfocal.models.model_file"):
+        monkeypatch.setattr(f"{module}.fetch", fetched)
+    recipe = with_changes(recipe_from(old), {"model.start": "hf://somebody/owls"})
+    model, said = ran(recipe, tmp_path / "new")
+    assert set(asked) == {"hf://somebody/owls"}
+    assert "starting from hf://somebody/owls, gfl_light_fpn" in said
+    assert model.built_from["options"]["n"] == 12

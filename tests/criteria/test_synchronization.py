@@ -1,0 +1,109 @@
+"""A training step has no shape that depends on data: nothing waits for the device, and it compiles whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd.profiler import profile
+from torch.nn import functional as F
+
+from gfocal.criteria.gfl import GFLCriterion
+from gfocal.models.detector import Detector
+from gfocal.models.zoo import gfl_r18_fpn
+from gfocal.structures import Targets, pad_targets
+
+# What makes the CPU wait for a GPU. A boolean index shows itself as nonzero. The profiler sees what runs
+# below autograd too; a dispatch mode would not: some gradients (that of prod) take another way under it.
+WAITING = ("item", "_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "_unique2")
+
+SIZES = torch.tensor([[64, 64], [50, 40], [64, 64]])
+
+
+def waits(run: Callable[[], object]) -> Counter[str]:
+    """How often each operation that waits for data ran."""
+    with profile() as record:
+        run()
+    assert record.function_events
+    names = (event.name.removeprefix("aten::") for event in record.function_events)
+    return Counter(name for name in names if name in WAITING)
+
+
+def tiny_detector() -> Detector:
+    torch.manual_seed(0)
+    names = ("cat", "dog", "owl")
+    return gfl_r18_fpn(3, names=names, pretrained=False, channels=32, num_convs=1)
+
+
+def batch() -> tuple[Tensor, Targets]:
+    """Three images: two objects, one object in a padded image, none."""
+    boxes = [[[3.0, 5, 40, 50], [20, 20, 60, 62]], [[4, 6, 33, 44]], []]
+    labels = [[0, 2], [1], []]
+    targets = pad_targets(
+        [torch.tensor(b).reshape(-1, 4) for b in boxes], [torch.tensor(c, dtype=torch.int64) for c in labels]
+    )
+    return torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)), targets
+
+
+def test_forward_criterion_and_backward_never_wait() -> None:
+    model, criterion = tiny_detector(), GFLCriterion()
+    images, targets = batch()
+
+    def step() -> None:
+        criterion(model(images), targets, SIZES).total.backward()
+
+    assert waits(step) == Counter()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def prod_gradient() -> None:
+    torch.ones(2, 2, requires_grad=True).prod(-1).sum().backward()
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        lambda: torch.ones(3).sum().item(),
+        lambda: torch.ones(3)[torch.ones(3) > 0],
+        lambda: torch.ones(3).nonzero(),
+        lambda: torch.ones(3).masked_select(torch.ones(3) > 0),
+        lambda: bool((torch.ones(3) > 0).all()),
+        lambda: torch.ones(3).unique(),
+        lambda: torch.equal(torch.ones(3), torch.ones(3)),
+        lambda: F.one_hot(torch.tensor([1]), 3),
+        prod_gradient,
+    ],
+)
+def test_the_counter_counts(waiting: Callable[[], object]) -> None:
+    assert waits(waiting).total() > 0
+
+
+def test_the_counter_counts_nothing_else() -> None:
+    assert waits(lambda: torch.where(torch.ones(3) > 0, torch.ones(3), 0.0).topk(2)).total() == 0
+
+
+@pytest.mark.slow
+def test_the_step_compiles_into_one_graph() -> None:
+    """With the loss, the gradients and the statistics of the plain step."""
+    images, targets = batch()
+    criterion = GFLCriterion()
+    plain, compiled = tiny_detector(), tiny_detector()
+
+    def loss(model: Detector, images: Tensor, targets: Targets, sizes: Tensor) -> Tensor:
+        return criterion(model(images), targets, sizes).total
+
+    torch._dynamo.reset()
+    want = loss(plain, images, targets, SIZES)
+    want.backward()
+    got = torch.compile(loss, fullgraph=True, backend="aot_eager")(compiled, images, targets, SIZES)
+    got.backward()
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
+    for (name, a), b in zip(plain.named_parameters(), compiled.parameters(), strict=True):
+        assert a.grad is not None
+        assert b.grad is not None
+        assert (a.grad - b.grad).norm() <= 1e-4 * a.grad.norm() + 1e-7, name
+    for (name, mine), other in zip(plain.named_buffers(), compiled.buffers(), strict=True):
+        torch.testing.assert_close(mine, other, msg=name)

@@ -1,0 +1,532 @@
+"""COCO json, and the checks of boxes and pictures that all readers share."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from gfocal.data.dataset import FileData, Problem
+from gfocal.data.discovery import read_data
+from gfocal.data.readers.coco import read_coco
+from gfocal.data.validation import Picture, checked, summary
+from gfocal.errors import DataError
+
+CATEGORIES = [{"id": 90, "name": "zebra"}, {"id": 3, "name": "cat"}, {"id": 17, "name": "dog"}]
+
+
+def picture(path: Path, width: int = 100, height: int = 80) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (width, height)).save(path)
+    return path
+
+
+def box(number: int, image: Any, category: Any, bbox: Any, **more: Any) -> dict[str, Any]:
+    return {"id": number, "image_id": image, "category_id": category, "bbox": bbox, **more}
+
+
+def dump(file: Path, annotations: list[Any], images: list[Any] | None = None, **more: Any) -> Path:
+    """A json file of the pictures b.png (id 1) and a.png (id 7), with the given annotations."""
+    if images is None:
+        images = [
+            {"id": 7, "file_name": "a.png", "width": 100, "height": 80},
+            {"id": 1, "file_name": "b.png", "width": 100, "height": 80},
+        ]
+        for entry in images:
+            picture(file.parent / entry["file_name"])
+    content = {"images": images, "annotations": annotations, "categories": CATEGORIES, **more}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content))
+    return file
+
+
+def reasons(data: FileData) -> Counter[tuple[str, str]]:
+    return Counter((p.reason, p.action) for p in data.problems)
+
+
+def test_sparse_category_ids_become_labels_in_order_of_id(tmp_path: Path) -> None:
+    file = dump(
+        tmp_path / "a.json",
+        [
+            box(1, 7, 90, [10, 20, 30, 40]),
+            box(2, 7, 3, [0, 0, 5.5, 6.25]),
+            box(3, 7, 17, [1, 1, 9, 9], iscrowd=1),
+        ],
+    )
+    data = read_coco(file)
+    assert data.names == ("cat", "dog", "zebra")
+    assert data.category_ids == (3, 17, 90)
+    assert [s.image_id for s in data.samples] == [1, 7]
+    background, sample = data.samples
+    assert background.boxes.shape == (0, 4)
+    assert background.labels.dtype == torch.int64
+    assert background.crowd.dtype == torch.bool
+    assert sample.boxes.dtype == torch.float32
+    assert sample.boxes.tolist() == [[10, 20, 40, 60], [0, 0, 5.5, 6.25], [1, 1, 10, 10]]
+    assert sample.labels.tolist() == [2, 0, 1]
+    assert sample.crowd.tolist() == [False, False, True]
+    assert sample.size == (80, 100)
+    assert sample.path == tmp_path / "a.png"
+    assert data.problems == []
+    image, again = data.read(1)
+    assert image.shape == (3, 80, 100)
+    assert (again.path, again.boxes.tolist()) == (sample.path, sample.boxes.tolist())
+
+
+def test_names_choose_the_order_of_labels_and_must_be_the_classes(tmp_path: Path) -> None:
+    file = dump(tmp_path / "a.json", [box(1, 7, 90, [10, 20, 30, 40]), box(2, 7, 3, [1, 2, 3, 4])])
+    data = read_coco(file, names=["zebra", "cat", "dog"])
+    assert data.names == ("zebra", "cat", "dog")
+    assert data.category_ids == (90, 3, 17)
+    assert data.samples[1].labels.tolist() == [0, 1]
+    with pytest.raises(DataError, match=r"\['cat', 'dog', 'zebra'\].*\['cat', 'horse'\].*horse"):
+        read_coco(file, names=["cat", "horse"])
+
+
+BAD_BOXES = {
+    "box has no area": [[10, 10, 0, 5], [10, 10, 5, 0], [10, 10, 0, 0], [50000, 10, 1e-9, 5]],
+    "box is inverted": [[10, 10, -5, 5], [10, 10, 5, -5]],
+    "box is not finite": [[float("nan"), 0, 5, 5], [0, 0, float("inf"), 5], [1e300, 0, 5, 5]],
+    "box lies outside the picture": [[100, 10, 5, 5], [-20, 10, 20, 5], [10, 80, 5, 5], [10, -9, 5, 5]],
+    "not a box of finite numbers": [
+        [1, 2, 3],
+        [1, 2, 3, 4, 5],
+        None,
+        "text",
+        [1, 2, 3, None],
+        5,
+        [10**400, 0, 1, 1],
+    ],
+}
+
+
+@pytest.mark.parametrize("reason", BAD_BOXES)
+def test_each_bad_box_is_dropped_and_reported_once(tmp_path: Path, reason: str) -> None:
+    bad = BAD_BOXES[reason]
+    annotations = [box(n, 7, 3, b) for n, b in enumerate(bad)] + [box(99, 7, 17, [1, 2, 3, 4])]
+    data = read_coco(dump(tmp_path / "a.json", annotations))
+    assert reasons(data) == {(reason, "dropped"): len(bad)}
+    assert data.samples[1].boxes.tolist() == [[1, 2, 4, 6]]
+    assert data.samples[1].labels.tolist() == [1]
+    for n, problem in enumerate(data.problems):
+        assert f"annotation {n}:" in problem.record
+        assert problem.file == str(tmp_path / "a.json")
+
+
+def test_box_partly_outside_is_clipped_and_rounding_is_not_worth_a_word(tmp_path: Path) -> None:
+    annotations = [box(1, 7, 3, [-10, 20, 30, 400]), box(2, 7, 17, [50, 50, 50.3, 30.01])]
+    data = read_coco(dump(tmp_path / "a.json", annotations))
+    assert data.samples[1].boxes.tolist() == [[0, 20, 20, 80], [50, 50, 100, 80]]
+    assert reasons(data) == {("box reaches beyond the picture", "clipped"): 1}
+    assert "annotation 1: -10 20 20 420" in data.problems[0].record
+
+
+def test_exact_repeats_are_dropped_and_near_ones_kept(tmp_path: Path) -> None:
+    same = [10, 10, 40, 40]
+    annotations = [
+        box(1, 7, 3, same),
+        box(2, 1, 3, same),  # another picture
+        box(3, 7, 17, same),  # another class
+        box(4, 7, 3, same, iscrowd=1),  # a crowd region is no object
+        box(5, 7, 3, same),  # repeats
+        box(6, 7, 3, same),
+        box(7, 7, 3, [10, 10, 40, 35]),  # IoU 0.875
+        box(8, 7, 17, [11, 10, 40, 40]),  # IoU 0.951 with annotation 3
+        box(9, 7, 3, [11, 10, 40, 40], iscrowd=1),  # of regions nobody cares
+    ]
+    data = read_coco(dump(tmp_path / "a.json", annotations))
+    found = {p.record.split(",")[1].split(":")[0].strip(): (p.reason, p.action) for p in data.problems}
+    assert found == {
+        "annotation 5": ("same box and class a second time", "dropped"),
+        "annotation 6": ("same box and class a second time", "dropped"),
+        "annotation 8": ("nearly the same box and class a second time", "kept"),
+    }
+    assert [len(s.labels) for s in data.samples] == [1, 6]
+
+
+def test_annotations_of_nothing_are_dropped(tmp_path: Path) -> None:
+    annotations = [
+        box(1, 8, 3, [1, 2, 3, 4]),
+        box(2, None, 3, [1, 2, 3, 4]),
+        box(3, [7], 3, [1, 2, 3, 4]),
+        box(4, 7, 4, [1, 2, 3, 4]),
+        box(5, 7, {}, [1, 2, 3, 4]),
+        "text",
+        {},
+        {"image_id": 7, "category_id": 3},
+    ]
+    data = read_coco(dump(tmp_path / "a.json", annotations))
+    assert reasons(data) == {
+        ("annotation of a picture that is not listed", "dropped"): 4,
+        ("unknown class", "dropped"): 2,
+        ("not a record", "dropped"): 1,
+        ("not a box of finite numbers", "dropped"): 1,
+    }
+    assert sum(len(s.labels) for s in data.samples) == 0
+
+
+def test_pictures_missing_broken_repeated_or_outside_are_dropped(tmp_path: Path) -> None:
+    images = [
+        {"id": 1, "file_name": "good.png", "width": 100, "height": 80},
+        {"id": 2, "file_name": "missing.png"},
+        {"id": 3, "file_name": "text.png"},
+        {"id": 1, "file_name": "other.png"},
+        {"id": 4, "file_name": "../secret.png"},
+        {"id": 5, "file_name": str(tmp_path / "secret.png")},
+        {"id": 6, "file_name": "sub/../../secret.png"},
+        {"id": 9, "file_name": "..\\secret.png"},
+        {"id": 7},
+        "text",
+        {"id": 8, "file_name": "sub/deep.png"},
+    ]
+    folder = tmp_path / "set"
+    for name in ("good.png", "other.png", "sub/deep.png", "../secret.png"):
+        picture(folder / name)
+    (folder / "text.png").write_text("no picture")
+    annotations = [box(n, n, 3, [n, 2, 30, 40]) for n in range(1, 10)]
+    data = read_coco(dump(folder / "a.json", annotations, images))
+    assert [s.path for s in data.samples] == [folder / "good.png", folder / "sub" / "deep.png"]
+    assert [s.boxes.tolist() for s in data.samples] == [[[1, 2, 31, 42]], [[8, 2, 38, 42]]]
+    assert reasons(data) == {
+        ("picture file is missing", "dropped"): 1,
+        ("picture is unreadable", "dropped"): 1,
+        ("image id stands twice", "dropped"): 1,
+        ("file name leads out of the data folder", "dropped"): 4,
+        ("no 'id' or no 'file_name'", "dropped"): 2,
+        ("annotation of a picture that is not listed", "dropped"): 1,  # of the entry without file name
+    }
+
+
+def test_real_size_counts_where_the_stated_one_is_wrong(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 100, 80)
+    images = [{"id": 1, "file_name": "a.png", "width": 1000, "height": 800}]
+    data = read_coco(dump(tmp_path / "a.json", [box(1, 1, 3, [50, 40, 500, 400])], images))
+    assert data.samples[0].boxes.tolist() == [[50, 40, 100, 80]]
+    assert data.samples[0].size == (80, 100)
+    assert reasons(data)["stated size is not that of the file", "kept"] == 1
+    assert "stated 1000x800, file 100x80" in data.problems[0].record
+
+
+@pytest.mark.parametrize(("stated", "expected"), [((60, 40), (40, 60)), ((40, 60), (60, 40)), ((1, 1), (60, 40))])
+def test_turned_picture_is_read_as_its_boxes_were_drawn(
+    tmp_path: Path, stated: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (60, 40)).save(tmp_path / "a.jpg", exif=exif)  # stored lying, to be shown standing
+    images = [{"id": 1, "file_name": "a.jpg", "width": stated[0], "height": stated[1]}]
+    data = read_coco(dump(tmp_path / "a.json", [box(1, 1, 3, [0, 0, 1000, 1000])], images))
+    image, sample = data.read(0)
+    assert sample.size == tuple(image.shape[1:]) == expected
+    assert sample.boxes.tolist() == [[0, 0, expected[1], expected[0]]]
+    assert len([p for p in data.problems if p.action == "kept"]) == (stated == (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("json_place", "image_place"),
+    [
+        ("a.json", "."),
+        ("annotations/instances_val2017.json", "val2017"),
+        ("annotations/instances_val2017.json", "images/val2017"),
+        ("annotations/instances_val2017.json", "images/val"),
+        ("annotations/instances_val.json", "valid"),
+        ("annotations/instances_train.json", "images"),
+        ("annotations/instances_minival2014.json", "train2017"),
+        ("valid/_annotations.coco.json", "valid"),
+        ("train.json", "train"),
+        ("train.json", "images/train"),
+        ("train.json", "images"),
+    ],
+)
+def test_pictures_are_found_in_the_usual_places(tmp_path: Path, json_place: str, image_place: str) -> None:
+    picture(tmp_path / image_place / "a.png")
+    images = [{"id": 1, "file_name": "missing.png"}, {"id": 2, "file_name": "a.png"}]
+    data = read_coco(dump(tmp_path / json_place, [], images))
+    assert [s.path.resolve() for s in data.samples if s.path] == [tmp_path / image_place / "a.png"]
+    assert reasons(data) == {("picture file is missing", "dropped"): 1}
+
+
+def test_where_pictures_were_looked_for_is_told(tmp_path: Path) -> None:
+    file = dump(tmp_path / "annotations" / "instances_val2017.json", [], [{"id": 1, "file_name": "a.png"}])
+    with pytest.raises(
+        DataError, match=r"put them into one of the places where 'a.png' was looked for: .*val2017.*images"
+    ) as caught:
+        read_coco(file)
+    assert "\n" not in str(caught.value)
+    picture(tmp_path / "elsewhere" / "a.png")
+    assert len(read_coco(file, tmp_path / "elsewhere")) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"images": [],\n  "annotations": [}', "line 2, column 19"),
+        ("", "line 1, column 1"),
+        ("[]", "images, annotations, categories"),
+        ('{"images": [], "categories": 3}', "annotations, categories"),
+        ('{"images": [], "annotations": [], "categories": []}', "no categories"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "category 1"),
+        ('{"images": [], "annotations": [], "categories": [{"id": "1", "name": "a"}]}', "category 1"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', "no usable picture"),
+        ("[" * 100_000, "json"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_coco(file)
+    assert str(caught.value).startswith(str(file))
+
+
+def test_one_id_for_two_classes(tmp_path: Path) -> None:
+    file = dump(tmp_path / "a.json", [], categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}])
+    with pytest.raises(DataError, match="category id 1 stands for 'a' and 'b'"):
+        read_coco(file)
+
+
+def test_missing_file_bytes_and_byte_order_mark(tmp_path: Path) -> None:
+    file = dump(tmp_path / "a.json", [])
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert len(read_coco(file)) == 2
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_coco(file)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_coco(tmp_path / "missing.json")
+
+
+def test_nothing_usable_names_the_first_problem(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png").write_text("broken")
+    with pytest.raises(DataError, match=r"no usable picture among 1.*a\.png.*unreadable"):
+        read_coco(dump(tmp_path / "a.json", [], [{"id": 1, "file_name": "a.png"}]))
+
+
+def test_ids_that_are_words_become_running_numbers(tmp_path: Path) -> None:
+    images = [{"id": "y", "file_name": "b.png"}, {"id": "x", "file_name": "a.png"}]
+    for entry in images:
+        picture(tmp_path / entry["file_name"])
+    data = read_coco(dump(tmp_path / "a.json", [box(1, "y", 3, [1, 2, 3, 4])], images))
+    assert [(s.image_id, s.path.name if s.path else "", len(s.labels)) for s in data.samples] == [
+        (1, "a.png", 0),
+        (2, "b.png", 1),
+    ]
+
+
+def test_class_name_that_stands_twice_is_told(tmp_path: Path) -> None:
+    categories = [{"id": 0, "name": "fish"}, {"id": 1, "name": "fish"}]
+    data = read_coco(dump(tmp_path / "a.json", [], categories=categories))
+    assert data.names == ("fish", "fish")
+    assert reasons(data) == {("class name stands twice", "kept"): 1}
+
+
+def test_summary_counts_each_kind_and_shows_the_first() -> None:
+    problems = [
+        Problem("a", "1", "no area", "dropped"),
+        Problem("a", "2", "outside", "clipped"),
+        Problem("b", "3", "outside", "clipped"),
+        Problem("c", "4", "outside", "dropped"),
+    ]
+    assert summary(problems) == [
+        "2 x outside (clipped), e.g. a: 2",
+        "1 x no area (dropped), e.g. a: 1",
+        "1 x outside (dropped), e.g. c: 4",
+    ]
+    assert summary([]) == []
+
+
+numbers = st.one_of(
+    st.integers(-30, 130).map(float),
+    st.floats(-30, 130),
+    st.sampled_from([float("nan"), float("inf"), -1e30, 1e39]),
+)
+rows = st.lists(
+    st.tuples(st.tuples(numbers, numbers, numbers, numbers), st.integers(0, 2), st.booleans()), max_size=30
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(rows=rows)
+def test_law_whatever_goes_in_what_comes_out_is_sound_and_accounted_for(
+    rows: list[tuple[tuple[float, ...], int, bool]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = picture(tmp_path_factory.getbasetemp() / "law.png", 100, 80)
+    raw = Picture("file", path, 1)
+    for number, (corners, label, crowd) in enumerate(rows):
+        raw.add(corners, label, crowd, f"row {number}")
+    data = checked([raw], ["a", "b", "c"], [1, 2, 3], [], "file")
+    boxes = data.samples[0].boxes
+    assert torch.isfinite(boxes).all()
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+    assert (boxes >= 0).all()
+    assert (boxes[:, 2:] <= torch.tensor([100.0, 80.0])).all()
+    named = Counter(p.record.split(":")[0] for p in data.problems)
+    assert max(named.values(), default=1) == 1
+    assert len(boxes) + sum(p.action == "dropped" for p in data.problems) == len(rows)
+    keys = [
+        (*b, c, f)
+        for b, c, f in zip(
+            boxes.tolist(), data.samples[0].labels.tolist(), data.samples[0].crowd.tolist(), strict=True
+        )
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_law_near_repeats_are_those_that_all_pairs_find(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    random = np.random.default_rng(seed)
+    low = random.uniform(0, 3, (40, 2))
+    corners = np.concatenate((low, low + random.uniform(20, 40, (40, 2))), 1).astype(np.float32)
+    labels = random.integers(0, 2, 40)
+    path = picture(tmp_path_factory.getbasetemp() / "law.png", 100, 80)
+    raw = Picture("file", path, 1)
+    for number, (corner, label) in enumerate(zip(corners, labels, strict=True)):
+        raw.add(corner.tolist(), int(label), False, f"row {number}")
+    expected = set()
+    for j in range(40):
+        for i in range(j):
+            sides = np.minimum(corners[i, 2:], corners[j, 2:]) - np.maximum(corners[i, :2], corners[j, :2])
+            overlap = float(np.prod(sides.clip(0), dtype=np.float64))
+            areas = [float(np.prod(corners[k, 2:] - corners[k, :2], dtype=np.float64)) for k in (i, j)]
+            iou = overlap / (sum(areas) - overlap)
+            if labels[i] == labels[j] and iou >= 0.9:
+                expected.add(j)
+    data = checked([raw], ["a", "b"], [1, 2], [], "file")
+    assert {int(p.record.split("row ")[1].split(":")[0]) for p in data.problems} == expected
+
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 8),
+    st.floats(),
+    st.sampled_from(["a.png", "b.png", "", "..", "/", "nul\0", "x" * 5000, "\ud800"]),
+)
+values = st.one_of(
+    scalars, st.lists(scalars, max_size=5), st.dictionaries(st.sampled_from("ab"), scalars, max_size=2)
+)
+
+
+def entries(*keys: str) -> st.SearchStrategy[list[Any]]:
+    record = st.dictionaries(st.sampled_from(keys), values, max_size=len(keys))
+    return st.lists(st.one_of(record, values), max_size=5)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    images=entries("id", "file_name", "height", "width"),
+    annotations=entries("id", "image_id", "category_id", "bbox", "iscrowd"),
+)
+def test_law_any_json_gives_data_or_a_data_error(
+    images: list[Any], annotations: list[Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "coco_law"
+    picture(folder / "a.png")
+    file = dump(folder / "a.json", annotations, [{"id": 7, "file_name": "a.png"}, *images])
+    data = read_coco(file)
+    assert data.samples[-1].path is not None
+    assert all(p.action in ("dropped", "kept", "clipped") for p in data.problems)
+
+
+def test_the_real_coco_pictures(shared: Path) -> None:
+    folder = shared / "data" / "coco_ccby" / "annotations"
+    counts = {}
+    for split in ("train", "val"):
+        data = read_coco(folder / f"instances_{split}2017.json")
+        assert data.problems == []
+        assert len(data.names) == 80
+        assert (data.names[0], data.category_ids[0], data.names[79], data.category_ids[79]) == (
+            "person",
+            1,
+            "toothbrush",
+            90,
+        )
+        counts[split] = (
+            len(data),
+            sum(len(s.labels) for s in data.samples),
+            sum(int(s.crowd.sum()) for s in data.samples),
+            sum(len(s.labels) == 0 for s in data.samples),
+        )
+        image, sample = data.read(0)
+        assert tuple(image.shape[1:]) == sample.size
+    assert counts == {"train": (35, 312, 4, 0), "val": (45, 405, 6, 2)}
+
+
+def test_ignore_is_a_crowd_flag_too(tmp_path: Path) -> None:
+    file = dump(
+        tmp_path / "a.json",
+        [
+            box(1, 7, 3, [0, 0, 10, 10], ignore=1),
+            box(2, 7, 3, [0, 0, 20, 10], ignore=0),
+            box(3, 7, 3, [0, 0, 30, 10], ignore=True, iscrowd=0),
+            box(4, 7, 3, [0, 0, 40, 10], ignore=0, iscrowd=1),
+            box(5, 7, 3, [0, 0, 50, 10]),
+        ],
+    )
+    assert read_coco(file).samples[1].crowd.tolist() == [True, False, True, True, False]
+
+
+EXPORTED = [
+    {"id": 0, "name": "pets", "supercategory": "none"},
+    {"id": 1, "name": "cat", "supercategory": "pets"},
+    {"id": 2, "name": "dog", "supercategory": "pets"},
+]
+
+
+def export(root: Path, split: str, *categories: int, listed: list[Any] = EXPORTED) -> Path:
+    """A split as Roboflow exports it."""
+    images = [{"id": 0, "file_name": "a.png", "height": 80, "width": 100}]
+    picture(root / split / "a.png")
+    annotations = [box(i, 0, category, [10 * i, 1, 9, 8]) for i, category in enumerate(categories)]
+    return dump(root / split / "_annotations.coco.json", annotations, images, categories=listed)
+
+
+def test_the_project_that_exports_list_as_a_category_is_no_class(tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        export(tmp_path, split, 2, 1)
+    for data in (read_data(tmp_path, "train"), read_data(tmp_path / "valid" / "_annotations.coco.json")):
+        assert (data.names, data.category_ids) == (("cat", "dog"), (1, 2))
+        assert data.samples[0].labels.tolist() == [1, 0]
+        assert [(p.record, p.action) for p in data.problems] == [("category 0: 'pets'", "passed over")]
+    # A model that was trained with it as a class keeps it.
+    assert read_data(tmp_path, "train", ["cat", "pets", "dog"]).category_ids == (1, 0, 2)
+
+
+def test_a_category_above_the_others_that_is_used_is_a_class(tmp_path: Path) -> None:
+    export(tmp_path, "train", 2, 1)
+    export(tmp_path, "valid", 1, 0)  # by the other split: then it is one in both
+    file = tmp_path / "train" / "_annotations.coco.json"
+    for path, split in ((tmp_path, "train"), (tmp_path, "val"), (file, None), (file.parent, None)):
+        data = read_data(path, split)
+        assert (data.names, data.problems) == (("pets", "cat", "dog"), [])
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        [EXPORTED[0], EXPORTED[1], {"id": 2, "name": "dog", "supercategory": "animal"}],
+        [{"id": 0, "name": "pets"}, {"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        [{"id": 0, "name": "pets", "supercategory": "pets"}],
+    ],
+)
+def test_a_category_that_is_not_above_all_others_is_a_class(tmp_path: Path, listed: list[Any]) -> None:
+    data = read_coco(export(tmp_path, "train", *([1] if len(listed) > 1 else []), listed=listed))
+    assert data.names == tuple(entry["name"] for entry in listed)
+    assert data.problems == []
+
+
+def test_data_may_lack_classes_that_are_expected(tmp_path: Path) -> None:
+    names = ("ant", "zebra", "cat", "dog", "bee")
+    data = read_coco(dump(tmp_path / "a.json", [box(1, 7, 90, [0, 0, 5, 5])]), names=names)
+    assert data.names == names
+    assert data.category_ids == (1, 90, 3, 17, 2)
+    assert data.samples[1].labels.tolist() == [1]

@@ -1,0 +1,229 @@
+"""Several data sets as one: classes by name, ids, notes, and the commands that take several."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from test_cli import TINY
+
+from conftest import Run
+from gfocal.data.dataset import FileData, Problem, Sample
+from gfocal.data.discovery import read_data
+from gfocal.data.views import NEAR_NAMES, SAME_PICTURE, joined
+from gfocal.errors import DataError
+
+
+def picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (100, 80)).save(path)
+    return path
+
+
+def sample(image_id: int, labels: list[int], path: Path | None = None, areas: bool = False) -> Sample:
+    boxes = torch.rand(len(labels), 4, generator=torch.Generator().manual_seed(image_id))
+    flags = torch.arange(len(labels)) % 2 == 1
+    stated = torch.arange(len(labels)).double() + 1 if areas else None
+    return Sample(image_id, path, boxes, torch.tensor(labels, dtype=torch.int64), flags, (80, 100), stated)
+
+
+def classes(data: FileData) -> list[list[str]]:
+    return [[data.names[label] for label in s.labels.tolist()] for s in data.samples]
+
+
+def test_classes_go_by_name_and_keep_their_ids() -> None:
+    one = FileData(("cat", "dog"), (3, 17), [sample(1, [0, 1, 1]), sample(2, [])], [Problem("a", "b", "c", "kept")])
+    two = FileData(("owl", "dog"), (5, 17), [sample(7, [0, 1], areas=True)], [Problem("d", "e", "f", "kept")])
+    data = joined([one, two])
+    assert (data.names, data.category_ids) == (("cat", "dog", "owl"), (3, 17, 5))
+    assert [s.image_id for s in data.samples] == [1, 2, 7]
+    assert classes(data) == [["cat", "dog", "dog"], [], ["owl", "dog"]]
+    assert data.problems == one.problems + two.problems
+    for found, wanted in zip(data.samples, [*one.samples, *two.samples], strict=True):
+        assert torch.equal(found.boxes, wanted.boxes)
+        assert torch.equal(found.crowd, wanted.crowd)
+        assert (found.size, found.path) == (wanted.size, wanted.path)
+        assert (None if found.areas is None else found.areas.tolist()) == (
+            None if wanted.areas is None else wanted.areas.tolist()
+        )
+    wanted_order = joined([one, two], ["bee", "owl", "dog", "cat"])
+    assert (wanted_order.names, wanted_order.category_ids) == (("bee", "owl", "dog", "cat"), (1, 5, 17, 3))
+    assert classes(wanted_order) == classes(data)
+    assert joined([FileData(("cat",), (1,), [sample(1, [0])])], ["bee", "cat"]).category_ids == (2, 1)
+    with pytest.raises(DataError, match=r"here: classes differ.*not expected: \['owl'\]"):
+        joined([one, two], ["cat", "dog"], where="here")
+
+
+@pytest.mark.parametrize("ids", [(4, 17), (3, 3), (17, 3)])
+def test_ids_that_disagree_give_way(ids: tuple[int, int]) -> None:
+    """A class of two ids, or an id of two classes; and pictures of one id."""
+    one = FileData(("cat", "dog"), (3, 17), [sample(1, [0]), sample(2, [1])])
+    data = joined([one, FileData(("cat", "owl"), ids, [sample(2, [1])])])
+    assert (data.names, data.category_ids) == (("cat", "dog", "owl"), (1, 2, 3))
+    assert [s.image_id for s in data.samples] == [1, 2, 3]
+    assert classes(data) == [["cat"], ["dog"], ["owl"]]
+
+
+def test_renamed_classes_become_one() -> None:
+    one = FileData(("person", "car"), (1, 2), [sample(1, [0, 1])])
+    two = FileData(("pedestrian", "Car"), (1, 3), [sample(2, [0, 1])])
+    data = joined([one, two], renames={"pedestrian": "person", "Car": "car"})
+    assert (data.names, data.category_ids) == (("person", "car"), (1, 2))
+    assert classes(data) == [["person", "car"]] * 2
+    alone = joined([one], renames={"car": "person"})
+    assert (alone.names, classes(alone)) == (("person",), [["person", "person"]])
+    assert joined([one], renames={"pedestrian": "person"}).names == one.names
+    with pytest.raises(DataError, match="no class 'lorry' to rename; there are: 'Car', 'car', 'pedestrian'"):
+        joined([one, two], renames={"lorry": "truck"}, where="here")
+
+
+def test_near_names_are_told() -> None:
+    sets = [FileData((name,), (1,), [sample(i, [0])]) for i, name in enumerate(("Car", "car ", "c-a_r", "cat", "??"))]
+    data = joined(sets, where="here")
+    assert data.names == ("Car", "car ", "c-a_r", "cat", "??")
+    assert [(p.file, p.record, p.reason, p.action) for p in data.problems] == [
+        ("here", "'Car' and 'car '", NEAR_NAMES, "kept"),
+        ("here", "'Car' and 'c-a_r'", NEAR_NAMES, "kept"),
+    ]
+
+
+def test_a_picture_in_two_sets_is_told_under_any_name(tmp_path: Path) -> None:
+    here, other = picture(tmp_path / "a" / "x.png"), picture(tmp_path / "b" / "y.png")
+    link, hard = tmp_path / "b" / "x.png", tmp_path / "b" / "z.png"
+    link.symlink_to(here)
+    os.link(here, hard)
+    one = FileData(("cat",), (1,), [sample(1, [0], here), sample(2, [0], here)])
+    for path, number in ((link, 1), (hard, 1), (here, 1), (other, 0), (tmp_path / "gone.png", 0)):
+        data = joined([one, FileData(("cat",), (1,), [sample(3, [0], path)])])
+        assert Counter(p.reason for p in data.problems) == Counter({SAME_PICTURE: number})
+        assert all(str(path) in p.record and str(here) in p.record for p in data.problems)
+
+
+def test_nothing_is_no_data() -> None:
+    with pytest.raises(DataError, match="no data sets"):
+        joined([])
+
+
+names_of_sets = st.lists(
+    st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4, unique=True), min_size=1, max_size=4
+)
+
+
+@given(sets=names_of_sets, seed=st.integers(0, 1000))
+def test_law_every_object_keeps_its_class(sets: list[list[str]], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    for names in sets:
+        draw = torch.randint(len(names), (6,), generator=generator).tolist()
+        ids = torch.randperm(9, generator=generator)[: len(names)].tolist()
+        pictures = [sample(int(torch.randint(30, (), generator=generator)), draw[:4]), sample(40, draw[4:])]
+        parts.append(FileData(tuple(names), tuple(ids), pictures))
+    data = joined(parts)
+    assert classes(data) == [row for part in parts for row in classes(part)]
+    ids_of_pictures = [s.image_id for s in data.samples]
+    assert len(set(ids_of_pictures)) == len(ids_of_pictures)
+    assert len(set(data.category_ids)) == len(data.category_ids) == len(data.names) == len(set(data.names))
+
+
+def coco(folder: Path, split: str, category: int, name: str, image_id: int = 1) -> None:
+    picture(folder / split / f"{split}.png")
+    content = {
+        "images": [{"id": image_id, "file_name": f"{split}.png"}],
+        "annotations": [{"id": 1, "image_id": image_id, "category_id": category, "bbox": [10, 10, 60, 50]}],
+        "categories": [{"id": category, "name": name}],
+    }
+    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+
+
+def table(file: Path, name: str) -> None:
+    picture(file.parent / f"{file.stem}.png")
+    file.write_text(f"filename,class,xmin,ymin,xmax,ymax\n{file.stem}.png,{name},20,10,70,60\n")
+
+
+@pytest.fixture
+def two_sets(tmp_path: Path) -> tuple[Path, Path]:
+    """One of COCO with train and val, one of tables with train alone."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    coco(one, "train", 5, "cat")
+    coco(one, "val", 5, "cat", 2)
+    two.mkdir()
+    table(two / "train.csv", "dog")
+    table(two / "test.csv", "Cat")
+    return one, two
+
+
+def test_paths_of_any_format_are_read_as_one(two_sets: tuple[Path, Path]) -> None:
+    data = read_data(two_sets, "train")
+    assert (data.names, data.category_ids) == (("cat", "Cat", "dog"), (5, 1, 2))
+    assert classes(data) == [["cat"], ["dog"]]
+    assert [p.reason for p in data.problems] == [NEAR_NAMES]
+    alone = read_data([two_sets[1] / "train.csv", two_sets[0]], "train", ["dog", "cat", "Cat"])
+    assert classes(alone) == [["dog"], ["cat"]]
+    assert alone.names == ("dog", "cat", "Cat")
+    with pytest.raises(DataError, match="no split 'val'"):
+        read_data(two_sets, "val")
+
+
+def test_several_sets_train_and_are_judged(two_sets: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
+    one, two = two_sets
+    rename = ("--rename", "Cat=cat")
+    code, _, err = run("train", one, two, *rename, "--out", tmp_path / "run", *TINY)
+    assert code == 0, err
+    # The second set has no val: it is judged on its test.
+    assert "2 pictures to train, 2 to validate" in err
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (about["classes"], about["data"]) == (["cat", "dog"], f"{one}, {two}")
+    code, out, err = run("eval", tmp_path / "run", one, two, *rename, "--workers", 0, "--device", "cpu")
+    assert code == 0, err
+    assert f"judging 2 pictures: split val of {one}; split test of {two}" in err
+    assert "2 truth boxes" in out
+    # A set that lacks a class of the model, alone.
+    code, out, err = run("eval", tmp_path / "run", one, "--workers", 0, "--device", "cpu")
+    assert code == 0, err
+    assert "1 truth box" in out
+
+
+def test_validation_elsewhere_may_be_several(two_sets: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
+    one, two = two_sets
+    code, _, err = run(
+        "train", one, "--val", one, two / "test.csv", "--rename", "Cat=cat", "--out", tmp_path / "r", *TINY
+    )
+    assert code == 2
+    assert "not expected: ['dog']" in err  # the tables of the folder know it
+    (two / "train.csv").unlink()
+    code, _, err = run(
+        "train", one, "--val", one, two / "test.csv", "--rename", "Cat=cat", "--out", tmp_path / "r", *TINY
+    )
+    assert code == 0, err
+    assert "1 picture to train, 2 to validate" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--rename", "Cat"), "takes OLD=NEW, not 'Cat'"),
+        (("--rename", "=x"), "takes OLD=NEW"),
+        (("--rename", "lorry=truck"), "no class 'lorry' to rename; there are: 'cat'"),
+        (("--val", "synthetic", "/nowhere"), "no such file or folder"),
+    ],
+)
+def test_mistakes(
+    two_sets: tuple[Path, Path], tmp_path: Path, run: Run, arguments: tuple[str, ...], told: str
+) -> None:
+    code, _, err = run("train", two_sets[0], *arguments, "--out", tmp_path / "r", *TINY)
+    assert code == 2
+    assert told in err
+
+
+def test_drawn_scenes_join_nothing(two_sets: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
+    code, _, err = run("train", two_sets[0], "synthetic", "--out", tmp_path / "r", *TINY, "--short-side", "96")
+    assert code == 2
+    assert "drawn scenes neither join other data" in err

@@ -1,0 +1,174 @@
+"""Confusion, reliability, mistakes, and all of them together, on a scene that can be counted by hand."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from test_coco_ap import scene
+
+from gfocal.data.dataset import FileData, Sample
+from gfocal.evaluation.curves import above, confusion_matrix, most_confused, reliability
+from gfocal.evaluation.evaluate import Judgement, judge
+from gfocal.evaluation.matching import lay_out, match, overlaps
+
+NAMES = ("cat", "dog")
+BOXES = [[100.0 * k, 0.0, 100.0 * k + 50, 50.0] for k in range(6)]
+
+
+def found(rows: list[tuple[list[float], int, float]]) -> SimpleNamespace:
+    return SimpleNamespace(
+        boxes=torch.tensor([row[0] for row in rows]).reshape(-1, 4),
+        labels=torch.tensor([row[1] for row in rows], dtype=torch.int64),
+        scores=torch.tensor([row[2] for row in rows]),
+    )
+
+
+def sample(image_id: int, labels: list[int], crowd: int = 0) -> Sample:
+    boxes = torch.tensor(BOXES[: len(labels)]).reshape(-1, 4)
+    return Sample(image_id, None, boxes, torch.tensor(labels, dtype=torch.int64), torch.arange(len(labels)) < crowd)
+
+
+def two_pictures() -> tuple[FileData, dict[int, SimpleNamespace]]:
+    """Picture 1: a crowd of cats, a dog, a cat, a dog. Picture 2: nothing."""
+    data = FileData(NAMES, (1, 2), [sample(1, [0, 1, 0, 1], crowd=1), sample(2, [])])
+    one = found(
+        [
+            (BOXES[0], 0, 0.95),  # on the crowd
+            (BOXES[1], 1, 0.9),  # the dog
+            (BOXES[2], 1, 0.8),  # a cat taken for a dog
+            (BOXES[4], 0, 0.7),  # nothing there
+            (BOXES[3], 1, 0.2),  # the other dog, unsure
+        ]
+    )
+    return data, {1: one, 2: found([(BOXES[5], 1, 0.4)])}
+
+
+@pytest.fixture
+def judged() -> Judgement:
+    data, detections = two_pictures()
+    return judge(data, detections, stored=(0.5, 0.3))
+
+
+def test_the_confusion_matrix(judged: Judgement) -> None:
+    assert judged.confusion.tolist() == [[0, 1, 0], [0, 1, 1], [1, 1, 0]]
+    assert most_confused(judged.confusion, NAMES) == [("cat", "dog", 1)]
+
+
+def test_a_better_one_below_its_threshold_takes_nothing_away() -> None:
+    boxes = lay_out(
+        [sample(1, [1])], {1: found([(BOXES[0], 0, 0.6), (BOXES[0], 1, 0.5)])}, NAMES
+    )  # the cat of 0.6 would take the dog
+    kept = above(boxes, (0.7, 0.3))
+    assert kept.tolist() == [False, True]
+    assert confusion_matrix(boxes, overlaps(boxes), kept)[1, 1] == 1
+
+
+def test_the_confusion_matrix_counts_every_object_and_every_detection_once() -> None:
+    samples, detections, names, _, _ = scene(4, 8, 3, 12, 0.0, 1000)
+    boxes = lay_out(samples, detections, names)
+    matrix = confusion_matrix(boxes, overlaps(boxes), np.ones(len(boxes.score), dtype=bool))
+    assert matrix[:-1].sum(1).tolist() == boxes.num_truth().tolist()
+    assert matrix[:, :-1].sum(0).tolist() == np.bincount(boxes.label, minlength=3).tolist()
+
+
+def test_a_score_is_above_its_threshold_as_float32() -> None:
+    boxes = lay_out([sample(1, [0])], {1: found([(BOXES[0], 0, 0.7)])}, NAMES)
+    assert boxes.score[0] != 0.7
+    assert above(boxes, (0.7, 0.0)).tolist() == [False]
+
+
+def test_scores_against_overlaps() -> None:
+    # IoU 1 and 0.5 in the stretch of 0.8, 0 in that of 0.1; on the crowd nothing counts, beside it it does.
+    half = [100.0, 0.0, 150.0, 100.0]
+    boxes = lay_out(
+        [sample(1, [0, 1, 1], crowd=1)],
+        {1: found([(BOXES[0], 0, 0.9), (BOXES[2], 1, 0.85), (half, 1, 0.81), ([30.0, 0.0, 80.0, 50.0], 0, 0.15)])},
+        NAMES,
+    )
+    pairs = overlaps(boxes)
+    measured = reliability(boxes, pairs, match(boxes, pairs))
+    assert measured.count.tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 2, 0]
+    assert measured.score[8] == pytest.approx(0.83)
+    assert measured.iou[[1, 8]].tolist() == pytest.approx([0, 0.75])
+    assert np.isnan(measured.iou[0])
+    assert measured.error == pytest.approx((2 * 0.08 + 0.15) / 3)
+
+
+def test_the_worst_picture_comes_first_with_all_its_mistakes(judged: Judgement) -> None:
+    first, second = judged.worst(5)
+    assert (first.image_id, second.image_id) == (1, 2)
+    assert [(w.label, w.kind, w.truth_label) for w in first.wrong] == [
+        (1, "classification", 0),
+        (0, "background", None),
+    ]
+    assert first.hits == (tuple(BOXES[1]),)
+    assert sorted(first.missed) == [(tuple(BOXES[2]), 0), (tuple(BOXES[3]), 1)]  # one is found below its threshold
+    assert first.crowd == (tuple(BOXES[0]),)
+    assert first.cost == pytest.approx(0.8 + 0.7 + 2 * 0.5)
+    assert second.cost == pytest.approx(0.4)
+    assert [one.image_id for one in judged.worst(1)] == [1]
+
+
+def test_a_picture_without_mistakes_is_not_among_the_worst() -> None:
+    data = FileData(NAMES, (1, 2), [sample(1, [0])])
+    assert judge(data, {1: found([(BOXES[0], 0, 0.9)])}).worst(3) == []
+
+
+def test_false_positives_per_picture_at_the_thresholds(judged: Judgement) -> None:
+    assert (judged.num_hits, judged.num_false) == (1, 3)
+    assert judged.fppi == 1.5
+    assert judged.in_use_from == "the model's own thresholds"
+    assert judged.at_thresholds[1].precision == pytest.approx(1 / 3)
+    assert judged.at_thresholds[1].recall == pytest.approx(1 / 2)
+
+
+def test_the_curves_are_those_of_both_overlaps() -> None:
+    samples, detections, names, _, _ = scene(4, 8, 3, 12, 0.1, 1000)
+    judged = judge(FileData(tuple(names), (1, 2, 3), samples), detections)
+    for at50, at75, one in zip(judged.precision, judged.precision75, judged.ap.per_class.values(), strict=True):
+        assert at50 is not None
+        assert at75 is not None
+        assert (at50.mean(), at75.mean()) == pytest.approx((one.ap50, one.ap75), abs=1e-9)
+
+
+def test_without_stored_thresholds_the_best_ones_are_in_use() -> None:
+    data, detections = two_pictures()
+    judged = judge(data, detections)
+    assert judged.in_use == judged.chosen.scores
+    assert judged.in_use_from == "the thresholds of largest F1"
+    assert judge(data, detections, precision=0.5).in_use_from == "the thresholds of precision=0.5"
+
+
+def test_the_numbers_as_json_and_in_a_few_lines(judged: Judgement) -> None:
+    told = json.loads(json.dumps(judged.to_json(), allow_nan=False))
+    assert told["ap50"] == judged.ap.ap50 == judged.errors.ap50
+    assert told["errors"]["types"]["classification"]["count"] == 1
+    assert told["at_thresholds"]["confusion"]["counts"] == judged.confusion.tolist()
+    assert told["at_thresholds"]["false_per_image"] == 1.5
+    assert len(told["curves"]["precision_at_recall_iou50"]["cat"]) == 101
+    assert sum(told["reliability"]["count"]) == 5
+    assert set(told["log_average_miss_rate"]["per_class"]) == set(NAMES)
+    lines = judged.summary()
+    assert lines[0].startswith("costs most: classification, 1 error; without it AP50 +0.")
+    assert lines[2] == "at the model's own thresholds: 1.50 false positives per picture"
+
+
+def test_nothing_at_all() -> None:
+    empty = judge(FileData(NAMES, (1, 2), [sample(1, [])]), {})
+    assert empty.summary() == []
+    json.dumps(empty.to_json(), allow_nan=False)
+    assert empty.worst(3) == []
+
+
+def test_detections_of_other_classes_are_refused() -> None:
+    data, detections = two_pictures()
+    for one in detections.values():
+        one.names = NAMES
+    judge(data, detections)
+    next(iter(detections.values())).names = ("cat", "wolf")
+    with pytest.raises(ValueError, match=r"classes \['cat', 'wolf'\] cannot be judged on \['cat', 'dog'\]"):
+        judge(data, detections)

@@ -1,0 +1,405 @@
+"""gfocal detect over many files: killed it goes on, several processes share, and every format says the same."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from gfocal.cli.main import DONE, MISTAKE, SOME_FAILED
+from gfocal.data.preprocess import InputSettings
+from gfocal.data.readers.voc import read_voc
+from gfocal.inference.files import detect_files
+from gfocal.models.model_file import load_model, save_model
+from gfocal.models.predict import files as detect_files_room
+from gfocal.models.zoo import create
+
+Run = Callable[..., tuple[int, str, str]]  # of the fixture "run"
+COUNT = 7
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    options = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
+    detector = create("gfl_light_fpn", 2, names=("cat", "dog"), pretrained=False, **options)
+    detector.input_settings = InputSettings(short_side=64, long_side=96)
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_model(detector.eval(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(COUNT):
+        Image.effect_noise((60, 40 + number), 60).convert("RGB").save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(model: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an undisturbed run writes."""
+    out = tmp_path_factory.mktemp("whole")
+    assert detect_files(load_model(model), [photos], out, score_threshold=0.0105, formats=FORMATS.split(",")) == 0
+    assert len(json.loads((out / "detections.json").read_text())["annotations"]) > COUNT
+    return out
+
+
+FORMATS = "coco,yolo,voc,csv"
+OPTIONS = ("--score", 0.0105, "--format", FORMATS)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All that was written but the journals; a run by shards is called another one in the json."""
+    files = {f.relative_to(folder).as_posix(): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+    found = json.loads(files.pop("detections.json"))
+    del found["info"]["run"]
+    return files | {"detections.json": json.dumps(found).encode()}
+
+
+def test_killed_at_any_moment_it_goes_on(run: Run, model: Path, photos: Path, whole: Path, tmp_path: Path) -> None:
+    """By kill -9 of a real process, in the middle of its pictures."""
+    out = tmp_path / "out"
+    slow = (
+        "import sys, time; from gfocal import detect_files as room; real = room.detect_batch\n"
+        "room.detect_batch = lambda *a: (time.sleep(0.3), real(*a))[1]\n"
+        "from gfocal.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", slow, "detect", str(model), str(photos), "--out", str(out), *map(str, OPTIONS)]
+    # One thread, as in this process: with another number the last digits differ.
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=one_thread)
+    journal = out / "detections.jsonl"
+    deadline = time.monotonic() + 120
+    while not (journal.is_file() and journal.read_bytes().count(b"\n") > 2):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = journal.read_bytes().count(b"\n") - 1
+    assert 2 <= done < COUNT
+    assert not (out / "detections.json").exists()
+    with journal.open("ab") as file:
+        file.write(b'{"index": 4, "file": "half a li')  # as if it had been writing
+    drawn = {file: file.stat().st_mtime_ns for file in out.glob("*.jpg")}
+
+    code, _, err = run("detect", model, photos, "--out", out, *OPTIONS, "--resume")
+    assert code == DONE, err
+    assert err.splitlines()[0] == f"note: {done} pictures done before, in {journal}"
+    assert len(err.splitlines()) == 1 + COUNT - done + 1
+    assert content(out) == content(whole)
+    kept = [file for file, when in drawn.items() if file.stat().st_mtime_ns == when]
+    assert len(kept) >= done  # not drawn again
+
+    code, _, err = run("detect", model, photos, "--out", out, *OPTIONS, "--resume")
+    assert (code, err) == (DONE, f"{out}: all {COUNT} pictures are done already\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", [0, 3])
+def test_signals_write_what_there_is(
+    run: Run, model: Path, photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int,
+    workers: int,
+) -> None:  # fmt: skip
+    real: Any = vars(detect_files_room)["detect_batch"]
+    batches: list[object] = []
+
+    def stopped(*arguments: object) -> object:
+        batches.append(arguments)
+        if len(batches) == 3:
+            os.kill(os.getpid(), number)
+        return real(*arguments)
+
+    monkeypatch.setattr(detect_files_room, "detect_batch", stopped)
+    command = ("detect", model, photos, "--out", tmp_path / "out", *OPTIONS, "--workers", workers)
+    code, _, err = run(*command)
+    assert code == 128 + number
+    assert err.splitlines()[-1].startswith("stopped after 2 of 7 pictures; what was found until then is in ")
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())["images"]) == 2
+    assert len(list((tmp_path / "out" / "labels").iterdir())) == 2
+    monkeypatch.setattr(detect_files_room, "detect_batch", real)
+    assert run(*command, "--resume")[0] == DONE
+    assert content(tmp_path / "out") == content(whole)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def stop_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real: Any = vars(detect_files_room)["detect_batch"]
+    batches: list[object] = []
+
+    def stopped(*arguments: object) -> object:
+        batches.append(arguments)
+        if len(batches) > count:
+            raise OSError(28, "No space left on device")
+        return real(*arguments)
+
+    monkeypatch.setattr(detect_files_room, "detect_batch", stopped)
+
+
+def test_a_full_disk_leaves_what_is_done(
+    run: Run, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(3, patch)
+        code, _, err = run("detect", model, photos, "--out", tmp_path)
+    assert code == MISTAKE
+    assert err.splitlines()[-2:] == [
+        f"note: 3 pictures done until here, in {tmp_path / 'detections.jsonl'}; --resume goes on",
+        "gfocal: [Errno 28] No space left on device",
+    ]
+    assert run("detect", model, photos, "--out", tmp_path, "--resume")[0] == DONE
+
+
+def test_only_the_same_run_goes_on(
+    run: Run, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(3, patch)
+        run("detect", model, photos, "--out", tmp_path, "--score", 0.5)
+    other = load_model(model)
+    next(other.parameters()).data.add_(1e-3)
+    save_model(other, tmp_path / "other.safetensors")
+    for command, why in (
+        ((model, "--score", 0.4), "score was 0.5 and is 0.4"),
+        ((model,), "score was 0.5 and is 0.3"),
+        ((tmp_path / "other.safetensors", "--score", 0.5), 'model was "'),
+        ((model, "--score", 0.5, "--no-pictures"), "pictures was true and is false"),
+        ((model, "--score", 0.5, "--edges", "std"), 'edges was "none" and is "std"'),
+    ):
+        code, _, err = run("detect", command[0], photos, "--out", tmp_path, "--resume", *command[1:])
+        assert code == MISTAKE
+        assert why in err.splitlines()[-1]
+        assert "say again what was said then" in err.splitlines()[-1]
+    code, _, err = run("detect", model, photos, "--out", tmp_path, "--score", 0.5)
+    assert code == MISTAKE
+    assert "a run was stopped here after 3 pictures" in err
+    assert run("detect", model, photos, "--out", tmp_path, "--score", 0.5, "--resume", "--batch-size", 3)[0] == DONE
+
+
+def test_what_failed_is_tried_again_and_new_pictures_are_welcome(
+    run: Run, model: Path, photos: Path, whole: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for file in photos.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes() if file.stem in "0246" else b"broken")
+    (folder / "5.png").unlink()
+    assert run("detect", model, folder, "--out", tmp_path / "out")[0] == SOME_FAILED
+    assert (tmp_path / "out" / "detections.jsonl").exists()
+    for stem in "1357":
+        if (photos / f"{stem}.png").exists():
+            (folder / f"{stem}.png").write_bytes((photos / f"{stem}.png").read_bytes())
+    code, _, err = run("detect", model, folder, "--out", tmp_path / "out", "--resume")
+    assert code == DONE
+    assert "4 pictures done before" in err
+    assert len(err.splitlines()) == 1 + 3 + 1
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())["images"]) == COUNT
+    assert not (tmp_path / "out" / "detections.jsonl").exists()
+
+
+def test_new_pictures_never_take_the_names_of_those_that_are_done(
+    run: Run, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("b/1.png", "c/2.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes((photos / Path(name).name).read_bytes())
+    command = ("detect", model, tmp_path / "a", tmp_path / "b", tmp_path / "c", "--out", tmp_path / "out")
+    (tmp_path / "a").mkdir()
+    with monkeypatch.context() as patch:
+        stop_after(1, patch)
+        assert run(*command)[0] == MISTAKE
+    drawn = (tmp_path / "out" / "1.jpg").read_bytes()
+    (tmp_path / "a" / "1.png").write_bytes((photos / "5.png").read_bytes())  # comes first in the list of all
+    assert run(*command, "--resume")[0] == DONE
+    assert (tmp_path / "out" / "1.jpg").read_bytes() == drawn
+    images = json.loads((tmp_path / "out" / "detections.json").read_text())["images"]
+    assert {i["file_name"]: i["picture"] for i in images} == {
+        str(tmp_path / "a" / "1.png"): "1_2.jpg",
+        str(tmp_path / "b" / "1.png"): "1.jpg",
+        str(tmp_path / "c" / "2.png"): "2.jpg",
+    }
+
+
+def test_a_run_that_ended_gives_way_to_a_new_one(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert run("detect", model, photos, tmp_path / "no.jpg", "--out", tmp_path / "out")[0] == SOME_FAILED
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
+def test_shards_find_what_one_process_finds(
+    run: Run, model: Path, photos: Path, whole: Path, tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    out = tmp_path / "out"
+    for place, number in enumerate(order):
+        if place == 2:
+            code, _, err = run("detect", "--merge", out)
+            assert code == MISTAKE
+            assert f"shards {number}/3 have not begun; run what lacks with --resume" in err
+            code, _, err = run("detect", model, photos, "--out", out)
+            assert code == MISTAKE
+            assert "the journal of another run (it has another number of shards)" in err
+            code, _, err = run("detect", model, photos, "--out", out, *OPTIONS, "--shard", f"{number}/4")
+            assert code == MISTAKE
+            assert "shards was 3 and is 4" in err
+        code, _, err = run("detect", model, photos, "--out", out, *OPTIONS, "--shard", f"{number}/3")
+        assert code == DONE, err
+        if place < 2:
+            assert err.splitlines()[-1] == f"shard {number}/3 is done; the last one to end merges"
+            assert not (out / "detections.json").exists()
+    assert content(out) == content(whole)
+    code, _, err = run("detect", model, photos, "--out", out, *OPTIONS, "--shard", "2/3", "--resume")
+    assert err == f"{out}: all {COUNT} pictures are done already\n"
+
+
+def test_shards_go_on_and_merge_by_hand(
+    run: Run, model: Path, photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    first = ("detect", model, photos, "--out", out, *OPTIONS, "--shard", "1/2")
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)
+        assert run(*first)[0] == MISTAKE
+    (out / "detections.merging").touch()  # of a process that was killed while it merged
+    assert run(*first[:-1], "2/2")[0] == DONE
+    assert "not every shard has come to its end" in run("detect", "--merge", out)[2]
+    (out / "detections.merging").touch()
+    assert run(*first)[0] == MISTAKE
+    assert run(*first, "--resume")[0] == DONE
+    assert not (out / "detections.json").exists()
+    code, _, err = run("detect", "--merge", out, "--format", FORMATS)
+    assert code == DONE
+    assert err.startswith(f"{sum(1 for _ in (out / 'detections.csv').open()) - 1} objects in {COUNT} pictures: ")
+    assert content(out) == content(whole)
+    assert "no journal of a shard is here" in run("detect", "--merge", out)[2]
+
+
+def test_a_launcher_shares_the_pictures_out(
+    run: Run, model: Path, photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torchrun sets the environment; a process that it starts again goes on, a broken picture ends nobody."""
+    (tmp_path / "no.txt").write_text(f"{photos}\n{tmp_path / 'no.jpg'}\n")
+    command = ("detect", model, f"@{tmp_path / 'no.txt'}", "--out", tmp_path / "out", *OPTIONS)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with monkeypatch.context() as patch:
+        stop_after(1, patch)
+        assert run(*command)[0] == MISTAKE
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    code, _, err = run(*command)
+    assert code == DONE
+    assert "failed: " in err
+    monkeypatch.setenv("RANK", "0")
+    code, _, err = run(*command)
+    assert code == DONE
+    assert " in 7 pictures, 1 failed: " in err.splitlines()[-1]
+    assert content(tmp_path / "out") == content(whole)  # and no journal
+
+
+def test_every_format_says_the_same(model: Path, whole: Path, photos: Path) -> None:
+    found = json.loads((whole / "detections.json").read_text())
+    by_image: dict[str, list[dict[str, Any]]] = {Path(i["file_name"]).stem: [] for i in found["images"]}
+    sizes = {Path(i["file_name"]).stem: (i["width"], i["height"]) for i in found["images"]}
+    names = {i["id"]: Path(i["file_name"]).stem for i in found["images"]}
+    for annotation in found["annotations"]:
+        by_image[names[annotation["image_id"]]].append(annotation)
+    assert (whole / "classes.txt").read_text() == "cat\ndog\n"
+    with (whole / "detections.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(found["annotations"])
+    for row, annotation in zip(rows, found["annotations"], strict=True):
+        x, y, w, h = annotation["bbox"]
+        assert row["file"] == found["images"][annotation["image_id"] - 1]["file_name"]
+        assert row["class"] == ("cat", "dog")[annotation["category_id"] - 1]
+        assert [float(row[k]) for k in ("x1", "y1", "x2", "y2")] == pytest.approx([x, y, x + w, y + h], abs=0.011)
+        assert float(row["score"]) == pytest.approx(annotation["score"], abs=1e-5)
+        stds = [float(row[f"std_{side}"]) for side in ("left", "top", "right", "bottom")]
+        assert stds == pytest.approx(annotation["edge_std"], abs=0.011)
+    for stem, own in by_image.items():
+        width, height = sizes[stem]
+        lines = (whole / "labels" / f"{stem}.txt").read_text().splitlines()
+        for line, annotation in zip(lines, own, strict=True):
+            label, cx, cy, w, h, score = map(float, line.split())
+            box = [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]
+            assert box == pytest.approx(annotation["bbox"], abs=0.011)
+            assert label + 1 == annotation["category_id"]
+            assert score == pytest.approx(annotation["score"], abs=1e-5)
+        text = (whole / "Annotations" / f"{stem}.xml").read_text()
+        assert text.count("<score>") == text.count("<edge_std>") == len(own)
+        assert f"<path>{photos / stem}.png</path>" in text
+
+
+def test_xml_reads_as_voc(whole: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "JPEGImages").symlink_to(photos)
+    (tmp_path / "Annotations").symlink_to(whole / "Annotations")
+    data = read_voc(tmp_path, names=("cat", "dog"))
+    assert len(data) == COUNT
+    assert sum(len(s.boxes) for s in data.samples) > COUNT
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("workers", [0, 4])
+def test_reading_ahead_changes_nothing(
+    run: Run, model: Path, photos: Path, tmp_path: Path, batch_size: int, workers: int
+) -> None:
+    """Against one picture after the other by the detector itself."""
+    options = ("--score", 0.0105, "--batch-size", batch_size, "--workers", workers)
+    assert run("detect", model, photos, "--out", tmp_path, *options)[0] == DONE
+    found = json.loads((tmp_path / "detections.json").read_text())
+    assert [Path(i["file_name"]).stem for i in found["images"]] == [str(n) for n in range(COUNT)]
+    detector = load_model(model)
+    for image in found["images"]:
+        one = detector.detect(image["file_name"], score_threshold=0.0105)
+        scores = [a["score"] for a in found["annotations"] if a["image_id"] == image["id"]]
+        assert scores == pytest.approx(one.scores.tolist(), abs=2e-5)  # type: ignore[union-attr]
+        assert (tmp_path / image["picture"]).is_file()
+
+
+def test_the_models_own_thresholds_count_where_no_score_is_given(
+    run: Run, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    detector = load_model(model)
+    detector.class_thresholds = (0.0105, 0.9)
+    save_model(detector, tmp_path / "own.safetensors")
+    everything = ("--no-pictures", "--out")
+    code, _, err = run("detect", tmp_path / "own.safetensors", photos, *everything, tmp_path / "own")
+    assert code == DONE
+    assert err.splitlines()[-1].endswith(
+        "; scores above the model's own threshold of each class, 0.01 to 0.90 (--score for another)"
+    )
+    assert run("detect", model, photos, *everything, tmp_path / "all", "--score", 0.0105)[0] == DONE
+    own, other = (json.loads((tmp_path / name / "detections.json").read_text()) for name in ("own", "all"))
+    assert {a["category_id"] for a in other["annotations"]} == {1, 2}
+    expected = [a["score"] for a in other["annotations"] if a["category_id"] == 1]
+    assert [a["score"] for a in own["annotations"]] == expected
+    assert {a["category_id"] for a in own["annotations"]} == {1}
+    err = run("detect", model, photos, *everything, tmp_path / "default")[2]
+    assert err.splitlines()[-1].endswith("; scores above 0.3 (--score)")
+    err = run("detect", tmp_path / "own.safetensors", photos, *everything, tmp_path / "said", "--score", 0.0105)[2]
+    assert err.splitlines()[-1].endswith("; scores above 0.0105 (--score)")
+
+
+def test_mistakes_end_in_one_line(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:
+    for command, message in (
+        ((), "name a MODEL and pictures"),
+        ((model,), "name a MODEL and pictures"),
+        ((model, photos, "--merge", tmp_path), "takes no MODEL"),
+        ((model, photos, "--format", "coco,pascal"), "takes some of coco, yolo, voc, csv"),
+        ((model, photos, "--shard", "3/2"), "takes K/N"),
+        ((model, "--list", tmp_path / "no.txt"), "the list of pictures cannot be read"),
+    ):
+        code, _, err = run("detect", *command)
+        assert code == MISTAKE
+        assert message in err.splitlines()[-1]

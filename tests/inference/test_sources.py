@@ -1,0 +1,64 @@
+"""Which pictures a command line names."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from gfocal.errors import DataError
+from gfocal.inference.sources import pictures_named
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("a/1.jpg", "a/deep/2.PNG", "a/deep/notes.txt", "b/3.jpg", "x[1].jpg", "@odd.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def named(*words: str | Path, **options: object) -> list[str]:
+    found = pictures_named(words, Path("out"), **options)  # type: ignore[arg-type]
+    assert not found.failures
+    return found.files
+
+
+def test_patterns_are_of_pictures_and_reach_into_subfolders(here: Path) -> None:
+    assert named("a/**/*") == ["a/1.jpg", "a/deep/2.PNG"]
+    assert named("?/*.jpg") == ["a/1.jpg", "b/3.jpg"]
+    assert named("x[1].jpg") == ["x[1].jpg"]  # a file of this name is that file
+    (failure,) = pictures_named(["c/*.jpg"], Path("out")).failures
+    assert failure.startswith("c/*.jpg: no picture fits this pattern")
+
+
+def test_what_was_drawn_earlier_fits_no_pattern(here: Path) -> None:
+    (here / "out").mkdir()
+    (here / "out" / "1.jpg").touch()
+    assert named("*/*.jpg") == ["a/1.jpg", "b/3.jpg"]
+
+
+def test_lists_name_files_and_folders_from_where_one_is(here: Path) -> None:
+    (here / "lists").mkdir()
+    (here / "lists" / "mine.txt").write_text("\ufeffb/3.jpg\r\n\n   \na\n", encoding="utf-8")
+    expected = ["b/3.jpg", "a/1.jpg", "a/deep/2.PNG"]
+    assert named("@lists/mine.txt") == expected
+    assert named(lists=[Path("lists/mine.txt")]) == expected
+    assert named("-", standard_input=io.StringIO("b/3.jpg\na\n")) == expected
+    assert named("@odd.jpg") == ["@odd.jpg"]  # a file of this name is that file
+    with pytest.raises(DataError, match=r"no\.txt: the list of pictures cannot be read: No such file"):
+        pictures_named(["@no.txt"], Path("out"))
+
+
+def test_a_picture_is_taken_once(here: Path) -> None:
+    found = pictures_named(["b/3.jpg", "a", "a/1.jpg", "*/*.jpg"], Path("out"))
+    assert found.files == ["b/3.jpg", "a/1.jpg", "a/deep/2.PNG"]
+    assert found.notes[-1] == "3 pictures named a second time, taken once"
+
+
+def test_names_of_any_bytes(here: Path) -> None:
+    (here / "list.txt").write_bytes(b"caf\xe9.jpg\n")
+    (name,) = named("@list.txt")
+    assert name.encode("utf-8", "surrogateescape") == b"caf\xe9.jpg"

@@ -1,0 +1,114 @@
+"""Which criterion teaches which detector: the published choices, and what may be changed of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gfocal.assigners.atss import assign_atss
+from gfocal.assigners.fcos import assign_fcos
+from gfocal.assigners.fovea import assign_fovea
+from gfocal.assigners.max_iou import assign_max_iou
+from gfocal.build import criterion_of
+from gfocal.config.config import ConfigError, MethodSettings, Recipe, with_changes
+from gfocal.criteria.dense import DenseCriterion
+from gfocal.criteria.gfl import GFLCriterion
+from gfocal.criteria.sapd import SAPDCriterion
+from gfocal.criteria.ssd import SSDCriterion
+from gfocal.losses.box import CodedLoss, gaussian_loss, log_iou_loss, overlap_loss
+from gfocal.models.detector import Detector
+from gfocal.models.zoo import create
+from gfocal.ops.distributions import GeneralDistribution
+
+SMALL = {"body": "resnet18.tv_in1k", "channels": 32, "num_convs": 1}
+
+
+def detector(preset: str, **options: Any) -> Detector:
+    small: dict[str, Any] = {} if preset == "ssd512_vgg16" else SMALL
+    if preset == "gfl_r18_fpn":
+        small = {"channels": 32, "num_convs": 1}
+    return create(preset, 2, pretrained=False, **small, **options)
+
+
+def test_gfl_as_published_is_taught_by_the_page_that_one_reads_first() -> None:
+    model = create("gfl_light_fpn", 2, pretrained=False, channels=32, num_convs=1, n=8, delta=2.0)
+    criterion = criterion_of(model, MethodSettings())
+    assert isinstance(criterion, GFLCriterion)
+    assert criterion.distribution == GeneralDistribution(8, 2.0)
+    changed = criterion_of(model, MethodSettings(beta=1.0))
+    assert isinstance(changed, DenseCriterion)
+    published = GFLCriterion()
+    assert (changed.quality, changed.measure, changed.beta) == ("joint", "iou", 1.0)
+    assert (changed.dfl_weight, changed.box_weight) == (published.dfl_weight, published.box_weight)
+    assert changed.assign is published.assign
+
+
+def test_the_published_choices() -> None:
+    def of(preset: str, **options: Any) -> DenseCriterion:
+        found = criterion_of(detector(preset, **options), MethodSettings())
+        assert isinstance(found, DenseCriterion)
+        return found
+
+    retina = of("retinanet_r50_fpn")
+    assert (retina.assign, retina.quality, retina.box_loss) == (assign_max_iou, "none", CodedLoss(0.0))
+    assert (retina.alpha, retina.gamma, retina.box_weight) == (0.25, 2.0, 1.0)
+    fovea = of("foveabox_r50_fpn")
+    assert (fovea.assign, fovea.quality, fovea.box_loss) == (assign_fovea, "none", CodedLoss(0.11))
+    assert (fovea.alpha, fovea.gamma, fovea.count_images) == (0.4, 1.5, True)
+    fcos = of("fcos_r50_fpn")
+    assert (fcos.assign, fcos.quality, fcos.measure) == (assign_fcos, "branch", "centerness")
+    assert (fcos.box_loss, fcos.box_weight) == (log_iou_loss, 1.0)
+    atss = of("atss_r50_fpn")
+    assert (atss.assign, atss.quality, atss.measure) == (assign_atss, "branch", "centerness")
+    assert (atss.box_loss, atss.box_weight, atss.dfl_weight) == (overlap_loss, 2.0, 0.0)
+    assert of("atss_r50_fpn", quality_branch=False).quality == "none"
+    assert of("atss_r50_fpn", box="gaussian").box_loss is gaussian_loss
+    for softmax, quality in ((True, "none"), (False, "joint")):
+        ssd = criterion_of(detector("ssd512_vgg16", softmax=softmax), MethodSettings())
+        assert isinstance(ssd, SSDCriterion)
+        assert ssd.quality == quality
+    sapd = create("sapd_r50_fpn", 2, pretrained=False, **SMALL)
+    assert isinstance(criterion_of(sapd, MethodSettings()), SAPDCriterion)
+
+
+def test_a_method_changes_what_it_names_and_nothing_else() -> None:
+    model = detector("atss_r50_fpn", box="general", quality_branch=False)
+    method = MethodSettings(assigner="fcos_centre", quality="joint", measure="iou", beta=2.5, dfl=True)
+    found = criterion_of(model, method)
+    assert isinstance(found, DenseCriterion)
+    assert (found.quality, found.measure, found.beta, found.dfl_weight) == ("joint", "iou", 2.5, 0.25)
+    assert found.assign is not assign_atss
+    assert found.distribution == model.distribution
+    assert found.box_loss is overlap_loss
+
+
+@pytest.mark.parametrize(
+    ("preset", "options", "method", "message"),
+    [
+        ("atss_r50_fpn", {}, {"dfl": True}, "no bins"),
+        ("atss_r50_fpn", {}, {"quality": "joint"}, "quality_branch = false"),
+        ("atss_r50_fpn", {"quality_branch": False}, {"quality": "branch"}, "quality_branch = true"),
+        ("atss_r50_fpn", {}, {"assigner": "max_iou"}, "anchors of several shapes"),
+        ("atss_r50_fpn", {}, {"beta": 1.0}, "beta belongs to QFL"),
+        ("gfl_r18_fpn", {}, {"alpha": 0.5}, "alpha belongs to the Focal Loss"),
+        ("gfl_r18_fpn", {}, {"quality": "branch"}, "take atss_r50_fpn"),
+        ("sapd_r50_fpn", {}, {"beta": 1.0}, "takes no beta = 1.0"),
+        ("ssd512_vgg16", {}, {"quality": "joint"}, "softmax = false"),
+        ("ssd512_vgg16", {}, {"dfl": True}, "takes no dfl"),
+    ],
+)
+def test_what_does_not_go_together_is_told(
+    preset: str, options: dict[str, Any], method: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        criterion_of(detector(preset, **options), MethodSettings(**method))
+
+
+def test_a_recipe_says_the_method() -> None:
+    changes = {"method.quality": "joint", "method.beta": "1", "method.dfl": "true", "method.alpha": "0.5"}
+    method = with_changes(Recipe(), changes).method
+    assert method == MethodSettings(quality="joint", beta=1.0, dfl=True, alpha=0.5)
+    for key, value in (("method.beta", "-1"), ("method.alpha", "2"), ("method.assigner", "hungarian")):
+        with pytest.raises(ConfigError, match=key.split(".")[1]):
+            with_changes(Recipe(), {key: value})

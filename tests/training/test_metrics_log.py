@@ -1,0 +1,96 @@
+"""metrics.csv is whole at every moment, and goes on where a run goes on."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gfocal.console import progress_bar
+from gfocal.training.metrics_log import COLUMNS, METRICS_FILE, MetricsLog, epoch_line, mean, read_metrics
+
+
+def row(epoch: int, **more: float) -> dict[str, float]:
+    return {"epoch": epoch, "step": 10 * epoch, "loss": 1 / epoch, **more}
+
+
+def filled(folder: Path, epochs: int) -> Path:
+    log = MetricsLog(folder)
+    for epoch in range(1, epochs + 1):
+        log.add(row(epoch))
+    log.close()
+    return folder / METRICS_FILE
+
+
+def test_rows_are_there_as_soon_as_they_are_added(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    log.add(row(1))
+    assert [r["epoch"] for r in read_metrics(tmp_path / METRICS_FILE)] == ["1"]
+    log.add(row(2, ap=0.25))
+    rows = read_metrics(tmp_path / METRICS_FILE)
+    assert tuple(rows[0]) == COLUMNS
+    assert [r["ap"] for r in rows] == ["", "0.25"]
+    assert float(rows[1]["loss"]) == 0.5
+
+
+def test_a_resumed_run_keeps_the_rows_of_the_epochs_that_are_done(tmp_path: Path) -> None:
+    path = filled(tmp_path, 4)
+    before = path.read_text().splitlines()
+    log = MetricsLog(tmp_path, keep_epochs=2)
+    log.add(row(3, ap=0.5))
+    after = path.read_text().splitlines()
+    assert after[:3] == before[:3]  # to the letter
+    assert [r["epoch"] for r in read_metrics(path)] == ["1", "2", "3"]
+
+
+def test_a_new_run_begins_a_new_table(tmp_path: Path) -> None:
+    path = filled(tmp_path, 3)
+    MetricsLog(tmp_path).add(row(1))
+    assert len(read_metrics(path)) == 1
+
+
+def test_the_table_is_replaced_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = filled(tmp_path, 2)
+    before = path.read_bytes()
+    log = MetricsLog(tmp_path, keep_epochs=2)
+
+    def fails(*_: object, **__: object) -> int:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fails)
+    with pytest.raises(OSError, match="no space"):
+        log.add(row(3))
+    assert path.read_bytes() == before
+
+
+def test_an_unknown_column_is_a_mistake_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="lss"):
+        MetricsLog(tmp_path).add({"lss": 1})
+
+
+def test_the_bar_is_shown_to_people_only() -> None:
+    for terminal in (True, False):
+        file = io.StringIO()
+        with progress_bar(Console(file=file, force_terminal=terminal, width=100), "epoch 1/2", 2) as bar:
+            bar.advance(8, "cls 0.5")
+            bar.advance(8)
+        assert bar.images == 16
+        assert ("epoch 1/2" in file.getvalue()) == terminal
+
+
+@pytest.mark.parametrize(("epochs", "loss"), [(12, 1.0), (300, 12.345)])
+def test_the_line_of_an_epoch_fits_80_columns(epochs: int, loss: float) -> None:
+    row = {"loss": loss, "loss_cls": loss, "loss_box": 0.5, "loss_dfl": 0.25, "positives": 1, "ap": 0.1234}
+    line = epoch_line(7, epochs, row, 86_400)
+    assert len(line) <= 80
+    assert line.split()[0] == "epoch"
+    assert line.endswith("box 0.500 dfl 0.250)  AP 0.123  86400 s")
+    assert "AP" not in epoch_line(7, epochs, {key: value for key, value in row.items() if key != "ap"}, 1)
+    assert epoch_line(7, 12, row, 1).startswith("epoch  7/12 ")
+
+
+def test_mean() -> None:
+    assert mean([1, 2, 6]) == 3
+    assert mean([]) == 0
