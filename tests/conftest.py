@@ -19,6 +19,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("gfocal", deadline=None)
 settings.load_profile("gfocal")
 
+# Options of gfocal train that make a run of seconds.
+TINY = [
+    *("--no-pretrained", "--epochs", "1", "--batch-size", "2", "--workers", "0", "--short-side", "64"),
+    *("--set", "size.long_side=96", "--set", "run.cpu=true", "--set", "model.options.channels=32"),
+    *("--set", f"model.options.body={OPTIONS['body']}", "--set", "model.options.num_convs=1"),
+]
+
 
 def shared_folder() -> Path:
     """Real data and reference numbers: ``$GFOCAL_SHARED``, else a folder ``shared`` beside the checkout."""

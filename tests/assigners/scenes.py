@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 
 import torch
-from test_synchronisation import waits
 
+from device_waits import waits
 from gfocal.ops.points import Origin, inside_own_padding, make_points
 from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets, pad_targets
 

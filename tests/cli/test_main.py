@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import gfocal
+from conftest import TINY
 from gfocal.cli.main import DONE, MISTAKE, main
 from gfocal.data.preprocess import InputSettings
 from gfocal.data.synthetic.scenes import SyntheticScenes
@@ -26,11 +27,6 @@ from gfocal.models.zoo import create
 
 COMMANDS = ("train", "eval", "detect", "demo", "import", "models")
 OPTIONS = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
-TINY = [
-    *("--no-pretrained", "--epochs", "1", "--batch-size", "2", "--workers", "0", "--short-side", "64"),
-    *("--set", "size.long_side=96", "--set", "run.cpu=true", "--set", "model.options.channels=32"),
-    *("--set", f"model.options.body={OPTIONS['body']}", "--set", "model.options.num_convs=1"),
-]
 
 
 Run = Callable[..., tuple[int, str, str]]  # of the fixture "run"

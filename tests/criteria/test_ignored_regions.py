@@ -6,14 +6,14 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-import test_criterion
 import test_dense_criterion
+import test_gfl_criterion
 import test_sapd_criterion
 import test_ssd_criterion
 import torch
-from test_synchronisation import waits
 from torch import Tensor
 
+from device_waits import waits
 from gfocal.assigners.fcos import assign_fcos
 from gfocal.build import criterion_of
 from gfocal.config.config import ConfigError, MethodSettings, read_recipe, recipe_names
@@ -52,7 +52,7 @@ def dense(quality: str) -> tuple[DenseCriterion, HeadOutputs]:
 
 
 CASES = {
-    "gfl": lambda: (GFLCriterion(GeneralDistribution(4)), test_criterion.random_outputs()),
+    "gfl": lambda: (GFLCriterion(GeneralDistribution(4)), test_gfl_criterion.random_outputs()),
     "joint": lambda: dense("joint"),
     "branch": lambda: dense("branch"),
     "sapd": lambda: (test_sapd_criterion.criterion(), test_sapd_criterion.random_outputs()),
@@ -78,7 +78,7 @@ def inside(outputs: HeadOutputs) -> Tensor:
 @pytest.mark.parametrize("case", CASES)
 def test_background_in_a_region_teaches_nothing_and_all_else_what_it_taught(case: str) -> None:
     criterion, outputs = CASES[case]()
-    plain = test_criterion.truth()
+    plain = test_gfl_criterion.truth()
     before, moved_before = at_points(criterion, outputs, plain)
     after, moved = at_points(criterion, outputs, with_regions(plain))
     assert before.num_positives == after.num_positives > 0
@@ -100,8 +100,8 @@ def test_background_in_a_region_teaches_nothing_and_all_else_what_it_taught(case
 def test_as_published_a_region_is_background(case: str) -> None:
     criterion, outputs = CASES[case]()
     criterion = replace(criterion, spare_ignored=False)  # type: ignore[type-var]
-    before, moved_before = at_points(criterion, outputs, test_criterion.truth())
-    after, moved = at_points(criterion, outputs, with_regions(test_criterion.truth()))
+    before, moved_before = at_points(criterion, outputs, test_gfl_criterion.truth())
+    after, moved = at_points(criterion, outputs, with_regions(test_gfl_criterion.truth()))
     torch.testing.assert_close(before.total, after.total)
     torch.testing.assert_close(moved, moved_before)
 
@@ -121,18 +121,18 @@ def test_which_points_are_spared() -> None:
 
 
 def test_regions_travel_with_the_truth() -> None:
-    targets = with_regions(test_criterion.truth())
+    targets = with_regions(test_gfl_criterion.truth())
     assert targets.valid.sum(1).tolist() == [3, 1, 0]
     assert targets.ignored.sum(1).tolist() == [1, 1, 1]
     assert not (targets.valid & targets.ignored).any()
     assert targets.boxes[targets.ignored].tolist() == [region for (region,) in REGIONS]
     assert targets.to("meta").ignored.device.type == "meta"
-    assert not test_criterion.truth().ignored.any()
+    assert not test_gfl_criterion.truth().ignored.any()
 
 
 def test_nothing_waits_for_regions() -> None:
     criterion, outputs = CASES["gfl"]()
-    targets = with_regions(test_criterion.truth())
+    targets = with_regions(test_gfl_criterion.truth())
     assert waits(lambda: criterion(outputs, targets, SIZES).total.backward()) == Counter()
 
 

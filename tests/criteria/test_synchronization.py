@@ -8,28 +8,15 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.autograd.profiler import profile
 from torch.nn import functional as F
 
+from device_waits import waits
 from gfocal.criteria.gfl import GFLCriterion
 from gfocal.models.detector import Detector
 from gfocal.models.zoo import gfl_r18_fpn
 from gfocal.structures import Targets, pad_targets
 
-# What makes the CPU wait for a GPU. A boolean index shows itself as nonzero. The profiler sees what runs
-# below autograd too; a dispatch mode would not: some gradients (that of prod) take another way under it.
-WAITING = ("item", "_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "_unique2")
-
 SIZES = torch.tensor([[64, 64], [50, 40], [64, 64]])
-
-
-def waits(run: Callable[[], object]) -> Counter[str]:
-    """How often each operation that waits for data ran."""
-    with profile() as record:
-        run()
-    assert record.function_events
-    names = (event.name.removeprefix("aten::") for event in record.function_events)
-    return Counter(name for name in names if name in WAITING)
 
 
 def tiny_detector() -> Detector:

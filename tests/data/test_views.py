@@ -12,9 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from test_cli import TINY
 
-from conftest import Run
+from conftest import TINY, Run
 from gfocal.data.dataset import FileData, Problem, Sample
 from gfocal.data.discovery import read_data
 from gfocal.data.views import NEAR_NAMES, SAME_PICTURE, joined
