@@ -19,6 +19,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("gfocal", deadline=None)
 settings.load_profile("gfocal")
 
+OPTIONS = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
 # Options of gfocal train that make a run of seconds.
 TINY = [
     *("--no-pretrained", "--epochs", "1", "--batch-size", "2", "--workers", "0", "--short-side", "64"),

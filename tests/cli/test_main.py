@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import gfocal
-from conftest import TINY
+from conftest import OPTIONS, TINY
 from gfocal.cli.main import DONE, MISTAKE, main
 from gfocal.data.preprocess import InputSettings
 from gfocal.data.synthetic.scenes import SyntheticScenes
@@ -26,7 +26,6 @@ from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import create
 
 COMMANDS = ("train", "eval", "detect", "demo", "import", "models")
-OPTIONS = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
 
 
 Run = Callable[..., tuple[int, str, str]]  # of the fixture "run"
