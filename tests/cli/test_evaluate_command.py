@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gfocal.cli.main import DONE
+from gfocal.cli import DONE
 from gfocal.data.preprocess import InputSettings
 from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import create

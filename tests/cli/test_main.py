@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw
 
 import gfocal
 from conftest import OPTIONS, TINY
-from gfocal.cli.main import DONE, MISTAKE, main
+from gfocal.cli import DONE, MISTAKE
+from gfocal.cli.main import main
 from gfocal.data.preprocess import InputSettings
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.interop.coco_results import read_coco_results

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gfocal.cli.main import DONE, MISTAKE
+from gfocal.cli import DONE, MISTAKE
 from gfocal.data import convert as convert_room
 from gfocal.data.convert import TARGETS, convert, first_difference, joined, names_before
 from gfocal.data.dataset import FileData, Sample

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from gfocal.cli.main import DONE, MISTAKE, SOME_FAILED
+from gfocal.cli import DONE, MISTAKE, SOME_FAILED
 from gfocal.data.preprocess import InputSettings
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model, save_model

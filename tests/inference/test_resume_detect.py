@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gfocal.cli.main import DONE, MISTAKE, SOME_FAILED
+from gfocal.cli import DONE, MISTAKE, SOME_FAILED
 from gfocal.data.preprocess import InputSettings
 from gfocal.data.readers.voc import read_voc
 from gfocal.inference.files import detect_files

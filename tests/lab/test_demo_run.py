@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gfocal.cli.main import MISTAKE, main
+from gfocal.cli import MISTAKE
+from gfocal.cli.main import main
 from gfocal.config.config import read_recipe, with_changes, write_recipe
 from gfocal.errors import ResumeError
 from gfocal.lab import demo_run as demo_room

@@ -13,8 +13,9 @@ import pytest
 import torch
 from pretended_runs import TINY, Runs
 
-from gfocal.cli.lab import DONE, RUNS_OF_FIGURES, SOME_FAILED
-from gfocal.cli.main import MISTAKE, main, parser
+from gfocal.cli import DONE, MISTAKE, SOME_FAILED
+from gfocal.cli.lab import RUNS_OF_FIGURES
+from gfocal.cli.main import main, parser
 from gfocal.config.config import read_recipe, with_changes
 from gfocal.lab import figures, running, theory
 from gfocal.lab import setup as settings

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gfocal.cli import DONE, SOME_FAILED
 from gfocal.cli.options import whole
 
 if TYPE_CHECKING:
@@ -83,7 +84,6 @@ def _add_commands(commands: Any) -> None:
     commands.add_parser("theory", help="check the paper's statements about its losses with numbers")
 
 
-DONE, SOME_FAILED = 0, 1  # exit codes, as of every command
 # What the figures are drawn from: study, column and row of each.
 RUNS_OF_FIGURES = {
     "joint": ("1a", "atss", "joint IoU (QFL)"),
