@@ -16,7 +16,7 @@ from gfocal.cli import DONE, MISTAKE, SOME_FAILED
 from gfocal.data.preprocess import InputSettings
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model, save_model
-from gfocal.models.predict import files as detect_files_room
+from gfocal.inference import files as detect_files_room
 from gfocal.models.zoo import create
 
 OPTIONS = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}

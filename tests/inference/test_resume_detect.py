@@ -22,7 +22,7 @@ from gfocal.data.preprocess import InputSettings
 from gfocal.data.readers.voc import read_voc
 from gfocal.inference.files import detect_files
 from gfocal.models.model_file import load_model, save_model
-from gfocal.models.predict import files as detect_files_room
+from gfocal.inference import files as detect_files_room
 from gfocal.models.zoo import create
 
 Run = Callable[..., tuple[int, str, str]]  # of the fixture "run"
