@@ -31,7 +31,7 @@ class Split:
     images: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
 
-    def picture(self, image: Image.Image, file_name: str, **save: Any) -> int:
+    def save_picture(self, image: Image.Image, file_name: str, **save: Any) -> int:
         """Save a picture and list it; its image id."""
         path = self.folder / self.name / file_name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class Split:
     def fill(self, count: int, seed: int) -> None:
         """So many clean pictures, each with a box of every class."""
         for i in range(count):
-            image_id = self.picture(texture(seed + i), f"{self.name}{i:02d}.png")
+            image_id = self.save_picture(texture(seed + i), f"{self.name}{i:02d}.png")
             for category, (x, y, w, h) in enumerate(BOXES, 1):
                 self.box(image_id, [x + 1.5 * i, y + i % 5, w, h], category)
 

@@ -91,7 +91,7 @@ def test_the_table_fits_80_columns(run: Run, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("COLUMNS", "80")
     made = CocoSet(tmp_path / "coco")
     made.train.box(1, [50.0, 40.0, 0.0, 44.0])
-    made.train.box(made.train.picture(texture(1), "flat.png"), [5.0, 58.0, 150.0, 7.6])
+    made.train.box(made.train.save_picture(texture(1), "flat.png"), [5.0, 58.0, 150.0, 7.6])
     _, out, error = run("check", made.write())
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80
@@ -108,7 +108,7 @@ def test_the_table_fits_80_columns(run: Run, tmp_path: Path, monkeypatch: pytest
 def test_json_says_it_all(run: Run, tmp_path: Path) -> None:
     made = CocoSet(tmp_path / "coco")
     for i in range(8):
-        made.train.box(made.train.picture(texture(50 + i), f"flat{i}.png"), [5.0, 58.0, 150.0, 7.6])
+        made.train.box(made.train.save_picture(texture(50 + i), f"flat{i}.png"), [5.0, 58.0, 150.0, 7.6])
     file = tmp_path / "found.json"
     assert run("check", made.write(), "--json", file, "--set", "run.most_clamped=0.5")[0] == 0
     found = json.loads(file.read_text())
@@ -152,10 +152,10 @@ def test_the_page_shows_the_worst(run: Run, tmp_path: Path) -> None:
     made = CocoSet(tmp_path / "coco", ("<b>cat</b>", "dog", "owl"))
     made.train.box(1, [50.0, 40.0, 0.0, 44.0])
     made.train.box(2, [50.0, 40.0, 1.0, 44.0])
-    made.train.box(made.train.picture(texture(1), "seen.png"), GOOD)
-    made.val.box(made.val.picture(texture(1), "seen_too.png"), GOOD)
+    made.train.box(made.train.save_picture(texture(1), "seen.png"), GOOD)
+    made.val.box(made.val.save_picture(texture(1), "seen_too.png"), GOOD)
     broken = made.train.folder / "train" / "broken.png"
-    made.train.box(made.train.picture(texture(2), "broken.png"), GOOD)
+    made.train.box(made.train.save_picture(texture(2), "broken.png"), GOOD)
     broken.write_bytes(broken.read_bytes()[:2000])
     assert run("check", made.write(), "--html", tmp_path / "pages")[0] == 1
     page = (tmp_path / "pages" / "check.html").read_text()
@@ -221,7 +221,7 @@ def test_findings_on_classes_and_splits(run: Run, tmp_path: Path) -> None:
 
     bare = CocoSet(tmp_path / "bare")
     for i in range(20):
-        bare.train.picture(texture(900 + i), f"bare{i}.png")
+        bare.train.save_picture(texture(900 + i), f"bare{i}.png")
     assert codes(run, tmp_path, bare.write()) == [("many-empty-pictures", "train")]
 
     twice = CocoSet(tmp_path / "twice", (*NAMES, "cat"))

@@ -92,7 +92,7 @@ def test_batches_hold_pictures_of_one_orientation_and_are_shared_out(
 
 def test_upright_and_lying_pictures_are_batched_apart(tmp_path: Path) -> None:
     sizes = [(40, 80), (80, 40)] * 4
-    data = FileData(("a",), (1,), [picture(tmp_path / f"{i}.png", i, size) for i, size in enumerate(sizes)])
+    data = FileData(("a",), (1,), [image_file(tmp_path / f"{i}.png", i, size) for i, size in enumerate(sizes)])
     loader, _ = training_loader(data, PLAIN, INPUT, 2, 0)
     assert len(loader) == 4
     for batch in loader:
@@ -132,7 +132,7 @@ def test_loading_leaves_the_callers_random_state() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def picture(path: Path, number: int, size: tuple[int, int] = (60, 80), crowd: tuple[bool, ...] = (False,)) -> Sample:
+def image_file(path: Path, number: int, size: tuple[int, int] = (60, 80), crowd: tuple[bool, ...] = (False,)) -> Sample:
     height, width = size
     Image.new("RGB", (width, height), (25 * number + 40, 90, 30)).save(path)
     count = len(crowd)
@@ -147,7 +147,7 @@ def picture(path: Path, number: int, size: tuple[int, int] = (60, 80), crowd: tu
 
 
 def test_crowd_comes_along_as_ignored_and_is_no_truth(tmp_path: Path) -> None:
-    data = FileData(("a", "b"), (1, 2), [picture(tmp_path / "p.png", 0, crowd=(True, False))])
+    data = FileData(("a", "b"), (1, 2), [image_file(tmp_path / "p.png", 0, crowd=(True, False))])
     item = TrainingItems(data, PLAIN, INPUT, 0)[0, 0]
     assert item.labels.tolist() == [0, 1]
     assert item.ignored.tolist() == [True, False]
@@ -241,7 +241,7 @@ def test_closed_epochs_change_nothing_else(tmp_path: Path) -> None:
 @pytest.fixture
 def broken(tmp_path: Path) -> FileData:
     """Four pictures; that of image id 101 is cut off in the middle."""
-    data = FileData(("a",), (1,), [picture(tmp_path / f"{i}.png", i) for i in range(4)])
+    data = FileData(("a",), (1,), [image_file(tmp_path / f"{i}.png", i) for i in range(4)])
     bad = data.samples[1].path
     assert bad is not None
     bad.write_bytes(bad.read_bytes()[:60])
@@ -272,7 +272,7 @@ def test_an_unreadable_file_gives_way_in_a_mosaic_too(broken: FileData) -> None:
 
 
 def test_many_unreadable_files_in_a_row_are_an_error(tmp_path: Path) -> None:
-    gone = [replace(picture(tmp_path / "x.png", i), path=tmp_path / f"gone{i}.png") for i in range(3)]
+    gone = [replace(image_file(tmp_path / "x.png", i), path=tmp_path / f"gone{i}.png") for i in range(3)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(DataError, match=rf"{MAX_UNREADABLE} pictures in a row cannot be read; .*gone.*png"):
@@ -290,7 +290,7 @@ def test_an_unreadable_file_does_not_end_an_evaluation(broken: FileData) -> None
 
 def test_batches_are_padded_to_multiples_of_32_with_the_mean_colour(tmp_path: Path) -> None:
     sizes = [(60, 80), (64, 64), (50, 200)]
-    data = FileData(("a",), (1,), [picture(tmp_path / f"{i}.png", i, size) for i, size in enumerate(sizes)])
+    data = FileData(("a",), (1,), [image_file(tmp_path / f"{i}.png", i, size) for i, size in enumerate(sizes)])
     (batch,) = evaluation_loader(data, INPUT, 3)
     assert batch.images.shape == (3, 3, 64, 96)
     assert batch.sizes.tolist() == [[64, 85], [64, 64], [24, 96]]

@@ -186,19 +186,19 @@ def test_simulated_figures_are_drawn(tmp_path):
         "figure_11_centerness",
     ]
     assert sorted(written) == sorted((tmp_path / "figures").iterdir())  # no temporary file is left
-    for picture in written[::2]:
-        with Image.open(picture) as image:
+    for figure in written[::2]:
+        with Image.open(figure) as image:
             assert (image.format, image.width) == ("PNG", 912)
             assert len(image.convert("RGB").getcolors(1 << 24)) > 20
-        assert len(next(iter(read_table(picture.with_suffix(".csv")).values()))) > 0
+        assert len(next(iter(read_table(figure.with_suffix(".csv")).values()))) > 0
 
 
 def test_accuracy_and_speed(tmp_path):
     pytest.importorskip("matplotlib")
     speeds = [Measured("a", 0.31, 12.5, "GFL"), Measured("b", 0.34, 8.0, "GFL"), Measured("c", 0.3, 12.0)]
-    picture, table = draw_from_runs(tmp_path, speeds=speeds)
+    figure, table = draw_from_runs(tmp_path, speeds=speeds)
     assert read_table(table)["images_per_second"] == [12.5, 8.0, 12.0]
-    with Image.open(picture) as image:
+    with Image.open(figure) as image:
         assert image.width == 912
     with pytest.raises(ValueError, match="above 0"):
         draw_from_runs(tmp_path, speeds=[Measured("a", 0.3, 0.0)])

@@ -91,7 +91,7 @@ def test_readings_are_of_positives_and_of_some_background(pictures):
     assert readings.centerness[~readings.positive].isnan().all()
     again = read_points(Told(), pictures, background=7)
     assert torch.equal(readings.point, again.point)  # drawn with a seed
-    assert len(read_points(Told(), pictures, at_most=1).picture.unique()) == 1
+    assert len(read_points(Told(), pictures, at_most=1).figure.unique()) == 1
 
 
 def test_correlation_is_pearsons():
@@ -145,7 +145,7 @@ def test_the_most_occluded_pictures_come_first(pictures):
 
 def test_edges_are_sorted_by_their_spread_in_bins(pictures):
     shown = edges_in_pictures(Told((0.3, 2.5, 1.0)), pictures, count=1)
-    assert [(one.kind, one.picture) for one in shown] == [("ambiguous", 1), ("sharp", 0)]
+    assert [(one.kind, one.figure) for one in shown] == [("ambiguous", 1), ("sharp", 0)]
     assert shown[0].std_in_bins > 1.5 > 0.7 > shown[1].std_in_bins
     table = edges_in_pictures_table(shown)
     assert len(table["side"]) == 8
@@ -201,10 +201,10 @@ def test_all_figures_of_model_files_are_drawn(tmp_path, monkeypatch):
         "figure_08_speed",
         "figure_12_quality_labels",
     ]
-    for picture in written[::2]:
-        with Image.open(picture) as image:
+    for figure in written[::2]:
+        with Image.open(figure) as image:
             assert (image.format, image.width) == ("PNG", 912)
-        assert len(next(iter(read_table(picture.with_suffix(".csv")).values()))) > 0
+        assert len(next(iter(read_table(figure.with_suffix(".csv")).values()))) > 0
     assert sorted(written) == sorted((tmp_path / "figures").iterdir())
 
 

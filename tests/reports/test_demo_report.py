@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gfocal.evaluation.coco_ap import ClassAP, CocoResult
-from gfocal.reports.demo import EdgeStudy, Picture, curve_charts, picture_tag, series_of, write_report
+from gfocal.reports.demo import EdgeStudy, CaptionedImage, curve_charts, picture_tag, series_of, write_report
 from gfocal.visualize import edge_panel_svg
 
 EVIL = '<script>alert("1")</script> & "co"'
@@ -70,8 +70,8 @@ def page(tmp_path: Path) -> str:
         lead=EVIL,
         result=result(),
         rows=ROWS,
-        pictures=[Picture(image, EVIL), Picture(image)],
-        studies=[EdgeStudy(Picture(image, EVIL), panel)],
+        pictures=[CaptionedImage(image, EVIL), CaptionedImage(image)],
+        studies=[EdgeStudy(CaptionedImage(image, EVIL), panel)],
         facts={EVIL: EVIL, "Seed": 0},
     )
     return (tmp_path / "report.html").read_text(encoding="utf-8")

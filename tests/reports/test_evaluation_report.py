@@ -15,7 +15,7 @@ from PIL import Image
 from gfocal.data.dataset import FileData, Sample
 from gfocal.evaluation.error_analysis import PictureMistakes, Wrong
 from gfocal.evaluation.evaluate import Judgement, judge
-from gfocal.reports.demo import Picture
+from gfocal.reports.demo import CaptionedImage
 from gfocal.reports.evaluation import mistakes_drawn, write_evaluation_page
 from gfocal.visualize import draw_mistakes
 from gfocal.visualize.charts import curve_svg
@@ -142,7 +142,7 @@ def test_a_picture_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     drawn = mistakes_drawn(data, judged, 2)
     assert [picture.caption.split(":")[0] for picture in drawn] == [f"{second.image_id - 1}.png"]
     assert drawn[0].caption.endswith(": 1 wrong (1 classification), 1 not found, 0 right")
-    assert isinstance(drawn[0], Picture)
+    assert isinstance(drawn[0], CaptionedImage)
 
 
 def test_charts_mark_the_thresholds(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
             score_threshold=chosen.score,
             batch_size=chosen.batch_size,
             workers=chosen.workers,
-            pictures=not chosen.no_pictures,
+            draw=not chosen.no_pictures,
             edges=chosen.edges,
             formats=chosen.format,
             # A process that torchrun starts again finds its own journal.

@@ -54,7 +54,7 @@ MALFORMED = "not a box of finite numbers"
 
 
 @dataclass
-class Picture:
+class ImageRecord:
     """One picture as an annotation describes it, nothing checked yet."""
 
     file: str  # the annotation file, for problems
@@ -77,11 +77,11 @@ class Picture:
         self.areas.append(area)
 
 
-_Usable = tuple[Picture, tuple[int, int]]  # with the height and width of its file
+_Usable = tuple[ImageRecord, tuple[int, int]]  # with the height and width of its file
 
 
 def checked(
-    pictures: Sequence[Picture],
+    pictures: Sequence[ImageRecord],
     names: Sequence[str],
     category_ids: Sequence[int],
     problems: list[Problem],
@@ -120,7 +120,7 @@ def _of_all(usable: Sequence[_Usable], what: str, dtype: type[Any]) -> npt.NDArr
     return np.fromiter(values, dtype=dtype, count=sum(len(picture.labels) for picture, _ in usable))
 
 
-def _real_size(picture: Picture, problems: list[Problem]) -> tuple[int, int] | None:
+def _real_size(picture: ImageRecord, problems: list[Problem]) -> tuple[int, int] | None:
     if not os.path.isfile(picture.path):
         problems.append(Problem(picture.file, str(picture.path), MISSING, "dropped"))
         return None

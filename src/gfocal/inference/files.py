@@ -38,7 +38,7 @@ def detect_files(
     score_threshold: float | None = None,
     batch_size: int = 1,
     workers: int = 2,
-    pictures: bool = True,
+    draw: bool = True,
     edges: Edges = "none",
     formats: Sequence[str] = ("coco",),
     resume: bool = False,
@@ -89,7 +89,7 @@ def detect_files(
             "it is of an edge; draw boxes alone (--edges none)"
         )
     threshold = score_threshold_of(model, score_threshold)
-    run = _Run(model, folder, threshold, batch_size, workers, pictures, edges, console)
+    run = _Run(model, folder, threshold, batch_size, workers, draw, edges, console)
     named = pictures_named(paths, folder, lists)
     if shard.number == 1 or not named.files:
         for note in named.notes:
@@ -100,13 +100,13 @@ def detect_files(
         raise DataError("there is no picture to look through; nothing was written")
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file; name a folder for what is found")
-    if pictures and any(parent.resolve() == folder.resolve() for parent in {Path(f).parent for f in named.files}):
+    if draw and any(parent.resolve() == folder.resolve() for parent in {Path(f).parent for f in named.files}):
         raise DataError(
             f"{folder}: holds pictures to look through, and drawn ones would take their places; "
             "name another folder, or draw none (--no-pictures)"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    header = header_of(model, threshold, pictures, edges, shard, named.files)
+    header = header_of(model, threshold, draw, edges, shard, named.files)
     if resume and is_finished(folder, named.files, header):
         run.tell(f"{folder}: all {counted(len(named.files), 'picture')} are done already")
         return run.failed
@@ -131,13 +131,13 @@ def detect_files(
     if shard.count == 1 and not done and not journal.count:
         journal.path.unlink()
         raise DataError(f"none of {counted(len(named.files), 'picture')} could be read; nothing was written")
-    ending = f", and drawn in {folder}" if pictures else ""
+    ending = f", and drawn in {folder}" if draw else ""
     scores = f"; {told_of_scores(threshold)}"
     if shard.count == 1:
         written = write_results([journal.path], model.names, folder, formats, header)
         for note in written.notes:
             run.tell(f"note: {note}")
-        run.tell(str(written) + ending * (written.pictures > 0) + scores)
+        run.tell(str(written) + ending * (written.draw > 0) + scores)
         if not run.failed:
             journal.path.unlink()
     else:
@@ -160,7 +160,7 @@ class _Run:
     threshold: float | tuple[float, ...]
     batch_size: int
     workers: int
-    pictures: bool
+    draw: bool
     edges: Edges
     console: Console
     failed: int = 0
@@ -224,7 +224,7 @@ class _Run:
         return image, prepared(image, self.model.input_settings)
 
     def _draw(self, name: str, image: Tensor, detections: Detections) -> str | None:
-        if not self.pictures:
+        if not self.draw:
             return None
         from gfocal.visualize import draw_detections
 

@@ -22,7 +22,7 @@ from gfocal.text import counted
 def header_of(
     model: Detector,
     threshold: float | Sequence[float],
-    pictures: bool,
+    draw: bool,
     edges: str,
     shard: Shard,
     files: Sequence[str],
@@ -35,7 +35,7 @@ def header_of(
         "model": fingerprint(model),
         "names": list(model.names),
         "score": threshold if isinstance(threshold, float) else list(threshold),
-        "pictures": pictures,
+        "pictures": draw,
         "edges": edges,
         "max_detections": model.decode_settings.max_detections,
     }

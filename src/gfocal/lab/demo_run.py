@@ -18,7 +18,7 @@ from gfocal.evaluation.coco_ap import CocoResult
 from gfocal.evaluation.detections import average_precision, nothing_found
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model
-from gfocal.reports.demo import EdgeStudy, Picture, write_report
+from gfocal.reports.demo import EdgeStudy, CaptionedImage, write_report
 from gfocal.run import RESULT_FILE, run_recipe, saved_recipe
 from gfocal.structures import Detections
 from gfocal.text import counted
@@ -106,13 +106,13 @@ def find(model: Detector, data: SyntheticScenes, batch_size: int = 8) -> dict[in
     return found
 
 
-def gallery(data: SyntheticScenes, found: dict[int, Detections], count: int = 12) -> list[Picture]:
+def gallery(data: SyntheticScenes, found: dict[int, Detections], count: int = 12) -> list[CaptionedImage]:
     """The first scenes, not the best ones."""
     pictures = []
     for i in range(min(count, len(data))):
         image, sample = data.read(i)
-        picture = draw_detections(image, found[sample.image_id], 0.3, edges="std", colours="score", least_side=480)
-        pictures.append(Picture(picture, f"scene {i}: {counted(len(sample.boxes), 'object')} labelled"))
+        drawn = draw_detections(image, found[sample.image_id], 0.3, edges="std", colours="score", least_side=480)
+        pictures.append(CaptionedImage(drawn, f"scene {i}: {counted(len(sample.boxes), 'object')} labelled"))
     return pictures
 
 
@@ -152,9 +152,9 @@ def _study(image: torch.Tensor, one: Detections, laws: torch.Tensor, what: str) 
             strict=True,
         )
     )
-    picture = draw_edge_distributions(image, one, laws=laws, crop=True, least_side=520)
+    drawn = draw_edge_distributions(image, one, laws=laws, crop=True, least_side=520)
     panel = edge_panel_svg(one.edges[0].tolist(), true_edges(one, laws)[0], bin_sizes=one.bin_sizes[0].tolist())
-    return EdgeStudy(Picture(picture, f"{what}: {said}"), panel)
+    return EdgeStudy(CaptionedImage(drawn, f"{what}: {said}"), panel)
 
 
 def facts(recipe: Recipe, model: Detector, folder: Path) -> dict[str, str]:

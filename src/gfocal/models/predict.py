@@ -58,8 +58,8 @@ def detect_each(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     for start in range(0, len(images), batch_size):
-        pictures = [as_rgb(image) for image in images[start : start + batch_size]]
-        yield from detect_batch(model, pictures, score_threshold)
+        tensors = [as_rgb(image) for image in images[start : start + batch_size]]
+        yield from detect_batch(model, tensors, score_threshold)
 
 
 @torch.inference_mode()

@@ -26,7 +26,7 @@ AP_COLUMNS = ("ap", "ap50", "ap75")
 
 
 @dataclass(frozen=True)
-class Picture:
+class CaptionedImage:
     """A picture of the report and the sentence under it."""
 
     image: Image.Image
@@ -37,7 +37,7 @@ class Picture:
 class EdgeStudy:
     """One object: its picture with the distributions in place, and its four charts."""
 
-    picture: Picture
+    drawing: CaptionedImage
     panel: str = ""  # of gfocal.visualize.edge_panel_svg
 
 
@@ -48,7 +48,7 @@ def write_report(
     lead: str = "",
     result: CocoResult | None = None,
     rows: Sequence[Mapping[str, Cell]] = (),
-    pictures: Sequence[Picture] = (),
+    pictures: Sequence[CaptionedImage] = (),
     studies: Sequence[EdgeStudy] = (),
     facts: Mapping[str, Cell] | None = None,
 ) -> None:
@@ -197,13 +197,13 @@ def _section(heading: str, body: str, note: str = "") -> str:
     return f"<section><h2>{escape(heading)}</h2>{note}{body}</section>"
 
 
-def _gallery(pictures: Sequence[Picture]) -> str:
+def _gallery(pictures: Sequence[CaptionedImage]) -> str:
     figures = "".join(picture_tag(picture.image, picture.caption) for picture in pictures)
     return f'<div class="gallery">{figures}</div>'
 
 
 def _studies(studies: Sequence[EdgeStudy]) -> str:
-    figures = [(picture_tag(s.picture.image, s.picture.caption), s.panel) for s in studies]
+    figures = [(picture_tag(s.drawing.image, s.drawing.caption), s.panel) for s in studies]
     return "".join(f'<article>{figure}<div class="panel">{p}</div></article>' for figure, p in figures)
 
 

@@ -17,7 +17,7 @@ from gfocal.evaluation.curves import most_confused
 from gfocal.evaluation.error_analysis import MEANINGS
 from gfocal.evaluation.evaluate import Judgement
 from gfocal.evaluation.thresholds import Choice
-from gfocal.reports.demo import STYLE, Cell, Picture, fact_list, headline, picture_tag
+from gfocal.reports.demo import STYLE, Cell, CaptionedImage, fact_list, headline, picture_tag
 from gfocal.text import counted
 from gfocal.visualize.evaluation_charts import (
     MOST_CURVES,
@@ -40,7 +40,7 @@ def write_evaluation_page(
     *,
     title: str,
     lead: str = "",
-    pictures: Sequence[Picture] = (),
+    pictures: Sequence[CaptionedImage] = (),
     facts: Mapping[str, Cell] | None = None,
 ) -> None:
     """Write the page to ``path``, whole or not at all; the folder must exist.
@@ -80,7 +80,7 @@ def write_evaluation_page(
         temporary.write_text(page, encoding="utf-8")
 
 
-def mistakes_drawn(data: ImageData, judged: Judgement, most: int) -> list[Picture]:
+def mistakes_drawn(data: ImageData, judged: Judgement, most: int) -> list[CaptionedImage]:
     """The pictures with the heaviest mistakes, drawn; one that cannot be read is left out."""
     place = {int(data.sample(i).image_id): i for i in range(len(data))}
     pictures = []
@@ -93,7 +93,7 @@ def mistakes_drawn(data: ImageData, judged: Judgement, most: int) -> list[Pictur
         told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         name = sample.path.name if sample.path else f"picture {one.image_id}"
         caption = f"{name}: {len(one.wrong)} wrong{f' ({told})' * bool(told)}, {len(one.missed)} not found, "
-        pictures.append(Picture(draw_mistakes(image, one, data.names), f"{caption}{len(one.hits)} right"))
+        pictures.append(CaptionedImage(draw_mistakes(image, one, data.names), f"{caption}{len(one.hits)} right"))
     return pictures
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gfocal.data.synthetic.edge_laws import law_probabilities
 from gfocal.structures import Detections
-from gfocal.visualize import drawing as pictures
+from gfocal.visualize import drawing
 from gfocal.visualize.axes import INK, TRUTH, EdgeAxis, draw_axis
 from gfocal.visualize.drawing import Colour, Font, Rect
 
@@ -48,28 +48,28 @@ def draw_edge_distributions(
     Raises ValueError for a picture that is not the one of the detections, laws of another length, or detections
     without distributions.
     """
-    picture = pictures.picture_of(image, detections.size)
-    pictures.check_edges(detections)
+    canvas = drawing.picture_of(image, detections.size)
+    drawing.check_edges(detections)
     if laws is not None and laws.shape != (len(detections), 4, 3):
         raise ValueError(f"laws are ({len(detections)}, 4, 3), a row per detection, not {tuple(laws.shape)}")
     chosen = list(range(len(detections))) if indices is None else [int(i) for i in indices]
     truths = None if laws is None else true_edges(detections, laws)
     found = detections.select(torch.tensor(chosen, dtype=torch.int64, device=detections.boxes.device))
-    window = _surroundings(found) if crop and chosen else (0, 0, *picture.size)
-    picture = picture.crop(window)
-    longest = float(max(picture.size))
+    window = _surroundings(found) if crop and chosen else (0, 0, *canvas.size)
+    canvas = canvas.crop(window)
+    longest = float(max(canvas.size))
     if chosen:  # bins may reach far beyond a small picture, and are enlarged with it
         low, high = _extent(found)
         longest = max(longest, float((high - low).max()))
     scale = max(1.0, least_side / longest)
-    picture = pictures.enlarge(picture, scale)
-    height = max(13, round((picture.width * picture.height) ** 0.5 / 34))
-    font = pictures.font_of(height, font_path)
+    canvas = drawing.enlarge(canvas, scale)
+    height = max(13, round((canvas.width * canvas.height) ** 0.5 / 34))
+    font = drawing.font_of(height, font_path)
 
     rows = None if truths is None else [truths[i] for i in chosen]
     axes = [_axes(found, i, None if rows is None else rows[i], window, scale) for i in range(len(found))]
     boxes: list[Rect] = [(x.box[0], y.box[0], x.box[1], y.box[1]) for x, y in axes]
-    whole: Rect = (0.0, 0.0, float(picture.width), float(picture.height))
+    whole: Rect = (0.0, 0.0, float(canvas.width), float(canvas.height))
     strips = _place_strips(axes, boxes, whole, height)
 
     pad = height
@@ -78,21 +78,21 @@ def draw_edge_distributions(
     right, bottom = (max(b[k] for b in bounds) + pad for k in (2, 3))
     legend = 2 * height
     canvas = Image.new("RGB", (round(right - left), round(bottom - top) + legend), PAPER)
-    canvas.paste(picture, (round(-left), round(-top)))
+    canvas.paste(canvas, (round(-left), round(-top)))
     colours = [pictures.PALETTE[(k + 1) % len(pictures.PALETTE)] for k in range(len(found))]
     boxes = [_moved(b, -left, -top) for b in boxes]
     strips = [(_moved(x, -left, -top), _moved(y, -left, -top)) for x, y in strips]
     panels = [(i, strip, 0.88) for i, pair in enumerate(strips) for strip in pair]
-    canvas = pictures.shade(canvas, panels, [PAPER] * len(found))
+    canvas = drawing.shade(canvas, panels, [PAPER] * len(found))
     draw = ImageDraw.Draw(canvas)
     for box, (x, y), pair, colour in zip(boxes, axes, strips, colours, strict=True):
-        pictures.draw_box(draw, box, colour, max(2, height // 7))
+        drawing.draw_box(draw, box, colour, max(2, height // 7))
         draw_axis(draw, x, pair[0], -left, box, colour, font, height, along_x=True)
         draw_axis(draw, y, pair[1], -top, box, colour, font, height, along_x=False)
     taken = [strip for pair in strips for strip in pair]
     room = (0.0, 0.0, float(canvas.width), float(canvas.height - legend))
-    for box, colour, text in zip(boxes, colours, pictures.label_texts(found), strict=True):
-        pictures.draw_label(draw, text, box, colour, font, taken, room)
+    for box, colour, text in zip(boxes, colours, drawing.label_texts(found), strict=True):
+        drawing.draw_label(draw, text, box, colour, font, taken, room)
     _draw_legend(draw, canvas, colours, truths is not None, font, height)
     return canvas
 
@@ -111,7 +111,7 @@ def true_edges(detections: Detections, laws: Tensor) -> list[list[list[float] | 
 
 def _extent(found: Detections) -> tuple[Tensor, Tensor]:
     """Least and greatest corner of the boxes and of their bins without tails. (2,) and (2,), pixels."""
-    bands = pictures.bin_bands(found, pictures.TAIL_MASS)
+    bands = drawing.bin_bands(found, pictures.TAIL_MASS)
     corners = torch.tensor([band[1] for band in bands] + found.boxes.tolist())
     return corners[:, :2].amin(0), corners[:, 2:].amax(0)
 
@@ -134,7 +134,7 @@ def _axes(
     window: tuple[int, int, int, int],
     scale: float,
 ) -> tuple[EdgeAxis, EdgeAxis]:
-    places = pictures.bin_positions(found)[i].tolist()
+    places = drawing.bin_positions(found)[i].tolist()
     widths, masses, std = found.bin_sizes[i].tolist(), found.edges[i].tolist(), found.edge_std[i].tolist()
     box = found.boxes[i].tolist()
     none = [0.0] * len(masses[0])
@@ -185,7 +185,7 @@ def _place_strips(
                         (left - away - broad, y0, left - away, y1),
                     )
                 for strip in strips:
-                    hidden = sum(pictures.overlap(strip, t) for t in taken)
+                    hidden = sum(drawing.overlap(strip, t) for t in taken)
                     # What lies in the margin hides nothing, but a canvas that grows costs a little.
                     size = (strip[2] - strip[0]) * (strip[3] - strip[1])
                     choices.append((hidden + 0.02 * _outside(strip, whole) + 0.1 * steps * size, strip))
@@ -196,7 +196,7 @@ def _place_strips(
 
 
 def _outside(rect: Rect, whole: Rect) -> float:
-    return (rect[2] - rect[0]) * (rect[3] - rect[1]) - pictures.overlap(rect, whole)
+    return (rect[2] - rect[0]) * (rect[3] - rect[1]) - drawing.overlap(rect, whole)
 
 
 def _moved(rect: Rect, x: float, y: float) -> Rect:

@@ -33,10 +33,10 @@ def test_boxes_in_a_mosaic_are_those_of_the_pixels(number: int, size: tuple[int,
         boxes = torch.tensor(OBJECTS) * torch.tensor([size[1], size[0]] * 2) / 100
         pictures[number] = scene(*size, boxes.tolist(), shape)
         torch.manual_seed(seed)
-        picture = mosaic(pictures, SIDES, BLACK)
-        is_sound(picture)
-        assert picture.size == resized_shape(*pictures[0].size, *SIDES)
-        seen += boxes_are_those_of_masks(picture)
+        labelled = mosaic(pictures, SIDES, BLACK)
+        is_sound(labelled)
+        assert labelled.size == resized_shape(*pictures[0].size, *SIDES)
+        seen += boxes_are_those_of_masks(labelled)
     assert seen >= 5  # of 30
 
 
@@ -48,13 +48,13 @@ def test_a_mosaic_shows_all_four_in_their_quarters() -> None:
         image = torch.full((3, 120, 160), grey, dtype=torch.uint8)
         pictures.append(empty(120, 160)._replace(image=image))
     for _ in range(10):
-        picture = mosaic(pictures, SIDES, BLACK)
-        height, width = picture.size
-        corners = [picture.image[0, y, x] for y in (0, height - 1) for x in (0, width - 1)]
+        labelled = mosaic(pictures, SIDES, BLACK)
+        height, width = labelled.size
+        corners = [labelled.image[0, y, x] for y in (0, height - 1) for x in (0, width - 1)]
         assert [int(corner) for corner in corners] == [50, 100, 150, 200]
-        assert (picture.image > 0).all()  # the pictures share a ratio, so nothing is left to fill
+        assert (labelled.image > 0).all()  # the pictures share a ratio, so nothing is left to fill
         for grey in (50, 100, 150, 200):
-            x1, y1, x2, y2 = extent(picture.image[0] == grey).tolist()
+            x1, y1, x2, y2 = extent(labelled.image[0] == grey).tolist()
             assert 0.28 <= (x2 - x1) / width <= 0.72
             assert 0.28 <= (y2 - y1) / height <= 0.72
 
@@ -64,8 +64,8 @@ def test_tiles_show_pictures_at_half_to_all_of_their_tested_size() -> None:
     for seed in range(40):
         torch.manual_seed(seed)
         pictures = [scene(96, 128, [[60, 44, 68, 52]]) if i == 2 else empty(96, 128) for i in range(4)]
-        picture = mosaic(pictures, SIDES, BLACK)
-        for box in picture.boxes[~picture.crowd]:
+        labelled = mosaic(pictures, SIDES, BLACK)
+        for box in labelled.boxes[~labelled.crowd]:
             factors.append(float(box[3] - box[1]) / 8)
     assert len(factors) >= 20
     assert 0.45 < min(factors) < 0.7
@@ -76,8 +76,8 @@ def test_what_pictures_of_other_ratios_do_not_reach_is_filled() -> None:
     long = empty(10, 400)
     long = long._replace(image=torch.full((3, 10, 400), 255, dtype=torch.uint8))
     torch.manual_seed(0)
-    picture = mosaic([empty(96, 96), long, long, long], SIDES, (7.0, 8.0, 9.0))
-    assert {7, 255, 0} >= {int(v) for v in picture.image[0].unique()} > {7}
+    labelled = mosaic([empty(96, 96), long, long, long], SIDES, (7.0, 8.0, 9.0))
+    assert {7, 255, 0} >= {int(v) for v in labelled.image[0].unique()} > {7}
 
 
 @pytest.mark.parametrize("shape", ["rectangle", "ellipse"])
@@ -88,11 +88,11 @@ def test_boxes_of_both_pictures_of_a_mixup(shape: str) -> None:
         second = Labelled(second.image, second.boxes[1:], second.labels[1:], second.crowd[1:])
         second.image[0] = 0
         torch.manual_seed(seed)
-        picture = mixup(first, second)
-        is_sound(picture)
-        assert picture.size == first.size
-        assert picture.labels.tolist() == [0, 1, 2]
-        assert boxes_are_those_of_masks(picture, threshold=FAINT) == 3
+        labelled = mixup(first, second)
+        is_sound(labelled)
+        assert labelled.size == first.size
+        assert labelled.labels.tolist() == [0, 1, 2]
+        assert boxes_are_those_of_masks(labelled, threshold=FAINT) == 3
 
 
 def test_a_mixup_leaves_both_to_be_seen_and_the_rest_untouched() -> None:
@@ -116,14 +116,14 @@ def test_pasted_objects_and_what_they_hide() -> None:
     for seed in range(60):
         target = scene(96, 128, [[10, 60, 120, 68], [30, 4, 95, 40]])
         torch.manual_seed(seed)
-        picture = copy_paste(target, source)
-        is_sound(picture)
-        assert picture.size == target.size
-        boxes_are_those_of_masks(picture)
-        pasted += 2 in picture.labels.tolist()
-        kept = picture.boxes[picture.labels < 2]
+        labelled = copy_paste(target, source)
+        is_sound(labelled)
+        assert labelled.size == target.size
+        boxes_are_those_of_masks(labelled)
+        pasted += 2 in labelled.labels.tolist()
+        kept = labelled.boxes[labelled.labels < 2]
         assert len(kept) == 2
-        assert not picture.crowd.any()
+        assert not labelled.crowd.any()
         shrunk += not torch.equal(kept, target.boxes)
         areas, before = ((b[:, 2:] - b[:, :2]).prod(-1) for b in (kept, target.boxes))
         assert (areas >= (1 - MOST_HIDDEN) * before).all()
@@ -139,15 +139,15 @@ def test_a_pasted_object_is_opaque_and_its_surroundings_fade() -> None:
         crowd=torch.tensor([False]),
     )
     torch.manual_seed(2)
-    picture = copy_paste(empty(120, 120), source)
-    x1, y1, x2, y2 = (round(v) for v in picture.boxes[0].tolist())
-    assert (picture.image[:, y1:y2, x1:x2] == 255).all()
-    row = picture.image[0, (y1 + y2) // 2].int()
+    labelled = copy_paste(empty(120, 120), source)
+    x1, y1, x2, y2 = (round(v) for v in labelled.boxes[0].tolist())
+    assert (labelled.image[:, y1:y2, x1:x2] == 255).all()
+    row = labelled.image[0, (y1 + y2) // 2].int()
     before = row[x1 - 4 : x1]
     assert (before.diff() > 0).all()
     assert before.min() < 230
-    assert picture.labels.tolist() == [5]
-    assert not picture.crowd.any()
+    assert labelled.labels.tolist() == [5]
+    assert not labelled.crowd.any()
 
 
 def test_objects_that_share_their_crop_with_others_are_not_copied() -> None:
@@ -184,9 +184,9 @@ def test_pasted_objects_never_lie_on_each_other() -> None:
     several = 0
     for seed in range(40):
         torch.manual_seed(seed)
-        picture = copy_paste(empty(96, 96), source)
-        several += len(picture.boxes) > 1
-        assert boxes_are_those_of_masks(picture) == len(picture.boxes)
+        labelled = copy_paste(empty(96, 96), source)
+        several += len(labelled.boxes) > 1
+        assert boxes_are_those_of_masks(labelled) == len(labelled.boxes)
     assert several >= 10
 
 
@@ -222,9 +222,9 @@ def test_pictures_of_any_size_and_number_of_boxes(
 ) -> None:
     torch.manual_seed(seed)
     pictures = [labelled(size, shares) for size, shares in parts]
-    before = [[part.clone() for part in picture] for picture in pictures]
-    picture = mix(pictures)
-    is_sound(picture)
+    before = [[part.clone() for part in labelled] for labelled in pictures]
+    labelled = mix(pictures)
+    is_sound(labelled)
     assert all(
         torch.equal(a, b) for old, new in zip(before, pictures, strict=True) for a, b in zip(old, new, strict=True)
     )

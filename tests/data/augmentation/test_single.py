@@ -75,14 +75,14 @@ def test_the_matrix_of_a_turn_is_torchvisions() -> None:
     for seed in range(8):
         torch.manual_seed(seed)
         sample = scene(120, 160, [[30, 30, 40, 40], [110, 40, 120, 50], [70, 90, 80, 100]])
-        picture = turned(sample, 20.0, 10.0, BLACK)
+        labelled = turned(sample, 20.0, 10.0, BLACK)
         torch.manual_seed(seed)
         angle, sx, sy = ((2 * torch.rand(3) - 1) * torch.tensor([20.0, 10.0, 10.0])).tolist()
         middle = torch.tensor([80.0, 60.0])
         centres = (sample.boxes[:, :2] + sample.boxes[:, 2:]) / 2
         expected = (centres - middle) @ turning(angle, sx, sy).T + middle
         for k, point in enumerate(expected):
-            mask = (picture.image[k].float() / 255).clamp(0, 1)
+            mask = (labelled.image[k].float() / 255).clamp(0, 1)
             ys, xs = torch.meshgrid(torch.arange(120) + 0.5, torch.arange(160) + 0.5, indexing="ij")
             found = torch.stack([(mask * xs).sum(), (mask * ys).sum()]) / mask.sum()
             torch.testing.assert_close(found, point, atol=0.3, rtol=0)
@@ -92,21 +92,21 @@ def test_the_matrix_of_a_turn_is_torchvisions() -> None:
 def test_the_box_of_a_turned_ellipse_is_exact(size: tuple[int, int]) -> None:
     for seed in range(25):
         torch.manual_seed(seed)
-        picture = turned(
+        labelled = turned(
             scene(*size, [[30, 35, 70, 55], [25, 75, 40, 110], [60, 70, 90, 100]], "ellipse"), 30.0, 15.0, BLACK
         )
-        is_sound(picture)
-        assert boxes_are_those_of_masks(picture) >= 2
+        is_sound(labelled)
+        assert boxes_are_those_of_masks(labelled) >= 2
 
 
 def test_the_box_of_a_turned_rectangle_lies_inside_that_of_its_mask() -> None:
     """It is the ellipse's: too small for what fills its corners, by no more than the sine of the angle allows."""
     for seed in range(25):
         torch.manual_seed(seed)
-        picture = turned(scene(160, 160, [[50, 60, 110, 100]]), 5.0, 0.0, BLACK)
+        labelled = turned(scene(160, 160, [[50, 60, 110, 100]]), 5.0, 0.0, BLACK)
         torch.manual_seed(seed)
         angle = abs(math.radians(float((2 * torch.rand(3) - 1)[0] * 5)))
-        box, mask = picture.boxes[0], extent(picture.image[0] > 127)
+        box, mask = labelled.boxes[0], extent(labelled.image[0] > 127)
         assert (box[:2] >= mask[:2] - 1).all()
         assert (box[2:] <= mask[2:] + 1).all()
         short = (box - mask).abs()
@@ -118,9 +118,9 @@ def test_a_turned_region_to_be_ignored_holds_all_of_its_rectangle() -> None:
     for seed in range(25):
         torch.manual_seed(seed)
         sample = scene(160, 160, [[50, 60, 110, 100]])._replace(crowd=torch.tensor([True]))
-        picture = turned(sample, 30.0, 10.0, BLACK)
-        assert picture.crowd.tolist() == [True]
-        torch.testing.assert_close(picture.boxes[0], extent(picture.image[0] > 127), atol=1.5, rtol=0)
+        labelled = turned(sample, 30.0, 10.0, BLACK)
+        assert labelled.crowd.tolist() == [True]
+        torch.testing.assert_close(labelled.boxes[0], extent(labelled.image[0] > 127), atol=1.5, rtol=0)
 
 
 def test_a_turn_fills_without_a_seam() -> None:
@@ -128,15 +128,15 @@ def test_a_turn_fills_without_a_seam() -> None:
     image = torch.full((3, 60, 80), 120, dtype=torch.uint8)
     torch.manual_seed(1)
     empty = torch.zeros(0)
-    picture = turned(Labelled(image, torch.zeros(0, 4), empty.long(), empty.bool()), 20.0, 5.0, (120.0, 120.0, 120.0))
-    assert (picture.image == 120).all()
+    labelled = turned(Labelled(image, torch.zeros(0, 4), empty.long(), empty.bool()), 20.0, 5.0, (120.0, 120.0, 120.0))
+    assert (labelled.image == 120).all()
 
 
 def test_no_turn_changes_nothing() -> None:
     sample = scene(50, 60, [[10, 10, 30, 40]])
-    picture = turned(sample, 0.0, 0.0, BLACK)
-    assert torch.equal(picture.image, sample.image)
-    torch.testing.assert_close(picture.boxes, sample.boxes)
+    labelled = turned(sample, 0.0, 0.0, BLACK)
+    assert torch.equal(labelled.image, sample.image)
+    torch.testing.assert_close(labelled.boxes, sample.boxes)
 
 
 def test_a_crop_is_never_drawn_around_a_region_to_be_ignored() -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.discovery import read_data
 from gfocal.data.readers.coco import read_coco
-from gfocal.data.validation import Picture, checked, summary
+from gfocal.data.validation import ImageRecord, checked, summary
 from gfocal.errors import DataError
 
 CATEGORIES = [{"id": 90, "name": "zebra"}, {"id": 3, "name": "cat"}, {"id": 17, "name": "dog"}]
@@ -359,7 +359,7 @@ def test_law_whatever_goes_in_what_comes_out_is_sound_and_accounted_for(
     rows: list[tuple[tuple[float, ...], int, bool]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = picture(tmp_path_factory.getbasetemp() / "law.png", 100, 80)
-    raw = Picture("file", path, 1)
+    raw = ImageRecord("file", path, 1)
     for number, (corners, label, crowd) in enumerate(rows):
         raw.add(corners, label, crowd, f"row {number}")
     data = checked([raw], ["a", "b", "c"], [1, 2, 3], [], "file")
@@ -388,7 +388,7 @@ def test_law_near_repeats_are_those_that_all_pairs_find(seed: int, tmp_path_fact
     corners = np.concatenate((low, low + random.uniform(20, 40, (40, 2))), 1).astype(np.float32)
     labels = random.integers(0, 2, 40)
     path = picture(tmp_path_factory.getbasetemp() / "law.png", 100, 80)
-    raw = Picture("file", path, 1)
+    raw = ImageRecord("file", path, 1)
     for number, (corner, label) in enumerate(zip(corners, labels, strict=True)):
         raw.add(corner.tolist(), int(label), False, f"row {number}")
     expected = set()

@@ -30,33 +30,33 @@ class Labelled(NamedTuple):
         return int(self.image.shape[-2]), int(self.image.shape[-1])
 
 
-def resized(picture: Labelled, shape: tuple[int, int], antialias: bool = True) -> Labelled:
+def resized(labelled: Labelled, shape: tuple[int, int], antialias: bool = True) -> Labelled:
     """The picture at another height and width."""
-    boxes = picture.boxes * scale_xyxy(picture.size, shape)
-    return picture._replace(image=resize(picture.image, shape, antialias), boxes=boxes)
+    boxes = labelled.boxes * scale_xyxy(labelled.size, shape)
+    return labelled._replace(image=resize(labelled.image, shape, antialias), boxes=boxes)
 
 
-def window(picture: Labelled, x: int, y: int, width: int, height: int) -> Labelled:
+def window(labelled: Labelled, x: int, y: int, width: int, height: int) -> Labelled:
     """A part of a picture; objects at its border are cut by the law of ``cut``."""
-    moved = picture._replace(
-        image=TF.crop(picture.image, y, x, height, width),
-        boxes=picture.boxes - torch.tensor([x, y, x, y]),
+    moved = labelled._replace(
+        image=TF.crop(labelled.image, y, x, height, width),
+        boxes=labelled.boxes - torch.tensor([x, y, x, y]),
     )
     return cut(moved)
 
 
-def cut(picture: Labelled) -> Labelled:
+def cut(labelled: Labelled) -> Labelled:
     """Clip boxes that reach beyond their picture.
 
     An object stays truth if its centre is inside. Of one whose centre is cut off, the part that is still to be seen
     is ignored: it is too little to be told, and too much to be called background.
     """
-    height, width = picture.size
-    centres = (picture.boxes[:, :2] + picture.boxes[:, 2:]) / 2  # (G, 2)
+    height, width = labelled.size
+    centres = (labelled.boxes[:, :2] + labelled.boxes[:, 2:]) / 2  # (G, 2)
     inside = ((centres >= 0) & (centres <= torch.tensor([width, height]))).all(-1)
-    boxes = picture.boxes.clamp(min=0).minimum(torch.tensor([width, height, width, height], dtype=torch.float32))
-    kept = thick(boxes) | (inside & ~picture.crowd)
-    return Labelled(picture.image, boxes[kept], picture.labels[kept], (picture.crowd | ~inside)[kept])
+    boxes = labelled.boxes.clamp(min=0).minimum(torch.tensor([width, height, width, height], dtype=torch.float32))
+    kept = thick(boxes) | (inside & ~labelled.crowd)
+    return Labelled(labelled.image, boxes[kept], labelled.labels[kept], (labelled.crowd | ~inside)[kept])
 
 
 def thick(boxes: Tensor) -> Tensor:
@@ -64,19 +64,19 @@ def thick(boxes: Tensor) -> Tensor:
     return ((boxes[:, 2:] - boxes[:, :2]) >= LEAST_SIDE).all(-1)
 
 
-def select(picture: Labelled, keep: Tensor) -> Labelled:
+def select(labelled: Labelled, keep: Tensor) -> Labelled:
     """The picture with some of its boxes, as a mask (G,) names them."""
-    return Labelled(picture.image, picture.boxes[keep], picture.labels[keep], picture.crowd[keep])
+    return Labelled(labelled.image, labelled.boxes[keep], labelled.labels[keep], labelled.crowd[keep])
 
 
-def covered(picture: Labelled, cover: Tensor) -> Labelled:
+def covered(labelled: Labelled, cover: Tensor) -> Labelled:
     """Truth after something was laid over the pixels where ``cover`` (H, W) is True.
 
     A box shrinks to what is still to be seen of it; a side moves only when its outermost pixels are all covered.
     Under LEAST_VISIBLE of its area an object is ignored, and one wholly hidden is no object any more.
     """
-    height, width = picture.size
-    boxes, crowd = picture.boxes.clone(), picture.crowd.clone()
+    height, width = labelled.size
+    boxes, crowd = labelled.boxes.clone(), labelled.crowd.clone()
     keep = torch.ones(len(boxes), dtype=torch.bool)
     for i, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
         if crowd[i]:
@@ -99,4 +99,4 @@ def covered(picture: Labelled, cover: Tensor) -> Labelled:
                 min(y2, top + int(rows[-1]) + 1),
             ]
         )
-    return select(picture._replace(boxes=boxes, crowd=crowd), keep)
+    return select(labelled._replace(boxes=boxes, crowd=crowd), keep)

@@ -42,10 +42,10 @@ def mosaic(pictures: Sequence[Labelled], sides: tuple[int, int], fill: Colour, a
     image = torch.tensor(fill).round().to(torch.uint8).view(3, 1, 1).repeat(1, height, width)
     tiles = [(0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height)]
     placed = []
-    for picture, (x1, y1, x2, y2) in zip(pictures, tiles, strict=True):
+    for labelled, (x1, y1, x2, y2) in zip(pictures, tiles, strict=True):
         if x1 == x2 or y1 == y2:  # of a canvas one pixel wide
             continue
-        tile = _fitted_window(picture, (y2 - y1, x2 - x1), sides, antialias)
+        tile = _fitted_window(labelled, (y2 - y1, x2 - x1), sides, antialias)
         h, w = tile.size
         left, top = (x2 - w if x1 == 0 else x1), (y2 - h if y1 == 0 else y1)  # they touch the centre
         image[:, top : top + h, left : left + w] = tile.image
@@ -58,21 +58,21 @@ def _between(low: float, high: float, whole: int) -> int:
     return int(whole * (low + (high - low) * float(torch.rand(()))) + 0.5)
 
 
-def _fitted_window(picture: Labelled, room: tuple[int, int], sides: tuple[int, int], antialias: bool) -> Labelled:
+def _fitted_window(labelled: Labelled, room: tuple[int, int], sides: tuple[int, int], antialias: bool) -> Labelled:
     """A random window of a picture at a random scale, no larger than ``room`` (height, width)."""
-    whole = resized_shape(*picture.size, *sides)
+    whole = resized_shape(*labelled.size, *sides)
     filling = max(room[0] / whole[0], room[1] / whole[1])
     least = min(max(filling, LEAST_TILE_SCALE), 1.0)
     scale = least + (1 - least) * float(torch.rand(()))
     # Cut in the pixels of the file, then resized: what is cut off costs nothing.
     starts, lengths, shape = [], [], []
-    for side, size, most in zip(picture.size, whole, room, strict=True):
+    for side, size, most in zip(labelled.size, whole, room, strict=True):
         shown = min(max(int(size * scale + 0.5), 1), most)
         length = min(max(round(shown / (size * scale) * side), 1), side)
         starts.append(int(torch.randint(side - length + 1, ())))
         lengths.append(length)
         shape.append(shown)
-    return resized(window(picture, starts[1], starts[0], lengths[1], lengths[0]), (shape[0], shape[1]), antialias)
+    return resized(window(labelled, starts[1], starts[0], lengths[1], lengths[0]), (shape[0], shape[1]), antialias)
 
 
 def mixup(first: Labelled, second: Labelled, antialias: bool = True) -> Labelled:
@@ -93,7 +93,7 @@ def mixup(first: Labelled, second: Labelled, antialias: bool = True) -> Labelled
     return _all_boxes(image, [first, second._replace(boxes=second.boxes + torch.tensor([x, y, x, y]))])
 
 
-def copy_paste(picture: Labelled, source: Labelled, antialias: bool = True) -> Labelled:
+def copy_paste(labelled: Labelled, source: Labelled, antialias: bool = True) -> Labelled:
     """Up to three objects of another picture, pasted with what surrounds them.
 
     A crop is the box of an object and a margin; inside the box it is opaque, over the margin it fades, so that the
@@ -101,15 +101,15 @@ def copy_paste(picture: Labelled, source: Labelled, antialias: bool = True) -> L
     where they hide no more than 0.3 of any object that is there, and never over each other. What they hide is no
     truth any more, as ``covered`` says.
     """
-    height, width = picture.size
-    image, cover = picture.image.clone(), torch.zeros(height, width, dtype=torch.bool)
-    pasted_boxes, pasted_labels, taken = [], [], picture.boxes[:0]
+    height, width = labelled.size
+    image, cover = labelled.image.clone(), torch.zeros(height, width, dtype=torch.bool)
+    pasted_boxes, pasted_labels, taken = [], [], labelled.boxes[:0]
     choices = copyable(source)
     order = torch.randperm(len(choices))[: int(torch.randint(1, MOST_PASTED + 1, ()))]
     for index in (choices[i] for i in order.tolist()):
         crop = _pasted_crop(source, index, antialias)
         h, w = crop.size
-        place = _free_place(picture, taken, h, w) if h <= height and w <= width else None
+        place = _free_place(labelled, taken, h, w) if h <= height and w <= width else None
         if place is None:
             continue
         x, y = place
@@ -121,10 +121,10 @@ def copy_paste(picture: Labelled, source: Labelled, antialias: bool = True) -> L
         pasted_boxes.append(box + torch.tensor([x, y, x, y]))
         pasted_labels.append(source.labels[index])
     if not pasted_boxes:
-        return picture
+        return labelled
     boxes, labels = torch.stack(pasted_boxes), torch.stack(pasted_labels)
     pasted = Labelled(image, boxes, labels, torch.zeros(len(boxes), dtype=torch.bool))
-    return _all_boxes(image, [covered(picture._replace(image=image), cover), pasted])
+    return _all_boxes(image, [covered(labelled._replace(image=image), cover), pasted])
 
 
 def copyable(source: Labelled) -> list[int]:
@@ -166,14 +166,14 @@ def _pasted_crop(source: Labelled, index: int, antialias: bool) -> Labelled:
     return resized(alone, shape, antialias)
 
 
-def _free_place(picture: Labelled, taken: Tensor, height: int, width: int) -> tuple[int, int] | None:
+def _free_place(labelled: Labelled, taken: Tensor, height: int, width: int) -> tuple[int, int] | None:
     """Where a crop may lie, x and y; None when some tries have found no place."""
-    areas = area(picture.boxes)
+    areas = area(labelled.boxes)
     for _ in range(TRIES):
-        x = int(torch.randint(picture.size[1] - width + 1, ()))
-        y = int(torch.randint(picture.size[0] - height + 1, ()))
+        x = int(torch.randint(labelled.size[1] - width + 1, ()))
+        y = int(torch.randint(labelled.size[0] - height + 1, ()))
         place = torch.tensor([x, y, x + width, y + height], dtype=torch.float32)
-        hides_little = (shared_areas(place, picture.boxes) <= MOST_HIDDEN * areas).all()
+        hides_little = (shared_areas(place, labelled.boxes) <= MOST_HIDDEN * areas).all()
         if hides_little and not shared_areas(place, taken).any():
             return x, y
     return None

@@ -85,59 +85,59 @@ class Augmentation:
         object whose centre it cuts off is flagged too. ``others`` draws another picture of the data each time it is
         called; without it nothing is mixed.
         """
-        picture = Labelled(image, boxes, labels, crowd)
+        labelled = Labelled(image, boxes, labels, crowd)
         if others is not None:
-            picture = self._mixed(picture, others)
-        picture = self._moved(picture)
-        picture = self._resized(select(picture, thick(picture.boxes)))
-        return self._finished(picture)
+            labelled = self._mixed(labelled, others)
+        labelled = self._moved(labelled)
+        labelled = self._resized(select(labelled, thick(labelled.boxes)))
+        return self._finished(labelled)
 
-    def _mixed(self, picture: Labelled, others: Callable[[], Labelled]) -> Labelled:
+    def _mixed(self, labelled: Labelled, others: Callable[[], Labelled]) -> Labelled:
         """Made of several pictures."""
         s, sides = self.settings, (self.short_side, self.long_side)
         if _happens(s.mosaic):
-            picture = mosaic([picture, others(), others(), others()], sides, self.fill, self.antialias)
+            labelled = mosaic([labelled, others(), others(), others()], sides, self.fill, self.antialias)
         if _happens(s.copy_paste):
-            picture = copy_paste(self._at_input_size(picture), self._at_input_size(others()), self.antialias)
+            labelled = copy_paste(self._at_input_size(labelled), self._at_input_size(others()), self.antialias)
         if _happens(s.mixup):
-            picture = mixup(self._at_input_size(picture), self._at_input_size(others()), self.antialias)
-        return picture
+            labelled = mixup(self._at_input_size(labelled), self._at_input_size(others()), self.antialias)
+        return labelled
 
-    def _moved(self, picture: Labelled) -> Labelled:
+    def _moved(self, labelled: Labelled) -> Labelled:
         """Changed at the size of the file, so that crops keep its detail. The order is that of earlier versions."""
         s = self.settings
         if s.colour:
             jitter = v2.ColorJitter(0.4 * s.colour, 0.4 * s.colour, 0.4 * s.colour, 0.06 * s.colour)
-            picture = by_torchvision(v2.RandomApply([jitter], p=0.8), picture)
+            labelled = by_torchvision(v2.RandomApply([jitter], p=0.8), labelled)
         if s.zoom_out:
-            picture = by_torchvision(
-                v2.RandomZoomOut(fill=list(self.fill), side_range=(1.0, 2.0), p=s.zoom_out), picture
+            labelled = by_torchvision(
+                v2.RandomZoomOut(fill=list(self.fill), side_range=(1.0, 2.0), p=s.zoom_out), labelled
             )
-        if s.crop and (~picture.crowd).any() and _happens(s.crop):
-            picture = cropped(picture)
+        if s.crop and (~labelled.crowd).any() and _happens(s.crop):
+            labelled = cropped(labelled)
         if _happens(s.quarter_turns):
             angle = 90 * int(torch.randint(1, 4, ()))
-            picture = by_torchvision(v2.RandomRotation((angle, angle), expand=True), picture)
+            labelled = by_torchvision(v2.RandomRotation((angle, angle), expand=True), labelled)
         if s.flip:
-            picture = by_torchvision(v2.RandomHorizontalFlip(s.flip), picture)
+            labelled = by_torchvision(v2.RandomHorizontalFlip(s.flip), labelled)
         if s.vertical_flip:
-            picture = by_torchvision(v2.RandomVerticalFlip(s.vertical_flip), picture)
-        return picture
+            labelled = by_torchvision(v2.RandomVerticalFlip(s.vertical_flip), labelled)
+        return labelled
 
-    def _resized(self, picture: Labelled) -> Labelled:
+    def _resized(self, labelled: Labelled) -> Labelled:
         low, high = self.settings.short_sides or (self.short_side, self.short_side)
         short_side, long_side = int(torch.randint(low, high + 1, ())), self.long_side
         if self.settings.scale:
             factor = 1 + self.settings.scale * (2 * float(torch.rand(())) - 1)
             short_side, long_side = (max(int(side * factor + 0.5), 1) for side in (short_side, long_side))
-        return resized(picture, resized_shape(*picture.size, short_side, long_side), self.antialias)
+        return resized(labelled, resized_shape(*labelled.size, short_side, long_side), self.antialias)
 
-    def _finished(self, picture: Labelled) -> Labelled:
+    def _finished(self, labelled: Labelled) -> Labelled:
         """Changed at the size of the input, at which it is cheaper and the same for files of every size."""
         s = self.settings
         if (s.rotate or s.shear) and _happens(PROBABLE_TURN):
-            picture = turned(picture, s.rotate, s.shear, self.fill)
-            picture = select(picture, thick(picture.boxes))
+            labelled = turned(labelled, s.rotate, s.shear, self.fill)
+            labelled = select(labelled, thick(labelled.boxes))
         for probability, change in (
             (s.distort, distorted),
             (s.grey, grey),
@@ -146,21 +146,21 @@ class Augmentation:
             (s.jpeg, compressed),
         ):
             if _happens(probability):
-                picture = picture._replace(image=change(picture.image))
+                labelled = labelled._replace(image=change(labelled.image))
         if _happens(s.erase):
-            picture = erased(picture, self.fill)
-            picture = select(picture, thick(picture.boxes))
-        return picture
+            labelled = erased(labelled, self.fill)
+            labelled = select(labelled, thick(labelled.boxes))
+        return labelled
 
-    def _at_input_size(self, picture: Labelled) -> Labelled:
-        return resized(picture, resized_shape(*picture.size, self.short_side, self.long_side), self.antialias)
+    def _at_input_size(self, labelled: Labelled) -> Labelled:
+        return resized(labelled, resized_shape(*labelled.size, self.short_side, self.long_side), self.antialias)
 
 
-def by_torchvision(change: v2.Transform, picture: Labelled) -> Labelled:
+def by_torchvision(change: v2.Transform, labelled: Labelled) -> Labelled:
     """A transform of torchvision that keeps the number of boxes."""
-    boxes = tv_tensors.BoundingBoxes(picture.boxes, format="XYXY", canvas_size=picture.size)
-    changed = change({"image": tv_tensors.Image(picture.image), "boxes": boxes})
-    return picture._replace(image=changed["image"].as_subclass(Tensor), boxes=changed["boxes"].as_subclass(Tensor))
+    boxes = tv_tensors.BoundingBoxes(labelled.boxes, format="XYXY", canvas_size=labelled.size)
+    changed = change({"image": tv_tensors.Image(labelled.image), "boxes": boxes})
+    return labelled._replace(image=changed["image"].as_subclass(Tensor), boxes=changed["boxes"].as_subclass(Tensor))
 
 
 def _happens(probability: float) -> bool:

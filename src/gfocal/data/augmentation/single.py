@@ -14,28 +14,28 @@ from torchvision.transforms.v2 import functional as TF
 from gfocal.data.augmentation.labelled import Labelled, covered, cut, window
 
 
-def cropped(picture: Labelled) -> Labelled:
+def cropped(labelled: Labelled) -> Labelled:
     """A random part of a picture, 0.4 to 1 of its width and height, that holds the centre of some object.
 
     It has the picture's own ratio, so that upright pictures stay upright, and batches of them need no padding.
     (torchvision's RandomIoUCrop is not used: it searches without end in long narrow pictures, and where all objects
     are small.) The picture must hold an object that is not to be ignored.
     """
-    boxes = picture.boxes[~picture.crowd]
+    boxes = labelled.boxes[~labelled.crowd]
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2  # (G, 2)
     chosen = centres[int(torch.randint(len(centres), ()))].tolist()
     starts, lengths = [], []
     share = 0.4 + 0.6 * float(torch.rand(()))
-    for centre, whole in zip(chosen, picture.image.shape[:0:-1], strict=True):  # x, then y
+    for centre, whole in zip(chosen, labelled.image.shape[:0:-1], strict=True):  # x, then y
         length = max(int(whole * share), 1)
         centre = min(max(centre, 0.0), float(whole))
         least, most = max(math.ceil(centre - length), 0), min(math.floor(centre), whole - length)
         starts.append(int(torch.randint(least, most + 1, ())))
         lengths.append(length)
-    return window(picture, starts[0], starts[1], lengths[0], lengths[1])
+    return window(labelled, starts[0], starts[1], lengths[0], lengths[1])
 
 
-def turned(picture: Labelled, rotate: float, shear: float, fill: tuple[float, float, float]) -> Labelled:
+def turned(labelled: Labelled, rotate: float, shear: float, fill: tuple[float, float, float]) -> Labelled:
     """Turned by up to ``rotate`` degrees and sheared by up to ``shear``, about the middle, onto a canvas of its size.
 
     The box of a truth object is that of the ellipse that its old box holds: exact for round objects. The box of the
@@ -44,11 +44,11 @@ def turned(picture: Labelled, rotate: float, shear: float, fill: tuple[float, fl
     holds all of it.
     """
     angle, sx, sy = ((2 * torch.rand(3) - 1) * torch.tensor([rotate, shear, shear])).tolist()
-    height, width = picture.size
+    height, width = labelled.size
     # Around zero, so that at the border a picture blends into ``fill`` and not into black.
     surface = torch.tensor(fill).view(3, 1, 1)
     image = TF.affine(
-        picture.image - surface,
+        labelled.image - surface,
         angle=angle,
         translate=[0, 0],
         scale=1.0,
@@ -58,13 +58,13 @@ def turned(picture: Labelled, rotate: float, shear: float, fill: tuple[float, fl
     image = (image + surface).round().clamp(0, 255).to(torch.uint8)
     matrix = turning(angle, sx, sy)
     middle = torch.tensor([width / 2, height / 2])
-    centres = (picture.boxes[:, :2] + picture.boxes[:, 2:]) / 2 - middle
-    halves = (picture.boxes[:, 2:] - picture.boxes[:, :2]) / 2
+    centres = (labelled.boxes[:, :2] + labelled.boxes[:, 2:]) / 2 - middle
+    halves = (labelled.boxes[:, 2:] - labelled.boxes[:, :2]) / 2
     centres = centres @ matrix.T + middle
     of_ellipse = (halves**2 @ (matrix**2).T).sqrt()
     of_rectangle = halves @ matrix.abs().T
-    halves = torch.where(picture.crowd.unsqueeze(-1), of_rectangle, of_ellipse)
-    return cut(picture._replace(image=image, boxes=torch.cat([centres - halves, centres + halves], -1)))
+    halves = torch.where(labelled.crowd.unsqueeze(-1), of_rectangle, of_ellipse)
+    return cut(labelled._replace(image=image, boxes=torch.cat([centres - halves, centres + halves], -1)))
 
 
 def turning(angle: float, shear_x: float, shear_y: float) -> Tensor:
@@ -74,10 +74,10 @@ def turning(angle: float, shear_x: float, shear_y: float) -> Tensor:
     return torch.tensor([[cos, -cos * tan_x - math.sin(turn)], [sin, -sin * tan_x + math.cos(turn)]])
 
 
-def erased(picture: Labelled, fill: tuple[float, float, float]) -> Labelled:
+def erased(labelled: Labelled, fill: tuple[float, float, float]) -> Labelled:
     """One to three rectangles, each side 0.1 to 0.3 of the picture's, are filled; truth is what they leave."""
-    height, width = picture.size
-    image, cover = picture.image.clone(), torch.zeros(height, width, dtype=torch.bool)
+    height, width = labelled.size
+    image, cover = labelled.image.clone(), torch.zeros(height, width, dtype=torch.bool)
     for _ in range(int(torch.randint(1, 4, ()))):
         place = []
         for whole in (height, width):
@@ -87,7 +87,7 @@ def erased(picture: Labelled, fill: tuple[float, float, float]) -> Labelled:
         rows, columns = place
         image[:, rows, columns] = torch.tensor(fill).round().to(torch.uint8).view(3, 1, 1)
         cover[rows, columns] = True
-    return covered(picture._replace(image=image), cover)
+    return covered(labelled._replace(image=image), cover)
 
 
 def distorted(image: Tensor) -> Tensor:

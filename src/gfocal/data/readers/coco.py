@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.paths import find_pictures, ids_of_labels, inside, label_order
-from gfocal.data.validation import MALFORMED, UNKNOWN_CLASS, UNLISTED, UNSAFE, Picture, checked
+from gfocal.data.validation import MALFORMED, UNKNOWN_CLASS, UNLISTED, UNSAFE, ImageRecord, checked
 from gfocal.errors import DataError
 from gfocal.text import one_line
 
@@ -51,14 +51,14 @@ def read_coco(
     order = label_order(found, names, file)
     labels = dict(zip(category_ids, order, strict=True))
     folder = Path(image_folder) if image_folder is not None else find_pictures(file, _file_names(content["images"]))
-    pictures = _pictures(content["images"], folder, str(file), problems)
-    _add_boxes(content["annotations"], pictures, labels, str(file), problems)
-    placed = [picture for picture in pictures.values() if picture is not None]
-    if not all(isinstance(key, int) for key in pictures):  # ids that are words: running numbers instead
-        placed.sort(key=lambda picture: str(picture.path))
-        for number, picture in enumerate(placed, 1):
-            picture.image_id = number
-    placed.sort(key=lambda picture: picture.image_id)
+    records = _image_records(content["images"], folder, str(file), problems)
+    _add_boxes(content["annotations"], records, labels, str(file), problems)
+    placed = [listed for listed in records.values() if listed is not None]
+    if not all(isinstance(key, int) for key in records):  # ids that are words: running numbers instead
+        placed.sort(key=lambda listed: str(listed.path))
+        for number, listed in enumerate(placed, 1):
+            listed.image_id = number
+    placed.sort(key=lambda listed: listed.image_id)
     names = names or found
     content.clear()  # the json of a large set takes more memory than anything else here
     return checked(placed, names, ids_of_labels(order, category_ids, len(names)), problems, where=file)
@@ -115,32 +115,32 @@ def _file_names(images: list[Any]) -> list[str]:
     return [i["file_name"] for i in images if isinstance(i, dict) and isinstance(i.get("file_name"), str)]
 
 
-def _pictures(images: list[Any], folder: Path, file: str, problems: list[Problem]) -> dict[int | str, Picture | None]:
+def _image_records(images: list[Any], folder: Path, file: str, problems: list[Problem]) -> dict[int | str, ImageRecord | None]:
     """Image id -> picture; None for a picture that is listed but cannot be used."""
-    pictures: dict[int | str, Picture | None] = {}
+    records: dict[int | str, ImageRecord | None] = {}
     for number, entry in enumerate(images, 1):
         key = entry.get("id") if isinstance(entry, dict) else None
         name = entry.get("file_name") if isinstance(entry, dict) else None
         if not (_is_id(key) or isinstance(key, str)) or not isinstance(name, str) or not name:
             problems.append(Problem(file, f"images, entry {number}", "no 'id' or no 'file_name'", "dropped"))
             continue
-        if key in pictures:
+        if key in records:
             problems.append(Problem(file, f"image {key}: {name}", "image id stands twice", "dropped"))
             continue
         path = inside(folder, name)
         if path is None:
             problems.append(Problem(file, f"image {key}: {name}", UNSAFE, "dropped"))
-            pictures[key] = None
+            records[key] = None
             continue
         height, width = entry.get("height"), entry.get("width")
         stated = (height, width) if isinstance(height, int) and isinstance(width, int) else None
-        pictures[key] = Picture(file, path, key if isinstance(key, int) else 0, stated)
-    return pictures
+        records[key] = ImageRecord(file, path, key if isinstance(key, int) else 0, stated)
+    return records
 
 
 def _add_boxes(
     annotations: list[Any],
-    pictures: dict[int | str, Picture | None],
+    records: dict[int | str, ImageRecord | None],
     labels: dict[int, int],
     file: str,
     problems: list[Problem],
@@ -151,11 +151,11 @@ def _add_boxes(
             continue
         record = f"annotation {entry.get('id', f'without id, entry {number}')}"
         image, category = entry.get("image_id"), entry.get("category_id")
-        if not isinstance(image, (int, str)) or image not in pictures:
+        if not isinstance(image, (int, str)) or image not in records:
             problems.append(Problem(file, f"{record}: image_id {image!r}", UNLISTED, "dropped"))
         elif not isinstance(category, int) or category not in labels:
             problems.append(Problem(file, f"{record}: category_id {category!r}", UNKNOWN_CLASS, "dropped"))
-        elif (picture := pictures[image]) is not None:
+        elif (listed := records[image]) is not None:
             try:
                 box = entry["bbox"]
                 x, y, width, height = map(float, box if isinstance(box, list) else ())
@@ -163,7 +163,7 @@ def _add_boxes(
                 problems.append(Problem(file, f"{record}: bbox {entry.get('bbox')!r:.80}", MALFORMED, "dropped"))
                 continue
             crowd = bool(entry.get("iscrowd") or entry.get("ignore"))
-            picture.add((x, y, x + width, y + height), labels[category], crowd, record, _area(entry))
+            listed.add((x, y, x + width, y + height), labels[category], crowd, record, _area(entry))
 
 
 def _area(entry: Mapping[str, Any]) -> float:

@@ -24,7 +24,7 @@ from gfocal.data.paths import (
 )
 from gfocal.data.readers.csv_columns import CORNERS, Table, is_set, looks_like_table, number, read_table, whole_number
 from gfocal.data.sidecar import SIDECAR, read_sidecar
-from gfocal.data.validation import MALFORMED, UNKNOWN_CLASS, UNSAFE, Picture, checked
+from gfocal.data.validation import MALFORMED, UNKNOWN_CLASS, UNSAFE, ImageRecord, checked
 from gfocal.errors import DataError
 
 CLASS_LISTS = ("classes.csv", "_classes.csv")  # a class and its number in each line, as RetinaNet's tools want
@@ -203,10 +203,10 @@ def _file_names(table: Table, value: str | None) -> Iterator[str]:
 
 def _pictures(
     table: Table, value: str | None, folder: Path, labels: Mapping[str, int], problems: list[Problem]
-) -> tuple[list[Picture], list[set[int | None]]]:
+) -> tuple[list[ImageRecord], list[set[int | None]]]:
     """The pictures of a table in the order of their paths, and what the table says are their ids."""
     columns, file = table.columns, str(table.file)
-    pictures: dict[str, tuple[Picture, set[int | None]] | None] = {}
+    pictures: dict[str, tuple[ImageRecord, set[int | None]] | None] = {}
     relative = not (table.file.parent / SIDECAR).is_file() and _is_relative(table)  # gfocal writes pixels
     if relative:
         problems.append(Problem(file, "all rows", FRACTIONS, "kept"))
@@ -231,7 +231,7 @@ def _pictures(
                 problems.append(Problem(file, f"line {line}: {name}", UNSAFE, "dropped"))
             stated = tuple(whole_number(columns.cell(row, side)) for side in ("height", "width"))
             size = (stated[0], stated[1]) if stated[0] and stated[1] else None
-            pictures[key] = None if path is None else (Picture(file, path, 0, size, relative), set())
+            pictures[key] = None if path is None else (ImageRecord(file, path, 0, size, relative), set())
         entry = pictures[key]
         if entry is not None:
             entry[1].add(whole_number(columns.cell(row, "image_id")))
@@ -241,7 +241,7 @@ def _pictures(
 
 
 def _add_box(
-    picture: Picture, table: Table, row: list[str], line: int, labels: Mapping[str, int], problems: list[Problem]
+    picture: ImageRecord, table: Table, row: list[str], line: int, labels: Mapping[str, int], problems: list[Problem]
 ) -> None:
     columns = table.columns
     cells, name = [columns.cell(row, what) for what in columns.box], columns.cell(row, "class")
@@ -289,7 +289,7 @@ def _numbers(table: Table, stated: Sequence[set[int | None]], problems: list[Pro
 
 
 def _report_lonely(
-    pictures: Sequence[Picture], folder: Path, tables: Sequence[Table], problems: list[Problem]
+    pictures: Sequence[ImageRecord], folder: Path, tables: Sequence[Table], problems: list[Problem]
 ) -> None:
     """A picture without a row may be background or forgotten: its owner knows, so it is left out, aloud."""
     named = {str(inside(folder, name)) for table in tables for name in _file_names(table, None)}

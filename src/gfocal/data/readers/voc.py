@@ -14,7 +14,7 @@ from gfocal.data.dataset import FileData, Problem
 from gfocal.data.images import SUFFIXES
 from gfocal.data.paths import in_split_order, inside, mismatch, pick_split, pictures_in, split_folders, split_name
 from gfocal.data.sidecar import read_sidecar
-from gfocal.data.validation import MALFORMED, MISSING, UNKNOWN_CLASS, UNSAFE, Picture, checked
+from gfocal.data.validation import MALFORMED, MISSING, UNKNOWN_CLASS, UNSAFE, ImageRecord, checked
 from gfocal.errors import DataError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -55,7 +55,7 @@ def read_voc(folder: str | Path, split: str | None = None, names: Sequence[str] 
     labels = {name: label for label, name in enumerate(names)}
 
     beside: dict[Path, dict[str, list[Path]]] = {}
-    pictures: list[Picture] = []
+    pictures: list[ImageRecord] = []
     key = split and (split_name(split) or split)
     free = sidecar.free_ids(key)
     for file, picture_folder in chosen:
@@ -70,7 +70,7 @@ def read_voc(folder: str | Path, split: str | None = None, names: Sequence[str] 
             continue
         known = sidecar.picture(key, file.stem)
         image_id = next(free) if known.image_id is None else known.image_id
-        picture = Picture(str(file), path, image_id, content.stated_size)
+        picture = ImageRecord(str(file), path, image_id, content.stated_size)
         for box, name, difficult, record, area in content.objects:
             if not name:
                 problems.append(Problem(str(file), record, UNKNOWN_CLASS, "dropped"))

@@ -22,7 +22,7 @@ from gfocal.data.paths import (
 )
 from gfocal.data.readers.yolo_labels import add_lines, label_file_of
 from gfocal.data.sidecar import Sidecar, read_sidecar
-from gfocal.data.validation import UNLISTED, UNSAFE, Picture, checked
+from gfocal.data.validation import UNLISTED, UNSAFE, ImageRecord, checked
 from gfocal.errors import DataError
 from gfocal.text import one_line
 
@@ -71,7 +71,7 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
         extra = source.sidecar.picture(key, Path(os.path.relpath(path, source.root)).as_posix())
         label_file = label_file_of(path)
         image_id = next(free) if extra.image_id is None else extra.image_id
-        picture = Picture(str(label_file), path, image_id, extra.stated_size, relative=True)
+        picture = ImageRecord(str(label_file), path, image_id, extra.stated_size, relative=True)
         if os.path.isfile(label_file):
             label_files.add(label_file)
             add_lines(picture, label_file, labels, extra, problems)

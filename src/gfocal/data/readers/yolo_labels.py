@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gfocal.data.dataset import Problem
 from gfocal.data.sidecar import SIDECAR, LineExtra, PictureExtra
-from gfocal.data.validation import UNKNOWN_CLASS, Picture
+from gfocal.data.validation import UNKNOWN_CLASS, ImageRecord
 
 
 def label_file_of(picture: Path) -> Path:
@@ -24,7 +24,7 @@ def label_file_of(picture: Path) -> Path:
 
 
 def add_lines(
-    picture: Picture, file: Path, labels: Mapping[int, int], extra: PictureExtra, problems: list[Problem]
+    picture: ImageRecord, file: Path, labels: Mapping[int, int], extra: PictureExtra, problems: list[Problem]
 ) -> None:
     """Add the boxes of a label file to its picture, with what the sidecar knows of them.
 

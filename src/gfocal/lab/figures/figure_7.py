@@ -81,10 +81,10 @@ def draw_side_by_side(shown: SideBySide, path: Path, data: ImageData) -> None:
     """Draw as PNG: a row for each picture, a column for the truth and for each detector."""
     rows = []
     for i, index in enumerate(shown.pictures):
-        picture, sample = data.read(index)
-        row = [Tile(_truth(picture, sample.boxes, sample.labels), f"{len(sample.boxes)} objects")]
+        pixels, sample = data.read(index)
+        row = [Tile(_truth(pixels, sample.boxes, sample.labels), f"{len(sample.boxes)} objects")]
         for name, found in shown.found.items():
-            image = draw_detections(picture, found[i], 0.0, least_side=LEAST_SIDE)
+            image = draw_detections(pixels, found[i], 0.0, least_side=LEAST_SIDE)
             best = _greatest(shown.overlaps[name][i].T)
             hits = best[best >= HIT]
             mean = f", their mean IoU {hits.mean():.2f}" if len(hits) else ""
@@ -100,8 +100,8 @@ def _greatest(overlap: Tensor) -> Tensor:
     return overlap.amax(1) if overlap.shape[1] else overlap.new_zeros(len(overlap))
 
 
-def _truth(picture: Tensor, boxes: Tensor, labels: Tensor) -> Image.Image:
-    canvas = picture_of(picture)
+def _truth(pixels: Tensor, boxes: Tensor, labels: Tensor) -> Image.Image:
+    canvas = picture_of(pixels)
     scale = max(1.0, LEAST_SIDE / max(canvas.size))
     canvas = enlarge(canvas, scale)
     draw = ImageDraw.Draw(canvas)

@@ -115,13 +115,13 @@ def each_output(model: Detector, data: ImageData, at_most: int) -> Iterator[tupl
         yield index, batch, model(batch.images)
 
 
-def batch_of(model: Detector, picture: Tensor, sample: Sample) -> Batch:
+def batch_of(model: Detector, pixels: Tensor, sample: Sample) -> Batch:
     """One picture as the detector sees it, with its truth; crowd regions are no truth."""
     settings = model.input_settings
-    old = (int(picture.shape[1]), int(picture.shape[2]))
+    old = (int(pixels.shape[1]), int(pixels.shape[2]))
     new = resized_shape(*old, settings.short_side, settings.long_side)
     boxes = sample.boxes * scale_xyxy(old, new)
-    image = normalise(resize(picture, new, settings.antialias), settings)
+    image = normalise(resize(pixels, new, settings.antialias), settings)
     return Collate(settings.multiple)([Item(image, boxes, sample.labels, sample.crowd, old, sample.image_id)])
 
 
