@@ -6,14 +6,14 @@ KEYS is a folder with a list keys_<model>.json of each checkpoint: tensor name -
 from the names, written as a checkpoint, loaded by MMDetection and imported by gfocal. mmdet 3.3.0 must be importable;
 beside mmcv-lite, which has no compiled operators, torchvision's stand in for the two that are needed.
 
-Losses are compared on MMDetection's own head outputs (SSD: random ones), for three batches of two pictures: the
+Losses are compared on MMDetection's own head outputs (SSD: random ones), for three batches of two images: the
 second smaller, so that it is padded more; both of a size; the second without objects. Three things differ on purpose:
 
-* FCOS and FoveaBox of MMDetection take points beyond a picture's own padding for background; gfocal leaves them out.
+* FCOS and FoveaBox of MMDetection take points beyond an image's own padding for background; gfocal leaves them out.
   The rows "as it is" show by how much. The others have gfocal told that nothing is padded.
-* An empty picture counts as one positive in every normaliser of gfocal's class losses and in no other; what
+* An empty image counts as one positive in every normalizer of gfocal's class losses and in no other; what
   MMDetection has is in ``Case.empty``. The comparison takes this out.
-* FoveaBox of MMDetection cuts boxes one pixel before a picture's right and lower border. gfocal is told to do so.
+* FoveaBox of MMDetection cuts boxes one pixel before an image's right and lower border. gfocal is told to do so.
 
 SSD's default boxes agree to 1/16000 pixel, no further. Which of two that overlap a box equally is its best one may
 therefore differ, on boxes whose corners lie on a coarse grid; the batches here have no such tie.
@@ -53,10 +53,10 @@ class Case:
     config: str
     keys: str | None = None
     method: MethodSettings = field(default_factory=MethodSettings)
-    has_padding: bool = True  # whether points beyond a picture's own padding are told from background
-    # Loss term -> what empty pictures and the like add to its number of positives, there and here, where they differ.
+    has_padding: bool = True  # whether points beyond an image's own padding are told from background
+    # Loss term -> what empty images and the like add to its number of positives, there and here, where they differ.
     empty: dict[str, tuple[int, int]] = field(default_factory=dict)
-    cut: int = 0  # pixels before a picture's border at which boxes are cut
+    cut: int = 0  # pixels before an image's border at which boxes are cut
 
 
 FCOS = "fcos_r50-caffe_fpn_gn-head"
@@ -72,8 +72,8 @@ CASES = {
         "foveabox/fovea_r50_fpn_4xb4-1x_coco.py", "fovea_r50", has_padding=False, empty={"cls": (2, 3)}, cut=1
     ),
     "fcos": Case(f"fcos/{FCOS}_1x_coco.py", "fcos_r50", has_padding=False, empty={"cls": (0, 1)}),
-    "fcos_centre": Case(
-        f"fcos/{FCOS}-center_1x_coco.py", "fcos_r50", MethodSettings(assigner="fcos_centre"), False, {"cls": (0, 1)}
+    "fcos_center": Case(
+        f"fcos/{FCOS}-center_1x_coco.py", "fcos_r50", MethodSettings(assigner="fcos_center"), False, {"cls": (0, 1)}
     ),
     "ssd512": Case("ssd/ssd512_coco.py"),
 }
@@ -85,7 +85,7 @@ BARS = {"logits": 1e-3, "scores": 1e-4, "boxes": 1e-2, "points assigned": 0.0, "
 
 @dataclass(frozen=True)
 class Batch:
-    """Two pictures and their truth; each box of a picture has a class of its own, so that a class names a box."""
+    """Two images and their ground truth; each box of an image has a class of its own, so that a class names a box."""
 
     sizes: Tensor  # (B, 2)
     shape: tuple[int, int]  # of the batch
@@ -93,7 +93,7 @@ class Batch:
 
     @property
     def metas(self) -> list[dict[str, Any]]:
-        """What MMDetection is to know of each picture."""
+        """What MMDetection is to know of each image."""
         return [
             {
                 "img_shape": (h, w),
@@ -108,8 +108,8 @@ class Batch:
         ]
 
     @property
-    def truth(self) -> list[Any]:
-        """The truth as MMDetection has it."""
+    def ground_truth(self) -> list[Any]:
+        """The ground truth as MMDetection has it."""
         from mmengine.structures import InstanceData
 
         rows = zip(self.targets.boxes, self.targets.labels, self.targets.valid, strict=True)
@@ -202,7 +202,7 @@ class Comparison:
         for kind in ("cls_logits", "box_logits", "quality_logits")[: len(maps)]:
             self.note("logits", of_level(getattr(ours, kind), getattr(theirs, kind), ours.points.counts), kind)
         originals = torch.tensor([meta["ori_shape"] for meta in batch.metas])
-        sizes = batch.sizes - self.case.cut  # a picture smaller by that, in both scales
+        sizes = batch.sizes - self.case.cut  # an image smaller by that, in both scales
         model = self.model
         mine = decode(
             ours, model.distribution, sizes, originals * sizes / batch.sizes, model.names, model.decode_settings
@@ -224,7 +224,7 @@ class Comparison:
             as_outputs(leaves[0], points, self.model.distribution.num_bins), batch.targets, batch.sizes
         )
         ours.total.backward()
-        terms, assigned = their_losses(self.head, leaves[1], points.counts, batch.truth, batch.metas)
+        terms, assigned = their_losses(self.head, leaves[1], points.counts, batch.ground_truth, batch.metas)
         sum(term.sum() for term in terms.values()).backward()
 
         assignment = self.criterion.assign(points, batch.targets, inside_own_padding(points, batch.sizes))

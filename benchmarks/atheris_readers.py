@@ -4,7 +4,7 @@
     python benchmarks/atheris_readers.py --only "voc xml" --seconds 300
 
 Where ``fuzz_readers.py`` follows a grammar, this follows the branches of the readers: a file that reaches a new line
-is kept in ``--corpus`` and changed further. It starts from files of the grammar and holds to the same judge. A kind
+is kept in ``--corpus`` and changed further. It starts from files of the grammar and holds to the same evaluate. A kind
 that is read 40 files at a time there is read one at a time here. Ends at the first finding, with exit code 1 and a
 file ``crash-...`` in ``--out`` that ``--replay`` tries again.
 """
@@ -66,7 +66,7 @@ def fuzz(name: str, chosen: argparse.Namespace) -> None:
 
     kind = KINDS[name]
     if len(kind.files) > 1:
-        kind = replace(kind, files=kind.files[:1], pictures=kind.pictures[:1])
+        kind = replace(kind, files=kind.files[:1], images=kind.images[:1])
     room = tempfile.TemporaryDirectory(
         prefix="gfocal-atheris-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
     )

@@ -1,8 +1,8 @@
-"""What the recipes of augmentation cost: pictures per second of the loader, one after the other in one run.
+"""What the configs of augmentation cost: images per second of the loader, one after the other in one run.
 
     python benchmarks/augmentation.py PATH/TO/bccd --split train
 
-With --turns it measures instead how far the boxes that turned pictures get lie from those of turned outlines:
+With --turns it measures instead how far the boxes that turned images get lie from those of turned outlines:
 
     python benchmarks/augmentation.py --turns PATH/TO/coco/annotations/instances.json ...
 """
@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from gfocal.data.augmentation.pipeline import AUGMENT_RECIPES, Augmentation, AugmentSettings
+from gfocal.data.augmentation.pipeline import AUGMENT_PRESETS, Augmentation, AugmentSettings
 from gfocal.data.augmentation.single import turning
 from gfocal.data.dataset import ImageData
 from gfocal.data.discovery import read_data
@@ -39,25 +39,25 @@ def main() -> None:
     arguments.add_argument("data", nargs="+", type=Path)
     arguments.add_argument("--split")
     arguments.add_argument("--sides", type=int, nargs=2, default=(240, 320), help="short and long side of the input")
-    arguments.add_argument("--workers", type=int, default=1)
-    arguments.add_argument("--rounds", type=int, default=5, help="each recipe in turn, so often")
+    arguments.add_argument("--num-workers", type=int, default=1)
+    arguments.add_argument("--rounds", type=int, default=5, help="each config in turn, so often")
     arguments.add_argument("--turns", action="store_true", help="DATA are COCO annotations with outlines")
     chosen = arguments.parse_args()
     if chosen.turns:
         Console().print(turns_table(chosen.data))
         return
     data = read_data(chosen.data[0], chosen.split)
-    settings = {"flip": AugmentSettings()} | AUGMENT_RECIPES
+    settings = {"flip": AugmentSettings()} | AUGMENT_PRESETS
     speeds: dict[str, list[float]] = {name: [] for name in settings}
     padded: dict[str, list[float]] = {name: [] for name in settings}
     for turn in range(chosen.rounds):
         for name, augment in settings.items():
-            fast, large = speed(data, augment, tuple(chosen.sides), chosen.workers, turn)
+            fast, large = speed(data, augment, tuple(chosen.sides), chosen.num_workers, turn)
             speeds[name].append(fast)
             padded[name].append(large)
     of_light = speeds["light"]
-    title = f"{len(data)} pictures, {chosen.workers} worker"
-    table = Table("", "pictures per second", "time, of light's", "pixels of a batch, of light's", title=title)
+    title = f"{len(data)} images, {chosen.workers} worker"
+    table = Table("", "images per second", "time, of light's", "pixels of a batch, of light's", title=title)
     for name, values in speeds.items():
         ratios = [light / value for light, value in zip(of_light, values, strict=True)]  # of one round: a fair pair
         spread = f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
@@ -66,11 +66,11 @@ def main() -> None:
 
 
 def speed(
-    data: ImageData, augment: AugmentSettings, sides: tuple[int, int], workers: int, epoch: int
+    data: ImageData, augment: AugmentSettings, sides: tuple[int, int], num_workers: int, epoch: int
 ) -> tuple[float, float]:
-    """Pictures per second of one epoch, from the first batch on, and the mean of pixels of a batch, padding too."""
+    """Images per second of one epoch, from the first batch on, and the mean of pixels of a batch, padding too."""
     size = InputSettings(short_side=sides[0], long_side=sides[1])
-    loader, order = training_loader(data, Augmentation(augment, *sides), size, 8, 0, workers)
+    loader, order = training_loader(data, Augmentation(augment, *sides), size, 8, 0, num_workers)
     order.epoch = epoch
     batches = iter(loader)
     next(batches)
@@ -93,7 +93,7 @@ def turns_table(files: Sequence[Path]) -> Table:
             low, high = outline.amin(0), outline.amax(0)
             halves = (high - low) / 2
             turned = (outline - (low + high) / 2) @ matrix.T
-            truth = torch.cat([turned.amin(0), turned.amax(0)])
+            ground_truth = torch.cat([turned.amin(0), turned.amax(0)])
             ways = {
                 "ellipse": (halves**2 @ (matrix**2).T).sqrt(),
                 "rectangle": halves @ matrix.abs().T,
@@ -101,8 +101,8 @@ def turns_table(files: Sequence[Path]) -> Table:
             }
             for name, half in ways.items():
                 box = torch.cat([-half, half])
-                error = ((box - truth).abs() / (2 * halves).repeat(2)).mean()
-                errors.setdefault(name, []).append((float(iou(box, truth)), float(error)))
+                error = ((box - ground_truth).abs() / (2 * halves).repeat(2)).mean()
+                errors.setdefault(name, []).append((float(iou(box, ground_truth)), float(error)))
         cells = []
         for rows in errors.values():
             overlaps, shares = zip(*rows, strict=True)

@@ -1,4 +1,4 @@
-"""AP of the bccd_r18 recipe on the BCCD test split, beside MMDetection's GFL at the same settings.
+"""AP of the bccd_r18 config on the BCCD test split, beside MMDetection's GFL at the same settings.
 
     python benchmarks/bccd.py PATH/TO/bccd --out runs/bccd --seeds 0 1 2
 
@@ -17,12 +17,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from gfocal.config.config import read_recipe
+from gfocal.config.config import read_config
 from gfocal.data.discovery import read_data
-from gfocal.run import RESULT_FILE, run_recipe
+from gfocal.run import RESULT_FILE, run_config
 from gfocal.training.checkpoints import STATE_FILE
 
-# MMDetection 3.3.0, mmcv 2.1.0, one seed, ResNet-18 from random weights, at the settings of the recipe.
+# MMDetection 3.3.0, mmcv 2.1.0, one seed, ResNet-18 from random weights, at the settings of the config.
 MMDETECTION = {"ap": 0.416, "ap50": 0.628, "ap75": 0.524}
 
 
@@ -35,14 +35,14 @@ def main() -> None:
     chosen = arguments.parse_args()
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    recipe = read_recipe("bccd_r18")
+    config = read_config("bccd_r18")
     train_data, test_data = read_data(chosen.data, "train"), read_data(chosen.data, "test")
     rows = {}
     for seed in chosen.seeds:
         folder = chosen.out / f"seed{seed}"
         if not (folder / RESULT_FILE).exists():
-            run_recipe(
-                replace(recipe, run=replace(recipe.run, seed=seed)),
+            run_config(
+                replace(config, run=replace(config.run, seed=seed)),
                 train_data,
                 test_data,
                 folder,

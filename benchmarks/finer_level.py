@@ -2,7 +2,7 @@
 
     python benchmarks/finer_level.py
 
-The presets take turns, the least of the rounds counts. On a 320x416 input, two pictures, random weights.
+The presets take turns, the least of the rounds counts. On a 320x416 input, two images, random weights.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from fuzz_grammar import PICTURES, WORDS, as_json, bent, odd_value, struck, times
+from fuzz_grammar import IMAGES, WORDS, as_json, bent, odd_value, struck, times
 from fuzz_markup import corners, voc, yolo_yaml
 
 PATHS = tuple(word for word in WORDS if len(word) < 400)
@@ -20,7 +20,7 @@ def coco(rng: Random) -> bytes:
     variant = rng.randrange(4)
     ids: Any = [1, 2, 3] if variant != 3 else ["a", "b", "c"]
     images: list[Any] = [
-        {"id": key, "file_name": name, "width": 40, "height": 30} for key, name in zip(ids, PICTURES, strict=True)
+        {"id": key, "file_name": name, "width": 40, "height": 30} for key, name in zip(ids, IMAGES, strict=True)
     ]
     categories: list[Any] = [{"id": 1, "name": "cat"}, {"id": 3, "name": "dog"}]
     annotations: list[Any] = [
@@ -102,8 +102,8 @@ _TEXT_TOKENS = (
 )
 
 
-def picture_list(rng: Random) -> bytes:
-    """A list of pictures, for YOLO's splits and VOC's ImageSets."""
+def image_list(rng: Random) -> bytes:
+    """A list of images, for YOLO's splits and VOC's ImageSets."""
     good = ("train/images/a.png", "./train/images/b.png", "images/a.png", "a", "b 1", "c -1", "a.png", "a.xml", "")
     lines = [rng.choice(good) if rng.random() < 0.7 else str(rng.choice(PATHS)) for _ in range(rng.choice((1, 3, 9)))]
     text = rng.choice(("\n", "\n", "\r\n", "\r", "\u2028")).join(lines)
@@ -121,7 +121,7 @@ _CSV_HEADS = (
     ),
 )
 _CSV_CELLS: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(("file", "filename", "path", "ImageFile"), (*PICTURES, *PICTURES, "./a.png")),
+    **dict.fromkeys(("file", "filename", "path", "ImageFile"), (*IMAGES, *IMAGES, "./a.png")),
     **dict.fromkeys(("class", "label", "name", "LabelName"), ("cat", "dog", "dog", "bird")),
     **dict.fromkeys(("split",), ("train", "train", "valid", "test", "")),
     **dict.fromkeys(("image_id", "IsGroupOf", "crowd"), (0, 0, 0, 1, 1.0, "true")),
@@ -153,7 +153,7 @@ def _cell(rng: Random, value: Any) -> str:
 
 
 def sidecar(rng: Random) -> bytes:
-    """gfocal.json, which any data set may bring along."""
+    """gfocal.json, which any dataset may bring along."""
     line = {"text": "1 0.5 0.5 0.25 0.5", "area": 12.5, "box": [0.375, 0.25, 0.625, 0.75]}
     region = {"at": 0, "class": 1, "box": [0, 0, 0.5, 0.5], "area": 3.0}
     entries = {
@@ -178,9 +178,9 @@ GROW: dict[str, Callable[[Random], bytes]] = {
     "coco json": coco,
     "yolo labels": yolo_labels,
     "yolo yaml": yolo_yaml,
-    "yolo list": picture_list,
+    "yolo list": image_list,
     "voc xml": voc,
-    "voc list": picture_list,
+    "voc list": image_list,
     "gfocal.json of yolo": sidecar,
     "gfocal.json of voc": sidecar,
     "csv": csv,

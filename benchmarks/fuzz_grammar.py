@@ -12,7 +12,7 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
-PICTURES = ("a.png", "b.png", "c_jpg.rf.0a1b2c3d4e5f.png")  # that lie beside the annotations, all of 40x30 pixels
+IMAGES = ("a.png", "b.png", "c_jpg.rf.0a1b2c3d4e5f.png")  # that lie beside the annotations, all of 40x30 pixels
 SECRET = "secret-of-the-canary"  # stands in a file outside the data folder; no reader may ever give it away
 CANARY, OUTSIDE = "canary", "outside.png"  # files above the data folder
 

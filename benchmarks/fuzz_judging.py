@@ -34,11 +34,13 @@ class TooLong(BaseException):
     """The alarm; no ``except Exception`` of a reader keeps it."""
 
 
-def judged(read: Callable[[], FileData], home: Path, size: tuple[int, int]) -> tuple[FileData | None, Counter[str]]:
+def evaluation(
+    read: Callable[[], FileData], home: Path, size: tuple[int, int]
+) -> tuple[FileData | None, Counter[str]]:
     """Call a reader; its data, or None if it refused, and what it told. Raises WrongError for what must not be.
 
-    ``home`` is the data folder, which every message names and every picture lies in, ``size`` height and width of
-    every picture there.
+    ``home`` is the data folder, which every message names and every image lies in, ``size`` height and width of
+    every image there.
     """
     try:
         data = read()
@@ -88,11 +90,11 @@ def plain(message: str, home: Path) -> str:
 
 
 def sane(data: FileData, home: Path, size: tuple[int, int]) -> None:
-    """Whether every number of a data set is one that a training can use."""
+    """Whether every number of a dataset is one that a training can use."""
     height, width = size
     classes = len(data.names)
     checks: dict[str, bool] = {
-        "there are pictures": len(data) > 0 and len(data.samples) == len(data),
+        "there are images": len(data) > 0 and len(data.samples) == len(data),
         "names are texts": all(isinstance(name, str) for name in data.names) and classes > 0,
         "category ids are whole numbers, each once": all(type(c) is int for c in data.category_ids)
         and len(set(data.category_ids)) == len(data.category_ids) == classes,
@@ -109,14 +111,14 @@ def sane(data: FileData, home: Path, size: tuple[int, int]) -> None:
             and crowd.shape == (count,)
             and (boxes.dtype, labels.dtype, crowd.dtype) == (np.float32, np.int64, np.bool_)
         )
-        checks["the size is the picture's"] = sample.size == size
-        checks["the picture lies in the folder"] = sample.path is not None and os.path.realpath(
-            sample.path
-        ).startswith(roots)
+        checks["the size is the image's"] = sample.size == size
+        checks["the image lies in the folder"] = sample.path is not None and os.path.realpath(sample.path).startswith(
+            roots
+        )
         if count:
             x1, y1, x2, y2 = boxes.T
             inside = (x1 >= 0) & (y1 >= 0) & (x2 <= width) & (y2 <= height) & (x1 < x2) & (y1 < y2)
-            checks["boxes lie in the picture and have an area"] = bool(inside.all())  # NaN is never inside
+            checks["boxes lie in the image and have an area"] = bool(inside.all())  # NaN is never inside
             checks["labels are of classes"] = bool(((labels >= 0) & (labels < classes)).all())
         if sample.areas is not None:
             areas = sample.areas.numpy()
@@ -132,7 +134,7 @@ def sane(data: FileData, home: Path, size: tuple[int, int]) -> None:
 
 
 def places_of(home: Path) -> list[str]:
-    """Where pictures may lie: in the folder of the data, or where ``path:`` of its yaml says, which may lead out."""
+    """Where images may lie: in the folder of the data, or where ``path:`` of its yaml says, which may lead out."""
     try:
         stated = yaml.safe_load((home / "data.yaml").read_text(encoding="utf-8-sig")).get("path")
         return [os.path.realpath(home), os.path.realpath(home / str(stated or "."))]

@@ -98,16 +98,16 @@ def run(begin: Callable[[], Work], plan: Iterable[Chunk], jobs: int, stuck_after
         theirs.close()
         return _Worker(process, ours, current)
 
-    workers = [start() for _ in range(max(1, min(jobs, len(waiting))))]
+    num_workers = [start() for _ in range(max(1, min(jobs, len(waiting))))]
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=len(waiting))
-        while waiting or any(worker.chunk for worker in workers):
-            for worker in workers:
+        while waiting or any(worker.chunk for worker in num_workers):
+            for worker in num_workers:
                 if worker.chunk is None and waiting:
                     worker.chunk = waiting.pop()
                     worker.connection.send(worker.chunk)
-            ready = wait([worker.connection for worker in workers if worker.chunk], timeout=0.5)
-            for place, worker in enumerate(workers):
+            ready = wait([worker.connection for worker in num_workers if worker.chunk], timeout=0.5)
+            for place, worker in enumerate(num_workers):
                 if worker.chunk is None:
                     continue
                 if worker.connection in ready:
@@ -131,8 +131,8 @@ def run(begin: Callable[[], Work], plan: Iterable[Chunk], jobs: int, stuck_after
                 tallies[chunk.kind].files += 1
                 parts = (Chunk(chunk.kind, chunk.first, number), Chunk(chunk.kind, number + 1, chunk.last))
                 waiting.extend(part for part in parts if part.first < part.last)
-                workers[place] = start()
-    for worker in workers:
+                num_workers[place] = start()
+    for worker in num_workers:
         worker.connection.close()
         worker.process.join(5)
     return list(tallies.values())

@@ -4,7 +4,7 @@
     python benchmarks/fuzz_readers.py --replay fuzz-findings/voc-xml-4711
 
 Files are grown by a grammar for each format, bent in their structure and struck in their bytes; the same ``--seed``
-gives the same files. Nothing is simulated: files are written (to memory, where the system has /dev/shm), pictures
+gives the same files. Nothing is simulated: files are written (to memory, where the system has /dev/shm), images
 beside them are real, the public readers read. A call reads one json, yaml, list or csv, or a folder of 40 label files
 or xml files. What must not be is stored in ``--out`` and can be tried again. Exit code 1 if there is any such case.
 """
@@ -32,8 +32,8 @@ from PIL import Image
 from rich.console import Console
 
 from fuzz_files import GROW
-from fuzz_grammar import CANARY, OUTSIDE, PICTURES, SECRET
-from fuzz_judging import TooLong, WrongError, alarm, judged, listen
+from fuzz_grammar import CANARY, IMAGES, OUTSIDE, SECRET
+from fuzz_judging import TooLong, WrongError, alarm, evaluation, listen
 from fuzz_pool import CRASH, HANG, Finding, Tally, Work, chunks, reasons_table, run, table
 from gfocal.data.dataset import FileData
 from gfocal.data.discovery import read_data
@@ -42,8 +42,8 @@ from gfocal.data.readers.csv import read_csv
 from gfocal.data.readers.voc import read_voc
 from gfocal.data.readers.yolo import read_yolo
 
-SIZE = (30, 40)  # height and width of every picture
-MANY = 40  # files of one call, where a folder holds a file for each picture
+SIZE = (30, 40)  # height and width of every image
+MANY = 40  # files of one call, where a folder holds a file for each image
 MEMORY = 1 << 30
 STUCK = 20.0  # seconds until a call that hears no alarm is killed
 Reader = Callable[[Path, Random], FileData]
@@ -54,10 +54,10 @@ class Kind:
     """How files of a kind lie, and are read."""
 
     files: tuple[str, ...]  # the fuzzed ones
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     read: Reader
     share: float  # of all files
-    fixed: tuple[tuple[str, str], ...] = ()  # other files of the data set
+    fixed: tuple[tuple[str, str], ...] = ()  # other files of the dataset
 
 
 def _coco(home: Path, rng: Random) -> FileData:
@@ -92,13 +92,13 @@ NUMBERED = [f"{number:02d}" for number in range(MANY)]
 _YAML = "train: train/images\nval: valid/images\nnames: [cat, dog]\n"
 _XML = "<annotation><filename>{}.png</filename><object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin>\
 <xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
-_IN_TRAIN = tuple(f"train/images/{name}" for name in PICTURES)
+_IN_TRAIN = tuple(f"train/images/{name}" for name in IMAGES)
 _SPLITS = (*_IN_TRAIN, "valid/images/a.png")
 _LABELS = tuple((f"{s}/labels/a.txt", "1 0.5 0.5 0.25 0.5\n") for s in ("train", "valid"))
-_IN_VOC = tuple(f"JPEGImages/{name}" for name in PICTURES)
-_XMLS = tuple((f"Annotations/{Path(name).stem}.xml", _XML.format(Path(name).stem)) for name in PICTURES)
+_IN_VOC = tuple(f"JPEGImages/{name}" for name in IMAGES)
+_XMLS = tuple((f"Annotations/{Path(name).stem}.xml", _XML.format(Path(name).stem)) for name in IMAGES)
 KINDS = {
-    "coco json": Kind(("_annotations.coco.json",), PICTURES, _coco, 0.3),
+    "coco json": Kind(("_annotations.coco.json",), IMAGES, _coco, 0.3),
     "yolo labels": Kind(
         tuple(f"train/labels/{n}.txt" for n in NUMBERED),
         tuple(f"train/images/{n}.png" for n in NUMBERED),
@@ -122,7 +122,7 @@ KINDS = {
     "gfocal.json of voc": Kind(
         ("gfocal.json",), _IN_VOC, _voc_list, 0.01, (*_XMLS, ("ImageSets/Main/train.txt", "a\nb\n"))
     ),
-    "csv": Kind(("_annotations.csv",), PICTURES, _csv, 0.06, (("classes.csv", "dog,0\nbird,1\n"),)),
+    "csv": Kind(("_annotations.csv",), IMAGES, _csv, 0.06, (("classes.csv", "dog,0\nbird,1\n"),)),
 }
 
 
@@ -131,7 +131,7 @@ def lay_out(root: Path, kind: Kind) -> Path:
     home = root / "data"
     Image.new("L", SIZE[::-1], 90).save(_ready(root / OUTSIDE))
     (root / "secret.txt").write_text(SECRET)
-    for name in kind.pictures:
+    for name in kind.images:
         os.link(root / OUTSIDE, _ready(home / name))
     for name, text in kind.fixed:
         _ready(home / name).write_text(text)
@@ -191,11 +191,11 @@ def write(kind: Kind, name: str, number: int, home: Path, seed: int) -> None:
 
 
 def call(kind: Kind, home: Path, rng: Random, limit: float) -> tuple[FileData | None, Counter[str]]:
-    """Read and judge under the alarm."""
+    """Read and evaluate under the alarm."""
     alarm(limit)
     try:
-        data, told = judged(lambda: kind.read(home, rng), home, SIZE)
-    except TooLong:  # while it was judged
+        data, told = evaluation(lambda: kind.read(home, rng), home, SIZE)
+    except TooLong:  # while it was evaluated
         raise WrongError(HANG, "the alarm rang") from None
     finally:
         alarm(0)
@@ -205,7 +205,7 @@ def call(kind: Kind, home: Path, rng: Random, limit: float) -> tuple[FileData | 
 
 
 def stored(found: Finding, home: Path, seed: int, out: Path) -> str:
-    """A copy of the data set of a case, and how it was read."""
+    """A copy of the dataset of a case, and how it was read."""
     folder = out / f"{found.kind.replace(' ', '-')}-{found.number}"
     if len(list(out.glob("*"))) < 200:
         shutil.rmtree(folder, ignore_errors=True)

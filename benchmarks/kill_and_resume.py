@@ -2,7 +2,7 @@
 
     python benchmarks/kill_and_resume.py PATH/TO/bccd --kills 5 --out runs/killed
 
-Both are `gfocal train` with the recipe bccd_r18, in deterministic mode on the processor. The one is ended with
+Both are `gfocal train` with the config bccd_r18, in deterministic mode on the processor. The one is ended with
 SIGKILL `--kills` times, wherever it happens to be: reading data, in the middle of an epoch, evaluating, writing. At
 the end the weights of the two are compared bit for bit. Exit code 1 if they differ.
 """
@@ -34,8 +34,8 @@ def command(chosen: argparse.Namespace, out: Path) -> list[str]:
         "--val-split",
         "test",
     ]
-    words += ["--recipe", "bccd_r18", "--epochs", str(chosen.epochs), "--deterministic", "--out", str(out)]
-    return [*words, "--set", "run.cpu=true", "--set", "run.save_every_minutes=0.1", "--set", "run.ema=0.99"]
+    words += ["--config", "bccd_r18", "--epochs", str(chosen.epochs), "--deterministic", "--out", str(out)]
+    return [*words, "--set", "run.cpu=true", "--set", "run.save_every_minutes=0.1", "--set", "run.ema_decay=0.99"]
 
 
 def undisturbed(chosen: argparse.Namespace, out: Path) -> float:

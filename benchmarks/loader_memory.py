@@ -1,14 +1,14 @@
-"""Memory of the processes that load pictures, over many annotations: python benchmarks/loader_memory.py
+"""Memory of the processes that load images, over many annotations: python benchmarks/loader_memory.py
 
-A data set of 20,000 pictures with 5 boxes each (100,000 annotations) goes through ``training_loader`` for a whole
-epoch. No picture is read: each is the same small grey one, so that what grows is the truth. Measured is the
+A dataset of 20,000 images with 5 boxes each (100,000 annotations) goes through ``training_loader`` for a whole
+epoch. No image is read: each is the same small gray one, so that what grows is the ground truth. Measured is the
 proportional set size of the process and its workers together (a page that k processes share counts 1/k in each; the
 sum is the memory really taken), from /proc/PID/smaps_rollup, when the epoch is over and the workers still live. Pages
 of files, which are those of libraries and are shared with whatever else runs on the machine, are left out.
 
-Three data sets: ``tiny`` has as many pictures, but they share the truth of 64, and stands for everything that is not
+Three datasets: ``tiny`` has as many images, but they share the ground truth of 64, and stands for everything that is not
 annotations (Python, torch, the loader); ``table`` is gfocal's ``FileData``; ``objects`` is the same as a list of
-``Sample``, one Python object for each picture, as most loaders keep it. What is above ``tiny`` with as many workers
+``Sample``, one Python object for each image, as most loaders keep it. What is above ``tiny`` with as many workers
 is the part of the annotations.
 
 Each number is of a process of its own, in which the allocator gives back what is free, so that chance has little to
@@ -34,16 +34,16 @@ from gfocal.data.dataset import FileData, ImageData, Sample, SampleTable
 from gfocal.data.loading import training_loader
 from gfocal.data.preprocess import InputSettings
 
-SIDE = 16  # pixels of a picture
+SIDE = 16  # pixels of an image
 NAMES = tuple(f"class {i}" for i in range(80))
 KINDS = ("tiny", "table", "objects")
 
 
-class Grey(FileData):
-    """A data set of files whose pixels are not read."""
+class Gray(FileData):
+    """A dataset of files whose pixels are not read."""
 
     def read(self, index: int) -> tuple[Tensor, Sample]:
-        """The same grey picture, with its truth."""
+        """The same gray image, with its ground truth."""
         return torch.full((3, SIDE, SIDE), 128, dtype=torch.uint8), self.sample(index)
 
 
@@ -52,19 +52,19 @@ class Objects:
     """The same, with a Python object for each sample; those of a short list come again and again."""
 
     samples: list[Sample]
-    pictures: int
+    images: int
     names: tuple[str, ...] = NAMES
     category_ids: tuple[int, ...] = tuple(range(1, len(NAMES) + 1))
 
     def __len__(self) -> int:
-        return self.pictures
+        return self.images
 
     def sample(self, index: int) -> Sample:
-        """The truth of one picture."""
+        """The ground truth of one image."""
         return self.samples[index % len(self.samples)]
 
     def read(self, index: int) -> tuple[Tensor, Sample]:
-        """The same grey picture, with its truth."""
+        """The same gray image, with its ground truth."""
         return torch.full((3, SIDE, SIDE), 128, dtype=torch.uint8), self.sample(index)
 
     def at_epoch(self, epoch: int) -> Objects:
@@ -72,16 +72,16 @@ class Objects:
         return self
 
 
-def made(kind: str, pictures: int, boxes_each: int) -> ImageData:
-    """A data set of a kind."""
-    pictures, length = 64 if kind == "tiny" else pictures, pictures
+def made(kind: str, images: int, boxes_each: int) -> ImageData:
+    """A dataset of a kind."""
+    images, length = 64 if kind == "tiny" else images, images
     generator = torch.Generator().manual_seed(0)
-    low, sides = torch.rand(2, pictures * boxes_each, 2, generator=generator) * (SIDE / 2 - 2)
+    low, sides = torch.rand(2, images * boxes_each, 2, generator=generator) * (SIDE / 2 - 2)
     table = SampleTable.of_arrays(
-        image_ids=range(pictures),
-        paths=[Path(f"/data/coco/train2017/{i:012d}.jpg") for i in range(pictures)],
-        sizes=[(SIDE, SIDE)] * pictures,
-        counts=[boxes_each] * pictures,
+        image_ids=range(images),
+        paths=[Path(f"/data/coco/train2017/{i:012d}.jpg") for i in range(images)],
+        sizes=[(SIDE, SIDE)] * images,
+        counts=[boxes_each] * images,
         boxes=torch.cat((low, low + sides + 2), 1),  # of 2 pixels at least: thinner ones are left out
         labels=torch.randint(len(NAMES), (len(low),), generator=generator),
         crowd=torch.zeros(len(low), dtype=torch.bool),
@@ -89,7 +89,7 @@ def made(kind: str, pictures: int, boxes_each: int) -> ImageData:
     )
     if kind != "table":
         return Objects(list(table), length)
-    return Grey(NAMES, tuple(range(1, len(NAMES) + 1)), table)
+    return Gray(NAMES, tuple(range(1, len(NAMES) + 1)), table)
 
 
 # The allocator would keep more or less of what was freed, as it happens.
@@ -109,13 +109,13 @@ def family() -> list[int]:
     return [os.getpid(), *map(int, children)]
 
 
-def measured(kind: str, workers: int, pictures: int, boxes_each: int) -> int:
+def measured(kind: str, num_workers: int, images: int, boxes_each: int) -> int:
     """Memory of all processes after an epoch, in bytes."""
     torch.set_num_threads(1)
-    data = made(kind, pictures, boxes_each)
+    data = made(kind, images, boxes_each)
     size = InputSettings(short_side=SIDE, long_side=SIDE)
     augmentation = Augmentation(AugmentSettings(), SIDE, SIDE)
-    loader, _ = training_loader(data, augmentation, size, batch_size=64, seed=0, workers=workers)
+    loader, _ = training_loader(data, augmentation, size, batch_size=64, seed=0, num_workers=num_workers)
     seen = sum(int(batch.targets.valid.sum()) for batch in loader)
     assert seen == len(data) * boxes_each, f"{seen} boxes came through"
     return sum(map(pss, family()))
@@ -124,28 +124,30 @@ def measured(kind: str, workers: int, pictures: int, boxes_each: int) -> int:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all lines, or the one that --one names, and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--boxes-each", type=int, default=5)
     parser.add_argument("--one", nargs=2, metavar=("KIND", "WORKERS"), help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.one:
         torch.multiprocessing.set_start_method("fork")
-        print(json.dumps(measured(chosen.one[0], int(chosen.one[1]), chosen.pictures, chosen.boxes_each)))
+        print(json.dumps(measured(chosen.one[0], int(chosen.one[1]), chosen.images, chosen.boxes_each)))
         return
-    print(f"{chosen.pictures:,} pictures, {chosen.pictures * chosen.boxes_each:,} annotations; MB")
-    print(f"{'workers':>7} {'tiny':>8} {'table':>8} {'objects':>8} {'table - tiny':>14} {'objects - tiny':>16}")
+    print(f"{chosen.images:,} images, {chosen.images * chosen.boxes_each:,} annotations; MB")
+    print(f"{'num_workers':>7} {'tiny':>8} {'table':>8} {'objects':>8} {'table - tiny':>14} {'objects - tiny':>16}")
     parts: dict[tuple[str, int], float] = {}
-    for workers in (0, 1, 2):
+    for num_workers in (0, 1, 2):
         total = {}
         for kind in KINDS:
-            command = [sys.executable, __file__, "--one", kind, str(workers)]
-            command += ["--pictures", str(chosen.pictures), "--boxes-each", str(chosen.boxes_each)]
+            command = [sys.executable, __file__, "--one", kind, str(num_workers)]
+            command += ["--images", str(chosen.images), "--boxes-each", str(chosen.boxes_each)]
             run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | ALLOCATOR)
             total[kind] = json.loads(run.stdout) / 1e6
         for kind in KINDS[1:]:
-            parts[kind, workers] = total[kind] - total["tiny"]
+            parts[kind, num_workers] = total[kind] - total["tiny"]
         cells = [f"{total[kind]:8.1f}" for kind in KINDS]
-        print(f"{workers:7d} {' '.join(cells)} {parts['table', workers]:14.1f} {parts['objects', workers]:16.1f}")
+        print(
+            f"{num_workers:7d} {' '.join(cells)} {parts['table', num_workers]:14.1f} {parts['objects', num_workers]:16.1f}"
+        )
     for kind in KINDS[1:]:
         ratios = " and ".join(f"{parts[kind, n] / parts[kind, 0]:.2f}" for n in (1, 2))
         print(f"{kind}: with 1 and 2 workers the annotations take {ratios} times what they take without")

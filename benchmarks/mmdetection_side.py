@@ -121,7 +121,7 @@ def in_their_form(maps: Maps, head: Any) -> Maps:
 
 
 def their_losses(
-    head: Any, maps: Maps, counts: list[int], truth: list[Any], metas: list[dict[str, Any]]
+    head: Any, maps: Maps, counts: list[int], ground_truth: list[Any], metas: list[dict[str, Any]]
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Loss terms, of each level where they are known; and the class of each point, -1 background, -2 left out."""
     seen: list[Any] = []
@@ -132,7 +132,7 @@ def their_losses(
         return seen[-1]
 
     head.get_targets = spy
-    losses = head.loss_by_feat(*in_their_form(maps, head), truth, metas)
+    losses = head.loss_by_feat(*in_their_form(maps, head), ground_truth, metas)
     head.get_targets = get_targets
     per_image = type(head).__name__ == "SSDHead"
     terms = {}
@@ -142,8 +142,8 @@ def their_losses(
     targets = seen[0]
     if type(head).__name__ in ("FCOSHead", "FoveaHead"):
         flat = targets[0] if isinstance(targets[0], Tensor) else torch.cat(targets[0])
-        levels = flat.split([count * len(truth) for count in counts])
-        labels = torch.cat([level.view(len(truth), -1) for level in levels], 1)
+        levels = flat.split([count * len(ground_truth) for count in counts])
+        labels = torch.cat([level.view(len(ground_truth), -1) for level in levels], 1)
         weights = torch.ones_like(labels)
     else:
         first = 1 if type(head).__name__ in ("GFLHead", "ATSSHead") else 0  # behind the anchors

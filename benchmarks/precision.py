@@ -39,9 +39,9 @@ def make_step(preset: str, precision: str, batch: Batch):
         throughout(model)
     criterion = criterion_of(model, MethodSettings())
     devices = Devices("no" if precision == "float32" else "bf16", 1, cpu=True)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    wrapped, optimiser = devices.prepare(model, optimiser)
-    return lambda: training_step(wrapped, criterion, batch, optimiser, devices, 10.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    wrapped, optimizer = devices.prepare(model, optimizer)
+    return lambda: training_step(wrapped, criterion, batch, optimizer, devices, 10.0)
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def main() -> None:
             step()
             seconds[kind].append(time.perf_counter() - start)
     base = statistics.median(seconds["float32"])
-    print(f"{chosen.preset}, {chosen.batch_size} pictures of {height}x{width}, {torch.get_num_threads()} threads")
+    print(f"{chosen.preset}, {chosen.batch_size} images of {height}x{width}, {torch.get_num_threads()} threads")
     print(f"{'':16} {'ms a step':>10} {'against float32':>16}")
     for kind in kinds:
         median = statistics.median(seconds[kind])

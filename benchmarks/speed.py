@@ -25,7 +25,7 @@ from gfocal.structures import Batch, pad_targets
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--size", type=int, default=320, help="side of the training pictures")
+    arguments.add_argument("--size", type=int, default=320, help="side of the training images")
     chosen = arguments.parse_args()
     size = chosen.size
     torch.manual_seed(0)
@@ -50,10 +50,10 @@ def main() -> None:
 
     def theirs(build: Callable[..., torch.nn.Module]) -> Callable[[], object]:
         model = build(weights=None, weights_backbone=None, num_classes=81, min_size=size, max_size=size).train()
-        truth = [{"boxes": b, "labels": c} for b, c in zip(boxes, labels + 1, strict=True)]
+        ground_truth = [{"boxes": b, "labels": c} for b, c in zip(boxes, labels + 1, strict=True)]
 
         def step() -> None:
-            sum(model(list(images), truth).values()).backward()
+            sum(model(list(images), ground_truth).values()).backward()
             model.zero_grad()
 
         return step
@@ -70,7 +70,7 @@ def main() -> None:
             step()
             if round_number:  # the first one warms up
                 times[name].append(time.perf_counter() - start)
-    table = Table("training step, batch 2", "median s", "ratio to FCOS", title=f"{size} x {size}, 20 boxes a picture")
+    table = Table("training step, batch 2", "median s", "ratio to FCOS", title=f"{size} x {size}, 20 boxes an image")
     reference = median(times["torchvision FCOS R-50"])
     for name, values in times.items():
         table.add_row(name, f"{median(values):.2f}", f"{median(values) / reference:.2f}")

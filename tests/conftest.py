@@ -22,7 +22,7 @@ settings.load_profile("gfocal")
 OPTIONS = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
 # Options of gfocal train that make a run of seconds.
 TINY = [
-    *("--no-pretrained", "--epochs", "1", "--batch-size", "2", "--workers", "0", "--short-side", "64"),
+    *("--no-pretrained", "--epochs", "1", "--batch-size", "2", "--num-workers", "0", "--short-side", "64"),
     *("--set", "size.long_side=96", "--set", "run.cpu=true", "--set", "model.options.channels=32"),
     *("--set", f"model.options.body={OPTIONS['body']}", "--set", "model.options.num_convs=1"),
 ]

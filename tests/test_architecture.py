@@ -62,7 +62,7 @@ HOMES = {
 
 # Cycles that stay, with the reason. Each must exist, else it goes from this list.
 CYCLES = {
-    frozenset({"data.samples", "data.images"}): "FileData.read opens pictures; ImageError is a DataError",
+    frozenset({"data.samples", "data.images"}): "FileData.read opens images; ImageError is a DataError",
 }
 
 # What a step runs, beyond the six files of the path, that a newcomer opens out of curiosity.
@@ -267,19 +267,19 @@ def test_one_training_step_is_read_in_six_files() -> None:
 
     model = create("gfl_r18_fpn", 3, pretrained=False, channels=32, num_convs=1).train()
     devices = Devices(cpu=True)
-    wrapped, optimiser = devices.prepare(model, torch.optim.SGD(model.parameters(), lr=0.01))
+    wrapped, optimizer = devices.prepare(model, torch.optim.SGD(model.parameters(), lr=0.01))
     sizes = torch.tensor([[64, 64], [64, 64]])
-    truth = pad_targets(
+    ground_truth = pad_targets(
         [torch.tensor([[8.0, 8.0, 56.0, 48.0]]), torch.zeros(0, 4)], [torch.tensor([1]), torch.zeros(0)]
     )
-    batch = Batch(torch.randn(2, 3, 64, 64), truth, sizes, sizes, (1, 2))
+    batch = Batch(torch.randn(2, 3, 64, 64), ground_truth, sizes, sizes, (1, 2))
     criterion = GFLCriterion(sum_over_processes=devices.sum_over_processes)
 
     executed = Executed()
     before = sys.getprofile()
     sys.setprofile(executed)
     try:
-        losses = training_step(wrapped, criterion, batch, optimiser, devices, clip_norm=1.0)
+        losses = training_step(wrapped, criterion, batch, optimizer, devices, clip_norm=1.0)
     finally:
         sys.setprofile(before)
 

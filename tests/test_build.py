@@ -1,4 +1,4 @@
-"""From a recipe to a run: what lies beside the weights says how to get them again."""
+"""From a config to a run: what lies beside the weights says how to get them again."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from rich.console import Console
 
 import gfocal
 from gfocal.build import build_model, checked_options
-from gfocal.config.config import ConfigError, ModelSettings, Recipe, SizeSettings, read_recipe, with_changes
+from gfocal.config.config import Config, ConfigError, ModelSettings, SizeSettings, read_config, with_changes
 from gfocal.data.dataset import FileData, Problem, Sample
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.data.views import with_objects
 from gfocal.errors import DataError, PresetError, ResumeError, WeightsError
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model
-from gfocal.run import run_recipe, saved_recipe
+from gfocal.run import run_config, saved_config
 
 BODY = "mobilenetv4_conv_small.e2400_r224_in1k"
 TINY = with_changes(
-    Recipe(),
+    Config(),
     {
         "model.preset": "gfl_light_fpn",
         "model.pretrained": False,
         "model.options": {"body": BODY, "channels": 32, "num_convs": 1},
         "size.short_side": 64,
         "size.long_side": 64,
-        "optimiser.kind": "adamw",
-        "optimiser.lr": 1e-3,
+        "optimizer.kind": "adamw",
+        "optimizer.lr": 1e-3,
         "run.epochs": 1,
         "run.batch_size": 2,
-        "run.workers": 0,
-        "run.ema": 0.9,
+        "run.num_workers": 0,
+        "run.ema_decay": 0.9,
         "run.cpu": True,
     },
 )
@@ -51,14 +51,14 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
-def run(folder: Path, recipe: Recipe = TINY, data: Any = DATA, **more: Any) -> tuple[Detector, Any]:
-    return run_recipe(recipe, data, VAL, folder, console=Console(file=io.StringIO()), **more)
+def run(folder: Path, config: Config = TINY, data: Any = DATA, **more: Any) -> tuple[Detector, Any]:
+    return run_config(config, data, VAL, folder, console=Console(file=io.StringIO()), **more)
 
 
 def test_what_lies_beside_the_weights_gives_them_again(tmp_path: Path) -> None:
     model, result = run(tmp_path / "one", data_name="drawn")
-    assert read_recipe(tmp_path / "one" / "recipe.toml") == TINY
-    assert saved_recipe(tmp_path / "one") == TINY
+    assert read_config(tmp_path / "one" / "config.toml") == TINY
+    assert saved_config(tmp_path / "one") == TINY
     assert json.loads((tmp_path / "one" / "result.json").read_text()) == result.to_json()
     said = json.loads((tmp_path / "one" / "run.json").read_text())
     assert said["gfocal"] == gfocal.__version__
@@ -72,8 +72,8 @@ def test_what_lies_beside_the_weights_gives_them_again(tmp_path: Path) -> None:
         assert torch.equal(value, model.state_dict()[key]), key
 
     torch.manual_seed(99)  # the state of the caller's generator has no say
-    run(tmp_path / "two", read_recipe(tmp_path / "one" / "recipe.toml"))
-    for name in ("last.safetensors", "recipe.toml", "result.json"):
+    run(tmp_path / "two", read_config(tmp_path / "one" / "config.toml"))
+    for name in ("last.safetensors", "config.toml", "result.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
@@ -100,13 +100,13 @@ def test_a_run_goes_on_with_as_many_processes(tmp_path: Path, monkeypatch: pytes
         run(tmp_path, resume=True)
 
 
-def test_resume_takes_the_saved_recipe(tmp_path: Path) -> None:
+def test_resume_takes_the_saved_config(tmp_path: Path) -> None:
     run(tmp_path)
     weights = (tmp_path / "last.safetensors").read_bytes()
-    _, result = run(tmp_path, Recipe(), resume=True)  # another recipe, which would even want a network
+    _, result = run(tmp_path, Config(), resume=True)  # another config, which would even want a network
     assert result is None  # nothing was left to do
     assert (tmp_path / "last.safetensors").read_bytes() == weights
-    assert saved_recipe(tmp_path) == TINY
+    assert saved_config(tmp_path) == TINY
     # A run that is killed behind its last state has no result yet.
     result_file = tmp_path / "result.json"
     content = result_file.read_bytes()
@@ -120,8 +120,8 @@ def test_resume_needs_no_imagenet_weights_again_and_freezes_what_was_frozen(tmp_
     body = build_model(TINY, DATA.names).backbone.body
     weights = tmp_path / "imagenet.pt"
     torch.save(body.state_dict(), weights)
-    recipe = with_changes(TINY, {"model.weights": str(weights), "run.epochs": 1})
-    model, _ = run(tmp_path / "run", recipe)
+    config = with_changes(TINY, {"model.weights": str(weights), "run.epochs": 1})
+    model, _ = run(tmp_path / "run", config)
     weights.unlink()  # as the hub may be out of reach on the day of the resume
     resumed, _ = run(tmp_path / "run", resume=True)
     trained = [name for name, parameter in resumed.named_parameters() if parameter.requires_grad]
@@ -145,7 +145,7 @@ def test_resume_of_nothing_leaves_nothing(tmp_path: Path) -> None:
         run(tmp_path / "file")
 
 
-def test_build_model_is_what_the_recipe_says() -> None:
+def test_build_model_is_what_the_config_says() -> None:
     names = ("cat", "dog")
     model = build_model(TINY, names)
     assert model.names == names
@@ -162,13 +162,13 @@ def test_build_model_is_what_the_recipe_says() -> None:
         (SizeSettings(None, 400), (320, 400)),
     ],
 )
-def test_sizes_come_from_the_recipe_or_else_from_the_preset(size: SizeSettings, expected: tuple[int, int]) -> None:
+def test_sizes_come_from_the_config_or_else_from_the_preset(size: SizeSettings, expected: tuple[int, int]) -> None:
     settings = build_model(replace(TINY, size=size), ("a",)).input_settings
     assert (settings.short_side, settings.long_side) == expected
 
 
 def test_a_long_side_that_is_too_short_for_the_preset() -> None:
-    with pytest.raises(ConfigError, match=r"cannot be built by this recipe: .*short_side <= long_side"):
+    with pytest.raises(ConfigError, match=r"cannot be built by this config: .*short_side <= long_side"):
         build_model(replace(TINY, size=SizeSettings(None, 200)), ("a",))
 
 
@@ -200,7 +200,7 @@ def sample(number: int, crowd: tuple[bool, ...]) -> Sample:
     return Sample(number, Path(f"{number}.jpg"), boxes, labels, torch.tensor(crowd, dtype=torch.bool))
 
 
-def test_pictures_without_objects_may_be_left_out() -> None:
+def test_images_without_objects_may_be_left_out() -> None:
     samples = [sample(0, ()), sample(1, (True,)), sample(2, (False,)), sample(3, (True, False))]
     data = FileData(("a",), (1,), samples)
     assert [s.image_id for s in with_objects(data).samples] == [2, 3]  # type: ignore[attr-defined]
@@ -209,22 +209,20 @@ def test_pictures_without_objects_may_be_left_out() -> None:
 
 
 @pytest.mark.parametrize("skip_empty", [True, False])
-def test_pictures_of_which_none_holds_an_object_are_no_training_data(tmp_path: Path, skip_empty: bool) -> None:
-    recipe = with_changes(TINY, {"run.skip_empty": skip_empty})
+def test_images_of_which_none_holds_an_object_are_no_training_data(tmp_path: Path, skip_empty: bool) -> None:
+    config = with_changes(TINY, {"run.skip_empty": skip_empty})
     problems = [
         Problem("a.json", "class x", "class name stands twice", "kept"),
         Problem("a.json", "class x", "class name stands twice", "kept"),
-        Problem("a.txt", "line 1", "box lies outside the picture", "dropped"),
+        Problem("a.txt", "line 1", "box lies outside the image", "dropped"),
     ]
     data = FileData(("a",), (1,), [sample(0, ()), sample(1, (True,))], problems)
     with pytest.raises(DataError) as error:
-        run(tmp_path / "run", recipe, data, data_name="photos")
+        run(tmp_path / "run", config, data, data_name="photos")
     assert str(error.value) == (
-        "photos: none of 2 training pictures holds an object to learn "
-        "(1 x box lies outside the picture (dropped), e.g. a.txt: line 1); give data with boxes"
+        "photos: none of 2 training images holds an object to learn "
+        "(1 x box lies outside the image (dropped), e.g. a.txt: line 1); give data with boxes"
     )
-    with pytest.raises(
-        DataError, match=r"^none of 1 training picture holds an object to learn; give data with boxes$"
-    ):
-        run(tmp_path / "run", recipe, FileData(("a",), (1,), [sample(0, ())]))
+    with pytest.raises(DataError, match=r"^none of 1 training image holds an object to learn; give data with boxes$"):
+        run(tmp_path / "run", config, FileData(("a",), (1,), [sample(0, ())]))
     assert not (tmp_path / "run").exists()

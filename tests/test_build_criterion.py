@@ -11,7 +11,7 @@ from gfocal.assigners.fcos import assign_fcos
 from gfocal.assigners.fovea import assign_fovea
 from gfocal.assigners.max_iou import assign_max_iou
 from gfocal.build import criterion_of
-from gfocal.config.config import ConfigError, MethodSettings, Recipe, with_changes
+from gfocal.config.config import Config, ConfigError, MethodSettings, with_changes
 from gfocal.criteria.dense import DenseCriterion
 from gfocal.criteria.gfl import GFLCriterion
 from gfocal.criteria.sapd import SAPDCriterion
@@ -74,7 +74,7 @@ def test_the_published_choices() -> None:
 
 def test_a_method_changes_what_it_names_and_nothing_else() -> None:
     model = detector("atss_r50_fpn", box="general", quality_branch=False)
-    method = MethodSettings(assigner="fcos_centre", quality="joint", measure="iou", beta=2.5, dfl=True)
+    method = MethodSettings(assigner="fcos_center", quality="joint", measure="iou", beta=2.5, dfl=True)
     found = criterion_of(model, method)
     assert isinstance(found, DenseCriterion)
     assert (found.quality, found.measure, found.beta, found.dfl_weight) == ("joint", "iou", 2.5, 0.25)
@@ -105,10 +105,10 @@ def test_what_does_not_go_together_is_told(
         criterion_of(detector(preset, **options), MethodSettings(**method))
 
 
-def test_a_recipe_says_the_method() -> None:
+def test_a_config_says_the_method() -> None:
     changes = {"method.quality": "joint", "method.beta": "1", "method.dfl": "true", "method.alpha": "0.5"}
-    method = with_changes(Recipe(), changes).method
+    method = with_changes(Config(), changes).method
     assert method == MethodSettings(quality="joint", beta=1.0, dfl=True, alpha=0.5)
     for key, value in (("method.beta", "-1"), ("method.alpha", "2"), ("method.assigner", "hungarian")):
         with pytest.raises(ConfigError, match=key.split(".")[1]):
-            with_changes(Recipe(), {key: value})
+            with_changes(Config(), {key: value})

@@ -16,7 +16,7 @@ from PIL import Image
 
 import gfocal
 from gfocal.cli.main import parser
-from gfocal.config.config import RECIPE_FOLDER, Recipe, read_recipe, recipe_names
+from gfocal.config.config import CONFIG_FOLDER, Config, config_names, read_config
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 README = CHECKOUT / "README.md"
@@ -41,9 +41,9 @@ def commands() -> Iterator[tuple[str, str]]:
             for part in line.split("&&"):
                 if re.match(r"gfocal (?!.*--help)", part.strip()):
                     yield page.name, part.strip()
-    for recipe in sorted(RECIPE_FOLDER.glob("*.toml")):
-        first = recipe.read_text(encoding="utf-8").splitlines()[0]
-        yield recipe.name, first[first.index("gfocal ") :]
+    for config in sorted(CONFIG_FOLDER.glob("*.toml")):
+        first = config.read_text(encoding="utf-8").splitlines()[0]
+        yield config.name, first[first.index("gfocal ") :]
 
 
 COMMANDS = [*commands()]
@@ -53,8 +53,8 @@ COMMANDS = [*commands()]
 def test_commands_parse(page: str, command: str) -> None:
     chosen = parser().parse_args(shlex.split(command, comments=True)[1:])
     assert callable(chosen.run)
-    recipe = getattr(chosen, "recipe", None)
-    assert recipe is None or recipe in recipe_names()
+    config = getattr(chosen, "config", None)
+    assert config is None or config in config_names()
 
 
 def test_there_are_commands_of_every_kind() -> None:
@@ -70,8 +70,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = gfocal.create("gfl_r18_fpn", 3, pretrained=False, channels=32, num_convs=1)
     model.state_dict()["head.cls_out.bias"].fill_(1.0)  # so that something is found
     gfocal.save(model, folder / "runs" / "mine" / "best.safetensors")
-    picture, _ = gfocal.SyntheticScenes(1, size=96).read(0)
-    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(folder / "photo.jpg")
+    image, _ = gfocal.SyntheticScenes(1, size=96).read(0)
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / "photo.jpg")
     return folder
 
 
@@ -82,7 +82,7 @@ def test_python_examples_run(page: Path, workplace: Path, monkeypatch: pytest.Mo
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), names)
     if "found" in names:
-        assert len(names["found"]) > 0, "the example must be of a picture in which something is found"
+        assert len(names["found"]) > 0, "the example must be of an image in which something is found"
 
 
 def test_edges_page_gives_the_boxes_it_speaks_of(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,23 +125,23 @@ def test_the_second_command_is_that_of_the_checks() -> None:
     assert second == (CHECKOUT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
 
 
-def test_recipes_in_the_docs_can_be_read(tmp_path: Path) -> None:
+def test_configs_in_the_docs_can_be_read(tmp_path: Path) -> None:
     found = blocks(CHECKOUT / "docs" / "training.md", "toml")
     assert found
     for block in found:
         file = tmp_path / "mine.toml"
         file.write_text(block, encoding="utf-8")
-        assert read_recipe(file) != Recipe()
+        assert read_config(file) != Config()
 
 
 def test_the_table_of_keys_is_that_of_the_code() -> None:
     text = (CHECKOUT / "docs" / "training.md").read_text(encoding="utf-8")
     told = dict(re.findall(r"^\| `(\w+\.\w+)` \| (\S.*?) \|", text.partition("## Keys")[2], re.M))
-    recipe = Recipe()
+    config = Config()
     defaults = {
-        f"{s.name}.{f.name}": getattr(getattr(recipe, s.name), f.name)
-        for s in fields(recipe)
-        for f in fields(getattr(recipe, s.name))
+        f"{s.name}.{f.name}": getattr(getattr(config, s.name), f.name)
+        for s in fields(config)
+        for f in fields(getattr(config, s.name))
     }
     assert list(told) == list(defaults)
     for key, value in defaults.items():

@@ -1,4 +1,4 @@
-"""What travels between the rooms: padding of truth, and selecting detections with all their columns."""
+"""What travels between the rooms: padding of ground truth, and selecting detections with all their columns."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gfocal.ops.distributions import GeneralDistribution
 from gfocal.structures import Batch, Detections, Losses, pad_targets
 
 
-def truth(count: int) -> tuple[Tensor, Tensor]:
+def ground_truth(count: int) -> tuple[Tensor, Tensor]:
     return torch.rand(count, 4), torch.arange(count)
 
 
 @pytest.mark.parametrize(("counts", "length"), [((0, 0), 8), ((3, 8), 8), ((9, 0, 1), 16), ((16,), 16)])
 def test_truth_is_padded_to_one_length(counts: tuple[int, ...], length: int) -> None:
-    truths = [truth(count) for count in counts]
-    boxes, labels = [b for b, _ in truths], [c for _, c in truths]
+    ground_truths = [ground_truth(count) for count in counts]
+    boxes, labels = [b for b, _ in ground_truths], [c for _, c in ground_truths]
     targets = pad_targets(boxes, labels)
     assert targets.boxes.shape == (len(counts), length, 4)
     assert targets.labels.dtype == torch.int64
@@ -32,14 +32,14 @@ def test_truth_is_padded_to_one_length(counts: tuple[int, ...], length: int) -> 
 
 
 def test_the_multiple_of_padding() -> None:
-    boxes, labels = truth(3)
+    boxes, labels = ground_truth(3)
     assert pad_targets([boxes], [labels], multiple=1).boxes.shape == (1, 3, 4)
     assert pad_targets([boxes[:0]], [labels[:0]], multiple=1).boxes.shape == (1, 1, 4)
     assert pad_targets([boxes], [labels], multiple=5).boxes.shape == (1, 5, 4)
 
 
 def test_boxes_and_labels_of_unequal_number_of_images_are_refused() -> None:
-    boxes, labels = truth(2)
+    boxes, labels = ground_truth(2)
     with pytest.raises(ValueError):
         pad_targets([boxes], [labels, labels])
 

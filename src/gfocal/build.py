@@ -1,6 +1,6 @@
-"""From a recipe to a run: the only room, beside the command line, that knows recipes and parts alike."""
+"""From a config to a run: the only room, beside the command line, that knows configs and parts alike."""
 
-# FOLDED methods: Which criterion teaches which detector: the published choices, and what a recipe's [method] changes of them.
+# FOLDED methods: Which criterion teaches which detector: the published choices, and what a config's [method] changes of them.
 from __future__ import annotations
 
 import difflib
@@ -14,7 +14,7 @@ from gfocal.assigners.atss import assign_atss
 from gfocal.assigners.fcos import assign_fcos
 from gfocal.assigners.fovea import assign_fovea
 from gfocal.assigners.max_iou import assign_max_iou
-from gfocal.config.config import ConfigError, MethodSettings, ModelSettings, Recipe
+from gfocal.config.config import Config, ConfigError, MethodSettings, ModelSettings
 from gfocal.config.values import fitted
 from gfocal.criteria.dense import DenseCriterion, Quality
 from gfocal.criteria.gfl import Assign, Criterion, GFLCriterion
@@ -30,23 +30,23 @@ from gfocal.models.zoo import create, preset_named
 from gfocal.ops.box_coders import GaussianDistances
 from gfocal.ops.distributions import GeneralDistribution
 
-LEAST_SIDE = 32  # pixels: what is not larger is one cell of C5, and a batch of one such picture has no variance
-# Arguments of a preset that other parts of a recipe, or the data, decide.
+LEAST_SIDE = 32  # pixels: what is not larger is one cell of C5, and a batch of one such image has no variance
+# Arguments of a preset that other parts of a config, or the data, decide.
 NOT_OPTIONS = ("num_classes", "names", "pretrained", "weights", "input_settings", "return")
 
 
-def build_model(recipe: Recipe, names: Sequence[str]) -> Detector:
-    """The detector of a recipe, for the classes of a data set.
+def build_model(config: Config, names: Sequence[str]) -> Detector:
+    """The detector of a config, for the classes of a dataset.
 
     Raises:
         PresetError: there is no such preset.
         ConfigError: the preset has no such option, or a value does not fit.
         WeightsError: the ImageNet weights cannot be had.
     """
-    settings = recipe.model
+    settings = config.model
     try:
-        if settings.start is not None:
-            model = for_classes(load_model(settings.start), names)
+        if settings.init_from is not None:
+            model = for_classes(load_model(settings.init_from), names)
         else:
             model = create(
                 settings.preset,
@@ -57,41 +57,41 @@ def build_model(recipe: Recipe, names: Sequence[str]) -> Detector:
                 **checked_options(settings),
             )
         size = model.input_settings
-        short_side = recipe.size.short_side or size.short_side
-        long_side = recipe.size.long_side or max(size.long_side * short_side // size.short_side, short_side)
+        short_side = config.size.short_side or size.short_side
+        long_side = config.size.long_side or max(size.long_side * short_side // size.short_side, short_side)
         if short_side <= LEAST_SIDE:
             raise ValueError(
-                f"at a short side of {short_side} pixels a picture is one cell; {LEAST_SIDE + 1} is the least"
+                f"at a short side of {short_side} pixels an image is one cell; {LEAST_SIDE + 1} is the least"
             )
         model.input_settings = replace(
-            size, short_side=short_side, long_side=long_side, antialias=recipe.size.antialias
+            size, short_side=short_side, long_side=long_side, antialias=config.size.antialias
         )
     except (ConfigError, ModelFileError, PresetError):
         raise
     except ValueError as error:
-        raise ConfigError(f"{settings.preset} cannot be built by this recipe: {error}") from error
-    return prepared(model, recipe)
+        raise ConfigError(f"{settings.preset} cannot be built by this config: {error}") from error
+    return prepared(model, config)
 
 
-def prepared(model: Detector, recipe: Recipe) -> Detector:
-    """A detector made ready for training as the recipe says: what is frozen, what is computed twice.
+def prepared(model: Detector, config: Config) -> Detector:
+    """A detector made ready for training as the config says: what is frozen, what is computed twice.
 
     Raises:
         ConfigError: its backbone has no stages to do this by.
     """
     try:
-        if recipe.model.freeze is not None:
-            freeze(model, recipe.model.freeze)
+        if config.model.freeze is not None:
+            freeze(model, config.model.freeze)
     except ValueError as error:
         raise ConfigError(f"model.freeze: {error}") from error
-    needing = [("run.checkpoint_activations", recipe.run.checkpoint_activations)]
-    needing.append(("optimiser.layer_decay", recipe.optimiser.layer_decay < 1))
+    needing = [("run.checkpoint_activations", config.run.checkpoint_activations)]
+    needing.append(("optimizer.layer_decay", config.optimizer.layer_decay < 1))
     has_stages = isinstance(model.backbone, Backbone) and len(model.backbone.parts()) > 1
     for key, wanted in needing:
         if wanted and not has_stages:
             raise ConfigError(f"{key}: the backbone of {model.built_from['preset']} has no stages; leave it out")
     if isinstance(model.backbone, Backbone):
-        model.backbone.recompute = recipe.run.checkpoint_activations
+        model.backbone.recompute = config.run.checkpoint_activations
     return model
 
 
@@ -105,7 +105,7 @@ def checked_options(settings: ModelSettings) -> dict[str, Any]:
             hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(known)}"
             raise ConfigError(
                 f"model.options: {settings.preset} has no option {key!r}; {hint} "
-                "(model.options={} takes the recipe's away)"
+                "(model.options={} takes the config's away)"
             )
     where = f"model.options of {settings.preset}"
     return {key: fitted(value, hints[key], where, key) for key, value in settings.options.items()}
@@ -114,7 +114,7 @@ def checked_options(settings: ModelSettings) -> dict[str, Any]:
 ASSIGNERS: Mapping[str, Assign] = {
     "atss": assign_atss,
     "fcos": assign_fcos,
-    "fcos_centre": partial(assign_fcos, centre_radius=1.5),
+    "fcos_center": partial(assign_fcos, center_radius=1.5),
     "max_iou": assign_max_iou,
     "fovea": assign_fovea,
 }
@@ -160,12 +160,12 @@ def criterion_of(model: Detector, method: MethodSettings) -> Criterion:
     except ValueError as error:
         raise ConfigError(f"method: {preset}: {error}") from error
     if (criterion.quality == "branch") != has_branch:
-        mend = f"give model.options quality_branch = {'false' if has_branch else 'true'}"
+        fix = f"give model.options quality_branch = {'false' if has_branch else 'true'}"
         if preset not in ("atss_r50_fpn", "fcos_r50_fpn"):
-            mend = "take atss_r50_fpn or fcos_r50_fpn, which may have one"
+            fix = "take atss_r50_fpn or fcos_r50_fpn, which may have one"
         raise ConfigError(
             f"method: quality {criterion.quality!r} does not go with a detector that has "
-            f"{'a' if has_branch else 'no'} quality branch; {mend}, or another quality"
+            f"{'a' if has_branch else 'no'} quality branch; {fix}, or another quality"
         )
     for name, needed in (("beta", "joint"), ("gamma", "none, branch or guided"), ("alpha", "none, branch or guided")):
         if getattr(method, name) is not None and (criterion.quality == "joint") != (name == "beta"):

@@ -1,6 +1,6 @@
 """The tensors that travel between the rooms of gfocal.
 
-Letters in shapes, the same everywhere: B image, P point over all levels, L pyramid level, G truth box,
+Letters in shapes, the same everywhere: B image, P point over all levels, L pyramid level, G ground-truth box,
 M slot that may hold a positive, C class, K = n + 1 bins of an edge distribution, H W size, N detection.
 Boxes are xyxy in pixels; a name that ends in ``_strided`` is divided by the stride of its point.
 """
@@ -20,12 +20,12 @@ PADDING = -2
 
 @dataclass(frozen=True)
 class Targets:
-    """The truth of a batch, padded to one number of boxes so that every shape is known in advance."""
+    """The ground truth of a batch, padded to one number of boxes so that every shape is known in advance."""
 
     boxes: Tensor  # (B, G, 4) float32, xyxy in pixels of the network's input
     labels: Tensor  # (B, G) int64, 0..C-1
-    valid: Tensor  # (B, G) bool, False where a row is no truth: padding, or a region to be ignored
-    ignored: Tensor  # (B, G) bool, regions of objects that nobody told apart: neither truth nor background
+    valid: Tensor  # (B, G) bool, False where a row is no ground truth: padding, or a region to be ignored
+    ignored: Tensor  # (B, G) bool, regions of objects that nobody told apart: neither ground truth nor background
 
     def to(self, device: torch.device | str) -> Targets:
         """The same on another device."""
@@ -36,7 +36,7 @@ class Targets:
 class Batch:
     """What one training or evaluation step reads."""
 
-    images: Tensor  # (B, 3, H, W) float32, normalised, zero beyond each image's own size
+    images: Tensor  # (B, 3, H, W) float32, normalized, zero beyond each image's own size
     targets: Targets
     sizes: Tensor  # (B, 2) int64, height and width of each image before padding
     original_sizes: Tensor  # (B, 2) int64, height and width of each image file
@@ -95,7 +95,7 @@ class HeadOutputs:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Which truth box each point is to predict.
+    """Which ground-truth box each point is to predict.
 
     ``slots`` lists, at a fixed size, every point that may be positive, so that box losses gather M rows
     instead of indexing with a boolean mask of unknown size. Each positive point stands in exactly one slot
@@ -111,7 +111,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Losses:
-    """The terms of eq. 8, weighted and normalised, one value per pyramid level."""
+    """The terms of eq. 8, weighted and normalized, one value per pyramid level."""
 
     cls: Tensor  # (L,)
     box: Tensor  # (L,)
@@ -121,7 +121,7 @@ class Losses:
 
     @property
     def total(self) -> Tensor:
-        """What is minimised: the sum of all terms. ()"""
+        """What is minimized: the sum of all terms. ()"""
         total = self.cls.sum() + self.box.sum() + self.dfl.sum()
         return total if self.quality is None else total + self.quality.sum()
 
@@ -191,9 +191,9 @@ class Detections:
 def pad_targets(
     boxes: Sequence[Tensor], labels: Sequence[Tensor], ignored: Sequence[Tensor] | None = None, multiple: int = 8
 ) -> Targets:
-    """Pad the truth of several images to one length.
+    """Pad the ground truth of several images to one length.
 
-    ``ignored`` (G,) bool of each image says which of its boxes are no truth but regions to be ignored; None: none.
+    ``ignored`` (G,) bool of each image says which of its boxes are no ground truth but regions to be ignored; None: none.
     ``multiple`` rounds that length up: compiled code then meets few shapes. At least one row is kept, so
     that a batch without any object has the shapes of every other batch.
     """

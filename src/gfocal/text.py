@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# What moves the cursor or colours a terminal, turns the direction of writing, or is no character at all.
+# What moves the cursor or colors a terminal, turns the direction of writing, or is no character at all.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

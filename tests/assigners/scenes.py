@@ -1,4 +1,4 @@
-"""What the tests of all assigners share: pyramids, random truth with corner cases, and the rules of an Assignment."""
+"""What the tests of all assigners share: pyramids, random ground truth with corner cases, and the rules of an Assignment."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gfocal.ops.points import Origin, inside_own_padding, make_points
 from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets, pad_targets
 
 STRIDES = (8, 16, 32, 64, 128)
-# Of the pictures of a batch that is 160 x 224 pixels.
+# Of the images of a batch that is 160 x 224 pixels.
 SIZES = ((160, 224), (120, 90), (64, 200))
 
 Box = Sequence[float]
 
 
-def pyramid(height: int, width: int, origin: Origin = "centre") -> Points:
+def pyramid(height: int, width: int, origin: Origin = "center") -> Points:
     return make_points([(math.ceil(height / s), math.ceil(width / s)) for s in STRIDES], STRIDES, origin)
 
 
@@ -33,7 +33,7 @@ def with_anchors(points: Points) -> Points:
     return Points(xy, strides, cells, points.shapes, points.level_strides, torch.cat((xy - half, xy + half), 1), 2)
 
 
-def truth(images: Sequence[Sequence[Box]], multiple: int = 8) -> Targets:
+def ground_truth(images: Sequence[Sequence[Box]], multiple: int = 8) -> Targets:
     boxes = [torch.tensor(b, dtype=torch.float32).reshape(-1, 4) for b in images]
     return pad_targets(boxes, [torch.zeros(len(b), dtype=torch.int64) for b in boxes], multiple=multiple)
 
@@ -48,20 +48,20 @@ def whole(points: Points) -> torch.Tensor:
 
 
 def random_boxes(count: int, size: tuple[int, int], generator: torch.Generator) -> list[list[float]]:
-    """Boxes of every size, many of them crowded around one place, some beyond the picture's border.
+    """Boxes of every size, many of them crowded around one place, some beyond the image's border.
 
     Coordinates are whole quarters of a pixel: every sum and product of them is exact in float32, so that the
     slow way and ours see the same ties and the same decisions at the ends of ranges.
     """
     height, width = size
-    centre = torch.rand(count, 2, generator=generator) * torch.tensor([width, height])
-    centre[::2] = centre[:1] + torch.randn(len(centre[::2]), 2, generator=generator) * 12
+    center = torch.rand(count, 2, generator=generator) * torch.tensor([width, height])
+    center[::2] = center[:1] + torch.randn(len(center[::2]), 2, generator=generator) * 12
     side = torch.exp(torch.rand(count, 2, generator=generator) * 4.5 + 1.5)
-    return ((torch.cat((centre - side / 2, centre + side / 2), 1) * 4).round() / 4).tolist()
+    return ((torch.cat((center - side / 2, center + side / 2), 1) * 4).round() / 4).tolist()
 
 
 def random_images(seed: int) -> list[list[list[float]]]:
-    """The boxes of the pictures of SIZES; some twice in one picture, some of zero area, some pictures empty."""
+    """The boxes of the images of SIZES; some twice in one image, some of zero area, some images empty."""
     generator = torch.Generator().manual_seed(seed)
 
     def number(end: int) -> int:
@@ -114,7 +114,7 @@ def check_rules(assignment: Assignment, targets: Targets, part: torch.Tensor) ->
 def check_empty(assign: Callable[[Points, Targets, torch.Tensor], Assignment], points: Points) -> None:
     """Images without boxes are background, as far as they take part."""
     part = part_of(points, SIZES)
-    got = assign(points, truth([[], [], []]), part)
+    got = assign(points, ground_truth([[], [], []]), part)
     assert torch.equal(got.gt_index, torch.where(part, BACKGROUND, PADDING))
     assert not got.slot_positive.any()
 
@@ -124,27 +124,27 @@ def check_alone(assign: Callable[[Points, Targets, torch.Tensor], Assignment], p
     part = part_of(points, SIZES)
     images = random_images(1)
     images[1] = []
-    together = assign(points, truth(images, multiple=32), part)
+    together = assign(points, ground_truth(images, multiple=32), part)
     assert (together.gt_index >= 0).any()
     for i, boxes in enumerate(images):
-        alone = assign(points, truth([boxes], multiple=1), part[i : i + 1])
+        alone = assign(points, ground_truth([boxes], multiple=1), part[i : i + 1])
         assert torch.equal(together.gt_index[i], alone.gt_index[0])
 
-    targets = truth(images[:1])
+    targets = ground_truth(images[:1])
     without_first = replace(targets, valid=targets.valid & (torch.arange(targets.valid.shape[1]) > 0))
     got = assign(points, without_first, part[:1]).gt_index
-    want = assign(points, truth([images[0][1:]]), part[:1]).gt_index
+    want = assign(points, ground_truth([images[0][1:]]), part[:1]).gt_index
     assert torch.equal(got, torch.where(want >= 0, want + 1, want))
 
 
 def check_never_waits(assign: Callable[[Points, Targets, torch.Tensor], Assignment], points: Points) -> None:
-    targets, part = truth(random_images(2)), part_of(points, SIZES)
+    targets, part = ground_truth(random_images(2)), part_of(points, SIZES)
     assert waits(lambda: assign(points, targets, part)) == Counter()
 
 
 def check_compiles(assign: Callable[[Points, Targets, torch.Tensor], Assignment], points: Points) -> None:
     """Into one graph, with the same result."""
-    targets, part = truth(random_images(2)), part_of(points, SIZES)
+    targets, part = ground_truth(random_images(2)), part_of(points, SIZES)
     torch._dynamo.reset()
     want = assign(points, targets, part)
     got = torch.compile(assign, fullgraph=True, backend="aot_eager")(points, targets, part)

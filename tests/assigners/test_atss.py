@@ -24,7 +24,7 @@ def pyramid(height: int, width: int) -> Points:
     return make_points([(math.ceil(height / s), math.ceil(width / s)) for s in STRIDES], STRIDES)
 
 
-def truth(*images: Sequence[Sequence[float]], multiple: int = 8) -> Targets:
+def ground_truth(*images: Sequence[Sequence[float]], multiple: int = 8) -> Targets:
     boxes = [torch.tensor(b, dtype=torch.float32).reshape(-1, 4) for b in images]
     return pad_targets(boxes, [torch.zeros(len(b), dtype=torch.int64) for b in boxes], multiple=multiple)
 
@@ -40,19 +40,19 @@ def overlap(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def slow_atss(points: Points, boxes: list[list[float]], part: list[bool]) -> tuple[list[int], float]:
-    """The truth box of every point of one image, and how near the closest decision was."""
+    """The ground-truth box of every point of one image, and how near the closest decision was."""
     xy, strides = points.xy.tolist(), points.strides.tolist()
     best = [(0.0, BACKGROUND) if takes_part else (0.0, PADDING) for takes_part in part]
     margin = math.inf
     for g, box in enumerate(boxes):
-        centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+        center = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
         candidates, start = [], 0
         for count in points.counts:
             level = [p for p in range(start, start + count) if part[p]]
-            level.sort(key=lambda p: math.dist(xy[p], centre))
+            level.sort(key=lambda p: math.dist(xy[p], center))
             candidates += level[:9]
             if len(level) > 9:
-                margin = min(margin, math.dist(xy[level[9]], centre) - math.dist(xy[level[8]], centre))
+                margin = min(margin, math.dist(xy[level[9]], center) - math.dist(xy[level[8]], center))
             start += count
         overlaps = []
         for p in candidates:
@@ -73,10 +73,10 @@ def slow_atss(points: Points, boxes: list[list[float]], part: list[bool]) -> tup
 
 def random_boxes(count: int, height: int, width: int, generator: torch.Generator) -> list[list[float]]:
     """Boxes of every size, many of them crowded around one place."""
-    centre = torch.rand(count, 2, generator=generator) * torch.tensor([width, height])
-    centre[::2] = centre[:1] + torch.randn(len(centre[::2]), 2, generator=generator) * 12
+    center = torch.rand(count, 2, generator=generator) * torch.tensor([width, height])
+    center[::2] = center[:1] + torch.randn(len(center[::2]), 2, generator=generator) * 12
     side = torch.exp(torch.rand(count, 2, generator=generator) * 4.5 + 1.5)
-    return torch.cat((centre - side / 2, centre + side / 2), 1).tolist()
+    return torch.cat((center - side / 2, center + side / 2), 1).tolist()
 
 
 @settings(max_examples=25)
@@ -87,7 +87,7 @@ def test_equals_the_slow_way_on_random_scenes(seed: int) -> None:
     points = pyramid(160, 224)
     images = [random_boxes(int(torch.randint(0, 9, (1,), generator=generator)), *size, generator) for size in sizes]
     part = inside_own_padding(points, torch.tensor(sizes))
-    got = assign_atss(points, truth(*images), part)
+    got = assign_atss(points, ground_truth(*images), part)
     for i, boxes in enumerate(images):
         want, margin = slow_atss(points, boxes, part[i].tolist())
         assume(margin > 1e-5)  # nearer decisions are a matter of rounding
@@ -107,9 +107,9 @@ def test_a_batch_gives_what_its_images_give_alone() -> None:
     sizes = [(128, 128), (96, 128), (128, 33)]
     images = [random_boxes(n, *size, generator) for n, size in zip((7, 0, 3), sizes, strict=True)]
     points = pyramid(128, 128)
-    together = assign(points, truth(*images, multiple=16), sizes)
+    together = assign(points, ground_truth(*images, multiple=16), sizes)
     for i, (boxes, size) in enumerate(zip(images, sizes, strict=True)):
-        alone = assign(points, truth(boxes, multiple=1), [size])
+        alone = assign(points, ground_truth(boxes, multiple=1), [size])
         assert torch.equal(together.gt_index[i], alone.gt_index[0])
     assert (together.gt_index[1] < 0).all()
     assert (together.gt_index[0] >= 0).any()
@@ -121,7 +121,7 @@ def test_padding_cells_are_no_candidates() -> None:
     points = pyramid(128, 256)
     sizes = [(128, 64)]
     part = inside_own_padding(points, torch.tensor(sizes))
-    got = assign(points, truth([[40, 40, 110, 110]]), sizes).gt_index
+    got = assign(points, ground_truth([[40, 40, 110, 110]]), sizes).gt_index
     assert torch.equal(got == PADDING, ~part)
     assert ((got >= 0) & part).any()
     want, _ = slow_atss(points, [[40, 40, 110, 110]], part[0].tolist())
@@ -131,20 +131,20 @@ def test_padding_cells_are_no_candidates() -> None:
 def test_a_point_goes_to_the_box_it_overlaps_more_whatever_the_order() -> None:
     points = pyramid(128, 128)
     small, large = [32.3, 32.2, 96.1, 96.4], [24.3, 26.2, 104.1, 100.4]
-    one_way = assign(points, truth([small, large]), [(128, 128)]).gt_index[0]
-    other_way = assign(points, truth([large, small]), [(128, 128)]).gt_index[0]
+    one_way = assign(points, ground_truth([small, large]), [(128, 128)]).gt_index[0]
+    other_way = assign(points, ground_truth([large, small]), [(128, 128)]).gt_index[0]
     assert {0, 1} <= set(one_way.tolist())
     swapped = torch.where(other_way >= 0, 1 - other_way, other_way)
     assert torch.equal(one_way, swapped)
-    alone = [assign(points, truth([b]), [(128, 128)]).gt_index[0] == 0 for b in (small, large)]
+    alone = [assign(points, ground_truth([b]), [(128, 128)]).gt_index[0] == 0 for b in (small, large)]
     assert (alone[0] & alone[1]).any()  # else there was no conflict
 
 
 def test_of_two_identical_boxes_the_first_gets_all_points() -> None:
     points = pyramid(128, 128)
     box = [30.3, 31.2, 90.1, 97.4]
-    alone = assign(points, truth([box]), [(128, 128)])
-    twice = assign(points, truth([box, box]), [(128, 128)])
+    alone = assign(points, ground_truth([box]), [(128, 128)])
+    twice = assign(points, ground_truth([box, box]), [(128, 128)])
     assert (alone.gt_index >= 0).sum().item() > 0
     assert torch.equal(twice.gt_index, alone.gt_index)
     assert twice.slot_positive.sum().item() == alone.slot_positive.sum().item()
@@ -160,30 +160,30 @@ def test_of_two_identical_boxes_the_first_gets_all_points() -> None:
     ],
 )
 def test_a_box_around_no_point_gets_none(box: list[float]) -> None:
-    got = assign(pyramid(128, 128), truth([box]), [(128, 128)])
+    got = assign(pyramid(128, 128), ground_truth([box]), [(128, 128)])
     assert (got.gt_index == BACKGROUND).all()
     assert not got.slot_positive.any()
 
 
 def test_a_tiny_box_gets_the_point_inside() -> None:
     points = pyramid(128, 128)
-    got = assign(points, truth([[39.0, 39, 42, 42]]), [(128, 128)]).gt_index[0]
+    got = assign(points, ground_truth([[39.0, 39, 42, 42]]), [(128, 128)]).gt_index[0]
     taken = (got == 0).nonzero().flatten()
     assert points.xy[taken].tolist() == [[40, 40]]
     assert points.strides[taken].tolist() == [8]
 
 
 def test_rows_that_are_not_valid_are_no_boxes() -> None:
-    targets = truth([[30.3, 31.2, 90.1, 97.4], [10.1, 10.2, 70.3, 70.4]], multiple=2)
+    targets = ground_truth([[30.3, 31.2, 90.1, 97.4], [10.1, 10.2, 70.3, 70.4]], multiple=2)
     unsaid = replace(targets, valid=torch.tensor([[False, True]]))
     got = assign(pyramid(128, 128), unsaid, [(128, 128)])
-    alone = assign(pyramid(128, 128), truth([[10.1, 10.2, 70.3, 70.4]]), [(128, 128)])
+    alone = assign(pyramid(128, 128), ground_truth([[10.1, 10.2, 70.3, 70.4]]), [(128, 128)])
     assert torch.equal(got.gt_index == 1, alone.gt_index == 0)
     assert not (got.gt_index == 0).any()
 
 
 def test_images_without_boxes_are_background_throughout() -> None:
-    got = assign(pyramid(96, 64), truth([], []), [(96, 64), (64, 64)])
+    got = assign(pyramid(96, 64), ground_truth([], []), [(96, 64), (64, 64)])
     assert (got.gt_index[0] == BACKGROUND).all()
     assert set(got.gt_index[1].tolist()) == {BACKGROUND, PADDING}
     assert not got.slot_positive.any()
@@ -219,8 +219,8 @@ def test_ties_of_distance_go_as_topk_over_points_decides() -> None:
     part = torch.ones(2, len(points.xy), dtype=torch.bool)
     index, _ = nearest_points(points, gt_boxes.expand(2, 3, 4), part, 9)
     for g, box in enumerate(gt_boxes):
-        centre = (box[:2] + box[2:]) / 2
-        distance = (points.xy[:256] - centre).square().sum(1).sqrt()
+        center = (box[:2] + box[2:]) / 2
+        distance = (points.xy[:256] - center).square().sum(1).sqrt()
         want: Tensor = distance.unsqueeze(1).topk(9, dim=0, largest=False).indices.squeeze(1)
         for image in index:
             assert set(image[g, :9].tolist()) == set(want.tolist())

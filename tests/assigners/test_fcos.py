@@ -19,13 +19,13 @@ from scenes import (
     check_never_waits,
     check_rules,
     distances,
+    ground_truth,
     levels_of,
     masked,
     part_of,
     pyramid,
     random_boxes,
     random_images,
-    truth,
     whole,
 )
 from torchvision.models.detection.fcos import FCOS
@@ -38,8 +38,8 @@ POINTS = pyramid(160, 224)
 RANGES = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, math.inf))
 
 
-def with_centre_sampling(points: Points, targets: Targets, part: torch.Tensor) -> Assignment:
-    return assign_fcos(points, targets, part, centre_radius=1.5)
+def with_center_sampling(points: Points, targets: Targets, part: torch.Tensor) -> Assignment:
+    return assign_fcos(points, targets, part, center_radius=1.5)
 
 
 def slow_fcos(points: Points, boxes: list[list[float]], radius: float | None) -> list[int]:
@@ -70,7 +70,7 @@ def slow_fcos(points: Points, boxes: list[list[float]], radius: float | None) ->
 @given(seed=st.integers(0, 10**6))
 def test_equals_the_slow_way_on_random_scenes(radius: float | None, seed: int) -> None:
     images = random_images(seed)
-    targets, part = truth(images), part_of(POINTS, SIZES)
+    targets, part = ground_truth(images), part_of(POINTS, SIZES)
     got = assign_fcos(POINTS, targets, part, radius)
     check_rules(got, targets, part)
     for i, boxes in enumerate(images):
@@ -94,7 +94,7 @@ def test_equals_torchvision(radius: float, seed: int) -> None:
         head=SimpleNamespace(compute_loss=lambda targets, outputs, anchors, matched: matched),
     )
     want = FCOS.compute_loss(matcher, [{"boxes": boxes}], {}, [anchors], points.counts)  # type: ignore[arg-type]
-    got = assign_fcos(points, truth([boxes.tolist()]), whole(points), None if radius == math.inf else radius)
+    got = assign_fcos(points, ground_truth([boxes.tolist()]), whole(points), None if radius == math.inf else radius)
     assert torch.equal(got.gt_index[0], want[0])
 
 
@@ -114,41 +114,41 @@ def one_point(x: float, y: float) -> Points:
         ([20, 10, 40, 40], None, False),  # its corner
         ([0, 0, 84, 60], None, True),  # the farthest edge is 64 pixels away
         ([0, 0, 84.25, 60], None, False),
-        ([0, 0, 64, 20], 1.5, False),  # the centre is 12 pixels away
+        ([0, 0, 64, 20], 1.5, False),  # the center is 12 pixels away
         ([0, 0, 63.5, 20], 1.5, True),
-        ([0, 0, 40, 10], 1.5, False),  # near the centre, on the edge
+        ([0, 0, 40, 10], 1.5, False),  # near the center, on the edge
     ],
 )
 def test_ends_of_ranges_and_edges(box: list[float], radius: float | None, positive: bool) -> None:
     points = one_point(20, 10)
     assert slow_fcos(points, [box], radius)[0] == (0 if positive else BACKGROUND)
-    assert assign_fcos(points, truth([[box]]), whole(points), radius).gt_index[0, 0] == (
+    assert assign_fcos(points, ground_truth([[box]]), whole(points), radius).gt_index[0, 0] == (
         0 if positive else BACKGROUND
     )
 
 
 def test_at_the_end_of_a_range_two_levels_take_a_box() -> None:
     points = make_points([(16, 16), (8, 8)], (8, 16), "corner")
-    got = assign_fcos(points, truth([[[0, 0, 80, 80]]]), whole(points)).gt_index[0]
+    got = assign_fcos(points, ground_truth([[[0, 0, 80, 80]]]), whole(points)).gt_index[0]
     at_16 = (points.xy == 16).all(1)  # 64 pixels from the right edge
     assert got[at_16].tolist() == [0, 0]
 
 
 def test_ranges_follow_the_strides() -> None:
     """One level takes every size; levels of strides 4 and 8 part at 32 pixels."""
-    single = make_points([(40, 40)], (8,), "centre")
-    got = assign_fcos(single, truth([[[0, 0, 320, 320]]]), whole(single))
+    single = make_points([(40, 40)], (8,), "center")
+    got = assign_fcos(single, ground_truth([[[0, 0, 320, 320]]]), whole(single))
     assert (got.gt_index == 0).all()
-    two = make_points([(80, 80), (40, 40)], (4, 8), "centre")
+    two = make_points([(80, 80), (40, 40)], (4, 8), "center")
     ends = (two.xy.unsqueeze(1) - torch.tensor([[0.0, 0], [60, 60]])).abs().amax((1, 2))
-    got = assign_fcos(two, truth([[[0, 0, 60, 60]]]), whole(two)).gt_index[0]
+    got = assign_fcos(two, ground_truth([[[0, 0, 60, 60]]]), whole(two)).gt_index[0]
     inside = (two.xy < 60).all(1)
     assert torch.equal(got == 0, inside & torch.where(two.strides == 4, ends <= 32, ends >= 32))
 
 
 def test_of_two_identical_boxes_the_first_gets_all_points() -> None:
     box = [30.0, 31, 90, 97]
-    once, twice = (assign_fcos(POINTS, truth([[box] * n]), whole(POINTS)) for n in (1, 2))
+    once, twice = (assign_fcos(POINTS, ground_truth([[box] * n]), whole(POINTS)) for n in (1, 2))
     assert (once.gt_index >= 0).any()
     assert torch.equal(once.gt_index, twice.gt_index)
 
@@ -161,14 +161,14 @@ def test_smallest_box_in_a_batch() -> None:
     assert got.tolist() == [[1, BACKGROUND, 0], [1, 0, 0]]
 
 
-@pytest.mark.parametrize("assign", [assign_fcos, with_centre_sampling])
+@pytest.mark.parametrize("assign", [assign_fcos, with_center_sampling])
 def test_laws_of_all_assigners(assign) -> None:
     check_empty(assign, POINTS)
     check_alone(assign, POINTS)
     check_never_waits(assign, POINTS)
 
 
-@pytest.mark.parametrize("assign", [assign_fcos, with_centre_sampling])
+@pytest.mark.parametrize("assign", [assign_fcos, with_center_sampling])
 def test_compiles_into_one_graph(assign) -> None:
     check_compiles(assign, POINTS)
 

@@ -17,12 +17,12 @@ from scenes import (
     check_empty,
     check_never_waits,
     check_rules,
+    ground_truth,
     levels_of,
     masked,
     part_of,
     pyramid,
     random_images,
-    truth,
     whole,
 )
 
@@ -64,7 +64,7 @@ def slow_fovea(points: Points, boxes: list[list[float]], sigma: float) -> tuple[
 @given(seed=st.integers(0, 10**6))
 def test_equals_the_slow_way_on_random_scenes(sigma: float, seed: int) -> None:
     images = random_images(seed)
-    targets, part = truth(images), part_of(POINTS, SIZES)
+    targets, part = ground_truth(images), part_of(POINTS, SIZES)
     got = assign_fovea(POINTS, targets, part, sigma)
     check_rules(got, targets, part)
     for i, boxes in enumerate(images):
@@ -76,7 +76,7 @@ def test_equals_the_slow_way_on_random_scenes(sigma: float, seed: int) -> None:
 def levels_with(box: list[float]) -> list[int]:
     """The levels that have a point for a box."""
     points = pyramid(2048, 2048)
-    got = assign_fovea(points, truth([[box]]), whole(points)).gt_index[0]
+    got = assign_fovea(points, ground_truth([[box]]), whole(points)).gt_index[0]
     return sorted({level for level, g in zip(levels_of(points), got.tolist(), strict=True) if g == 0})
 
 
@@ -94,7 +94,7 @@ def levels_with(box: list[float]) -> list[int]:
     ],
 )
 def test_a_box_is_on_the_levels_whose_range_it_fits(side: int, levels: list[int]) -> None:
-    """Centred on a cell's centre of every level: 1088 = 8.5 x 128 = 17 x 64 ... + half a cell of the coarsest."""
+    """Centered on a cell's center of every level: 1088 = 8.5 x 128 = 17 x 64 ... + half a cell of the coarsest."""
     middles = {level: 1024 + STRIDES[level] / 2 for level in levels}
     for level, middle in middles.items():
         box = [middle - side / 2, middle - side / 2, middle + side / 2, middle + side / 2]
@@ -110,11 +110,11 @@ def test_scale_ranges_are_the_published_ones() -> None:
 def test_boxes_too_small_and_too_large_have_no_points() -> None:
     points = pyramid(160, 224)
     for box in ([36.0, 36, 36, 90], [36, 36, 36.9, 36.9], [-2000, -2000, 2000, 2000]):
-        got = assign_fovea(points, truth([[box]]), whole(points))
+        got = assign_fovea(points, ground_truth([[box]]), whole(points))
         assert (got.gt_index == BACKGROUND).all()
 
 
-def test_a_fovea_between_two_centres_is_empty_and_one_beyond_the_map_is_clamped() -> None:
+def test_a_fovea_between_two_centers_is_empty_and_one_beyond_the_map_is_clamped() -> None:
     start, end = torch.tensor([3.0, 3.0, 9.9, -4.0]), torch.tensor([5.0, 9.0, 12.0, -2.0])
     first, last = fovea(start, end, 0.4, 8)
     assert first.tolist() == [4, 5, 7, 0]  # 3.6 - 0.5 -> 4; 4.8 - 0.5 -> 5
@@ -123,14 +123,14 @@ def test_a_fovea_between_two_centres_is_empty_and_one_beyond_the_map_is_clamped(
 
 def test_a_smaller_box_overrides_whatever_the_order_and_of_equal_ones_the_last() -> None:
     large, small = [20.0, 20, 80, 80], [40.0, 40, 76, 76]
-    one_way = assign_fovea(POINTS, truth([[large, small]]), whole(POINTS)).gt_index
-    other_way = assign_fovea(POINTS, truth([[small, large]]), whole(POINTS)).gt_index
+    one_way = assign_fovea(POINTS, ground_truth([[large, small]]), whole(POINTS)).gt_index
+    other_way = assign_fovea(POINTS, ground_truth([[small, large]]), whole(POINTS)).gt_index
     assert torch.equal(one_way, torch.where(other_way >= 0, 1 - other_way, other_way))
-    alone = [assign_fovea(POINTS, truth([[box]]), whole(POINTS)).gt_index == 0 for box in (large, small)]
+    alone = [assign_fovea(POINTS, ground_truth([[box]]), whole(POINTS)).gt_index == 0 for box in (large, small)]
     assert (alone[0] & alone[1]).any()  # else there was no conflict
     assert torch.equal(one_way == 1, alone[1])
 
-    twice = assign_fovea(POINTS, truth([[large, large]]), whole(POINTS)).gt_index
+    twice = assign_fovea(POINTS, ground_truth([[large, large]]), whole(POINTS)).gt_index
     assert torch.equal(twice == 1, alone[0])
     assert not (twice == 0).any()
 

@@ -16,11 +16,11 @@ from scenes import (
     check_empty,
     check_never_waits,
     check_rules,
+    ground_truth,
     part_of,
     pyramid,
     random_boxes,
     random_images,
-    truth,
     whole,
     with_anchors,
 )
@@ -82,7 +82,7 @@ def slow_max_iou(
 @given(seed=st.integers(0, 10**6))
 def test_equals_the_slow_way_on_random_scenes(numbers: tuple[float, float, bool], seed: int) -> None:
     images = random_images(seed)
-    targets, part = truth(images), part_of(POINTS, SIZES)
+    targets, part = ground_truth(images), part_of(POINTS, SIZES)
     got = assign_max_iou(POINTS, targets, part, *numbers)
     check_rules(got, targets, part)
     for i, boxes in enumerate(images):
@@ -100,7 +100,7 @@ def scene(seed: int) -> torch.Tensor:
 def test_equals_torchvision_for_retinanet(seed: int) -> None:
     """But for the box of an anchor taken in step 4: there it is the anchor's best, not the one it is best for."""
     boxes = scene(seed)
-    got = assign_max_iou(POINTS, truth([boxes.tolist()]), whole(POINTS)).gt_index[0]
+    got = assign_max_iou(POINTS, ground_truth([boxes.tolist()]), whole(POINTS)).gt_index[0]
     overlaps = box_iou(boxes, POINTS.anchors)
     want = Matcher(0.5, 0.4, allow_low_quality_matches=True)(overlaps)
     assert torch.equal(got.clamp(max=0), want.clamp(max=0))
@@ -112,7 +112,7 @@ def test_equals_torchvision_for_retinanet(seed: int) -> None:
 @given(seed=st.integers(0, 10**6))
 def test_equals_torchvision_for_ssd(seed: int) -> None:
     boxes = scene(seed)
-    got = as_ssd(POINTS, truth([boxes.tolist()]), whole(POINTS)).gt_index[0]
+    got = as_ssd(POINTS, ground_truth([boxes.tolist()]), whole(POINTS)).gt_index[0]
     assert torch.equal(got, SSDMatcher(0.5)(box_iou(boxes, POINTS.anchors)))
     assert (got != PADDING).all()
 
@@ -134,14 +134,14 @@ def points_of(anchors: list[list[float]]) -> Points:
 def test_the_ends_of_the_ranges() -> None:
     """At ``positive`` an anchor is positive, at ``negative`` it is ignored."""
     points = points_of([[0, 0, 8, 8], [0, 0, 8, 4], [0, 0, 4, 4], [0, 0, 4, 3.5], [50, 50, 60, 60]])
-    got = assign_max_iou(points, truth([[[0, 0, 8, 8]]]), whole(points), 0.5, 0.25)
+    got = assign_max_iou(points, ground_truth([[[0, 0, 8, 8]]]), whole(points), 0.5, 0.25)
     assert got.gt_index.tolist() == [[0, 0, PADDING, BACKGROUND, BACKGROUND]]
 
 
 @pytest.mark.parametrize(("all_best", "want"), [(True, [0, 0, 0, -1]), (False, [0, -1, -1, -1])])
 def test_a_box_that_no_anchor_overlaps_enough_has_its_best(all_best: bool, want: list[int]) -> None:
     points = points_of([[0, 0, 8, 8], [8, 0, 16, 8], [0, 8, 8, 16], [30, 30, 40, 40]])
-    got = assign_max_iou(points, truth([[[6, 6, 10, 10]]]), whole(points), 0.5, 0.4, all_best)
+    got = assign_max_iou(points, ground_truth([[[6, 6, 10, 10]]]), whole(points), 0.5, 0.4, all_best)
     assert got.gt_index.tolist() == [want]
 
 
@@ -150,7 +150,7 @@ def test_the_last_box_that_an_anchor_is_best_for_has_it() -> None:
     points = points_of([[0, 0, 10, 10], [100, 100, 110, 110]])
     boxes = [[0.0, 0, 10, 10], [0, 0, 10, 2]]
     for order in (boxes, boxes[::-1]):
-        got = assign_max_iou(points, truth([order]), whole(points))
+        got = assign_max_iou(points, ground_truth([order]), whole(points))
         assert got.gt_index.tolist() == [[1, BACKGROUND]]
 
 
@@ -159,8 +159,8 @@ def test_the_last_box_that_an_anchor_is_best_for_has_it() -> None:
 def test_a_box_that_overlaps_no_anchor_claims_none(box: list[float], numbers: tuple[float, float, bool]) -> None:
     """MMDetection's rule to the letter would give it all of them."""
     other = [30.0, 30, 100, 95]
-    got = assign_max_iou(POINTS, truth([[other, box]]), whole(POINTS), *numbers)
-    alone = assign_max_iou(POINTS, truth([[other]]), whole(POINTS), *numbers)
+    got = assign_max_iou(POINTS, ground_truth([[other, box]]), whole(POINTS), *numbers)
+    alone = assign_max_iou(POINTS, ground_truth([[other]]), whole(POINTS), *numbers)
     assert (alone.gt_index == 0).any()
     assert torch.equal(got.gt_index, alone.gt_index)
 
@@ -169,7 +169,7 @@ def test_anchors_beyond_an_images_padding_are_nobodys_best() -> None:
     """The box's best anchors lie outside: it has the best of those inside."""
     part = part_of(POINTS, [(160, 64)])
     box = [40.0, 40, 100, 104]
-    got = assign_max_iou(POINTS, truth([[box]]), part).gt_index[0]
+    got = assign_max_iou(POINTS, ground_truth([[box]]), part).gt_index[0]
     best = (box_iou(torch.tensor([box]), POINTS.anchors)[0]).argmax()
     assert not part[0, best]
     assert ((got == 0) & part[0]).any()
@@ -178,7 +178,7 @@ def test_anchors_beyond_an_images_padding_are_nobodys_best() -> None:
 
 def test_more_boxes_than_are_compared_in_one_go() -> None:
     boxes = random_boxes(3 * max_iou.BOXES_AT_ONCE - 3, (160, 224), torch.Generator().manual_seed(3))
-    got = assign_max_iou(POINTS, truth([boxes], multiple=1), whole(POINTS))
+    got = assign_max_iou(POINTS, ground_truth([boxes], multiple=1), whole(POINTS))
     want = slow_max_iou(POINTS.anchors.tolist(), boxes, [True] * len(POINTS.xy), *RETINANET)
     assert got.gt_index[0].tolist() == want
     assert got.gt_index.max() > 2 * max_iou.BOXES_AT_ONCE
@@ -187,9 +187,9 @@ def test_more_boxes_than_are_compared_in_one_go() -> None:
 def test_points_without_anchors_and_swapped_thresholds_are_mistakes() -> None:
     plain = pyramid(64, 64)
     with pytest.raises(AssertionError, match="anchors"):
-        assign_max_iou(plain, truth([[]]), whole(plain))
+        assign_max_iou(plain, ground_truth([[]]), whole(plain))
     with pytest.raises(AssertionError, match=r"0\.4"):
-        assign_max_iou(POINTS, truth([[]]), whole(POINTS), 0.4, 0.5)
+        assign_max_iou(POINTS, ground_truth([[]]), whole(POINTS), 0.4, 0.5)
 
 
 @pytest.mark.parametrize("assign", [assign_max_iou, as_ssd])

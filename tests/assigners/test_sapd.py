@@ -18,12 +18,12 @@ from scenes import (
     check_never_waits,
     check_rules,
     distances,
+    ground_truth,
     levels_of,
     masked,
     part_of,
     pyramid,
     random_images,
-    truth,
     whole,
 )
 
@@ -68,7 +68,7 @@ def slow_sapd(
 @given(seed=st.integers(0, 10**6))
 def test_equals_the_slow_way_on_random_scenes(effective: float, eta: float, seed: int) -> None:
     images = random_images(seed)
-    targets, part = truth(images), part_of(POINTS, SIZES)
+    targets, part = ground_truth(images), part_of(POINTS, SIZES)
     level_weights = random_level_weights(targets, seed)
     got = assign_sapd(POINTS, targets, part, level_weights, effective, eta)
     check_rules(got, targets, part)
@@ -81,7 +81,7 @@ def test_equals_the_slow_way_on_random_scenes(effective: float, eta: float, seed
 
 
 def test_without_level_weights_they_are_one() -> None:
-    targets, part = truth(random_images(4)), part_of(POINTS, SIZES)
+    targets, part = ground_truth(random_images(4)), part_of(POINTS, SIZES)
     got = assign_sapd(POINTS, targets, part)
     ones = assign_sapd(POINTS, targets, part, torch.ones(*targets.valid.shape, len(STRIDES)))
     assert (got.gt_index >= 0).any()
@@ -89,10 +89,10 @@ def test_without_level_weights_they_are_one() -> None:
     assert torch.equal(got.weights, ones.weights)
 
 
-def test_weights_fall_from_one_at_the_centre_and_are_one_for_background_and_nought_beyond_the_padding() -> None:
+def test_weights_fall_from_one_at_the_center_and_are_one_for_background_and_nought_beyond_the_padding() -> None:
     part = part_of(POINTS, [(160, 96)])
     box = [4.0, 4, 84, 84]  # around the point at 44, 44, with the points beside it
-    got = assign_sapd(POINTS, truth([[box]]), part)
+    got = assign_sapd(POINTS, ground_truth([[box]]), part)
     positive = got.gt_index[0] == 0
     finest = positive & (POINTS.strides == 8)
     assert POINTS.xy[finest].amin(0).tolist() == [44, 44]  # an effective box ends before the points beside it
@@ -100,17 +100,17 @@ def test_weights_fall_from_one_at_the_centre_and_are_one_for_background_and_noug
     assert set(got.weights[0, got.gt_index[0] == BACKGROUND].tolist()) == {1}
     assert set(got.weights[0, got.gt_index[0] == PADDING].tolist()) == {0}
 
-    wider = assign_sapd(POINTS, truth([[box]]), part, effective=0.5)
+    wider = assign_sapd(POINTS, ground_truth([[box]]), part, effective=0.5)
     beside = (POINTS.strides == 8) & (POINTS.xy == torch.tensor([52.0, 44.0])).all(1)
     assert wider.weights[0, beside].tolist() == pytest.approx([32 / 48])
-    steeper = assign_sapd(POINTS, truth([[box]]), part, effective=0.5, eta=3.0)
+    steeper = assign_sapd(POINTS, ground_truth([[box]]), part, effective=0.5, eta=3.0)
     assert steeper.weights[0, beside].tolist() == pytest.approx([(32 / 48) ** 3])
 
 
 def test_a_box_is_on_every_level_that_it_is_assigned_to() -> None:
     """And where it is not, its points are free for a larger box."""
     large, small = [-80.0, -80, 208, 208], [-32.0, -32, 160, 160]
-    targets = truth([[large, small]], multiple=1)
+    targets = ground_truth([[large, small]], multiple=1)
     level_weights = torch.ones(1, 2, 5)
     level_weights[0, 1, 3:] = 0
     got = assign_sapd(POINTS, targets, whole(POINTS), level_weights).gt_index[0]
@@ -123,7 +123,7 @@ def test_a_box_is_on_every_level_that_it_is_assigned_to() -> None:
 def test_gradients_reach_the_level_weights_of_positive_points_alone() -> None:
     # The first box is a line through points: all distances to its sides that they have in x are zero.
     images = [[[44.0, 20, 44, 90], *boxes] for boxes in random_images(4)]
-    targets, part = truth(images), part_of(POINTS, SIZES)
+    targets, part = ground_truth(images), part_of(POINTS, SIZES)
     level_weights = torch.full((*targets.valid.shape, len(STRIDES)), 0.2, requires_grad=True)
     got = assign_sapd(POINTS, targets, part, level_weights)
     got.weights.sum().backward()
@@ -138,15 +138,15 @@ def test_gradients_reach_the_level_weights_of_positive_points_alone() -> None:
 
 def test_of_two_identical_boxes_the_first_gets_all_points_and_zero_area_none() -> None:
     box, line = [30.0, 31, 90, 97], [44.0, 20, 44, 90]
-    once = assign_sapd(POINTS, truth([[box]]), whole(POINTS))
-    more = assign_sapd(POINTS, truth([[box, box, line, [44, 44, 44, 44]]]), whole(POINTS))
+    once = assign_sapd(POINTS, ground_truth([[box]]), whole(POINTS))
+    more = assign_sapd(POINTS, ground_truth([[box, box, line, [44, 44, 44, 44]]]), whole(POINTS))
     assert (once.gt_index >= 0).any()
     assert torch.equal(once.gt_index, more.gt_index)
     assert torch.equal(once.weights, more.weights)
 
 
 def test_other_assigners_have_no_weights() -> None:
-    assert assign_atss(POINTS, truth([[]]), whole(POINTS)).weights is None
+    assert assign_atss(POINTS, ground_truth([[]]), whole(POINTS)).weights is None
 
 
 def softly(points: Points, targets: Targets, part: torch.Tensor) -> Assignment:

@@ -12,12 +12,12 @@ from PIL import Image
 
 WIDTH, HEIGHT = 160, 120
 NAMES = ("cat", "dog", "owl")
-# Boxes of a clean picture, xywh; each picture shifts them by a number of its own.
+# Boxes of a clean image, xywh; each image shifts them by a number of its own.
 BOXES = ((6.0, 8.0, 40.0, 36.0), (70.0, 20.0, 52.0, 44.0), (24.0, 62.0, 48.0, 40.0))
 
 
 def texture(seed: int, width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
-    """A picture that resembles no other: a coarse random pattern."""
+    """An image that resembles no other: a coarse random pattern."""
     coarse = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -31,15 +31,15 @@ class Split:
     images: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
 
-    def save_picture(self, image: Image.Image, file_name: str, **save: Any) -> int:
-        """Save a picture and list it; its image id."""
+    def save_image(self, image: Image.Image, file_name: str, **save: Any) -> int:
+        """Save an image and list it; its image id."""
         path = self.folder / self.name / file_name
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, **save)
         return self.listed(file_name, image.width, image.height)
 
     def listed(self, file_name: str, width: int = WIDTH, height: int = HEIGHT) -> int:
-        """List a picture without a file."""
+        """List an image without a file."""
         self.images.append({"id": len(self.images) + 1, "file_name": file_name, "width": width, "height": height})
         return len(self.images)
 
@@ -51,9 +51,9 @@ class Split:
         return number
 
     def fill(self, count: int, seed: int) -> None:
-        """So many clean pictures, each with a box of every class."""
+        """So many clean images, each with a box of every class."""
         for i in range(count):
-            image_id = self.save_picture(texture(seed + i), f"{self.name}{i:02d}.png")
+            image_id = self.save_image(texture(seed + i), f"{self.name}{i:02d}.png")
             for category, (x, y, w, h) in enumerate(BOXES, 1):
                 self.box(image_id, [x + 1.5 * i, y + i % 5, w, h], category)
 
@@ -95,7 +95,7 @@ def yolo_set(folder: Path, count: int = 6) -> Path:
 
 
 def voc_set(folder: Path, count: int = 10) -> Path:
-    """A clean VOC set: xml beside the pictures in train and val."""
+    """A clean VOC set: xml beside the images in train and val."""
     for s, split in enumerate(("train", "val")):
         (folder / split).mkdir(parents=True)
         for i in range(count):
@@ -110,7 +110,7 @@ def voc_set(folder: Path, count: int = 10) -> Path:
     return folder
 
 
-def write_xml(file: Path, picture: str, objects: str) -> None:
-    """An annotation of one picture of the usual size."""
+def write_xml(file: Path, image: str, objects: str) -> None:
+    """An annotation of one image of the usual size."""
     size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>"
-    file.write_text(f"<annotation><filename>{picture}</filename>{size}{objects}</annotation>")
+    file.write_text(f"<annotation><filename>{image}</filename>{size}{objects}</annotation>")

@@ -32,7 +32,7 @@ def codes(run: Run, tmp_path: Path, *arguments: object) -> list[tuple[str, str]]
 
 def test_the_real_blood_cells(run: Run, shared: Path, tmp_path: Path) -> None:
     file = tmp_path / "bccd.json"
-    code, out, _ = run("check", shared / "data" / "bccd", "--json", file, "--recipe", "bccd_r18")
+    code, out, _ = run("check", shared / "data" / "bccd", "--json", file, "--config", "bccd_r18")
     assert code == 1
     findings = json.loads(file.read_text())["findings"]
     found: dict[str, list[dict[str, Any]]] = {}
@@ -58,7 +58,7 @@ def test_real_sets_without_errors(run: Run, shared: Path, tmp_path: Path, name: 
     found = codes(run, tmp_path, shared / "data" / name)
     assert not [code for code, _ in found if KINDS[code].severity == "error"]
     # Of the cards, six pairs in train are shots of one scene; no pair stands across splits.
-    assert found.count(("near-duplicate-picture", "train")) == (6 if name == "cards" else 0)
+    assert found.count(("near-duplicate-image", "train")) == (6 if name == "cards" else 0)
     assert not [code for code, _ in found if "across" in code]
 
 
@@ -76,7 +76,7 @@ def test_exit_codes(run: Run, tmp_path: Path) -> None:
     for arguments, said in (
         ([tmp_path / "nowhere"], "no such file"),
         ([clean, "--splits", "night"], "no split 'night'"),
-        ([clean, "--recipe", "none_such"], "no recipe"),
+        ([clean, "--config", "none_such"], "no config"),
         ([clean, "--set", "run.nothing=1"], "unknown key run.nothing"),
         ([clean, "--set", "run"], "KEY=VALUE"),
         ([clean, clean], "named twice"),
@@ -91,11 +91,11 @@ def test_the_table_fits_80_columns(run: Run, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("COLUMNS", "80")
     made = CocoSet(tmp_path / "coco")
     made.train.box(1, [50.0, 40.0, 0.0, 44.0])
-    made.train.box(made.train.save_picture(texture(1), "flat.png"), [5.0, 58.0, 150.0, 7.6])
+    made.train.box(made.train.save_image(texture(1), "flat.png"), [5.0, 58.0, 150.0, 7.6])
     _, out, error = run("check", made.write())
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0] == "train: 13 pictures, 37 objects, 3 classes (to train on)"
+    assert lines[0] == "train: 13 images, 37 objects, 3 classes (to train on)"
     first = next(i for i, line in enumerate(lines) if "zero-area-box" in line)
     last = next(i for i, line in enumerate(lines) if "edge-beyond-reach" in line)
     assert first < last, "the worst comes first"
@@ -108,20 +108,20 @@ def test_the_table_fits_80_columns(run: Run, tmp_path: Path, monkeypatch: pytest
 def test_json_says_it_all(run: Run, tmp_path: Path) -> None:
     made = CocoSet(tmp_path / "coco")
     for i in range(8):
-        made.train.box(made.train.save_picture(texture(50 + i), f"flat{i}.png"), [5.0, 58.0, 150.0, 7.6])
+        made.train.box(made.train.save_image(texture(50 + i), f"flat{i}.png"), [5.0, 58.0, 150.0, 7.6])
     file = tmp_path / "found.json"
-    assert run("check", made.write(), "--json", file, "--set", "run.most_clamped=0.5")[0] == 0
+    assert run("check", made.write(), "--json", file, "--set", "run.max_clamped_fraction=0.5")[0] == 0
     found = json.loads(file.read_text())
     assert list(found) == [
-        "schema", "gfocal", "data", "recipe", "fast", "splits", "counts", "findings", "reach", "advice",
+        "schema", "gfocal", "data", "config", "fast", "splits", "counts", "findings", "reach", "advice",
     ]  # fmt: skip
     assert found["splits"]["train"] == {
         "training": True,
-        "pictures": 20,
+        "images": 20,
         "objects": 44,
         "classes": {"cat": 20, "dog": 12, "owl": 12},
     }
-    assert all(list(f) == ["code", "severity", "split", "file", "record", "text", "mend"] for f in found["findings"])
+    assert all(list(f) == ["code", "severity", "split", "file", "record", "text", "fix"] for f in found["findings"])
     assert found["counts"] == {"error": 0, "warning": 1, "note": 8}
     assert {f["code"] for f in found["findings"]} == {"reach-short", "edge-beyond-reach"}
     reach = found["reach"]
@@ -134,8 +134,8 @@ def test_json_says_it_all(run: Run, tmp_path: Path) -> None:
     again = ["check", made.folder, "--json", file, "--set", f"model.options.n={advice['changes']['model.options.n']}"]
     assert run(*again)[0] == 0
     assert json.loads(file.read_text())["reach"]["share_beyond"] <= 0.01
-    # By the recipe's own measure it is an error, which training refuses.
-    assert run("check", made.folder, "--json", file, "--set", "run.most_clamped=0.01")[0] == 1
+    # By the config's own measure it is an error, which training refuses.
+    assert run("check", made.folder, "--json", file, "--set", "run.max_clamped_fraction=0.01")[0] == 1
     assert json.loads(file.read_text())["findings"][0]["code"] == "reach-too-short"
 
 
@@ -152,16 +152,16 @@ def test_the_page_shows_the_worst(run: Run, tmp_path: Path) -> None:
     made = CocoSet(tmp_path / "coco", ("<b>cat</b>", "dog", "owl"))
     made.train.box(1, [50.0, 40.0, 0.0, 44.0])
     made.train.box(2, [50.0, 40.0, 1.0, 44.0])
-    made.train.box(made.train.save_picture(texture(1), "seen.png"), GOOD)
-    made.val.box(made.val.save_picture(texture(1), "seen_too.png"), GOOD)
+    made.train.box(made.train.save_image(texture(1), "seen.png"), GOOD)
+    made.val.box(made.val.save_image(texture(1), "seen_too.png"), GOOD)
     broken = made.train.folder / "train" / "broken.png"
-    made.train.box(made.train.save_picture(texture(2), "broken.png"), GOOD)
+    made.train.box(made.train.save_image(texture(2), "broken.png"), GOOD)
     broken.write_bytes(broken.read_bytes()[:2000])
     assert run("check", made.write(), "--html", tmp_path / "pages")[0] == 1
     page = (tmp_path / "pages" / "check.html").read_text()
-    for code in ("zero-area-box", "duplicate-across-splits", "unreadable-picture"):
+    for code in ("zero-area-box", "duplicate-across-splits", "unreadable-image"):
         assert f'id="{code}"' in page
-    assert page.count("<img") == 4, "two odd boxes, and two pictures that are one"
+    assert page.count("<img") == 4, "two odd boxes, and two images that are one"
     assert "<b>cat</b>" not in page
     assert "&lt;b&gt;cat&lt;/b&gt;" in page
     assert "http" not in page.replace("http://www.w3.org", "")
@@ -175,7 +175,7 @@ def test_several_data_sets_are_one(run: Run, tmp_path: Path) -> None:
         for i, entry in enumerate(split.images):
             texture(7000 + 100 * (split is second.val) + i).save(split.folder / split.name / entry["file_name"])
     assert codes(run, tmp_path, first.write(), second.write()) == []
-    texture(100).save(second.val.folder / "val" / "val00.png")  # the first picture of first:train
+    texture(100).save(second.val.folder / "val" / "val00.png")  # the first image of first:train
     assert codes(run, tmp_path, first.folder, second.folder) == [("duplicate-across-splits", "second:val")]
     # Files of one split each: the names say which is learned.
     files = [first.folder / "annotations" / f"instances_{split}.json" for split in ("train", "val")]
@@ -189,7 +189,7 @@ def test_several_data_sets_are_one(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_list_that_repeats_others_is_passed_over(run: Run, tmp_path: Path) -> None:
-    """VOC's trainval names the pictures of train and val again."""
+    """VOC's trainval names the images of train and val again."""
     flat = tmp_path / "voc"
     made = voc_set(tmp_path / "made")
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
@@ -221,8 +221,8 @@ def test_findings_on_classes_and_splits(run: Run, tmp_path: Path) -> None:
 
     bare = CocoSet(tmp_path / "bare")
     for i in range(20):
-        bare.train.save_picture(texture(900 + i), f"bare{i}.png")
-    assert codes(run, tmp_path, bare.write()) == [("many-empty-pictures", "train")]
+        bare.train.save_image(texture(900 + i), f"bare{i}.png")
+    assert codes(run, tmp_path, bare.write()) == [("many-empty-images", "train")]
 
     twice = CocoSet(tmp_path / "twice", (*NAMES, "cat"))
     twice.train.annotations[0]["category_id"] = 4
@@ -275,8 +275,8 @@ def test_the_worst_kinds_come_first() -> None:
 
 def test_every_kind_is_in_the_docs_as_the_code_has_it() -> None:
     rows = re.findall(r"^\| `([\w-]+)` \| (\w+) \| (.+?) \| (.+?) \|$", DOCS.read_text(encoding="utf-8"), re.M)
-    assert [(code, severity, title, mend) for code, severity, title, mend in rows] == [
-        (code, kind.severity, kind.title, kind.mend) for code, kind in KINDS.items()
+    assert [(code, severity, title, fix) for code, severity, title, fix in rows] == [
+        (code, kind.severity, kind.title, kind.fix) for code, kind in KINDS.items()
     ]
 
 
@@ -288,6 +288,6 @@ def test_every_kind_is_planted_in_some_test() -> None:
 def test_short_side_lays_out_what_train_would_train(run: Run, tmp_path: Path) -> None:
     data = CocoSet(tmp_path / "set").write()
     for words, sides in (([], [320, 427]), (["--short-side", 160], [160, 214])):
-        run("check", data, "--json", tmp_path / "found.json", "--recipe", "light", *words)
+        run("check", data, "--json", tmp_path / "found.json", "--config", "light", *words)
         reach = json.loads((tmp_path / "found.json").read_text())["reach"]
         assert [reach["short_side"], reach["long_side"]] == sides

@@ -1,4 +1,4 @@
-"""Pictures that are nearly the same are found, and those that only resemble each other are not."""
+"""Images that are nearly the same are found, and those that only resemble each other are not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHANGES = {
     "larger": lambda image: image.resize((400, 300), Image.Resampling.BICUBIC),
     "darker": lambda image: image.point(lambda value: int(0.7 * value)),
     "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(2)),
-    "grey": lambda image: image.convert("L"),
+    "gray": lambda image: image.convert("L"),
     "cut by a pixel": lambda image: image.crop((1, 1, image.width - 1, image.height - 1)),
 }
 
@@ -45,7 +45,7 @@ def test_heavy_compression_is_seen_through(tmp_path: Path) -> None:
     assert [(a, b) for a, b, _ in found] == [(i, i + 5) for i in range(5)]
 
 
-def test_other_pictures_are_not_found(tmp_path: Path) -> None:
+def test_other_images_are_not_found(tmp_path: Path) -> None:
     even = [Image.new("RGB", (160, 120), (shade, shade, shade)) for shade in (10, 200)]
     ramps = [Image.fromarray(np.tile(np.linspace(0, 255, 160, dtype=np.uint8), (120, 1)))]
     ramps.append(ramps[0].transpose(Image.Transpose.FLIP_LEFT_RIGHT))
@@ -55,7 +55,7 @@ def test_other_pictures_are_not_found(tmp_path: Path) -> None:
 
 
 def test_the_light_of_a_scene_alone_makes_no_near_duplicate(tmp_path: Path) -> None:
-    """Grey copies that correlate, but other things to be seen; and the same slopes, but other grey copies."""
+    """Gray copies that correlate, but other things to be seen; and the same slopes, but other gray copies."""
     ramp = np.tile(np.linspace(20, 235, 160), (120, 1))
     things = [
         Image.fromarray(

@@ -1,4 +1,4 @@
-"""Pictures that are trained on and judged on as well are told of, and no others."""
+"""Images that are trained on and evaluated on as well are told of, and no others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from made import texture
 from rich.console import Console
 
 from gfocal.checks import duplicates as room
-from gfocal.checks.duplicates import shared_pictures, tell_shared
+from gfocal.checks.duplicates import shared_images, tell_shared
 from gfocal.data.dataset import FileData, Sample
 
 
@@ -36,14 +36,14 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 def test_one_file_and_equal_bytes_are_shared(files: dict[str, Path]) -> None:
     a, b, twin = files["a"], files["b"], files["twin"]
-    assert shared_pictures(data_of(a, b), data_of(twin, b)) == [(b, b), (a, twin)]
-    assert shared_pictures(data_of(a), data_of(b, files["longer"], files["end"])) == []
-    assert shared_pictures(data_of(a, twin), data_of(b)) == []  # repeated within one side
+    assert shared_images(data_of(a, b), data_of(twin, b)) == [(b, b), (a, twin)]
+    assert shared_images(data_of(a), data_of(b, files["longer"], files["end"])) == []
+    assert shared_images(data_of(a, twin), data_of(b)) == []  # repeated within one side
 
 
 def test_a_file_that_is_gone_is_passed_over(files: dict[str, Path], tmp_path: Path) -> None:
     gone = tmp_path / "gone.png"
-    assert shared_pictures(data_of(files["a"], gone), data_of(tmp_path / "too.png", files["twin"])) == [
+    assert shared_images(data_of(files["a"], gone), data_of(tmp_path / "too.png", files["twin"])) == [
         (files["a"], files["twin"])
     ]
 
@@ -51,7 +51,7 @@ def test_a_file_that_is_gone_is_passed_over(files: dict[str, Path], tmp_path: Pa
 def test_large_sets_are_compared_by_path(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "MOST_OPENED", 1)
     a, b = files["a"], files["b"]
-    assert shared_pictures(data_of(a, b), data_of(files["twin"], b)) == [(b, b)]
+    assert shared_images(data_of(a, b), data_of(files["twin"], b)) == [(b, b)]
 
 
 def test_they_are_told_with_an_example(files: dict[str, Path]) -> None:
@@ -64,6 +64,6 @@ def test_they_are_told_with_an_example(files: dict[str, Path]) -> None:
     line = said.getvalue()
     assert line.count("\n") == 1
     assert line.startswith(
-        f"warning: 1 of 2 pictures to validate on is a training picture too ({files['a']} is {files['twin']})"
+        f"warning: 1 of 2 images to validate on is a training image too ({files['a']} is {files['twin']})"
     )
     assert "'gfocal check'" in line

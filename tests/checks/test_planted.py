@@ -65,52 +65,52 @@ def test_planted_faults_of_files(run: Run, tmp_path: Path) -> None:
         (train if split == "train" else val).box(image_id, GOOD)
         planted.append((code, split, part))
 
-    plant("missing-picture", train.listed("gone.png"), "gone.png")
-    broken = train.save_picture(texture(1), "broken.png")
+    plant("missing-image", train.listed("gone.png"), "gone.png")
+    broken = train.save_image(texture(1), "broken.png")
     data = (folder / "broken.png").read_bytes()
     (folder / "broken.png").write_bytes(data[: len(data) // 2])  # the header is whole, the pixels are not
-    plant("unreadable-picture", broken, "broken.png")
+    plant("unreadable-image", broken, "broken.png")
     bomb(folder / "bomb.png")
     plant("decompression-bomb", train.listed("bomb.png", 20_000, 20_000), "bomb.png")
     plant("unsafe-path", train.listed("../../outside.png"), "outside.png")
-    plant("lying-extension", train.save_picture(texture(2), "liar.jpg", format="PNG"), "liar.jpg")
-    plant("size-mismatch", train.save_picture(texture(3), "other_size.png"), "other_size.png")
+    plant("lying-extension", train.save_image(texture(2), "liar.jpg", format="PNG"), "liar.jpg")
+    plant("size-mismatch", train.save_image(texture(3), "other_size.png"), "other_size.png")
     train.images[-1]["width"] = 320
     deep = Image.fromarray(np.asarray(texture(4).convert("L"), dtype=np.uint16) * 257)
-    plant("unusual-pixels", train.save_picture(deep, "deep.png"), "deep.png")
+    plant("unusual-pixels", train.save_image(deep, "deep.png"), "deep.png")
     frames = [texture(5).convert("P"), texture(6).convert("P")]
-    film = train.save_picture(frames[0], "film.gif", save_all=True, append_images=frames[1:], duration=100)
+    film = train.save_image(frames[0], "film.gif", save_all=True, append_images=frames[1:], duration=100)
     plant("several-frames", film, "film.gif")
     exif = Image.Exif()
     exif[0x0112] = 3
-    plant("turned-picture", train.save_picture(texture(7), "turned.jpg", exif=exif, quality=95), "turned.jpg")
-    train.box(train.save_picture(texture(8, 30, 24), "tiny.png"), [4.0, 4.0, 16.0, 14.0])
-    planted.append(("tiny-picture", "train", "tiny.png"))
-    plant("blank-picture", train.save_picture(Image.new("RGB", (WIDTH, HEIGHT), (90, 120, 60)), "blank.png"), "blank.png")
-    train.box(train.save_picture(texture(9, 8000, 6000), "huge.jpg", quality=30), [2000.0, 1500.0, 2500.0, 2000.0])
-    planted.append(("huge-picture", "train", "huge.jpg"))
+    plant("turned-image", train.save_image(texture(7), "turned.jpg", exif=exif, quality=95), "turned.jpg")
+    train.box(train.save_image(texture(8, 30, 24), "tiny.png"), [4.0, 4.0, 16.0, 14.0])
+    planted.append(("tiny-image", "train", "tiny.png"))
+    plant("blank-image", train.save_image(Image.new("RGB", (WIDTH, HEIGHT), (90, 120, 60)), "blank.png"), "blank.png")
+    train.box(train.save_image(texture(9, 8000, 6000), "huge.jpg", quality=30), [2000.0, 1500.0, 2500.0, 2000.0])
+    planted.append(("huge-image", "train", "huge.jpg"))
     train.images.append(dict(train.images[0], file_name="listed_again.png"))
     planted.append(("repeated-record", "train", "listed_again.png"))
 
-    train.box(train.save_picture(texture(10), "one.png"), GOOD)
-    plant("duplicate-picture", train.save_picture(texture(10), "two.png"), "two.png")
-    train.box(train.save_picture(texture(11), "three.png"), OTHER)
-    plant("duplicate-other-boxes", train.save_picture(texture(11), "four.png"), "four.png")
-    train.box(train.save_picture(texture(12), "sharp.png"), GOOD)
+    train.box(train.save_image(texture(10), "one.png"), GOOD)
+    plant("duplicate-image", train.save_image(texture(10), "two.png"), "two.png")
+    train.box(train.save_image(texture(11), "three.png"), OTHER)
+    plant("duplicate-other-boxes", train.save_image(texture(11), "four.png"), "four.png")
+    train.box(train.save_image(texture(12), "sharp.png"), GOOD)
     pressed = texture(12).resize((120, 90)).resize((WIDTH, HEIGHT))
-    plant("near-duplicate-picture", train.save_picture(pressed, "pressed.jpg", quality=40), "pressed.jpg")
-    train.box(train.save_picture(texture(13), "leak.png"), GOOD)
-    plant("duplicate-across-splits", val.save_picture(texture(13), "leaked.png"), "leaked.png", "val")
-    train.box(train.save_picture(texture(14), "seen.png"), GOOD)
+    plant("near-duplicate-image", train.save_image(pressed, "pressed.jpg", quality=40), "pressed.jpg")
+    train.box(train.save_image(texture(13), "leak.png"), GOOD)
+    plant("duplicate-across-splits", val.save_image(texture(13), "leaked.png"), "leaked.png", "val")
+    train.box(train.save_image(texture(14), "seen.png"), GOOD)
     darker = texture(14).point(lambda value: int(value * 0.8))
-    plant("near-duplicate-across-splits", val.save_picture(darker, "darker.jpg"), "darker.jpg", "val")
-    train.box(train.save_picture(texture(15), "same_name.png"), GOOD)
-    val.box(val.save_picture(texture(16), "same_name.png"), GOOD)  # other content: no finding
+    plant("near-duplicate-across-splits", val.save_image(darker, "darker.jpg"), "darker.jpg", "val")
+    train.box(train.save_image(texture(15), "same_name.png"), GOOD)
+    val.box(val.save_image(texture(16), "same_name.png"), GOOD)  # other content: no finding
 
     assert len(planted) == 18
     assert_found(found_in(run, made.write()), planted)
     # Headers alone show neither broken nor blank pixels, nor what nearly equals.
-    hidden = ("unreadable-picture", "blank-picture")
+    hidden = ("unreadable-image", "blank-image")
     fast = [one for one in planted if one[0] not in hidden and not one[0].startswith("near-")]
     assert_found(found_in(run, made.folder, "--fast"), fast)
 
@@ -127,16 +127,16 @@ def test_planted_faults_of_labels(run: Run, tmp_path: Path) -> None:
         ("class-not-in-split", "val", "coco, lynx"),
     ]
     for i in range(12):
-        image_id = train.save_picture(texture(300 + i), f"more{i}.png")
+        image_id = train.save_image(texture(300 + i), f"more{i}.png")
         train.box(image_id, [10.0 + i, 12.0, 50.0, 44.0], 4)
         train.box(image_id, [84.0, 60.0 + i, 56.0, 40.0], 7)
-    image_id = val.save_picture(texture(320), "yeti.png")
+    image_id = val.save_image(texture(320), "yeti.png")
     for x, category in ((4.0, 6), (56.0, 4), (106.0, 7)):
         val.box(image_id, [x, 30.0, 46.0, 44.0], category)
 
     def plant(code: str, *boxes: list[Any], category: int = 1, keys: tuple[str, ...] = (), at: str = "") -> None:
-        """A picture of its own with these boxes, the last of which is wrong."""
-        image_id = train.save_picture(texture(400 + len(planted)), f"{code}.png")
+        """An image of its own with these boxes, the last of which is wrong."""
+        image_id = train.save_image(texture(400 + len(planted)), f"{code}.png")
         number = 0
         for box in boxes:
             number = train.box(image_id, box, category)
@@ -156,15 +156,15 @@ def test_planted_faults_of_labels(run: Run, tmp_path: Path) -> None:
     plant("duplicate-box", GOOD, GOOD)
     plant("near-duplicate-box", GOOD, [41.0, 30.0, 50.0, 40.0])
     plant("tiny-box", OTHER, [100.0, 100.0, 1.0, 12.0], at="tiny-box.png, box 2 (cat)")
-    plant("whole-picture-box", [0.0, 0.0, WIDTH, HEIGHT], at="whole-picture-box.png, box 1 (cat)")
+    plant("whole-image-box", [0.0, 0.0, WIDTH, HEIGHT], at="whole-image-box.png, box 1 (cat)")
     plant("extreme-ratio", [30.0, 28.5, 63.0, 3.0], at="extreme-ratio.png, box 1 (cat)")
     plant("contradictory-labels", GOOD, at="contradictory-labels.png, box 2 (dog)")
     train.box(len(train.images), GOOD, 2)
-    crowd = train.save_picture(texture(500), "crowded.png")
+    crowd = train.save_image(texture(500), "crowded.png")
     for k in range(108):
         train.box(crowd, [2.0 + 13 * (k % 12), 2.0 + 13 * (k // 12), 11.0, 11.0], 1 + k % 3)
-    planted.append(("crowded-picture", "train", "crowded.png"))
-    lynx = train.save_picture(texture(501), "lynx.png")
+    planted.append(("crowded-image", "train", "crowded.png"))
+    lynx = train.save_image(texture(501), "lynx.png")
     train.box(lynx, GOOD, 8)
     train.box(lynx, [0.0, 80.0, 100.0, 40.0], 1, iscrowd=1)
     planted.append(("ignored-regions", "train", "coco, train"))
@@ -175,11 +175,11 @@ def test_planted_faults_of_labels(run: Run, tmp_path: Path) -> None:
 
 def test_planted_faults_of_reach(run: Run, tmp_path: Path) -> None:
     made = CocoSet(tmp_path / "coco")
-    flat = made.train.save_picture(texture(1), "flat.png")
+    flat = made.train.save_image(texture(1), "flat.png")
     made.train.box(flat, [5.0, 58.0, 150.0, 7.6])  # 200 pixels to its ends at stride 8, of 128
-    small = made.train.save_picture(texture(2), "small.png")
+    small = made.train.save_image(texture(2), "small.png")
     made.train.box(small, [30.5, 30.5, 2.4, 2.4])  # 6.4 pixels at the input, between the points at 80 and 88
-    thin = made.train.save_picture(texture(3, 640, 480), "thin.png")
+    thin = made.train.save_image(texture(3, 640, 480), "thin.png")
     made.train.box(thin, [200.0, 142.5, 60.0, 3.4])  # 2.3 pixels high at the input, on points
     planted: Planted = [
         ("edge-beyond-reach", "train", "flat.png, box 1 (cat)"),
@@ -218,7 +218,7 @@ def test_planted_faults_of_voc(run: Run, tmp_path: Path) -> None:
     texture(1).save(folder / "train" / "lonely.png")
     texture(2).save(folder / "train" / "half.png")
     (folder / "train" / "half.xml").write_text("<annotation><object>")
-    # As of one who writes y before x: high boxes at the right of a wide picture.
+    # As of one who writes y before x: high boxes at the right of a wide image.
     rows = [(4 + 3 * k, 100 + 2 * k, 40 + 3 * k, 150 + 2 * k) for k in range(5)]
     objects = "".join(
         f"<object><name>fork</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>"
@@ -228,7 +228,7 @@ def test_planted_faults_of_voc(run: Run, tmp_path: Path) -> None:
     texture(3).save(folder / "train" / "swapped.png")
     write_xml(folder / "train" / "swapped.xml", "swapped.png", objects)
     planted: Planted = [
-        ("unannotated-picture", "train", "lonely.png"),
+        ("unannotated-image", "train", "lonely.png"),
         ("broken-annotation", "train", "half.xml"),
         *(("beyond-border", "train", f"swapped.png, object {k + 1}") for k in range(5)),
         ("swapped-axes", "train", "swapped.xml, swapped.png, object 1"),

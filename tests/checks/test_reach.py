@@ -15,11 +15,11 @@ from rich.console import Console
 
 from gfocal import build
 from gfocal.checks.advice import FEW, Layout, advise, least_values
-from gfocal.checks.before_training import percent, recipe_layout, refuse_clamped, take_advice
+from gfocal.checks.before_training import config_layout, percent, refuse_clamped, take_advice
 from gfocal.checks.reach import reach_of
 from gfocal.cli.main import parser
-from gfocal.cli.train import chosen_recipe
-from gfocal.config.config import ConfigError, Recipe, read_recipe, with_changes
+from gfocal.cli.train import chosen_config
+from gfocal.config.config import Config, ConfigError, read_config, with_changes
 from gfocal.criteria.gfl import GFLCriterion
 from gfocal.data.dataset import FileData, Sample
 from gfocal.data.preprocess import InputSettings
@@ -27,7 +27,7 @@ from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.errors import ClampedEdgesError
 from gfocal.models.zoo import create
 from gfocal.ops.distributions import GeneralDistribution
-from gfocal.run import run_recipe
+from gfocal.run import run_config
 from gfocal.structures import pad_targets
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -35,10 +35,10 @@ SIZE = InputSettings(short_side=320, long_side=480)
 Run = Callable[..., tuple[int, str, str]]
 
 
-def data_of(*pictures: Sequence[Sequence[float]], size: tuple[int, int] = (320, 480)) -> FileData:
-    """Pictures with these boxes, of the network's own size."""
+def data_of(*images: Sequence[Sequence[float]], size: tuple[int, int] = (320, 480)) -> FileData:
+    """Images with these boxes, of the network's own size."""
     samples = []
-    for i, boxes in enumerate(pictures):
+    for i, boxes in enumerate(images):
         rows = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
         flags = torch.zeros(len(rows), dtype=torch.bool)
         samples.append(Sample(i + 1, None, rows, torch.zeros(len(rows), dtype=torch.int64), flags, size))
@@ -65,7 +65,7 @@ def test_reach_of_a_square_box_is_no_question() -> None:
 def test_edges_of_a_long_box_beyond_reach_are_counted() -> None:
     result = reach_of(data_of([SQUARE], [LONG]), STRIDES, 16, 1.0, SIZE)
     (laid,) = result.beyond
-    assert (laid.picture, laid.box, laid.stride) == (1, 0, 8)
+    assert (laid.image, laid.box, laid.stride) == (1, 0, 8)
     assert result.levels[0].edges_beyond == int((result.distances > 16).sum()) > 0
     assert laid.farthest == pytest.approx(float(result.distances[-1]))
     assert laid.farthest * 8 > 200
@@ -85,8 +85,8 @@ def test_reach_agrees_with_what_the_criterion_clamps() -> None:
         assignment = GFLCriterion().assign(points, targets, taking_part)
         owner = assignment.gt_index[0]
         positive = owner >= 0
-        xy, truth = points.xy[positive], targets.boxes[0][owner[positive]]
-        ltrb = torch.cat((xy - truth[:, :2], truth[:, 2:] - xy), 1) / points.strides[positive, None]
+        xy, ground_truth = points.xy[positive], targets.boxes[0][owner[positive]]
+        ltrb = torch.cat((xy - ground_truth[:, :2], ground_truth[:, 2:] - xy), 1) / points.strides[positive, None]
         seen.append(ltrb > 4)
         return assignment
 
@@ -103,7 +103,7 @@ def test_boxes_between_the_points_have_none_until_the_input_grows() -> None:
     data = data_of([[1.0, 1.0, 7.0, 7.0], SQUARE])
     layout = Layout(STRIDES, "corner", 16, 1.0, SIZE)
     result = layout.reach(data)
-    assert [(laid.picture, laid.box) for laid in result.unplaced] == [(0, 0)]
+    assert [(laid.image, laid.box) for laid in result.unplaced] == [(0, 0)]
     assert result.unplaced_share == 0.5
     (advice,) = advise(data, layout, result)
     short_side = advice.changes["size.short_side"]
@@ -140,24 +140,24 @@ def test_a_finer_level_is_advised_where_it_costs_less_than_the_input_that_helps(
 
 def test_auto_takes_a_level_and_says_where_nothing_helps() -> None:
     said = io.StringIO()
-    recipe = with_changes(Recipe(), {"size.short_side": 320, "size.long_side": 480})
+    config = with_changes(Config(), {"size.short_side": 320, "size.long_side": 480})
     data = data_of([BAR])
-    found = take_advice(recipe, data, Console(file=said, width=1000))
+    found = take_advice(config, data, Console(file=said, width=1000))
     assert found.model.options["finest"] == 4
     assert "auto: model.options.finest = 4 (was 8): " in said.getvalue()
-    layout = recipe_layout(found)
+    layout = config_layout(found)
     assert layout is not None
     assert layout.strides == (4, *STRIDES)
     # A start keeps its network: an input at which n would have to grow is not taken either.
     said.truncate(0)
-    begun = with_changes(recipe, {"model.start": "some.safetensors", "model.options.n": 4})
+    begun = with_changes(config, {"model.init_from": "some.safetensors", "model.options.n": 4})
     kept = take_advice(begun, data, Console(file=said, width=1000))
     assert "stays: nothing is changed" in said.getvalue()
     assert kept == begun
     # Thinner than any input that is tried can show.
     said.truncate(0)
     data = data_of(*([[20.0, y, 400.0, y + 1.0]] for y in (97.1, 105.1, 113.1)), size=(3200, 4800))
-    assert take_advice(recipe, data, Console(file=said, width=1000)) == recipe
+    assert take_advice(config, data, Console(file=said, width=1000)) == config
     assert "auto: 100.0% of the boxes are learned by no point at a short side of 320; no input" in said.getvalue()
     assert "nothing to change" not in said.getvalue()
 
@@ -196,29 +196,29 @@ def test_least_values_always_do(distances: list[float], n: int, delta: float) ->
     assert result.share_beyond(-1.0) == 1
 
 
-def test_sampled_pictures_are_spread_evenly() -> None:
+def test_sampled_images_are_spread_evenly() -> None:
     data = data_of(*([SQUARE] if i % 2 else [LONG] for i in range(100)))
-    whole, some = (reach_of(data, STRIDES, 16, 1.0, SIZE, most_pictures=m) for m in (None, 25))
-    assert (whole.pictures, some.pictures, some.of_pictures) == (100, 25, 100)
+    whole, some = (reach_of(data, STRIDES, 16, 1.0, SIZE, most_images=m) for m in (None, 25))
+    assert (whole.images, some.images, some.of_images) == (100, 25, 100)
 
 
-def test_the_layout_of_a_recipe_is_that_of_its_detector() -> None:
-    layout = recipe_layout(read_recipe("light"))
+def test_the_layout_of_a_config_is_that_of_its_detector() -> None:
+    layout = config_layout(read_config("light"))
     assert layout is not None
     assert (layout.strides, layout.n, layout.delta, layout.origin) == (STRIDES, 16, 1.0, "corner")
     assert (layout.input_settings.short_side, layout.input_settings.long_side) == (320, 427)
     assert layout.can_be_finer
-    begun = recipe_layout(with_changes(read_recipe("light"), {"model.start": "some.safetensors"}))
+    begun = config_layout(with_changes(read_config("light"), {"model.init_from": "some.safetensors"}))
     assert begun is not None
     assert not begun.can_be_finer  # its network stays as it is
-    assert recipe_layout(with_changes(Recipe(), {"model.preset": "atss_r50_fpn"})) is None
-    assert recipe_layout(with_changes(Recipe(), {"model.preset": "ssd512_vgg16"})) is None
-    assert recipe_layout(with_changes(Recipe(), {"model.preset": "sapd_r50_fpn"})) is None
-    general = with_changes(Recipe(), {"model.preset": "fcos_r50_fpn", "model.options": {"box": "general", "n": 9}})
-    found = recipe_layout(general)
+    assert config_layout(with_changes(Config(), {"model.preset": "atss_r50_fpn"})) is None
+    assert config_layout(with_changes(Config(), {"model.preset": "ssd512_vgg16"})) is None
+    assert config_layout(with_changes(Config(), {"model.preset": "sapd_r50_fpn"})) is None
+    general = with_changes(Config(), {"model.preset": "fcos_r50_fpn", "model.options": {"box": "general", "n": 9}})
+    found = config_layout(general)
     assert found is not None
-    assert (found.n, found.origin) == (9, "centre")
-    largest = recipe_layout(with_changes(read_recipe("light"), {"augment.short_sides": [200, 400]}))
+    assert (found.n, found.origin) == (9, "center")
+    largest = config_layout(with_changes(read_config("light"), {"augment.short_sides": [200, 400]}))
     assert largest is not None
     assert largest.input_settings.short_side == 400
 
@@ -235,7 +235,7 @@ def test_refusal_says_where_and_how_to_mend() -> None:
     assert "at stride 8 (reach 128 pixels)" in text
     assert "--auto" in text
     assert "--set model.options.n=32" in text
-    assert "run.most_clamped=1" in text
+    assert "run.max_clamped_fraction=1" in text
     assert said.getvalue() == ""
     result = refuse_clamped(layout, data, 1.0, console)
     assert result is not None
@@ -258,15 +258,17 @@ SHORT = {
 
 def test_a_run_begins_only_within_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[float] = []
-    monkeypatch.setattr(build, "train", lambda *_, run, **__: begun.append(run.most_clamped))
-    recipe = with_changes(Recipe(), SHORT)
+    monkeypatch.setattr(build, "train", lambda *_, run, **__: begun.append(run.max_clamped_fraction))
+    config = with_changes(Config(), SHORT)
     scenes, console = SyntheticScenes(4, 128), Console(file=io.StringIO())
     with pytest.raises(ClampedEdgesError, match="n = 2"):
-        run_recipe(recipe, scenes, None, tmp_path / "refused", console=console)
+        run_config(config, scenes, None, tmp_path / "refused", console=console)
     assert not begun
     assert not (tmp_path / "refused").exists()
-    run_recipe(with_changes(recipe, {"run.most_clamped": 1.0}), scenes, None, tmp_path / "told", console=console)
-    run_recipe(take_advice(recipe, scenes, console), scenes, None, tmp_path / "auto", console=console)
+    run_config(
+        with_changes(config, {"run.max_clamped_fraction": 1.0}), scenes, None, tmp_path / "told", console=console
+    )
+    run_config(take_advice(config, scenes, console), scenes, None, tmp_path / "auto", console=console)
     assert begun == [1.0, 0.05]
 
 
@@ -283,28 +285,28 @@ def test_train_auto(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert code == 0, error
     assert "auto: model.options.n = " in error
     assert "(was 2)" in error
-    recipe = read_recipe(tmp_path / "run" / "recipe.toml")
-    assert recipe.model.options["n"] > 2
-    assert recipe.model.options["n"] % 4 == 0
+    config = read_config(tmp_path / "run" / "config.toml")
+    assert config.model.options["n"] > 2
+    assert config.model.options["n"] % 4 == 0
     # The same command with --resume goes on with what came of it.
     (tmp_path / "run" / "state.pt").touch()
     for more in ([], ["--set=model.options.n=2", "--short-side=100"]):
         line = [str(word) for word in (*command[:-3], *more, *command[-2:])]
-        assert chosen_recipe(parser().parse_args([*line, "--auto", "--resume"])) == recipe
+        assert chosen_config(parser().parse_args([*line, "--auto", "--resume"])) == config
     with pytest.raises(ConfigError, match=r"model\.options\.n"):
-        chosen_recipe(parser().parse_args([*line, "--resume"]))
+        chosen_config(parser().parse_args([*line, "--resume"]))
 
 
 def test_auto_leaves_the_network_of_a_start_as_it_is() -> None:
     said = io.StringIO()
-    recipe = with_changes(Recipe(), SHORT | {"model.start": "some.safetensors"})
+    config = with_changes(Config(), SHORT | {"model.init_from": "some.safetensors"})
     data = data_of([[10.0, 10.0, 470.0, 310.0]])
-    kept = take_advice(recipe, data, Console(file=said, width=1000))
+    kept = take_advice(config, data, Console(file=said, width=1000))
     assert kept.model.options["n"] == 2
     assert "stays as it is" in said.getvalue()
     assert (
         take_advice(
-            with_changes(recipe, {"model.preset": "atss_r50_fpn", "model.options": {}}), data, Console(file=said)
+            with_changes(config, {"model.preset": "atss_r50_fpn", "model.options": {}}), data, Console(file=said)
         ).model.options
         == {}
     )

@@ -21,7 +21,7 @@ NAMES = ("cat", "dog")
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 pictures in COCO's layout, a cat in each and a dog in every other, all of them to validate."""
+    """12 images in COCO's layout, a cat in each and a dog in every other, all of them to validate."""
     folder = tmp_path_factory.mktemp("photos")
     (folder / "annotations").mkdir()
     (folder / "val2017").mkdir()
@@ -64,12 +64,12 @@ def model(tmp_path: Path) -> Path:
 def test_detections_of_another_detector(run: Run, photos: Path, results: Path, tmp_path: Path) -> None:
     code, out, err = run("eval", results, photos, "--out", tmp_path / "numbers.json")
     assert code == DONE, err
-    assert f"judging 12 pictures: split val of {photos}" in err
+    assert f"evaluating 12 images: split val of {photos}" in err
     lines = out.splitlines()
-    assert lines[0].split() == ["12", "images,", "18", "truth", "boxes,", "13", "detections"]
+    assert lines[0].split() == ["12", "images,", "18", "ground_truth", "boxes,", "13", "detections"]
     assert lines[-3].startswith("costs most: missed, 6 errors; without them AP50 +")
     assert lines[-2] == "f1, all classes together: scores above 0.45 (precision 0.917, recall 0.611, F1 0.733)"
-    assert lines[-1] == "at the thresholds of largest F1: 0.08 false positives per picture"
+    assert lines[-1] == "at the thresholds of largest F1: 0.08 false positives per image"
     told = json.loads((tmp_path / "numbers.json").read_text())
     assert told["errors"]["types"]["classification"]["count"] == 1
     assert told["at_thresholds"]["confusion"]["counts"] == [[11, 1, 0], [0, 0, 6], [0, 0, 0]]
@@ -89,9 +89,9 @@ def test_the_page(run: Run, photos: Path, results: Path, tmp_path: Path) -> None
 
 
 def test_thresholds_go_into_the_model_and_are_used(run: Run, photos: Path, model: Path) -> None:
-    code, _, err = run("eval", model, photos, "--workers", 0, "--store-thresholds", "precision=0.5")
+    code, _, err = run("eval", model, photos, "--num-workers", 0, "--store-thresholds", "precision=0.5")
     assert code == DONE, err
-    how = f"precision=0.5 at IoU 0.5 on 12 pictures: split val of {photos}"
+    how = f"precision=0.5 at IoU 0.5 on 12 images: split val of {photos}"
     assert f"thresholds written into {model}, {how}" in err
     assert "flatters" not in err
     stored = load_model(model)
@@ -99,7 +99,7 @@ def test_thresholds_go_into_the_model_and_are_used(run: Run, photos: Path, model
     assert stored.thresholds_how == how
     for name, threshold in zip(NAMES, stored.class_thresholds, strict=True):
         assert f"  {name}: {threshold:g}" in err
-    code, again, err = run("eval", model, photos, "--workers", 0)
+    code, again, err = run("eval", model, photos, "--num-workers", 0)
     assert code == DONE, err
     assert "at the model's own thresholds: " in again
     assert load_model(model).class_thresholds == stored.class_thresholds  # only --store-thresholds writes
@@ -111,7 +111,7 @@ def test_thresholds_chosen_on_test_come_with_a_word_of_caution(run: Run, photos:
     if not (photos / "test2017").exists():
         (photos / "test2017").symlink_to(photos / "val2017")
     try:
-        code, _, err = run("eval", model, photos, "--workers", 0, "--split", "test", "--store-thresholds", "f1")
+        code, _, err = run("eval", model, photos, "--num-workers", 0, "--split", "test", "--store-thresholds", "f1")
     finally:
         (annotations / "instances_test2017.json").unlink()
         (photos / "test2017").unlink()

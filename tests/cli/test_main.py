@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it does, what it leaves, and how it says what must be mended."""
+"""The command line as a user meets it: what it does, what it leaves, and how it says what must be fixed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Run = Callable[..., tuple[int, str, str]]  # of the fixture "run"
 
 @pytest.fixture(scope="module")
 def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four pictures in Pascal VOC's layout: three to train, one to validate."""
+    """Four images in Pascal VOC's layout: three to train, one to validate."""
     folder = tmp_path_factory.mktemp("voc")
     for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (folder / part).mkdir(parents=True)
@@ -87,13 +87,13 @@ def test_help_knows_every_command_and_exit_code(run: Run) -> None:
 
 
 def test_version_and_models(run: Run) -> None:
-    from gfocal.config.config import recipe_names
+    from gfocal.config.config import config_names
     from gfocal.models.zoo import PRESETS
 
     assert run("--version")[1] == f"gfocal {gfocal.__version__}\n"
     code, out, _ = run("models")
     assert code == DONE
-    for name in (*PRESETS, *recipe_names()):
+    for name in (*PRESETS, *config_names()):
         assert name in out
 
 
@@ -104,33 +104,33 @@ def test_train_eval_and_resume(run: Run, voc: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     code, stdout, err = run("train", voc, "--out", out, *TINY)
     assert code == DONE, err
-    assert "3 pictures to train, 1 to validate" in err
+    assert "3 images to train, 1 to validate" in err
     assert "AP" in stdout
     assert load_model(out).names == ("cat", "dog")
-    for name in ("best.safetensors", "last.safetensors", "metrics.csv", "recipe.toml", "run.json"):
+    for name in ("best.safetensors", "last.safetensors", "metrics.csv", "config.toml", "run.json"):
         assert (out / name).is_file()
 
     numbers, results = tmp_path / "new" / "numbers.json", tmp_path / "results.json"
-    arguments = ("--workers", 0, "--out", numbers, "--results", results)
+    arguments = ("--num-workers", 0, "--out", numbers, "--results", results)
     code, stdout, err = run("eval", out, voc, *arguments)
     assert code == DONE, err
     assert "AP" in stdout
-    assert f"judging 1 picture: split val of {voc}" in err
+    assert f"evaluating 1 image: split val of {voc}" in err
     assert json.loads((out / "result.json").read_text()).items() <= json.loads(numbers.read_text()).items()
-    assert set(read_coco_results(results, (1, 2))) <= {4}  # the running number of the picture to validate
+    assert set(read_coco_results(results, (1, 2))) <= {4}  # the running number of the image to validate
 
     code, _, err = run("train", voc, "--out", out, "--resume")
     assert code == DONE, err
     assert "nothing is left to do" in err
 
 
-def test_resume_refuses_another_recipe_and_other_data(run: Run, voc: Path, tmp_path: Path) -> None:
+def test_resume_refuses_another_config_and_other_data(run: Run, voc: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert run("train", voc, "--out", out, *TINY)[0] == DONE
     before = {file.name: file.read_bytes() for file in out.iterdir() if file.is_file()}
     for arguments, told in (
         (("--epochs", 7), "which differs in run.epochs"),
-        (("--set", "optimiser.lr=9", "--seed", 3), "which differs in run.seed, optimiser.lr"),
+        (("--set", "optimizer.lr=9", "--seed", 3), "which differs in run.seed, optimizer.lr"),
         (("--train-split", "val"), "train_images = 3, not 1"),
     ):
         code, _, err = run("train", voc, "--out", out, "--resume", *arguments)
@@ -149,18 +149,18 @@ def test_training_data_without_splits(run: Run, voc: Path, tmp_path: Path) -> No
     shutil.copytree(voc / "Annotations", folder, dirs_exist_ok=True)
     code, _, err = run("train", folder, "--out", tmp_path / "run", *TINY)
     assert code == DONE, err
-    assert "4 pictures to train, 0 to validate" in err
+    assert "4 images to train, 0 to validate" in err
     assert "no validation split" in err
-    code, _, err = run("eval", tmp_path / "run", folder, "--workers", 0)
+    code, _, err = run("eval", tmp_path / "run", folder, "--num-workers", 0)
     assert code == DONE, err
-    assert f"judging 4 pictures: all of {folder}, which has no split test or val" in err
+    assert f"evaluating 4 images: all of {folder}, which has no split test or val" in err
 
 
 def test_an_evaluation_that_finds_nothing_says_why(run: Run, voc: Path, tmp_path: Path) -> None:
     model = tiny(("cat", "dog"))
     model.decode_settings = replace(model.decode_settings, score_threshold=0.875)
     save_model(model, tmp_path / "model.safetensors")
-    code, _, err = run("eval", tmp_path / "model.safetensors", voc, "--workers", 0)
+    code, _, err = run("eval", tmp_path / "model.safetensors", voc, "--num-workers", 0)
     assert code == DONE, err
     assert "nothing was found: no score is above the model's threshold of 0.875 (normal in the first epochs)" in err
 
@@ -171,7 +171,7 @@ def test_the_short_side_takes_the_long_side_along(run: Run, voc: Path, tmp_path:
     code, _, err = run("train", voc, "--out", tmp_path / "run", *arguments)
     assert code == DONE, err
     settings = load_model(tmp_path / "run").input_settings
-    assert (settings.short_side, settings.long_side) == (64, 85)  # the recipe has 320 and 427
+    assert (settings.short_side, settings.long_side) == (64, 85)  # the config has 320 and 427
 
 
 # Mistakes of users: exit code 2, the reason in one line, no traceback.
@@ -187,26 +187,26 @@ def test_mistakes(run: Run, voc: Path, model: Path, tmp_path: Path) -> None:
         (("train", gone, *TINY), f"{gone}: no such file or folder"),
         (("train", voc, "--train-split", "nope", *TINY), "no split 'nope'"),
         (("train", voc, "--val", gone, *TINY), f"{gone}: no such file"),
-        ((*train, "--recipe", "heavy"), "there is no recipe 'heavy'"),
-        ((*train, "--recipe", gone.with_suffix(".toml")), "there is no recipe"),
+        ((*train, "--config", "heavy"), "there is no config 'heavy'"),
+        ((*train, "--config", gone.with_suffix(".toml")), "there is no config"),
         ((*train, "--preset", "gfl_r51"), "there is no preset 'gfl_r51'; there are gfl_light_fpn"),
         ((*train, "--set", "run.epochs"), "--set takes KEY=VALUE, not 'run.epochs'"),
         ((*train, "--set", "run.epoch=3"), "unknown key run.epoch; did you mean run.epochs?"),
         ((*train, "--set", "run.epochs=few"), "run.epochs must be a whole number, not 'few'"),
         ((*train, "--set", "run.eval_every=0"), "run.eval_every must be at least 1, not 0"),
-        (("train", voc, "--set", "optimizer=adam"), "--set: unknown key optimizer; did you mean optimiser?"),
-        (("train", voc, "--lr", "0"), "gfocal: options: optimiser.lr must be"),
+        (("train", voc, "--set", "optimizer=adam"), "--set: unknown key optimizer; did you mean optimizer?"),
+        (("train", voc, "--lr", "0"), "gfocal: options: optimizer.lr must be"),
         (
             (*train, "--set", "augment.short_sides=64"),
             "must be two whole numbers, e.g. [480, 800], or none, not 64",
         ),
-        ((*train, "--lr", "0"), "optimiser.lr must be greater than 0"),
+        ((*train, "--lr", "0"), "optimizer.lr must be greater than 0"),
         ((*train, "--set", "model.options.chanels=3"), "no option 'chanels'; did you mean channels?"),
         ((*train, "--set", "model.options.channels=wide"), "channels must be a whole number, not 'wide'"),
-        ((*train, "--set", "model.options.n=0"), "gfl_light_fpn cannot be built by this recipe"),
+        ((*train, "--set", "model.options.n=0"), "gfl_light_fpn cannot be built by this config"),
         ((*train, "--set", "model.options.pretrained=true"), "no option 'pretrained'"),
         ((*train, "--set", "model.options.body=resnet17"), "resnet17"),
-        ((*train, "--short-side", "8"), "at a short side of 8 pixels a picture is one cell; 33 is the least"),
+        ((*train, "--short-side", "8"), "at a short side of 8 pixels an image is one cell; 33 is the least"),
         ((*train, "--short-side", "200"), "size.long_side 96 is less than short_side 200"),
         ((*train, "--preset", "gfl_r50_fpn"), "gfl_r50_fpn has no option"),
         ((*train, "--seed", 2**32), "run.seed lies in 0..4294967295"),
@@ -225,7 +225,7 @@ def test_mistakes(run: Run, voc: Path, model: Path, tmp_path: Path) -> None:
         (("detect", model, voc / "JPEGImages", "--out", tmp_path / "file"), "is a file; name a folder"),
         (
             ("detect", model, voc / "JPEGImages", "--out", voc / "JPEGImages"),
-            "holds pictures to look through",
+            "holds images to look through",
         ),
         (("demo", "--out", tmp_path / "x", "--seed", 2**32), "run.seed lies in"),
     ]
@@ -247,7 +247,7 @@ def test_folders_without_annotations_are_told_at_length(run: Run, tmp_path: Path
     (tmp_path / "a.jpg").touch()
     code, _, err = run("train", tmp_path, *TINY)
     assert code == MISTAKE
-    assert "no annotated pictures found. Looked for" in err
+    assert "no annotated images found. Looked for" in err
     assert "a.jpg" in err
     assert "Traceback" not in err
 
@@ -261,12 +261,12 @@ def test_folders_without_annotations_are_told_at_length(run: Run, tmp_path: Path
         (("train", "x", "--epochs", "0"), "--epochs: takes a whole number of at least 1, not '0'"),
         (("train", "x", "--epochs", "3.5"), "--epochs: takes a whole number of at least 1, not '3.5'"),
         (("train", "x", "--batch-size", "0"), "--batch-size: takes a whole number of at least 1"),
-        (("train", "x", "--workers", "-1"), "--workers: "),
+        (("train", "x", "--num-workers", "-1"), "--num-workers: "),
         (("train", "x", "--precision", "fp8"), "invalid choice: 'fp8'"),
         (("eval", "m", "x", "--batch-size", "0"), "--batch-size: takes a whole number"),
         (("detect", "m"), "IMAGE"),
-        (("detect", "m", "x", "--score", "30"), "--score: takes a number in 0..1, not '30'"),
-        (("detect", "m", "x", "--score", "nan"), "--score: takes a number in 0..1"),
+        (("detect", "m", "x", "--score-threshold", "30"), "--score-threshold: takes a number in 0..1, not '30'"),
+        (("detect", "m", "x", "--score-threshold", "nan"), "--score-threshold: takes a number in 0..1"),
         (("detect", "m", "x", "--batch-size", "-2"), "--batch-size: "),
         (("demo", "--epochs", "0"), "--epochs: takes a whole number of at least 1"),
     ],
@@ -294,13 +294,13 @@ def test_a_damaged_state_is_told(run: Run, voc: Path, tmp_path: Path) -> None:
 
 
 def test_where_coco_is_missing_one_screen_says_what_to_fetch(run: Run, tmp_path: Path) -> None:
-    code, _, err = run("train", tmp_path / "coco", "--recipe", "coco_r50_1x", "--out", tmp_path / "run")
+    code, _, err = run("train", tmp_path / "coco", "--config", "coco_r50_1x", "--out", tmp_path / "run")
     assert code == MISTAKE
     assert f"{tmp_path / 'coco'}/annotations/instances_train2017.json" in err
     assert "train2017.zip" in err
     assert "cocodataset.org" in err
     assert len(err.splitlines()) < 24
-    code, _, err = run("train", tmp_path / "mine", "--recipe", "light", "--out", tmp_path / "run")
+    code, _, err = run("train", tmp_path / "mine", "--config", "light", "--out", tmp_path / "run")
     assert code == MISTAKE
     assert "cocodataset.org" not in err  # a folder of one's own is not COCO
 
@@ -325,7 +325,7 @@ def test_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch, voc: Path, tmp_path: 
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gfocal.run.run_recipe", stopped)
+    monkeypatch.setattr("gfocal.run.run_config", stopped)
     code, _, err = run("train", voc, "--out", tmp_path / "run", *TINY)
     assert code == 130
     assert err.splitlines()[-1] == "stopped before a state was saved; start again"
@@ -346,8 +346,8 @@ def test_yolo_labels_without_an_object(run: Run, tmp_path: Path, lines: str) -> 
     code, _, err = run("train", tmp_path / "data", "--out", tmp_path / "run", *TINY)
     assert code == MISTAKE
     message = err.splitlines()[-1]
-    assert message.startswith(f"gfocal: {tmp_path / 'data'}: none of 2 training pictures holds an object to learn")
-    assert ("are these pixels? YOLO's numbers are fractions of the picture" in message) == bool(lines)
+    assert message.startswith(f"gfocal: {tmp_path / 'data'}: none of 2 training images holds an object to learn")
+    assert ("are these pixels? YOLO's numbers are fractions of the image" in message) == bool(lines)
     assert "note: 1 x another split that is not there (passed over), e.g. " in err
     assert "val: images/vla" in err
     code, _, err = run("train", tmp_path / "data", "--val-split", "val", "--out", tmp_path / "run", *TINY)
@@ -364,7 +364,7 @@ def test_objects_so_small_that_they_vanish(run: Run, tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("cat")
     code, _, err = run("train", tmp_path, "--out", tmp_path / "run", *TINY, "--set", "augment.crop=0")
     assert code == MISTAKE
-    assert "no object was large enough to be seen by the detector. Ways out: larger pictures (--short-side" in err
+    assert "no object was large enough to be seen by the detector. Ways out: larger images (--short-side" in err
 
 
 def test_without_a_network_the_ways_out_are_named(voc: Path, tmp_path: Path) -> None:
@@ -376,7 +376,7 @@ def test_without_a_network_the_ways_out_are_named(voc: Path, tmp_path: Path) -> 
         str(voc),
         "--preset",
         "gfl_r18_fpn",
-        "--workers",
+        "--num-workers",
         "0",
         "--out",
         str(tmp_path / "run"),
@@ -417,7 +417,7 @@ def test_synthetic_scenes_are_data_like_any_other(run: Run, tmp_path: Path, monk
 
     few.names = SyntheticScenes.names  # type: ignore[attr-defined]
     monkeypatch.setattr("gfocal.data.synthetic.scenes.SyntheticScenes", few)
-    code, out, err = run("eval", path, "synthetic", "--workers", 0)
+    code, out, err = run("eval", path, "synthetic", "--num-workers", 0)
     assert code == DONE, err
     assert "AP" in out
 

@@ -1,4 +1,4 @@
-"""Recipes: what is written is what is read, and a mistake is told where it stands."""
+"""Configs: what is written is what is read, and a mistake is told where it stands."""
 
 from __future__ import annotations
 
@@ -12,50 +12,50 @@ from hypothesis import strategies as st
 
 from gfocal.build import checked_options
 from gfocal.config.config import (
+    Config,
     ConfigError,
     ModelSettings,
-    Recipe,
     SizeSettings,
-    read_recipe,
-    recipe_names,
+    config_names,
+    read_config,
     with_changes,
-    write_recipe,
+    write_config,
 )
 from gfocal.data.augmentation.pipeline import AugmentSettings
 from gfocal.training.loop import RunSettings
-from gfocal.training.optim import OptimiserSettings, ScheduleSettings
+from gfocal.training.optim import OptimizerSettings, ScheduleSettings
 
 
-def parsed(text: str, folder: Path) -> Recipe:
+def parsed(text: str, folder: Path) -> Config:
     path = folder / "some.toml"
     path.write_text(text, encoding="utf-8")
-    return read_recipe(path)
+    return read_config(path)
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_every_bundled_recipe_survives_being_written(name: str, tmp_path: Path) -> None:
-    recipe = read_recipe(name)
-    assert recipe != Recipe()
-    assert parsed(write_recipe(recipe), tmp_path) == recipe
-    checked_options(recipe.model)  # its options are those of its preset
+@pytest.mark.parametrize("name", config_names())
+def test_every_bundled_config_survives_being_written(name: str, tmp_path: Path) -> None:
+    config = read_config(name)
+    assert config != Config()
+    assert parsed(write_config(config), tmp_path) == config
+    checked_options(config.model)  # its options are those of its preset
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_bundled_recipe_begins_with_its_command(name: str) -> None:
-    from gfocal.config.config import RECIPE_FOLDER
+@pytest.mark.parametrize("name", config_names())
+def test_bundled_config_begins_with_its_command(name: str) -> None:
+    from gfocal.config.config import CONFIG_FOLDER
 
-    first = (RECIPE_FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
+    first = (CONFIG_FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ")
     assert "gfocal" in first
 
 
-def test_a_changed_default_reaches_a_written_recipe() -> None:
-    """A recipe written by one version says everything, so that a later one's defaults change nothing."""
-    lines = write_recipe(Recipe()).splitlines()
-    for section in fields(Recipe):
+def test_a_changed_default_reaches_a_written_config() -> None:
+    """A config written by one version says everything, so that a later one's defaults change nothing."""
+    lines = write_config(Config()).splitlines()
+    for section in fields(Config):
         assert f"[{section.name}]" in lines
-        for entry in fields(getattr(Recipe(), section.name)):
-            value = getattr(getattr(Recipe(), section.name), entry.name)
+        for entry in fields(getattr(Config(), section.name)):
+            value = getattr(getattr(Config(), section.name), entry.name)
             assert (value is None) != any(line.startswith(f"{entry.name} = ") for line in lines)
 
 
@@ -73,7 +73,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
     precision=st.sampled_from(["no", "bf16", "fp16"]),
     cpu=st.booleans(),
 )
-def test_any_recipe_survives_being_written(
+def test_any_config_survives_being_written(
     tmp_path_factory: pytest.TempPathFactory,
     preset: str,
     weights: str | None,
@@ -85,20 +85,20 @@ def test_any_recipe_survives_being_written(
     precision: Any,
     cpu: bool,
 ) -> None:
-    recipe = Recipe(
+    config = Config(
         model=ModelSettings(preset=preset, weights=weights, options=options),
         size=SizeSettings(short_side=short),
         augment=AugmentSettings(short_sides=sides),
-        optimiser=OptimiserSettings(lr=lr),
-        schedule=ScheduleSettings(steps_at=steps),
+        optimizer=OptimizerSettings(lr=lr),
+        schedule=ScheduleSettings(milestones=steps),
         run=RunSettings(precision=precision, cpu=cpu),
     )
-    assert parsed(write_recipe(recipe), tmp_path_factory.mktemp("recipe")) == recipe
+    assert parsed(write_config(config), tmp_path_factory.mktemp("config")) == config
 
 
-def test_a_recipe_names_only_what_differs(tmp_path: Path) -> None:
-    recipe = parsed("[run]\nepochs = 3\n[augment]\nshort_sides = [200, 300]\n", tmp_path)
-    assert recipe == replace(Recipe(), run=RunSettings(epochs=3), augment=AugmentSettings(short_sides=(200, 300)))
+def test_a_config_names_only_what_differs(tmp_path: Path) -> None:
+    config = parsed("[run]\nepochs = 3\n[augment]\nshort_sides = [200, 300]\n", tmp_path)
+    assert config == replace(Config(), run=RunSettings(epochs=3), augment=AugmentSettings(short_sides=(200, 300)))
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,10 @@ def test_a_recipe_names_only_what_differs(tmp_path: Path) -> None:
         ("[run]\nepochs = true", "run.epochs must be a whole number, not True"),
         ("[run]\ncpu = 1", "run.cpu must be true or false, not 1"),
         ("[run]\nprecision = 'fp8'", "run.precision is one of 'no', 'bf16', 'fp16', not 'fp8'"),
-        ("[optimiser]\nlr = 'high'", "optimiser.lr must be a number, not 'high'"),
-        ("[optimiser]\nkind = 'adam'", "optimiser.kind is one of 'sgd', 'adamw'"),
-        ("[schedule]\nsteps_at = 8", "schedule.steps_at must be a list of whole numbers, e.g. [8, 11], not 8"),
-        ("[schedule]\nsteps_at = [8, 'x']", "schedule.steps_at must be a whole number, not 'x'"),
+        ("[optimizer]\nlr = 'high'", "optimizer.lr must be a number, not 'high'"),
+        ("[optimizer]\nkind = 'adam'", "optimizer.kind is one of 'sgd', 'adamw'"),
+        ("[schedule]\nmilestones = 8", "schedule.milestones must be a list of whole numbers, e.g. [8, 11], not 8"),
+        ("[schedule]\nmilestones = [8, 'x']", "schedule.milestones must be a whole number, not 'x'"),
         (
             "[augment]\nshort_sides = 64",
             "augment.short_sides must be two whole numbers, e.g. [480, 800], or none, not 64",
@@ -143,42 +143,42 @@ def test_what_does_not_fit_is_told_with_file_and_key(text: str, told: str, tmp_p
     [
         ("run.epochs", 0),
         ("run.batch_size", 0),
-        ("run.accumulate", 0),
+        ("run.grad_accum_steps", 0),
         ("run.eval_every", 0),
         ("run.eval_batch_size", 0),
-        ("run.workers", -1),
-        ("run.ema", 1.0),
+        ("run.num_workers", -1),
+        ("run.ema_decay", 1.0),
         ("run.seed", -1),
         ("run.seed", 2**32),
-        ("optimiser.lr", 0.0),
-        ("optimiser.lr", float("nan")),
-        ("optimiser.lr", float("inf")),
-        ("optimiser.lr_batch", 0),
-        ("optimiser.momentum", 1.0),
-        ("optimiser.weight_decay", -1e-4),
-        ("optimiser.clip_norm", float("nan")),
-        ("optimiser.backbone_lr", -1.0),
-        ("schedule.final", 1.5),
+        ("optimizer.lr", 0.0),
+        ("optimizer.lr", float("nan")),
+        ("optimizer.lr", float("inf")),
+        ("optimizer.lr_batch", 0),
+        ("optimizer.momentum", 1.0),
+        ("optimizer.weight_decay", -1e-4),
+        ("optimizer.clip_norm", float("nan")),
+        ("optimizer.backbone_lr", -1.0),
+        ("schedule.final_lr_factor", 1.5),
         ("schedule.warmup_from", -0.1),
         ("schedule.warmup_steps", -1),
         ("size.short_side", 0),
         ("augment.flip", 1.1),
         ("augment.crop", -0.1),
-        ("augment.colour", float("nan")),
+        ("augment.color", float("nan")),
         ("augment.short_sides", (300, 200)),
         ("augment.short_sides", (0, 200)),
     ],
 )
 def test_numbers_out_of_range_are_told(key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^changes: {key.replace('.', '[.]')} "):
-        with_changes(Recipe(), {key: value})
+        with_changes(Config(), {key: value})
 
 
 def test_sides_must_fit_one_another_and_may_change_together() -> None:
-    recipe = with_changes(Recipe(), {"size.short_side": 320, "size.long_side": 427})
+    config = with_changes(Config(), {"size.short_side": 320, "size.long_side": 427})
     with pytest.raises(ConfigError, match=r"size.long_side 427 is less than short_side 640"):
-        with_changes(recipe, {"size.short_side": "640"})
-    changed = with_changes(recipe, {"size.short_side": "640", "size.long_side": "853"})
+        with_changes(config, {"size.short_side": "640"})
+    changed = with_changes(config, {"size.short_side": "640", "size.long_side": "853"})
     assert changed.size == SizeSettings(640, 853)
 
 
@@ -186,14 +186,14 @@ def test_sides_must_fit_one_another_and_may_change_together() -> None:
     ("key", "text", "value"),
     [
         ("run.epochs", "3", 3),
-        ("run.ema", "0", 0.0),
+        ("run.ema_decay", "0", 0.0),
         ("run.cpu", "true", True),
         ("run.precision", "no", "no"),
         ("run.precision", '"bf16"', "bf16"),
-        ("optimiser.lr", "1e-3", 1e-3),
-        ("optimiser.kind", "adamw", "adamw"),
-        ("schedule.steps_at", "[3, 5]", (3, 5)),
-        ("schedule.steps_at", "[]", ()),
+        ("optimizer.lr", "1e-3", 1e-3),
+        ("optimizer.kind", "adamw", "adamw"),
+        ("schedule.milestones", "[3, 5]", (3, 5)),
+        ("schedule.milestones", "[]", ()),
         ("augment.short_sides", "[200, 300]", (200, 300)),
         ("augment.short_sides", "none", None),
         ("size.short_side", "None", None),
@@ -216,7 +216,7 @@ def test_sides_must_fit_one_another_and_may_change_together() -> None:
     ],
 )
 def test_changes_from_text(key: str, text: str, value: Any) -> None:
-    start = with_changes(Recipe(), {"augment.short_sides": (100, 110), "size.short_side": 99})
+    start = with_changes(Config(), {"augment.short_sides": (100, 110), "size.short_side": 99})
     section, name = key.split(".")[:2]
     changed = getattr(getattr(with_changes(start, {key: text}), section), name)
     assert changed == value
@@ -224,26 +224,26 @@ def test_changes_from_text(key: str, text: str, value: Any) -> None:
 
 
 def test_changes_touch_nothing_else() -> None:
-    before = Recipe()
-    changed = with_changes(before, {"run.epochs": "3", "optimiser.lr": 0.5})
-    assert changed == replace(before, run=RunSettings(epochs=3), optimiser=OptimiserSettings(lr=0.5))
-    assert before == Recipe()
+    before = Config()
+    changed = with_changes(before, {"run.epochs": "3", "optimizer.lr": 0.5})
+    assert changed == replace(before, run=RunSettings(epochs=3), optimizer=OptimizerSettings(lr=0.5))
+    assert before == Config()
 
 
-def test_options_add_to_the_recipes_and_an_empty_table_takes_them_away() -> None:
-    recipe = with_changes(Recipe(), {"model.options": {"channels": 64, "n": 8}})
-    assert with_changes(recipe, {"model.options.n": "16"}).model.options == {"channels": 64, "n": 16}
-    assert with_changes(recipe, {"model.options": "{}"}).model.options == {}
+def test_options_add_to_the_configs_and_an_empty_table_takes_them_away() -> None:
+    config = with_changes(Config(), {"model.options": {"channels": 64, "n": 8}})
+    assert with_changes(config, {"model.options.n": "16"}).model.options == {"channels": 64, "n": 16}
+    assert with_changes(config, {"model.options": "{}"}).model.options == {}
 
 
 @pytest.mark.parametrize("key", ["", "run", "run.", "epochs", "run.epochs.first", "run.epoch"])
 def test_changes_of_keys_that_do_not_exist(key: str) -> None:
     with pytest.raises(ConfigError, match=r"unknown key|is a section|must be"):
-        with_changes(Recipe(), {key: "3"})
+        with_changes(Config(), {key: "3"})
 
 
-def test_a_recipe_that_is_not_there_lists_those_that_are() -> None:
-    with pytest.raises(ConfigError, match=r"there is no recipe 'heavy'.*demo.*light"):
-        read_recipe("heavy")
-    with pytest.raises(ConfigError, match=r"there is no recipe 'heavy.toml'"):
-        read_recipe("heavy.toml")
+def test_a_config_that_is_not_there_lists_those_that_are() -> None:
+    with pytest.raises(ConfigError, match=r"there is no config 'heavy'.*demo.*light"):
+        read_config("heavy")
+    with pytest.raises(ConfigError, match=r"there is no config 'heavy.toml'"):
+        read_config("heavy.toml")

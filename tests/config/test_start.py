@@ -14,13 +14,13 @@ from rich.console import Console
 
 import gfocal
 from gfocal.cli.main import parser
-from gfocal.cli.train import chosen_recipe
-from gfocal.config.config import ConfigError, Recipe, SizeSettings, read_recipe, with_changes
+from gfocal.cli.train import chosen_config
+from gfocal.config.config import Config, ConfigError, SizeSettings, read_config, with_changes
 from gfocal.config.start import told, with_network_of_start
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.data.views import OneClass, as_one_class
 from gfocal.errors import ModelFileError
-from gfocal.run import run_recipe, saved_recipe
+from gfocal.run import run_config, saved_config
 
 OPTIONS = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1, "n": 12}
 NAMES = ("box", "cat", "disc")  # of which the scenes have two
@@ -48,20 +48,20 @@ def old(tmp_path: Path) -> Path:
     return tmp_path / "old"
 
 
-def recipe_from(start: Path, **changes: Any) -> Recipe:
-    few = {"run.epochs": 1, "run.batch_size": 2, "run.workers": 0, "run.cpu": True, "optimiser.lr": 1e-6}
-    return with_changes(Recipe(), {"model.start": str(start)} | few | changes)
+def config_from(start: Path, **changes: Any) -> Config:
+    few = {"run.epochs": 1, "run.batch_size": 2, "run.num_workers": 0, "run.cpu": True, "optimizer.lr": 1e-6}
+    return with_changes(Config(), {"model.init_from": str(start)} | few | changes)
 
 
-def ran(recipe: Recipe, folder: Path, data: Any = DATA, **more: Any) -> tuple[gfocal.Detector, str]:
+def ran(config: Config, folder: Path, data: Any = DATA, **more: Any) -> tuple[gfocal.Detector, str]:
     said = io.StringIO()
-    model, _ = run_recipe(recipe, data, None, folder, console=Console(file=said, width=300), **more)
+    model, _ = run_config(config, data, None, folder, console=Console(file=said, width=300), **more)
     return model, said.getvalue()
 
 
 def test_network_input_and_weights_are_those_of_the_file(old: Path, tmp_path: Path) -> None:
     before = gfocal.load(old)
-    model, said = ran(recipe_from(old), tmp_path / "new")
+    model, said = ran(config_from(old), tmp_path / "new")
     options = (
         "n = 12, delta = 1.0, origin = corner, finest = 8, channels = 32, num_convs = 1, body = " + OPTIONS["body"]
     )  # type: ignore[operator]
@@ -77,21 +77,21 @@ def test_network_input_and_weights_are_those_of_the_file(old: Path, tmp_path: Pa
     for name in ("box", "disc"):
         row = was[NAMES.index(name)]
         torch.testing.assert_close(weight[SyntheticScenes.names.index(name)], row, rtol=0, atol=1e-4)
-    saved = saved_recipe(tmp_path / "new")
-    assert (saved.model.start, saved.model.preset, saved.model.pretrained) == (str(old), "gfl_light_fpn", False)
+    saved = saved_config(tmp_path / "new")
+    assert (saved.model.init_from, saved.model.preset, saved.model.pretrained) == (str(old), "gfl_light_fpn", False)
     assert saved.model.options["n"] == 12
     assert saved.size == SizeSettings(64, 96, False)
 
 
 def test_a_run_goes_on_without_the_file_that_it_began_with(old: Path, tmp_path: Path) -> None:
-    whole, _ = ran(recipe_from(old, **{"run.epochs": 2}), tmp_path / "whole")
-    ran(recipe_from(old, **{"run.epochs": 1}), tmp_path / "halved")
+    whole, _ = ran(config_from(old, **{"run.epochs": 2}), tmp_path / "whole")
+    ran(config_from(old, **{"run.epochs": 1}), tmp_path / "halved")
     for file in old.iterdir():
         file.unlink()
-    recipe = tmp_path / "halved" / "recipe.toml"
-    recipe.write_text(recipe.read_text().replace("\nepochs = 1\n", "\nepochs = 2\n"))
+    config = tmp_path / "halved" / "config.toml"
+    config.write_text(config.read_text().replace("\nepochs = 1\n", "\nepochs = 2\n"))
     (tmp_path / "halved" / "last.safetensors").unlink()
-    resumed, said = ran(Recipe(), tmp_path / "halved", resume=True)
+    resumed, said = ran(Config(), tmp_path / "halved", resume=True)
     assert "starting" not in said
     assert resumed.input_settings == whole.input_settings
     assert resumed.decode_settings == whole.decode_settings
@@ -99,17 +99,17 @@ def test_a_run_goes_on_without_the_file_that_it_began_with(old: Path, tmp_path: 
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 
-def test_the_recipe_may_say_another_size(old: Path) -> None:
-    found = with_network_of_start(recipe_from(old, **{"size.short_side": 80}))
+def test_the_config_may_say_another_size(old: Path) -> None:
+    found = with_network_of_start(config_from(old, **{"size.short_side": 80}))
     assert found.size == SizeSettings(80, None, True)
     assert with_network_of_start(found) == found
-    assert with_network_of_start(Recipe()) == Recipe()
+    assert with_network_of_start(Config()) == Config()
 
 
 def test_what_was_asked_for_must_not_contradict_the_file(old: Path) -> None:
-    recipe = recipe_from(old)
+    config = config_from(old)
     fitting = {"model.preset": "gfl_light_fpn", "model.options.n": "12", "run.epochs": 9}
-    with_network_of_start(recipe, fitting)
+    with_network_of_start(config, fitting)
     for key, value in {
         "model.preset": "gfl_r18_fpn",
         "model.options.n": "16",
@@ -117,69 +117,81 @@ def test_what_was_asked_for_must_not_contradict_the_file(old: Path) -> None:
         "model.pretrained": False,
     }.items():
         with pytest.raises(ConfigError, match=rf"{key} = {value}: the network is that of .*old, gfl_light_fpn \("):
-            with_network_of_start(recipe, {key: value})
+            with_network_of_start(config, {key: value})
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="no such file"):
-        ran(recipe_from(tmp_path / "nowhere"), tmp_path / "new")
+        ran(config_from(tmp_path / "nowhere"), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
-def test_frozen_as_the_run_before_unless_the_recipe_says(old: Path, tmp_path: Path) -> None:
+def test_frozen_as_the_run_before_unless_the_config_says(old: Path, tmp_path: Path) -> None:
     model = gfocal.load(old)
     model.backbone.freeze(2, False)  # type: ignore[operator]
     gfocal.save(model, old / "best.safetensors")
-    kept, _ = ran(recipe_from(old), tmp_path / "kept")
+    kept, _ = ran(config_from(old), tmp_path / "kept")
     assert kept.backbone.frozen_stages == 2
     for part in ("stem", "neck"):  # with averaged weights, none of which asks for a gradient
-        begun = recipe_from(old, **{"model.freeze": part, "run.ema": 0.9})
+        begun = config_from(old, **{"model.freeze": part, "run.ema_decay": 0.9})
         ran(begun, tmp_path / part)
-        again, _ = ran(recipe_from(tmp_path / part), tmp_path / f"{part}_again")
+        again, _ = ran(config_from(tmp_path / part), tmp_path / f"{part}_again")
         trained = {key for key, value in again.named_parameters() if value.requires_grad}
         assert any(key.startswith("neck") for key in trained) == (part == "stem")
         assert any(key.startswith("backbone") for key in trained) == (part == "stem")
         assert not any(key.startswith("backbone.body.conv_stem") for key in trained)
         assert any(key.startswith("head") for key in trained)
-    freed, _ = ran(recipe_from(old, **{"model.freeze": "none"}), tmp_path / "freed")
+    freed, _ = ran(config_from(old, **{"model.freeze": "none"}), tmp_path / "freed")
     assert all(p.requires_grad for p in freed.parameters())
 
 
-def chosen(*words: object) -> Recipe:
-    return chosen_recipe(parser().parse_args(["train", "photos/", *map(str, words)]))
+def chosen(*words: object) -> Config:
+    return chosen_config(parser().parse_args(["train", "photos/", *map(str, words)]))
 
 
 def test_a_short_side_takes_along_what_belongs_to_it() -> None:
-    recipe = chosen("--recipe", "coco_r50_2x", "--short-side", 400)
-    assert recipe.size == replace(read_recipe("coco_r50_2x").size, short_side=400, long_side=666)
-    assert recipe.augment.short_sides == (240, 400)
-    larger = chosen("--short-side", 640).size  # than the longer side of the recipe light
+    config = chosen("--config", "coco_r50_2x", "--short-side", 400)
+    assert config.size == replace(read_config("coco_r50_2x").size, short_side=400, long_side=666)
+    assert config.augment.short_sides == (240, 400)
+    larger = chosen("--short-side", 640).size  # than the longer side of the config light
     assert (larger.short_side, larger.long_side) == (640, 854)
-    assert chosen("--recipe", "coco_r50_2x", "--short-side", 400, "--augment", "light").augment.short_sides is None
-    told = chosen("--recipe", "coco_r50_2x", "--short-side", 400, "--set", "augment.short_sides=[300, 400]")
+    assert chosen("--config", "coco_r50_2x", "--short-side", 400, "--augment", "light").augment.short_sides is None
+    told = chosen("--config", "coco_r50_2x", "--short-side", 400, "--set", "augment.short_sides=[300, 400]")
     assert told.augment.short_sides == (300, 400)
 
 
 def test_on_the_command_line(old: Path, tmp_path: Path) -> None:
-    assert chosen() == read_recipe("light")
-    plain = chosen("--from", old)
-    assert plain.model.start == str(old)
-    assert plain.size == SizeSettings(64, 96, False)  # not that of the recipe light, which nobody named
-    assert plain.optimiser == read_recipe("light").optimiser
-    assert chosen("--from", old, "--recipe", "light").size == read_recipe("light").size
-    assert chosen("--from", old, "--short-side", 100).size == SizeSettings(100, None, True)
+    assert chosen() == read_config("light")
+    plain = chosen("--init-from", old)
+    assert plain.model.init_from == str(old)
+    assert plain.size == SizeSettings(64, 96, False)  # not that of the config light, which nobody named
+    assert plain.optimizer == read_config("light").optimizer
+    assert chosen("--init-from", old, "--config", "light").size == read_config("light").size
+    assert chosen("--init-from", old, "--short-side", 100).size == SizeSettings(100, None, True)
     more = chosen(
-        *("--from", old, "--freeze", 2, "--class-agnostic", "--balance", 0.25, "--patience", 4, "--track", "wandb"),
+        *(
+            "--init-from",
+            old,
+            "--freeze",
+            2,
+            "--class-agnostic",
+            "--repeat-threshold",
+            0.25,
+            "--patience",
+            4,
+            "--track",
+            "wandb",
+        ),
         *("--track", "mlflow", "--deterministic", "--compile"),
     )
     assert (more.model.freeze, more.model.class_agnostic) == (2, True)
-    assert (more.run.balance, more.run.patience, more.run.trackers) == (0.25, 4, ("wandb", "mlflow"))
+    assert (more.run.repeat_threshold, more.run.patience, more.run.trackers) == (0.25, 4, ("wandb", "mlflow"))
     assert more.run.deterministic
     assert more.run.compile
     assert chosen("--freeze", "backbone", "--checkpoint-activations").run.checkpoint_activations
     assert chosen("--freeze", "none").model.freeze == "none"
     with pytest.raises(ConfigError, match=r"model\.preset = gfl_r18_fpn: the network is that of"):
-        chosen("--from", old, "--preset", "gfl_r18_fpn")
+        chosen("--init-from", old, "--preset", "gfl_r18_fpn")
 
 
 def test_told(old: Path) -> None:
@@ -187,12 +199,12 @@ def test_told(old: Path) -> None:
 
 
 def test_class_agnostic_training_and_judging(old: Path, tmp_path: Path, run: Any) -> None:
-    recipe = recipe_from(old, **{"model.class_agnostic": True})
-    model, said = ran(recipe, tmp_path / "one")
+    config = config_from(old, **{"model.class_agnostic": True})
+    model, said = ran(config, tmp_path / "one")
     assert model.names == ("object",)
     assert "0 of 1 class known" in said
-    ran(recipe, tmp_path / "one", resume=True)  # the same data, by their one class
-    code, out, err = run("eval", tmp_path / "one", "synthetic", "--workers", 0, "--device", "cpu")
+    ran(config, tmp_path / "one", resume=True)  # the same data, by their one class
+    code, out, err = run("eval", tmp_path / "one", "synthetic", "--num-workers", 0, "--device", "cpu")
     assert code == 0
     assert "the model knows one class, object: all 5 of the data are it" in err
     assert "object" in out
@@ -200,7 +212,7 @@ def test_class_agnostic_training_and_judging(old: Path, tmp_path: Path, run: Any
 
 
 def test_a_model_of_several_classes_is_not_judged_on_others(old: Path, run: Any) -> None:
-    code, _, err = run("eval", old, "synthetic", "--workers", 0)
+    code, _, err = run("eval", old, "synthetic", "--num-workers", 0)
     assert code == 2
     assert "classes differ" in err
 
@@ -220,8 +232,8 @@ def test_from_the_hub(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     for module in ("gfocal.config.start", "gfocal.models.model_file"):
         monkeypatch.setattr(f"{module}.fetch", fetched)
-    recipe = with_changes(recipe_from(old), {"model.start": "hf://somebody/owls"})
-    model, said = ran(recipe, tmp_path / "new")
+    config = with_changes(config_from(old), {"model.init_from": "hf://somebody/owls"})
+    model, said = ran(config, tmp_path / "new")
     assert set(asked) == {"hf://somebody/owls"}
     assert "starting from hf://somebody/owls, gfl_light_fpn" in said
     assert model.built_from["options"]["n"] == 12

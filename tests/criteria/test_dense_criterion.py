@@ -31,7 +31,7 @@ LABELS = ([0, 2, 1], [2], [])
 GENERAL = GeneralDistribution(4)
 
 
-def truth(empty: bool = False) -> Targets:
+def ground_truth(empty: bool = False) -> Targets:
     boxes = [[] for _ in BOXES] if empty else BOXES
     labels = [[] for _ in LABELS] if empty else LABELS
     return pad_targets(
@@ -57,7 +57,7 @@ def random_outputs(num_bins: int, points: Points | None = None, branch: bool = F
 
 
 def positives(criterion: DenseCriterion, outputs: HeadOutputs, targets: Targets) -> list[tuple[int, int, int]]:
-    """(image, point, truth box) of every positive."""
+    """(image, point, ground-truth box) of every positive."""
     gt_index = criterion.assign(outputs.points, targets, inside_own_padding(outputs.points, SIZES)).gt_index
     return [(i, p, g) for i, row in enumerate(gt_index.tolist()) for p, g in enumerate(row) if g >= 0]
 
@@ -66,7 +66,7 @@ def positives(criterion: DenseCriterion, outputs: HeadOutputs, targets: Targets)
 @pytest.mark.parametrize("delta", [1.0, 2.0])
 def test_with_the_choices_of_gfl_it_is_gfls_criterion(beta: float, delta: float) -> None:
     law = GeneralDistribution(4, delta)
-    outputs, targets = random_outputs(law.num_bins), truth()
+    outputs, targets = random_outputs(law.num_bins), ground_truth()
     ours = DenseCriterion(law, dfl_weight=0.25, beta=beta)(outputs, targets, SIZES)
     gfl = GFLCriterion(law, beta=beta)(outputs, targets, SIZES)
     for name in ("cls", "box", "dfl", "num_positives"):
@@ -79,7 +79,7 @@ def test_with_the_choices_of_gfl_it_is_gfls_criterion(beta: float, delta: float)
 
 def test_atss_with_a_centerness_branch_equals_the_slow_way() -> None:
     law = AnchorDeltas((0.1, 0.1, 0.2, 0.2))
-    outputs, targets = random_outputs(1, grid(with_anchors=True), branch=True), truth()
+    outputs, targets = random_outputs(1, grid(with_anchors=True), branch=True), ground_truth()
     criterion = DenseCriterion(law, quality="branch", measure="centerness")
     losses = criterion(outputs, targets, SIZES)
     found = positives(criterion, outputs, targets)
@@ -93,14 +93,14 @@ def test_atss_with_a_centerness_branch_equals_the_slow_way() -> None:
         x, y = outputs.points.xy[p].tolist()
         x1, y1, x2, y2 = targets.boxes[i, g].tolist()
         left, top, right, bottom = x - x1, y - y1, x2 - x, y2 - y
-        centre = math.sqrt(min(left, right) / max(left, right) * min(top, bottom) / max(top, bottom))
+        center = math.sqrt(min(left, right) / max(left, right) * min(top, bottom) / max(top, bottom))
         dx, dy, dw, dh = (outputs.box_logits[i, p, :, 0] * torch.tensor([0.1, 0.1, 0.2, 0.2])).tolist()
         side = 8 * outputs.points.strides[p].item()
         cx, cy, w, h = x + dx * side, y + dy * side, side * math.exp(dw), side * math.exp(dh)
         box_of = torch.tensor([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2])
-        box += centre * giou_loss(box_of, targets.boxes[i, g]).item()
-        weights += centre
-        quality += F.binary_cross_entropy_with_logits(outputs.quality_logits[i, p], torch.tensor(centre)).item()
+        box += center * giou_loss(box_of, targets.boxes[i, g]).item()
+        weights += center
+        quality += F.binary_cross_entropy_with_logits(outputs.quality_logits[i, p], torch.tensor(center)).item()
     count = len(found) + 1  # the image without objects counts one
     cls = (focal_loss(outputs.cls_logits, one_hot, 2.0, 0.25) * taking_part.unsqueeze(-1)).sum() / count
     assert losses.cls.sum().item() == pytest.approx(cls.item(), rel=1e-5)
@@ -113,7 +113,7 @@ def test_atss_with_a_centerness_branch_equals_the_slow_way() -> None:
 
 
 def test_the_iou_branch_learns_the_iou_of_the_predicted_box_and_passes_it_no_gradient() -> None:
-    outputs, targets = random_outputs(1, branch=True), truth()
+    outputs, targets = random_outputs(1, branch=True), ground_truth()
     criterion = DenseCriterion(DiracDistances(), quality="branch", measure="iou")
     losses = criterion(outputs, targets, SIZES)
     said, wanted = [], []
@@ -131,7 +131,7 @@ def test_the_iou_branch_learns_the_iou_of_the_predicted_box_and_passes_it_no_gra
 
 @pytest.mark.parametrize("measure", ["iou", "centerness"])
 def test_guided_weighs_the_positives_and_leaves_the_background_as_it_is(measure: str) -> None:
-    outputs, targets = random_outputs(1), truth()
+    outputs, targets = random_outputs(1), ground_truth()
     guided = DenseCriterion(DiracDistances(), quality="guided", measure=measure)  # type: ignore[arg-type]
     plain = replace(guided, quality="none")
     (with_weights,) = torch.autograd.grad(guided(outputs, targets, SIZES).cls.sum(), outputs.cls_logits)
@@ -150,7 +150,7 @@ def test_guided_weighs_the_positives_and_leaves_the_background_as_it_is(measure:
 
 
 def test_without_a_quality_every_positive_box_counts_one() -> None:
-    outputs, targets = random_outputs(1), truth()
+    outputs, targets = random_outputs(1), ground_truth()
     criterion = DenseCriterion(DiracDistances(), quality="none", box_loss=log_iou_loss, box_weight=1.0)
     found = positives(criterion, outputs, targets)
     want = 0.0
@@ -163,7 +163,7 @@ def test_without_a_quality_every_positive_box_counts_one() -> None:
 
 
 def test_joint_with_centerness_teaches_the_score_to_be_the_centerness() -> None:
-    outputs, targets = random_outputs(GENERAL.num_bins), truth()
+    outputs, targets = random_outputs(GENERAL.num_bins), ground_truth()
     criterion = DenseCriterion(GENERAL, measure="centerness")
     wanted = torch.zeros_like(outputs.cls_logits)
     for i, p, g in positives(criterion, outputs, targets):
@@ -209,7 +209,7 @@ def test_every_choice_is_finite_with_and_without_objects(quality: str, empty: bo
     ):
         outputs = random_outputs(law.num_bins, grid(with_anchors=True), branch=True)
         criterion = DenseCriterion(law, quality=quality, box_loss=loss)  # type: ignore[arg-type]
-        losses = criterion(outputs, truth(empty), SIZES)
+        losses = criterion(outputs, ground_truth(empty), SIZES)
         total = losses.total + 0 * outputs.box_logits.sum()
         for gradient in torch.autograd.grad(total, (outputs.cls_logits, outputs.box_logits)):
             assert gradient.isfinite().all(), (law, quality)
@@ -217,7 +217,7 @@ def test_every_choice_is_finite_with_and_without_objects(quality: str, empty: bo
 
 
 def test_points_that_take_no_part_have_no_influence_and_images_may_count() -> None:
-    points, targets = grid(), truth()
+    points, targets = grid(), ground_truth()
     ignored = torch.zeros(3, len(points.xy), dtype=torch.bool)
     ignored[:, 5:20] = True
 
@@ -240,7 +240,7 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="General distribution"):
         DenseCriterion(DiracDistances(), dfl_weight=0.25)
     with pytest.raises(ValueError, match="no quality branch"):
-        DenseCriterion(DiracDistances(), quality="branch")(random_outputs(1), truth(), SIZES)
+        DenseCriterion(DiracDistances(), quality="branch")(random_outputs(1), ground_truth(), SIZES)
 
 
 def test_centerness_by_hand() -> None:

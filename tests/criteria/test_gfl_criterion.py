@@ -28,7 +28,7 @@ BOXES: Boxes = (
 LABELS: Labels = ([0, 2, 1], [2], [])
 
 
-def truth(boxes: Boxes = BOXES, labels: Labels = LABELS) -> Targets:
+def ground_truth(boxes: Boxes = BOXES, labels: Labels = LABELS) -> Targets:
     return pad_targets(
         [torch.tensor(b).reshape(-1, 4) for b in boxes], [torch.tensor(c, dtype=torch.int64) for c in labels]
     )
@@ -59,8 +59,8 @@ def test_a_case_computed_by_hand() -> None:
         return Assignment(gt_index, torch.tensor([[2, 3]]), torch.tensor([[False, True]]))
 
     criterion = GFLCriterion(GeneralDistribution(4), assign=assign)
-    losses = criterion(outputs, truth([[[4.0, 4, 16, 16]]], [[1]]), torch.tensor([[16, 16]]))
-    # Uniform edges lie at 2 strides: the box is (-1, -1, 3, 3), of area 16, around the truth of area 1.5^2.
+    losses = criterion(outputs, ground_truth([[[4.0, 4, 16, 16]]], [[1]]), torch.tensor([[16, 16]]))
+    # Uniform edges lie at 2 strides: the box is (-1, -1, 3, 3), of area 16, around the ground truth of area 1.5^2.
     iou = 2.25 / 16
     assert losses.cls.tolist() == pytest.approx([(7 * 0.5**2 + (0.5 - iou) ** 2) * math.log(2)])
     assert losses.box.tolist() == pytest.approx([2 * 0.5 * (1 - iou)])  # lambda_0 w GIoU loss / max(1, w)
@@ -115,7 +115,7 @@ def slow_losses(
 
 @pytest.mark.parametrize("delta", [1.0, 0.5, 2.0])
 def test_equals_the_slow_way_on_every_level(delta: float) -> None:
-    law, outputs, targets = GeneralDistribution(4, delta), random_outputs(), truth()
+    law, outputs, targets = GeneralDistribution(4, delta), random_outputs(), ground_truth()
     criterion = GFLCriterion(law)
     losses = criterion(outputs, targets, SIZES)
     gt_index = criterion.assign(outputs.points, targets, inside_own_padding(outputs.points, SIZES)).gt_index
@@ -128,7 +128,7 @@ def test_equals_the_slow_way_on_every_level(delta: float) -> None:
 
 def test_an_image_without_objects_costs_only_its_scores() -> None:
     outputs = random_outputs(1)
-    losses = GFLCriterion(GeneralDistribution(4))(outputs, truth([[]], [[]]), SIZES[:1])
+    losses = GFLCriterion(GeneralDistribution(4))(outputs, ground_truth([[]], [[]]), SIZES[:1])
     assert losses.box.tolist() == losses.dfl.tolist() == [0, 0, 0]
     assert (losses.cls > 0).all()
     assert losses.num_positives.item() == 0
@@ -141,15 +141,15 @@ def test_an_image_without_objects_costs_only_its_scores() -> None:
 def test_in_a_mixed_batch_all_gradients_are_finite_and_each_empty_image_counts_one() -> None:
     outputs = random_outputs()
     criterion = GFLCriterion(GeneralDistribution(4))
-    losses = criterion(outputs, truth(), SIZES)
+    losses = criterion(outputs, ground_truth(), SIZES)
     for gradient in gradients(outputs, losses.total):
         assert gradient.isfinite().all()
-    # Without the empty third image: the same sum over one location less in the normaliser.
+    # Without the empty third image: the same sum over one location less in the normalizer.
     part = replace(outputs, cls_logits=outputs.cls_logits[:2], box_logits=outputs.box_logits[:2])
-    without = criterion(part, truth(BOXES[:2], LABELS[:2]), SIZES[:2])
+    without = criterion(part, ground_truth(BOXES[:2], LABELS[:2]), SIZES[:2])
     alone = criterion(
         replace(outputs, cls_logits=outputs.cls_logits[2:], box_logits=outputs.box_logits[2:]),
-        truth([[]], [[]]),
+        ground_truth([[]], [[]]),
         SIZES[2:],
     )
     positives = losses.num_positives.item()
@@ -160,7 +160,7 @@ def test_in_a_mixed_batch_all_gradients_are_finite_and_each_empty_image_counts_o
 
 def test_a_batch_without_any_object_is_an_ordinary_batch() -> None:
     outputs = random_outputs()
-    losses = GFLCriterion(GeneralDistribution(4))(outputs, truth([[]] * 3, [[]] * 3), SIZES)
+    losses = GFLCriterion(GeneralDistribution(4))(outputs, ground_truth([[]] * 3, [[]] * 3), SIZES)
     assert losses.box.sum().item() == losses.dfl.sum().item() == 0
     cls, box = gradients(outputs, losses.total)
     assert losses.total.isfinite()
@@ -176,19 +176,19 @@ def test_what_lies_in_the_padding_has_no_influence() -> None:
     cls, box = outputs.cls_logits.detach().clone(), outputs.box_logits.detach().clone()
     cls[beyond], box[beyond] = 50.0, -30.0
     changed = HeadOutputs(cls, box, outputs.points)
-    before, after = criterion(outputs, truth(), SIZES), criterion(changed, truth(), SIZES)
+    before, after = criterion(outputs, ground_truth(), SIZES), criterion(changed, ground_truth(), SIZES)
     assert before.total.item() == after.total.item()
     for gradient in gradients(outputs, before.total):
         assert (gradient[beyond] == 0).all()
 
 
 def fixed(value: float) -> GFLCriterion:
-    """A criterion whose normalisers are, over all processes, this value."""
+    """A criterion whose normalizers are, over all processes, this value."""
     return GFLCriterion(GeneralDistribution(4), sum_over_processes=lambda own: torch.full_like(own, value))
 
 
-def test_normalisers_are_summed_over_processes_and_that_of_boxes_is_at_least_one() -> None:
-    outputs, targets = random_outputs(), truth()
+def test_normalizers_are_summed_over_processes_and_that_of_boxes_is_at_least_one() -> None:
+    outputs, targets = random_outputs(), ground_truth()
     ten, twenty, tenth = (fixed(v)(outputs, targets, SIZES) for v in (10, 20, 0.1))
     for name in ("cls", "box", "dfl"):
         torch.testing.assert_close(getattr(ten, name), 2 * getattr(twenty, name))
@@ -203,12 +203,12 @@ def test_early_in_training_box_losses_are_plain_weighted_sums() -> None:
     timid = replace(outputs, cls_logits=torch.full_like(outputs.cls_logits, -math.log(99)))
     bold = replace(outputs, cls_logits=torch.full_like(outputs.cls_logits, 20.0))
     criterion = GFLCriterion(GeneralDistribution(4))
-    small, large = (criterion(o, truth(), SIZES) for o in (timid, bold))
+    small, large = (criterion(o, ground_truth(), SIZES) for o in (timid, bold))
     torch.testing.assert_close(small.box, large.box * large.num_positives * 0.01, rtol=1e-4, atol=1e-7)
 
 
 def test_the_weights_scale_their_own_term_only() -> None:
-    outputs, targets = random_outputs(), truth()
+    outputs, targets = random_outputs(), ground_truth()
     base = GFLCriterion(GeneralDistribution(4))
     before = base(outputs, targets, SIZES)
     for name in ("cls", "box", "dfl"):
@@ -221,7 +221,7 @@ def test_the_weights_scale_their_own_term_only() -> None:
 
 def test_the_quality_target_and_the_weight_pass_no_gradient() -> None:
     outputs = random_outputs()
-    losses = GFLCriterion(GeneralDistribution(4))(outputs, truth(), SIZES)
+    losses = GFLCriterion(GeneralDistribution(4))(outputs, ground_truth(), SIZES)
     cls, box = torch.autograd.grad(
         losses.cls.sum(), (outputs.cls_logits, outputs.box_logits), retain_graph=True, allow_unused=True
     )
@@ -239,15 +239,15 @@ def test_half_precision_logits_are_computed_in_float32(dtype: torch.dtype) -> No
     half = random_outputs(dtype=dtype)
     full = HeadOutputs(half.cls_logits.float(), half.box_logits.float(), half.points)
     criterion = GFLCriterion(GeneralDistribution(4))
-    assert torch.equal(criterion(half, truth(), SIZES).total, criterion(full, truth(), SIZES).total)
+    assert torch.equal(criterion(half, ground_truth(), SIZES).total, criterion(full, ground_truth(), SIZES).total)
 
 
 def test_the_order_of_boxes_and_their_padding_do_not_matter() -> None:
     outputs, criterion = random_outputs(), GFLCriterion(GeneralDistribution(4))
-    before = criterion(outputs, truth(), SIZES)
-    turned = criterion(outputs, truth([b[::-1] for b in BOXES], [c[::-1] for c in LABELS]), SIZES)
+    before = criterion(outputs, ground_truth(), SIZES)
+    turned = criterion(outputs, ground_truth([b[::-1] for b in BOXES], [c[::-1] for c in LABELS]), SIZES)
     torch.testing.assert_close(before.total, turned.total)
-    wide = truth((*BOXES[:2], [[0.0, 0, 1, 1]] * 17), (*LABELS[:2], [0] * 17))
+    wide = ground_truth((*BOXES[:2], [[0.0, 0, 1, 1]] * 17), (*LABELS[:2], [0] * 17))
     wide = replace(wide, valid=wide.valid & torch.tensor([True, True, False]).unsqueeze(1))
     torch.testing.assert_close(before.total, criterion(outputs, wide, SIZES).total)
 

@@ -1,4 +1,4 @@
-"""Regions to be ignored, in the loss of every detector: no truth, and no background either."""
+"""Regions to be ignored, in the loss of every detector: no ground truth, and no background either."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from device_waits import waits
 from gfocal.assigners.fcos import assign_fcos
 from gfocal.build import criterion_of
-from gfocal.config.config import ConfigError, MethodSettings, read_recipe, recipe_names
+from gfocal.config.config import ConfigError, MethodSettings, config_names, read_config
 from gfocal.criteria.dense import DenseCriterion
 from gfocal.criteria.gfl import Criterion, GFLCriterion
 from gfocal.losses.box import log_iou_loss
@@ -27,11 +27,11 @@ from gfocal.ops.points import make_points, spare_ignored
 from gfocal.structures import BACKGROUND, PADDING, Assignment, HeadOutputs, Losses, Targets, pad_targets
 
 SIZES = torch.tensor([[64, 96], [40, 64], [64, 64]])
-REGIONS = [[[50.0, 5, 96, 62]], [[0, 0, 64, 40]], [[10, 10, 40, 50]]]  # one in each picture
+REGIONS = [[[50.0, 5, 96, 62]], [[0, 0, 64, 40]], [[10, 10, 40, 50]]]  # one in each image
 
 
 def with_regions(targets: Targets, regions: list[list[list[float]]] = REGIONS) -> Targets:
-    """The same truth with regions behind it."""
+    """The same ground truth with regions behind it."""
     boxes, labels, ignored = [], [], []
     for i, region in enumerate(regions):
         own = targets.valid[i]
@@ -69,7 +69,7 @@ def at_points(criterion: Criterion, outputs: HeadOutputs, targets: Targets) -> t
 
 
 def inside(outputs: HeadOutputs) -> Tensor:
-    """Which points lie inside the region of their picture, point by point. (B, P)"""
+    """Which points lie inside the region of their image, point by point. (B, P)"""
     return torch.tensor(
         [[x1 <= x <= x2 and y1 <= y <= y2 for x, y in outputs.points.xy.tolist()] for ((x1, y1, x2, y2),) in REGIONS]
     )
@@ -78,7 +78,7 @@ def inside(outputs: HeadOutputs) -> Tensor:
 @pytest.mark.parametrize("case", CASES)
 def test_background_in_a_region_teaches_nothing_and_all_else_what_it_taught(case: str) -> None:
     criterion, outputs = CASES[case]()
-    plain = test_gfl_criterion.truth()
+    plain = test_gfl_criterion.ground_truth()
     before, moved_before = at_points(criterion, outputs, plain)
     after, moved = at_points(criterion, outputs, with_regions(plain))
     assert before.num_positives == after.num_positives > 0
@@ -86,7 +86,7 @@ def test_background_in_a_region_teaches_nothing_and_all_else_what_it_taught(case
     torch.testing.assert_close(before.dfl, after.dfl)
     region = inside(outputs)
     spared = region & (moved == 0) & (moved_before > 0)
-    assert spared.any(1).tolist() == [True, True, case != "ssd"]  # whose softmax learns no picture without objects
+    assert spared.any(1).tolist() == [True, True, case != "ssd"]  # whose softmax learns no image without objects
     if case != "ssd":  # which takes other hard negatives instead
         torch.testing.assert_close(moved[~region], moved_before[~region])
         stays = region & (moved > 0)  # the positives
@@ -100,8 +100,8 @@ def test_background_in_a_region_teaches_nothing_and_all_else_what_it_taught(case
 def test_as_published_a_region_is_background(case: str) -> None:
     criterion, outputs = CASES[case]()
     criterion = replace(criterion, spare_ignored=False)  # type: ignore[type-var]
-    before, moved_before = at_points(criterion, outputs, test_gfl_criterion.truth())
-    after, moved = at_points(criterion, outputs, with_regions(test_gfl_criterion.truth()))
+    before, moved_before = at_points(criterion, outputs, test_gfl_criterion.ground_truth())
+    after, moved = at_points(criterion, outputs, with_regions(test_gfl_criterion.ground_truth()))
     torch.testing.assert_close(before.total, after.total)
     torch.testing.assert_close(moved, moved_before)
 
@@ -121,23 +121,23 @@ def test_which_points_are_spared() -> None:
 
 
 def test_regions_travel_with_the_truth() -> None:
-    targets = with_regions(test_gfl_criterion.truth())
+    targets = with_regions(test_gfl_criterion.ground_truth())
     assert targets.valid.sum(1).tolist() == [3, 1, 0]
     assert targets.ignored.sum(1).tolist() == [1, 1, 1]
     assert not (targets.valid & targets.ignored).any()
     assert targets.boxes[targets.ignored].tolist() == [region for (region,) in REGIONS]
     assert targets.to("meta").ignored.device.type == "meta"
-    assert not test_gfl_criterion.truth().ignored.any()
+    assert not test_gfl_criterion.ground_truth().ignored.any()
 
 
 def test_nothing_waits_for_regions() -> None:
     criterion, outputs = CASES["gfl"]()
-    targets = with_regions(test_gfl_criterion.truth())
+    targets = with_regions(test_gfl_criterion.ground_truth())
     assert waits(lambda: criterion(outputs, targets, SIZES).total.backward()) == Counter()
 
 
 @pytest.mark.parametrize("preset", ["gfl_r18_fpn", "atss_r50_fpn", "ssd512_vgg16", "sapd_r50_fpn"])
-def test_a_recipe_decides(preset: str) -> None:
+def test_a_config_decides(preset: str) -> None:
     small = {} if preset == "ssd512_vgg16" else {"channels": 32, "num_convs": 1}
     model = create(preset, 2, pretrained=False, **small)
     for wanted in (True, False):
@@ -149,8 +149,8 @@ def test_a_recipe_decides(preset: str) -> None:
             criterion_of(model, MethodSettings(beta=1.0))
 
 
-def test_the_published_recipes_keep_to_what_was_published() -> None:
-    spared = {name: read_recipe(name).method.spare_ignored for name in recipe_names()}
+def test_the_published_configs_keep_to_what_was_published() -> None:
+    spared = {name: read_config(name).method.spare_ignored for name in config_names()}
     assert {name for name, is_spared in spared.items() if not is_spared} == {
         n for n in spared if n.startswith("coco_")
     }

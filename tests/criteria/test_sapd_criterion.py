@@ -30,7 +30,9 @@ BOXES: Sequence[Sequence[Sequence[float]]] = (
 LABELS: Sequence[Sequence[int]] = ([0, 2, 1], [2, 0, 1], [])
 
 
-def truth(boxes: Sequence[Sequence[Sequence[float]]] = BOXES, labels: Sequence[Sequence[int]] = LABELS) -> Targets:
+def ground_truth(
+    boxes: Sequence[Sequence[Sequence[float]]] = BOXES, labels: Sequence[Sequence[int]] = LABELS
+) -> Targets:
     return pad_targets(
         [torch.tensor(b).reshape(-1, 4) for b in boxes], [torch.tensor(c, dtype=torch.int64) for c in labels]
     )
@@ -61,7 +63,7 @@ def criterion(soft: bool = True, topk: int = 2) -> SAPDCriterion:
 
 
 def random_outputs(num_images: int = 3) -> HeadOutputs:
-    points = make_points([(8, 12), (4, 6), (2, 3)], (8, 16, 32), "centre")
+    points = make_points([(8, 12), (4, 6), (2, 3)], (8, 16, 32), "center")
     generator = torch.Generator().manual_seed(0)
     cls = torch.randn(num_images, len(points.xy), 3, generator=generator) * 2 - 1
     box = torch.randn(num_images, len(points.xy), 4, 1, generator=generator) * 0.5 - 0.9
@@ -148,17 +150,17 @@ def slow_losses(outputs: HeadOutputs, targets: Targets, soft: bool, topk: int) -
                 sum_of_weights += weight
             scores = outputs.cls_logits[image, p].tolist()
             cls[level_of[p]] += weight * sum(focal(x, c == label) for c, x in enumerate(scores))
-    normaliser = max(1.0, sum_of_weights)
+    normalizer = max(1.0, sum_of_weights)
     return {
-        "cls": [v / normaliser for v in cls],
-        "box": [v / normaliser for v in box],
+        "cls": [v / normalizer for v in cls],
+        "box": [v / normalizer for v in box],
         "quality": [v / taught for v in quality],
     }
 
 
 @pytest.mark.parametrize(("soft", "topk"), [(True, 3), (True, 2), (False, 3)])
 def test_equals_the_slow_way_on_every_level(soft: bool, topk: int) -> None:
-    outputs, targets = random_outputs(), truth()
+    outputs, targets = random_outputs(), ground_truth()
     losses = criterion(soft, topk)(outputs, targets, SIZES)
     want = slow_losses(outputs, targets, soft, topk)
     for name in ("cls", "box", "quality"):
@@ -170,7 +172,7 @@ def test_equals_the_slow_way_on_every_level(soft: bool, topk: int) -> None:
 
 
 def test_the_cost_of_each_level_and_where_it_has_no_point() -> None:
-    outputs, targets = random_outputs(), truth()
+    outputs, targets = random_outputs(), ground_truth()
     ours = criterion()
     boxes = DiracDistances().boxes(outputs.box_logits, outputs.points)
     costs = ours.loss_per_level(outputs, boxes, targets, inside_own_padding(outputs.points, SIZES))
@@ -184,7 +186,7 @@ def test_the_cost_of_each_level_and_where_it_has_no_point() -> None:
 
 
 def test_the_selector_is_taught_the_level_of_least_cost_and_by_nothing_else() -> None:
-    outputs, targets, ours = random_outputs(), truth(), criterion()
+    outputs, targets, ours = random_outputs(), ground_truth(), criterion()
     losses = ours(outputs, targets, SIZES)
     assert losses.quality is not None
     (logits,) = ours.model.head.parameters()
@@ -202,7 +204,7 @@ def test_the_selector_is_taught_the_level_of_least_cost_and_by_nothing_else() ->
 
 def test_a_batch_without_objects_is_finite() -> None:
     outputs, ours = random_outputs(), criterion()
-    losses = ours(outputs, truth([[]] * 3, [[]] * 3), SIZES)
+    losses = ours(outputs, ground_truth([[]] * 3, [[]] * 3), SIZES)
     assert losses.num_positives.item() == losses.box.sum().item() == 0
     assert losses.quality is not None
     assert losses.quality.tolist() == [0, 0, 0]
@@ -220,16 +222,16 @@ def test_what_lies_in_the_padding_has_no_influence(soft: bool) -> None:
     assert beyond.any()
     cls, box = outputs.cls_logits.detach().clone(), outputs.box_logits.detach().clone()
     cls[beyond], box[beyond] = 50.0, 8.0
-    before = ours(outputs, truth(), SIZES)
-    after = ours(replace(outputs, cls_logits=cls, box_logits=box), truth(), SIZES)
+    before = ours(outputs, ground_truth(), SIZES)
+    after = ours(replace(outputs, cls_logits=cls, box_logits=box), ground_truth(), SIZES)
     assert before.total.item() == after.total.item()
     for gradient in torch.autograd.grad(before.total, (outputs.cls_logits, outputs.box_logits)):
         assert gradient.isfinite().all()
         assert (gradient[beyond] == 0).all()
 
 
-def test_the_normaliser_is_summed_over_processes_and_at_least_one() -> None:
-    outputs, targets, ours = random_outputs(), truth(), criterion()
+def test_the_normalizer_is_summed_over_processes_and_at_least_one() -> None:
+    outputs, targets, ours = random_outputs(), ground_truth(), criterion()
     ten, tenth, one = (
         replace(ours, sum_over_processes=lambda own, v=v: torch.full_like(own, v))(outputs, targets, SIZES)
         for v in (10.0, 0.1, 1.0)
@@ -241,11 +243,11 @@ def test_the_normaliser_is_summed_over_processes_and_at_least_one() -> None:
 
 def test_a_model_that_evaluates_gives_no_pyramid() -> None:
     with pytest.raises(ValueError, match=r"training mode: model\.train"):
-        criterion()(replace(random_outputs(), pyramid=None), truth(), SIZES)
+        criterion()(replace(random_outputs(), pyramid=None), ground_truth(), SIZES)
 
 
 def test_padding_rows_have_no_weight() -> None:
-    targets = truth()
+    targets = ground_truth()
     costs = torch.rand(3, 8, 3, generator=torch.Generator().manual_seed(0))
     for soft in (True, False):
         weights, _ = sapd_levels(Fixed(), random_outputs(), targets, costs, topk=2, soft=soft)
@@ -259,18 +261,18 @@ def test_a_training_step_lowers_the_loss(soft: bool) -> None:
     model = sapd_r50_fpn(3, pretrained=False, channels=32, num_convs=1, body="resnet18").train()
     ours = SAPDCriterion(model, soft=soft, topk=5)
     images = torch.randn(3, 3, 64, 96)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.002)
-    before = ours(model(images), truth(), SIZES)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.002)
+    before = ours(model(images), ground_truth(), SIZES)
     before.total.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    optimiser.step()
-    after = ours(model(images), truth(), SIZES)
+    optimizer.step()
+    after = ours(model(images), ground_truth(), SIZES)
     assert after.total.item() < before.total.item()
 
 
 def test_nothing_in_the_loss_waits_for_the_device() -> None:
     model = sapd_r50_fpn(3, pretrained=False, channels=32, num_convs=1, body="resnet18").train()
-    images, targets = torch.randn(3, 3, 64, 96), truth()
+    images, targets = torch.randn(3, 3, 64, 96), ground_truth()
     with profile() as record:
         SAPDCriterion(model, soft=True)(model(images), targets, SIZES).total.backward()
     names = {event.name.removeprefix("aten::") for event in record.function_events}

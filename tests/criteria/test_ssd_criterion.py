@@ -30,7 +30,9 @@ BOXES: Sequence[Sequence[Sequence[float]]] = (
 LABELS: Sequence[Sequence[int]] = ([0, 2, 1], [2], [])
 
 
-def truth(boxes: Sequence[Sequence[Sequence[float]]] = BOXES, labels: Sequence[Sequence[int]] = LABELS) -> Targets:
+def ground_truth(
+    boxes: Sequence[Sequence[Sequence[float]]] = BOXES, labels: Sequence[Sequence[int]] = LABELS
+) -> Targets:
     return pad_targets(
         [torch.tensor(b).reshape(-1, 4) for b in boxes], [torch.tensor(c, dtype=torch.int64) for c in labels]
     )
@@ -56,7 +58,7 @@ def slow_losses(outputs: HeadOutputs, targets: Targets, gt_index: Tensor, qualit
     assert points.anchors is not None
     level_of = [level for level, count in enumerate(points.counts) for _ in range(count)]
     cls, box = ([0.0] * len(points.counts) for _ in range(2))
-    normaliser = 0
+    normalizer = 0
     for image in range(len(gt_index)):
         positives, negatives = [], []
         for p, g in enumerate(gt_index[image].tolist()):
@@ -92,15 +94,15 @@ def slow_losses(outputs: HeadOutputs, targets: Targets, gt_index: Tensor, qualit
                 own = logits[int(targets.labels[image, g])] if g >= 0 else 0.0
                 entropy = math.log(1 + sum(map(math.exp, logits))) - own
                 (positives if g >= 0 else negatives).append((entropy, p))
-        normaliser += max(1, int((gt_index[image] >= 0).sum()))
+        normalizer += max(1, int((gt_index[image] >= 0).sum()))
         for entropy, p in positives + sorted(negatives, reverse=True)[: 3 * len(positives)]:
             cls[level_of[p]] += entropy
-    return {"cls": [v / normaliser for v in cls], "box": [v / normaliser for v in box]}
+    return {"cls": [v / normalizer for v in cls], "box": [v / normalizer for v in box]}
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_equals_the_slow_way_on_every_level(quality: Quality) -> None:
-    outputs, targets, ours = random_outputs(), truth(), criterion(quality)
+    outputs, targets, ours = random_outputs(), ground_truth(), criterion(quality)
     losses = ours(outputs, targets, SIZES)
     gt_index = ours.assign(outputs.points, targets, inside_own_padding(outputs.points, SIZES)).gt_index
     want = slow_losses(outputs, targets, gt_index, quality)
@@ -114,7 +116,7 @@ def test_equals_the_slow_way_on_every_level(quality: Quality) -> None:
 def test_of_equally_good_default_boxes_one_alone_predicts_a_small_object() -> None:
     """Its IoU with four of them is far below one half."""
     outputs = random_outputs(1)
-    losses = criterion()(outputs, truth([[[30.0, 30, 34, 34]]], [[1]]), torch.tensor([[64, 96]]))
+    losses = criterion()(outputs, ground_truth([[[30.0, 30, 34, 34]]], [[1]]), torch.tensor([[64, 96]]))
     assert losses.num_positives.item() == 1
 
 
@@ -122,7 +124,7 @@ def test_of_equally_good_default_boxes_one_alone_predicts_a_small_object() -> No
 def test_a_batch_without_objects_is_finite(quality: Quality) -> None:
     """The softmax learns nothing of it, as published; QFL that nothing is there."""
     outputs = random_outputs()
-    losses = criterion(quality)(outputs, truth([[]] * 3, [[]] * 3), SIZES)
+    losses = criterion(quality)(outputs, ground_truth([[]] * 3, [[]] * 3), SIZES)
     assert losses.num_positives.item() == losses.box.sum().item() == 0
     cls, box = torch.autograd.grad(losses.total, (outputs.cls_logits, outputs.box_logits))
     assert (box == 0).all()
@@ -137,8 +139,8 @@ def test_what_lies_in_the_padding_has_no_influence(quality: Quality) -> None:
     assert beyond.any()
     cls, box = outputs.cls_logits.detach().clone(), outputs.box_logits.detach().clone()
     cls[beyond], box[beyond] = 50.0, -30.0
-    before = criterion(quality)(outputs, truth(), SIZES)
-    after = criterion(quality)(HeadOutputs(cls, box, outputs.points), truth(), SIZES)
+    before = criterion(quality)(outputs, ground_truth(), SIZES)
+    after = criterion(quality)(HeadOutputs(cls, box, outputs.points), ground_truth(), SIZES)
     assert before.total.item() == after.total.item()
     for gradient in torch.autograd.grad(before.total, (outputs.cls_logits, outputs.box_logits)):
         assert gradient.isfinite().all()
@@ -147,13 +149,13 @@ def test_what_lies_in_the_padding_has_no_influence(quality: Quality) -> None:
 
 def test_no_more_than_three_negatives_for_each_positive_have_a_gradient() -> None:
     outputs = random_outputs()
-    losses = criterion()(outputs, truth(), SIZES)
+    losses = criterion()(outputs, ground_truth(), SIZES)
     (cls,) = torch.autograd.grad(losses.cls.sum(), outputs.cls_logits)
     assert (cls != 0).any(-1).sum().item() == 4 * losses.num_positives.item()
 
 
-def test_the_normaliser_is_summed_over_processes_and_weights_scale_their_own_term() -> None:
-    outputs, targets = random_outputs(), truth()
+def test_the_normalizer_is_summed_over_processes_and_weights_scale_their_own_term() -> None:
+    outputs, targets = random_outputs(), ground_truth()
     base = replace(criterion(), sum_over_processes=lambda own: torch.full_like(own, 10.0))
     ten = base(outputs, targets, SIZES)
     twenty = replace(base, sum_over_processes=lambda own: torch.full_like(own, 20.0))(outputs, targets, SIZES)
@@ -166,7 +168,7 @@ def test_the_normaliser_is_summed_over_processes_and_weights_scale_their_own_ter
 
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_nothing_in_the_loss_waits_for_the_device(quality: Quality) -> None:
-    outputs, targets, ours = random_outputs(), truth(), criterion(quality)
+    outputs, targets, ours = random_outputs(), ground_truth(), criterion(quality)
     with profile() as record:
         ours(outputs, targets, SIZES).total.backward()
     names = {event.name.removeprefix("aten::") for event in record.function_events}
@@ -176,7 +178,7 @@ def test_nothing_in_the_loss_waits_for_the_device(quality: Quality) -> None:
 
 def test_the_quality_target_passes_no_gradient() -> None:
     outputs = random_outputs()
-    losses = criterion("joint")(outputs, truth(), SIZES)
+    losses = criterion("joint")(outputs, ground_truth(), SIZES)
     (box,) = torch.autograd.grad(losses.cls.sum(), outputs.box_logits, allow_unused=True)
     assert box is None or (box == 0).all()
 
@@ -187,12 +189,12 @@ def test_a_training_step_lowers_the_loss(quality: Quality) -> None:
     model = ssd512_vgg16(3, pretrained=False, softmax=quality == "none").train()
     ours = SSDCriterion(model.distribution, quality=quality)
     images, sizes = torch.randn(1, 3, 288, 288), torch.tensor([[288, 288]])
-    targets = truth([[[20.0, 30, 120, 140], [100, 40, 280, 250]]], [[0, 2]])
-    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3)
+    targets = ground_truth([[[20.0, 30, 120, 140], [100, 40, 280, 250]]], [[0, 2]])
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     before = ours(model(images), targets, sizes)
     before.total.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    optimiser.step()
+    optimizer.step()
     with torch.no_grad():
         after = ours(model(images), targets, sizes)
     assert after.total.item() < before.total.item()

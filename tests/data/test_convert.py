@@ -39,12 +39,12 @@ def unlike(one: dict[str, FileData], other: dict[str, FileData]) -> str | None:
 
 
 def names(parts: dict[str, FileData], before: dict[Path, str]) -> dict[str, list[str]]:
-    """What the pictures are called, as before a conversion renamed them."""
+    """What the images are called, as before a conversion renamed them."""
     paths = {split: [Path(os.path.abspath(s.path)) for s in data.samples if s.path] for split, data in parts.items()}
     return {split: [Path(before.get(p, p.name)).name for p in found] for split, found in paths.items()}
 
 
-def picture(path: Path, width: int, height: int) -> Path:
+def image(path: Path, width: int, height: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (width, height)).save(path, format="PNG")
     return path
@@ -83,7 +83,7 @@ def numbers(count: int) -> st.SearchStrategy[list[int]]:
 
 @st.composite
 def data_sets(draw: st.DrawFn, folder: Path) -> dict[str, FileData]:
-    """Splits that share some pictures, of one list of classes, some without objects."""
+    """Splits that share some images, of one list of classes, some without objects."""
     classes = draw(st.lists(st.sampled_from(CLASSES), min_size=1, unique=True))
     ids = draw(numbers(len(classes)))
     if draw(st.booleans()):
@@ -101,7 +101,7 @@ def data_sets(draw: st.DrawFn, folder: Path) -> dict[str, FileData]:
             samples.append(
                 Sample(
                     image_id=0,
-                    path=picture(folder / split / name, width, height),
+                    path=image(folder / split / name, width, height),
                     boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
                     labels=torch.tensor(labels, dtype=torch.int64),
                     crowd=torch.tensor(crowd, dtype=torch.bool),
@@ -156,15 +156,15 @@ def sample(path: Path, boxes: list[list[float]], **options: object) -> Sample:
 
 
 def small(folder: Path) -> FileData:
-    """Two pictures: one with an ignored region between two objects, one of background."""
+    """Two images: one with an ignored region between two objects, one of background."""
     one = sample(
-        picture(folder / "a.png", 100, 80),
+        image(folder / "a.png", 100, 80),
         [[10, 20, 30, 40], [0, 0, 50, 50], [1.5, 2.25, 90, 79]],
         labels=torch.tensor([1, 0, 0]),
         crowd=torch.tensor([False, True, False]),
         areas=torch.tensor([300.0, float("nan"), 0.1], dtype=torch.float64),
     )
-    two = sample(picture(folder / "b.png", 60, 50), [], image_id=7)
+    two = sample(image(folder / "b.png", 60, 50), [], image_id=7)
     return FileData(("dog", "cat"), (3, 8), [one, two])
 
 
@@ -217,7 +217,7 @@ def test_what_pycocotools_sees(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_splits_share_pictures_about_which_they_agree(tmp_path: Path, target: str) -> None:
+def test_splits_share_images_about_which_they_agree(tmp_path: Path, target: str) -> None:
     data = small(tmp_path / "s")
     other = replace(data.samples[0], labels=1 - data.samples[0].labels)
     parts = {
@@ -227,14 +227,14 @@ def test_splits_share_pictures_about_which_they_agree(tmp_path: Path, target: st
     }
     convert(parts, target, tmp_path / "o")  # type: ignore[arg-type]
     assert unlike(parts, read(tmp_path / "o")) is None
-    shared = target in ("coco", "csv")  # whose truth does not lie beside the picture
+    shared = target in ("coco", "csv")  # whose ground truth does not lie beside the image
     assert len(list((tmp_path / "o").rglob("*.png"))) == (2 if shared else 3)
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_names_collide_on_disks_that_know_no_case(tmp_path: Path, target: str) -> None:
     samples = [
-        replace(sample(picture(tmp_path / "s" / name, 9, 9), []), image_id=number)
+        replace(sample(image(tmp_path / "s" / name, 9, 9), []), image_id=number)
         for number, name in enumerate(["a.png", "A.png", "a_2.png", "sub/A.PNG"])
     ]
     convert({"train": FileData(("x",), (1,), samples)}, target, tmp_path / "o")  # type: ignore[arg-type]
@@ -258,7 +258,7 @@ def test_an_edited_label_file_counts_as_edited(tmp_path: Path) -> None:
     assert [len(s.boxes) for s in data.samples] == [0, 0]
 
 
-def test_boxes_on_stored_pixels_of_a_turned_picture(tmp_path: Path) -> None:
+def test_boxes_on_stored_pixels_of_a_turned_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "s").mkdir()
@@ -274,19 +274,19 @@ def test_boxes_on_stored_pixels_of_a_turned_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_pictures_are_copied_linked_or_left(tmp_path: Path, target: str, run: Run) -> None:
+def test_images_are_copied_linked_or_left(tmp_path: Path, target: str, run: Run) -> None:
     convert({"train": small(tmp_path / "s")}, "coco", tmp_path / "coco")
     source = tmp_path / "coco/images/train/a.png"
-    for how, links in (("--copy", 1), ("--link", 2), ("--no-pictures", 2)):
+    for how, links in (("--copy", 1), ("--link", 2), ("--no-images", 2)):
         out = tmp_path / how
         code, _, err = run("convert", tmp_path / "coco", "--to", target, "--out", out, how)
         assert code == DONE, err
         assert os.stat(source).st_nlink == links
         placed = list(out.rglob("*.png"))
-        assert len(placed) == (0 if how == "--no-pictures" else 2)
-        assert ("pictures stay where they are" in err) == (how == "--no-pictures")
+        assert len(placed) == (0 if how == "--no-images" else 2)
+        assert ("images stay where they are" in err) == (how == "--no-images")
         assert not any(file.is_symlink() for file in placed)
-    moved = next(line for line in err.splitlines() if "pictures stay" in line)
+    moved = next(line for line in err.splitlines() if "images stay" in line)
     place = moved.partition(f"{source} as ")[2].split(" ")[0]  # do what it says
     for file in source.parent.iterdir():
         target_file = out / Path(place).with_name(file.name)
@@ -355,7 +355,7 @@ def test_splits_of_names_that_a_format_cannot_tell(tmp_path: Path, run: Run) -> 
     code, _, err = run("convert", tmp_path / "voc", "--to", "coco", "--out", tmp_path / "out", "--as", "val")
     assert code == DONE, err
     assert splits(tmp_path / "out") == ["val"]
-    assert "val: 2 pictures, 3 objects\n" in err
+    assert "val: 2 images, 3 objects\n" in err
 
 
 def test_data_without_splits_and_one_split_of_several(tmp_path: Path, run: Run) -> None:
@@ -422,7 +422,7 @@ def test_what_reading_dropped_is_counted(tmp_path: Path, run: Run) -> None:
     code, _, err = run("convert", tmp_path / "coco", "--to", "yolo", "--out", tmp_path / "out")
     assert code == DONE
     assert "note: 1 x box has no area (dropped)" in err
-    assert "train: 2 pictures, 2 objects (1 record dropped on reading, as train would)\n" in err
+    assert "train: 2 images, 2 objects (1 record dropped on reading, as train would)\n" in err
     assert err.endswith(f"{tmp_path / 'out'}: yolo, read back and found equal\n")
 
 

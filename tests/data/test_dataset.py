@@ -108,7 +108,7 @@ def test_what_is_not_stated_of_one_object_stays_not_stated() -> None:
 def test_law_selecting_from_a_table_is_selecting_from_the_list(
     counts: list[int], rich: bool, names: list[str], data: st.DataObject
 ) -> None:
-    paths = [Path("/pictures", name) for name in names] + [None] * len(counts)
+    paths = [Path("/images", name) for name in names] + [None] * len(counts)
     samples = [sample(i, n, path, rich) for i, (n, path) in enumerate(zip(counts, paths, strict=False))]
     table = SampleTable.packed(samples)
     assert_same(table, samples)
@@ -142,7 +142,7 @@ def test_a_data_set_packs_its_samples_and_selects() -> None:
     part = data.select([4, 0])
     assert_same(part.samples, [samples[4], samples[0]])
     assert (part.names, part.category_ids, part.problems) == (data.names, data.category_ids, [problem])
-    assert repr(part) == "FileData(2 pictures, 3 objects, 1 problem; 1 class: a)"
+    assert repr(part) == "FileData(2 images, 3 objects, 1 problem; 1 class: a)"
 
 
 def test_a_process_that_is_started_anew_shares_the_arrays() -> None:

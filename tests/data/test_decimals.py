@@ -18,7 +18,7 @@ def test_law_short_numbers_are_the_same_float32(value: float) -> None:
     assert np.float32(float(plain(value))) == np.float32(value)
 
 
-INSIDE = st.floats(0, 1e5, width=32)  # boxes are clipped to their pictures
+INSIDE = st.floats(0, 1e5, width=32)  # boxes are clipped to their images
 
 
 @given(across=st.tuples(INSIDE, INSIDE).map(sorted), down=st.tuples(INSIDE, INSIDE).map(sorted))
@@ -37,8 +37,8 @@ def test_law_fractions_give_both_edges(size: int, data: st.DataObject) -> None:
     assume(low < high)
     found = fractions(low, high, size)
     assert found is not None
-    centre, length = map(float, found)
-    edges = np.clip(np.float32([(centre - length / 2) * size, (centre + length / 2) * size]), 0, np.float32(size))
+    center, length = map(float, found)
+    edges = np.clip(np.float32([(center - length / 2) * size, (center + length / 2) * size]), 0, np.float32(size))
     assert edges.tolist() == [low, high]
 
 

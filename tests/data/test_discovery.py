@@ -1,4 +1,4 @@
-"""The format of a data set is found from its path; what lies nowhere is said in one screen."""
+"""The format of a dataset is found from its path; what lies nowhere is said in one screen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gfocal.data.discovery import data_format, read_data, splits
 from gfocal.errors import DataError
 
 
-def picture(path: Path) -> Path:
+def image(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (100, 80)).save(path)
     return path
@@ -45,7 +45,7 @@ def yolo(file: Path) -> Path:
 def coco_folder(root: Path) -> None:
     for split in ("train", "val"):
         coco(root / "annotations" / f"instances_{split}2017.json")
-        picture(root / f"{split}2017" / "a.png")
+        image(root / f"{split}2017" / "a.png")
     for other in ("captions_val2017", "person_keypoints_val2017", "image_info_test2017"):
         coco(root / "annotations" / f"{other}.json")
 
@@ -53,20 +53,20 @@ def coco_folder(root: Path) -> None:
 def coco_exports(root: Path) -> None:
     for split in ("train", "valid"):
         coco(root / split / "_annotations.coco.json")
-        picture(root / split / "a.png")
+        image(root / split / "a.png")
 
 
 def coco_beside(root: Path) -> None:
     for split in ("train", "val"):
         coco(root / f"my_{split}.json")
     (root / "config.json").write_text('{"learning_rate": 1}')
-    picture(root / "images" / "a.png")
+    image(root / "images" / "a.png")
 
 
 def voc_classic(root: Path) -> None:
     for split in ("train", "val"):
         voc(root / "Annotations" / f"{split}1.xml")
-        picture(root / "JPEGImages" / f"{split}1.jpg")
+        image(root / "JPEGImages" / f"{split}1.jpg")
         (root / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text(f"{split}1\n")
 
@@ -74,7 +74,7 @@ def voc_classic(root: Path) -> None:
 def voc_flat(root: Path) -> None:
     for split in ("train", "val"):
         voc(root / split / "a.xml")
-        picture(root / split / "a.JPG")
+        image(root / split / "a.JPG")
 
 
 def yolo_yaml(root: Path) -> None:
@@ -86,7 +86,7 @@ def yolo_yaml(root: Path) -> None:
 def yolo_folders(root: Path) -> None:
     for split in ("train", "val"):
         yolo(root / "labels" / split / "a.txt")
-        picture(root / "images" / split / "a.png")
+        image(root / "images" / split / "a.png")
     (root / "classes.txt").write_text("cat\n")
 
 
@@ -99,21 +99,21 @@ def csv(file: Path, split: str = "") -> None:
 def csv_files(root: Path) -> None:
     for split in ("train", "val"):
         csv(root / f"{split}_labels.csv")
-        picture(root / split / "a.png")
+        image(root / split / "a.png")
 
 
 def csv_exports(root: Path) -> None:
     for split in ("train", "valid"):
         csv(root / split / "_annotations.csv")
-        picture(root / split / "a.png")
+        image(root / split / "a.png")
 
 
 def csv_column(root: Path) -> None:
     csv(root / "all.csv", "TRAIN")
     with (root / "all.csv").open("a") as stream:
         stream.write("b.png,cat,1,2,4,6,VALID\n")
-    picture(root / "images" / "a.png")
-    picture(root / "images" / "b.png")
+    image(root / "images" / "a.png")
+    image(root / "images" / "b.png")
 
 
 LAYOUTS = {
@@ -169,14 +169,14 @@ def test_files(tmp_path: Path) -> None:
 
 def test_a_json_file_without_a_split_in_its_name(tmp_path: Path) -> None:
     coco(tmp_path / "labels.json")
-    picture(tmp_path / "images" / "a.png")
+    image(tmp_path / "images" / "a.png")
     assert splits(tmp_path) == ["labels"]
     assert len(read_data(tmp_path)) == len(read_data(tmp_path, "labels")) == 1
 
 
 def test_flat_folder_has_no_splits(tmp_path: Path) -> None:
     voc(tmp_path / "a.xml")
-    picture(tmp_path / "a.jpg")
+    image(tmp_path / "a.jpg")
     assert splits(tmp_path) == []
     assert len(read_data(tmp_path)) == 1
 
@@ -200,7 +200,7 @@ def test_what_was_looked_for_is_told_in_one_screen(tmp_path: Path) -> None:
 def test_a_data_set_says_what_it_is(tmp_path: Path) -> None:
     coco_folder(tmp_path)
     data = read_data(tmp_path, "train")
-    assert repr(data) == "FileData(1 picture, 1 object, 0 problems; 1 class: cat)"
+    assert repr(data) == "FileData(1 image, 1 object, 0 problems; 1 class: cat)"
     data.names = tuple("abcdef")
     assert repr(data).endswith("; 6 classes: a, b, c, d, e, ...)")
 

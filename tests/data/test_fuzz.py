@@ -1,6 +1,6 @@
-"""Annotation files and pictures as an enemy, or a bad disk, would write them: read, or refused in clear words.
+"""Annotation files and images as an enemy, or a bad disk, would write them: read, or refused in clear words.
 
-The long runs are ``benchmarks/fuzz_readers.py`` and ``benchmarks/fuzz_pictures.py``; here are a few hundred cases of
+The long runs are ``benchmarks/fuzz_readers.py`` and ``benchmarks/fuzz_images.py``; here are a few hundred cases of
 their grammar, hypothesis's own, and what they have found so far.
 """
 
@@ -46,9 +46,9 @@ def fuzzing(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         "fuzz_pool",
         "fuzz_judging",
         "fuzz_readers",
-        "fuzz_pictures",
+        "fuzz_images",
         "fuzz_markup",
-        "picture_seeds",
+        "image_seeds",
     )
     monkeypatch.syspath_prepend(BENCHMARKS)
     before = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGPROF)}
@@ -59,7 +59,7 @@ def fuzzing(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         sys.modules.pop(name, None)
 
 
-def picture(path: Path) -> Path:
+def image(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", SIZE[::-1]).save(path)
     return path
@@ -72,8 +72,8 @@ def text(path: Path, content: str | bytes) -> Path:
 
 
 def coco(folder: Path, **changes: Any) -> Path:
-    """A json of one picture and one box; ``changes`` of its parts."""
-    picture(folder / "a.png")
+    """A json of one image and one box; ``changes`` of its parts."""
+    image(folder / "a.png")
     tree = {
         "images": [{"id": 1, "file_name": "a.png"}],
         "annotations": [BOX],
@@ -83,7 +83,7 @@ def coco(folder: Path, **changes: Any) -> Path:
 
 
 def yolo(folder: Path, yaml: str = "train: images\nnames: [cat, dog]\n", labels: str = "1 0.5 0.5 0.5 0.5") -> Path:
-    picture(folder / "images" / "a.png")
+    image(folder / "images" / "a.png")
     text(folder / "labels" / "a.txt", labels)
     return text(folder / "data.yaml", yaml)
 
@@ -98,9 +98,9 @@ def test_the_grammar_finds_nothing_wrong(fuzzing: dict[str, Any], tmp_path: Path
             assert tally.clean + tally.told + tally.refused == len(kind.files)
 
 
-def test_mutated_pictures_are_read_or_refused(fuzzing: dict[str, Any], tmp_path: Path) -> None:
-    pictures = fuzzing["fuzz_pictures"]
-    kinds = pictures.seeds()
+def test_mutated_images_are_read_or_refused(fuzzing: dict[str, Any], tmp_path: Path) -> None:
+    images = fuzzing["fuzz_images"]
+    kinds = images.seeds()
     assert set(kinds) == {"jpeg", "png", "gif", "webp", "tiff", "bmp", "ppm", "jpeg2000"}
     fuzzing["fuzz_judging"].listen()
     path, read = tmp_path / "a.jpg", 0
@@ -109,9 +109,9 @@ def test_mutated_pictures_are_read_or_refused(fuzzing: dict[str, Any], tmp_path:
             path.write_bytes(original)
             assert image_size(path) in (SIZE, (24, 40), (40, 24), (2, 2), (2, 3)), kind
         for number in range(25):
-            path.write_bytes(pictures.mutated(fuzzing["fuzz_readers"].Random(f"{kind} {number}"), kinds, kind))
-            read += pictures.tried(path, 10.0)[0]
-    assert 20 < read < 180, "of 200 pictures, some are to be read and some not"
+            path.write_bytes(images.mutated(fuzzing["fuzz_readers"].Random(f"{kind} {number}"), kinds, kind))
+            read += images.tried(path, 10.0)[0]
+    assert 20 < read < 180, "of 200 images, some are to be read and some not"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_the_judge_is_strict(
     judging.alarm(0.3)
     try:
         with pytest.raises(judging.WrongError) as caught:
-            judging.judged(lambda: wrong(tmp_path), tmp_path, SIZE)
+            judging.evaluation(lambda: wrong(tmp_path), tmp_path, SIZE)
     finally:
         judging.alarm(0)
     assert caught.value.args[0] == kind
@@ -209,7 +209,7 @@ def test_any_labels_and_any_yaml(tmp_path: Path, labels: str | bytes, yaml: byte
     )
 )
 def test_any_elements_of_an_xml(tmp_path: Path, parts: list[str]) -> None:
-    picture(tmp_path / "a.png")
+    image(tmp_path / "a.png")
     text(tmp_path / "a.xml", f"<annotation>{''.join(parts)}</annotation>")
     sane_or_refused(lambda: read_voc(tmp_path), tmp_path)
 
@@ -217,7 +217,7 @@ def test_any_elements_of_an_xml(tmp_path: Path, parts: list[str]) -> None:
 @quiet
 @given(st.text("abc.png,;\t\"'\n\r0159-einf\x00", max_size=80) | st.binary(max_size=60), st.booleans())
 def test_any_rows_of_a_csv(tmp_path: Path, rows: str | bytes, headed: bool) -> None:
-    picture(tmp_path / "a.png")
+    image(tmp_path / "a.png")
     content = rows if isinstance(rows, bytes) else rows.encode()
     file = text(tmp_path / "a.csv", b"filename,class,xmin,ymin,xmax,ymax\n" * headed + content)
     sane_or_refused(lambda: read_csv(file), tmp_path)
@@ -315,9 +315,9 @@ def test_a_broken_sidecar_is_refused(tmp_path: Path, sidecar: object, told: str)
         read_yolo(tmp_path)
 
 
-def test_a_picture_added_later_takes_no_id_of_another(tmp_path: Path) -> None:
+def test_a_image_added_later_takes_no_id_of_another(tmp_path: Path) -> None:
     yolo(tmp_path)
-    picture(tmp_path / "images" / "b.png")
+    image(tmp_path / "images" / "b.png")
     text(tmp_path / "gfocal.json", json.dumps({"splits": {"train": {"images/b.png": {"id": 1}}}}))
     found = {s.path.name: s.image_id for s in read_yolo(tmp_path).samples if s.path is not None}
     assert found == {"a.png": 2, "b.png": 1}
@@ -330,7 +330,7 @@ def test_a_pipe_is_no_annotation_file(tmp_path: Path, name: str) -> None:
     refused: list[str] = []
 
     def read() -> None:
-        with pytest.raises(DataError, match="no annotated pictures found") as caught:
+        with pytest.raises(DataError, match="no annotated images found") as caught:
             read_data(tmp_path)
         refused.append(str(caught.value))
 
@@ -341,7 +341,7 @@ def test_a_pipe_is_no_annotation_file(tmp_path: Path, name: str) -> None:
 
 
 def test_a_pipe_is_no_list_of_a_split(tmp_path: Path) -> None:
-    picture(tmp_path / "JPEGImages" / "a.png")
+    image(tmp_path / "JPEGImages" / "a.png")
     text(tmp_path / "Annotations" / "a.xml", "<annotation/>")
     (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
     os.mkfifo(tmp_path / "ImageSets" / "Main" / "train.txt")
@@ -350,13 +350,13 @@ def test_a_pipe_is_no_list_of_a_split(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
 def test_lines_of_a_csv_may_end_in_any_way(tmp_path: Path, ends: str) -> None:
-    picture(tmp_path / "a.png")
+    image(tmp_path / "a.png")
     file = text(tmp_path / "a.csv", ends.join(["filename,class,xmin,ymin,xmax,ymax", "a.png,cat,1,2,3,4", ""]))
     assert read_csv(file).table.boxes.tolist() == [[1, 2, 3, 4]]
 
 
 def test_cells_of_a_csv_that_are_too_long(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
+    image(tmp_path / "a.png")
     head = "filename,class,xmin,ymin,xmax,ymax\na.png,cat,1,2,3,4\n"
     assert len(read_csv(text(tmp_path / "a.csv", f"{head}{'d/' * 3000}a.png,cat,1,2,3,4\n"))) == 1
     for content in (head + "x" * 200_000, '"' + "x" * 200_000):
@@ -380,7 +380,7 @@ def test_nothing_that_steers_a_terminal_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", ["../../evil", "/tmp/evil", "..", ".x", "a/b", "a\\b", "a\x1b"])
 def test_a_split_of_a_table_names_no_place_outside(tmp_path: Path, split: str) -> None:
     """gfocal convert names files after splits, and a CSV has them as words in its rows."""
-    picture(tmp_path / "in" / "a.png")
+    image(tmp_path / "in" / "a.png")
     text(tmp_path / "in" / "a.csv", f"filename,class,xmin,ymin,xmax,ymax,split\na.png,cat,1,2,3,4,{split}\n")
     data = read_csv(tmp_path / "in")
     for target in TARGETS:
@@ -390,7 +390,7 @@ def test_a_split_of_a_table_names_no_place_outside(tmp_path: Path, split: str) -
 
 
 def test_the_splits_of_a_table_are_told_in_one_line(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
+    image(tmp_path / "a.png")
     rows = 'filename,class,xmin,ymin,xmax,ymax,split\na.png,cat,1,2,3,4,train\na.png,cat,1,2,3,4,"b\nc"\n'
     with pytest.raises(DataError, match=r"there are: train, b c$"):
         read_csv(text(tmp_path / "a.csv", rows))
@@ -402,7 +402,7 @@ def test_long_texts_keep_their_ends() -> None:
     assert one_line("café\u00a0名\n\tx") == "café\u00a0名  x"
 
 
-def test_a_picture_that_asks_for_more_memory_than_there_is(tmp_path: Path) -> None:
+def test_a_image_that_asks_for_more_memory_than_there_is(tmp_path: Path) -> None:
     box = b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x14ftypjp2 \0\0\0\0jp2 " + b"\0\0\0\x01jp2h" + (2**62).to_bytes(8, "big")
     path = text(tmp_path / "a.jp2", box)
     for read in (image_size, read_image):

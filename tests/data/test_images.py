@@ -1,4 +1,4 @@
-"""Every kind of picture file comes out as upright 8-bit RGB; every broken one as one line of error."""
+"""Every kind of image file comes out as upright 8-bit RGB; every broken one as one line of error."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from gfocal.errors import ImageError
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20  # (3, 4): not square, all values differ
 
 
-def colours() -> np.ndarray:
-    """A picture (4, 6, 3) whose every pixel differs from the others."""
+def colors() -> np.ndarray:
+    """An image (4, 6, 3) whose every pixel differs from the others."""
     rows, columns = np.mgrid[0:4, 0:6]
     return np.stack((rows * 60, columns * 40, 255 - rows * 10 - columns * 20), -1).astype(np.uint8)
 
@@ -30,7 +30,7 @@ def save(path: Path, image: Image.Image, **options: object) -> Path:
 
 
 def pixels(path: Path, stated_size: tuple[int, int] | None = None) -> np.ndarray:
-    """(H, W, 3) int64; also checks what holds of every picture."""
+    """(H, W, 3) int64; also checks what holds of every image."""
     image = read_image(path, stated_size)
     assert image.dtype == torch.uint8
     assert image.is_contiguous()
@@ -40,18 +40,16 @@ def pixels(path: Path, stated_size: tuple[int, int] | None = None) -> np.ndarray
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "gif", "tif", "webp", "ppm"])
 def test_rgb_comes_back_exactly_from_lossless_formats(tmp_path: Path, suffix: str) -> None:
-    path = save(
-        tmp_path / f"a.{suffix}", Image.fromarray(colours()), **{"lossless": True} if suffix == "webp" else {}
-    )
-    np.testing.assert_array_equal(pixels(path), colours())
+    path = save(tmp_path / f"a.{suffix}", Image.fromarray(colors()), **{"lossless": True} if suffix == "webp" else {})
+    np.testing.assert_array_equal(pixels(path), colors())
 
 
 def test_content_decides_the_format_not_the_name(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.jpg", Image.fromarray(colours()), format="PNG")
-    np.testing.assert_array_equal(pixels(path), colours())
+    path = save(tmp_path / "a.jpg", Image.fromarray(colors()), format="PNG")
+    np.testing.assert_array_equal(pixels(path), colors())
 
 
-def test_grey_is_repeated_over_three_channels(tmp_path: Path) -> None:
+def test_gray_is_repeated_over_three_channels(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", Image.fromarray(RAMP))
     np.testing.assert_array_equal(pixels(path), np.stack([RAMP] * 3, -1))
 
@@ -64,14 +62,14 @@ def test_one_bit_is_black_and_white(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+def test_16_bit_gray_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
     values = np.array([[0, 257, 1000, 32768], [40000, 65278, 65535, 128]], dtype=np.uint16)
     path = save(tmp_path / f"a.{suffix}", Image.fromarray(values))
     expected = np.round(values / 65535 * 255)
     np.testing.assert_array_equal(pixels(path)[..., 1], expected)
 
 
-def test_32_bit_grey_within_16_bits_is_scaled_and_beyond_refused(tmp_path: Path) -> None:
+def test_32_bit_gray_within_16_bits_is_scaled_and_beyond_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.tif", Image.fromarray(np.array([[0, 65535, 25700]], dtype=np.int32)))
     assert Image.open(path).mode == "I"
     assert pixels(path)[0, :, 0].tolist() == [0, 255, 100]
@@ -116,20 +114,20 @@ def test_palette_with_alpha_per_entry_warns_of_nothing(tmp_path: Path) -> None:
 
 def test_alpha_is_laid_over_white(tmp_path: Path) -> None:
     alpha = np.linspace(0, 255, 24).round().astype(np.uint8).reshape(4, 6)
-    path = save(tmp_path / "a.png", Image.fromarray(np.dstack((colours(), alpha))))
+    path = save(tmp_path / "a.png", Image.fromarray(np.dstack((colors(), alpha))))
     share = alpha[..., None] / 255
-    np.testing.assert_allclose(pixels(path), colours() * share + 255 * (1 - share), atol=1)
+    np.testing.assert_allclose(pixels(path), colors() * share + 255 * (1 - share), atol=1)
 
 
-def test_grey_with_alpha_is_laid_over_white(tmp_path: Path) -> None:
+def test_gray_with_alpha_is_laid_over_white(tmp_path: Path) -> None:
     image = Image.merge("LA", (Image.fromarray(RAMP), Image.new("L", (4, 3), 51)))
     found = pixels(save(tmp_path / "a.png", image))
     np.testing.assert_allclose(found[..., 2], RAMP * 0.2 + 255 * 0.8, atol=1)
 
 
-def test_colour_key_transparency_is_white(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.png", Image.fromarray(colours()), transparency=tuple(map(int, colours()[2, 3])))
-    expected = colours()
+def test_color_key_transparency_is_white(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", Image.fromarray(colors()), transparency=tuple(map(int, colors()[2, 3])))
+    expected = colors()
     expected[2, 3] = 255
     np.testing.assert_array_equal(pixels(path), expected)
 
@@ -159,12 +157,12 @@ def test_cmyk_tiff(tmp_path: Path) -> None:
 
 
 def test_only_the_first_frame_of_an_animation_counts(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (5, 4), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (5, 4), color) for color in ("red", "lime", "blue")]
     path = save(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
     assert pixels(path)[0, 0].tolist() == [255, 0, 0]
 
 
-def test_a_phone_picture_with_a_second_picture_behind_it(tmp_path: Path) -> None:
+def test_a_phone_image_with_a_second_image_behind_it(tmp_path: Path) -> None:
     left, right = Image.new("RGB", (16, 8), "white"), Image.new("RGB", (16, 8), "black")
     path = save(tmp_path / "a.jpg", left, format="MPO", save_all=True, append_images=[right])
     assert pixels(path).min() > 250
@@ -192,8 +190,8 @@ def oriented(path: Path, orientation: int, array: np.ndarray) -> Path:
 @pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str) -> None:
-    path = oriented(tmp_path / f"a.{suffix}", orientation, colours())
-    np.testing.assert_array_equal(pixels(path), UPRIGHT[orientation](colours()))
+    path = oriented(tmp_path / f"a.{suffix}", orientation, colors())
+    np.testing.assert_array_equal(pixels(path), UPRIGHT[orientation](colors()))
 
 
 def test_exif_orientation_of_a_jpeg(tmp_path: Path) -> None:
@@ -205,19 +203,19 @@ def test_exif_orientation_of_a_jpeg(tmp_path: Path) -> None:
     assert found[3, 3].tolist() == [0, 0, 0]
 
 
-def test_boxes_drawn_on_stored_pixels_keep_the_picture_unturned(tmp_path: Path) -> None:
-    path = oriented(tmp_path / "a.png", 6, colours())
-    np.testing.assert_array_equal(pixels(path, (4, 6)), colours())
+def test_boxes_drawn_on_stored_pixels_keep_the_image_unturned(tmp_path: Path) -> None:
+    path = oriented(tmp_path / "a.png", 6, colors())
+    np.testing.assert_array_equal(pixels(path, (4, 6)), colors())
     for stated in ((6, 4), (600, 400), None):
-        np.testing.assert_array_equal(pixels(path, stated), UPRIGHT[6](colours()))
-    upside_down = oriented(tmp_path / "b.png", 3, colours())  # same size either way: nothing to tell from
-    np.testing.assert_array_equal(pixels(upside_down, (4, 6)), UPRIGHT[3](colours()))
+        np.testing.assert_array_equal(pixels(path, stated), UPRIGHT[6](colors()))
+    upside_down = oriented(tmp_path / "b.png", 3, colors())  # same size either way: nothing to tell from
+    np.testing.assert_array_equal(pixels(upside_down, (4, 6)), UPRIGHT[3](colors()))
 
 
 def test_orientation_outside_1_to_8_and_broken_exif_are_ignored(tmp_path: Path) -> None:
-    np.testing.assert_array_equal(pixels(oriented(tmp_path / "a.png", 99, colours())), colours())
-    path = save(tmp_path / "b.png", Image.fromarray(colours()), exif=b"Exif\x00\x00MM\x00*\xff\xff")
-    np.testing.assert_array_equal(pixels(path), colours())
+    np.testing.assert_array_equal(pixels(oriented(tmp_path / "a.png", 99, colors())), colors())
+    path = save(tmp_path / "b.png", Image.fromarray(colors()), exif=b"Exif\x00\x00MM\x00*\xff\xff")
+    np.testing.assert_array_equal(pixels(path), colors())
 
 
 def test_size_is_read_from_the_header_alone(tmp_path: Path) -> None:
@@ -239,14 +237,14 @@ def broken_files(folder: Path) -> dict[str, Path]:
         files[f"truncated {suffix}"] = path
     files["empty file"] = folder / "empty.jpg"
     files["empty file"].touch()
-    files["not a picture"] = folder / "text.jpg"
-    files["not a picture"].write_text("This is no picture.\nIt is text.")
+    files["not an image"] = folder / "text.jpg"
+    files["not an image"].write_text("This is no image.\nIt is text.")
     files["no such file"] = folder / "missing.jpg"
     files["a folder"] = folder / "folder.jpg"
     files["a folder"].mkdir()
     files["bad name"] = Path(f"{folder}/nul\0.jpg")
     Image.fromarray(noise).save(folder / "rare.jpg", format="PCX")  # PIL could read it; not in the list
-    files["not a picture,"] = folder / "rare.jpg"
+    files["not an image,"] = folder / "rare.jpg"
     files["PostScript"] = folder / "script.jpg"
     files["PostScript"].write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
     return files
@@ -263,7 +261,7 @@ def test_every_broken_file_gives_one_line_with_file_and_reason(tmp_path: Path) -
         assert message.startswith(str(path).replace("\0", "\\x00") + ": "), kind
         assert len(message) > len(f"{path}: ") + 5, kind
         assert "\n" not in message, kind
-        if kind in ("empty file", "not a picture", "not a picture,", "no such file", "a folder"):
+        if kind in ("empty file", "not an image", "not an image,", "no such file", "a folder"):
             with pytest.raises(ImageError, match=kind):
                 image_size(path)
 
@@ -292,7 +290,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(
 
 
 def test_no_file_is_left_open(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.png", Image.fromarray(colours()))
+    path = save(tmp_path / "a.png", Image.fromarray(colors()))
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)
         for _ in range(3):
@@ -302,8 +300,8 @@ def test_no_file_is_left_open(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_an_open_picture_is_read_by_the_same_rules(tmp_path: Path, suffix: str) -> None:
-    path = oriented(tmp_path / f"a.{suffix}", 6, colours())
+def test_an_open_image_is_read_by_the_same_rules(tmp_path: Path, suffix: str) -> None:
+    path = oriented(tmp_path / f"a.{suffix}", 6, colors())
     with Image.open(path) as image:
         torch.testing.assert_close(rgb_tensor(image), read_image(path), rtol=0, atol=0)
     with pytest.raises(ImageError, match="floating-point"):

@@ -1,4 +1,4 @@
-"""Order, augmentation and batches: what a picture looks like depends on seed, epoch and its number alone."""
+"""Order, augmentation and batches: what an image looks like depends on seed, epoch and its number alone."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from gfocal.data.augmentation.pipeline import AUGMENT_RECIPES, Augmentation, AugmentSettings
+from gfocal.data.augmentation.pipeline import AUGMENT_PRESETS, Augmentation, AugmentSettings
 from gfocal.data.dataset import FileData, Sample
 from gfocal.data.loading import MAX_UNREADABLE, Item, TrainingItems, evaluation_loader, read_or_next, training_loader
-from gfocal.data.preprocess import InputSettings, denormalise
+from gfocal.data.preprocess import InputSettings, denormalize
 from gfocal.data.samplers import BatchOrder, EpochOrder
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.errors import DataError
@@ -44,7 +44,7 @@ def same(one: Any, two: Any) -> bool:
 
 
 @given(count=st.integers(1, 60), seed=st.integers(0, 99), epoch=st.integers(0, 9))
-def test_an_epoch_shows_every_picture_once(count: int, seed: int, epoch: int) -> None:
+def test_an_epoch_shows_every_image_once(count: int, seed: int, epoch: int) -> None:
     order = EpochOrder(count, seed)
     order.epoch = epoch
     drawn = list(order)
@@ -72,7 +72,7 @@ def test_the_order_changes_with_the_epoch_and_the_seed_only() -> None:
     world=st.integers(1, 3),
     epoch=st.integers(0, 3),
 )
-def test_batches_hold_pictures_of_one_orientation_and_are_shared_out(
+def test_batches_hold_images_of_one_orientation_and_are_shared_out(
     upright: list[bool], batch_size: int, world: int, epoch: int
 ) -> None:
     order = EpochOrder(len(upright), 7)
@@ -90,7 +90,7 @@ def test_batches_hold_pictures_of_one_orientation_and_are_shared_out(
         assert all(len(part) >= 1 for part in parts)
 
 
-def test_upright_and_lying_pictures_are_batched_apart(tmp_path: Path) -> None:
+def test_upright_and_lying_images_are_batched_apart(tmp_path: Path) -> None:
     sizes = [(40, 80), (80, 40)] * 4
     data = FileData(("a",), (1,), [image_file(tmp_path / f"{i}.png", i, size) for i, size in enumerate(sizes)])
     loader, _ = training_loader(data, PLAIN, INPUT, 2, 0)
@@ -99,12 +99,12 @@ def test_upright_and_lying_pictures_are_batched_apart(tmp_path: Path) -> None:
         assert batch.images.shape[2:] in ((64, 96), (96, 64))
 
 
-def batches_of(workers: int, epochs: int = 2, seed: int = 3) -> list[Batch]:
-    loader, order = training_loader(SCENES, AUGMENT, INPUT, 2, seed, workers)
+def batches_of(num_workers: int, epochs: int = 2, seed: int = 3) -> list[Batch]:
+    loader, order = training_loader(SCENES, AUGMENT, INPUT, 2, seed, num_workers)
     found: list[Batch] = []
     for epoch in range(epochs):
         order.epoch = epoch
-        torch.manual_seed(epoch * 77 + workers)  # the state of the caller's generator has no say
+        torch.manual_seed(epoch * 77 + num_workers)  # the state of the caller's generator has no say
         found += list(loader)
     return found
 
@@ -132,7 +132,9 @@ def test_loading_leaves_the_callers_random_state() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def image_file(path: Path, number: int, size: tuple[int, int] = (60, 80), crowd: tuple[bool, ...] = (False,)) -> Sample:
+def image_file(
+    path: Path, number: int, size: tuple[int, int] = (60, 80), crowd: tuple[bool, ...] = (False,)
+) -> Sample:
     height, width = size
     Image.new("RGB", (width, height), (25 * number + 40, 90, 30)).save(path)
     count = len(crowd)
@@ -157,11 +159,11 @@ def test_crowd_comes_along_as_ignored_and_is_no_truth(tmp_path: Path) -> None:
         assert batch.targets.ignored[0, :3].tolist() == [True, False, False]
 
 
-MIXED = Augmentation(replace(AUGMENT_RECIPES["strong"], mosaic=0.6, mixup=0.5, copy_paste=0.5), 64, 96)
+MIXED = Augmentation(replace(AUGMENT_PRESETS["strong"], mosaic=0.6, mixup=0.5, copy_paste=0.5), 64, 96)
 
 
-def greys(folder: Path, count: int) -> FileData:
-    """Even pictures, each of a grey of its own, 30 apart, with an object on the whole of them."""
+def grays(folder: Path, count: int) -> FileData:
+    """Even images, each of a gray of its own, 30 apart, with an object on the whole of them."""
     samples = []
     for number in range(count):
         Image.new("RGB", (80, 60), (30 * (number + 1),) * 3).save(folder / f"{number}.png")
@@ -173,28 +175,28 @@ def greys(folder: Path, count: int) -> FileData:
 
 
 def shown(item: Item) -> set[int]:
-    """Which of the grey pictures are to be seen in an item."""
-    values = denormalise(item.image, INPUT)[0]
+    """Which of the gray images are to be seen in an item."""
+    values = denormalize(item.image, INPUT)[0]
     return {int(v) // 30 - 1 for v in values.unique() if int((values == v).sum()) > 40 and int(v) % 30 == 0}
 
 
-def test_other_pictures_come_in_by_seed_epoch_and_index_alone(tmp_path: Path) -> None:
-    items = TrainingItems(greys(tmp_path, 6), MOSAIC, INPUT, seed=1)
+def test_other_images_come_in_by_seed_epoch_and_index_alone(tmp_path: Path) -> None:
+    items = TrainingItems(grays(tmp_path, 6), MOSAIC, INPUT, seed=1)
     first = items[0, 4]
     assert len(shown(first)) >= 2
     assert set(first.labels.tolist()) == shown(first)
     for other in ((0, 1), (3, 4), (0, 5)):
         assert not same(items[other], first)
     torch.manual_seed(99)
-    assert same(TrainingItems(greys(tmp_path, 6), MOSAIC, INPUT, seed=1)[0, 4], first)
+    assert same(TrainingItems(grays(tmp_path, 6), MOSAIC, INPUT, seed=1)[0, 4], first)
     seen = set().union(*(shown(items[epoch, 0]) for epoch in range(12)))
     assert seen == set(range(6))
 
 
-def test_workers_change_nothing_where_pictures_are_mixed() -> None:
+def test_workers_change_nothing_where_images_are_mixed() -> None:
     found = []
-    for workers in (0, 2):
-        loader, order = training_loader(SCENES, MIXED, INPUT, 2, 3, workers)
+    for num_workers in (0, 2):
+        loader, order = training_loader(SCENES, MIXED, INPUT, 2, 3, num_workers)
         batches = []
         for epoch in range(2):
             order.epoch = epoch
@@ -212,8 +214,8 @@ def test_drawn_scenes_are_mixed_with_those_of_their_epoch() -> None:
 
 
 @pytest.mark.parametrize("close", [0, 2, 9])
-def test_the_last_epochs_see_no_mixed_pictures(tmp_path: Path, close: int) -> None:
-    data = greys(tmp_path, 6)
+def test_the_last_epochs_see_no_mixed_images(tmp_path: Path, close: int) -> None:
+    data = grays(tmp_path, 6)
     closing = Augmentation(replace(MOSAIC.settings, close_epochs=close), 64, 96)
     items = TrainingItems(data, closing, INPUT, seed=1, epochs=6)
     for epoch in range(6):
@@ -230,7 +232,7 @@ def test_the_last_epochs_see_no_mixed_pictures(tmp_path: Path, close: int) -> No
 
 def test_closed_epochs_change_nothing_else(tmp_path: Path) -> None:
     """What is drawn for an epoch that mixes nothing is what a run without mixing draws."""
-    data = greys(tmp_path, 3)
+    data = grays(tmp_path, 3)
     plain = Augmentation(AugmentSettings(flip=0.5, crop=0.5, scale=0.2), 64, 96)
     closing = Augmentation(replace(plain.settings, mosaic=1.0, mixup=1.0, close_epochs=9), 64, 96)
     for index in range(3):
@@ -240,7 +242,7 @@ def test_closed_epochs_change_nothing_else(tmp_path: Path) -> None:
 
 @pytest.fixture
 def broken(tmp_path: Path) -> FileData:
-    """Four pictures; that of image id 101 is cut off in the middle."""
+    """Four images; that of image id 101 is cut off in the middle."""
     data = FileData(("a",), (1,), [image_file(tmp_path / f"{i}.png", i) for i in range(4)])
     bad = data.samples[1].path
     assert bad is not None
@@ -248,17 +250,17 @@ def broken(tmp_path: Path) -> FileData:
     return data
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_unreadable_file_gives_way_to_the_next_one(broken: FileData, workers: int) -> None:
-    loader, _ = training_loader(broken, PLAIN, INPUT, 2, 0, workers)
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_unreadable_file_gives_way_to_the_next_one(broken: FileData, num_workers: int) -> None:
+    loader, _ = training_loader(broken, PLAIN, INPUT, 2, 0, num_workers)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         ids = sorted(i for batch in loader for i in batch.image_ids)
     assert ids == [100, 102, 102, 103]
-    if workers == 0:  # a worker says it on its own standard error
+    if num_workers == 0:  # a worker says it on its own standard error
         (message,) = [str(w.message) for w in told]
         assert message.startswith(str(broken.samples[1].path))
-        assert message.endswith("the next picture takes its place")
+        assert message.endswith("the next image takes its place")
 
 
 def test_an_unreadable_file_gives_way_in_a_mosaic_too(broken: FileData) -> None:
@@ -268,14 +270,14 @@ def test_an_unreadable_file_gives_way_in_a_mosaic_too(broken: FileData) -> None:
         for epoch in range(6):
             items[epoch, 0]
     assert told
-    assert all(str(w.message).endswith("the next picture takes its place") for w in told)
+    assert all(str(w.message).endswith("the next image takes its place") for w in told)
 
 
 def test_many_unreadable_files_in_a_row_are_an_error(tmp_path: Path) -> None:
     gone = [replace(image_file(tmp_path / "x.png", i), path=tmp_path / f"gone{i}.png") for i in range(3)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(DataError, match=rf"{MAX_UNREADABLE} pictures in a row cannot be read; .*gone.*png"):
+        with pytest.raises(DataError, match=rf"{MAX_UNREADABLE} images in a row cannot be read; .*gone.*png"):
             read_or_next(FileData(("a",), (1,), gone), 0)
 
 
@@ -284,11 +286,11 @@ def test_an_unreadable_file_does_not_end_an_evaluation(broken: FileData) -> None
         batches = list(evaluation_loader(broken, INPUT, 2))
     assert [i for b in batches for i in b.image_ids] == [100, 101, 102, 103]
     shown = batches[0].images[1, :, :60, :80]
-    assert shown.abs().max() < 0.02  # the mean colour: nothing to be found
+    assert shown.abs().max() < 0.02  # the mean color: nothing to be found
     assert batches[0].original_sizes[1].tolist() == [60, 80]
 
 
-def test_batches_are_padded_to_multiples_of_32_with_the_mean_colour(tmp_path: Path) -> None:
+def test_batches_are_padded_to_multiples_of_32_with_the_mean_color(tmp_path: Path) -> None:
     sizes = [(60, 80), (64, 64), (50, 200)]
     data = FileData(("a",), (1,), [image_file(tmp_path / f"{i}.png", i, size) for i, size in enumerate(sizes)])
     (batch,) = evaluation_loader(data, INPUT, 3)
@@ -300,15 +302,15 @@ def test_batches_are_padded_to_multiples_of_32_with_the_mean_colour(tmp_path: Pa
         beyond[:height, :width] = False
         assert (image[:, beyond] == 0).all()
         assert (image[:, ~beyond].abs() > 0.01).all()
-    # The truth is in the pixels of the input.
+    # The ground truth is in the pixels of the input.
     torch.testing.assert_close(
         batch.targets.boxes[0, 0], torch.tensor([10 * 85 / 80, 10 * 64 / 60, 40 * 85 / 80, 50 * 64 / 60])
     )
 
 
 def test_evaluation_keeps_the_order_of_the_data() -> None:
-    for workers in (0, 2):
-        ids = [i for batch in evaluation_loader(SCENES, INPUT, 4, workers) for i in batch.image_ids]
+    for num_workers in (0, 2):
+        ids = [i for batch in evaluation_loader(SCENES, INPUT, 4, num_workers) for i in batch.image_ids]
         assert ids == [SCENES.sample(i).image_id for i in range(len(SCENES))]
 
 

@@ -1,28 +1,28 @@
-"""From a picture to the network's input."""
+"""From an image to the network's input."""
 
 from __future__ import annotations
 
 import torch
 
 from gfocal.data.augmentation.pipeline import Augmentation, AugmentSettings
-from gfocal.data.preprocess import InputSettings, denormalise, normalise, resize, resized_shape
+from gfocal.data.preprocess import InputSettings, denormalize, normalize, resize, resized_shape
 
 
 def test_without_smoothing_half_the_size_is_the_mean_of_four_pixels_as_in_opencv() -> None:
-    picture = torch.randint(0, 256, (3, 12, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    mean = picture.float().view(3, 6, 2, 10, 2).mean((2, 4))
-    plain = resize(picture, (6, 10), antialias=False).float()
+    image = torch.randint(0, 256, (3, 12, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean = image.float().view(3, 6, 2, 10, 2).mean((2, 4))
+    plain = resize(image, (6, 10), antialias=False).float()
     assert (plain - mean).abs().max().item() <= 1  # each of two passes rounds
-    smooth = resize(picture, (6, 10)).float()
+    smooth = resize(image, (6, 10)).float()
     assert (smooth - mean).abs().max().item() > 5
 
 
-def test_training_pictures_shrink_as_the_settings_say() -> None:
-    picture = torch.randint(0, 256, (3, 12, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+def test_training_images_shrink_as_the_settings_say() -> None:
+    image = torch.randint(0, 256, (3, 12, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool)
     for antialias in (True, False):
-        changed = Augmentation(AugmentSettings(flip=0.0), 6, 10, antialias)(picture, *nothing)[0]
-        assert torch.equal(changed, resize(picture, (6, 10), antialias))
+        changed = Augmentation(AugmentSettings(flip=0.0), 6, 10, antialias)(image, *nothing)[0]
+        assert torch.equal(changed, resize(image, (6, 10), antialias))
 
 
 def test_shapes_are_rounded_half_up() -> None:
@@ -31,17 +31,17 @@ def test_shapes_are_rounded_half_up() -> None:
     assert resized_shape(1, 5000, 800, 1333) == (1, 1333)
 
 
-def test_pictures_of_a_pixel_are_resized_too() -> None:
+def test_images_of_a_pixel_are_resized_too() -> None:
     for old in ((2, 1), (7, 5), (1, 9)):
-        picture = torch.full((3, *old), 90, dtype=torch.uint8)
+        image = torch.full((3, *old), 90, dtype=torch.uint8)
         for new in ((1, 1), (1, 4), (3, 1)):
-            small = resize(picture, new)
+            small = resize(image, new)
             assert small.dtype == torch.uint8
             assert tuple(small.shape) == (3, *new)
             assert (small == 90).all()
 
 
-def test_denormalising_gives_the_bytes_back() -> None:
-    picture = torch.arange(256).repeat(3).view(3, 16, 16).to(torch.uint8)
+def test_denormalizing_gives_the_bytes_back() -> None:
+    image = torch.arange(256).repeat(3).view(3, 16, 16).to(torch.uint8)
     for settings in (InputSettings(), InputSettings(mean=(0.0, 127.5, 255.0), std=(1.0, 127.5, 3.0))):
-        assert torch.equal(denormalise(normalise(picture, settings), settings), picture)
+        assert torch.equal(denormalize(normalize(image, settings), settings), image)

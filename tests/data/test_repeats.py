@@ -1,4 +1,4 @@
-"""Rare classes are seen more often: repeat factors, and an epoch that shows pictures by them."""
+"""Rare classes are seen more often: repeat factors, and an epoch that shows images by them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gfocal.data.dataset import FileData, Sample
 from gfocal.data.samplers import BatchOrder, EpochOrder, repeat_factors, repeats_of, systematic
 
 
-def labels_of(*pictures: list[int]) -> list[torch.Tensor]:
-    return [torch.tensor(labels, dtype=torch.int64) for labels in pictures]
+def labels_of(*images: list[int]) -> list[torch.Tensor]:
+    return [torch.tensor(labels, dtype=torch.int64) for labels in images]
 
 
 def test_factors_are_those_of_lvis() -> None:
-    """Class 0 in 8 of 10 pictures, class 1 in 2, class 2 in 1."""
+    """Class 0 in 8 of 10 images, class 1 in 2, class 2 in 1."""
     labels = labels_of(*[[0, 0]] * 7, [0, 1], [1, 2, 2], [])
     found = repeat_factors(labels, 3, 0.4)
     assert found.tolist() == pytest.approx([1.0] * 7 + [2**0.5, 2.0, 1.0])
@@ -35,7 +35,7 @@ def test_crowd_regions_show_no_class() -> None:
     )
 
 
-def test_an_epoch_shows_each_picture_as_often_as_its_factor_says_on_average() -> None:
+def test_an_epoch_shows_each_image_as_often_as_its_factor_says_on_average() -> None:
     order = EpochOrder(4, 0)
     order.repeats = torch.tensor([1.0, 1.5, 2.25, 3.0])
     assert len(order) == 8

@@ -1,4 +1,4 @@
-"""Several data sets as one: classes by name, ids, notes, and the commands that take several."""
+"""Several datasets as one: classes by name, ids, notes, and the commands that take several."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from PIL import Image
 from conftest import TINY, Run
 from gfocal.data.dataset import FileData, Problem, Sample
 from gfocal.data.discovery import read_data
-from gfocal.data.views import NEAR_NAMES, SAME_PICTURE, joined
+from gfocal.data.views import NEAR_NAMES, SAME_IMAGE, joined
 from gfocal.errors import DataError
 
 
-def picture(path: Path) -> Path:
+def image(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (100, 80)).save(path)
     return path
@@ -62,7 +62,7 @@ def test_classes_go_by_name_and_keep_their_ids() -> None:
 
 @pytest.mark.parametrize("ids", [(4, 17), (3, 3), (17, 3)])
 def test_ids_that_disagree_give_way(ids: tuple[int, int]) -> None:
-    """A class of two ids, or an id of two classes; and pictures of one id."""
+    """A class of two ids, or an id of two classes; and images of one id."""
     one = FileData(("cat", "dog"), (3, 17), [sample(1, [0]), sample(2, [1])])
     data = joined([one, FileData(("cat", "owl"), ids, [sample(2, [1])])])
     assert (data.names, data.category_ids) == (("cat", "dog", "owl"), (1, 2, 3))
@@ -93,20 +93,20 @@ def test_near_names_are_told() -> None:
     ]
 
 
-def test_a_picture_in_two_sets_is_told_under_any_name(tmp_path: Path) -> None:
-    here, other = picture(tmp_path / "a" / "x.png"), picture(tmp_path / "b" / "y.png")
+def test_a_image_in_two_sets_is_told_under_any_name(tmp_path: Path) -> None:
+    here, other = image(tmp_path / "a" / "x.png"), image(tmp_path / "b" / "y.png")
     link, hard = tmp_path / "b" / "x.png", tmp_path / "b" / "z.png"
     link.symlink_to(here)
     os.link(here, hard)
     one = FileData(("cat",), (1,), [sample(1, [0], here), sample(2, [0], here)])
     for path, number in ((link, 1), (hard, 1), (here, 1), (other, 0), (tmp_path / "gone.png", 0)):
         data = joined([one, FileData(("cat",), (1,), [sample(3, [0], path)])])
-        assert Counter(p.reason for p in data.problems) == Counter({SAME_PICTURE: number})
+        assert Counter(p.reason for p in data.problems) == Counter({SAME_IMAGE: number})
         assert all(str(path) in p.record and str(here) in p.record for p in data.problems)
 
 
 def test_nothing_is_no_data() -> None:
-    with pytest.raises(DataError, match="no data sets"):
+    with pytest.raises(DataError, match="no datasets"):
         joined([])
 
 
@@ -122,17 +122,17 @@ def test_law_every_object_keeps_its_class(sets: list[list[str]], seed: int) -> N
     for names in sets:
         draw = torch.randint(len(names), (6,), generator=generator).tolist()
         ids = torch.randperm(9, generator=generator)[: len(names)].tolist()
-        pictures = [sample(int(torch.randint(30, (), generator=generator)), draw[:4]), sample(40, draw[4:])]
-        parts.append(FileData(tuple(names), tuple(ids), pictures))
+        images = [sample(int(torch.randint(30, (), generator=generator)), draw[:4]), sample(40, draw[4:])]
+        parts.append(FileData(tuple(names), tuple(ids), images))
     data = joined(parts)
     assert classes(data) == [row for part in parts for row in classes(part)]
-    ids_of_pictures = [s.image_id for s in data.samples]
-    assert len(set(ids_of_pictures)) == len(ids_of_pictures)
+    ids_of_images = [s.image_id for s in data.samples]
+    assert len(set(ids_of_images)) == len(ids_of_images)
     assert len(set(data.category_ids)) == len(data.category_ids) == len(data.names) == len(set(data.names))
 
 
 def coco(folder: Path, split: str, category: int, name: str, image_id: int = 1) -> None:
-    picture(folder / split / f"{split}.png")
+    image(folder / split / f"{split}.png")
     content = {
         "images": [{"id": image_id, "file_name": f"{split}.png"}],
         "annotations": [{"id": 1, "image_id": image_id, "category_id": category, "bbox": [10, 10, 60, 50]}],
@@ -143,7 +143,7 @@ def coco(folder: Path, split: str, category: int, name: str, image_id: int = 1) 
 
 
 def table(file: Path, name: str) -> None:
-    picture(file.parent / f"{file.stem}.png")
+    image(file.parent / f"{file.stem}.png")
     file.write_text(f"filename,class,xmin,ymin,xmax,ymax\n{file.stem}.png,{name},20,10,70,60\n")
 
 
@@ -176,18 +176,18 @@ def test_several_sets_train_and_are_judged(two_sets: tuple[Path, Path], tmp_path
     rename = ("--rename", "Cat=cat")
     code, _, err = run("train", one, two, *rename, "--out", tmp_path / "run", *TINY)
     assert code == 0, err
-    # The second set has no val: it is judged on its test.
-    assert "2 pictures to train, 2 to validate" in err
+    # The second set has no val: it is evaluated on its test.
+    assert "2 images to train, 2 to validate" in err
     about = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (about["classes"], about["data"]) == (["cat", "dog"], f"{one}, {two}")
-    code, out, err = run("eval", tmp_path / "run", one, two, *rename, "--workers", 0, "--device", "cpu")
+    code, out, err = run("eval", tmp_path / "run", one, two, *rename, "--num-workers", 0, "--device", "cpu")
     assert code == 0, err
-    assert f"judging 2 pictures: split val of {one}; split test of {two}" in err
-    assert "2 truth boxes" in out
+    assert f"evaluating 2 images: split val of {one}; split test of {two}" in err
+    assert "2 ground-truth boxes" in out
     # A set that lacks a class of the model, alone.
-    code, out, err = run("eval", tmp_path / "run", one, "--workers", 0, "--device", "cpu")
+    code, out, err = run("eval", tmp_path / "run", one, "--num-workers", 0, "--device", "cpu")
     assert code == 0, err
-    assert "1 truth box" in out
+    assert "1 ground-truth box" in out
 
 
 def test_validation_elsewhere_may_be_several(two_sets: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
@@ -202,7 +202,7 @@ def test_validation_elsewhere_may_be_several(two_sets: tuple[Path, Path], tmp_pa
         "train", one, "--val", one, two / "test.csv", "--rename", "Cat=cat", "--out", tmp_path / "r", *TINY
     )
     assert code == 0, err
-    assert "1 picture to train, 2 to validate" in err
+    assert "1 image to train, 2 to validate" in err
 
 
 @pytest.mark.parametrize(
@@ -225,4 +225,4 @@ def test_mistakes(
 def test_drawn_scenes_join_nothing(two_sets: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
     code, _, err = run("train", two_sets[0], "synthetic", "--out", tmp_path / "r", *TINY, "--short-side", "96")
     assert code == 2
-    assert "drawn scenes neither join other data" in err
+    assert "synthetic images neither join other data" in err

@@ -1,4 +1,4 @@
-"""The processes that load pictures: what they share with the run, and that they end with it."""
+"""The processes that load images: what they share with the run, and that they end with it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_processes_share_what_the_run_has_and_get_no_problems() -> None:
     whole = data(Telling)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        loader, _ = training_loader(whole, augmentation, plain, 2, 0, workers=1)
+        loader, _ = training_loader(whole, augmentation, plain, 2, 0, num_workers=1)
         told = torch.cat([batch.images[:, :, 0, 0] for batch in loader])
     assert told[:, :2].tolist() == [[1, 0]] * 4
     assert (told[:, 2] != os.getpid() % 251).all()
@@ -52,7 +52,7 @@ def test_processes_share_what_the_run_has_and_get_no_problems() -> None:
     assert EvaluationItems(without_problems(whole), plain).data.sample(2).image_id == 2
 
 
-def test_upright_pictures_are_told_by_their_sizes() -> None:
+def test_upright_images_are_told_by_their_sizes() -> None:
     none = torch.zeros(0, dtype=torch.int64)
     sizes = [(20, 10), (10, 20), (10, 10), None, (11, 10), (5, 9)]
     samples = [Sample(i, None, torch.zeros(0, 4), none, none.bool(), size) for i, size in enumerate(sizes)]

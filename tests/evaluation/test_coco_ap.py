@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gfocal.data.dataset import Sample
 from gfocal.data.readers.coco import read_coco
 from gfocal.evaluation.coco_ap import CocoResult, coco_ap
-from gfocal.evaluation.detections import truth_areas
+from gfocal.evaluation.detections import gt_areas
 
 pycocotools = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed (extra: test)")
 from pycocotools.cocoeval import COCOeval  # noqa: E402
@@ -24,19 +24,23 @@ AP_KEYS = ["ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"]
 KEYS = [*AP_KEYS, "ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"]
 
 
-def reference(truth: dict, results: list[dict]) -> tuple[list[float], list[float]]:
+def reference(ground_truth: dict, results: list[dict]) -> tuple[list[float], list[float]]:
     """The twelve numbers and the AP of each category, by pycocotools."""
     with contextlib.redirect_stdout(io.StringIO()):
         gt = pycocotools.COCO()
-        gt.dataset = truth
+        gt.dataset = ground_truth
         gt.createIndex()
         found = gt.loadRes(results) if results else pycocotools.COCO()
         if not results:
-            found.dataset = {"images": truth["images"], "categories": truth["categories"], "annotations": []}
+            found.dataset = {
+                "images": ground_truth["images"],
+                "categories": ground_truth["categories"],
+                "annotations": [],
+            }
             found.createIndex()
         run = COCOeval(gt, found, "bbox")
         run.evaluate()
-        run.accumulate()
+        run.grad_accum_steps()
         run.summarize()
     precision = run.eval["precision"][:, :, :, 0, 2]
     per_class = [p[p > -1].mean() if (p > -1).any() else -1 for p in np.moveaxis(precision, 2, 0)]
@@ -52,7 +56,7 @@ def compare(result: CocoResult, stats: list[float], per_class: list[float]) -> N
 
 
 def scene(seed: int, num_images: int, num_classes: int, num_found: int, crowd: float, levels: int):
-    """Random truth and detections, many of them near the truth, in both libraries' forms.
+    """Random ground truth and detections, many of them near the ground truth, in both libraries' forms.
 
     ``levels`` scores exist, so few of them make many ties.
     """
@@ -103,12 +107,12 @@ def scene(seed: int, num_images: int, num_classes: int, num_found: int, crowd: f
                     "score": float(score),
                 }
             )
-    truth = {
+    ground_truth = {
         "images": [{"id": i} for i in range(1, num_images + 1)],
         "categories": [{"id": c + 1, "name": str(c)} for c in range(num_classes)],
         "annotations": annotations,
     }
-    return samples, found, [str(c) for c in range(num_classes)], truth, results
+    return samples, found, [str(c) for c in range(num_classes)], ground_truth, results
 
 
 @settings(max_examples=25, deadline=None)
@@ -120,14 +124,14 @@ def scene(seed: int, num_images: int, num_classes: int, num_found: int, crowd: f
     levels=st.sampled_from([1, 3, 1000]),
 )
 def test_equal_to_pycocotools(seed, num_classes, num_found, crowd, levels):
-    samples, found, names, truth, results = scene(seed, 6, num_classes, num_found, crowd, levels)
-    compare(coco_ap(samples, found, names), *reference(truth, results))
+    samples, found, names, ground_truth, results = scene(seed, 6, num_classes, num_found, crowd, levels)
+    compare(coco_ap(samples, found, names), *reference(ground_truth, results))
 
 
 def test_more_than_100_detections_of_one_class_in_an_image():
-    samples, found, names, truth, results = scene(5, 4, 1, 260, 0.2, 1000)
+    samples, found, names, ground_truth, results = scene(5, 4, 1, 260, 0.2, 1000)
     assert max(len(f.scores) for f in found.values()) > 100
-    compare(coco_ap(samples, found, names), *reference(truth, results))
+    compare(coco_ap(samples, found, names), *reference(ground_truth, results))
 
 
 def test_coco_with_crowds_sparse_ids_and_outline_areas(shared: Path):
@@ -151,11 +155,11 @@ def test_coco_with_crowds_sparse_ids_and_outline_areas(shared: Path):
                     "score": score,
                 }
             )
-    ours = coco_ap(data.samples, found, data.names, [truth_areas(s) for s in data.samples])
+    ours = coco_ap(data.samples, found, data.names, [gt_areas(s) for s in data.samples])
     assert ours.ap is not None
     assert 0.1 < ours.ap < 0.9
     stats, per_class = reference(json.loads(file.read_text()), results)
-    # Our truth boxes are float32 corners, COCO's are decimals: IoU differs in the eighth digit.
+    # Our ground-truth boxes are float32 corners, COCO's are decimals: IoU differs in the eighth digit.
     for key, theirs in zip(KEYS, stats, strict=True):
         assert (getattr(ours, key) or 0.0) == pytest.approx(max(theirs, 0.0), abs=1e-9), key
     for (name, mine), theirs in zip(ours.per_class.items(), per_class, strict=True):
@@ -174,7 +178,7 @@ def test_no_truth_of_a_size_is_none_and_the_table_says_so():
     console = Console(file=io.StringIO(), width=120)
     console.print(result.table())
     lines = console.file.getvalue().splitlines()
-    assert lines[0].split() == ["1", "image,", "1", "truth", "box,", "0", "detections"]
+    assert lines[0].split() == ["1", "image,", "1", "ground_truth", "box,", "0", "detections"]
     assert next(line.split() for line in lines if line.startswith("b")) == ["b", "0", "n/a"]
     assert next(line.split() for line in lines if line.startswith("a ")) == ["a", "1", "0.000", "0.000", "0.000"]
 
@@ -211,7 +215,7 @@ def test_classes_by_size_and_many_without_truth_in_one_line():
     console.print(result.table())
     text = console.file.getvalue()
     assert "none0" not in text
-    assert text.splitlines()[-1].strip() == "4 classes without truth are left out"
+    assert text.splitlines()[-1].strip() == "4 classes without ground truth are left out"
     assert "cat" in text
 
 
@@ -255,5 +259,5 @@ def test_nothing_is_printed(capfd):
 
 def test_an_area_that_is_not_stated_is_refused():
     sample = Sample(3, None, torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([0]), torch.tensor([False]))
-    with pytest.raises(ValueError, match="truth of image id 3: area"):
+    with pytest.raises(ValueError, match="ground truth of image id 3: area"):
         coco_ap([sample], {}, ["a"], [torch.tensor([float("nan")])])

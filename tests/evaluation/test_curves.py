@@ -14,8 +14,8 @@ from gfocal.evaluation.curves import (
 )
 
 
-def curve(scores: list[float], hits: list[bool], num_truth: int) -> ScoreCurve:
-    return _score_curve(np.array(scores), np.array(hits), num_truth)
+def curve(scores: list[float], hits: list[bool], num_ground_truth: int) -> ScoreCurve:
+    return _score_curve(np.array(scores), np.array(hits), num_ground_truth)
 
 
 def test_equal_scores_enter_together() -> None:

@@ -12,7 +12,7 @@ from test_coco_ap import scene
 
 from gfocal.data.dataset import FileData, Sample
 from gfocal.evaluation.curves import above, confusion_matrix, most_confused, reliability
-from gfocal.evaluation.evaluate import Judgement, judge
+from gfocal.evaluation.evaluate import Evaluation, evaluate
 from gfocal.evaluation.matching import lay_out, match, overlaps
 
 NAMES = ("cat", "dog")
@@ -32,8 +32,8 @@ def sample(image_id: int, labels: list[int], crowd: int = 0) -> Sample:
     return Sample(image_id, None, boxes, torch.tensor(labels, dtype=torch.int64), torch.arange(len(labels)) < crowd)
 
 
-def two_pictures() -> tuple[FileData, dict[int, SimpleNamespace]]:
-    """Picture 1: a crowd of cats, a dog, a cat, a dog. Picture 2: nothing."""
+def two_images() -> tuple[FileData, dict[int, SimpleNamespace]]:
+    """Image 1: a crowd of cats, a dog, a cat, a dog. Image 2: nothing."""
     data = FileData(NAMES, (1, 2), [sample(1, [0, 1, 0, 1], crowd=1), sample(2, [])])
     one = found(
         [
@@ -48,14 +48,14 @@ def two_pictures() -> tuple[FileData, dict[int, SimpleNamespace]]:
 
 
 @pytest.fixture
-def judged() -> Judgement:
-    data, detections = two_pictures()
-    return judge(data, detections, stored=(0.5, 0.3))
+def evaluation() -> Evaluation:
+    data, detections = two_images()
+    return evaluate(data, detections, stored=(0.5, 0.3))
 
 
-def test_the_confusion_matrix(judged: Judgement) -> None:
-    assert judged.confusion.tolist() == [[0, 1, 0], [0, 1, 1], [1, 1, 0]]
-    assert most_confused(judged.confusion, NAMES) == [("cat", "dog", 1)]
+def test_the_confusion_matrix(evaluation: Evaluation) -> None:
+    assert evaluation.confusion.tolist() == [[0, 1, 0], [0, 1, 1], [1, 1, 0]]
+    assert most_confused(evaluation.confusion, NAMES) == [("cat", "dog", 1)]
 
 
 def test_a_better_one_below_its_threshold_takes_nothing_away() -> None:
@@ -71,7 +71,7 @@ def test_the_confusion_matrix_counts_every_object_and_every_detection_once() -> 
     samples, detections, names, _, _ = scene(4, 8, 3, 12, 0.0, 1000)
     boxes = lay_out(samples, detections, names)
     matrix = confusion_matrix(boxes, overlaps(boxes), np.ones(len(boxes.score), dtype=bool))
-    assert matrix[:-1].sum(1).tolist() == boxes.num_truth().tolist()
+    assert matrix[:-1].sum(1).tolist() == boxes.num_ground_truth().tolist()
     assert matrix[:, :-1].sum(0).tolist() == np.bincount(boxes.label, minlength=3).tolist()
 
 
@@ -98,10 +98,10 @@ def test_scores_against_overlaps() -> None:
     assert measured.error == pytest.approx((2 * 0.08 + 0.15) / 3)
 
 
-def test_the_worst_picture_comes_first_with_all_its_mistakes(judged: Judgement) -> None:
-    first, second = judged.worst(5)
+def test_the_worst_image_comes_first_with_all_its_mistakes(evaluation: Evaluation) -> None:
+    first, second = evaluation.worst(5)
     assert (first.image_id, second.image_id) == (1, 2)
-    assert [(w.label, w.kind, w.truth_label) for w in first.wrong] == [
+    assert [(w.label, w.kind, w.gt_label) for w in first.wrong] == [
         (1, "classification", 0),
         (0, "background", None),
     ]
@@ -110,65 +110,67 @@ def test_the_worst_picture_comes_first_with_all_its_mistakes(judged: Judgement) 
     assert first.crowd == (tuple(BOXES[0]),)
     assert first.cost == pytest.approx(0.8 + 0.7 + 2 * 0.5)
     assert second.cost == pytest.approx(0.4)
-    assert [one.image_id for one in judged.worst(1)] == [1]
+    assert [one.image_id for one in evaluation.worst(1)] == [1]
 
 
-def test_a_picture_without_mistakes_is_not_among_the_worst() -> None:
+def test_a_image_without_mistakes_is_not_among_the_worst() -> None:
     data = FileData(NAMES, (1, 2), [sample(1, [0])])
-    assert judge(data, {1: found([(BOXES[0], 0, 0.9)])}).worst(3) == []
+    assert evaluate(data, {1: found([(BOXES[0], 0, 0.9)])}).worst(3) == []
 
 
-def test_false_positives_per_picture_at_the_thresholds(judged: Judgement) -> None:
-    assert (judged.num_hits, judged.num_false) == (1, 3)
-    assert judged.fppi == 1.5
-    assert judged.in_use_from == "the model's own thresholds"
-    assert judged.at_thresholds[1].precision == pytest.approx(1 / 3)
-    assert judged.at_thresholds[1].recall == pytest.approx(1 / 2)
+def test_false_positives_per_image_at_the_thresholds(evaluation: Evaluation) -> None:
+    assert (evaluation.num_hits, evaluation.num_false) == (1, 3)
+    assert evaluation.fppi == 1.5
+    assert evaluation.in_use_from == "the model's own thresholds"
+    assert evaluation.at_thresholds[1].precision == pytest.approx(1 / 3)
+    assert evaluation.at_thresholds[1].recall == pytest.approx(1 / 2)
 
 
 def test_the_curves_are_those_of_both_overlaps() -> None:
     samples, detections, names, _, _ = scene(4, 8, 3, 12, 0.1, 1000)
-    judged = judge(FileData(tuple(names), (1, 2, 3), samples), detections)
-    for at50, at75, one in zip(judged.precision, judged.precision75, judged.ap.per_class.values(), strict=True):
+    evaluation = evaluate(FileData(tuple(names), (1, 2, 3), samples), detections)
+    for at50, at75, one in zip(
+        evaluation.precision, evaluation.precision75, evaluation.ap.per_class.values(), strict=True
+    ):
         assert at50 is not None
         assert at75 is not None
         assert (at50.mean(), at75.mean()) == pytest.approx((one.ap50, one.ap75), abs=1e-9)
 
 
 def test_without_stored_thresholds_the_best_ones_are_in_use() -> None:
-    data, detections = two_pictures()
-    judged = judge(data, detections)
-    assert judged.in_use == judged.chosen.scores
-    assert judged.in_use_from == "the thresholds of largest F1"
-    assert judge(data, detections, precision=0.5).in_use_from == "the thresholds of precision=0.5"
+    data, detections = two_images()
+    evaluation = evaluate(data, detections)
+    assert evaluation.in_use == evaluation.chosen.scores
+    assert evaluation.in_use_from == "the thresholds of largest F1"
+    assert evaluate(data, detections, precision=0.5).in_use_from == "the thresholds of precision=0.5"
 
 
-def test_the_numbers_as_json_and_in_a_few_lines(judged: Judgement) -> None:
-    told = json.loads(json.dumps(judged.to_json(), allow_nan=False))
-    assert told["ap50"] == judged.ap.ap50 == judged.errors.ap50
+def test_the_numbers_as_json_and_in_a_few_lines(evaluation: Evaluation) -> None:
+    told = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
+    assert told["ap50"] == evaluation.ap.ap50 == evaluation.errors.ap50
     assert told["errors"]["types"]["classification"]["count"] == 1
-    assert told["at_thresholds"]["confusion"]["counts"] == judged.confusion.tolist()
+    assert told["at_thresholds"]["confusion"]["counts"] == evaluation.confusion.tolist()
     assert told["at_thresholds"]["false_per_image"] == 1.5
     assert len(told["curves"]["precision_at_recall_iou50"]["cat"]) == 101
     assert sum(told["reliability"]["count"]) == 5
     assert set(told["log_average_miss_rate"]["per_class"]) == set(NAMES)
-    lines = judged.summary()
+    lines = evaluation.summary()
     assert lines[0].startswith("costs most: classification, 1 error; without it AP50 +0.")
-    assert lines[2] == "at the model's own thresholds: 1.50 false positives per picture"
+    assert lines[2] == "at the model's own thresholds: 1.50 false positives per image"
 
 
 def test_nothing_at_all() -> None:
-    empty = judge(FileData(NAMES, (1, 2), [sample(1, [])]), {})
+    empty = evaluate(FileData(NAMES, (1, 2), [sample(1, [])]), {})
     assert empty.summary() == []
     json.dumps(empty.to_json(), allow_nan=False)
     assert empty.worst(3) == []
 
 
 def test_detections_of_other_classes_are_refused() -> None:
-    data, detections = two_pictures()
+    data, detections = two_images()
     for one in detections.values():
         one.names = NAMES
-    judge(data, detections)
+    evaluate(data, detections)
     next(iter(detections.values())).names = ("cat", "wolf")
-    with pytest.raises(ValueError, match=r"classes \['cat', 'wolf'\] cannot be judged on \['cat', 'dog'\]"):
-        judge(data, detections)
+    with pytest.raises(ValueError, match=r"classes \['cat', 'wolf'\] cannot be evaluated on \['cat', 'dog'\]"):
+        evaluate(data, detections)

@@ -82,7 +82,7 @@ def by_turns(boxes: Boxes, iou_threshold: float, kept, any_class: bool):
     """The rule as a loop: best first, each takes the free box that it overlaps most, of equals the last."""
     pairs = overlaps(boxes)
     of = {}
-    for d, t, iou in zip(pairs.found.tolist(), pairs.truth.tolist(), pairs.iou.tolist(), strict=True):
+    for d, t, iou in zip(pairs.found.tolist(), pairs.ground_truth.tolist(), pairs.iou.tolist(), strict=True):
         of.setdefault(d, []).append((iou, t))
     taken, ignored = np.full(len(boxes.score), NONE), np.zeros(len(boxes.score), bool)
     free = ~boxes.crowd
@@ -90,7 +90,7 @@ def by_turns(boxes: Boxes, iou_threshold: float, kept, any_class: bool):
         fit = [
             (iou, t)
             for iou, t in of.get(d, [])
-            if kept[d] and iou >= iou_threshold and (any_class or boxes.label[d] == boxes.truth_label[t])
+            if kept[d] and iou >= iou_threshold and (any_class or boxes.label[d] == boxes.gt_label[t])
         ]
         open_ones = [pair for pair in fit if free[pair[1]]]
         if open_ones:
@@ -131,7 +131,7 @@ def test_the_overlaps_are_the_same_in_parts(monkeypatch: pytest.MonkeyPatch, at_
     monkeypatch.setattr(matching, "PAIRS_AT_ONCE", at_once)
     parts = overlaps(boxes)
     assert len(whole.iou) > 50
-    for name in ("found", "truth", "iou"):
+    for name in ("found", "ground_truth", "iou"):
         assert (getattr(parts, name) == getattr(whole, name)).all()
 
 

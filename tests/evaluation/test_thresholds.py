@@ -13,9 +13,9 @@ from gfocal.evaluation.curves import ScoreCurve, _score_curve
 from gfocal.evaluation.thresholds import choose_thresholds, read_rule
 
 
-def curve(scores: list[float], hits: list[bool], num_truth: int) -> ScoreCurve:
+def curve(scores: list[float], hits: list[bool], num_ground_truth: int) -> ScoreCurve:
     order = np.argsort(-np.array(scores), kind="stable")
-    return _score_curve(np.float32(scores)[order].astype(np.float64), np.array(hits, bool)[order], num_truth)
+    return _score_curve(np.float32(scores)[order].astype(np.float64), np.array(hits, bool)[order], num_ground_truth)
 
 
 MANY = curve([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], [True, True, False, True, False, False], 10)
@@ -86,7 +86,7 @@ def test_the_threshold_parts_the_scores_as_float32_where_the_rule_says(scores, s
         assert chosen.precision == pytest.approx(max(hits[cut].mean() for cut in cuts))
 
 
-def test_neighbouring_scores_are_parted() -> None:
+def test_neighboring_scores_are_parted() -> None:
     high = np.float32(0.7)
     low = np.nextafter(high, np.float32(0))
     close = curve([float(high), float(low)], [True, False], 1)

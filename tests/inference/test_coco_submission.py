@@ -16,9 +16,9 @@ from gfocal.models.zoo import gfl_r18_fpn
 
 @pytest.fixture
 def info(tmp_path: Path) -> Path:
-    """Two pictures, the second of which is missing, and COCO's classes with ids of their own."""
-    (tmp_path / "pictures").mkdir()
-    Image.new("RGB", (60, 40), "red").save(tmp_path / "pictures" / "a.jpg")
+    """Two images, the second of which is missing, and COCO's classes with ids of their own."""
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "images" / "a.jpg")
     content = {
         "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 9, "file_name": "b.jpg"}],
         "categories": [{"id": 2 * i + 1, "name": name} for i, name in enumerate(COCO_NAMES)],
@@ -37,7 +37,7 @@ def small(names: tuple[str, ...]):
 
 def test_json_and_zip_of_the_servers_layout(info: Path, tmp_path: Path):
     out = tmp_path / "out"
-    failed = write_submission(small(COCO_NAMES), info, [str(tmp_path / "pictures")], out, Console(quiet=True))
+    failed = write_submission(small(COCO_NAMES), info, [str(tmp_path / "images")], out, Console(quiet=True))
     assert failed == 1
     records = json.loads((out / f"{RESULTS}.json").read_text())
     assert records
@@ -50,19 +50,19 @@ def test_json_and_zip_of_the_servers_layout(info: Path, tmp_path: Path):
 
 
 def test_other_classes_and_other_files_are_refused(info: Path, tmp_path: Path):
-    pictures, quiet = [str(tmp_path / "pictures")], Console(quiet=True)
+    images, quiet = [str(tmp_path / "images")], Console(quiet=True)
     with pytest.raises(DataError, match="no class 'owl'"):
-        write_submission(small(("cat", "owl")), info, pictures, tmp_path / "o", quiet)
+        write_submission(small(("cat", "owl")), info, images, tmp_path / "o", quiet)
     (tmp_path / "no.json").write_text("[]")
     with pytest.raises(DataError, match="not an image info file"):
-        write_submission(small(COCO_NAMES), tmp_path / "no.json", pictures, tmp_path / "o", quiet)
+        write_submission(small(COCO_NAMES), tmp_path / "no.json", images, tmp_path / "o", quiet)
     with pytest.raises(DataError, match="one folder"):
-        write_submission(small(COCO_NAMES), info, [*pictures, "x"], tmp_path / "o", quiet)
+        write_submission(small(COCO_NAMES), info, [*images, "x"], tmp_path / "o", quiet)
 
 
 def test_no_zip_of_nothing(info: Path, tmp_path: Path):
     (tmp_path / "elsewhere").mkdir()
     elsewhere, out = str(tmp_path / "elsewhere"), tmp_path / "out"
-    with pytest.raises(DataError, match=r"none of the 2 pictures that .* so no zip was written; name the folder"):
+    with pytest.raises(DataError, match=r"none of the 2 images that .* so no zip was written; name the folder"):
         write_submission(small(COCO_NAMES), info, [elsewhere], out, Console(quiet=True))
     assert not out.exists()

@@ -1,4 +1,4 @@
-"""gfocal detect: pictures of every kind in, records in original pixels out, and a broken file stops nothing."""
+"""gfocal detect: images of every kind in, records in original pixels out, and a broken file stops nothing."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw
 
 from gfocal.cli import DONE, MISTAKE, SOME_FAILED
 from gfocal.data.preprocess import InputSettings
+from gfocal.inference import files as detect_files_room
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model, save_model
-from gfocal.inference import files as detect_files_room
 from gfocal.models.zoo import create
 
 OPTIONS = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
@@ -41,7 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 GOOD: dict[str, tuple[int, int]] = {  # name -> upright height and width
     "png_named.jpg": (60, 90),
-    "grey.jpg": (60, 90),
+    "gray.jpg": (60, 90),
     "palette.png": (60, 90),
     "transparent.png": (60, 90),
     "deep.png": (60, 90),
@@ -52,7 +52,7 @@ GOOD: dict[str, tuple[int, int]] = {  # name -> upright height and width
 }
 BAD = {
     "truncated.jpg": "truncated",
-    "text.jpg": "not a picture",
+    "text.jpg": "not an image",
     "empty.jpg": "empty file",
     "missing.jpg": "no such file",
 }
@@ -64,7 +64,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rgb = Image.effect_noise((90, 60), 60).convert("RGB")
     ImageDraw.Draw(rgb).rectangle((20, 10, 60, 40), fill=(200, 30, 30))
     rgb.save(folder / "png_named.jpg", format="PNG")
-    rgb.convert("L").save(folder / "grey.jpg")
+    rgb.convert("L").save(folder / "gray.jpg")
     rgb.quantize(16).save(folder / "palette.png")
     rgb.convert("RGBA").save(folder / "transparent.png")
     rgb.convert("L").convert("I").point(lambda value: value * 257).convert("I;16").save(folder / "deep.png")
@@ -83,7 +83,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_detect_in_pictures_of_every_kind(
+def test_detect_in_images_of_every_kind(
     run: Run, model: Path, zoo: Path, tmp_path: Path, batch_size: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from pycocotools.coco import COCO
@@ -91,7 +91,7 @@ def test_detect_in_pictures_of_every_kind(
     names = [name for pair in zip(GOOD, [*BAD, *[""] * 9], strict=False) for name in pair if name]
     out = tmp_path / "found"
     files = [zoo / name for name in names]
-    code, _, err = run("detect", model, *files, "--out", out, "--score", 0, "--batch-size", batch_size)
+    code, _, err = run("detect", model, *files, "--out", out, "--score-threshold", 0, "--batch-size", batch_size)
     assert code == SOME_FAILED
     for name, reason in BAD.items():
         (line,) = [line for line in err.splitlines() if name in line]
@@ -107,8 +107,8 @@ def test_detect_in_pictures_of_every_kind(
     assert list(images) == [name for name in names if name in GOOD]
     count = len(coco.dataset["annotations"])
     assert last == (
-        f"{count} objects in {len(GOOD)} pictures, {len(BAD)} failed: {out / 'detections.json'}, and "
-        f"drawn in {out}; scores above 0 (--score)"
+        f"{count} objects in {len(GOOD)} images, {len(BAD)} failed: {out / 'detections.json'}, and "
+        f"drawn in {out}; scores above 0 (--score-threshold)"
     )
     assert "numbered from 1 in the model's order" in coco.dataset["info"]["description"]
     assert [category["name"] for category in coco.dataset["categories"]] == ["cat", "dog"]
@@ -124,16 +124,16 @@ def test_detect_in_pictures_of_every_kind(
             assert 0 < record["score"] < 1
             assert record["category_id"] in (1, 2)
             assert len(record["edge_std"]) == 4
-        with Image.open(out / image["picture"]) as drawn:
+        with Image.open(out / image["image"]) as drawn:
             assert drawn.size == (width, height), name
     assert any(record["bbox"][2] > 60 for record in coco.dataset["annotations"])  # in pixels of the original
 
 
 def test_records_are_what_the_model_finds(run: Run, model: Path, zoo: Path, tmp_path: Path) -> None:
-    code, _, _ = run("detect", model, zoo / "turned.jpg", "--out", tmp_path, "--score", 0, "--no-pictures")
+    code, _, _ = run("detect", model, zoo / "turned.jpg", "--out", tmp_path, "--score-threshold", 0, "--no-images")
     assert code == DONE
     assert [file.name for file in tmp_path.iterdir()] == ["detections.json"]
-    assert "picture" not in json.loads((tmp_path / "detections.json").read_text())["images"][0]
+    assert "image" not in json.loads((tmp_path / "detections.json").read_text())["images"][0]
     found = load_model(model).detect(zoo / "turned.jpg", score_threshold=0.0)
     records = json.loads((tmp_path / "detections.json").read_text())["annotations"]
     assert len(records) == len(found) > 0
@@ -147,16 +147,18 @@ def test_records_are_what_the_model_finds(run: Run, model: Path, zoo: Path, tmp_
 @pytest.mark.parametrize("edges", ["std", "distribution"])
 def test_edges_are_drawn(run: Run, model: Path, zoo: Path, tmp_path: Path, edges: str) -> None:
     for kind in ("none", edges):
-        code, _, err = run("detect", model, zoo / "grey.jpg", "--out", tmp_path / kind, "--score", 0, "--edges", kind)
+        code, _, err = run(
+            "detect", model, zoo / "gray.jpg", "--out", tmp_path / kind, "--score-threshold", 0, "--edges", kind
+        )
         assert code == DONE, err
-    assert (tmp_path / "none/grey.jpg").read_bytes() != (tmp_path / edges / "grey.jpg").read_bytes()
+    assert (tmp_path / "none/gray.jpg").read_bytes() != (tmp_path / edges / "gray.jpg").read_bytes()
 
 
 def test_nothing_found_is_a_result(run: Run, model: Path, zoo: Path, tmp_path: Path) -> None:
-    code, _, err = run("detect", model, zoo / "dot.png", "--out", tmp_path, "--score", 1)
+    code, _, err = run("detect", model, zoo / "dot.png", "--out", tmp_path, "--score-threshold", 1)
     assert code == DONE
     assert err.splitlines()[0] == f"{zoo / 'dot.png'}: nothing"
-    assert err.splitlines()[1].startswith("0 objects in 1 picture: ")
+    assert err.splitlines()[1].startswith("0 objects in 1 image: ")
     assert json.loads((tmp_path / "detections.json").read_text())["annotations"] == []
 
 
@@ -170,10 +172,9 @@ def test_files_of_one_name_do_not_replace_one_another(run: Run, model: Path, tmp
     drawn = sorted(file for file in out.iterdir() if file.suffix == ".jpg")
     assert len({file.name.lower() for file in drawn}) == 4
     images = json.loads((out / "detections.json").read_text())["images"]
-    for image in images:  # which picture was drawn of which
+    for image in images:  # which image was drawn of which
         assert (
-            Image.open(out / image["picture"]).size
-            == sizes[Path(image["file_name"]).relative_to(tmp_path).as_posix()]
+            Image.open(out / image["image"]).size == sizes[Path(image["file_name"]).relative_to(tmp_path).as_posix()]
         )
     assert sorted(Image.open(file).size for file in drawn) == sorted(sizes.values())
 
@@ -183,13 +184,13 @@ def test_a_folder_is_looked_through_with_its_subfolders(run: Run, model: Path, t
     for name in ("one.jpg", "deep/two.PNG", "deep/er/three.webp"):
         Image.new("RGB", (40, 30)).save(tmp_path / name)
     for other in ("notes.txt", "deep/one.avif", "deep/two.AVIF", "README", ".hidden"):
-        (tmp_path / other).write_text("not named like a picture")
-    for _ in range(2):  # the second time without the pictures drawn the first time
+        (tmp_path / other).write_text("not named like an image")
+    for _ in range(2):  # the second time without the images drawn the first time
         out = tmp_path / "found"
         code, _, err = run("detect", model, tmp_path, "--out", out)
         assert code == DONE, err
         assert err.splitlines()[0] == (
-            f"note: {tmp_path}: 4 files passed over, not named like pictures (.avif, .txt, no ending)"
+            f"note: {tmp_path}: 4 files passed over, not named like images (.avif, .txt, no ending)"
         )
         images = json.loads((out / "detections.json").read_text())["images"]
         names = sorted(Path(i["file_name"]).relative_to(tmp_path).as_posix() for i in images)
@@ -202,12 +203,12 @@ def test_originals_are_never_drawn_over(run: Run, model: Path, tmp_path: Path) -
     for what in (tmp_path, tmp_path / "one.jpg", tmp_path / "." / "one.jpg"):
         code, _, err = run("detect", model, what, "--out", tmp_path)
         assert code == MISTAKE
-        assert "--no-pictures" in err.splitlines()[-1]
-    assert run("detect", model, tmp_path, "--out", tmp_path, "--no-pictures")[0] == DONE
+        assert "--no-images" in err.splitlines()[-1]
+    assert run("detect", model, tmp_path, "--out", tmp_path, "--no-images")[0] == DONE
     assert (tmp_path / "one.jpg").read_bytes() == before
 
 
-def test_a_picture_folder_below_the_output_folder_is_read(run: Run, model: Path, tmp_path: Path) -> None:
+def test_a_image_folder_below_the_output_folder_is_read(run: Run, model: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (40, 30)).save(tmp_path / "photos" / "one.jpg")
     assert run("detect", model, tmp_path / "photos", "--out", tmp_path)[0] == DONE
@@ -218,7 +219,7 @@ def test_an_empty_folder_is_a_failure_of_its_own(run: Run, model: Path, zoo: Pat
     (tmp_path / "empty").mkdir()
     code, _, err = run("detect", model, tmp_path / "empty", zoo / "dot.png", "--out", tmp_path / "found")
     assert code == SOME_FAILED
-    assert err.splitlines()[0].startswith(f"failed: {tmp_path / 'empty'}: no pictures in this folder")
+    assert err.splitlines()[0].startswith(f"failed: {tmp_path / 'empty'}: no images in this folder")
     assert len(err.splitlines()) == 3
 
 
@@ -228,7 +229,7 @@ def test_nothing_to_look_through_writes_nothing(run: Run, model: Path, tmp_path:
     code, _, err = run("detect", model, tmp_path / "empty", str(tmp_path / "*.jpg"), "--out", out)
     assert code == MISTAKE
     assert [line.partition(":")[0] for line in err.splitlines()] == ["failed", "failed", "gfocal"]
-    assert err.splitlines()[-1].endswith("there is no picture to look through; nothing was written")
+    assert err.splitlines()[-1].endswith("there is no image to look through; nothing was written")
     assert not out.exists()
 
 
@@ -239,11 +240,11 @@ def test_a_mistyped_path_leaves_what_was_found_before(run: Run, model: Path, zoo
     for wrong in (tmp_path / "nowhere", zoo / "text.jpg"):
         code, _, err = run("detect", model, wrong, "--out", out)
         assert code == MISTAKE
-        assert err.splitlines()[-1] == "gfocal: none of 1 picture could be read; nothing was written"
+        assert err.splitlines()[-1] == "gfocal: none of 1 image could be read; nothing was written"
         assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
-def test_pictures_with_as_many_boxes_as_there_can_be_are_told(run: Run, model: Path, tmp_path: Path) -> None:
+def test_images_with_as_many_boxes_as_there_can_be_are_told(run: Run, model: Path, tmp_path: Path) -> None:
     file = tmp_path / "noise.png"
     Image.effect_noise((160, 120), 60).convert("RGB").save(file)
     detector = load_model(model)
@@ -251,13 +252,13 @@ def test_pictures_with_as_many_boxes_as_there_can_be_are_told(run: Run, model: P
     save_model(detector, tmp_path / "one.safetensors")
     notes = {}
     for name, score in (("all", 0), ("some", 0.999)):
-        words = ("--out", tmp_path / name, "--score", score, "--no-pictures")
+        words = ("--out", tmp_path / name, "--score-threshold", score, "--no-images")
         code, _, err = run("detect", tmp_path / "one.safetensors", file, *words)
         assert code == DONE
         notes[name] = [line for line in err.splitlines() if line.startswith("note:")]
     assert notes["some"] == []
     assert notes["all"] == [
-        "note: 1 picture gave 1 box, as many as this model gives at most, and may hold more objects"
+        "note: 1 image gave 1 box, as many as this model gives at most, and may hold more objects"
     ]
 
 
@@ -269,7 +270,7 @@ def test_ctrl_c_keeps_what_was_found(
     for number, file in enumerate(files):
         Image.effect_noise((60, 40 + number), 60).convert("RGB").save(file)
     out = tmp_path / "found"
-    assert run("detect", model, *files, "--out", out, "--score", 0)[0] == DONE
+    assert run("detect", model, *files, "--out", out, "--score-threshold", 0)[0] == DONE
     whole = json.loads((out / "detections.json").read_text())
     real: Any = vars(detect_files_room)["detect_batch"]
     batches: list[object] = []
@@ -281,24 +282,24 @@ def test_ctrl_c_keeps_what_was_found(
         return real(*arguments)
 
     monkeypatch.setattr(detect_files_room, "detect_batch", stopped)
-    code, _, err = run("detect", model, *files, "--out", out, "--score", 0)
+    code, _, err = run("detect", model, *files, "--out", out, "--score-threshold", 0)
     assert code == 130
     left = json.loads((out / "detections.json").read_text())
     if stop_at == 1:
-        assert err.splitlines()[-1] == "stopped before a picture was done; nothing was written"
+        assert err.splitlines()[-1] == "stopped before an image was done; nothing was written"
         assert left == whole
         return
     assert err.splitlines()[-1] == (
-        f"stopped after 1 of 3 pictures; what was found until then is in {out / 'detections.json'}; --resume goes on"
+        f"stopped after 1 of 3 images; what was found until then is in {out / 'detections.json'}; --resume goes on"
     )
     assert left["images"] == whole["images"][:1]
     assert left["annotations"] == [one for one in whole["annotations"] if one["image_id"] == 1]
     assert left["annotations"]
 
     monkeypatch.setattr(detect_files_room, "detect_batch", real)
-    code, _, err = run("detect", model, *files, "--out", out, "--score", 0)
+    code, _, err = run("detect", model, *files, "--out", out, "--score-threshold", 0)
     assert code == MISTAKE
-    assert "a run was stopped here after 1 picture; go on with it (--resume)" in err
-    assert run("detect", model, *files, "--out", out, "--score", 0, "--resume")[0] == DONE
+    assert "a run was stopped here after 1 image; go on with it (--resume)" in err
+    assert run("detect", model, *files, "--out", out, "--score-threshold", 0, "--resume")[0] == DONE
     assert json.loads((out / "detections.json").read_text()) == whole
     assert not (out / "detections.jsonl").exists()

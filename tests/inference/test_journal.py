@@ -12,14 +12,14 @@ from gfocal.errors import DataError
 from gfocal.inference.journal import Journal, difference, end_of, read_header, records
 
 HEADER = {"model": "abc", "score": 0.3}
-PICTURES = [{"index": i, "file": f"ä{i}.jpg", "labels": [i] * i} for i in range(4)]
+IMAGES = [{"index": i, "file": f"ä{i}.jpg", "labels": [i] * i} for i in range(4)]
 
 
 def written(path: Path) -> bytes:
     with Journal(path, HEADER) as journal:
-        for picture in PICTURES:
-            journal.add(picture)
-            assert [one for one, _ in records(path)] == PICTURES[: journal.count]  # with the system at once
+        for image in IMAGES:
+            journal.add(image)
+            assert [one for one, _ in records(path)] == IMAGES[: journal.count]  # with the system at once
         assert end_of(path) is None
         journal.finish(2)
     return path.read_bytes()
@@ -29,7 +29,7 @@ def test_what_is_added_is_read(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     written(path)
     assert read_header(path) == HEADER
-    assert [one for one, _ in records(path)] == PICTURES
+    assert [one for one, _ in records(path)] == IMAGES
     assert end_of(path) == {"failed": 2}
 
 
@@ -40,11 +40,11 @@ def test_law_a_journal_cut_anywhere_goes_on(tmp_path_factory: pytest.TempPathFac
     first = content.index(b"\n") + 1
     path.write_bytes(content[: max(cut, first)])
     there = list(records(path))
-    assert [one for one, _ in there] == PICTURES[: len(there)]
-    assert len(there) == min(len(PICTURES), content[first : max(cut, first)].count(b"\n"))
+    assert [one for one, _ in there] == IMAGES[: len(there)]
+    assert len(there) == min(len(IMAGES), content[first : max(cut, first)].count(b"\n"))
     with Journal(path, HEADER, there[-1][1] if there else first) as journal:
-        for picture in PICTURES[len(there) :]:
-            journal.add(picture)
+        for image in IMAGES[len(there) :]:
+            journal.add(image)
         journal.finish(2)
     assert path.read_bytes() == content
 

@@ -20,9 +20,9 @@ from PIL import Image
 from gfocal.cli import DONE, MISTAKE, SOME_FAILED
 from gfocal.data.preprocess import InputSettings
 from gfocal.data.readers.voc import read_voc
+from gfocal.inference import files as detect_files_room
 from gfocal.inference.files import detect_files
 from gfocal.models.model_file import load_model, save_model
-from gfocal.inference import files as detect_files_room
 from gfocal.models.zoo import create
 
 Run = Callable[..., tuple[int, str, str]]  # of the fixture "run"
@@ -58,7 +58,7 @@ def whole(model: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 FORMATS = "coco,yolo,voc,csv"
-OPTIONS = ("--score", 0.0105, "--format", FORMATS)
+OPTIONS = ("--score-threshold", 0.0105, "--format", FORMATS)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -70,7 +70,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_killed_at_any_moment_it_goes_on(run: Run, model: Path, photos: Path, whole: Path, tmp_path: Path) -> None:
-    """By kill -9 of a real process, in the middle of its pictures."""
+    """By kill -9 of a real process, in the middle of its images."""
     out = tmp_path / "out"
     slow = (
         "import sys, time; from gfocal import detect_files as room; real = room.detect_batch\n"
@@ -98,21 +98,21 @@ def test_killed_at_any_moment_it_goes_on(run: Run, model: Path, photos: Path, wh
 
     code, _, err = run("detect", model, photos, "--out", out, *OPTIONS, "--resume")
     assert code == DONE, err
-    assert err.splitlines()[0] == f"note: {done} pictures done before, in {journal}"
+    assert err.splitlines()[0] == f"note: {done} images done before, in {journal}"
     assert len(err.splitlines()) == 1 + COUNT - done + 1
     assert content(out) == content(whole)
     kept = [file for file, when in drawn.items() if file.stat().st_mtime_ns == when]
     assert len(kept) >= done  # not drawn again
 
     code, _, err = run("detect", model, photos, "--out", out, *OPTIONS, "--resume")
-    assert (code, err) == (DONE, f"{out}: all {COUNT} pictures are done already\n")
+    assert (code, err) == (DONE, f"{out}: all {COUNT} images are done already\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize("num_workers", [0, 3])
 def test_signals_write_what_there_is(
     run: Run, model: Path, photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int,
-    workers: int,
+    num_workers: int,
 ) -> None:  # fmt: skip
     real: Any = vars(detect_files_room)["detect_batch"]
     batches: list[object] = []
@@ -124,10 +124,10 @@ def test_signals_write_what_there_is(
         return real(*arguments)
 
     monkeypatch.setattr(detect_files_room, "detect_batch", stopped)
-    command = ("detect", model, photos, "--out", tmp_path / "out", *OPTIONS, "--workers", workers)
+    command = ("detect", model, photos, "--out", tmp_path / "out", *OPTIONS, "--num-workers", num_workers)
     code, _, err = run(*command)
     assert code == 128 + number
-    assert err.splitlines()[-1].startswith("stopped after 2 of 7 pictures; what was found until then is in ")
+    assert err.splitlines()[-1].startswith("stopped after 2 of 7 images; what was found until then is in ")
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())["images"]) == 2
     assert len(list((tmp_path / "out" / "labels").iterdir())) == 2
     monkeypatch.setattr(detect_files_room, "detect_batch", real)
@@ -157,7 +157,7 @@ def test_a_full_disk_leaves_what_is_done(
         code, _, err = run("detect", model, photos, "--out", tmp_path)
     assert code == MISTAKE
     assert err.splitlines()[-2:] == [
-        f"note: 3 pictures done until here, in {tmp_path / 'detections.jsonl'}; --resume goes on",
+        f"note: 3 images done until here, in {tmp_path / 'detections.jsonl'}; --resume goes on",
         "gfocal: [Errno 28] No space left on device",
     ]
     assert run("detect", model, photos, "--out", tmp_path, "--resume")[0] == DONE
@@ -168,28 +168,31 @@ def test_only_the_same_run_goes_on(
 ) -> None:
     with monkeypatch.context() as patch:
         stop_after(3, patch)
-        run("detect", model, photos, "--out", tmp_path, "--score", 0.5)
+        run("detect", model, photos, "--out", tmp_path, "--score-threshold", 0.5)
     other = load_model(model)
     next(other.parameters()).data.add_(1e-3)
     save_model(other, tmp_path / "other.safetensors")
     for command, why in (
-        ((model, "--score", 0.4), "score was 0.5 and is 0.4"),
+        ((model, "--score-threshold", 0.4), "score was 0.5 and is 0.4"),
         ((model,), "score was 0.5 and is 0.3"),
-        ((tmp_path / "other.safetensors", "--score", 0.5), 'model was "'),
-        ((model, "--score", 0.5, "--no-pictures"), "pictures was true and is false"),
-        ((model, "--score", 0.5, "--edges", "std"), 'edges was "none" and is "std"'),
+        ((tmp_path / "other.safetensors", "--score-threshold", 0.5), 'model was "'),
+        ((model, "--score-threshold", 0.5, "--no-images"), "images was true and is false"),
+        ((model, "--score-threshold", 0.5, "--edges", "std"), 'edges was "none" and is "std"'),
     ):
         code, _, err = run("detect", command[0], photos, "--out", tmp_path, "--resume", *command[1:])
         assert code == MISTAKE
         assert why in err.splitlines()[-1]
         assert "say again what was said then" in err.splitlines()[-1]
-    code, _, err = run("detect", model, photos, "--out", tmp_path, "--score", 0.5)
+    code, _, err = run("detect", model, photos, "--out", tmp_path, "--score-threshold", 0.5)
     assert code == MISTAKE
-    assert "a run was stopped here after 3 pictures" in err
-    assert run("detect", model, photos, "--out", tmp_path, "--score", 0.5, "--resume", "--batch-size", 3)[0] == DONE
+    assert "a run was stopped here after 3 images" in err
+    assert (
+        run("detect", model, photos, "--out", tmp_path, "--score-threshold", 0.5, "--resume", "--batch-size", 3)[0]
+        == DONE
+    )
 
 
-def test_what_failed_is_tried_again_and_new_pictures_are_welcome(
+def test_what_failed_is_tried_again_and_new_images_are_welcome(
     run: Run, model: Path, photos: Path, whole: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "photos"
@@ -204,13 +207,13 @@ def test_what_failed_is_tried_again_and_new_pictures_are_welcome(
             (folder / f"{stem}.png").write_bytes((photos / f"{stem}.png").read_bytes())
     code, _, err = run("detect", model, folder, "--out", tmp_path / "out", "--resume")
     assert code == DONE
-    assert "4 pictures done before" in err
+    assert "4 images done before" in err
     assert len(err.splitlines()) == 1 + 3 + 1
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())["images"]) == COUNT
     assert not (tmp_path / "out" / "detections.jsonl").exists()
 
 
-def test_new_pictures_never_take_the_names_of_those_that_are_done(
+def test_new_images_never_take_the_names_of_those_that_are_done(
     run: Run, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("b/1.png", "c/2.png"):
@@ -226,7 +229,7 @@ def test_new_pictures_never_take_the_names_of_those_that_are_done(
     assert run(*command, "--resume")[0] == DONE
     assert (tmp_path / "out" / "1.jpg").read_bytes() == drawn
     images = json.loads((tmp_path / "out" / "detections.json").read_text())["images"]
-    assert {i["file_name"]: i["picture"] for i in images} == {
+    assert {i["file_name"]: i["image"] for i in images} == {
         str(tmp_path / "a" / "1.png"): "1_2.jpg",
         str(tmp_path / "b" / "1.png"): "1.jpg",
         str(tmp_path / "c" / "2.png"): "2.jpg",
@@ -261,7 +264,7 @@ def test_shards_find_what_one_process_finds(
             assert not (out / "detections.json").exists()
     assert content(out) == content(whole)
     code, _, err = run("detect", model, photos, "--out", out, *OPTIONS, "--shard", "2/3", "--resume")
-    assert err == f"{out}: all {COUNT} pictures are done already\n"
+    assert err == f"{out}: all {COUNT} images are done already\n"
 
 
 def test_shards_go_on_and_merge_by_hand(
@@ -281,15 +284,15 @@ def test_shards_go_on_and_merge_by_hand(
     assert not (out / "detections.json").exists()
     code, _, err = run("detect", "--merge", out, "--format", FORMATS)
     assert code == DONE
-    assert err.startswith(f"{sum(1 for _ in (out / 'detections.csv').open()) - 1} objects in {COUNT} pictures: ")
+    assert err.startswith(f"{sum(1 for _ in (out / 'detections.csv').open()) - 1} objects in {COUNT} images: ")
     assert content(out) == content(whole)
     assert "no journal of a shard is here" in run("detect", "--merge", out)[2]
 
 
-def test_a_launcher_shares_the_pictures_out(
+def test_a_launcher_shares_the_images_out(
     run: Run, model: Path, photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As torchrun sets the environment; a process that it starts again goes on, a broken picture ends nobody."""
+    """As torchrun sets the environment; a process that it starts again goes on, a broken image ends nobody."""
     (tmp_path / "no.txt").write_text(f"{photos}\n{tmp_path / 'no.jpg'}\n")
     command = ("detect", model, f"@{tmp_path / 'no.txt'}", "--out", tmp_path / "out", *OPTIONS)
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -304,7 +307,7 @@ def test_a_launcher_shares_the_pictures_out(
     monkeypatch.setenv("RANK", "0")
     code, _, err = run(*command)
     assert code == DONE
-    assert " in 7 pictures, 1 failed: " in err.splitlines()[-1]
+    assert " in 7 images, 1 failed: " in err.splitlines()[-1]
     assert content(tmp_path / "out") == content(whole)  # and no journal
 
 
@@ -350,12 +353,12 @@ def test_xml_reads_as_voc(whole: Path, photos: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-@pytest.mark.parametrize("workers", [0, 4])
+@pytest.mark.parametrize("num_workers", [0, 4])
 def test_reading_ahead_changes_nothing(
-    run: Run, model: Path, photos: Path, tmp_path: Path, batch_size: int, workers: int
+    run: Run, model: Path, photos: Path, tmp_path: Path, batch_size: int, num_workers: int
 ) -> None:
-    """Against one picture after the other by the detector itself."""
-    options = ("--score", 0.0105, "--batch-size", batch_size, "--workers", workers)
+    """Against one image after the other by the detector itself."""
+    options = ("--score-threshold", 0.0105, "--batch-size", batch_size, "--num-workers", num_workers)
     assert run("detect", model, photos, "--out", tmp_path, *options)[0] == DONE
     found = json.loads((tmp_path / "detections.json").read_text())
     assert [Path(i["file_name"]).stem for i in found["images"]] == [str(n) for n in range(COUNT)]
@@ -364,7 +367,7 @@ def test_reading_ahead_changes_nothing(
         one = detector.detect(image["file_name"], score_threshold=0.0105)
         scores = [a["score"] for a in found["annotations"] if a["image_id"] == image["id"]]
         assert scores == pytest.approx(one.scores.tolist(), abs=2e-5)  # type: ignore[union-attr]
-        assert (tmp_path / image["picture"]).is_file()
+        assert (tmp_path / image["image"]).is_file()
 
 
 def test_the_models_own_thresholds_count_where_no_score_is_given(
@@ -373,32 +376,34 @@ def test_the_models_own_thresholds_count_where_no_score_is_given(
     detector = load_model(model)
     detector.class_thresholds = (0.0105, 0.9)
     save_model(detector, tmp_path / "own.safetensors")
-    everything = ("--no-pictures", "--out")
+    everything = ("--no-images", "--out")
     code, _, err = run("detect", tmp_path / "own.safetensors", photos, *everything, tmp_path / "own")
     assert code == DONE
     assert err.splitlines()[-1].endswith(
-        "; scores above the model's own threshold of each class, 0.01 to 0.90 (--score for another)"
+        "; scores above the model's own threshold of each class, 0.01 to 0.90 (--score-threshold for another)"
     )
-    assert run("detect", model, photos, *everything, tmp_path / "all", "--score", 0.0105)[0] == DONE
+    assert run("detect", model, photos, *everything, tmp_path / "all", "--score-threshold", 0.0105)[0] == DONE
     own, other = (json.loads((tmp_path / name / "detections.json").read_text()) for name in ("own", "all"))
     assert {a["category_id"] for a in other["annotations"]} == {1, 2}
     expected = [a["score"] for a in other["annotations"] if a["category_id"] == 1]
     assert [a["score"] for a in own["annotations"]] == expected
     assert {a["category_id"] for a in own["annotations"]} == {1}
     err = run("detect", model, photos, *everything, tmp_path / "default")[2]
-    assert err.splitlines()[-1].endswith("; scores above 0.3 (--score)")
-    err = run("detect", tmp_path / "own.safetensors", photos, *everything, tmp_path / "said", "--score", 0.0105)[2]
-    assert err.splitlines()[-1].endswith("; scores above 0.0105 (--score)")
+    assert err.splitlines()[-1].endswith("; scores above 0.3 (--score-threshold)")
+    err = run(
+        "detect", tmp_path / "own.safetensors", photos, *everything, tmp_path / "said", "--score-threshold", 0.0105
+    )[2]
+    assert err.splitlines()[-1].endswith("; scores above 0.0105 (--score-threshold)")
 
 
 def test_mistakes_end_in_one_line(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:
     for command, message in (
-        ((), "name a MODEL and pictures"),
-        ((model,), "name a MODEL and pictures"),
+        ((), "name a MODEL and images"),
+        ((model,), "name a MODEL and images"),
         ((model, photos, "--merge", tmp_path), "takes no MODEL"),
         ((model, photos, "--format", "coco,pascal"), "takes some of coco, yolo, voc, csv"),
         ((model, photos, "--shard", "3/2"), "takes K/N"),
-        ((model, "--list", tmp_path / "no.txt"), "the list of pictures cannot be read"),
+        ((model, "--list", tmp_path / "no.txt"), "the list of images cannot be read"),
     ):
         code, _, err = run("detect", *command)
         assert code == MISTAKE

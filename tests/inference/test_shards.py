@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from gfocal.inference.shards import Shard, launched, shard
 
 
-@given(count=st.integers(1, 20), pictures=st.integers(0, 100))
-def test_law_every_picture_is_of_one_share(count: int, pictures: int) -> None:
-    shares = [list(Shard(k, count).of(pictures)) for k in range(1, count + 1)]
-    assert sorted(i for share in shares for i in share) == list(range(pictures))
+@given(count=st.integers(1, 20), images=st.integers(0, 100))
+def test_law_every_image_is_of_one_share(count: int, images: int) -> None:
+    shares = [list(Shard(k, count).of(images)) for k in range(1, count + 1)]
+    assert sorted(i for share in shares for i in share) == list(range(images))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 

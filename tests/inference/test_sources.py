@@ -1,4 +1,4 @@
-"""Which pictures a command line names."""
+"""Which images a command line names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gfocal.errors import DataError
-from gfocal.inference.sources import pictures_named
+from gfocal.inference.sources import images_named
 
 
 @pytest.fixture
@@ -21,17 +21,17 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def named(*words: str | Path, **options: object) -> list[str]:
-    found = pictures_named(words, Path("out"), **options)  # type: ignore[arg-type]
+    found = images_named(words, Path("out"), **options)  # type: ignore[arg-type]
     assert not found.failures
     return found.files
 
 
-def test_patterns_are_of_pictures_and_reach_into_subfolders(here: Path) -> None:
+def test_patterns_are_of_images_and_reach_into_subfolders(here: Path) -> None:
     assert named("a/**/*") == ["a/1.jpg", "a/deep/2.PNG"]
     assert named("?/*.jpg") == ["a/1.jpg", "b/3.jpg"]
     assert named("x[1].jpg") == ["x[1].jpg"]  # a file of this name is that file
-    (failure,) = pictures_named(["c/*.jpg"], Path("out")).failures
-    assert failure.startswith("c/*.jpg: no picture fits this pattern")
+    (failure,) = images_named(["c/*.jpg"], Path("out")).failures
+    assert failure.startswith("c/*.jpg: no image fits this pattern")
 
 
 def test_what_was_drawn_earlier_fits_no_pattern(here: Path) -> None:
@@ -48,14 +48,14 @@ def test_lists_name_files_and_folders_from_where_one_is(here: Path) -> None:
     assert named(lists=[Path("lists/mine.txt")]) == expected
     assert named("-", standard_input=io.StringIO("b/3.jpg\na\n")) == expected
     assert named("@odd.jpg") == ["@odd.jpg"]  # a file of this name is that file
-    with pytest.raises(DataError, match=r"no\.txt: the list of pictures cannot be read: No such file"):
-        pictures_named(["@no.txt"], Path("out"))
+    with pytest.raises(DataError, match=r"no\.txt: the list of images cannot be read: No such file"):
+        images_named(["@no.txt"], Path("out"))
 
 
-def test_a_picture_is_taken_once(here: Path) -> None:
-    found = pictures_named(["b/3.jpg", "a", "a/1.jpg", "*/*.jpg"], Path("out"))
+def test_a_image_is_taken_once(here: Path) -> None:
+    found = images_named(["b/3.jpg", "a", "a/1.jpg", "*/*.jpg"], Path("out"))
     assert found.files == ["b/3.jpg", "a/1.jpg", "a/deep/2.PNG"]
-    assert found.notes[-1] == "3 pictures named a second time, taken once"
+    assert found.notes[-1] == "3 images named a second time, taken once"
 
 
 def test_names_of_any_bytes(here: Path) -> None:

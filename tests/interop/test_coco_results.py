@@ -42,10 +42,10 @@ def test_pycocotools_reads_it(tmp_path: Path):
     coco = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed (extra: test)")
     write_coco_results(tmp_path / "r.json", {7: made()}, IDS, edge_std=True)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = coco.COCO()
-        truth.dataset = {"images": [{"id": 7}], "categories": [{"id": i} for i in IDS], "annotations": []}
-        truth.createIndex()
-        results = truth.loadRes(str(tmp_path / "r.json"))
+        ground_truth = coco.COCO()
+        ground_truth.dataset = {"images": [{"id": 7}], "categories": [{"id": i} for i in IDS], "annotations": []}
+        ground_truth.createIndex()
+        results = ground_truth.loadRes(str(tmp_path / "r.json"))
     assert {a["category_id"] for a in results.dataset["annotations"]} == set(IDS)
 
 

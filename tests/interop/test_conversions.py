@@ -27,7 +27,7 @@ def found() -> Detections:
     )
 
 
-def test_torchvision_moves_the_boxes_with_the_picture(found: Detections) -> None:
+def test_torchvision_moves_the_boxes_with_the_image(found: Detections) -> None:
     from torchvision.transforms.v2 import functional as transforms
 
     target = gfocal.to_torchvision(found)

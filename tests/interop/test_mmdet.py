@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gfocal.interop.mmdet import CheckpointImportError, import_checkpoint
 from gfocal.interop.mmdet_checkpoint import plain_names
-from gfocal.interop.mmdet_names import GFL, layout_of, our_name, recognise
+from gfocal.interop.mmdet_names import GFL, layout_of, our_name, recognize
 from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import create, gfl_r18_fpn
 
@@ -31,7 +31,7 @@ def test_every_published_key_has_its_place_and_shape(shared: Path, name: str):
     del state["bbox_head.integral.project"]  # its values are looked at
     preset, num_parameters, options = PUBLISHED[name]
     assert layout_of(state, "", Path(name)) is GFL
-    found, found_options = recognise(state, GFL, Path(name))
+    found, found_options = recognize(state, GFL, Path(name))
     assert (found, found_options) == (preset, {"n": 16} | options)
     with torch.device("meta"):
         model = create(preset, 80, pretrained=False, **options)
@@ -99,7 +99,7 @@ def test_an_imported_model_computes_what_it_computed(small, tmp_path: Path):
 def test_the_points_follow_the_version(small, tmp_path: Path, version: str):
     found = import_checkpoint(write(tmp_path / "a.pth", small[1], mmdet_version=version))
     assert found.model.head.origin == ("legacy" if version.startswith("1.") else "corner")
-    assert import_checkpoint(tmp_path / "a.pth", origin="centre").model.head.origin == "centre"
+    assert import_checkpoint(tmp_path / "a.pth", origin="center").model.head.origin == "center"
 
 
 def test_bare_wrapped_and_averaged_states(small, tmp_path: Path):

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gfocal.config.config import Recipe
+from gfocal.config.config import Config
 from gfocal.data.dataset import ImageData
 from gfocal.run import RESULT_FILE, RUN_FILE
 from gfocal.training.checkpoints import STATE_FILE
@@ -18,33 +18,33 @@ TINY = {
     "model.options.body": "resnet18.tv_in1k",
     "model.options.channels": 32,
     "model.options.num_convs": 1,
-    "run.workers": 0,
+    "run.num_workers": 0,
     "run.epochs": 2,
     "run.batch_size": 2,
     "run.cpu": True,
-    "run.ema": 0.0,
+    "run.ema_decay": 0.0,
 }
 
 
 class Runs:
-    """In place of run_recipe: notes what it is asked for, and leaves what a run leaves."""
+    """In place of run_config: notes what it is asked for, and leaves what a run leaves."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Recipe, ImageData, Path, bool]] = []
+        self.asked: list[tuple[Config, ImageData, Path, bool]] = []
         self.failing: set[str] = set()
         self.stop_at = 99
 
     def __call__(
-        self, recipe: Recipe, train_data: ImageData, val_data: ImageData, folder: Path, *, resume: bool, **_: Any
+        self, config: Config, train_data: ImageData, val_data: ImageData, folder: Path, *, resume: bool, **_: Any
     ) -> tuple[None, str]:
-        self.asked.append((recipe, train_data, folder, resume))
-        if recipe.method.quality in self.failing:
+        self.asked.append((config, train_data, folder, resume))
+        if config.method.quality in self.failing:
             raise ValueError("this cannot be built\nmore")
         folder.mkdir(parents=True, exist_ok=True)
         if len(self.asked) == self.stop_at:
             (folder / STATE_FILE).write_text("half a run")
             raise KeyboardInterrupt
-        leave_run(folder, ap=0.5 + 0.01 * recipe.run.seed)
+        leave_run(folder, ap=0.5 + 0.01 * config.run.seed)
         return None, "a result"
 
 

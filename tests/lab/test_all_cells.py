@@ -1,4 +1,4 @@
-"""Every cell of every study builds from the lab's choices, trains 50 steps, and is judged."""
+"""Every cell of every study builds from the lab's choices, trains 50 steps, and is evaluated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gfocal.config.config import read_recipe, with_changes
+from gfocal.config.config import read_config, with_changes
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.lab.results_json import RUNS_FOLDER
 from gfocal.lab.running import make_run, plan
@@ -30,8 +30,8 @@ TINY = {
     "schedule.warmup_steps": 10,
     "run.epochs": 1,
     "run.batch_size": 1,
-    "run.workers": 0,
-    "run.ema": 0.0,
+    "run.num_workers": 0,
+    "run.ema_decay": 0.0,
     "run.cpu": True,
 }
 # Cells that make the same choices are one run, and one test.
@@ -61,8 +61,8 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("cell", CELLS.values(), ids=IDS)
 def test_a_cell_trains(cell: Cell, tmp_path: Path) -> None:
-    recipe = with_changes(read_recipe("lab_synthetic"), TINY)
-    setting = LabSetting("small", "synthetic", "lab_synthetic", recipe, "tiny")
+    config = with_changes(read_config("lab_synthetic"), TINY)
+    setting = LabSetting("small", "synthetic", "lab_synthetic", config, "tiny")
     (one,) = plan([Study("one", "", "", (cell,))], setting, [0], cell.column)
     train, val = SyntheticScenes(STEPS, 96, 0, "train"), SyntheticScenes(2, 96, 0, "test")
     make_run(one, train, val, tmp_path, "synthetic", Console(file=io.StringIO()))
@@ -72,12 +72,12 @@ def test_a_cell_trains(cell: Cell, tmp_path: Path) -> None:
     assert float(row["positives"]) > 0
     assert float(row["loss_cls"]) > 0
     assert float(row["loss_box"]) != 0
-    assert (float(row["loss_dfl"]) > 0) == bool(recipe_says(cell, "method.dfl"))
-    assert bool(float(row.get("loss_quality") or 0)) == (recipe_says(cell, "method.quality") == "branch")
+    assert (float(row["loss_dfl"]) > 0) == bool(config_says(cell, "method.dfl"))
+    assert bool(float(row.get("loss_quality") or 0)) == (config_says(cell, "method.quality") == "branch")
     assert (folder / RESULT_FILE).is_file()
 
 
-def recipe_says(cell: Cell, key: str) -> object:
+def config_says(cell: Cell, key: str) -> object:
     return cell.changes.get(key)
 
 

@@ -13,11 +13,11 @@ from rich.console import Console
 
 from gfocal.cli import MISTAKE
 from gfocal.cli.main import main
-from gfocal.config.config import read_recipe, with_changes, write_recipe
+from gfocal.config.config import read_config, with_changes, write_config
 from gfocal.errors import ResumeError
 from gfocal.lab import demo_run as demo_room
 from gfocal.lab.demo_run import REPORT_FILE, demo
-from gfocal.run import RECIPE_FILE, RESULT_FILE
+from gfocal.run import CONFIG_FILE, RESULT_FILE
 from gfocal.training.checkpoints import STATE_FILE
 from gfocal.training.metrics_log import METRICS_FILE, read_metrics
 
@@ -26,11 +26,11 @@ from gfocal.training.metrics_log import METRICS_FILE, read_metrics
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_room, "TRAIN_SCENES_PER_EPOCH", 8)
     monkeypatch.setattr(demo_room, "UNSEEN_SCENES", 4)
-    recipe = with_changes(
-        read_recipe("demo"),
-        {"size.short_side": 96, "size.long_side": 96, "run.workers": 0, "model.options.channels": 32},
+    config = with_changes(
+        read_config("demo"),
+        {"size.short_side": 96, "size.long_side": 96, "run.num_workers": 0, "model.options.channels": 32},
     )
-    monkeypatch.setattr(demo_room, "read_recipe", lambda name: recipe)
+    monkeypatch.setattr(demo_room, "read_config", lambda name: config)
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
@@ -48,7 +48,7 @@ def test_a_demo_and_the_same_command_again(tmp_path: Path, capsys: pytest.Captur
     assert "1 epoch of 8 new scenes each on 1 thread;" in said
     page = (tmp_path / REPORT_FILE).read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
-    for part in ("gfocal demo", "Unseen pictures", "How it learned", "random weights", "4 pictures"):
+    for part in ("gfocal demo", "Unseen images", "How it learned", "random weights", "4 images"):
         assert part in page
     assert page.count("<figure>") >= 4
     assert str(tmp_path) not in page
@@ -106,8 +106,8 @@ def test_a_demo_stopped_before_its_report_gets_it(tmp_path: Path) -> None:
 
 def test_a_run_of_the_users_own_is_never_gone_on_with(tmp_path: Path) -> None:
     (tmp_path / STATE_FILE).write_text("hours of work")
-    (tmp_path / RECIPE_FILE).write_text(write_recipe(read_recipe("light")))
+    (tmp_path / CONFIG_FILE).write_text(write_config(read_config("light")))
     with pytest.raises(ResumeError, match="holds another run"):
         demo(tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == [RECIPE_FILE, STATE_FILE]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [CONFIG_FILE, STATE_FILE]
     assert (tmp_path / STATE_FILE).read_text() == "hours of work"

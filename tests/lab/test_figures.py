@@ -1,4 +1,4 @@
-"""Figures from simulation: their numbers say what the paper says, and picture and csv are written."""
+"""Figures from simulation: their numbers say what the paper says, and image and csv are written."""
 
 import math
 import sys
@@ -87,7 +87,7 @@ def test_share_beyond_n_counts_edges():
     )
 
 
-def test_regression_targets_of_pictures_without_objects_are_an_error():
+def test_regression_targets_of_images_without_objects_are_an_error():
     with pytest.raises(DataError, match="no point is positive"):
         regression_targets(one_box(5, 5, 5, 5), 256, 256)
 
@@ -96,7 +96,7 @@ def test_representations_have_one_mean_and_the_general_one_alone_has_two_peaks()
     data = three_representations()
     bins = torch.arange(len(data.general), dtype=torch.float64)
     step = float(data.x[1] - data.x[0])
-    assert float((data.truth * data.x).sum() * step) == pytest.approx(data.mean, abs=1e-6)
+    assert float((data.ground_truth * data.x).sum() * step) == pytest.approx(data.mean, abs=1e-6)
     assert float(data.general @ bins) == pytest.approx(data.mean)
     assert float(data.x[data.gaussian.argmax()]) == pytest.approx(data.mean, abs=step)
     p = data.general

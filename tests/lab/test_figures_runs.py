@@ -14,7 +14,7 @@ from gfocal.errors import DataError
 from gfocal.lab.figures import Measured, draw_from_runs
 from gfocal.lab.figures.canvas import read_table
 from gfocal.lab.figures.figure_2 import score_and_quality, score_and_quality_table, sure_background
-from gfocal.lab.figures.figure_3 import edges_in_pictures, edges_in_pictures_table
+from gfocal.lab.figures.figure_3 import edges_in_images, edges_in_images_table
 from gfocal.lab.figures.figure_7 import occluded, side_by_side, side_by_side_table
 from gfocal.lab.figures.figure_11_12 import quality_labels
 from gfocal.lab.figures.trained import correlation, data_of, read_points
@@ -34,8 +34,8 @@ SURE_AT = 5 + 16 * 15  # a point of the finest level, in the lowest row: column 
 
 
 @pytest.fixture
-def pictures(tmp_path) -> FileData:
-    """Even pictures whose brightness tells them apart."""
+def images(tmp_path) -> FileData:
+    """Even images whose brightness tells them apart."""
     samples = []
     for i, boxes in enumerate(BOXES):
         Image.new("RGB", (SIZE, SIZE), (60 * i,) * 3).save(tmp_path / f"{i}.png")
@@ -78,8 +78,8 @@ class Told(Detector):
         return HeadOutputs(cls_logits, box_logits, points, quality if self.branch else None)
 
 
-def test_readings_are_of_positives_and_of_some_background(pictures):
-    readings = read_points(Told(), pictures, background=7)
+def test_readings_are_of_positives_and_of_some_background(images):
+    readings = read_points(Told(), images, background=7)
     assert (~readings.positive).sum() == 3 * 7
     assert readings.iou[readings.positive].min() > 0.98  # of the box that it is told
     assert readings.iou[~readings.positive].max() <= 1
@@ -89,9 +89,9 @@ def test_readings_are_of_positives_and_of_some_background(pictures):
     assert labels.min() > 0
     assert labels.max() <= 1
     assert readings.centerness[~readings.positive].isnan().all()
-    again = read_points(Told(), pictures, background=7)
+    again = read_points(Told(), images, background=7)
     assert torch.equal(readings.point, again.point)  # drawn with a seed
-    assert len(read_points(Told(), pictures, at_most=1).figure.unique()) == 1
+    assert len(read_points(Told(), images, at_most=1).figure.unique()) == 1
 
 
 def test_correlation_is_pearsons():
@@ -102,60 +102,60 @@ def test_correlation_is_pearsons():
     assert correlation(x, y) == pytest.approx(float(torch.corrcoef(torch.stack((x, y)))[0, 1]))
 
 
-def test_figure_2_tells_the_two_kinds_apart(pictures):
+def test_figure_2_tells_the_two_kinds_apart(images):
     separate, joint = Told(branch=True), Told()
-    data = score_and_quality(pictures, separate, joint)
+    data = score_and_quality(images, separate, joint)
     table = score_and_quality_table(data)
     assert set(table["detector"]) == {"separate", "joint"}
     assert len(table["true_iou"]) == len(table["detector"])
     with pytest.raises(DataError, match="no quality branch"):
-        score_and_quality(pictures, separate=joint)
+        score_and_quality(images, separate=joint)
     with pytest.raises(DataError, match="beside its score"):
-        score_and_quality(pictures, joint=separate)
+        score_and_quality(images, joint=separate)
     with pytest.raises(DataError, match="needs a detector"):
-        score_and_quality(pictures)
+        score_and_quality(images)
 
 
-def test_the_surest_background_is_found(pictures):
-    found = sure_background(Told(branch=True), pictures)
+def test_the_surest_background_is_found(images):
+    found = sure_background(Told(branch=True), images)
     assert len(found) == len(BOXES)
     assert all(one.quality == pytest.approx(0.9526, abs=1e-3) for one in found)
     assert all(one.point == (5 * 8, 15 * 8) for one in found)
     assert max(one.iou for one in found) <= 0.1
     with pytest.raises(DataError, match="needs a detector"):
-        sure_background(Told(), pictures)
+        sure_background(Told(), images)
 
 
-def test_labels_of_a_perfect_detector_are_one(pictures):
-    labels = quality_labels(Told(), pictures)
-    assert labels.num_pictures == 3
+def test_labels_of_a_perfect_detector_are_one(images):
+    labels = quality_labels(Told(), images)
+    assert labels.num_images == 3
     assert labels.iou.mean() > 0.99
     assert labels.centerness.mean() < 0.9
 
 
-def test_the_most_occluded_pictures_come_first(pictures):
-    assert occluded(pictures, 5) == (0, 2)  # the second has one object, so nothing can hide it
-    shown = side_by_side({"a": Told(), "b": Told((2.0, 2.0, 2.0))}, pictures, count=1)
-    assert shown.pictures == (0,)
+def test_the_most_occluded_images_come_first(images):
+    assert occluded(images, 5) == (0, 2)  # the second has one object, so nothing can hide it
+    shown = side_by_side({"a": Told(), "b": Told((2.0, 2.0, 2.0))}, images, count=1)
+    assert shown.images == (0,)
     rows = side_by_side_table(shown)
     assert set(rows["class"]) == {"one", "two"}
     assert all(iou > 0.9 for iou in rows["iou"])
     assert rows["representation"].count("a") == len(shown.found["a"][0])
 
 
-def test_edges_are_sorted_by_their_spread_in_bins(pictures):
-    shown = edges_in_pictures(Told((0.3, 2.5, 1.0)), pictures, count=1)
+def test_edges_are_sorted_by_their_spread_in_bins(images):
+    shown = edges_in_images(Told((0.3, 2.5, 1.0)), images, count=1)
     assert [(one.kind, one.figure) for one in shown] == [("ambiguous", 1), ("sharp", 0)]
     assert shown[0].std_in_bins > 1.5 > 0.7 > shown[1].std_in_bins
-    table = edges_in_pictures_table(shown)
+    table = edges_in_images_table(shown)
     assert len(table["side"]) == 8
     assert sum(table[f"p{i}"][0] for i in range(17)) == pytest.approx(1, abs=1e-5)
 
 
-def test_pictures_of_other_classes_are_an_error(pictures):
+def test_images_of_other_classes_are_an_error(images):
     with pytest.raises(DataError, match="its own classes"):
         data_of(SyntheticScenes(2), Told())
-    assert data_of(pictures, Told()) is pictures
+    assert data_of(images, Told()) is images
 
 
 def tiny(preset: str, path: Path, **options: object) -> Path:
@@ -196,7 +196,7 @@ def test_all_figures_of_model_files_are_drawn(tmp_path, monkeypatch):
     assert [path.stem for path in written[::2]] == [
         "figure_02a_sure_background",
         "figure_02b_score_and_quality",
-        "figure_03_edges_in_pictures",
+        "figure_03_edges_in_images",
         "figure_07_side_by_side",
         "figure_08_speed",
         "figure_12_quality_labels",
@@ -213,7 +213,7 @@ def test_a_dirac_detector_has_no_edges_to_show(tmp_path):
 
     model = load_model(tiny("atss_r50_fpn", tmp_path / "d.safetensors", box="dirac", body="resnet18.tv_in1k"))
     with pytest.raises(DataError, match="a Dirac edge has none"):
-        edges_in_pictures(model, SyntheticScenes(1, 96))
+        edges_in_images(model, SyntheticScenes(1, 96))
 
 
 def test_nothing_to_draw_from_is_an_error(tmp_path):

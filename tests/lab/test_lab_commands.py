@@ -1,4 +1,4 @@
-"""gfocal lab as a user meets it: list, run, report, figures, theory; and how it says what must be mended."""
+"""gfocal lab as a user meets it: list, run, report, figures, theory; and how it says what must be fixed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pretended_runs import TINY, Runs
 from gfocal.cli import DONE, MISTAKE, SOME_FAILED
 from gfocal.cli.lab import RUNS_OF_FIGURES
 from gfocal.cli.main import main, parser
-from gfocal.config.config import read_recipe, with_changes
+from gfocal.config.config import read_config, with_changes
 from gfocal.lab import figures, running, theory
 from gfocal.lab import setup as settings
 from gfocal.lab.figures import figure_8 as speeds
@@ -29,7 +29,7 @@ Run = Callable[..., tuple[int, str, str]]
 def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr(settings, "read_recipe", lambda name: with_changes(read_recipe(name), TINY))
+    monkeypatch.setattr(settings, "read_config", lambda name: with_changes(read_config(name), TINY))
     monkeypatch.setenv("COLUMNS", "160")
 
 
@@ -50,7 +50,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     made = Runs()
-    monkeypatch.setattr(running, "run_recipe", made)
+    monkeypatch.setattr(running, "run_config", made)
     return made
 
 
@@ -118,7 +118,7 @@ def test_the_papers_budget_starts_nothing(run: Run, runs: Runs, tmp_path: Path) 
     code, _, err = run("run", "2b", "--budget", "paper", "--data", "coco", "--seeds", "1", "--out", tmp_path)
     assert code == DONE
     assert not runs.asked
-    assert len(list((tmp_path / "recipes").iterdir())) == 4
+    assert len(list((tmp_path / "configs").iterdir())) == 4
     assert "nothing was started" in err
     assert str(tmp_path / "commands.sh") in err
 
@@ -132,7 +132,7 @@ def test_the_papers_budget_starts_when_told_to(
     code, _, err = run("run", "2b", *arguments)
     assert code == DONE, err
     assert len(runs.asked) == 4
-    assert not (tmp_path / "recipes").exists()
+    assert not (tmp_path / "configs").exists()
 
 
 @pytest.mark.parametrize(

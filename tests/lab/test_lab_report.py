@@ -29,8 +29,8 @@ from gfocal.lab.studies import STUDIES
 
 SETTING = {
     "budget": "small",
-    "recipe": "lab_synthetic",
-    "data": "500 new drawn scenes an epoch",
+    "config": "lab_synthetic",
+    "data": "500 new synthetic images an epoch",
     "input": "160 x 160",
     "network": "channels 64",
     "epochs": 9,
@@ -195,7 +195,7 @@ def test_setting_sentence() -> None:
         "lab_synthetic",
         "9 epochs",
         "160 x 160",
-        "500 new drawn scenes",
+        "500 new synthetic images",
         "12 runs with 3 seeds",
         "1.5 minutes",
     ):

@@ -15,7 +15,7 @@ from pretended_runs import TINY, Runs, leave_run
 from rich.console import Console
 
 from gfocal.cli.main import parser
-from gfocal.config.config import read_recipe, with_changes
+from gfocal.config.config import read_config, with_changes
 from gfocal.errors import DataError, LabError
 from gfocal.lab import running
 from gfocal.lab import setup as settings
@@ -23,7 +23,7 @@ from gfocal.lab.results_json import RUNS_FOLDER, read_results
 from gfocal.lab.running import Planned, plan, run_all, write_commands
 from gfocal.lab.setup import LabSetting, lab_data, lab_setting
 from gfocal.lab.studies import Cell, Study, branch, joint, resolved
-from gfocal.run import RECIPE_FILE, RESULT_FILE, RUN_FILE
+from gfocal.run import CONFIG_FILE, RESULT_FILE, RUN_FILE
 from gfocal.training.metrics_log import METRICS_FILE
 
 BRANCH, QFL = branch("atss", "centerness"), joint("atss")
@@ -35,14 +35,14 @@ TWO = Study("3", "two", "", (Cell("atss", "neither", BRANCH, "39.2"), Cell("fcos
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "SCENES_PER_EPOCH", 4)
     monkeypatch.setattr(settings, "UNSEEN_SCENES", 2)
-    monkeypatch.setattr(settings, "read_recipe", lambda name: with_changes(read_recipe(name), TINY))
+    monkeypatch.setattr(settings, "read_config", lambda name: with_changes(read_config(name), TINY))
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     made = Runs()
-    monkeypatch.setattr(running, "run_recipe", made)
+    monkeypatch.setattr(running, "run_config", made)
     return made
 
 
@@ -59,7 +59,7 @@ def test_equal_cells_run_once_in_whole_seeds(runs: Runs, tmp_path: Path) -> None
     failed, said = run([ONE, TWO], tmp_path)
     assert not failed
     assert "8 rows of tables ask for 6 runs; 0 are done" in said
-    assert [recipe.run.seed for recipe, *_ in runs.asked] == [0, 0, 0, 1, 1, 1]
+    assert [config.run.seed for config, *_ in runs.asked] == [0, 0, 0, 1, 1, 1]
     assert max(Counter(folder for _, _, folder, _ in runs.asked).values()) == 1
     results = read_results(tmp_path)
     assert results is not None
@@ -84,18 +84,18 @@ def test_what_is_finished_is_skipped(runs: Runs, tmp_path: Path) -> None:
 
 def test_a_column_alone(runs: Runs, tmp_path: Path) -> None:
     run([ONE, TWO], tmp_path, seeds=1, column="fcos")
-    assert [recipe.model.preset for recipe, *_ in runs.asked] == ["fcos_r50_fpn"]
+    assert [config.model.preset for config, *_ in runs.asked] == ["fcos_r50_fpn"]
     with pytest.raises(LabError, match="fxos"):
         run([ONE, TWO], tmp_path, column="fxos")
 
 
 def test_seeds_see_other_scenes_and_are_judged_on_the_same(runs: Runs, tmp_path: Path) -> None:
     run([ONE], tmp_path, seeds=2)
-    seeds = [(recipe.run.seed, data.seed) for recipe, data, *_ in runs.asked if hasattr(data, "seed")]
+    seeds = [(config.run.seed, data.seed) for config, data, *_ in runs.asked if hasattr(data, "seed")]
     assert seeds == [(0, 0), (0, 0), (1, 1), (1, 1)]
     data = lab_data(lab_setting("small", "synthetic"), Console(file=io.StringIO()))
-    pictures = [data.train(0).read(0)[0], data.train(1).read(0)[0], data.val.read(0)[0]]
-    assert not any((pictures[a] == pictures[b]).all() for a, b in ((0, 1), (0, 2), (1, 2)))
+    images = [data.train(0).read(0)[0], data.train(1).read(0)[0], data.val.read(0)[0]]
+    assert not any((images[a] == images[b]).all() for a, b in ((0, 1), (0, 2), (1, 2)))
     assert len(data.val) == 2
     assert len(data.train(0)) == 4
 
@@ -180,15 +180,15 @@ def test_a_real_run_stopped_after_an_epoch_goes_on(tmp_path: Path, monkeypatch: 
     assert (one / "last.safetensors").read_bytes() == (other / "last.safetensors").read_bytes()
     assert (one / RESULT_FILE).read_bytes() == (other / RESULT_FILE).read_bytes()
 
-    # Stopped between its last epoch and its result, it is judged again, and no worse.
+    # Stopped between its last epoch and its result, it is evaluated again, and no worse.
     result = (one / RESULT_FILE).read_bytes()
     (one / RESULT_FILE).unlink()
     run([study], whole, seeds=1)
     assert (one / RESULT_FILE).read_bytes() == result
 
 
-def test_the_papers_budget_writes_recipes_and_commands(tmp_path: Path) -> None:
-    setting = LabSetting("paper", "some where/coco", "coco_r50_1x", read_recipe("coco_r50_1x"), "coco")
+def test_the_papers_budget_writes_configs_and_commands(tmp_path: Path) -> None:
+    setting = LabSetting("paper", "some where/coco", "coco_r50_1x", read_config("coco_r50_1x"), "coco")
     planned = plan([ONE, TWO], setting, range(2))
     file = write_commands(planned, setting, tmp_path / "lab")
     lines = [line for line in file.read_text().splitlines() if line.startswith("accelerate")]
@@ -197,14 +197,14 @@ def test_the_papers_budget_writes_recipes_and_commands(tmp_path: Path) -> None:
         words = shlex.split(line)
         chosen = parser().parse_args(words[6:])
         assert chosen.data == ["some where/coco"]
-        recipe = read_recipe(chosen.recipe)
-        assert chosen.out.name == Path(chosen.recipe).stem
-        assert recipe.run.epochs == 12
-        assert recipe.model.options["box"] == "dirac"
-    by_run = {one.outcome.run: one.recipe for one in planned}
-    for name, recipe in by_run.items():
-        assert read_recipe(tmp_path / "lab" / "recipes" / f"{name}.toml") == recipe
-    assert by_run[planned[0].outcome.run] == resolved(setting.recipe, ONE.cells[0])
+        config = read_config(chosen.config)
+        assert chosen.out.name == Path(chosen.config).stem
+        assert config.run.epochs == 12
+        assert config.model.options["box"] == "dirac"
+    by_run = {one.outcome.run: one.config for one in planned}
+    for name, config in by_run.items():
+        assert read_config(tmp_path / "lab" / "configs" / f"{name}.toml") == config
+    assert by_run[planned[0].outcome.run] == resolved(setting.config, ONE.cells[0])
 
     # The folders of the commands are those that the report gathers.
     leave_run(tmp_path / "lab" / RUNS_FOLDER / planned[0].outcome.run, 0.392)
@@ -225,8 +225,8 @@ def test_settings_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_settings_of_bccd(shared: Path, runs: Runs, tmp_path: Path) -> None:
     setting = lab_setting("small", str(shared / "data" / "bccd"))
-    assert setting.recipe_name == "lab_files"
-    assert setting.data_text == "bccd, 205 pictures, judged on 87 others"
+    assert setting.config_name == "lab_files"
+    assert setting.data_text == "bccd, 205 images, evaluated on 87 others"
     run([ONE], tmp_path, seeds=1, data=str(shared / "data" / "bccd"))
     assert len(runs.asked[0][1]) == 205
     assert str(shared) not in (tmp_path / "results.json").read_text()
@@ -238,5 +238,5 @@ def test_a_folder_of_a_run_holds_what_any_run_holds(tmp_path: Path) -> None:
     data = lab_data(setting, Console(file=io.StringIO()))
     running.make_run(one, data.train(0), data.val, tmp_path, "synthetic", Console(file=io.StringIO()))
     folder = tmp_path / RUNS_FOLDER / one.outcome.run
-    assert {RESULT_FILE, RECIPE_FILE, RUN_FILE, METRICS_FILE} <= {file.name for file in folder.iterdir()}
-    assert read_recipe(folder / RECIPE_FILE) == one.recipe
+    assert {RESULT_FILE, CONFIG_FILE, RUN_FILE, METRICS_FILE} <= {file.name for file in folder.iterdir()}
+    assert read_config(folder / CONFIG_FILE) == one.config

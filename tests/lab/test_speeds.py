@@ -30,18 +30,18 @@ def run(folder: Path, box: str, ap: float | None) -> Path:
     return folder / "last.safetensors"
 
 
-def test_a_slower_detector_gives_fewer_pictures_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slower_detector_gives_fewer_images_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = {"dirac": run(tmp_path / "a", "dirac", 0.25), "gaussian": run(tmp_path / "b", "gaussian", None)}
     clock = {"now": 0.0}
     real = speeds.detect_batch
 
-    def timed(model: Detector, pictures: list[Tensor], *rest: Any) -> Any:
+    def timed(model: Detector, images: list[Tensor], *rest: Any) -> Any:
         clock["now"] += 0.5 if model.built_from["options"]["box"] == "dirac" else 2.0
-        return real(model, pictures, *rest)
+        return real(model, images, *rest)
 
     monkeypatch.setattr(speeds, "detect_batch", timed)
     monkeypatch.setattr(time, "perf_counter", lambda: clock["now"])
-    found = speeds.measured(models, SyntheticScenes(3, 96), pictures=2)
+    found = speeds.measured(models, SyntheticScenes(3, 96), images=2)
     assert [(one.ap, one.images_per_second) for one in found] == [(0.25, 2.0), (0.0, 0.5)]
     assert [one.name for one in found] == ["Dirac, centerness branch", "Gaussian, centerness branch"]
     assert "threads" in speeds.machine()

@@ -1,4 +1,4 @@
-"""The studies: every cell is a recipe, says what it means, and stands beside the number the paper prints."""
+"""The studies: every cell is a config, says what it means, and stands beside the number the paper prints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import defaultdict
 import pytest
 
 from gfocal.build import checked_options
-from gfocal.config.config import ConfigError, read_recipe
+from gfocal.config.config import ConfigError, read_config
 from gfocal.lab.running import plan, run_name
 from gfocal.lab.setup import LabSetting, lab_setting
 from gfocal.lab.studies import COLUMNS, METRICS, STUDIES, Cell, Study, branch, gfl, joint, resolved, unsaid
@@ -24,19 +24,19 @@ def cell_of(study: str, column: str, name: str) -> Cell:
 
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize(("study", "cell"), CELLS, ids=IDS)
-def test_every_cell_is_a_recipe(base: str, study: Study, cell: Cell) -> None:
+def test_every_cell_is_a_config(base: str, study: Study, cell: Cell) -> None:
     paper_size = base == "coco_r50_1x"
-    recipe = resolved(read_recipe(base), cell, paper_size)
-    checked_options(recipe.model)
+    config = resolved(read_config(base), cell, paper_size)
+    checked_options(config.model)
     for key, value in (cell.changes | (cell.schedule if paper_size else {})).items():
         section, _, last = key.partition(".")
-        part = getattr(recipe, section)
+        part = getattr(config, section)
         found = part.options[last.partition(".")[2]] if last.startswith("options.") else getattr(part, last)
         assert found == value, key
 
 
 def test_no_quality_is_a_choice_and_not_the_lack_of_one() -> None:
-    base = read_recipe("lab_synthetic")
+    base = read_config("lab_synthetic")
     assert resolved(base, Cell("atss", "none", unsaid("atss"))).method.quality == "none"
     assert base.method.quality is None
 
@@ -48,8 +48,8 @@ def test_names_are_unique_and_columns_known() -> None:
         assert len(places) == len(set(places))
         assert set(study.columns) <= set(COLUMNS)
         for column in study.columns:
-            recipes = [str(cell.changes) for cell in study.cells if cell.column == column]
-            assert len(recipes) == len(set(recipes)), "two rows of a column make the same choices"
+            configs = [str(cell.changes) for cell in study.cells if cell.column == column]
+            assert len(configs) == len(set(configs)), "two rows of a column make the same choices"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_paper_prints_all_but_joint_centerness() -> None:
 
 
 def test_rows_of_the_paper_that_are_one_run_are_one_run_here() -> None:
-    setting = LabSetting("paper", "coco", "coco_r50_1x", read_recipe("coco_r50_1x"), "coco")
+    setting = LabSetting("paper", "coco", "coco_r50_1x", read_config("coco_r50_1x"), "coco")
     names: dict[tuple[str, str, str], str] = {}
     for one in plan(STUDIES.values(), setting, [0]):
         outcome = one.outcome
@@ -115,12 +115,12 @@ def test_rows_of_the_paper_that_are_one_run_are_one_run_here() -> None:
 
 def test_slow_cells_are_left_out_of_a_small_lab_unless_asked_for() -> None:
     small = lab_setting("small", "synthetic")
-    paper = LabSetting("paper", "coco", "coco_r50_1x", read_recipe("coco_r50_1x"), "coco")
+    paper = LabSetting("paper", "coco", "coco_r50_1x", read_config("coco_r50_1x"), "coco")
     study = STUDIES["1b"]
     assert len(plan([study], small, [0])) == 8
-    epochs = small.recipe.run.epochs
-    assert [one.recipe.run.epochs for one in plan([study], small, [0], "ssd512")] == [epochs, epochs]
-    assert [one.recipe.run.epochs for one in plan([study], paper, [0])] == [12] * 4 + [120] * 2 + [12] * 4
+    epochs = small.config.run.epochs
+    assert [one.config.run.epochs for one in plan([study], small, [0], "ssd512")] == [epochs, epochs]
+    assert [one.config.run.epochs for one in plan([study], paper, [0])] == [12] * 4 + [120] * 2 + [12] * 4
 
 
 def test_both_readings_of_table_2c() -> None:
@@ -138,9 +138,9 @@ def test_both_readings_of_table_2c() -> None:
 
 
 def test_a_run_is_named_for_all_that_decides_it() -> None:
-    base = read_recipe("lab_synthetic")
-    recipe = resolved(base, Cell("atss", "", joint("atss")))
-    name = run_name(recipe, "data", 0)
+    base = read_config("lab_synthetic")
+    config = resolved(base, Cell("atss", "", joint("atss")))
+    name = run_name(config, "data", 0)
     assert name.startswith("atss_r50_fpn-")
     assert name == run_name(resolved(base, Cell("other", "row", joint("atss"))), "data", 0)
     others = [
@@ -148,12 +148,12 @@ def test_a_run_is_named_for_all_that_decides_it() -> None:
         run_name(resolved(base, Cell("atss", "", branch("atss", "iou"))), "data", 0),
         run_name(resolved(base, Cell("atss", "", gfl(n=16))), "data", 0),
         run_name(resolved(base, Cell("atss", "", gfl(n=14))), "data", 0),
-        run_name(recipe, "other data", 0),
-        run_name(recipe, "data", 1),
+        run_name(config, "other data", 0),
+        run_name(config, "data", 1),
     ]
     assert len({name, *others}) == 7
 
 
 def test_a_cell_with_a_wrong_key_is_told() -> None:
     with pytest.raises(ConfigError, match="bta"):
-        resolved(read_recipe("lab_synthetic"), Cell("atss", "typo", {"method.bta": 2.0}))
+        resolved(read_config("lab_synthetic"), Cell("atss", "typo", {"method.bta": 2.0}))

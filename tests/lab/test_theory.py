@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gfocal.lab import theory
-from gfocal.lab.theory import Check, check_theory, minimise
+from gfocal.lab.theory import Check, check_theory, minimize
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -22,7 +22,7 @@ def test_a_check_tells_how_far_it_is_off():
 
 def test_golden_section_finds_minima_in_the_middle_and_at_the_ends():
     places = torch.tensor([0.0, 0.25, 1 / 3, 1.0], dtype=torch.float64)
-    assert (minimise(lambda p: (p - places).abs(), 4) - places).abs().max() < 1e-11
+    assert (minimize(lambda p: (p - places).abs(), 4) - places).abs().max() < 1e-11
 
 
 def test_a_signed_distance_is_no_gfl(monkeypatch):
@@ -34,7 +34,7 @@ def test_a_signed_distance_is_no_gfl(monkeypatch):
     assert not all(check.holds for check in check_theory(300))
 
 
-def test_another_normalisation_is_no_gfl(monkeypatch):
+def test_another_normalization_is_no_gfl(monkeypatch):
     real = theory.quality_focal_loss
     monkeypatch.setattr(theory, "quality_focal_loss", lambda x, y, beta: 1.001 * real(x, y, beta))
     failed = [check.name for check in check_theory(300) if not check.holds]

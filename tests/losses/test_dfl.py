@@ -22,7 +22,7 @@ def random_logits(*shape: int, seed: int = 0, scale: float = 3.0) -> Tensor:
 
 
 @given(sizes, unit, st.integers(0, 99))
-def test_dfl_is_gfl_with_beta_0_on_two_neighbours(n: int, share: float, seed: int) -> None:
+def test_dfl_is_gfl_with_beta_0_on_two_neighbors(n: int, share: float, seed: int) -> None:
     x = random_logits(n + 1, seed=seed)
     y = torch.tensor(share * n, dtype=torch.float64)
     left = min(int(share * n), n - 1)
@@ -103,15 +103,15 @@ def test_the_population_minimum_is_the_projection_found_by_descent() -> None:
     y = mixture()
     projection = GeneralDistribution(16).two_hot(y).mean(0)
     x = torch.zeros(17, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([x], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-9)
+    optimizer = torch.optim.LBFGS([x], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-9)
 
     def closure() -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = distribution_focal_loss(x.expand(len(y), -1), y).mean()
         loss.backward()
         return loss
 
-    optimiser.step(closure)
+    optimizer.step(closure)
     torch.testing.assert_close(x.detach().softmax(-1), projection, rtol=0, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Focal Loss: its definition, its relatives, and its behaviour far from the middle."""
+"""Focal Loss: its definition, its relatives, and its behavior far from the middle."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gfocal.data.preprocess import InputSettings, normalise
+from gfocal.data.preprocess import InputSettings, normalize
 from gfocal.models import convolutions as caffe
 from gfocal.models.backbone import Backbone
 from gfocal.models.baselines import atss_r50_fpn, fcos_r50_fpn, foveabox_r50_fpn, retinanet_r50_fpn
@@ -76,8 +76,8 @@ def test_a_variant_builds_learns_detects_and_comes_back(
         assert torch.isfinite(parameter.grad).all(), name
 
     model.eval()
-    picture = torch.randint(256, (3, 50, 60), dtype=torch.uint8)
-    found = model.detect(picture, score_threshold=0.0)
+    image = torch.randint(256, (3, 50, 60), dtype=torch.uint8)
+    found = model.detect(image, score_threshold=0.0)
     assert isinstance(found, Detections)
     assert 0 < len(found) <= 100
     says_something = not isinstance(representation, AnchorDeltas | DiracDistances | LogDistances)
@@ -88,7 +88,7 @@ def test_a_variant_builds_learns_detects_and_comes_back(
     again = load_model(tmp_path / "model.safetensors")
     for name in ("names", "distribution", "input_settings", "decode_settings", "built_from"):
         assert getattr(again, name) == getattr(model, name), name
-    same = again.detect(picture, score_threshold=0.0)
+    same = again.detect(image, score_threshold=0.0)
     assert isinstance(same, Detections)
     assert torch.equal(found.boxes, same.boxes)
     assert torch.equal(found.scores, same.scores)
@@ -162,11 +162,11 @@ def test_a_caffe_network_shrinks_in_the_first_convolution() -> None:
 
 
 def test_a_bgr_convolution_on_bgr_pixels_is_the_turned_one_on_ours() -> None:
-    picture = torch.randint(256, (3, 16, 16), dtype=torch.uint8)
+    image = torch.randint(256, (3, 16, 16), dtype=torch.uint8)
     published = nn.Conv2d(3, 4, 7, bias=False)
     mean_bgr = torch.tensor([102.9801, 115.9465, 122.7717]).view(3, 1, 1)
-    want = published(picture.flip(0).float() - mean_bgr)
-    ours = normalise(picture, InputSettings(caffe.MEAN, caffe.STD))
+    want = published(image.flip(0).float() - mean_bgr)
+    ours = normalize(image, InputSettings(caffe.MEAN, caffe.STD))
     got = nn.functional.conv2d(ours, caffe.from_bgr(published.weight))
     torch.testing.assert_close(got, want, atol=1e-3, rtol=1e-4)
 

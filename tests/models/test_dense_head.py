@@ -16,7 +16,7 @@ THREE = AnchorShapes(4.0, 3)
 
 def head(
     num_bins: int = 1,
-    laying: Origin | AnchorShapes = "centre",
+    laying: Origin | AnchorShapes = "center",
     num_groups: int | None = 16,
     quality: QualityBranch = "none",
     scale_levels: bool = True,
@@ -31,7 +31,7 @@ def maps(num_images: int = 2) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("quality", ["none", "cls", "box"])
-@pytest.mark.parametrize("laying", ["corner", "centre", ATSS_ANCHORS, RETINANET_ANCHORS])
+@pytest.mark.parametrize("laying", ["corner", "center", ATSS_ANCHORS, RETINANET_ANCHORS])
 @pytest.mark.parametrize("num_bins", [1, 2, 9])
 def test_shapes_and_points(num_bins: int, laying: Origin | AnchorShapes, quality: QualityBranch) -> None:
     outputs = head(num_bins, laying, quality=quality)(maps())

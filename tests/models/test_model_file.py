@@ -191,7 +191,7 @@ def test_thresholds_are_stored_beside_weights_that_stay_as_they_are(saved: Path,
     path = tmp_path / "best.safetensors"
     path.write_bytes(saved.read_bytes())
     assert load_model(path).class_thresholds is None
-    for scores, how in (((0.25, 0.5), "f1 on 3 pictures"), ((0.1, 0.2), "größer " * 50)):
+    for scores, how in (((0.25, 0.5), "f1 on 3 images"), ((0.1, 0.2), "größer " * 50)):
         assert store_thresholds(tmp_path, scores, how) == path  # the second time in place of the first
         again = load_model(path)
         assert again.class_thresholds == scores

@@ -9,12 +9,12 @@ import torch
 
 from gfocal.criteria.gfl import GFLCriterion
 from gfocal.data.discovery import read_data
-from gfocal.data.preprocess import InputSettings, normalise, resize, resized_shape, stack_padded
+from gfocal.data.preprocess import InputSettings, normalize, resize, resized_shape, stack_padded
 from gfocal.models.predict import detect_batch
 from gfocal.models.zoo import PRESETS, create
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.structures import pad_targets
-from gfocal.training.optim import OptimiserSettings, make_optimiser
+from gfocal.training.optim import OptimizerSettings, make_optimizer
 
 GFL = [name for name in PRESETS if name.startswith("gfl_")]
 
@@ -32,14 +32,14 @@ def test_one_step_and_detections_on_a_photograph(preset: str, shared: Path) -> N
     shape = resized_shape(height, width, settings.short_side, settings.long_side)
     scale = torch.tensor([shape[1] / width, shape[0] / height]).repeat(2)
     targets = pad_targets([sample.boxes * scale], [sample.labels])
-    inputs = stack_padded([normalise(resize(image, shape), settings)])
+    inputs = stack_padded([normalize(resize(image, shape), settings)])
     assert isinstance(model.distribution, GeneralDistribution)
     criterion = GFLCriterion(model.distribution)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    optimiser = make_optimiser(model, OptimiserSettings(lr=0.01, lr_batch=1), 1)
+    optimizer = make_optimizer(model, OptimizerSettings(lr=0.01, lr_batch=1), 1)
     losses = criterion(model(inputs), targets, torch.tensor([shape]))
     losses.total.backward()
-    optimiser.step()
+    optimizer.step()
     assert losses.total.isfinite()
     assert losses.num_positives.item() > 0
     # The residual branches of a fresh ResNet are switched off, so of the backbone only the stem is sure to move.

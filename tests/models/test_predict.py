@@ -1,4 +1,4 @@
-"""Detection in pictures of any kind, with results in pixels of the original."""
+"""Detection in images of any kind, with results in pixels of the original."""
 
 from __future__ import annotations
 
@@ -50,46 +50,46 @@ def same(a: Detections, b: Detections) -> bool:
     return torch.equal(a.boxes, b.boxes) and torch.equal(a.scores, b.scores) and a.size == b.size
 
 
-def test_every_kind_of_one_picture_gives_the_same(model: Detector, pixels: Pixels, tmp_path: Path) -> None:
+def test_every_kind_of_one_image_gives_the_same(model: Detector, pixels: Pixels, tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)
     want = one(detect(model, pixels))
     assert len(want) > 0
-    for picture in (
+    for image in (
         tmp_path / "photo.png",
         str(tmp_path / "photo.png"),
         Image.fromarray(pixels),
         tensor,
         tensor.float() / 255,
     ):
-        assert same(one(detect(model, picture)), want)
+        assert same(one(detect(model, image)), want)
     assert same(one(model.detect(pixels)), want)
 
 
-def test_several_pictures_give_a_list_in_their_order(model: Detector, pixels: Pixels) -> None:
-    pictures = [pixels, pixels[::-1].copy(), pixels[:, :30].copy()]
-    alone = [one(detect(model, p)) for p in pictures]
-    found = several(detect(model, pictures))
+def test_several_images_give_a_list_in_their_order(model: Detector, pixels: Pixels) -> None:
+    images = [pixels, pixels[::-1].copy(), pixels[:, :30].copy()]
+    alone = [one(detect(model, p)) for p in images]
+    found = several(detect(model, images))
     assert all(same(a, b) for a, b in zip(found, alone, strict=True))
-    stacked = several(detect(model, np.stack(pictures[:2])))
+    stacked = several(detect(model, np.stack(images[:2])))
     assert all(same(a, b) for a, b in zip(stacked, alone, strict=False))
-    assert len(several(detect(model, torch.from_numpy(np.stack(pictures[:2])).permute(0, 3, 1, 2)))) == 2
+    assert len(several(detect(model, torch.from_numpy(np.stack(images[:2])).permute(0, 3, 1, 2)))) == 2
     assert several(detect(model, [])) == []
     assert len(several(detect(model, (pixels,)))) == 1
 
 
-def test_pictures_in_one_batch_give_nearly_what_they_give_alone(model: Detector, pixels: Pixels) -> None:
+def test_images_in_one_batch_give_nearly_what_they_give_alone(model: Detector, pixels: Pixels) -> None:
     """Of one size there is no padding, and the network sees the same numbers."""
-    pictures = [pixels, pixels[::-1].copy(), pixels[:, ::-1].copy()]
-    together = several(detect(model, pictures, batch_size=2))
-    for found, picture in zip(together, pictures, strict=True):
-        alone = one(detect(model, picture))
+    images = [pixels, pixels[::-1].copy(), pixels[:, ::-1].copy()]
+    together = several(detect(model, images, batch_size=2))
+    for found, image in zip(together, images, strict=True):
+        alone = one(detect(model, image))
         assert len(found) == len(alone)
         torch.testing.assert_close(found.scores, alone.scores, rtol=1e-4, atol=1e-5)
 
 
 def test_results_are_in_pixels_of_the_original(model: Detector, pixels: Pixels) -> None:
-    """The network sees 64 x 96 of 40 x 60; a picture drawn at that size gives boxes 1.6 times as large."""
+    """The network sees 64 x 96 of 40 x 60; an image drawn at that size gives boxes 1.6 times as large."""
     found = one(detect(model, pixels, score_threshold=0.0))
     assert found.size == (HEIGHT, WIDTH)
     assert found.boxes[:, 0::2].max().item() <= WIDTH
@@ -121,9 +121,9 @@ def test_the_mode_of_the_model_is_restored(model: Detector, pixels: Pixels, trai
     model.eval()
 
 
-def test_grey_and_transparent_pictures_become_rgb() -> None:
-    grey = np.full((3, 4), 7, dtype=np.uint8)
-    assert as_rgb(grey).tolist() == torch.full((3, 3, 4), 7).tolist()
+def test_gray_and_transparent_images_become_rgb() -> None:
+    gray = np.full((3, 4), 7, dtype=np.uint8)
+    assert as_rgb(gray).tolist() == torch.full((3, 3, 4), 7).tolist()
     assert as_rgb(torch.full((1, 3, 4), 7, dtype=torch.uint8)).shape == (3, 3, 4)
     clear = np.zeros((3, 4, 4), dtype=np.uint8)  # wholly transparent: white
     assert as_rgb(clear).min().item() == 255
@@ -138,7 +138,7 @@ def test_one_or_several() -> None:
 
 
 @pytest.mark.parametrize(
-    ("picture", "reason"),
+    ("image", "reason"),
     [
         (np.zeros((4, 4, 3), dtype=np.float32), "an array must be uint8"),
         (np.zeros(5, dtype=np.uint8), "an array must be uint8 of shape"),
@@ -150,16 +150,16 @@ def test_one_or_several() -> None:
         (torch.zeros(4, 4, 3), r"a tensor must have shape \(3, H, W\)"),
         (torch.full((3, 4, 4), 200.0), r"values in 0\.\.1"),
         (torch.zeros(3, 4, 4, dtype=torch.int64), "uint8 or float"),
-        (None, "not a picture: NoneType"),
-        (b"bytes", "not a picture|cannot"),
+        (None, "not an image: NoneType"),
+        (b"bytes", "not an image|cannot"),
     ],
 )
-def test_what_is_no_picture_is_refused(model: Detector, picture: object, reason: str) -> None:
+def test_what_is_no_image_is_refused(model: Detector, image: object, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        detect(model, picture)
+        detect(model, image)
 
 
-def test_files_that_are_no_picture_are_refused(model: Detector, tmp_path: Path) -> None:
+def test_files_that_are_no_image_are_refused(model: Detector, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"none\.jpg: no such file"):
         detect(model, tmp_path / "none.jpg")
     with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):

@@ -109,8 +109,8 @@ def test_it_is_built_saved_and_used(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = ssd512_vgg16(2, names=("cat", "dog"), pretrained=False, input_settings=SMALL, sides=VOC_SIDES)
     assert model.decode_settings == DecodeSettings(0.02, 1000, 0.45, 200, softmax=True)
-    picture = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(2))
-    found = model.detect(picture)
+    image = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(2))
+    found = model.detect(image)
     assert isinstance(found, Detections)
     assert 0 < len(found) <= 200
     assert found.edges.shape[1:] == (4, 0)
@@ -120,13 +120,13 @@ def test_it_is_built_saved_and_used(tmp_path: Path) -> None:
     again = load_model(tmp_path / "ssd.safetensors")
     assert again.built_from == model.built_from
     assert again.decode_settings == model.decode_settings
-    same = again.detect(picture)
+    same = again.detect(image)
     assert isinstance(same, Detections)
     assert torch.equal(same.boxes, found.boxes)
     assert torch.equal(same.scores, found.scores)
 
 
-def test_conv4_3_is_normalised_to_twenty() -> None:
+def test_conv4_3_is_normalized_to_twenty() -> None:
     first = VGG16(pretrained=False)(torch.randn(1, 3, 288, 288))[0]
     length = first.norm(dim=1)
     torch.testing.assert_close(length, torch.full_like(length, 20.0))

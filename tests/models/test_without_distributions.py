@@ -37,7 +37,7 @@ def dirac() -> Detector:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     (tmp_path / "in").mkdir()
     Image.new("RGB", (40, 32), (90, 120, 30)).save(tmp_path / "in" / "a.png")
     return tmp_path / "in" / "a.png"
@@ -64,40 +64,40 @@ def test_which_detectors_have_distributions(dirac: Detector) -> None:
     assert has_distributions(detector("atss_r50_fpn", box="general"))
 
 
-def test_files_are_written_without_deviations(dirac: Detector, picture: Path, tmp_path: Path) -> None:
-    assert detect_files(dirac, [picture], tmp_path / "out", score_threshold=0.1) == 0
+def test_files_are_written_without_deviations(dirac: Detector, image: Path, tmp_path: Path) -> None:
+    assert detect_files(dirac, [image], tmp_path / "out", score_threshold=0.1) == 0
     text = (tmp_path / "out" / "detections.json").read_text()
     annotations = json.loads(text)["annotations"]
     assert annotations
     assert "NaN" not in text
     assert not any("edge_std" in annotation for annotation in annotations)
     with pytest.raises(DataError, match=r"edges=std: foveabox_r50_fpn gives four numbers"):
-        detect_files(dirac, [picture], tmp_path / "other", edges="std")
+        detect_files(dirac, [image], tmp_path / "other", edges="std")
     assert not (tmp_path / "other").exists()
 
 
 def test_on_the_command_line(
-    dirac: Detector, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dirac: Detector, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "model.safetensors"
     save_model(dirac, model)
-    detect = ["detect", str(model), str(picture), "--out", str(tmp_path / "out")]
+    detect = ["detect", str(model), str(image), "--out", str(tmp_path / "out")]
     assert main([*detect, "--edges", "distribution"]) == 2
     told = capsys.readouterr().err.strip().splitlines()
     assert told[-1].startswith("gfocal: edges=distribution: foveabox_r50_fpn gives four numbers to a box")
     assert main(detect) == 0
 
-    truth = {
+    ground_truth = {
         "images": [{"id": 7, "file_name": "a.png", "height": 32, "width": 40}],
         "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
         "annotations": [
             {"id": 1, "image_id": 7, "category_id": 1, "bbox": [4, 4, 20, 20], "area": 400, "iscrowd": 0}
         ],
     }
-    data = picture.parent / "truth.json"
-    data.write_text(json.dumps(truth))
+    data = image.parent / "ground_truth.json"
+    data.write_text(json.dumps(ground_truth))
     results = tmp_path / "results.json"
-    assert main(["eval", str(model), str(data), "--workers", "0", "--results", str(results)]) == 0
+    assert main(["eval", str(model), str(data), "--num-workers", "0", "--results", str(results)]) == 0
     found = read_coco_results(results, [1, 2])[7]
     assert len(found.boxes)
     assert found.edge_std is None

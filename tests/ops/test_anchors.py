@@ -53,8 +53,8 @@ def test_anchors_follow_cells_and_cells_follow_rows_and_levels() -> None:
         assert torch.equal(own.unflatten(0, (-1, 9)), of_cell.unsqueeze(1).expand(-1, 9, *of_cell.shape[1:]))
     sizes = (sizes_of(points.anchors) / points.strides.unsqueeze(-1)).unflatten(0, (-1, 9))
     torch.testing.assert_close(sizes, RETINANET_ANCHORS.sizes().expand(16, 9, 2))
-    centres = (points.anchors[:, :2] + points.anchors[:, 2:]) / 2
-    torch.testing.assert_close(centres, points.xy, atol=1e-4, rtol=0)
+    centers = (points.anchors[:, :2] + points.anchors[:, 2:]) / 2
+    torch.testing.assert_close(centers, points.xy, atol=1e-4, rtol=0)
 
 
 def test_the_one_anchor_of_atss_is_a_square_of_eight_strides_at_the_corner() -> None:
@@ -78,7 +78,7 @@ def test_torchvision_lays_retinanets_anchors_alike() -> None:
     assert (ours - theirs).abs().max().item() <= 0.5001
 
 
-@pytest.mark.parametrize("origin", ["corner", "legacy", "centre"])
+@pytest.mark.parametrize("origin", ["corner", "legacy", "center"])
 def test_bare_points_are_laid_where_the_origin_says(origin: Origin) -> None:
     points = lay_points(SHAPES, STRIDES, origin)
     assert points.anchors is None

@@ -68,7 +68,7 @@ def test_wild_numbers_give_finite_boxes_and_gradients(representation: Representa
 
 
 def test_where_a_dirac_edge_lies() -> None:
-    points = make_points([(2, 2)], [16], "centre")
+    points = make_points([(2, 2)], [16], "center")
     logits = torch.tensor([0.0, math.log(2), math.log(0.5), -30.0]).view(1, 4, 1).expand(4, 4, 1)
     x, y = points.xy[1].tolist()
     in_strides = DiracDistances().boxes(logits, points)[1]
@@ -121,7 +121,7 @@ def test_zeros_code_the_anchor_itself() -> None:
 @given(seed=seeds, base=st.sampled_from([1.0, 2.0, 4.0]))
 def test_log_distances_round_trip_within_their_range(seed: int, base: float) -> None:
     coder = LogDistances(base)
-    points = make_points([(6, 6), (3, 3)], [8, 16], "centre")
+    points = make_points([(6, 6), (3, 3)], [8, 16], "center")
     generator = torch.Generator().manual_seed(seed)
     reach = 1 / 15 + torch.rand(len(points.xy), 4, generator=generator) * 15  # base sides
     boxes = boxes_from_distances(points.xy, reach * base * points.strides.unsqueeze(-1))
@@ -130,7 +130,7 @@ def test_log_distances_round_trip_within_their_range(seed: int, base: float) -> 
 
 
 def test_log_distances_of_a_far_or_outer_edge_are_those_of_the_limit() -> None:
-    points = make_points([(1, 1)], [8], "centre")  # at (4, 4), base side 16
+    points = make_points([(1, 1)], [8], "center")  # at (4, 4), base side 16
     numbers = LogDistances(2.0).encode(torch.tensor([[4.0, 10, 1e4, 4 + 16]]), points)[0]
     want = [-math.log(16), -math.log(16), math.log(16), 0.0]
     torch.testing.assert_close(numbers, torch.tensor(want))

@@ -138,7 +138,7 @@ def test_at_most_max_detections_the_best_first() -> None:
     assert found.scores.tolist() == pytest.approx([0.8, 0.7, 0.6])
 
 
-def test_boxes_end_at_the_border_of_the_picture_not_of_the_padding() -> None:
+def test_boxes_end_at_the_border_of_the_image_not_of_the_padding() -> None:
     found = decode_one(one_level([[0.9]], [[3, 3, 16, 16]]), size=(50, 40))
     assert found.boxes.tolist() == [[0, 0, 40, 50]]
 
@@ -149,7 +149,7 @@ def test_a_box_wholly_in_the_padding_is_no_detection() -> None:
     assert len(decode_one(outputs, size=(64, 13))) == 1
 
 
-def test_results_are_scaled_to_the_original_picture_each_axis_alone() -> None:
+def test_results_are_scaled_to_the_original_image_each_axis_alone() -> None:
     outputs = one_level([[0.01], [0.9]], [[0, 0, 0, 0], [0.5, 0, 2, 1]])
     found = decode_one(outputs, size=(40, 60), original=(80, 180))
     assert found.size == (80, 180)
@@ -158,7 +158,7 @@ def test_results_are_scaled_to_the_original_picture_each_axis_alone() -> None:
     assert found.bin_sizes.tolist() == [[24, 16, 24, 16]]
 
 
-def test_a_picture_without_detections_has_empty_columns_of_the_right_shape() -> None:
+def test_a_image_without_detections_has_empty_columns_of_the_right_shape() -> None:
     found = decode_one(one_level([[0.01]] * 4, [[1, 1, 1, 1]] * 4))
     assert len(found) == 0
     shapes = [tuple(getattr(found, name).shape) for name in ("boxes", "scores", "edges", "points", "bin_sizes")]

@@ -22,7 +22,7 @@ def test_points_are_row_major_and_levels_follow_each_other() -> None:
     assert points.level_strides == (8, 16)
 
 
-@pytest.mark.parametrize(("origin", "offset"), [("corner", 0.0), ("legacy", 3.5), ("centre", 4.0)])
+@pytest.mark.parametrize(("origin", "offset"), [("corner", 0.0), ("legacy", 3.5), ("center", 4.0)])
 def test_origin_moves_every_point(origin: Origin, offset: float) -> None:
     assert origin_offset(origin, 8) == offset
     moved, corner = make_points([(2, 2)], [8], origin), make_points([(2, 2)], [8])
@@ -30,7 +30,7 @@ def test_origin_moves_every_point(origin: Origin, offset: float) -> None:
 
 
 def test_an_unknown_origin_and_unequal_lists_are_refused() -> None:
-    with pytest.raises(ValueError, match="corner, legacy or centre, not 'middle'"):
+    with pytest.raises(ValueError, match="corner, legacy or center, not 'middle'"):
         make_points([(1, 1)], [8], "middle")  # type: ignore[arg-type]
     with pytest.raises(ValueError):
         make_points([(1, 1), (1, 1)], [8])

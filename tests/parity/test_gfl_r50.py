@@ -107,8 +107,8 @@ def test_in_float64_the_logits_stay_as_near(case: Case, model: Detector) -> None
         exact = model.double()(images.double())
     model.float()
     for name in ("cls_logits", "box_logits"):
-        truth = getattr(exact, name).double()
-        ours, theirs = (relative(getattr(x, name).double(), truth) for x in (case.outputs, case.reference))
+        ground_truth = getattr(exact, name).double()
+        ours, theirs = (relative(getattr(x, name).double(), ground_truth) for x in (case.outputs, case.reference))
         nearer = "ours" if ours < theirs else "the reference's"
         print(f"{name}: {nearer} are nearer to float64: {ours:.1e} against {theirs:.1e}")
         assert max(ours, theirs) < 1e-4

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gfocal.config.config import Recipe, with_changes, write_recipe
+from gfocal.config.config import Config, with_changes, write_config
 from gfocal.errors import CompareError
 from gfocal.reports.comparison import write_comparison
 from gfocal.reports.runs import (
@@ -23,18 +23,21 @@ from gfocal.reports.runs import (
     spreads,
 )
 
-CLASSES = {"cat": {"ap": 0.5, "ap50": 0.75, "num_truth": 4}, "<b>owl": {"ap": None, "ap50": None, "num_truth": 0}}
+CLASSES = {
+    "cat": {"ap": 0.5, "ap50": 0.75, "num_ground_truth": 4},
+    "<b>owl": {"ap": None, "ap50": None, "num_ground_truth": 0},
+}
 
 
 def made(folder: Path, aps: list[float | None], finished: bool = True, about: Any = None, **changes: Any) -> Path:
     """The folder of a run with these AP after its epochs; None: not evaluated."""
     folder.mkdir(parents=True)
-    recipe = with_changes(Recipe(), {"run.epochs": 4} | {key.replace("__", "."): v for key, v in changes.items()})
-    (folder / "recipe.toml").write_text(write_recipe(recipe))
+    config = with_changes(Config(), {"run.epochs": 4} | {key.replace("__", "."): v for key, v in changes.items()})
+    (folder / "config.toml").write_text(write_config(config))
     lines = ["epoch,seconds,lr,loss,ap,ap50,ap75"]
     for epoch, ap in enumerate(aps, 1):
-        judged = ",," if ap is None else f"{ap},{ap + 0.25},{ap / 2}"
-        lines.append(f"{epoch},{epoch * 30.5},0.01,{1 / epoch},{judged}")
+        evaluation = ",," if ap is None else f"{ap},{ap + 0.25},{ap / 2}"
+        lines.append(f"{epoch},{epoch * 30.5},0.01,{1 / epoch},{evaluation}")
     if aps:
         (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     facts = {"gfocal": "0.1.0", "data": "photos", "val_images": 9, "classes": ["cat", "owl"]} | (about or {})
@@ -73,26 +76,26 @@ def test_only_what_differs(tmp_path: Path) -> None:
     runs = read_runs(
         [
             made(tmp_path / "a", [0.1]),
-            made(tmp_path / "b", [0.1], optimiser__lr=0.5, model__options={"n": 8}),
-            made(tmp_path / "c", [0.1], about={"torch": "2.9"}, optimiser__lr=0.5),
+            made(tmp_path / "b", [0.1], optimizer__lr=0.5, model__options={"n": 8}),
+            made(tmp_path / "c", [0.1], about={"torch": "2.9"}, optimizer__lr=0.5),
         ]
     )
-    assert differing_settings(runs) == {"optimiser.lr": ["0.01", "0.5", "0.5"], "model.options.n": ["–", "8", "–"]}
+    assert differing_settings(runs) == {"optimizer.lr": ["0.01", "0.5", "0.5"], "model.options.n": ["–", "8", "–"]}
     assert differing_circumstances(runs) == {"torch": ["–", "–", '"2.9"']}
     assert differing_settings(runs[:1]) == {}
 
 
-def test_a_recipe_of_an_older_gfocal_and_options_by_default(tmp_path: Path) -> None:
+def test_a_config_of_an_older_gfocal_and_options_by_default(tmp_path: Path) -> None:
     new = made(tmp_path / "a", [0.1], about={"model": {"options": {"n": 8, "delta": 1.0}}}, model__options={"n": 8})
     old = made(tmp_path / "b", [0.1], about={"model": {"options": {"n": 8, "delta": 1.0}}})
-    (old / "recipe.toml").write_text("[run]\nepochs = 4\nold_key = 3\n")
+    (old / "config.toml").write_text("[run]\nepochs = 4\nold_key = 3\n")
     assert differing_settings(read_runs([new, old])) == {"run.old_key": ["–", "3"]}
 
 
 def test_spread_over_seeds_alone(tmp_path: Path) -> None:
     folders = [
         made(tmp_path / "a", [0.2, 0.1], run__seed=0, run__epochs=2),
-        made(tmp_path / "b", [0.4], run__seed=1, optimiser__lr=0.5),
+        made(tmp_path / "b", [0.4], run__seed=1, optimizer__lr=0.5),
         made(tmp_path / "c", [0.4], run__seed=1, run__epochs=2),
         made(tmp_path / "d", [0.9], run__seed=2, run__epochs=2, finished=False),
         made(tmp_path / "e", [0.6, 0.5], run__seed=3, run__epochs=2, about={"val_images": 8}),
@@ -114,7 +117,7 @@ def test_other_data_make_another_test(tmp_path: Path) -> None:
     assert not is_same_test(read_runs([a, b]))
     c = made(tmp_path / "c", [0.1], about={"torch": "9"})
     (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "recipe.toml").write_text(write_recipe(Recipe()))
+    (tmp_path / "d" / "config.toml").write_text(write_config(Config()))
     assert is_same_test(read_runs([a, c, tmp_path / "d"]))
 
 
@@ -128,8 +131,8 @@ def test_names_are_short_and_tell_runs_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "why"),
     [
-        ("recipe.toml", None, "holds no run"),
-        ("recipe.toml", "[run", "damaged"),
+        ("config.toml", None, "holds no run"),
+        ("config.toml", "[run", "damaged"),
         ("run.json", "{", "damaged"),
         ("result.json", "[1", "damaged"),
         ("run.json", "[1]", "damaged"),
@@ -177,7 +180,7 @@ def test_the_page(tmp_path: Path) -> None:
     folders = [
         made(tmp_path / "a", [0.1, 0.2, 0.3, 0.25], run__seed=0),
         made(tmp_path / "b<i>", [0.1, 0.2, 0.3, 0.35], run__seed=1),
-        made(tmp_path / "c", [None], finished=False, optimiser__lr=0.5),
+        made(tmp_path / "c", [None], finished=False, optimizer__lr=0.5),
         made(tmp_path / "d", [], finished=False),
     ]
     runs = read_runs(folders)
@@ -189,7 +192,7 @@ def test_the_page(tmp_path: Path) -> None:
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", html)
     for text in ("4 runs compared", "b<i>", "<b>owl", "1 of 4 epochs, unfinished", "0 of 4 epochs, unfinished"):
         assert text in page.text, text
-    for text in ("0.350", "2.0 min", "optimiser.lr", "0.325 ± 0.035", "0.500", "Average precision", "Loss"):
+    for text in ("0.350", "2.0 min", "optimizer.lr", "0.325 ± 0.035", "0.500", "Average precision", "Loss"):
         assert text in page.text, text
     assert "<b>0.350</b>" in html
     assert "<b>0.300</b>" not in html
@@ -197,12 +200,12 @@ def test_the_page(tmp_path: Path) -> None:
     assert "augment.flip" not in page.text
     loss = html[html.index("Loss</text>") :].partition("</svg>")[0]
     assert loss.count("<polyline") == 3
-    assert [colour in loss for colour in ("--c0", "--c1", "--c2", "--c3")] == [True, True, True, False]
+    assert [color in loss for color in ("--c0", "--c1", "--c2", "--c3")] == [True, True, True, False]
     ap = html[html.index("Average precision</text>") :].partition("</svg>")[0]
     assert ap.count("<polyline") == 2
 
 
-def test_a_curve_keeps_the_colour_of_its_run(tmp_path: Path) -> None:
+def test_a_curve_keeps_the_color_of_its_run(tmp_path: Path) -> None:
     runs = read_runs([made(tmp_path / "a", [None], finished=False), made(tmp_path / "b", [0.5])])
     write_comparison(tmp_path / "page.html", runs)
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -215,7 +218,7 @@ def test_the_page_of_runs_on_other_data_says_so(tmp_path: Path) -> None:
     folders = [made(tmp_path / "a", [0.1]), made(tmp_path / "b", [0.1], about={"data": "others"})]
     write_comparison(tmp_path / "page.html", read_runs(folders))
     text = Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
-    assert "judged on different data" in text
+    assert "evaluated on different data" in text
     assert "Nowhere." in text
 
 
@@ -223,7 +226,7 @@ def test_on_the_command_line(tmp_path: Path, run: Any) -> None:
     folders = [
         made(tmp_path / "a", [0.1, 0.2, 0.3, 0.25], run__seed=0),
         made(tmp_path / "[b]", [0.1, 0.2, 0.3, 0.35], run__seed=1),
-        made(tmp_path / "c", [0.4], finished=False, optimiser__lr=0.5),
+        made(tmp_path / "c", [0.4], finished=False, optimizer__lr=0.5),
     ]
     code, out, err = run("compare", *folders, "--out", tmp_path / "deep" / "page.html")
     assert code == 0
@@ -232,7 +235,7 @@ def test_on_the_command_line(tmp_path: Path, run: Any) -> None:
     lines = {line.split()[0]: " ".join(line.split()) for line in out.splitlines() if line.split()}
     assert lines["2"].startswith("2 [b] 0.350 0.600 0.175 4 2.0 min 4 epochs")
     assert lines["3"].startswith("3 c 0.400 0.650 0.200 1 30 s 1 of 4 epochs, unfinished"[:40])
-    assert lines["optimiser.lr"] == "optimiser.lr 0.01 (1 2), 0.5 (3)"
+    assert lines["optimizer.lr"] == "optimizer.lr 0.01 (1 2), 0.5 (3)"
     assert lines["run.seed"] == "run.seed 0 (1 3), 1 (2)"
     assert "1 2 differ in the seed alone: AP 0.325 ± 0.035" in out
     assert "augment" not in out

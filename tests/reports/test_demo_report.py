@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gfocal.evaluation.coco_ap import ClassAP, CocoResult
-from gfocal.reports.demo import EdgeStudy, CaptionedImage, curve_charts, picture_tag, series_of, write_report
+from gfocal.reports.demo import CaptionedImage, EdgeStudy, curve_charts, image_tag, series_of, write_report
 from gfocal.visualize import edge_panel_svg
 
 EVIL = '<script>alert("1")</script> & "co"'
@@ -47,7 +47,7 @@ class Page(HTMLParser):
 
 def result(**changes) -> CocoResult:
     numbers = dict.fromkeys(("ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"), 0.5)
-    counts = {"num_images": 20, "num_truth": 1432, "num_small": 3, "num_medium": 3, "num_large": 3}
+    counts = {"num_images": 20, "num_ground_truth": 1432, "num_small": 3, "num_medium": 3, "num_large": 3}
     classes = {EVIL: ClassAP(0.25, 0.5, 7), "unseen": ClassAP(None, None, 0)}
     ap = {"ap": 0.4734, "ap50": 0.712, "ap75": 0.5, "ap_small": None, "ap_medium": 0.4, "ap_large": 0.6}
     return CocoResult(**{**numbers, **counts, **ap, "num_detections": 9, "per_class": classes, **changes})
@@ -70,7 +70,7 @@ def page(tmp_path: Path) -> str:
         lead=EVIL,
         result=result(),
         rows=ROWS,
-        pictures=[CaptionedImage(image, EVIL), CaptionedImage(image)],
+        images=[CaptionedImage(image, EVIL), CaptionedImage(image)],
         studies=[EdgeStudy(CaptionedImage(image, EVIL), panel)],
         facts={EVIL: EVIL, "Seed": 0},
     )
@@ -82,7 +82,7 @@ def test_the_page_is_well_formed_and_holds_every_part(page: str):
     assert parsed.open == []
     assert parsed.tags.count("img") == 3
     assert parsed.tags.count("svg") == 3  # loss, AP, panel
-    for words in ("0.473", "0.712", "1,432 objects in 20 pictures", "How sure is each edge?", "Seed", "unseen"):
+    for words in ("0.473", "0.712", "1,432 objects in 20 images", "How sure is each edge?", "Seed", "unseen"):
         assert words in parsed.text
     assert "AP medium" in parsed.text
     assert "AP small" not in parsed.text  # there was nothing small to find
@@ -104,18 +104,18 @@ def test_names_are_escaped(page: str):
     assert Page(page).text.count(EVIL) == 8  # title twice, lead, two captions, class, fact's name and value
 
 
-def test_the_picture_survives():
-    tag = picture_tag(Image.new("RGB", (3000, 1000), (10, 200, 30)), 'a "b"', longest=300)
+def test_the_image_survives():
+    tag = image_tag(Image.new("RGB", (3000, 1000), (10, 200, 30)), 'a "b"', longest=300)
     data = tag.split("base64,")[1].split('"')[0]
-    with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
-        assert picture.size == (300, 100)
-        assert picture.getpixel((50, 50)) == pytest.approx((10, 200, 30), abs=6)
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+        assert image.size == (300, 100)
+        assert image.getpixel((50, 50)) == pytest.approx((10, 200, 30), abs=6)
     assert 'alt="a &quot;b&quot;"' in tag
 
 
-def test_the_callers_picture_keeps_its_size():
+def test_the_callers_image_keeps_its_size():
     image = Image.new("RGB", (3000, 10))
-    picture_tag(image)
+    image_tag(image)
     assert image.size == (3000, 10)
 
 
@@ -123,7 +123,7 @@ def test_a_report_replaces_the_old_one_whole(tmp_path: Path):
     path = tmp_path / "report.html"
     write_report(path, title="first")
     with pytest.raises(AttributeError):
-        write_report(path, title="second", pictures=[None])  # type: ignore[list-item]
+        write_report(path, title="second", images=[None])  # type: ignore[list-item]
     assert "first" in path.read_text(encoding="utf-8")
     write_report(path, title="third")
     assert "third" in path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The page about an evaluation: whole on its own, escaped, and with the right numbers and pictures."""
+"""The page about an evaluation: whole on its own, escaped, and with the right numbers and images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from gfocal.data.dataset import FileData, Sample
-from gfocal.evaluation.error_analysis import PictureMistakes, Wrong
-from gfocal.evaluation.evaluate import Judgement, judge
+from gfocal.evaluation.error_analysis import ImageMistakes, Wrong
+from gfocal.evaluation.evaluate import Evaluation, evaluate
 from gfocal.reports.demo import CaptionedImage
 from gfocal.reports.evaluation import mistakes_drawn, write_evaluation_page
 from gfocal.visualize import draw_mistakes
@@ -27,7 +27,7 @@ SCREEN = [20.0, 20.0, 60.0, 60.0]
 
 
 def data_of(folder: Path, num_classes: int, num_images: int = 12) -> FileData:
-    """One object of each class in turn, always in one place, in grey pictures."""
+    """One object of each class in turn, always in one place, in gray images."""
     samples = []
     for k in range(num_images):
         path = folder / f"{k}.png"
@@ -37,7 +37,7 @@ def data_of(folder: Path, num_classes: int, num_images: int = 12) -> FileData:
     return FileData((EVIL, *(f"class{c}" for c in range(1, num_classes))), tuple(range(1, num_classes + 1)), samples)
 
 
-def judged_of(data: FileData) -> Judgement:
+def judged_of(data: FileData) -> Evaluation:
     """All of class 0 found, the others taken for the class after them, and one thing in a corner."""
     found = {}
     for sample in data.samples:
@@ -48,7 +48,7 @@ def judged_of(data: FileData) -> Judgement:
             scores=torch.tensor([0.9 - sample.image_id / 100, 0.3]),
             labels=torch.tensor([guess, 0]),
         )
-    return judge(data, found)
+    return evaluate(data, found)
 
 
 class Outline(HTMLParser):
@@ -81,10 +81,10 @@ class Outline(HTMLParser):
 
 def test_the_page_is_whole_and_escaped(tmp_path: Path) -> None:
     data = data_of(tmp_path, 3)
-    judged = judged_of(data)
-    pictures = mistakes_drawn(data, judged, 4)
+    evaluation = judged_of(data)
+    images = mistakes_drawn(data, evaluation, 4)
     page = tmp_path / "page.html"
-    write_evaluation_page(page, judged, title=EVIL, lead=EVIL, pictures=pictures, facts={EVIL: EVIL})
+    write_evaluation_page(page, evaluation, title=EVIL, lead=EVIL, images=images, facts={EVIL: EVIL})
     text = page.read_text(encoding="utf-8")
     outline = Outline()
     outline.feed(text)
@@ -93,7 +93,7 @@ def test_the_page_is_whole_and_escaped(tmp_path: Path) -> None:
     assert "<b>&" not in text
     assert "".join(outline.headings[:1]) == EVIL
     assert outline.headings[-7:] == [
-        "What goes wrong", "The worst pictures", "From which score on?", "Class by class", "Precision and recall",
+        "What goes wrong", "The worst images", "From which score on?", "Class by class", "Precision and recall",
         "What is taken for what", "Facts",
     ]  # fmt: skip
     for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
@@ -103,55 +103,55 @@ def test_the_page_is_whole_and_escaped(tmp_path: Path) -> None:
 
 
 def test_the_page_says_the_numbers(tmp_path: Path) -> None:
-    judged = judged_of(data_of(tmp_path, 3))
-    write_evaluation_page(tmp_path / "page.html", judged, title="t")
+    evaluation = judged_of(data_of(tmp_path, 3))
+    write_evaluation_page(tmp_path / "page.html", evaluation, title="t")
     text = re.sub(r"<[^>]+>", " ", (tmp_path / "page.html").read_text(encoding="utf-8"))
     words = re.sub(r"\s+", " ", text)
-    assert f"{judged.num_hits} detections right, {judged.num_false} wrong" in words
-    assert f"{judged.fppi:.2f} wrong ones per picture" in words
+    assert f"{evaluation.num_hits} detections right, {evaluation.num_false} wrong" in words
+    assert f"{evaluation.fppi:.2f} wrong ones per image" in words
     assert "Most often: class1 taken for class2: 3; class2 taken for" in words
-    counts, cost = judged.errors.counts["classification"], judged.errors.cost["classification"]
+    counts, cost = evaluation.errors.counts["classification"], evaluation.errors.cost["classification"]
     assert f"classification well placed on an object of another class {counts} {cost:.3f}" in words
 
 
 def test_many_classes_stay_within_bounds(tmp_path: Path) -> None:
-    judged = judged_of(data_of(tmp_path, 40, 80))
-    assert len(precision_recall_charts(judged)) == 40
-    write_evaluation_page(tmp_path / "page.html", judged, title="t")
+    evaluation = judged_of(data_of(tmp_path, 40, 80))
+    assert len(precision_recall_charts(evaluation)) == 40
+    write_evaluation_page(tmp_path / "page.html", evaluation, title="t")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "28 more classes" in text
     matrix = text.split('class="matrix"')[1].split("</table>")[0]
     assert matrix.count("<tr>") == 1 + 24 + 1
     assert "16 classes with fewer errors left out" in text
-    assert f1_chart(judged).count("<polyline") == 6
+    assert f1_chart(evaluation).count("<polyline") == 6
 
 
 def test_nothing_to_judge_is_still_a_page(tmp_path: Path) -> None:
     data = FileData(
         ("a",), (1,), [Sample(1, None, torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.bool))]
     )
-    write_evaluation_page(tmp_path / "page.html", judge(data, {}), title="t")
-    assert "1 class without truth left out" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    write_evaluation_page(tmp_path / "page.html", evaluate(data, {}), title="t")
+    assert "1 class without ground truth left out" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
-def test_a_picture_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     data = data_of(tmp_path, 2)
-    judged = judged_of(data)
-    first, second = judged.worst(2)
+    evaluation = judged_of(data)
+    first, second = evaluation.worst(2)
     (tmp_path / f"{first.image_id - 1}.png").unlink()
-    drawn = mistakes_drawn(data, judged, 2)
-    assert [picture.caption.split(":")[0] for picture in drawn] == [f"{second.image_id - 1}.png"]
+    drawn = mistakes_drawn(data, evaluation, 2)
+    assert [image.caption.split(":")[0] for image in drawn] == [f"{second.image_id - 1}.png"]
     assert drawn[0].caption.endswith(": 1 wrong (1 classification), 1 not found, 0 right")
     assert isinstance(drawn[0], CaptionedImage)
 
 
 def test_charts_mark_the_thresholds(tmp_path: Path) -> None:
-    judged = judged_of(data_of(tmp_path, 3))
-    assert f1_chart(judged).count('r="3.2"') == 4  # all classes together and three
-    assert miss_rate_chart(judged).count('r="3.2"') == 3  # nothing is found as class1
-    assert ">0.1</text>" in miss_rate_chart(judged)  # an axis of powers of ten
-    assert "stroke-dasharray" in reliability_chart(judged)
-    for chart in precision_recall_charts(judged):
+    evaluation = judged_of(data_of(tmp_path, 3))
+    assert f1_chart(evaluation).count('r="3.2"') == 4  # all classes together and three
+    assert miss_rate_chart(evaluation).count('r="3.2"') == 3  # nothing is found as class1
+    assert ">0.1</text>" in miss_rate_chart(evaluation)  # an axis of powers of ten
+    assert "stroke-dasharray" in reliability_chart(evaluation)
+    for chart in precision_recall_charts(evaluation):
         assert 'r="3.2"' not in chart
 
 
@@ -166,13 +166,13 @@ def test_a_legend_takes_as_many_rows_as_it_needs() -> None:
     assert found[0][0] == found[1][0]
 
 
-def mistakes(**changes: object) -> PictureMistakes:
+def mistakes(**changes: object) -> ImageMistakes:
     nothing: dict[str, object] = {"hits": (), "wrong": (), "missed": (), "crowd": ()}
-    return PictureMistakes(1, 1.0, **{**nothing, **changes})  # type: ignore[arg-type]
+    return ImageMistakes(1, 1.0, **{**nothing, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("changes", "colour"),
+    ("changes", "color"),
     [
         ({"hits": ((20.0, 30.0, 70.0, 70.0),)}, RIGHT),
         ({"wrong": (Wrong((20.0, 30.0, 70.0, 70.0), 0, 0.5, "background", None),)}, WRONG),
@@ -180,15 +180,15 @@ def mistakes(**changes: object) -> PictureMistakes:
         ({"crowd": ((20.0, 30.0, 70.0, 70.0),)}, CROWD),
     ],
 )
-def test_each_kind_has_its_colour_at_its_place(changes: dict[str, object], colour: tuple[int, int, int]) -> None:
+def test_each_kind_has_its_color_at_its_place(changes: dict[str, object], color: tuple[int, int, int]) -> None:
     drawn = draw_mistakes(Image.new("RGB", (100, 80), (128, 128, 128)), mistakes(**changes), ["cat"], least_side=400)
     assert drawn.size == (400, 320)
-    of_kind = [(x, y) for x in range(400) for y in range(320) if drawn.getpixel((x, y)) == colour]
+    of_kind = [(x, y) for x in range(400) for y in range(320) if drawn.getpixel((x, y)) == color]
     assert of_kind
     # The right side of the frame; the label stands at its left.
     assert any(abs(x - 280) <= 4 and 130 < y < 270 for x, y in of_kind)
     assert not any(100 < x < 260 and 150 < y < 260 for x, y in of_kind)
-    assert {c for _, c in drawn.getcolors(1 << 20)} & ({RIGHT, WRONG, MISSED, CROWD} - {colour}) == set()
+    assert {c for _, c in drawn.getcolors(1 << 20)} & ({RIGHT, WRONG, MISSED, CROWD} - {color}) == set()
 
 
 def test_a_missed_frame_is_dashed_and_a_wrong_one_is_not() -> None:

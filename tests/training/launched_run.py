@@ -31,13 +31,13 @@ read, training_step = FileData.read, vars(epoch)["training_step"]
 
 
 def bad_read(self: FileData, index: int) -> tuple[Tensor, Sample]:
-    """The process is killed, or asked to stop, in the middle of its second epoch; or no picture can be read."""
+    """The process is killed, or asked to stop, in the middle of its second epoch; or no image can be read."""
     global reads
     reads += 1
     if what in ("SIGKILL", "SIGTERM") and reads == 8 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         os.kill(os.getpid(), getattr(signal, what))
     if what == "data":
-        raise DataError(f"picture {index}: gone")
+        raise DataError(f"image {index}: gone")
     return read(self, index)
 
 

@@ -28,7 +28,7 @@ from gfocal.models.backbone import Backbone  # noqa: E402
 from gfocal.models.detector import Detector  # noqa: E402
 from gfocal.models.zoo import create  # noqa: E402
 from gfocal.training.loop import train  # noqa: E402
-from gfocal.training.optim import OptimiserSettings, ScheduleSettings  # noqa: E402
+from gfocal.training.optim import OptimizerSettings, ScheduleSettings  # noqa: E402
 from gfocal.training.settings import RunSettings  # noqa: E402
 
 TINY = {"body": "mobilenetv4_conv_small_035", "channels": 32, "num_convs": 1}
@@ -54,10 +54,16 @@ def run(folder: Path, count: int, norm_eval: bool) -> Detector:
         VAL,
         folder,
         run=RunSettings(
-            epochs=2, batch_size=4 // world(), accumulate=2, workers=0, ema=0.5, eval_batch_size=2, cpu=True
+            epochs=2,
+            batch_size=4 // world(),
+            grad_accum_steps=2,
+            num_workers=0,
+            ema_decay=0.5,
+            eval_batch_size=2,
+            cpu=True,
         ),
-        augment=AugmentSettings(flip=0.5, colour=0.5),
-        optimiser_settings=OptimiserSettings("adamw", lr=5e-3, lr_batch=8, clip_norm=1.0),
+        augment=AugmentSettings(flip=0.5, color=0.5),
+        optimizer_settings=OptimizerSettings("adamw", lr=5e-3, lr_batch=8, clip_norm=1.0),
         schedule=ScheduleSettings("cosine", warmup_steps=0),
     )
     assert result is not None  # in every process
@@ -67,7 +73,7 @@ def run(folder: Path, count: int, norm_eval: bool) -> Detector:
 
 def main() -> None:
     out = Path(sys.argv[1])
-    for count in (7, 5):  # the last batch is of three pictures, or of one
+    for count in (7, 5):  # the last batch is of three images, or of one
         run(out / str(count), count, norm_eval=True)  # other statistics of BatchNorm would be another network
     trained = run(out / "norms", 4, norm_eval=False)
     if is_first():  # what this process alone finds with the weights that it has saved

@@ -34,11 +34,11 @@ SMALL = {"body": "mobilenetv4_conv_small_035", "channels": 32, "num_convs": 1}
 DETECTORS: dict[str, tuple[str, dict[str, Any]]] = {
     "gfl": ("gfl_light_fpn", SMALL),
     "timid": ("gfl_light_fpn", SMALL),  # the weights of its boxes sum to less than 1
-    "atss": ("atss_r50_fpn", SMALL),  # with a quality branch, whose loss has a normaliser of its own
+    "atss": ("atss_r50_fpn", SMALL),  # with a quality branch, whose loss has a normalizer of its own
     "fovea": ("foveabox_r50_fpn", SMALL),  # counts images
     "sapd": ("sapd_r50_fpn", SMALL),  # whose selector stands beside the network
 }
-# Name -> which detector, and the pictures of each batch of a step: their numbers of objects.
+# Name -> which detector, and the images of each batch of a step: their numbers of objects.
 CASES: dict[str, tuple[str, list[list[int]]]] = {
     "even": ("gfl", [[2, 1, 3, 1, 2, 1, 1, 2]]),
     "uneven": ("gfl", [[2, 1, 3, 1, 2]]),
@@ -68,7 +68,7 @@ def detector(name: str) -> Detector:
     return model.double().train()
 
 
-def pictures(counts: list[int], seed: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+def images(counts: list[int], seed: int) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Images, boxes and labels."""
     torch.manual_seed(seed)
     found = []
@@ -105,13 +105,13 @@ def gradients(detector_name: str, batches: list[list[int]], clip: float = 0.0) -
     )
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     inner = Seen([p for p in model.parameters() if p.requires_grad], lr=0.0)
-    wrapped, optimiser = devices.prepare(model, inner)
+    wrapped, optimizer = devices.prepare(model, inner)
     total = torch.zeros(())
     for number, counts in enumerate(batches):
-        every = pictures(counts, number)
+        every = images(counts, number)
         mine = every[devices.rank :: devices.world]
         devices.is_idle = not mine
-        losses = training_step(wrapped, criterion, batch_of(mine or every[:1]), optimiser, devices, clip)
+        losses = training_step(wrapped, criterion, batch_of(mine or every[:1]), optimizer, devices, clip)
         assert devices.is_step_end == (number + 1 == len(batches))
         total += devices.sum_over_processes(losses.total.detach())
     yield "loss", total

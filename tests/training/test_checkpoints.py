@@ -22,16 +22,16 @@ Parts = tuple[nn.Module, torch.optim.Optimizer, WeightAverage]
 def run(width: int = 4, seed: int = 0, kind: type[torch.optim.Optimizer] = torch.optim.AdamW) -> Parts:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width))
-    optimiser = kind(model.parameters(), lr=0.1)  # type: ignore[call-arg]
-    return model, optimiser, WeightAverage(model, 0.9)
+    optimizer = kind(model.parameters(), lr=0.1)  # type: ignore[call-arg]
+    return model, optimizer, WeightAverage(model, 0.9)
 
 
-def learn(model: nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage, steps: int = 3) -> None:
+def learn(model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage, steps: int = 3) -> None:
     for step in range(steps):
         torch.manual_seed(step)
         model(torch.randn(5, 3)).square().sum().backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         average.update(model)
 
 
@@ -43,14 +43,14 @@ def saved(folder: Path) -> Parts:
 
 
 def test_a_run_that_is_put_back_learns_as_the_one_that_was_saved(tmp_path: Path) -> None:
-    model, optimiser, average = saved(tmp_path)
-    again, its_optimiser, its_average = run(seed=99)
-    progress, extra, told = load_state(tmp_path, again, its_optimiser, its_average)
+    model, optimizer, average = saved(tmp_path)
+    again, its_optimizer, its_average = run(seed=99)
+    progress, extra, told = load_state(tmp_path, again, its_optimizer, its_average)
     assert told == ""
     assert progress == Progress(2, 3, 0.5, 1, 12.5)
     assert extra == {"scaler": {"scale": 2.0}}
     assert its_average.updates == 3
-    for parts in ((model, optimiser, average), (again, its_optimiser, its_average)):
+    for parts in ((model, optimizer, average), (again, its_optimizer, its_average)):
         learn(*parts)
     for one, two in ((model, again), (average.model, its_average.model)):
         for key, value in one.state_dict().items():
@@ -58,10 +58,10 @@ def test_a_run_that_is_put_back_learns_as_the_one_that_was_saved(tmp_path: Path)
 
 
 def test_without_an_average(tmp_path: Path) -> None:
-    model, optimiser, _ = run()
-    save_state(tmp_path, model, optimiser, None, Progress(), {})
+    model, optimizer, _ = run()
+    save_state(tmp_path, model, optimizer, None, Progress(), {})
     assert load_state(tmp_path, *run(seed=1)[:2], None) == (Progress(), {}, "")
-    with pytest.raises(ResumeError, match="another model or optimiser"):
+    with pytest.raises(ResumeError, match="another model or optimizer"):
         load_state(tmp_path, *run())
 
 
@@ -89,7 +89,7 @@ def test_a_damaged_state_is_told(tmp_path: Path, share: float) -> None:
 
 def test_a_state_of_another_model_is_told(tmp_path: Path) -> None:
     saved(tmp_path)
-    assert "another model or optimiser" in refused(tmp_path, run(width=5))
+    assert "another model or optimizer" in refused(tmp_path, run(width=5))
     model = nn.Linear(3, 4)
     assert "another model" in refused(tmp_path, (model, torch.optim.AdamW(model.parameters()), None))
 

@@ -115,7 +115,7 @@ def test_the_cases_differ_in_what_they_test(steps: tuple[Found, Found]) -> None:
 def test_two_processes_make_the_run_of_one(tmp_path: Path) -> None:
     said = {world: together(world, HERE / "shared_runs.py", tmp_path / str(world)) for world in (1, 2)}
     lines = said[2][0].splitlines()
-    told = [line for line in lines if line == "2 processes, 8 pictures a step"]
+    told = [line for line in lines if line == "2 processes, 8 images a step"]
     assert lines[0] in told
     assert [line.split("  ")[0] for line in lines if line not in told] == [
         line.split("  ")[0] for line in said[1][0].splitlines()
@@ -141,7 +141,7 @@ def test_two_processes_make_the_run_of_one(tmp_path: Path) -> None:
         assert sorted(p.name for p in one.glob("*.*")) == sorted(
             p.name for p in two.glob("*.*") if p.name != "result-1.json"
         )
-    # Each process has statistics of BatchNorm of its own; those that are saved are the ones that are judged.
+    # Each process has statistics of BatchNorm of its own; those that are saved are the ones that are evaluated.
     norms = tmp_path / "2" / "norms"
     alone, *said_by = (
         json.loads((norms / name).read_text()) for name in ("alone.json", "result-0.json", "result-1.json")
@@ -155,7 +155,7 @@ def test_batch_norm_over_processes_has_the_weights_and_outputs_of_before_and_nee
     model = create("gfl_light_fpn", 2, pretrained=False, body="mobilenetv4_conv_small_035", channels=32, num_convs=1)
     images = torch.randn(1, 3, 64, 64)
     before, keys = model.eval()(images).cls_logits, list(model.state_dict())
-    model.backbone.synchronise_norms()  # type: ignore[operator]
+    model.backbone.synchronize_norms()  # type: ignore[operator]
     assert torch.equal(model(images).cls_logits, before)
     assert list(model.state_dict()) == keys
     kinds = {type(module) for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)}
@@ -186,7 +186,7 @@ def test_detections_come_back_from_rows_as_they_were(counts: list[int], first: i
         assert one.edge_std is None
 
 
-def test_processes_evaluate_whole_batches_and_each_picture_once() -> None:
+def test_processes_evaluate_whole_batches_and_each_image_once() -> None:
     data = SyntheticScenes(11, size=96)
     alone = [batch.image_ids for batch in evaluation_loader(data, INPUT, 2)]
     shares = [[b.image_ids for b in evaluation_loader(data, INPUT, 2, 0, rank, 3)] for rank in range(3)]

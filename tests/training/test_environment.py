@@ -34,8 +34,8 @@ def test_while_it_lasts_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_operation_without_such_a_version_is_named() -> None:
     values = torch.zeros(3, requires_grad=True)
-    mend = pytest.raises(NonDeterministicOperationError, match=r"run\.deterministic: put_ .*run\.cpu")
-    with mend as caught, deterministic(True):
+    fix = pytest.raises(NonDeterministicOperationError, match=r"run\.deterministic: put_ .*run\.cpu")
+    with fix as caught, deterministic(True):
         values.detach().put_(torch.tensor([0, 0]), torch.ones(2))
     assert caught.value.__cause__ is not None
     assert not torch.are_deterministic_algorithms_enabled()

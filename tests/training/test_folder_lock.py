@@ -19,7 +19,7 @@ import os, sys, time
 from pathlib import Path
 from gfocal.training.environment import only_run_in
 with only_run_in(Path(sys.argv[1])):
-    child = os.fork()  # as a process that loads pictures is
+    child = os.fork()  # as a process that loads images is
     if child:
         print(child, flush=True)
     time.sleep(600)

@@ -1,4 +1,4 @@
-"""``gfocal train`` as people start it: launched several times, stopped, killed, with pictures that vanish."""
+"""``gfocal train`` as people start it: launched several times, stopped, killed, with images that vanish."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 SOURCE = str(Path(gfocal.__file__).resolve().parents[1])
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="needs signals")]
 
-RECIPE = """
+CONFIG = """
 [model]
 preset = "gfl_light_fpn"
 pretrained = false
@@ -36,7 +36,7 @@ options = { body = "mobilenetv4_conv_small_035", channels = 32, num_convs = 1 }
 [size]
 short_side = 64
 long_side = 64
-[optimiser]
+[optimizer]
 kind = "adamw"
 lr = 0.001
 lr_batch = 2
@@ -53,9 +53,9 @@ save_every_minutes = 1e-6
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pictures and a recipe."""
+    """A folder with images and a config."""
     folder = tmp_path_factory.mktemp("launched")
-    (folder / "tiny.toml").write_text(RECIPE)
+    (folder / "tiny.toml").write_text(CONFIG)
     for split, count in (("train", 7), ("val", 2)):
         data = SyntheticScenes(count, size=96, purpose=split)
         (folder / "scenes" / split).mkdir(parents=True)
@@ -84,7 +84,7 @@ def torchrun(
 ) -> subprocess.CompletedProcess[str]:
     """Two processes, of which the second has a fault; ``more`` are options of torchrun, ``train`` of gfocal."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *more]
-    command += [str(HERE / "launched_run.py"), what, "train", "scenes", "--recipe", "tiny.toml"]
+    command += [str(HERE / "launched_run.py"), what, "train", "scenes", "--config", "tiny.toml"]
     command += ["--out", str(out), "--auto-resume", *train]
     return subprocess.run(
         command, cwd=place, env=environment(), capture_output=True, text=True, timeout=900, check=False
@@ -106,14 +106,14 @@ def test_two_processes_of_which_one_is_killed_or_stopped_come_back_to_the_same_r
     ended = torchrun(place, what, tmp_path / "run", "--max-restarts", "2")
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("resuming after epoch 1 of 3 and ") == 1  # one process speaks
-    assert ended.stderr.count("2 processes, 2 pictures a step\n") == 2  # at the start and at the restart
+    assert ended.stderr.count("2 processes, 2 images a step\n") == 2  # at the start and at the restart
     # Both stop at the same step though one was asked; a killed one leaves no time to.
     assert ended.stderr.count("stopped in epoch 2, after ") == (what == "SIGTERM")
     for name in ("last.safetensors", "best.safetensors", "result.json"):
         assert (whole / name).read_bytes() == (tmp_path / "run" / name).read_bytes(), name
     rows = [read_metrics(folder / METRICS_FILE) for folder in (whole, tmp_path / "run")]
     assert [{**row, "seconds": ""} for row in rows[0]] == [{**row, "seconds": ""} for row in rows[1]]
-    assert [row["step"] for row in rows[0]] == ["4", "8", "12"]  # 7 pictures an epoch, two to a step
+    assert [row["step"] for row in rows[0]] == ["4", "8", "12"]  # 7 images an epoch, two to a step
     assert json.loads((whole / RUN_FILE).read_text())["processes"] == 2
 
 
@@ -124,13 +124,13 @@ def test_two_processes_judge_a_model_as_one_does(place: Path, whole: Path, tmp_p
     two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     for name, start in (("one", [sys.executable]), ("two", two)):
         command = [*start, "-m", "gfocal", "eval", str(tmp_path / "model.safetensors"), "scenes", "--split", "train"]
-        command += ["--batch-size", "2", "--workers", "0"]
+        command += ["--batch-size", "2", "--num-workers", "0"]
         command += ["--results", str(tmp_path / name / "found.json"), "--out", str(tmp_path / name / "numbers.json")]
         ended = subprocess.run(
             command, cwd=place, env=environment(), capture_output=True, text=True, timeout=900, check=False
         )
         assert ended.returncode == 0, ended.stderr
-        assert ended.stderr.count("judging 7 pictures") == 1
+        assert ended.stderr.count("evaluating 7 images") == 1
         assert ended.stdout.count("AP ") == 1, ended.stdout
     for file in ("found.json", "numbers.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
@@ -141,11 +141,11 @@ def test_two_processes_judge_a_model_as_one_does(place: Path, whole: Path, tmp_p
 
 def test_balanced_epochs_and_an_early_end_are_the_same_for_both(place: Path, tmp_path: Path) -> None:
     """Where AP stays as it is, both processes know of the end at the same epoch, and neither waits for the other."""
-    more = ("--patience", "1", "--balance", "1", "--epochs", "6")
+    more = ("--patience", "1", "--repeat-threshold", "1", "--epochs", "6")
     ended = torchrun(place, "flat", tmp_path / "run", train=more)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("stopped early: no better AP than 0.500 of epoch 1 in 1 evaluation") == 1
-    (shown,) = re.findall(r"an epoch shows (\d+) pictures, 7 of them different", ended.stderr)
+    (shown,) = re.findall(r"an epoch shows (\d+) images, 7 of them different", ended.stderr)
     steps = [int(row["step"]) for row in read_metrics(tmp_path / "run" / METRICS_FILE)]
     assert int(shown) > 7
     assert steps == [-(-int(shown) // 2), 2 * -(-int(shown) // 2)]
@@ -155,7 +155,7 @@ def test_a_fault_in_one_process_ends_both_with_its_reason(place: Path, tmp_path:
     started = time.monotonic()
     ended = torchrun(place, "data", tmp_path / "data")
     assert ended.returncode != 0
-    assert "gfocal: 20 pictures in a row cannot be read; the last one: picture " in ended.stderr
+    assert "gfocal: 20 images in a row cannot be read; the last one: image " in ended.stderr
     assert "/cli.py" not in ended.stderr  # no traceback of ours
     assert not (tmp_path / "data" / STATE_FILE).exists()
     assert time.monotonic() - started < 600
@@ -175,12 +175,12 @@ def test_a_loss_that_is_not_finite_in_one_process_is_found_by_both_at_once(place
 
 
 class Alone:
-    """A run by itself, with two processes that load pictures, in a process group as a terminal makes it."""
+    """A run by itself, with two processes that load images, in a process group as a terminal makes it."""
 
     def __init__(self, place: Path, out: Path, *more: str) -> None:
-        words = ["train", "scenes", "--recipe", "tiny.toml", "--out", str(out), "--epochs", "500"]
+        words = ["train", "scenes", "--config", "tiny.toml", "--out", str(out), "--epochs", "500"]
         # A step of several batches needs the loading processes after the signal too.
-        settings = ("run.workers=2", "run.accumulate=4", "run.save_every_minutes=0")
+        settings = ("run.num_workers=2", "run.grad_accum_steps=4", "run.save_every_minutes=0")
         self.command = ["gfocal", *words, *(word for setting in settings for word in ("--set", setting)), *more]
         self.log = (out.parent / "log").open("w")
         self.process = subprocess.Popen(
@@ -241,29 +241,29 @@ def test_ctrl_c_of_a_terminal_saves_and_says_how_to_go_on(place: Path, tmp_path:
     assert first.split()[3] == str(int(last.split()[3].rstrip(",")) - 1)  # in the epoch that it stopped in
 
 
-def test_a_loading_process_that_is_killed_and_a_picture_that_vanishes(
+def test_a_loading_process_that_is_killed_and_a_image_that_vanishes(
     place: Path, tmp_path: Path, started: list[Alone]
 ) -> None:
     run = Alone(place, tmp_path / "run")
     started.append(run)
     run.wait_for(1)
-    picture = place / "scenes" / "train" / "3.png"
-    moved = picture.rename(tmp_path / "3.png")
+    image = place / "scenes" / "train" / "3.png"
+    moved = image.rename(tmp_path / "3.png")
     try:
         done = len(read_metrics(tmp_path / "run" / METRICS_FILE))
         run.wait_for(done + 3)
         assert str(Path("scenes") / "train" / "3.png") in run.said()
-        assert "the next picture takes its place" in run.said()
+        assert "the next image takes its place" in run.said()
         children = run.children()
         if not children:
             pytest.skip("the children of a process are not told here")
         os.kill(children[-1], signal.SIGKILL)
         assert run.ended() == 2
     finally:
-        moved.rename(picture)
+        moved.rename(image)
     # The other loading process may have something to say after it.
     (told,) = [line for line in run.said().splitlines() if line.startswith("gfocal: ")]
-    assert told.startswith("gfocal: a process that loads pictures ")
+    assert told.startswith("gfocal: a process that loads images ")
     assert "most likely because memory ran out" in told
     assert "go on with --resume" in told
     assert "/cli.py" not in run.said()  # no traceback of the run itself

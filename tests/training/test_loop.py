@@ -25,14 +25,14 @@ from gfocal.training.checkpoints import STATE_FILE
 from gfocal.training.distributed import Devices
 from gfocal.training.loop import RunSettings, train
 from gfocal.training.metrics_log import COLUMNS, METRICS_FILE, read_metrics
-from gfocal.training.optim import OptimiserSettings, ScheduleSettings
+from gfocal.training.optim import OptimizerSettings, ScheduleSettings
 
-RUN = RunSettings(epochs=2, batch_size=2, workers=0, eval_batch_size=4, cpu=True)
+RUN = RunSettings(epochs=2, batch_size=2, num_workers=0, eval_batch_size=4, cpu=True)
 
 
 @dataclass(frozen=True)
 class Squares:
-    """Two pictures over and over: a red square on a dark ground, and beside its place a green one."""
+    """Two images over and over: a red square on a dark ground, and beside its place a green one."""
 
     count: int
     names = ("red", "green")
@@ -72,7 +72,7 @@ def small(names: tuple[str, ...] = SyntheticScenes.names, side: int = 64) -> Det
 def learn(model: Detector, data: Any, val: Any, folder: Path, run: RunSettings, **more: Any) -> Any:
     settings: dict[str, Any] = {
         "augment": AugmentSettings(flip=0.0),
-        "optimiser_settings": OptimiserSettings("adamw", lr=1e-3, lr_batch=2, clip_norm=10.0),
+        "optimizer_settings": OptimizerSettings("adamw", lr=1e-3, lr_batch=2, clip_norm=10.0),
         "schedule": ScheduleSettings("cosine", warmup_steps=2),
         "console": Console(file=io.StringIO()),
     }
@@ -82,9 +82,9 @@ def learn(model: Detector, data: Any, val: Any, folder: Path, run: RunSettings, 
 def test_a_few_scenes_are_learned_by_heart(tmp_path: Path) -> None:
     data = Squares(20)
     model = small(data.names)
-    optimiser = OptimiserSettings("adamw", lr=2e-3, lr_batch=2)
+    optimizer = OptimizerSettings("adamw", lr=2e-3, lr_batch=2)
     run = replace(RUN, epochs=4, eval_every=100)
-    result = learn(model, data, Squares(2), tmp_path, run, optimiser_settings=optimiser)
+    result = learn(model, data, Squares(2), tmp_path, run, optimizer_settings=optimizer)
     losses = [float(row["loss"]) for row in read_metrics(tmp_path / METRICS_FILE)]
     assert losses[-1] < 0.5 * max(losses)
     assert result.ap50 > 0.99
@@ -140,11 +140,11 @@ def test_best_is_the_best_not_the_last(tmp_path: Path, monkeypatch: pytest.Monke
     aps = iter([0.2, 0.6, 0.4])
     states: list[dict[str, Tensor]] = []
 
-    def judged(model: Detector, *_: object) -> CocoResult:
+    def evaluation(model: Detector, *_: object) -> CocoResult:
         states.append({key: value.clone() for key, value in model.state_dict().items()})
         return replace(empty, ap=next(aps))
 
-    monkeypatch.setattr(loop, "evaluate", judged)
+    monkeypatch.setattr(loop, "evaluate", evaluation)
     learn(small(), data, data, tmp_path, replace(RUN, epochs=3))
     for name, state in (("best", states[1]), ("last", states[2])):
         for key, value in load_model(tmp_path / f"{name}.safetensors").state_dict().items():
@@ -160,20 +160,20 @@ def test_without_validation_there_is_a_last_model_only(tmp_path: Path) -> None:
     load_model(tmp_path)
 
 
-@pytest.mark.parametrize(("epochs", "every", "judged"), [(3, 2, [2, 3]), (2, 5, [2]), (2, 1, [1, 2])])
+@pytest.mark.parametrize(("epochs", "every", "evaluation"), [(3, 2, [2, 3]), (2, 5, [2]), (2, 1, [1, 2])])
 def test_evaluations_are_every_few_epochs_and_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, every: int, judged: list[int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, every: int, evaluation: list[int]
 ) -> None:
     data = SyntheticScenes(1, size=96)
     learn(small(), data, data, tmp_path, replace(RUN, epochs=epochs, eval_every=every))
     rows = read_metrics(tmp_path / METRICS_FILE)
-    assert [int(row["epoch"]) for row in rows if row["ap"]] == judged
+    assert [int(row["epoch"]) for row in rows if row["ap"]] == evaluation
 
 
 def test_the_average_of_the_weights_is_what_is_saved_and_judged(tmp_path: Path) -> None:
     model = small()
     start = {key: value.clone() for key, value in model.named_parameters()}
-    learn(model, SyntheticScenes(4, size=96), None, tmp_path, replace(RUN, ema=0.99))
+    learn(model, SyntheticScenes(4, size=96), None, tmp_path, replace(RUN, ema_decay=0.99))
     state = torch.load(tmp_path / STATE_FILE, weights_only=True)
     assert state["average_updates"] == 4
     last = load_model(tmp_path / "last.safetensors").state_dict()
@@ -201,7 +201,7 @@ def test_two_batches_of_two_are_a_step_as_one_of_four(tmp_path: Path) -> None:
 
 
 def test_the_average_follows_steps_not_batches(tmp_path: Path) -> None:
-    run = replace(RUN, epochs=1, batch_size=1, accumulate=2, ema=0.9)
+    run = replace(RUN, epochs=1, batch_size=1, grad_accum_steps=2, ema_decay=0.9)
     learn(small(), SyntheticScenes(4, size=96), None, tmp_path, run)
     assert torch.load(tmp_path / STATE_FILE, weights_only=True)["average_updates"] == 2
 
@@ -214,19 +214,19 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     seen: list[tuple[int, ...]] = []
     real: Any = vars(epoch)["training_step"]
 
-    def step(model: Detector, criterion: Any, batch: Any, optimiser: Any, devices: Devices, clip: float) -> Any:
+    def step(model: Detector, criterion: Any, batch: Any, optimizer: Any, devices: Devices, clip: float) -> Any:
         seen.append(batch.image_ids)
         if len(seen) == 3:
             with torch.no_grad():
                 next(model.neck.parameters()).view(-1)[0] = float("inf")
-        return real(model, criterion, batch, optimiser, devices, clip)
+        return real(model, criterion, batch, optimizer, devices, clip)
 
     monkeypatch.setattr(epoch, "training_step", step)
     return seen
 
 
 @pytest.mark.parametrize("scenes", [10, 6])  # in the middle of an epoch, and in its last batch
-def test_an_infinite_loss_names_terms_step_and_pictures(
+def test_an_infinite_loss_names_terms_step_and_images(
     tmp_path: Path, poisoned: list[tuple[int, ...]], scenes: int
 ) -> None:
     with pytest.raises(NonFiniteLossError) as error:
@@ -254,7 +254,7 @@ class Small(Squares):
 
 def test_an_epoch_without_a_positive_point_ends_the_run(tmp_path: Path) -> None:
     said = io.StringIO()
-    with pytest.raises(NoPositivesError, match=r"in 4 pictures at 64 x 64 pixels no object was large enough"):
+    with pytest.raises(NoPositivesError, match=r"in 4 images at 64 x 64 pixels no object was large enough"):
         learn(small(Small.names), Small(4), Squares(2), tmp_path, RUN, console=Console(file=said))
     assert "epoch" not in said.getvalue()
     assert not (tmp_path / STATE_FILE).exists()
@@ -268,10 +268,10 @@ def test_what_a_run_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     empty = coco_ap([data.sample(0)], {}, data.names)
     results = iter([replace(empty, ap=0.0), replace(empty, ap=0.5, num_detections=3), replace(empty, ap=0.25)])
 
-    def judged(*_: object) -> CocoResult:
+    def evaluation(*_: object) -> CocoResult:
         return next(results)
 
-    monkeypatch.setattr(loop, "evaluate", judged)
+    monkeypatch.setattr(loop, "evaluate", evaluation)
     for resume in (False, True):
         said = io.StringIO()
         console = Console(file=said, width=80)
@@ -291,9 +291,9 @@ def test_what_a_run_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_long_warm_up_is_shortened(tmp_path: Path) -> None:
     """Of 10 steps, 2: the third is at the full rate."""
     run = replace(RUN, epochs=1, batch_size=1)
-    schedule = ScheduleSettings("step", steps_at=(), warmup_steps=50, warmup_from=0.1)
-    optimiser = OptimiserSettings("adamw", lr=1e-3, lr_batch=1)
-    learn(small(("red", "green")), Squares(10), None, tmp_path, run, schedule=schedule, optimiser_settings=optimiser)
+    schedule = ScheduleSettings("step", milestones=(), warmup_steps=50, warmup_from=0.1)
+    optimizer = OptimizerSettings("adamw", lr=1e-3, lr_batch=1)
+    learn(small(("red", "green")), Squares(10), None, tmp_path, run, schedule=schedule, optimizer_settings=optimizer)
     assert float(read_metrics(tmp_path / METRICS_FILE)[-1]["lr"]) == pytest.approx(1e-3)
 
 

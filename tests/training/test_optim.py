@@ -11,16 +11,16 @@ from torch import nn
 
 from gfocal.models.backbone import Backbone
 from gfocal.training.optim import (
-    OptimiserSettings,
+    OptimizerSettings,
     ScheduleSettings,
     capped,
     lr_factor,
-    make_optimiser,
+    make_optimizer,
     set_learning_rate,
 )
 
-STEP = ScheduleSettings(kind="step", steps_at=(8, 11), warmup_steps=0)
-COSINE = ScheduleSettings(kind="cosine", final=0.01, warmup_steps=0)
+STEP = ScheduleSettings(kind="step", milestones=(8, 11), warmup_steps=0)
+COSINE = ScheduleSettings(kind="cosine", final_lr_factor=0.01, warmup_steps=0)
 
 
 class Net(nn.Module):
@@ -31,12 +31,12 @@ class Net(nn.Module):
         self.backbone[0].bias.requires_grad_(False)
 
 
-def test_the_defaults_are_the_published_1x_recipe() -> None:
+def test_the_defaults_are_the_published_1x_config() -> None:
     """Li et al. 2020: rate 0.01 for 16 images, a tenth after 8 and 11 of 12 epochs, 500 warm-up steps."""
-    optimiser, schedule = OptimiserSettings(), ScheduleSettings()
-    assert (optimiser.kind, optimiser.lr, optimiser.lr_batch) == ("sgd", 0.01, 16)
-    assert (optimiser.momentum, optimiser.weight_decay) == (0.9, 1e-4)
-    assert (schedule.kind, schedule.steps_at, schedule.warmup_steps) == ("step", (8, 11), 500)
+    optimizer, schedule = OptimizerSettings(), ScheduleSettings()
+    assert (optimizer.kind, optimizer.lr, optimizer.lr_batch) == ("sgd", 0.01, 16)
+    assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 1e-4)
+    assert (schedule.kind, schedule.milestones, schedule.warmup_steps) == ("step", (8, 11), 500)
     assert schedule.warmup_from == pytest.approx(1 / 3)
 
     def rate(epoch: int) -> float:
@@ -81,33 +81,33 @@ def test_cosine_begins_at_one_ends_at_final_and_never_rises() -> None:
 
 
 def test_warm_up_multiplies_the_schedule() -> None:
-    settings = ScheduleSettings(kind="cosine", final=0.0, warmup_steps=50, warmup_from=0.0)
+    settings = ScheduleSettings(kind="cosine", final_lr_factor=0.0, warmup_steps=50, warmup_from=0.0)
     cosine = (1 + math.cos(math.pi * 25 / 100)) / 2
     assert lr_factor(25, 10, 10, settings) == pytest.approx(0.5 * cosine)
 
 
-def rates(optimiser: torch.optim.Optimizer) -> dict[int, tuple[float, float]]:
+def rates(optimizer: torch.optim.Optimizer) -> dict[int, tuple[float, float]]:
     """Id of each parameter -> its learning rate and weight decay."""
-    return {id(p): (group["lr"], group["weight_decay"]) for group in optimiser.param_groups for p in group["params"]}
+    return {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 def test_every_trainable_parameter_is_in_one_group(kind: str) -> None:
     net = Net()
-    settings = OptimiserSettings(kind, lr=1.0, lr_batch=8, decay_norms=False, backbone_lr=0.5)  # type: ignore[arg-type]
-    optimiser = make_optimiser(net, settings, 8)
-    listed = [id(p) for group in optimiser.param_groups for p in group["params"]]
+    settings = OptimizerSettings(kind, lr=1.0, lr_batch=8, decay_norms=False, backbone_lr=0.5)  # type: ignore[arg-type]
+    optimizer = make_optimizer(net, settings, 8)
+    listed = [id(p) for group in optimizer.param_groups for p in group["params"]]
     trainable = [id(p) for p in net.parameters() if p.requires_grad]
     assert len(listed) == len(set(listed)) == len(trainable)
     assert set(listed) == set(trainable)
-    assert isinstance(optimiser, torch.optim.SGD if kind == "sgd" else torch.optim.AdamW)
+    assert isinstance(optimizer, torch.optim.SGD if kind == "sgd" else torch.optim.AdamW)
 
 
 def test_norms_and_biases_need_not_decay() -> None:
     net = Net()
-    decaying = rates(make_optimiser(net, OptimiserSettings(weight_decay=0.3, decay_norms=True), 16))
+    decaying = rates(make_optimizer(net, OptimizerSettings(weight_decay=0.3, decay_norms=True), 16))
     assert {decay for _, decay in decaying.values()} == {0.3}
-    sparing = rates(make_optimiser(net, OptimiserSettings(weight_decay=0.3, decay_norms=False), 16))
+    sparing = rates(make_optimizer(net, OptimizerSettings(weight_decay=0.3, decay_norms=False), 16))
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
             is_kernel = name.endswith("0.weight")
@@ -116,7 +116,7 @@ def test_norms_and_biases_need_not_decay() -> None:
 
 def test_the_backbone_may_learn_more_slowly() -> None:
     net = Net()
-    found = rates(make_optimiser(net, OptimiserSettings(lr=0.01, backbone_lr=0.3), 16))
+    found = rates(make_optimizer(net, OptimizerSettings(lr=0.01, backbone_lr=0.3), 16))
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
             assert found[id(parameter)][0] == pytest.approx(0.003 if name.startswith("backbone") else 0.01), name
@@ -126,8 +126,8 @@ def test_the_backbone_may_learn_more_slowly() -> None:
 def test_rates_fall_from_the_last_stage_to_the_stem(name: str) -> None:
     net = nn.Module()
     net.backbone, net.head = Backbone(name, pretrained=False), nn.Conv2d(4, 4, 3)
-    settings = OptimiserSettings(lr=0.01, backbone_lr=0.5, layer_decay=0.8)
-    found = rates(make_optimiser(net, settings, 16))
+    settings = OptimizerSettings(lr=0.01, backbone_lr=0.5, layer_decay=0.8)
+    found = rates(make_optimizer(net, settings, 16))
     assert found[id(net.head.weight)][0] == pytest.approx(0.01)
     parts = net.backbone.parts()
     assert len(parts) == (5 if name.startswith("resnet") else 8)
@@ -140,27 +140,27 @@ def test_rates_fall_from_the_last_stage_to_the_stem(name: str) -> None:
 
 def test_without_layer_decay_groups_are_those_of_backbone_and_rest() -> None:
     """A state saved before there was one fits."""
-    optimiser = make_optimiser(Net(), OptimiserSettings(decay_norms=True), 16)
-    assert [len(group["params"]) for group in optimiser.param_groups] == [3, 4]
+    optimizer = make_optimizer(Net(), OptimizerSettings(decay_norms=True), 16)
+    assert [len(group["params"]) for group in optimizer.param_groups] == [3, 4]
 
 
 def test_the_rate_scales_with_the_images_of_a_step() -> None:
-    settings = OptimiserSettings(lr=0.01, lr_batch=16)
+    settings = OptimizerSettings(lr=0.01, lr_batch=16)
     for images, rate in ((4, 0.0025), (16, 0.01), (64, 0.04)):
-        assert make_optimiser(Net(), settings, images).param_groups[0]["lr"] == pytest.approx(rate)
+        assert make_optimizer(Net(), settings, images).param_groups[0]["lr"] == pytest.approx(rate)
 
 
 def test_the_factor_is_of_the_first_rate_not_of_the_last() -> None:
-    optimiser = make_optimiser(Net(), OptimiserSettings(lr=0.01, backbone_lr=0.5), 16)
-    first = [group["lr"] for group in optimiser.param_groups]
+    optimizer = make_optimizer(Net(), OptimizerSettings(lr=0.01, backbone_lr=0.5), 16)
+    first = [group["lr"] for group in optimizer.param_groups]
     for factor in (0.5, 0.1, 1.0):
-        set_learning_rate(optimiser, factor)
-        assert [g["lr"] for g in optimiser.param_groups] == pytest.approx([factor * lr for lr in first])
+        set_learning_rate(optimizer, factor)
+        assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([factor * lr for lr in first])
 
 
 def test_momentum_and_unknown_kinds() -> None:
-    assert make_optimiser(Net(), OptimiserSettings(momentum=0.8), 16).param_groups[0]["momentum"] == 0.8
+    assert make_optimizer(Net(), OptimizerSettings(momentum=0.8), 16).param_groups[0]["momentum"] == 0.8
     with pytest.raises(ValueError, match="sgd or adamw"):
-        make_optimiser(Net(), OptimiserSettings(kind="lamb"), 16)  # type: ignore[arg-type]
+        make_optimizer(Net(), OptimizerSettings(kind="lamb"), 16)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="step or cosine"):
         lr_factor(0, 1, 1, ScheduleSettings(kind="line"))  # type: ignore[arg-type]

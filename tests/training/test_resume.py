@@ -16,7 +16,7 @@ import gfocal
 from gfocal.training.checkpoints import STATE_FILE
 from gfocal.training.metrics_log import METRICS_FILE, read_metrics
 
-# What is to be killed stops for ever at the third picture of its second epoch, and says so by a file.
+# What is to be killed stops for ever at the third image of its second epoch, and says so by a file.
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
@@ -24,8 +24,8 @@ import torch
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 os.fsync = lambda _: None  # a process is killed here, not the machine
-from gfocal.build import run_recipe
-from gfocal.config.config import Recipe, with_changes
+from gfocal.build import run_config
+from gfocal.config.config import Config, with_changes
 from gfocal.data.synthetic.scenes import SyntheticScenes
 
 folder, what = Path(sys.argv[1]), sys.argv[2]
@@ -53,19 +53,19 @@ class Scenes:
             time.sleep(600)
         return self.scenes.read(index)
 
-recipe = with_changes(Recipe(), {
+config = with_changes(Config(), {
     "model.preset": "gfl_light_fpn", "model.pretrained": False,
     "model.options": {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1},
     "size.short_side": 64, "size.long_side": 64,
-    "augment.flip": 0.5, "augment.colour": 0.5, "augment.crop": 0.5,
-    "optimiser.kind": "sgd", "optimiser.lr": 0.01, "optimiser.lr_batch": 2, "optimiser.clip_norm": 10.0,
+    "augment.flip": 0.5, "augment.color": 0.5, "augment.crop": 0.5,
+    "optimizer.kind": "sgd", "optimizer.lr": 0.01, "optimizer.lr_batch": 2, "optimizer.clip_norm": 10.0,
     "schedule.kind": "cosine", "schedule.warmup_steps": 3,
-    "run.epochs": 3, "run.batch_size": 1, "run.accumulate": 3, "run.workers": 0, "run.ema": 0.9,
+    "run.epochs": 3, "run.batch_size": 1, "run.grad_accum_steps": 3, "run.num_workers": 0, "run.ema_decay": 0.9,
     "run.eval_every": 1, "run.seed": 4, "run.cpu": True,
 })
-if what == "resume":  # the saved recipe counts
-    recipe = Recipe()
-run_recipe(recipe, Scenes(), SyntheticScenes(2, 96, purpose="val"), folder, resume=what == "resume")
+if what == "resume":  # the saved config counts
+    config = Config()
+run_config(config, Scenes(), SyntheticScenes(2, 96, purpose="val"), folder, resume=what == "resume")
 """
 
 
@@ -104,7 +104,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     rows = [read_metrics(folder / METRICS_FILE) for folder in (whole, killed)]
     for one, two in zip(*rows, strict=True):
         assert {**one, "seconds": ""} == {**two, "seconds": ""}
-    for name in ("best.safetensors", "last.safetensors", "recipe.toml", "result.json"):
+    for name in ("best.safetensors", "last.safetensors", "config.toml", "result.json"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
 
     states = [torch.load(folder / STATE_FILE, weights_only=True) for folder in (whole, killed)]
@@ -112,7 +112,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     for part in ("model", "average"):
         for key, value in states[0][part].items():
             assert torch.equal(value, states[1][part][key]), (part, key)
-    momenta = [state["optimiser"]["state"] for state in states]
+    momenta = [state["optimizer"]["state"] for state in states]
     for key, entry in momenta[0].items():
         assert torch.equal(entry["momentum_buffer"], momenta[1][key]["momentum_buffer"]), key
     for state in states:

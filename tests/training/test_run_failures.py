@@ -24,7 +24,7 @@ def test_the_messages_are_of_one_line() -> None:
     with pytest.raises(NonFiniteLossError, match=r"step 7 \(cls nan, box nan, dfl nan\).* image ids 3, 4\.") as error:
         check_finite(Losses(levels, levels, levels, torch.tensor(1.0)).terms(), (3, 4), 7)
     assert "\n" not in str(error.value)
-    with pytest.raises(NoPositivesError, match=r"in 1 picture at 8 x 11 pixels no object.*--short-side") as error:
+    with pytest.raises(NoPositivesError, match=r"in 1 image at 8 x 11 pixels no object.*--short-side") as error:
         check_learned(torch.tensor(0.0), 1, SIZE)
     assert "\n" not in str(error.value)
 
@@ -35,16 +35,16 @@ def test_the_messages_are_of_one_line() -> None:
         (
             RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "),
             1,
-            r"loads pictures was killed \(Killed\)",
+            r"loads images was killed \(Killed\)",
         ),
         (
             RuntimeError("DataLoader worker (pid 12) is killed by signal: Bus error. Out of"),
             1,
             r"killed \(Bus\).*/dev/shm",
         ),
-        (RuntimeError("DataLoader worker (pid(s) 12, 13) exited unexpectedly"), 2, "loads pictures ended"),
-        (ConnectionResetError(104, "Connection reset by peer"), 1, "loads pictures ended"),
-        (EOFError(), 1, "loads pictures ended"),
+        (RuntimeError("DataLoader worker (pid(s) 12, 13) exited unexpectedly"), 2, "loads images ended"),
+        (ConnectionResetError(104, "Connection reset by peer"), 1, "loads images ended"),
+        (EOFError(), 1, "loads images ended"),
         (RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:4"), 2, "another process of this run"),
         (RuntimeError("NCCL communicator was aborted on rank 1"), 2, "another process of this run"),
     ],

@@ -1,4 +1,4 @@
-"""What a recipe may ask of a run, seen in whole runs: compiled, recomputed, balanced, stopped early."""
+"""What a config may ask of a run, seen in whole runs: compiled, recomputed, balanced, stopped early."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from gfocal.config.config import ConfigError, Recipe, with_changes
+from gfocal.config.config import Config, ConfigError, with_changes
 from gfocal.data.dataset import Sample
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.models.detector import Detector
-from gfocal.run import RESULT_FILE, run_recipe
+from gfocal.run import RESULT_FILE, run_config
 from gfocal.training import loop
 from gfocal.training.metrics_log import METRICS_FILE, read_metrics
 
 TINY = with_changes(
-    Recipe(),
+    Config(),
     {
         "model.preset": "gfl_light_fpn",
         "model.pretrained": False,
         "model.options": {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1},
         "size.short_side": 64,
         "size.long_side": 64,
-        "optimiser.lr": 0.002,
-        "optimiser.lr_batch": 2,
-        "optimiser.clip_norm": 10.0,
+        "optimizer.lr": 0.002,
+        "optimizer.lr_batch": 2,
+        "optimizer.clip_norm": 10.0,
         "schedule.kind": "cosine",
         "run.epochs": 2,
         "run.batch_size": 2,
-        "run.workers": 0,
+        "run.num_workers": 0,
         "run.cpu": True,
     },
 )
@@ -52,7 +52,7 @@ def ran(
     """The trained detector, and what was said."""
     said = io.StringIO()
     console = Console(file=said, width=200)
-    model, _ = run_recipe(with_changes(TINY, changes), data, val, folder, console=console, **more)
+    model, _ = run_config(with_changes(TINY, changes), data, val, folder, console=console, **more)
     return model, said.getvalue()
 
 
@@ -61,8 +61,8 @@ def losses(folder: Path) -> list[float]:
 
 
 def test_recomputed_activations_change_nothing(tmp_path: Path) -> None:
-    plain, _ = ran(tmp_path / "plain", {"run.ema": 0.9})
-    lean, _ = ran(tmp_path / "lean", {"run.ema": 0.9, "run.checkpoint_activations": True})
+    plain, _ = ran(tmp_path / "plain", {"run.ema_decay": 0.9})
+    lean, _ = ran(tmp_path / "lean", {"run.ema_decay": 0.9, "run.checkpoint_activations": True})
     assert lean.backbone.recompute
     assert not plain.backbone.recompute
     for (key, one), other in zip(plain.state_dict().items(), lean.state_dict().values(), strict=True):
@@ -77,7 +77,7 @@ def test_a_compiled_network_learns_the_same(tmp_path: Path, monkeypatch: pytest.
         return compiled(model, backend="aot_eager")
 
     monkeypatch.setattr(torch, "compile", without_a_compiler)
-    changes = {"optimiser.lr": 1e-3, "run.epochs": 1}
+    changes = {"optimizer.lr": 1e-3, "run.epochs": 1}
     plain, _ = ran(tmp_path / "plain", changes)
     fast, _ = ran(tmp_path / "fast", changes | {"run.compile": True}, val=VAL)
     assert losses(tmp_path / "fast") == pytest.approx(losses(tmp_path / "plain"), rel=1e-4)
@@ -87,7 +87,7 @@ def test_a_compiled_network_learns_the_same(tmp_path: Path, monkeypatch: pytest.
 
 
 class Rare:
-    """Six pictures of which the last alone shows class 1."""
+    """Six images of which the last alone shows class 1."""
 
     names, category_ids = ("often", "rare"), (1, 2)
 
@@ -111,8 +111,8 @@ class Rare:
 
 def test_rare_classes_are_shown_more_often(tmp_path: Path) -> None:
     data = Rare()
-    _, said = ran(tmp_path, {"run.balance": 0.66, "run.epochs": 1}, data)
-    assert "an epoch shows 7 pictures, 6 of them different" in said  # sqrt(0.66 * 6) = 1.99
+    _, said = ran(tmp_path, {"run.repeat_threshold": 0.66, "run.epochs": 1}, data)
+    assert "an epoch shows 7 images, 6 of them different" in said  # sqrt(0.66 * 6) = 1.99
     assert sorted(data.read_indices) == [0, 1, 2, 3, 4, 5, 5]
     assert [row["images"] for row in read_metrics(tmp_path / METRICS_FILE)] == ["7"]
 
@@ -157,13 +157,13 @@ def test_deterministic_while_it_learns_and_judges(tmp_path: Path, monkeypatch: p
 
 
 def test_frozen_parts_and_rates_by_depth(tmp_path: Path) -> None:
-    changes = {"model.freeze": "stem", "optimiser.layer_decay": 0.5, "run.epochs": 1}
+    changes = {"model.freeze": "stem", "optimizer.layer_decay": 0.5, "run.epochs": 1}
     torch.manual_seed(TINY.run.seed)
     model, _ = ran(tmp_path, changes)
     stem = [name for name, p in model.named_parameters() if not p.requires_grad]
     assert stem
     assert all(name.startswith(("backbone.body.conv_stem", "backbone.body.bn1")) for name in stem)
-    resumed, _ = ran(tmp_path, {}, resume=True)  # the recipe says it again
+    resumed, _ = ran(tmp_path, {}, resume=True)  # the config says it again
     assert [name for name, p in resumed.named_parameters() if not p.requires_grad] == stem
 
 
@@ -174,24 +174,24 @@ def test_frozen_parts_and_rates_by_depth(tmp_path: Path) -> None:
             {"run.checkpoint_activations": True},
             "run.checkpoint_activations: the backbone of ssd512_vgg16 has no stages",
         ),
-        ({"optimiser.layer_decay": 0.9}, "optimiser.layer_decay: the backbone of ssd512_vgg16 has no stages"),
+        ({"optimizer.layer_decay": 0.9}, "optimizer.layer_decay: the backbone of ssd512_vgg16 has no stages"),
         ({"model.freeze": 2}, "model.freeze: the backbone of ssd512_vgg16 is frozen as a whole"),
     ],
 )
 def test_what_a_backbone_without_stages_cannot_do(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         ran(tmp_path, {"model.preset": "ssd512_vgg16", "model.options": {}} | changes)
-    assert not (tmp_path / "recipe.toml").exists()
+    assert not (tmp_path / "config.toml").exists()
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
         ({"run.patience": -1}, "patience must be at least 0"),
-        ({"run.balance": 1.5}, "balance lies in 0..1"),
+        ({"run.repeat_threshold": 1.5}, "balance lies in 0..1"),
         ({"run.compile": True, "run.checkpoint_activations": True}, "do not go together"),
         ({"run.trackers": ("excel",)}, "run.trackers must be|run.trackers is one of"),
-        ({"optimiser.layer_decay": 0.0}, "layer_decay lies in"),
+        ({"optimizer.layer_decay": 0.0}, "layer_decay lies in"),
         (
             {"model.freeze": "all"},
             "model.freeze must be one of 'none', 'stem', 'backbone', 'neck', or a whole number",

@@ -43,9 +43,9 @@ def moved(model: Detector, before: dict[str, torch.Tensor]) -> float:
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_a_step_moves_the_weights_and_leaves_no_gradient(model: Detector, precision: str) -> None:
     devices = Devices(precision, cpu=True)  # type: ignore[arg-type]
-    wrapped, optimiser = devices.prepare(model, torch.optim.SGD(model.parameters(), lr=0.01))
+    wrapped, optimizer = devices.prepare(model, torch.optim.SGD(model.parameters(), lr=0.01))
     before = weights(model)
-    losses = training_step(wrapped, GFLCriterion(), batch(), optimiser, devices)
+    losses = training_step(wrapped, GFLCriterion(), batch(), optimizer, devices)
     assert losses.total.dtype == torch.float32
     assert torch.isfinite(losses.total)
     assert losses.num_positives > 0
@@ -56,8 +56,8 @@ def test_a_step_moves_the_weights_and_leaves_no_gradient(model: Detector, precis
 
 def test_a_batch_without_objects_is_a_step_like_any_other(model: Detector) -> None:
     devices = Devices(cpu=True)
-    wrapped, optimiser = devices.prepare(model, torch.optim.SGD(model.parameters(), lr=0.01))
-    losses = training_step(wrapped, GFLCriterion(), batch(objects=False), optimiser, devices)
+    wrapped, optimizer = devices.prepare(model, torch.optim.SGD(model.parameters(), lr=0.01))
+    losses = training_step(wrapped, GFLCriterion(), batch(objects=False), optimizer, devices)
     assert losses.num_positives == 0
     assert losses.terms()["box"] == losses.terms()["dfl"] == 0
     assert torch.isfinite(losses.total)
@@ -68,9 +68,9 @@ def test_clipping_bounds_how_far_a_step_goes(model: Detector) -> None:
         fresh = create("gfl_r18_fpn", 2, pretrained=False, channels=32, num_convs=1).train()
         fresh.load_state_dict(model.state_dict())
         devices = Devices(cpu=True)
-        wrapped, optimiser = devices.prepare(fresh, torch.optim.SGD(fresh.parameters(), lr=1.0))
+        wrapped, optimizer = devices.prepare(fresh, torch.optim.SGD(fresh.parameters(), lr=1.0))
         before = weights(fresh)
-        training_step(wrapped, GFLCriterion(), batch(), optimiser, devices, norm)
+        training_step(wrapped, GFLCriterion(), batch(), optimizer, devices, norm)
         squares = sum(float((v.detach() - before[k]).square().sum()) for k, v in fresh.named_parameters())
         assert least <= squares**0.5 <= most
 
@@ -85,9 +85,9 @@ def test_the_gradients_of_accumulated_batches_are_averaged(model: Detector) -> N
     for accumulate, batches in ((1, [one]), (1, [two]), (2, [one, two])):
         model.load_state_dict(start, strict=False)
         devices = Devices(accumulate=accumulate, cpu=True)
-        wrapped, optimiser = devices.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
+        wrapped, optimizer = devices.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
         for number, one_batch in enumerate(batches, 1):
-            training_step(wrapped, GFLCriterion(), one_batch, optimiser, devices)
+            training_step(wrapped, GFLCriterion(), one_batch, optimizer, devices)
             assert devices.is_step_end == (number == len(batches))
         deltas.append({key: value.detach() - start[key] for key, value in model.named_parameters()})
     for key, value in deltas[2].items():
@@ -95,13 +95,13 @@ def test_the_gradients_of_accumulated_batches_are_averaged(model: Detector) -> N
 
 
 def test_the_last_batch_of_an_epoch_completes_a_step(model: Detector) -> None:
-    devices = Devices(accumulate=3, cpu=True)
-    wrapped, optimiser = devices.prepare(model, torch.optim.SGD(model.parameters(), lr=0.01))
+    devices = Devices(grad_accum_steps=3, cpu=True)
+    wrapped, optimizer = devices.prepare(model, torch.optim.SGD(model.parameters(), lr=0.01))
     ends = []
     for _epoch in range(2):
         for number in range(4):
             devices.is_last_batch = number == 3
-            training_step(wrapped, GFLCriterion(), batch(1), optimiser, devices)
+            training_step(wrapped, GFLCriterion(), batch(1), optimizer, devices)
             ends.append(devices.is_step_end)
     assert ends == [False, False, True, True] * 2
 

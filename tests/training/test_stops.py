@@ -30,17 +30,24 @@ from gfocal.training import stopping as signals
 from gfocal.training.checkpoints import PREVIOUS_FILE, STATE_FILE, Progress
 from gfocal.training.loop import train
 from gfocal.training.metrics_log import METRICS_FILE, read_metrics
-from gfocal.training.optim import OptimiserSettings, ScheduleSettings
+from gfocal.training.optim import OptimizerSettings, ScheduleSettings
 from gfocal.training.settings import RunSettings
 from gfocal.training.stopping import Stopped, stop_requests
 from gfocal.training.trackers import Trackers
 
-# Five batches of one picture an epoch, in steps of two: an epoch ends with a step of one batch.
+# Five batches of one image an epoch, in steps of two: an epoch ends with a step of one batch.
 TINY = {"body": "mobilenetv4_conv_small_035", "channels": 32, "num_convs": 1}
 RUN = RunSettings(
-    epochs=2, batch_size=1, accumulate=2, workers=0, ema=0.9, eval_batch_size=1, cpu=True, save_every_minutes=0
+    epochs=2,
+    batch_size=1,
+    grad_accum_steps=2,
+    num_workers=0,
+    ema_decay=0.9,
+    eval_batch_size=1,
+    cpu=True,
+    save_every_minutes=0,
 )
-READS = 2 * (5 + 2)  # training and validation pictures of both epochs
+READS = 2 * (5 + 2)  # training and validation images of both epochs
 
 
 class Killed(BaseException):
@@ -49,7 +56,7 @@ class Killed(BaseException):
 
 @dataclass(frozen=True)
 class Scenes:
-    """Drawn scenes that do something when the n-th picture of a run is read."""
+    """Synthetic images that do something when the n-th image of a run is read."""
 
     scenes: SyntheticScenes
     at: int = 0
@@ -96,8 +103,8 @@ def go(
             val,
             folder,
             run=run,
-            augment=AugmentSettings(flip=0.5, colour=0.5, crop=0.5),
-            optimiser_settings=OptimiserSettings("adamw", lr=1e-3, lr_batch=2, clip_norm=10.0),
+            augment=AugmentSettings(flip=0.5, color=0.5, crop=0.5),
+            optimizer_settings=OptimizerSettings("adamw", lr=1e-3, lr_batch=2, clip_norm=10.0),
             schedule=ScheduleSettings("cosine", warmup_steps=2),
             resume=resume,
             console=Console(file=said, width=300),

@@ -1,4 +1,4 @@
-"""Services get the recipe and every row; one that fails does not end a run."""
+"""Services get the config and every row; one that fails does not end a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gfocal.training.distributed import Devices
 from gfocal.training.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from gfocal.training.trackers import IDS_FILE, Trackers
 
-RECIPE = {"run.epochs": 3, "model.preset": "gfl_r18_fpn", "run.trackers": ("wandb",)}
+CONFIG = {"run.epochs": 3, "model.preset": "gfl_r18_fpn", "run.trackers": ("wandb",)}
 
 
 class Service:
@@ -40,7 +40,7 @@ class Service:
         return self
 
     def store_init_configuration(self, values: dict[str, Any]) -> None:
-        self.told.append(("recipe", values))
+        self.told.append(("config", values))
 
     def log(self, values: dict[str, Any], step: int) -> None:
         if self.broken:
@@ -69,17 +69,17 @@ def row(epoch: int, **more: Any) -> dict[str, Any]:
     return {"epoch": epoch, "step": 10 * epoch, "loss": 0.5, **more}
 
 
-def test_recipe_rows_and_end(tmp_path: Path, services: dict[str, Service], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_rows_and_end(tmp_path: Path, services: dict[str, Service], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_PROJECT", raising=False)
     folder = tmp_path / "mine"
     folder.mkdir()
-    log = MetricsLog(folder, trackers=Trackers(folder, ("wandb", "mlflow"), RECIPE))
+    log = MetricsLog(folder, trackers=Trackers(folder, ("wandb", "mlflow"), CONFIG))
     log.add(row(1, ap=0.25))
     log.close()
     for kind in ("wandb", "mlflow"):
-        assert services[kind].told == [("recipe", RECIPE), (1, {"step": 10, "loss": 0.5, "ap": 0.25}), ("end",)]
+        assert services[kind].told == [("config", CONFIG), (1, {"step": 10, "loss": 0.5, "ap": 0.25}), ("end",)]
     assert services["tensorboard"].told[0][0] == 0
-    assert "run.epochs = 3" in services["tensorboard"].told[0][1]["recipe"]
+    assert "run.epochs = 3" in services["tensorboard"].told[0][1]["config"]
     assert services["tensorboard"].told[1:] == services["wandb"].told[1:]
     assert (services["wandb"].project, services["wandb"].settings["name"]) == ("gfocal", "mine")
     assert (services["mlflow"].project, services["mlflow"].settings["run_name"]) == ("gfocal", "mine")
@@ -87,17 +87,17 @@ def test_recipe_rows_and_end(tmp_path: Path, services: dict[str, Service], monke
 
 
 def test_a_resumed_run_goes_on_under_its_name(tmp_path: Path, services: dict[str, Service]) -> None:
-    Trackers(tmp_path, ("wandb", "mlflow"), RECIPE)
+    Trackers(tmp_path, ("wandb", "mlflow"), CONFIG)
     services["wandb"].id = "changed"
     (tmp_path / IDS_FILE).write_text('{"wandb": "w7", "mlflow": "m7"}')
-    Trackers(tmp_path, ("wandb", "mlflow"), RECIPE, resume=True, keep_epochs=4)
+    Trackers(tmp_path, ("wandb", "mlflow"), CONFIG, resume=True, keep_epochs=4)
     assert services["wandb"].settings["id"] == "w7"
     assert services["wandb"].settings["resume"] == "allow"
     assert services["mlflow"].settings["run_id"] == "m7"
     assert services["tensorboard"].settings["purge_step"] == 5
-    assert not any(service.told for service in services.values())  # the recipe is there already
+    assert not any(service.told for service in services.values())  # the config is there already
     (tmp_path / IDS_FILE).write_text("{")
-    Trackers(tmp_path, ("wandb",), RECIPE, resume=True)
+    Trackers(tmp_path, ("wandb",), CONFIG, resume=True)
     assert services["wandb"].settings["id"] is None
 
 
@@ -106,14 +106,14 @@ def test_a_run_that_ends_before_its_time_is_none_that_went_well(
 ) -> None:
     ended: list[str] = []
     monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(end_run=ended.append))
-    MetricsLog(tmp_path, trackers=Trackers(tmp_path, ("wandb", "mlflow"), RECIPE)).close(failed=True)
+    MetricsLog(tmp_path, trackers=Trackers(tmp_path, ("wandb", "mlflow"), CONFIG)).close(failed=True)
     assert services["wandb"].told[-1] == ("failed",)
-    assert (ended, services["mlflow"].told[-1][0]) == (["FAILED"], "recipe")
+    assert (ended, services["mlflow"].told[-1][0]) == (["FAILED"], "config")
     assert services["tensorboard"].told[-1] == ("end",)
 
 
 def test_one_that_fails_is_given_up_with_one_warning(tmp_path: Path, services: dict[str, Service]) -> None:
-    log = MetricsLog(tmp_path, trackers=Trackers(tmp_path, ("wandb", "mlflow"), RECIPE))
+    log = MetricsLog(tmp_path, trackers=Trackers(tmp_path, ("wandb", "mlflow"), CONFIG))
     services["wandb"].broken = True
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -123,7 +123,7 @@ def test_one_that_fails_is_given_up_with_one_warning(tmp_path: Path, services: d
     assert [str(warning.message) for warning in said] == [
         "wandb failed (ConnectionError: no route to host); the run goes on without it, and metrics.csv has every row"
     ]
-    assert [told[0] for told in services["mlflow"].told] == ["recipe", 1, 2, 3, "end"]
+    assert [told[0] for told in services["mlflow"].told] == ["config", 1, 2, 3, "end"]
     assert len(read_metrics(tmp_path / METRICS_FILE)) == 3
 
 
@@ -139,16 +139,16 @@ def test_one_that_does_not_start_is_a_mistake_to_mend(
 
     monkeypatch.setattr(trackers, "new_tracker", refuses)
     with pytest.raises(TrackerError, match=r"run\.trackers: wandb does not start \(ValueError: no API key\)"):
-        Trackers(tmp_path, ("mlflow", "wandb"), RECIPE)
+        Trackers(tmp_path, ("mlflow", "wandb"), CONFIG)
     assert services["mlflow"].told == [("end",)]
 
 
 def test_one_that_is_not_installed_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    Trackers(tmp_path, (), RECIPE).add(row(1))  # TensorBoard is missed by nobody
+    Trackers(tmp_path, (), CONFIG).add(row(1))  # TensorBoard is missed by nobody
     for kind in ("tensorboard", "wandb", "mlflow"):
         with pytest.raises(TrackerError, match=rf"{kind} is not installed; pip install 'gfocal\[{kind}\]'"):
-            Trackers(tmp_path, (kind,), RECIPE)  # type: ignore[arg-type]
+            Trackers(tmp_path, (kind,), CONFIG)  # type: ignore[arg-type]
 
 
 def test_the_extras_exist() -> None:
@@ -163,7 +163,7 @@ def test_tensorboard_itself(tmp_path: Path) -> None:
 
     Devices(cpu=True)  # as in a run
     for resume, epochs in ((False, (1, 2, 3)), (True, (3, 4))):
-        log = MetricsLog(tmp_path, trackers=Trackers(tmp_path, (), RECIPE, resume, epochs[0] - 1))
+        log = MetricsLog(tmp_path, trackers=Trackers(tmp_path, (), CONFIG, resume, epochs[0] - 1))
         for epoch in epochs:
             log.add(row(epoch, ap=epoch / 10 + resume))
         log.close()

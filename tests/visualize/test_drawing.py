@@ -1,4 +1,4 @@
-"""Pictures: bars lie where their bins lie, text stays inside, any size of picture works."""
+"""Images: bars lie where their bins lie, text stays inside, any size of image works."""
 
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from gfocal.visualize.drawing import (
     PALETTE,
     bin_bands,
     bin_positions,
-    class_colour,
+    class_color,
     draw_label,
     edge_bands,
     font_of,
     overlap,
-    score_colour,
+    score_color,
 )
 from gfocal.visualize.edges import true_edges
 
@@ -47,73 +47,73 @@ def detections(boxes: list[list[float]], size: tuple[int, int], bin_size: float 
     return Detections(boxes=at, points=points, bin_sizes=steps, size=size, **values)
 
 
-def grey(height: int, width: int) -> Tensor:
+def gray(height: int, width: int) -> Tensor:
     return torch.full((3, height, width), 128, dtype=torch.uint8)
 
 
-def has_colour(picture: Image.Image, colour: tuple[int, int, int]) -> bool:
-    return any(c == colour for _, c in picture.getcolors(1 << 24) or [])
+def has_color(image: Image.Image, color: tuple[int, int, int]) -> bool:
+    return any(c == color for _, c in image.getcolors(1 << 24) or [])
 
 
-def test_box_and_label_are_drawn_in_the_colour_of_the_class():
+def test_box_and_label_are_drawn_in_the_color_of_the_class():
     found = detections([[40, 50, 160, 150]], (200, 300))
-    picture = draw_detections(grey(200, 300), found)
-    assert picture.size == (300, 200)
-    assert picture.getpixel((100, 50)) == picture.getpixel((40, 120)) == class_colour(0)
-    assert picture.getpixel((159, 120)) == picture.getpixel((100, 149)) == class_colour(0)
-    assert picture.getpixel((100, 100)) == (128, 128, 128)
+    image = draw_detections(gray(200, 300), found)
+    assert image.size == (300, 200)
+    assert image.getpixel((100, 50)) == image.getpixel((40, 120)) == class_color(0)
+    assert image.getpixel((159, 120)) == image.getpixel((100, 149)) == class_color(0)
+    assert image.getpixel((100, 100)) == (128, 128, 128)
 
 
-def test_the_picture_given_is_not_changed():
-    image = grey(60, 80)
+def test_the_image_given_is_not_changed():
+    image = gray(60, 80)
     draw_detections(image, detections([[10, 10, 50, 50]], (60, 80)), edges="std")
-    assert torch.equal(image, grey(60, 80))
+    assert torch.equal(image, gray(60, 80))
 
 
 def test_detections_not_above_the_threshold_are_left_out():
     found = detections([[5, 5, 50, 50]], (60, 80), scores=torch.tensor([0.3]))
-    assert draw_detections(grey(60, 80), found).getcolors() == [(60 * 80, (128, 128, 128))]
-    assert has_colour(draw_detections(grey(60, 80), found, 0.29), class_colour(0))
+    assert draw_detections(gray(60, 80), found).getcolors() == [(60 * 80, (128, 128, 128))]
+    assert has_color(draw_detections(gray(60, 80), found, 0.29), class_color(0))
 
 
 @pytest.mark.parametrize("edges", ["none", "std", "distribution"])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (200, 12000), (1500, 3)])
-def test_any_size_of_picture(height: int, width: int, edges):
+def test_any_size_of_image(height: int, width: int, edges):
     boxes = [[0.0, 0.0, float(width), float(height)], [-20.0, -20.0, width + 20.0, height + 20.0]]
     found = detections(boxes, (height, width))
-    assert draw_detections(grey(height, width), found, edges=edges).size == (width, height)
+    assert draw_detections(gray(height, width), found, edges=edges).size == (width, height)
 
 
 def test_no_detections():
     found = detections([], (40, 50))
-    assert draw_detections(grey(40, 50), found, edges="distribution").getcolors() == [(2000, (128, 128, 128))]
-    assert draw_edge_distributions(grey(40, 50), found, laws=torch.zeros(0, 4, 3)).width >= 760
+    assert draw_detections(gray(40, 50), found, edges="distribution").getcolors() == [(2000, (128, 128, 128))]
+    assert draw_edge_distributions(gray(40, 50), found, laws=torch.zeros(0, 4, 3)).width >= 760
 
 
-def test_a_small_picture_is_enlarged_on_demand():
+def test_a_small_image_is_enlarged_on_demand():
     found = detections([[10, 10, 30, 30]], (40, 50))
-    picture = draw_detections(grey(40, 50), found, least_side=500)
-    assert picture.size == (500, 400)
-    assert picture.getpixel((200, 101)) == class_colour(0)
+    image = draw_detections(gray(40, 50), found, least_side=500)
+    assert image.size == (500, 400)
+    assert image.getpixel((200, 101)) == class_color(0)
 
 
-def test_scores_colour_from_red_to_green():
-    assert score_colour(-1) == score_colour(0) != score_colour(0.5)
-    assert score_colour(2) == score_colour(1)
-    red, green = score_colour(0.1), score_colour(0.95)
+def test_scores_color_from_red_to_green():
+    assert score_color(-1) == score_color(0) != score_color(0.5)
+    assert score_color(2) == score_color(1)
+    red, green = score_color(0.1), score_color(0.95)
     assert red[0] > red[1]
     assert green[1] > green[0]
 
 
-def test_every_kind_of_picture_that_detect_takes(tmp_path: Path):
+def test_every_kind_of_image_that_detect_takes(tmp_path: Path):
     found = detections([[5, 5, 30, 30]], (40, 50))
     tensor = torch.randint(256, (3, 40, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     array = tensor.permute(1, 2, 0).numpy()
     Image.fromarray(array).save(tmp_path / "a.png")
     kinds = (tensor, tensor / 255, array, Image.fromarray(array), tmp_path / "a.png", str(tmp_path / "a.png"))
     for draw in (draw_detections, draw_edge_distributions):
-        pictures = [draw(picture, found).tobytes() for picture in kinds]
-        assert len(set(pictures)) == 1
+        images = [draw(image, found).tobytes() for image in kinds]
+        assert len(set(images)) == 1
 
 
 @pytest.mark.parametrize(
@@ -122,20 +122,20 @@ def test_every_kind_of_picture_that_detect_takes(tmp_path: Path):
         (torch.full((3, 40, 50), -2.1), r"float tensor must hold values in 0\.\.1"),
         (torch.zeros(40, 50, 3, dtype=torch.uint8), "a tensor must have shape"),
         (torch.zeros(3, 0, 5, dtype=torch.uint8), "a tensor must have shape"),
-        (None, "not a picture: NoneType"),
+        (None, "not an image: NoneType"),
     ],
 )
-def test_what_is_no_picture_is_refused(image: Tensor | None, told: str):
+def test_what_is_no_image_is_refused(image: Tensor | None, told: str):
     for draw in (draw_detections, draw_edge_distributions):
         with pytest.raises(ValueError, match=told):
             draw(image, detections([], (40, 50)))
 
 
-def test_a_picture_of_another_size_is_refused():
+def test_a_image_of_another_size_is_refused():
     found = detections([[1, 1, 9, 9]], (40, 50))
     for draw in (draw_detections, draw_edge_distributions):
         with pytest.raises(ValueError, match=r"\(40, 50\).*\(50, 40\)"):
-            draw(grey(50, 40), found)
+            draw(gray(50, 40), found)
 
 
 @settings(max_examples=60, deadline=None)
@@ -146,7 +146,7 @@ def test_a_picture_of_another_size_is_refused():
     height=st.integers(1, 200),
     taken=st.lists(st.tuples(*[st.floats(0, 200)] * 4), max_size=3),
 )
-def test_labels_stay_inside_the_picture(box, text, width, height, taken):
+def test_labels_stay_inside_the_image(box, text, width, height, taken):
     canvas = Image.new("RGB", (width, height))
     places = list(taken)
     draw_label(ImageDraw.Draw(canvas), text, box, (200, 0, 0), font_of(14), places, (0.0, 0.0, width, height))
@@ -194,24 +194,24 @@ def test_bands_of_bins_leave_out_what_holds_next_to_nothing():
 def test_bars_are_drawn_learned_before_true(crop: bool):
     found = detections([[60, 60, 140, 170]], (240, 320))
     laws = torch.tensor([[[60, 60, 1], [60, 60, 1], [120, 160, 0.5], [150, 190, NAN]]])
-    image = grey(240, 320)
+    image = gray(240, 320)
     plain = draw_edge_distributions(image, found, crop=crop)
     with_law = draw_edge_distributions(image, found, [0], laws, crop=crop)
-    assert has_colour(plain, PALETTE[1])
-    assert has_colour(with_law, PALETTE[1])
-    assert has_colour(with_law, TRUTH)
-    assert not has_colour(plain, TRUTH)
+    assert has_color(plain, PALETTE[1])
+    assert has_color(with_law, PALETTE[1])
+    assert has_color(with_law, TRUTH)
+    assert not has_color(plain, TRUTH)
 
 
 def test_bars_lie_at_the_position_of_their_bins():
-    # One bin holds all: the left bar is the only thing of its colour outside the box on its columns.
+    # One bin holds all: the left bar is the only thing of its color outside the box on its columns.
     edges = torch.zeros(1, 4, K)
     edges[..., 4] = 1
     found = detections([[65, 65, 135, 135]], (400, 400), bin_size=10.0, edges=edges)
-    picture = draw_edge_distributions(grey(400, 400), found, least_side=400)
-    pad = round((400 * 400) ** 0.5 / 34)  # nothing leaves the picture, so its corner lies at one pad
-    row = [picture.getpixel((x, 135 + pad + 40)) == PALETTE[1] for x in range(picture.width)]
-    columns = [x - pad for x, coloured in enumerate(row) if coloured]
+    image = draw_edge_distributions(gray(400, 400), found, least_side=400)
+    pad = round((400 * 400) ** 0.5 / 34)  # nothing leaves the image, so its corner lies at one pad
+    row = [image.getpixel((x, 135 + pad + 40)) == PALETTE[1] for x in range(image.width)]
+    columns = [x - pad for x, colored in enumerate(row) if colored]
     assert columns
     left, right = [x for x in columns if x < 103], [x for x in columns if x > 103]
     assert sum(left) / len(left) == pytest.approx(103 - 40, abs=1.5)
@@ -225,7 +225,7 @@ def test_a_thin_far_tail_does_not_widen_the_canvas():
     tailed = edges.clone()
     tailed[..., 4], tailed[..., 16] = 0.99, 0.01
     sizes = [
-        draw_edge_distributions(grey(200, 200), detections([[50, 50, 150, 150]], (200, 200), 12.0, edges=e)).size
+        draw_edge_distributions(gray(200, 200), detections([[50, 50, 150, 150]], (200, 200), 12.0, edges=e)).size
         for e in (edges, tailed)
     ]
     assert sizes[0] == sizes[1]
@@ -245,7 +245,7 @@ def test_true_laws_are_projected_and_unknown_ones_are_none():
 def test_laws_need_a_row_per_detection():
     found = detections([[60, 60, 140, 170]], (240, 320))
     with pytest.raises(ValueError, match=r"\(1, 4, 3\)"):
-        draw_edge_distributions(grey(240, 320), found, laws=torch.zeros(2, 4, 3))
+        draw_edge_distributions(gray(240, 320), found, laws=torch.zeros(2, 4, 3))
 
 
 @pytest.mark.parametrize(("height", "width", "bin_size"), [(1, 1, 8.0), (5, 4, 128.0), (40, 3000, 8.0)])
@@ -253,8 +253,8 @@ def test_the_canvas_of_distributions_stays_small(height: int, width: int, bin_si
     edges = torch.full((1, 4, K), 1 / K)
     found = detections([[0, 0, width, height]], (height, width), bin_size, edges=edges)
     for crop in (False, True):
-        picture = draw_edge_distributions(grey(height, width), found, crop=crop)
-        assert max(picture.size) < 2 * max(760, width, 2 * K * bin_size)
+        image = draw_edge_distributions(gray(height, width), found, crop=crop)
+        assert max(image.size) < 2 * max(760, width, 2 * K * bin_size)
 
 
 def test_a_photograph(shared: Path):

@@ -1,9 +1,9 @@
-"""Adaptive Training Sample Selection (Zhang et al. 2020): which points are to predict which truth box.
+"""Adaptive Training Sample Selection (Zhang et al. 2020): which points are to predict which ground-truth box.
 
-1. Of each box, the ``topk`` points of every level whose centres are nearest to its own are candidates.
+1. Of each box, the ``topk`` points of every level whose centers are nearest to its own are candidates.
 2. Its threshold is the mean plus the standard deviation of its candidates' IoUs, where a point stands for a
    square anchor of side ``anchor_scale`` x stride.
-3. Candidates at or above the threshold whose centre lies inside the box become positive.
+3. Candidates at or above the threshold whose center lies inside the box become positive.
 4. A point that several boxes claim goes to the one it overlaps most, then to the first.
 
 All shapes are known in advance: a batch of B images padded to G boxes has at most topk * L candidates each.
@@ -18,7 +18,7 @@ from torch import Tensor
 from gfocal.ops.boxes import distances_to_edges, iou
 from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets
 
-# A centre must lie this far inside a box, in pixels.
+# A center must lie this far inside a box, in pixels.
 INSIDE_MARGIN = 0.01
 
 
@@ -29,8 +29,8 @@ def assign_atss(
 
     Args:
         points: P points of all levels.
-        targets: truth, boxes in pixels of the network's input. A box may end without any point: one of zero
-            area, or so small that no centre lies inside.
+        targets: ground truth, boxes in pixels of the network's input. A box may end without any point: one of zero
+            area, or so small that no center lies inside.
         taking_part: (B, P) bool, False for points beyond an image's own padding; they are no candidates.
         topk: candidates per level.
         anchor_scale: side of the anchor in strides.
@@ -71,20 +71,20 @@ def assign_atss(
 def nearest_points(
     points: Points, gt_boxes: Float[Tensor, "B G 4"], taking_part: Bool[Tensor, "B P"], topk: int
 ) -> tuple[Int[Tensor, "B G A"], Bool[Tensor, "B G A"]]:
-    """Per level the ``topk`` points nearest to each box centre, by Euclidean distance.
+    """Per level the ``topk`` points nearest to each box center, by Euclidean distance.
 
     gt_boxes (B, G, 4), taking_part (B, P) -> indices of points (B, G, A) and which of them count (B, G, A):
     a level with fewer than ``topk`` points that take part has fewer candidates.
     """
-    gt_centres = (gt_boxes[..., :2] + gt_boxes[..., 2:]) / 2  # (B, G, 2)
+    gt_centers = (gt_boxes[..., :2] + gt_boxes[..., 2:]) / 2  # (B, G, 2)
     indices, counted = [], []
     start = 0
     for count in points.counts:
         xy = points.xy[start : start + count]
-        offset = xy[None, :, None] - gt_centres[:, None]  # (B, h*w, G, 2)
+        offset = xy[None, :, None] - gt_centers[:, None]  # (B, h*w, G, 2)
         distance = (offset * offset).sum(-1).sqrt()
         distance = distance.masked_fill(~taking_part[:, start : start + count, None], torch.inf)
-        # Ties are common, centres being on a grid. The order of topk over dimension 1 decides them as the
+        # Ties are common, centers being on a grid. The order of topk over dimension 1 decides them as the
         # reference implementation does.
         nearest, index = distance.topk(min(topk, count), dim=1, largest=False)  # (B, k, G)
         indices.append(index.transpose(1, 2) + start)

@@ -1,7 +1,7 @@
 """FCOS (Tian et al. 2019): a point predicts the smallest box around it that fits its pyramid level.
 
-1. A point is a candidate of every box that it lies strictly inside of. With centre sampling it must lie strictly
-   inside of the square that reaches ``centre_radius`` strides from the box's centre, cut at the box's edges.
+1. A point is a candidate of every box that it lies strictly inside of. With center sampling it must lie strictly
+   inside of the square that reaches ``center_radius`` strides from the box's center, cut at the box's edges.
 2. Of its candidates it keeps those whose farthest edge lies within the regression range of its level. A range
    ends at ``RANGE_IN_STRIDES`` strides and begins where the next finer level's ends, both ends included: 0..64,
    64..128, 128..256, 256..512, 512..inf pixels at strides 8 to 128.
@@ -26,15 +26,15 @@ RANGE_IN_STRIDES = 8
 
 
 def assign_fcos(
-    points: Points, targets: Targets, taking_part: Tensor, centre_radius: float | None = None
+    points: Points, targets: Targets, taking_part: Tensor, center_radius: float | None = None
 ) -> Assignment:
     """Assign the points of a batch.
 
     Args:
         points: P points of all levels, finest level first.
-        targets: truth, boxes in pixels of the network's input. A box may end without any point.
+        targets: ground truth, boxes in pixels of the network's input. A box may end without any point.
         taking_part: (B, P) bool, False for points beyond an image's own padding.
-        centre_radius: in strides, 1.5 where centre sampling is published; None: no centre sampling.
+        center_radius: in strides, 1.5 where center sampling is published; None: no center sampling.
 
     Returns:
         An ``Assignment`` whose slots are all points, in order.
@@ -47,8 +47,8 @@ def assign_fcos(
         ltrb = distances_to_edges(xy, boxes)  # (P, G, 4)
         farthest = ltrb.amax(-1)
         claims = (ltrb.amin(-1) > 0) & (farthest >= shortest) & (farthest <= longest) & valid  # (P, G)
-        if centre_radius is not None:
-            claims = claims & is_near_centre(points, boxes, centre_radius)
+        if center_radius is not None:
+            claims = claims & is_near_center(points, boxes, center_radius)
         indices.append(smallest_box(claims, area(boxes)))
 
     gt_index = torch.stack(indices)
@@ -69,11 +69,11 @@ def regression_ranges(points: Points) -> tuple[Float[Tensor, "P 1"], Float[Tenso
     return per_point(shortest), per_point(longest)
 
 
-def is_near_centre(points: Points, boxes: Float[Tensor, "G 4"], radius: float) -> Bool[Tensor, "P G"]:
-    """Centre sampling: whose centre lies less than ``radius`` strides away in x and in y. boxes (G, 4) -> (P, G)"""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2  # (G, 2)
+def is_near_center(points: Points, boxes: Float[Tensor, "G 4"], radius: float) -> Bool[Tensor, "P G"]:
+    """Center sampling: whose center lies less than ``radius`` strides away in x and in y. boxes (G, 4) -> (P, G)"""
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2  # (G, 2)
     reach = (points.strides * radius).view(-1, 1, 1)
-    squares = torch.cat((centres - reach, centres + reach), -1)  # (P, G, 4)
+    squares = torch.cat((centers - reach, centers + reach), -1)  # (P, G, 4)
     return distances_to_edges(points.xy.unsqueeze(1), squares).amin(-1) > 0
 
 

@@ -5,7 +5,7 @@
    128..512, 256..2048 pixels at strides 8 to 128. Ranges overlap, so a box may be on two levels.
 2. Of each side of a box only the central ``sigma`` part counts, its fovea. In units of the stride, with half the
    box's width w/2, it covers columns ceil(x1 + (1 - sigma) w/2 - 1/2) to floor(x1 + (1 + sigma) w/2 - 1/2),
-   and rows in the same way: the cells whose centres lie inside. Both ends are clamped to the level's map.
+   and rows in the same way: the cells whose centers lie inside. Both ends are clamped to the level's map.
 3. A cell in the foveae of several boxes goes to the box of the smallest scale, then to the last, as in MMDetection 3,
    which paints boxes from large to small.
 
@@ -33,8 +33,8 @@ def assign_fovea(points: Points, targets: Targets, taking_part: Tensor, sigma: f
 
     Args:
         points: P points of all levels, finest level first, one for each cell. Their cells alone are read: a fovea
-            is meant for points in the centres of cells.
-        targets: truth, boxes in pixels of the network's input. A box may end without any point.
+            is meant for points in the centers of cells.
+        targets: ground truth, boxes in pixels of the network's input. A box may end without any point.
         taking_part: (B, P) bool, False for points beyond an image's own padding.
         sigma: the part of each side that its fovea covers, 0..1.
 

@@ -38,7 +38,7 @@ def assign_max_iou(
 
     Args:
         points: P points of all levels, with anchors.
-        targets: truth, boxes in pixels of the network's input.
+        targets: ground truth, boxes in pixels of the network's input.
         taking_part: (B, P) bool, False for anchors beyond an image's own padding; they count for no box's best.
         positive: lowest IoU of a positive anchor (but for step 4).
         negative: IoU below which an anchor is background, at most ``positive``.

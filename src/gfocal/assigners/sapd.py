@@ -3,7 +3,7 @@
 1. A point is a candidate of every box whose effective box it lies strictly inside of: the central part that has
    ``effective`` of each side. Every level takes part that the box is assigned to, whatever the box's size.
 2. Of several boxes it takes the one of the smallest area, then the first.
-3. Its weight for that box is its generalised centerness, with distances l, t, r, b to the edges of the whole box:
+3. Its weight for that box is its generalized centerness, with distances l, t, r, b to the edges of the whole box:
    f = ((min(l, r) min(t, b)) / (max(l, r) max(t, b))) ^ eta: soft-weighted anchor points.
 4. That is multiplied by the weight of its level for that box: soft-selected pyramid levels. The paper has a
    network predict these weights; a box is assigned to the levels whose weight is greater than zero.
@@ -12,7 +12,7 @@ How the losses are to read ``Assignment.weights`` w: with the focal loss FL and 
 
     (sum over all points of w FL + sum over positive points of w LB) / sum over positive points of w,
 
-where w is f x level weight at positive points and 1 at background. So a positive point far off its box's centre
+where w is f x level weight at positive points and 1 at background. So a positive point far off its box's center
 teaches little, neither what it is to find nor where, but is no background either.
 """
 
@@ -38,8 +38,8 @@ def assign_sapd(
     """Assign the points of a batch, and weigh them.
 
     Args:
-        points: P points of all L levels; the paper's lie in the centres of cells.
-        targets: truth, boxes in pixels of the network's input. A box may end without any point: a box smaller
+        points: P points of all L levels; the paper's lie in the centers of cells.
+        targets: ground truth, boxes in pixels of the network's input. A box may end without any point: a box smaller
             than stride / ``effective`` has none on that level if no point happens to lie in its middle.
         taking_part: (B, P) bool, False for points beyond an image's own padding.
         level_weights: (B, G, L), 0 or more: how much each box counts on each level; None: 1 everywhere. Where it
@@ -62,7 +62,7 @@ def assign_sapd(
     for boxes, valid, box_weights in images:
         assigned = (box_weights > 0).T[level] & valid  # (P, G)
         index = smallest_box(is_in_the_middle(points.xy, boxes, effective) & assigned, area(boxes))  # (P,)
-        centerness = generalised_centerness(points.xy, boxes, index) ** eta
+        centerness = generalized_centerness(points.xy, boxes, index) ** eta
         of_level = box_weights.reshape(-1).gather(0, index.clamp(min=0) * num_levels + level)
         indices.append(index)
         weights.append(torch.where(index >= 0, centerness * of_level, 1.0))
@@ -74,13 +74,13 @@ def assign_sapd(
 
 def is_in_the_middle(xy: Float[Tensor, "P 2"], boxes: Float[Tensor, "G 4"], effective: float) -> Bool[Tensor, "P G"]:
     """Step 1: which effective boxes each point lies strictly inside of. xy (P, 2), boxes (G, 4) -> (P, G)"""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2  # (G, 2)
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2  # (G, 2)
     half_sides = (boxes[:, 2:] - boxes[:, :2]) * (effective / 2)
-    middles = torch.cat((centres - half_sides, centres + half_sides), -1)
+    middles = torch.cat((centers - half_sides, centers + half_sides), -1)
     return distances_to_edges(xy.unsqueeze(1), middles).amin(-1) > 0
 
 
-def generalised_centerness(
+def generalized_centerness(
     xy: Float[Tensor, "P 2"], boxes: Float[Tensor, "G 4"], gt_index: Int[Tensor, " P"]
 ) -> Float[Tensor, " P"]:
     """Step 3 with eta = 1: of each point for the box that it is assigned to, in 0..1.

@@ -1,1 +1,1 @@
-"""What is wrong with a data set before it is trained on, and what to do about it: ``gfocal check``."""
+"""What is wrong with a dataset before it is trained on, and what to do about it: ``gfocal check``."""

@@ -1,4 +1,4 @@
-"""From reach to changes of a recipe: the smallest ones after which the boxes of a data set can be learned."""
+"""From reach to changes of a config: the smallest ones after which the boxes of a dataset can be learned."""
 
 # FOLDED doctor.layout: What of a detector decides its reach: strides, values of an edge, size of the input, and who learns which box.
 from __future__ import annotations
@@ -42,12 +42,12 @@ ADVISED = (
     "model.options.delta",
     "model.options.finest",
 )
-LOOKED_AT = 200  # pictures, for each size that is tried
+LOOKED_AT = 200  # images, for each size that is tried
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Changes of a recipe that belong together, and why."""
+    """Changes of a config that belong together, and why."""
 
     changes: dict[str, Any]  # keys as in ``gfocal train --set``
     why: str
@@ -66,7 +66,7 @@ def advise(
 ) -> list[Advice]:
     """A larger input or a further level where too many boxes have no point, then enough values per edge there.
 
-    ``short_sides`` is the recipe's own range of augmentation, which grows with the input.
+    ``short_sides`` is the config's own range of augmentation, which grows with the input.
     """
     given: list[Advice] = []
     if result.unplaced_share > FEW:
@@ -149,12 +149,12 @@ def _value(value: Any) -> str:
     return f"'{value}'" if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-ORIGINS: tuple[Origin, ...] = ("corner", "legacy", "centre")
+ORIGINS: tuple[Origin, ...] = ("corner", "legacy", "center")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the boxes of a picture are laid out over the points of a detector."""
+    """How the boxes of an image are laid out over the points of a detector."""
 
     strides: tuple[int, ...]
     origin: Origin
@@ -164,7 +164,7 @@ class Layout:
     assign: Assign = assign_atss
     can_be_finer: bool = False  # whether the preset offers a level of half the finest stride
 
-    def reach(self, data: ImageData, most_pictures: int | None = None) -> ReachResult:
+    def reach(self, data: ImageData, most_images: int | None = None) -> ReachResult:
         """``reach_of`` with these numbers."""
         return reach_of(
             data,
@@ -174,7 +174,7 @@ class Layout:
             self.input_settings,
             origin=self.origin,
             assign=self.assign,
-            most_pictures=most_pictures,
+            most_images=most_images,
         )
 
     def at(self, short_side: int) -> Layout:

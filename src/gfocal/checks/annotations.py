@@ -17,10 +17,10 @@ from gfocal.text import counted
 
 TINY = 2.0  # pixels of the file
 SAME_OBJECT = 0.95  # IoU
-WHOLE = 0.99  # of the picture's area
+WHOLE = 0.99  # of the image's area
 LONG = 20.0  # times as long as wide
-MOST_OBJECTS = 100  # detections that evaluation keeps of a picture
-LEAST_PICTURES = 5  # with the same box, before that is odd
+MOST_OBJECTS = 100  # detections that evaluation keeps of an image
+LEAST_IMAGES = 5  # with the same box, before that is odd
 
 
 def box_findings(data: FileData, split: str) -> list[Finding]:
@@ -62,15 +62,15 @@ def _of_sample(sample: Sample, names: tuple[str, ...], split: str) -> Iterator[F
         yield found("tiny-box", i, f"{sides[i, 0]:.3g} x {sides[i, 1]:.3g} pixels")
     whole = objects & (sides.prod(1) >= WHOLE * sample.size[0] * sample.size[1])
     for i in _where(whole):
-        yield found("whole-picture-box", i, "covers the whole picture")
+        yield found("whole-image-box", i, "covers the whole image")
     for i in _where(objects & ~tiny & (long > LONG * short)):
         yield found("extreme-ratio", i, f"{float(long[i] / short[i]):.0f} times as long as wide")
     for i, j in _contradictions(sample.boxes, sample.labels, objects):
         text = f"nearly the same box as box {j + 1}, which is {names[int(sample.labels[j])]}"
         yield found("contradictory-labels", i, text, j)
     if int(objects.sum()) > MOST_OBJECTS:
-        text = f"{int(objects.sum())} objects; evaluation keeps {MOST_OBJECTS} detections of a picture"
-        yield Finding("crowded-picture", str(sample.path), "", text, split, sample.path)
+        text = f"{int(objects.sum())} objects; evaluation keeps {MOST_OBJECTS} detections of an image"
+        yield Finding("crowded-image", str(sample.path), "", text, split, sample.path)
 
 
 def _where(mask: Tensor) -> list[int]:
@@ -87,25 +87,25 @@ def _contradictions(boxes: Tensor, labels: Tensor, objects: Tensor) -> list[tupl
 
 
 def _same_everywhere(data: FileData, split: str) -> list[Finding]:
-    """One finding when most pictures with objects share a box to the hundredth of a pixel."""
-    pictures: Counter[tuple[float, ...]] = Counter()
+    """One finding when most images with objects share a box to the hundredth of a pixel."""
+    images: Counter[tuple[float, ...]] = Counter()
     first: dict[tuple[float, ...], tuple[Sample, int]] = {}
-    num_pictures = 0
+    num_images = 0
     for sample in data.samples:
-        num_pictures += bool(len(sample.boxes))
+        num_images += bool(len(sample.boxes))
         rows = {tuple(round(value, 2) for value in row): i for i, row in enumerate(sample.boxes.tolist())}
-        pictures.update(rows.keys())
+        images.update(rows.keys())
         for row, i in rows.items():
             first.setdefault(row, (sample, i))
-    if not pictures:
+    if not images:
         return []
-    row, count = pictures.most_common(1)[0]
+    row, count = images.most_common(1)[0]
     sample, index = first[row]
-    if count < LEAST_PICTURES or count <= num_pictures / 2 or sample.size is None:
+    if count < LEAST_IMAGES or count <= num_images / 2 or sample.size is None:
         return []
     if (row[2] - row[0]) * (row[3] - row[1]) >= WHOLE * sample.size[0] * sample.size[1]:
-        return []  # pictures of one object each, cut to it
-    text = f"{count} of {counted(num_pictures, 'picture')} with objects have this very box"
+        return []  # images of one object each, cut to it
+    text = f"{count} of {counted(num_images, 'image')} with objects have this very box"
     record = described(sample, index, data.names)
     box = box_of(sample, index)
     return [Finding("same-box-everywhere", str(sample.path), record, text, split, sample.path, (box,))]
@@ -113,8 +113,8 @@ def _same_everywhere(data: FileData, split: str) -> list[Finding]:
 
 FEW = 10  # boxes in training
 IMBALANCE = 100  # times as many boxes as the rarest class that has some
-EMPTY = 0.5  # share of pictures without an object
-PLACEHOLDERS = {"object", "objects", "item", "thing", "class", "label", "unlabeled", "unlabelled", "none", "unknown"}
+EMPTY = 0.5  # share of images without an object
+PLACEHOLDERS = {"object", "objects", "item", "thing", "class", "label", "unlabeled", "none", "unknown"}
 NUMBERED = re.compile(r"(class|label|category)?[ _-]?\d+")
 
 
@@ -127,7 +127,7 @@ def class_counts(data: FileData) -> list[int]:
 
 
 def class_findings(splits: Mapping[str, FileData], training: list[str], where: str) -> list[Finding]:
-    """Findings on the classes of one data set; ``training`` names the splits of it that are learned."""
+    """Findings on the classes of one dataset; ``training`` names the splits of it that are learned."""
     lists = {name: data.names for name, data in splits.items()}
     first = next(iter(lists.values()))
     for name, names in lists.items():
@@ -170,7 +170,9 @@ def _counts(
             yield Finding("rare-class", where, name, f"{counted(learned[name], 'box', 'boxes')} in training")
         for split, count in counts.items():
             if learned[name] and split not in training and not count[name] and any(count.values()):
-                yield Finding("class-not-in-split", where, name, f"no box in {split}: it is not judged there", split)
+                yield Finding(
+                    "class-not-in-split", where, name, f"no box in {split}: it is not evaluated there", split
+                )
     some = {name: number for name, number in learned.items() if number}
     if some and max(some.values()) > IMBALANCE * min(some.values()):
         most, least = max(some, key=some.__getitem__), min(some, key=some.__getitem__)
@@ -183,12 +185,12 @@ def _split(data: FileData, counts: Mapping[str, int], split: str, is_training: b
     empty = sum(bool(sample.crowd.all()) for sample in data.samples)
     if not objects:
         what = "learn" if is_training else "find"
-        yield Finding("no-objects", where, split, f"{counted(len(data), 'picture')}, and no object to {what}", split)
+        yield Finding("no-objects", where, split, f"{counted(len(data), 'image')}, and no object to {what}", split)
     elif empty > EMPTY * len(data):
-        text = f"{empty} of {counted(len(data), 'picture')} have no object"
-        yield Finding("many-empty-pictures", where, split, text, split)
+        text = f"{empty} of {counted(len(data), 'image')} have no object"
+        yield Finding("many-empty-images", where, split, text, split)
     ignored = sum(int(sample.crowd.sum()) for sample in data.samples)
     if ignored:
         regions = counted(ignored, "box", "boxes")
-        text = f"{regions} of crowds, or marked difficult: no truth in training, ignored in evaluation"
+        text = f"{regions} of crowds, or marked difficult: no ground truth in training, ignored in evaluation"
         yield Finding("ignored-regions", where, split, text, split)

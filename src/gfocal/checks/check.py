@@ -1,4 +1,4 @@
-"""The whole check: read every split once, look at every picture, lay out every box, and gather what was found."""
+"""The whole check: read every split once, look at every image, lay out every box, and gather what was found."""
 
 # FOLDED doctor.coverage: Findings on reach: edges that cannot be said, boxes that no point learns, boxes that are small at the input.
 from __future__ import annotations
@@ -14,13 +14,13 @@ from rich.console import Console
 from gfocal import __version__
 from gfocal.checks.advice import FEW, Advice, Layout, advise
 from gfocal.checks.annotations import TINY, box_findings, box_of, class_counts, class_findings, described
-from gfocal.checks.before_training import recipe_layout, told
+from gfocal.checks.before_training import config_layout, told
 from gfocal.checks.duplicates import duplicate_findings
 from gfocal.checks.findings import Finding, Severity, by_kind, counts
-from gfocal.checks.image_files import picture_findings, read_pictures
+from gfocal.checks.image_files import image_findings, read_images
 from gfocal.checks.reach import LaidBox, ReachResult, one_thread
 from gfocal.checks.records import reader_findings
-from gfocal.config.config import Recipe
+from gfocal.config.config import Config
 from gfocal.console import progress_bar
 from gfocal.data.dataset import FileData
 from gfocal.data.discovery import read_data, splits
@@ -31,7 +31,7 @@ from gfocal.text import counted
 
 SCHEMA = 1  # of the json; grows when a key changes its meaning or goes
 WHOLE = "all"  # name of the only part of data without splits
-MOST_LAID, MOST_LAID_FAST = 5000, 500  # pictures whose boxes are laid out
+MOST_LAID, MOST_LAID_FAST = 5000, 500  # images whose boxes are laid out
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Check:
     """What was checked, and what was found."""
 
     paths: tuple[str, ...]
-    recipe_name: str
+    config_name: str
     fast: bool
     splits: Mapping[str, FileData]
     training: tuple[str, ...]  # names of the splits that are learned
     findings: tuple[Finding, ...]  # worst kinds first
-    layout: Layout | None  # None: the recipe's detector has no reach
+    layout: Layout | None  # None: the config's detector has no reach
     reach: ReachResult | None
     advice: tuple[Advice, ...]
 
@@ -59,7 +59,7 @@ class Check:
             "schema": SCHEMA,
             "gfocal": __version__,
             "data": list(self.paths),
-            "recipe": self.recipe_name,
+            "config": self.config_name,
             "fast": self.fast,
             "splits": {name: _split_facts(data, name in self.training) for name, data in self.splits.items()},
             "counts": self.counts,
@@ -72,28 +72,28 @@ class Check:
 @one_thread()
 def check(
     paths: Sequence[str],
-    recipe: Recipe,
-    recipe_name: str,
+    config: Config,
+    config_name: str,
     wanted: Sequence[str] = (),
     *,
     jobs: int = 2,
     fast: bool = False,
     console: Console | None = None,
 ) -> Check:
-    """Check one data set, or several that are to be used together.
+    """Check one dataset, or several that are to be used together.
 
     Args:
-        paths: of data sets, as ``read_data`` takes them.
-        recipe: says at which size, and for which detector, boxes are laid out.
-        recipe_name: how the user named it.
+        paths: of datasets, as ``read_data`` takes them.
+        config: says at which size, and for which detector, boxes are laid out.
+        config_name: how the user named it.
         wanted: names of splits; none: train, val and test, else all there are.
-        jobs: threads that read pictures.
-        fast: read only the headers of pictures, and lay out fewer boxes.
+        jobs: threads that read images.
+        fast: read only the headers of images, and lay out fewer boxes.
         console: where progress is shown.
 
     Raises:
-        DataError: a path holds no data set, or one of the splits is not there or has no usable picture.
-        ConfigError: the recipe's detector cannot be built.
+        DataError: a path holds no dataset, or one of the splits is not there or has no usable image.
+        ConfigError: the config's detector cannot be built.
     """
     console = console or Console(stderr=True)
     findings: list[Finding] = []
@@ -105,30 +105,30 @@ def check(
         named = {name: data for name, (_, data) in group.items()}
         learned = [name for name, (base, _) in group.items() if base == "train" or not has_train]
         if again := sorted(set(named) & set(every)):
-            raise DataError(f"{path}: is named twice, or another data set has its name ({', '.join(again)})")
+            raise DataError(f"{path}: is named twice, or another dataset has its name ({', '.join(again)})")
         every |= named
         training += learned
         findings += class_findings(named, learned, path)
     for name, data in every.items():
         findings += reader_findings(data, name) + box_findings(data, name)
     total = sum(map(len, every.values()))
-    with progress_bar(console, "reading headers" if fast else "reading pictures", total) as bar:
-        pictures = read_pictures(every, jobs, fast, lambda: bar.advance(1))
-    findings += picture_findings(pictures, every) + duplicate_findings(pictures, every)
+    with progress_bar(console, "reading headers" if fast else "reading images", total) as bar:
+        images = read_images(every, jobs, fast, lambda: bar.advance(1))
+    findings += image_findings(images, every) + duplicate_findings(images, every)
 
-    layout, result, advice = recipe_layout(recipe), None, []
+    layout, result, advice = config_layout(config), None, []
     if layout is not None and training:
         data = joined([every[name] for name in training])
         result = layout.reach(data, MOST_LAID_FAST if fast else MOST_LAID)
-        advice = advise(data, layout, result, recipe.augment.short_sides)
+        advice = advise(data, layout, result, config.augment.short_sides)
         where = ", ".join(training)
-        findings += reach_findings(result, data, where, paths[0], recipe.run.most_clamped)
+        findings += reach_findings(result, data, where, paths[0], config.run.max_clamped_fraction)
     ranked = tuple(finding for group in by_kind(findings).values() for finding in group)
-    return Check(tuple(paths), recipe_name, fast, every, tuple(training), ranked, layout, result, tuple(advice))
+    return Check(tuple(paths), config_name, fast, every, tuple(training), ranked, layout, result, tuple(advice))
 
 
 def read_splits(path: Path, wanted: Sequence[str], alone: bool) -> dict[str, tuple[str, FileData]]:
-    """The splits of a data set: a name that no other data set has -> its plain name and its data.
+    """The splits of a dataset: a name that no other dataset has -> its plain name and its data.
 
     Without ``wanted`` a list such as VOC's trainval, which repeats others, is passed over.
     """
@@ -150,7 +150,7 @@ def _split_facts(data: FileData, is_training: bool) -> dict[str, Any]:
     number = class_counts(data)
     return {
         "training": is_training,
-        "pictures": len(data),
+        "images": len(data),
         "objects": sum(number),
         "classes": dict(zip(data.names, number, strict=True)),
     }
@@ -162,7 +162,7 @@ def _reach_facts(result: ReachResult) -> dict[str, Any]:
         "delta": result.delta,
         "short_side": result.short_side,
         "long_side": result.long_side,
-        "pictures": result.pictures,
+        "images": result.images,
         "boxes": result.boxes,
         "points": result.points,
         "share_beyond": result.share,
@@ -182,11 +182,13 @@ def _reach_facts(result: ReachResult) -> dict[str, Any]:
     }
 
 
-def reach_findings(result: ReachResult, data: FileData, split: str, where: str, most_clamped: float) -> list[Finding]:
+def reach_findings(
+    result: ReachResult, data: FileData, split: str, where: str, max_clamped_fraction: float
+) -> list[Finding]:
     """A finding for each box that is concerned, and one for all of them where they are many."""
     findings = []
-    if result.share > FEW or result.share > most_clamped:
-        code = "reach-too-short" if result.share > most_clamped else "reach-short"
+    if result.share > FEW or result.share > max_clamped_fraction:
+        code = "reach-too-short" if result.share > max_clamped_fraction else "reach-short"
         findings.append(Finding(code, where, split, told(result), split))
     if result.unplaced_share > FEW:
         text = (
@@ -213,13 +215,13 @@ def _not_tiny(boxes: Sequence[LaidBox], data: FileData) -> list[LaidBox]:
     """Boxes that are not a finding already, for being next to nothing in the file itself."""
     kept = []
     for laid in boxes:
-        x1, y1, x2, y2 = box_of(data.samples[laid.picture], laid.box)
+        x1, y1, x2, y2 = box_of(data.samples[laid.image], laid.box)
         if min(x2 - x1, y2 - y1) >= TINY:
             kept.append(laid)
     return kept
 
 
 def _found(code: str, laid: LaidBox, data: FileData, split: str, text: str) -> Finding:
-    sample = data.samples[laid.picture]
+    sample = data.samples[laid.image]
     record = described(sample, laid.box, data.names)
     return Finding(code, str(sample.path), record, text, split, sample.path, (box_of(sample, laid.box),))

@@ -1,11 +1,11 @@
-"""The same picture twice, exactly or nearly, within a split or, worse, across two.
+"""The same image twice, exactly or nearly, within a split or, worse, across two.
 
 Exactly: equal pixels. Nearly: another compression, size, brightness or focus of the same view. Two measures must
-agree, so that pictures that only resemble each other are not named: at most an eighth of 512 comparisons of
-neighbours differ, and the grey copies correlate to 0.95.
+agree, so that images that only resemble each other are not named: at most an eighth of 512 comparisons of
+neighbors differ, and the gray copies correlate to 0.95.
 """
 
-# FOLDED doctor.shared_pictures: Before the first step: pictures that are trained on and judged on as well, which flatters every number.
+# FOLDED doctor.shared_images: Before the first step: images that are trained on and evaluated on as well, which flatters every number.
 from __future__ import annotations
 
 import hashlib
@@ -18,51 +18,51 @@ import numpy.typing as npt
 from rich.console import Console
 
 from gfocal.checks.findings import Box, Finding
-from gfocal.checks.image_files import BLANK, Look, PictureFile, equal_files
+from gfocal.checks.image_files import BLANK, ImageFile, Look, equal_files
 from gfocal.data.dataset import FileData, ImageData
 from gfocal.text import counted
 
 MOST_DIFFERENT = 64  # of 512 comparisons
 LEAST_CORRELATION = 0.95
 BANDS = 32  # groups of 16 comparisons: a pair is looked at when it agrees in one of them
-MOST_IN_A_BAND = 200  # pictures that agree in a band: more of them say nothing
+MOST_IN_A_BAND = 200  # images that agree in a band: more of them say nothing
 
 
-def duplicate_findings(pictures: Sequence[PictureFile], splits: dict[str, FileData]) -> list[Finding]:
-    """One finding for each picture that an earlier one equals or nearly equals; pairs across splits come first."""
-    readable = [picture for picture in pictures if picture.header is not None and not picture.error]
-    decoded = [picture for picture in readable if picture.look is not None]
+def duplicate_findings(images: Sequence[ImageFile], splits: dict[str, FileData]) -> list[Finding]:
+    """One finding for each image that an earlier one equals or nearly equals; pairs across splits come first."""
+    readable = [image for image in images if image.header is not None and not image.error]
+    decoded = [image for image in readable if image.look is not None]
     groups = equal_groups(decoded) if decoded else equal_files(readable)
     findings = [finding for group in groups for finding in _equal(group, splits)]
-    again = {id(picture) for group in groups for picture in group[1:]}
-    single = [picture for picture in decoded if id(picture) not in again]
-    looks = [picture.look for picture in single if picture.look is not None]
+    again = {id(image) for group in groups for image in group[1:]}
+    single = [image for image in decoded if id(image) not in again]
+    looks = [image.look for image in single if image.look is not None]
     return findings + _near(single, near_pairs(looks), splits)
 
 
-def equal_groups(pictures: Sequence[PictureFile]) -> list[list[PictureFile]]:
-    """Groups of decoded pictures of equal pixels; those of one colour are all alike, and no finding."""
-    groups: dict[bytes, list[PictureFile]] = {}
-    for picture in pictures:
-        if picture.look is not None and picture.look.grey.std() >= BLANK:
-            groups.setdefault(picture.look.digest, []).append(picture)
+def equal_groups(images: Sequence[ImageFile]) -> list[list[ImageFile]]:
+    """Groups of decoded images of equal pixels; those of one color are all alike, and no finding."""
+    groups: dict[bytes, list[ImageFile]] = {}
+    for image in images:
+        if image.look is not None and image.look.gray.std() >= BLANK:
+            groups.setdefault(image.look.digest, []).append(image)
     return [group for group in groups.values() if len(group) > 1]
 
 
 def near_pairs(looks: Sequence[Look]) -> list[tuple[int, int, float]]:
-    """Pairs of pictures that nearly equal each other, and their correlation; i < j."""
+    """Pairs of images that nearly equal each other, and their correlation; i < j."""
     if len(looks) < 2:
         return []
     bits = np.stack([look.bits for look in looks])  # (N, 64)
-    grey = np.stack([look.grey for look in looks]).astype(np.float32)  # (N, 1024)
-    deviation = grey.std(1)
-    grey -= grey.mean(1, keepdims=True)
+    gray = np.stack([look.gray for look in looks]).astype(np.float32)  # (N, 1024)
+    deviation = gray.std(1)
+    gray -= gray.mean(1, keepdims=True)
     found: dict[tuple[int, int], float] = {}
     for i, j in _candidates(bits):
         differ = np.bitwise_count(bits[i] ^ bits[j]) if hasattr(np, "bitwise_count") else _ones(bits[i] ^ bits[j])
         alike = (differ.sum(-1) <= MOST_DIFFERENT) & (deviation[i] >= BLANK) & (deviation[j] >= BLANK)
         i, j = i[alike], j[alike]
-        correlation = (grey[i] * grey[j]).mean(-1) / (deviation[i] * deviation[j])
+        correlation = (gray[i] * gray[j]).mean(-1) / (deviation[i] * deviation[j])
         for a, b, value in zip(i.tolist(), j.tolist(), correlation.tolist(), strict=True):
             if value >= LEAST_CORRELATION:
                 found[a, b] = value
@@ -74,7 +74,7 @@ def _ones(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _candidates(bits: npt.NDArray[np.uint8]) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Pairs that agree in a whole band. The comparisons are spread over the bands, as neighbours say the same."""
+    """Pairs that agree in a whole band. The comparisons are spread over the bands, as neighbors say the same."""
     single = np.unpackbits(bits, axis=1)
     spread = np.random.default_rng(0).permutation(single.shape[1])
     bands = np.ascontiguousarray(np.packbits(single[:, spread], axis=1)).view(np.uint16)  # (N, 32)
@@ -88,74 +88,70 @@ def _candidates(bits: npt.NDArray[np.uint8]) -> Iterator[tuple[npt.NDArray[np.in
                 yield members[first], members[second]
 
 
-def _equal(group: Sequence[PictureFile], splits: dict[str, FileData]) -> Iterator[Finding]:
+def _equal(group: Sequence[ImageFile], splits: dict[str, FileData]) -> Iterator[Finding]:
     first, *later = group
-    for picture in later:
-        if first.split != picture.split:
+    for image in later:
+        if first.split != image.split:
             code, place = "duplicate-across-splits", f" of {first.split}"
         else:
-            code, place = "duplicate-picture", ""
-            if not _same_boxes(first, picture, splits):
+            code, place = "duplicate-image", ""
+            if not _same_boxes(first, image, splits):
                 code = "duplicate-other-boxes"
-        same = "the same file" if first.path == picture.path else "the same pixels"
-        yield _finding(code, f"{same} as {first.path.name}{place}", picture, first, splits)
+        same = "the same file" if first.path == image.path else "the same pixels"
+        yield _finding(code, f"{same} as {first.path.name}{place}", image, first, splits)
 
 
 def _near(
-    pictures: Sequence[PictureFile], pairs: Sequence[tuple[int, int, float]], splits: dict[str, FileData]
+    images: Sequence[ImageFile], pairs: Sequence[tuple[int, int, float]], splits: dict[str, FileData]
 ) -> list[Finding]:
     best: dict[int, tuple[bool, float, int]] = {}
     for a, b, correlation in pairs:
-        across = pictures[a].split != pictures[b].split
+        across = images[a].split != images[b].split
         best[b] = max(best.get(b, (False, 0.0, a)), (across, correlation, a))
     findings = []
     for b, (across, correlation, a) in best.items():
-        code = "near-duplicate-across-splits" if across else "near-duplicate-picture"
-        place = f" of {pictures[a].split}" if across else ""
-        text = f"nearly the same picture as {pictures[a].path.name}{place} (correlation {correlation:.3f})"
-        findings.append(_finding(code, text, pictures[b], pictures[a], splits))
+        code = "near-duplicate-across-splits" if across else "near-duplicate-image"
+        place = f" of {images[a].split}" if across else ""
+        text = f"nearly the same image as {images[a].path.name}{place} (correlation {correlation:.3f})"
+        findings.append(_finding(code, text, images[b], images[a], splits))
     return findings
 
 
-def _finding(
-    code: str, text: str, picture: PictureFile, earlier: PictureFile, splits: dict[str, FileData]
-) -> Finding:
+def _finding(code: str, text: str, image: ImageFile, earlier: ImageFile, splits: dict[str, FileData]) -> Finding:
     record = f"{earlier.path}"
-    return Finding(
-        code, str(picture.path), record, text, picture.split, picture.path, _boxes(picture, splits), earlier.path
-    )
+    return Finding(code, str(image.path), record, text, image.split, image.path, _boxes(image, splits), earlier.path)
 
 
-def _boxes(picture: PictureFile, splits: dict[str, FileData]) -> tuple[Box, ...]:
-    rows = splits[picture.split].samples[picture.index].boxes.tolist()
+def _boxes(image: ImageFile, splits: dict[str, FileData]) -> tuple[Box, ...]:
+    rows = splits[image.split].samples[image.index].boxes.tolist()
     return tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in rows)
 
 
-def _same_boxes(first: PictureFile, second: PictureFile, splits: dict[str, FileData]) -> bool:
+def _same_boxes(first: ImageFile, second: ImageFile, splits: dict[str, FileData]) -> bool:
     described = []
-    for picture in (first, second):
-        sample, names = splits[picture.split].samples[picture.index], splits[picture.split].names
+    for image in (first, second):
+        sample, names = splits[image.split].samples[image.index], splits[image.split].names
         rows = zip(sample.boxes.tolist(), sample.labels.tolist(), strict=True)
         described.append(sorted((names[label], *map(round, box)) for box, label in rows))
     return described[0] == described[1]
 
 
 TAIL = 4096  # bytes at the end of a file that are compared first: the ends of two photographs differ
-MOST_OPENED = 20_000  # pictures: more of them are compared by their paths alone, for the time that it takes
+MOST_OPENED = 20_000  # images: more of them are compared by their paths alone, for the time that it takes
 
 
 def tell_shared(train_data: ImageData, val_data: ImageData | None, console: Console) -> None:
-    """A warning where pictures of validation are training pictures too: one file, or files of equal bytes."""
+    """A warning where images of validation are training images too: one file, or files of equal bytes."""
     if not isinstance(train_data, FileData) or not isinstance(val_data, FileData):
         return
-    pairs = shared_pictures(train_data, val_data)
+    pairs = shared_images(train_data, val_data)
     if not pairs:
         return
     first, other = pairs[0]
     which = str(first) if first == other else f"{first} is {other}"
-    are = "is a training picture" if len(pairs) == 1 else "are training pictures"
+    are = "is a training image" if len(pairs) == 1 else "are training images"
     console.print(
-        f"warning: {len(pairs)} of {counted(len(val_data), 'picture')} to validate on {are} too ({which}): AP and "
+        f"warning: {len(pairs)} of {counted(len(val_data), 'image')} to validate on {are} too ({which}): AP and "
         "the choice of the best epoch are flattered; 'gfocal check' lists them, and those that are nearly the same",
         markup=False,
         highlight=False,
@@ -163,8 +159,8 @@ def tell_shared(train_data: ImageData, val_data: ImageData | None, console: Cons
     )
 
 
-def shared_pictures(train_data: FileData, val_data: FileData) -> list[tuple[Path, Path]]:
-    """Pairs of a training and a validation picture that are one file, or two of equal bytes.
+def shared_images(train_data: FileData, val_data: FileData) -> list[tuple[Path, Path]]:
+    """Pairs of a training and a validation image that are one file, or two of equal bytes.
 
     Only files of equal size are opened, and only those of equal ends are read whole, each once. Files that cannot be
     read are passed over: whoever reads them will say so.
@@ -188,7 +184,7 @@ def _paths(data: FileData) -> list[Path]:
 def _split(
     train: Sequence[Path], val: Sequence[Path], mark: Callable[[Path], Hashable]
 ) -> list[tuple[list[Path], list[Path]]]:
-    """Groups of training and validation pictures that have a mark in common."""
+    """Groups of training and validation images that have a mark in common."""
     groups: dict[Hashable, tuple[list[Path], list[Path]]] = {}
     for side, paths in enumerate((train, val)):
         for path in paths:

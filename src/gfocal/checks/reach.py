@@ -2,7 +2,7 @@
 
 A point of stride s says each of its four edges on the values 0, delta, ... n * delta strides (Li et al. 2020, section
 3): no edge can be further from it than n * delta * s pixels of the network's input. Of an edge beyond, DFL is taught
-the last value instead, whatever the truth is. How many edges that concerns follows from the boxes, the size of the
+the last value instead, whatever the ground truth is. How many edges that concerns follows from the boxes, the size of the
 input and the assignment of points, before any training; and so does which boxes no point will learn.
 """
 
@@ -48,8 +48,8 @@ class LevelReach:
 class LaidBox:
     """A box of which something is to be said."""
 
-    picture: int  # index in the data
-    box: int  # index in the picture
+    image: int  # index in the data
+    box: int  # index in the image
     sides: tuple[float, float]  # width and height in pixels of the network's input
     farthest: float = 0.0  # edge of its points, in strides
     stride: int = 0  # of that point
@@ -63,8 +63,8 @@ class ReachResult:
     delta: float
     short_side: int
     long_side: int
-    pictures: int  # that were laid out
-    of_pictures: int  # that there are
+    images: int  # that were laid out
+    of_images: int  # that there are
     boxes: int
     levels: tuple[LevelReach, ...]
     distances: Tensor  # (E,) float32, every edge of every point that learns a box, in strides, ascending
@@ -128,39 +128,39 @@ def reach_of(
     *,
     origin: Origin = "corner",
     assign: Assign = assign_atss,
-    most_pictures: int | None = None,
+    most_images: int | None = None,
 ) -> ReachResult:
-    """Lay out the boxes of a data set as training does, and count edges beyond reach and boxes without a point.
+    """Lay out the boxes of a dataset as training does, and count edges beyond reach and boxes without a point.
 
-    Crops and other random augmentations are left out; pictures have the size of ``input_settings``. With
-    ``most_pictures`` it looks at no more than so many, evenly spaced. It takes a millisecond a picture at a short
+    Crops and other random augmentations are left out; images have the size of ``input_settings``. With
+    ``most_images`` it looks at no more than so many, evenly spaced. It takes a millisecond an image at a short
     side of 320, five at 800.
     """
-    count = len(data) if most_pictures is None else min(most_pictures, len(data))
+    count = len(data) if most_images is None else min(most_images, len(data))
     grid_of = lru_cache(maxsize=64)(lambda shape: _points(shape, strides, origin))
-    pictures = 0
+    images = 0
     laid: list[_Laid] = []
     for index in (i * len(data) // count for i in range(count)):
         sample = data.sample(index)
         if sample.size is None:
             continue
-        pictures += 1
+        images += 1
         kept = (~sample.crowd & thick(sample.boxes)).nonzero().flatten()
         if len(kept):
             shape = resized_shape(*sample.size, input_settings.short_side, input_settings.long_side)
-            truth = sample.boxes[kept] * scale_xyxy(sample.size, shape)
+            ground_truth = sample.boxes[kept] * scale_xyxy(sample.size, shape)
             multiple = input_settings.multiple
             grid = grid_of(tuple(-(-side // multiple) * multiple for side in shape))
-            laid.append(_lay(truth, torch.tensor([shape]), grid, assign, index, kept))
-    return _summed(laid, strides, n, delta, input_settings, pictures, len(data))
+            laid.append(_lay(ground_truth, torch.tensor([shape]), grid, assign, index, kept))
+    return _summed(laid, strides, n, delta, input_settings, images, len(data))
 
 
 @dataclass(frozen=True)
 class _Laid:
-    """The boxes of one picture at the network's input, and the points that learn them."""
+    """The boxes of one image at the network's input, and the points that learn them."""
 
-    picture: int
-    box: Tensor  # (G,) int64, index in the picture
+    image: int
+    box: Tensor  # (G,) int64, index in the image
     sides: Tensor  # (G, 2) width and height
     twice: Tensor  # (G,) bool, nearly equal to another
     owner: Tensor  # (N,) int64, 0..G-1: which box a point learns
@@ -168,14 +168,14 @@ class _Laid:
     ltrb: Tensor  # (N, 4) from the point to the edges of its box, in strides
 
 
-def _lay(truth: Tensor, shape: Tensor, grid: Points, assign: Assign, picture: int, box: Tensor) -> _Laid:
-    labels = torch.zeros(len(truth), dtype=torch.int64)
-    assignment = assign(grid, pad_targets([truth], [labels]), inside_own_padding(grid, shape))
+def _lay(ground_truth: Tensor, shape: Tensor, grid: Points, assign: Assign, image: int, box: Tensor) -> _Laid:
+    labels = torch.zeros(len(ground_truth), dtype=torch.int64)
+    assignment = assign(grid, pad_targets([ground_truth], [labels]), inside_own_padding(grid, shape))
     positive = (assignment.gt_index[0] >= 0).nonzero().flatten()
     owner, stride = assignment.gt_index[0][positive], grid.strides[positive]
-    ltrb = distances_to_edges(grid.xy[positive], truth[owner]) / stride.unsqueeze(-1)
-    twice = (box_iou(truth, truth).fill_diagonal_(0) >= NEARLY).any(-1)
-    return _Laid(picture, box, truth[:, 2:] - truth[:, :2], twice, owner, stride, ltrb)
+    ltrb = distances_to_edges(grid.xy[positive], ground_truth[owner]) / stride.unsqueeze(-1)
+    twice = (box_iou(ground_truth, ground_truth).fill_diagonal_(0) >= NEARLY).any(-1)
+    return _Laid(image, box, ground_truth[:, 2:] - ground_truth[:, :2], twice, owner, stride, ltrb)
 
 
 def _summed(
@@ -184,8 +184,8 @@ def _summed(
     n: int,
     delta: float,
     input_settings: InputSettings,
-    pictures: int,
-    of_pictures: int,
+    images: int,
+    of_images: int,
 ) -> ReachResult:
     reach = n * delta
     unplaced, beyond, small = [], [], []
@@ -195,7 +195,7 @@ def _summed(
         for g, edge in enumerate(farthest.tolist()):
             at = one.stride[(one.owner == g) & (one.ltrb.amax(-1) == farthest[g])]
             width, height = one.sides[g].tolist()
-            box = LaidBox(one.picture, int(one.box[g]), (width, height), edge, int(at[0]) if len(at) else 0)
+            box = LaidBox(one.image, int(one.box[g]), (width, height), edge, int(at[0]) if len(at) else 0)
             if edge < 0:
                 unplaced += [] if bool(one.twice[g]) else [box]
             elif edge > reach:
@@ -216,8 +216,8 @@ def _summed(
         delta=delta,
         short_side=input_settings.short_side,
         long_side=input_settings.long_side,
-        pictures=pictures,
-        of_pictures=of_pictures,
+        images=images,
+        of_images=of_images,
         boxes=len(sides),
         levels=tuple(levels),
         distances=ltrb.flatten().sort().values,
@@ -229,6 +229,6 @@ def _summed(
 
 
 def _points(shape: tuple[int, int], strides: Sequence[int], origin: Origin) -> Points:
-    """The grid of a padded picture; each level covers it, its last cells in part."""
+    """The grid of a padded image; each level covers it, its last cells in part."""
     shapes = [(-(-shape[0] // stride), -(-shape[1] // stride)) for stride in strides]
     return make_points(shapes, strides, origin)

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gfocal.checks.check import Check
-    from gfocal.config.config import Recipe
+    from gfocal.config.config import Config
 
 
 DESCRIPTION = """\
-Look for what is wrong with a data set before it is trained on: picture files, labels, splits, and whether the
-detector can reach the edges of the boxes. Every kind of finding has a code, a severity and a mend: docs/check.md.
+Look for what is wrong with a dataset before it is trained on: image files, labels, splits, and whether the
+detector can reach the edges of the boxes. Every kind of finding has a code, a severity and a fix: docs/check.md.
 """
 EPILOG = """exit codes: 0 nothing above a note, 1 errors (with --strict: or warnings), 2 it cannot be checked"""
 
@@ -30,34 +30,34 @@ def add(commands: Any) -> None:
     """Declare the command and its options."""
     check = commands.add_parser(
         "check",
-        help="look for what is wrong with a data set",
+        help="look for what is wrong with a dataset",
         usage="gfocal check DATA ... [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
     )
     check.set_defaults(run=run)
     check.add_argument("data", nargs="+", metavar="DATA", help="COCO json or folder, VOC or YOLO folder; or several")
-    check.add_argument("--recipe", default="light", metavar="NAME|FILE", help="for reach (default: light)")
+    check.add_argument("--config", default="light", metavar="NAME|FILE", help="for reach (default: light)")
     add_short_side(check)
     check.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="any value of the recipe; may be repeated"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any value of the config; may be repeated"
     )
     check.add_argument(
         "--splits", default="all", metavar="NAMES", help="e.g. train,val (default: train, val and test, else all)"
     )
     check.add_argument("--json", type=Path, metavar="FILE", help="write every finding, reach and advice")
-    check.add_argument("--html", type=Path, metavar="FILE|DIR", help="write a page with pictures of the worst cases")
+    check.add_argument("--html", type=Path, metavar="FILE|DIR", help="write a page with images of the worst cases")
     check.add_argument(
         "--augmented",
         type=Path,
         metavar="DIR",
-        help="draw what the network will see: training pictures after the recipe's augmentation and resizing, "
-        "with boxes (another: --set augment.like=strong)",
+        help="draw what the network will see: training images after the config's augmentation and resizing, "
+        "with boxes (another: --set augment.preset=strong)",
     )
     check.add_argument("--strict", action="store_true", help="end with exit code 1 for warnings too")
-    check.add_argument("--jobs", type=whole(1), metavar="N", help="threads that read pictures (default: all cores)")
+    check.add_argument("--jobs", type=whole(1), metavar="N", help="threads that read images (default: all cores)")
     check.add_argument(
-        "--fast", action="store_true", help="headers of pictures only: no broken pixels, no near-duplicates"
+        "--fast", action="store_true", help="headers of images only: no broken pixels, no near-duplicates"
     )
 
 
@@ -65,16 +65,16 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     """gfocal check."""
     from gfocal.atomic import atomic_write
     from gfocal.checks.check import check
-    from gfocal.config.config import read_recipe, with_changes
+    from gfocal.config.config import read_config, with_changes
     from gfocal.reports.tables import print_check
 
-    recipe = read_recipe(chosen.recipe)
-    recipe = with_changes(recipe, size_changes(recipe, chosen.short_side) | set_values(chosen.set), "--set")
+    config = read_config(chosen.config)
+    config = with_changes(config, size_changes(config, chosen.short_side) | set_values(chosen.set), "--set")
     wanted = [] if chosen.splits == "all" else [name.strip() for name in chosen.splits.split(",") if name.strip()]
     found = check(
         chosen.data,
-        recipe,
-        Path(chosen.recipe).stem,
+        config,
+        Path(chosen.config).stem,
         wanted,
         jobs=chosen.jobs or os.cpu_count() or 1,
         fast=chosen.fast,
@@ -94,28 +94,28 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
         write_page(found, page)
         console.print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
     if chosen.augmented:
-        draw_augmented(found, recipe, chosen.augmented, console)
+        draw_augmented(found, config, chosen.augmented, console)
     bad = found.counts["error"] + chosen.strict * found.counts["warning"]
     return SOME_FAILED if bad else DONE
 
 
-def draw_augmented(found: Check, recipe: Recipe, folder: Path, console: Console) -> None:
-    """Sheets of the training pictures of every data set as the recipe's first epoch shows them."""
+def draw_augmented(found: Check, config: Config, folder: Path, console: Console) -> None:
+    """Sheets of the training images of every dataset as the config's first epoch shows them."""
     from dataclasses import replace
 
     from gfocal.build import build_model
     from gfocal.visualize.augmented import save_augmented_sheets
 
-    drawable = replace(recipe, model=replace(recipe.model, pretrained=False, weights=None))
+    drawable = replace(config, model=replace(config.model, pretrained=False, weights=None))
     for name in found.training:
         data = found.splits[name]
         paths = save_augmented_sheets(
             data,
-            recipe.augment,
+            config.augment,
             build_model(drawable, data.names).input_settings,
             folder if len(found.training) == 1 else folder / name.replace(":", "_"),
-            seed=recipe.run.seed,
-            epochs=recipe.run.epochs,
+            seed=config.run.seed,
+            epochs=config.run.epochs,
         )
         for path in paths:
-            console.print(f"augmented pictures: {path}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"augmented images: {path}", markup=False, highlight=False, soft_wrap=True)

@@ -21,8 +21,8 @@ def add(commands: Any) -> None:
     """Declare the command and its options."""
     compare = commands.add_parser(
         "compare",
-        help="runs side by side: recipes where they differ, AP, curves, spread over seeds",
-        description="Compare runs that 'gfocal train' wrote, finished or not: where their recipes differ, their best "
+        help="runs side by side: configs where they differ, AP, curves, spread over seeds",
+        description="Compare runs that 'gfocal train' wrote, finished or not: where their configs differ, their best "
         "AP, time, and mean and spread where they differ in the seed alone.",
     )
     compare.set_defaults(run=run)
@@ -49,7 +49,7 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
         line = ", ".join(f"{name.upper()} {one.mean[name]:.3f} ± {one.std[name]:.3f}" for name in one.mean)
         output.print(f"{_numbers(one.places)} differ in the seed alone: {line}", highlight=False, soft_wrap=True)
     if not is_same_test(runs):
-        console.print("note: these runs were judged on different data: their AP is not comparable")
+        console.print("note: these runs were evaluated on different data: their AP is not comparable")
     if chosen.out is not None:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)
         write_comparison(chosen.out, runs)

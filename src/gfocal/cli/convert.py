@@ -23,17 +23,17 @@ def add(commands: Any) -> None:
     """Declare the command and its options."""
     convert = commands.add_parser(
         "convert",
-        help="write annotated pictures in another format",
+        help="write annotated images in another format",
         usage="gfocal convert DATA ... --to FORMAT --out DIR [options]",
-        description="Read annotated pictures of any format that 'gfocal train' reads and write them in another, all "
+        description="Read annotated images of any format that 'gfocal train' reads and write them in another, all "
         "splits or one. Names and their order, category ids, image ids, boxes to the last bit of a float32, ignored "
-        "regions (crowd, difficult), areas, pictures without objects and splits stay; what the new format has no "
+        "regions (crowd, difficult), areas, images without objects and splits stay; what the new format has no "
         "place for goes into gfocal.json beside it, which gfocal reads back. The result is read back and compared "
         "before DIR is there. Outlines, keypoints and attributes are not carried: gfocal reads boxes.",
     )
     convert.set_defaults(run=run)
     convert.add_argument(
-        "data", nargs="+", metavar="DATA", help="data sets; several become one, classes by their names"
+        "data", nargs="+", metavar="DATA", help="datasets; several become one, classes by their names"
     )
     convert.add_argument("--to", choices=TARGETS, required=True, help="the format to write")
     convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
@@ -42,21 +42,21 @@ def add(commands: Any) -> None:
     add_rename(convert)
     how = convert.add_mutually_exclusive_group()
     how.add_argument(
-        "--copy", dest="pictures", action="store_const", const="copy", default="copy", help="copy pictures (default)"
+        "--copy", dest="images", action="store_const", const="copy", default="copy", help="copy images (default)"
     )
     how.add_argument(
         "--link",
-        dest="pictures",
+        dest="images",
         action="store_const",
         const="link",
-        help="hard links to the pictures, symbolic ones to another disk: no room is taken",
+        help="hard links to the images, symbolic ones to another disk: no room is taken",
     )
     how.add_argument(
-        "--no-pictures",
-        dest="pictures",
+        "--no-images",
+        dest="images",
         action="store_const",
         const="none",
-        help="write annotations alone; they name pictures inside DIR, as readers refuse any others",
+        help="write annotations alone; they name images inside DIR, as readers refuse any others",
     )
 
 
@@ -73,13 +73,13 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
         if len(parts) > 1:
             raise DataError(f"--as {chosen.called}: there are splits {', '.join(parts)}; choose one with --split")
         parts = {chosen.called: next(iter(parts.values()))}
-    notes = convert(parts, chosen.to, chosen.out, chosen.pictures, names)
+    notes = convert(parts, chosen.to, chosen.out, chosen.images, names)
     for note in notes:
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     for split, data in parts.items():
         objects = sum(len(sample.boxes) for sample in data.samples)
         dropped = sum(problem.action == "dropped" for problem in data.problems)
-        told = f"{split}: {counted(len(data), 'picture')}, {counted(objects, 'object')}"
+        told = f"{split}: {counted(len(data), 'image')}, {counted(objects, 'object')}"
         told += f" ({counted(dropped, 'record')} dropped on reading, as train would)" if dropped else ""
         console.print(told, markup=False, highlight=False, soft_wrap=True)
     told = f"{chosen.out}: {chosen.to}, read back and found equal"
@@ -88,7 +88,7 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
 
 
 def _parts(path: Path, split: str | None, console: Console) -> dict[str, FileData]:
-    """The splits of a data set; data without splits is one, called by the name of its file or else train."""
+    """The splits of a dataset; data without splits is one, called by the name of its file or else train."""
     from gfocal.cli.inputs import read
     from gfocal.data.dataset import FileData
     from gfocal.data.discovery import splits

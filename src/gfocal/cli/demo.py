@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Declare the command and its options."""
-    demo = commands.add_parser("demo", help="train on drawn scenes, evaluate, and write a report to look at")
+    demo = commands.add_parser("demo", help="train on synthetic images, evaluate, and write a report to look at")
     demo.set_defaults(run=run)
     demo.add_argument("--out", type=Path, default=Path("gfocal-demo"), metavar="DIR", help="(default: gfocal-demo)")
     demo.add_argument("--seed", type=whole(0), default=0)

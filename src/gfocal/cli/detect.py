@@ -26,11 +26,11 @@ def add(commands: Any) -> None:
     """Declare the command and its options."""
     detect = commands.add_parser(
         "detect",
-        help="find objects in pictures",
+        help="find objects in images",
         usage="gfocal detect MODEL IMAGE ... [--out DIR] [options]",
-        description="Find objects in pictures. DIR/detections.json has them as COCO does, with a score and, in "
+        description="Find objects in images. DIR/detections.json has them as COCO does, with a score and, in "
         "edge_std, how sure each edge is. Its category ids are 1 to N in the model's order, as its categories list "
-        "them; 'gfocal eval --results' writes those of the data. Every picture that is done stands in "
+        "them; 'gfocal eval --results' writes those of the data. Every image that is done stands in "
         "DIR/detections.jsonl until all are: stopped or killed, the same command goes on with --resume. Under "
         "torchrun or accelerate launch every process takes its share.",
     )
@@ -40,13 +40,13 @@ def add(commands: Any) -> None:
         "images",
         nargs="*",
         metavar="IMAGE",
-        help="picture files, folders of them, patterns ('a/**/*.jpg'), lists (@list.txt), or - for a list on "
+        help="image files, folders of them, patterns ('a/**/*.jpg'), lists (@list.txt), or - for a list on "
         "standard input; a list has a path in each line, as one would write it here",
     )
     detect.add_argument("--list", type=Path, action="append", default=[], metavar="FILE", help="the same as @FILE")
     detect.add_argument("--out", type=Path, default=Path("detections"), metavar="DIR", help="(default: detections)")
     detect.add_argument(
-        "--score",
+        "--score-threshold",
         type=share,
         metavar="S",
         help="least score (default: the model's own threshold of each class, where eval has stored some, else 0.3)",
@@ -59,7 +59,7 @@ def add(commands: Any) -> None:
         help="what is written: coco (detections.json), yolo (labels/*.txt), voc (Annotations/*.xml), csv "
         "(detections.csv); several with commas (default: coco)",
     )
-    detect.add_argument("--no-pictures", action="store_true", help="draw no pictures")
+    detect.add_argument("--no-images", action="store_true", help="draw no images")
     detect.add_argument(
         "--edges",
         choices=("none", "std", "distribution"),
@@ -68,18 +68,18 @@ def add(commands: Any) -> None:
     )
     detect.add_argument("--batch-size", type=whole(1), default=1)
     detect.add_argument(
-        "--workers", type=whole(0), default=2, help="threads that read ahead and draw; 0: none (default: 2)"
+        "--num-workers", type=whole(0), default=2, help="threads that read ahead and draw; 0: none (default: 2)"
     )
     detect.add_argument("--resume", action="store_true", help="go on with a run that was stopped in DIR")
     detect.add_argument(
-        "--shard", type=_shard, metavar="K/N", help="look through every N-th picture from the K-th on, as one of N"
+        "--shard", type=_shard, metavar="K/N", help="look through every N-th image from the K-th on, as one of N"
     )
     detect.add_argument("--merge", type=Path, metavar="DIR", help="write the results of the shards in DIR, no more")
     detect.add_argument(
         "--submission",
         type=Path,
         metavar="INFO.json",
-        help="COCO's image_info_test-dev2017.json: detect in its pictures, which lie in the folder IMAGE, and "
+        help="COCO's image_info_test-dev2017.json: detect in its images, which lie in the folder IMAGE, and "
         "write the json and zip that the evaluation server takes",
     )
     add_device(detect)
@@ -117,7 +117,7 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return SOME_FAILED if written.failed else DONE
     if chosen.model is None or not (chosen.images or chosen.list):
-        raise DataError("name a MODEL and pictures: gfocal detect MODEL IMAGE...")
+        raise DataError("name a MODEL and images: gfocal detect MODEL IMAGE...")
     shard = chosen.shard or launched()
     model = load_model(chosen.model, chosen_device(_on_own_device(chosen)))
     if chosen.submission:
@@ -131,10 +131,10 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
             chosen.images,
             chosen.out,
             lists=chosen.list,
-            score_threshold=chosen.score,
+            score_threshold=chosen.score_threshold,
             batch_size=chosen.batch_size,
-            workers=chosen.workers,
-            draw=not chosen.no_pictures,
+            num_workers=chosen.num_workers,
+            draw=not chosen.no_images,
             edges=chosen.edges,
             formats=chosen.format,
             # A process that torchrun starts again finds its own journal.
@@ -142,7 +142,7 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
             shard=shard,
             console=console,
         )
-    # A launcher takes an exit code for a crash, and ends the other processes for one broken picture.
+    # A launcher takes an exit code for a crash, and ends the other processes for one broken image.
     return SOME_FAILED if failed and not is_launched else DONE
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gfocal.data.dataset import ImageData
     from gfocal.evaluation.coco_ap import ScoredBoxes
-    from gfocal.evaluation.evaluate import Judgement
+    from gfocal.evaluation.evaluate import Evaluation
     from gfocal.models.detector import Detector
     from gfocal.training.distributed import Devices
 
@@ -32,11 +32,11 @@ def add(commands: Any) -> None:
     """Declare the command and its options."""
     evaluate = commands.add_parser(
         "eval",
-        help="what a model is worth on annotated pictures, and what goes wrong",
+        help="what a model is worth on annotated images, and what goes wrong",
         usage="gfocal eval MODEL DATA ... [options]",
-        description="Judge a model on annotated pictures: the COCO numbers of all classes and of each, the type of "
+        description="Evaluate a model on annotated images: the COCO numbers of all classes and of each, the type of "
         "error that costs most, the best score threshold. --report writes a page with all of it: error types, "
-        "precision-recall curves, thresholds, false positives per picture, a confusion matrix, the worst pictures. "
+        "precision-recall curves, thresholds, false positives per image, a confusion matrix, the worst images. "
         "Under torchrun or accelerate launch every process takes its share.",
     )
     evaluate.set_defaults(run=run)
@@ -46,11 +46,11 @@ def add(commands: Any) -> None:
         help="a model file or the folder of a run; or a .json of detections in COCO's results format, of whatever "
         "detector, with the image and category ids of the data",
     )
-    evaluate.add_argument("data", nargs="+", metavar="DATA", help="as for train; several are judged as one set")
+    evaluate.add_argument("data", nargs="+", metavar="DATA", help="as for train; several are evaluated as one set")
     add_rename(evaluate)
     evaluate.add_argument("--split", metavar="NAME", help="(default: test, else val)")
     evaluate.add_argument("--batch-size", type=whole(1), default=8)
-    evaluate.add_argument("--workers", type=whole(0), default=2)
+    evaluate.add_argument("--num-workers", type=whole(0), default=2)
     evaluate.add_argument("--out", type=Path, metavar="FILE", help="write all numbers as json")
     evaluate.add_argument(
         "--results",
@@ -66,15 +66,15 @@ def add(commands: Any) -> None:
         type=whole(0),
         default=12,
         metavar="N",
-        help="how many of the pictures with the heaviest mistakes the page shows (default: 12)",
+        help="how many of the images with the heaviest mistakes the page shows (default: 12)",
     )
     evaluate.add_argument(
         "--store-thresholds",
         type=threshold_rule,
         metavar="RULE",
-        help="choose a score threshold for each class on these pictures and write it into the model file, for "
+        help="choose a score threshold for each class on these images and write it into the model file, for "
         "'gfocal detect' to use: f1 for the largest F1, precision=0.9 for the lowest score at which 9 of 10 "
-        "detections are right. Choose on val, judge on test",
+        "detections are right. Choose on val, evaluate on test",
     )
     add_device(evaluate)
 
@@ -84,7 +84,7 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     from gfocal.data.coco_names import COCO_NAMES
     from gfocal.errors import DeviceError
     from gfocal.evaluation.detections import nothing_found
-    from gfocal.evaluation.evaluate import judge
+    from gfocal.evaluation.evaluate import evaluate
     from gfocal.evaluation.thresholds import read_rule
     from gfocal.inference.files import has_distributions
     from gfocal.interop.coco_results import write_coco_results
@@ -119,7 +119,7 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
         f"split {split} of {path}" if split else f"all of {path}, which has no split test or val"
         for path, split in parts
     )
-    say(console, f"judging {counted(len(data), 'picture')}: {part}")
+    say(console, f"evaluating {counted(len(data), 'image')}: {part}")
     found: Mapping[int, ScoredBoxes] = (
         results_read(chosen.model, data) if model is None else detections_of(model, data, chosen, console, devices)
     )
@@ -128,7 +128,7 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     if model is not None and chosen.results:
         write_coco_results(chosen.results, found, data.category_ids, has_distributions(model))
         say(console, f"detections: {chosen.results}")
-    judged = judge(
+    evaluation = evaluate(
         data,
         found,
         stored=model.class_thresholds if model is not None and rule is None else None,
@@ -136,19 +136,19 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
         lowest=0.0 if model is None else model.decode_settings.score_threshold,
     )
     output = standard_output()
-    output.print(judged.ap.table())
-    for line in judged.summary():
+    output.print(evaluation.ap.table())
+    for line in evaluation.summary():
         say(output, line)
-    if model is not None and (why := nothing_found(judged.ap, model.decode_settings)):
+    if model is not None and (why := nothing_found(evaluation.ap, model.decode_settings)):
         say(console, why)
     if chosen.out:
-        write_text(chosen.out, json.dumps(judged.to_json(), indent=1) + "\n")
+        write_text(chosen.out, json.dumps(evaluation.to_json(), indent=1) + "\n")
         say(console, f"numbers: {chosen.out}")
     if report is not None:
-        write_page(report, judged, data, chosen, part)
+        write_page(report, evaluation, data, chosen, part)
         say(console, f"report: {report}")
     if model_path is not None:
-        store(model_path, judged, part, console)
+        store(model_path, evaluation, part, console)
         if any(split == "test" for _, split in parts):
             say(console, "note: chosen on the split test, which flatters what is measured on it: choose on val")
     return DONE
@@ -173,7 +173,7 @@ def is_results(chosen: argparse.Namespace) -> bool:
 
 
 def results_read(path: str, data: ImageData) -> Mapping[int, ScoredBoxes]:
-    """Detections from a file, checked to be of these pictures."""
+    """Detections from a file, checked to be of these images."""
     from gfocal.errors import DataError
     from gfocal.interop.coco_results import read_coco_results
 
@@ -181,7 +181,7 @@ def results_read(path: str, data: ImageData) -> Mapping[int, ScoredBoxes]:
     if unknown := sorted(set(found) - {data.sample(i).image_id for i in range(len(data))}):
         raise DataError(
             f"{path}: {counted(len(unknown), 'image id')} not among those of the data, the first is {unknown[0]}; "
-            "judge on the pictures the detections were made on (--split names a part)"
+            "evaluate on the images the detections were made on (--split names a part)"
         )
     return found
 
@@ -189,14 +189,14 @@ def results_read(path: str, data: ImageData) -> Mapping[int, ScoredBoxes]:
 def detections_of(
     model: Detector, data: ImageData, chosen: argparse.Namespace, console: Console, devices: Devices | None
 ) -> Mapping[int, ScoredBoxes]:
-    """What a model finds in all pictures, of which several processes take their shares."""
+    """What a model finds in all images, of which several processes take their shares."""
     from gfocal.console import progress_bar
     from gfocal.data.loading import evaluation_loader
     from gfocal.evaluation.detections import as_rows, detect_all, from_rows
     from gfocal.inference.files import has_distributions
 
     rank, world = (devices.rank, devices.world) if devices is not None else (0, 1)
-    batches = evaluation_loader(data, model.input_settings, chosen.batch_size, chosen.workers, rank, world)
+    batches = evaluation_loader(data, model.input_settings, chosen.batch_size, chosen.num_workers, rank, world)
     with progress_bar(console, "evaluating", len(batches)) as bar:
         found = detect_all(
             model,
@@ -214,29 +214,29 @@ def detections_of(
     return {image_id: everything[image_id] for image_id in in_order if image_id in everything}
 
 
-def write_page(path: Path, judged: Judgement, data: ImageData, chosen: argparse.Namespace, part: str) -> None:
+def write_page(path: Path, evaluation: Evaluation, data: ImageData, chosen: argparse.Namespace, part: str) -> None:
     """The page of --report."""
     from gfocal.reports.evaluation import mistakes_drawn, write_evaluation_page
 
     write_evaluation_page(
         path,
-        judged,
+        evaluation,
         title=f"What {Path(chosen.model).name} gets right and wrong",
-        lead=f"{counted(len(data), 'picture')}: {part}.",
-        pictures=mistakes_drawn(data, judged, chosen.worst),
-        facts={"judged": chosen.model, "data": part, "thresholds": judged.in_use_from},
+        lead=f"{counted(len(data), 'image')}: {part}.",
+        images=mistakes_drawn(data, evaluation, chosen.worst),
+        facts={"evaluation": chosen.model, "data": part, "thresholds": evaluation.in_use_from},
     )
 
 
-def store(path: Path, judged: Judgement, part: str, console: Console) -> None:
+def store(path: Path, evaluation: Evaluation, part: str, console: Console) -> None:
     """Write the chosen thresholds into the model file, and say what was written."""
     from gfocal.models.model_file import store_thresholds
 
-    chosen = judged.chosen
-    how = f"{chosen.rule} at IoU 0.5 on {counted(judged.ap.num_images, 'picture')}: {part}"
+    chosen = evaluation.chosen
+    how = f"{chosen.rule} at IoU 0.5 on {counted(evaluation.ap.num_images, 'image')}: {part}"
     store_thresholds(path, chosen.scores, how)
     say(console, f"thresholds written into {path}, {how}")
-    for name, one in zip(judged.boxes.names, chosen.classes, strict=True):
+    for name, one in zip(evaluation.boxes.names, chosen.classes, strict=True):
         say(console, f"  {name}: {one.threshold:g}{f' ({one.note})' * bool(one.note)}")
 
 

@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
     )
     bring.add_argument(
         "--points",
-        choices=("corner", "legacy", "centre"),
+        choices=("corner", "legacy", "center"),
         help="of GFL: where a cell's point lies; legacy is the original GFocal repository (default: by the file's "
         "version)",
     )

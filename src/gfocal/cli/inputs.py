@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
-    from gfocal.config.config import Recipe
+    from gfocal.config.config import Config
     from gfocal.data.dataset import ImageData, Problem
 
 
@@ -35,7 +35,7 @@ def told_of_coco(is_expected: bool, path: str) -> Iterator[None]:
 
 
 def first_split(data: str, *wanted: str) -> str | None:
-    """The first of the wanted splits that a data set has."""
+    """The first of the wanted splits that a dataset has."""
     from gfocal.data.discovery import splits
 
     if data == "synthetic":
@@ -45,30 +45,32 @@ def first_split(data: str, *wanted: str) -> str | None:
 
 
 def parts_of(paths: Sequence[str], asked: str | None, *wanted: str) -> list[tuple[str, str | None]]:
-    """Each data set with the split that is asked for, else the first of the wanted that it has, else None: all."""
+    """Each dataset with the split that is asked for, else the first of the wanted that it has, else None: all."""
     return [(path, asked or first_split(path, *wanted)) for path in paths]
 
 
 def read_all(
     parts: Sequence[tuple[str, str | None]],
     console: Console,
-    recipe: Recipe | None = None,
+    config: Config | None = None,
     names: Sequence[str] | None = None,
     renames: Sequence[tuple[str, str]] = (),
 ) -> ImageData:
-    """Several data sets, each with its split, as one; see ``read`` and ``gfocal.data.views``."""
+    """Several datasets, each with its split, as one; see ``read`` and ``gfocal.data.views``."""
     from gfocal.data.dataset import FileData
     from gfocal.data.views import NAMES, as_one_class, joined
     from gfocal.errors import DataError
 
     if len(parts) == 1 and not renames:
         path, split = parts[0]
-        return read(path, split, console, recipe, names)
+        return read(path, split, console, config, names)
     where = ", ".join(path for path, _ in parts)
-    sets = [read(path, split, console, recipe) for path, split in parts]
+    sets = [read(path, split, console, config) for path, split in parts]
     files = [data for data in sets if isinstance(data, FileData)]
     if len(files) < len(sets):
-        raise DataError(f"{where}: drawn scenes neither join other data nor change their classes; give them alone")
+        raise DataError(
+            f"{where}: synthetic images neither join other data nor change their classes; give them alone"
+        )
     is_one = names is not None and tuple(names) == NAMES
     found = joined(files, None if is_one else names, dict(renames), where)
     tell(found.problems[sum(len(data.problems) for data in files) :], console)
@@ -87,17 +89,17 @@ def read(
     data: str,
     split: str | None,
     console: Console,
-    recipe: Recipe | None = None,
+    config: Config | None = None,
     names: Sequence[str] | None = None,
 ) -> ImageData:
-    """A data set by its path, its problems told; ``synthetic`` draws scenes of the recipe's size.
+    """A dataset by its path, its problems told; ``synthetic`` draws scenes of the config's size.
 
     Where the one class "object" is expected, every class of the data counts as it.
     """
     from gfocal.data.views import NAMES, as_one_class
 
     if names is not None and tuple(names) == NAMES:
-        found = read(data, split, console, recipe)
+        found = read(data, split, console, config)
         if found.names != NAMES:
             console.print(f"note: the model knows one class, {NAMES[0]}: all {len(found.names)} of the data are it")
         return as_one_class(found)
@@ -108,8 +110,8 @@ def read(
     if data == "synthetic":
         if names is not None and tuple(names) != SyntheticScenes.names:
             raise mismatch(SyntheticScenes.names, names, data)
-        size = (recipe.size.short_side if recipe else None) or 192
-        seed = recipe.run.seed if recipe else 0
+        size = (config.size.short_side if config else None) or 192
+        seed = config.run.seed if config else 0
         return SyntheticScenes(1000 if split == "train" else 200, size, seed, split or "test")
     found = read_data(Path(data), split, names)
     tell(found.problems, console)

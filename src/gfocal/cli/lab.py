@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 LAB_EPILOG = """examples:
   gfocal lab list                                  the studies, their rows and the paper's AP
-  gfocal lab run 1a --column atss                  a part of table 1a on drawn scenes, 3 seeds a row
+  gfocal lab run 1a --column atss                  a part of table 1a on synthetic images, 3 seeds a row
   gfocal lab run all --seeds 5                     all tables; stopped with Ctrl-C, the same line goes on
-  gfocal lab run 3 --data photos/ --out runs/mine  on your own pictures
+  gfocal lab run 3 --data photos/ --out runs/mine  on your own images
   gfocal lab run all --budget paper --data coco/ --out runs/coco
-                                                   recipe files and commands of the paper's own size
+                                                   config files and commands of the paper's own size
   gfocal lab report --markdown lab.md              what is done so far, beside the paper"""
 
 
@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
         "lab",
         help="make the paper's studies again, small or in full",
         description="The paper's tables of variants, made again and set beside the paper's numbers.\n"
-        "Each row of a table is a recipe that differs from the others in a choice or two.",
+        "Each row of a table is a config that differs from the others in a choice or two.",
         epilog=LAB_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -59,13 +59,15 @@ def _add_commands(commands: Any) -> None:
 
     run = commands.add_parser("run", help="make the runs of a study that are missing, then write the report")
     run.add_argument("study", metavar="STUDY", help="a table of the paper, such as 1a (see gfocal lab list), or all")
-    run.add_argument("--data", **data, help="pictures with boxes, in splits train and val or test; drawn scenes else")
+    run.add_argument(
+        "--data", **data, help="images with boxes, in splits train and val or test; synthetic images else"
+    )
     run.add_argument("--seeds", type=whole(1), default=3, metavar="N", help="runs of each row (default: 3)")
     run.add_argument(
         "--budget",
         choices=("small", "paper"),
         default="small",
-        help="small: minutes a run (default); paper: the paper's recipe, with COCO as --data, as recipe files and "
+        help="small: minutes a run (default); paper: the paper's config, with COCO as --data, as config files and "
         "commands for 8 GPUs",
     )
     run.add_argument("--start", action="store_true", help="with --budget paper: make the runs here, in this process")
@@ -79,7 +81,7 @@ def _add_commands(commands: Any) -> None:
 
     figures = commands.add_parser("figures", help="draw the paper's figures")
     figures.add_argument("--out", **out)
-    figures.add_argument("--data", **data, help="pictures with boxes for the figures of data; drawn scenes else")
+    figures.add_argument("--data", **data, help="images with boxes for the figures of data; synthetic images else")
 
     commands.add_parser("theory", help="check the paper's statements about its losses with numbers")
 
@@ -139,7 +141,7 @@ def run_studies(chosen: argparse.Namespace, console: Console) -> int:
     if chosen.budget == "paper" and not chosen.start:
         file = write_commands(planned, setting, chosen.out)
         console.print(
-            f"recipes: {chosen.out / 'recipes'}\ncommands: {file}\nnothing was started; when runs are done, "
+            f"configs: {chosen.out / 'configs'}\ncommands: {file}\nnothing was started; when runs are done, "
             f"gfocal lab report --out {chosen.out} gathers them (--start makes them here)",
             highlight=False,
             markup=False,
@@ -276,11 +278,11 @@ def write_report(out: Path, markdown: Path | None, console: Console) -> None:
     now = gathered(results, out)
     if now != results:
         write_results(out, now)
-    pictures = sorted((out / FIGURES_FOLDER).glob("*.png"))
-    write_page(out / REPORT_FILE, now, pictures)
+    images = sorted((out / FIGURES_FOLDER).glob("*.png"))
+    write_page(out / REPORT_FILE, now, images)
     written = [out / REPORT_FILE]
     if markdown is not None:
         markdown.parent.mkdir(parents=True, exist_ok=True)
-        write_markdown(markdown, now, pictures)
+        write_markdown(markdown, now, images)
         written.append(markdown)
     console.print(f"look at {' and '.join(map(str, written))}", highlight=False, markup=False, soft_wrap=True)

@@ -89,21 +89,21 @@ if __name__ == "__main__":
 
 EPILOG = """examples:
   gfocal demo                                      train, evaluate and look at a report, from nothing
-  gfocal check photos/                             what is wrong with your own pictures and labels
-  gfocal train photos/ --out runs/mine             train on your own pictures (COCO, VOC, YOLO or CSV)
+  gfocal check photos/                             what is wrong with your own images and labels
+  gfocal train photos/ --out runs/mine             train on your own images (COCO, VOC, YOLO or CSV)
   gfocal train --resume --out runs/mine photos/    go on with a run that was stopped
   gfocal eval runs/mine photos/ --split test       the COCO numbers
-  gfocal detect runs/mine new/*.jpg --out found    boxes as json, and pictures with the boxes drawn
+  gfocal detect runs/mine new/*.jpg --out found    boxes as json, and images with the boxes drawn
   gfocal convert photos/ --to yolo --out photos_yolo    the same annotations in another format
-  gfocal compare runs/a runs/b --out compare.html  runs side by side: recipes, AP, curves
-  gfocal models                                    the presets and recipes
+  gfocal compare runs/a runs/b --out compare.html  runs side by side: configs, AP, curves
+  gfocal models                                    the presets and configs
   gfocal import gfl_r50.pth --out gfl_r50.safetensors   a published checkpoint of MMDetection
-  gfocal lab run 1a --seeds 3                      a study of the paper, made again on drawn scenes
+  gfocal lab run 1a --seeds 3                      a study of the paper, made again on synthetic images
 
 exit codes:
   0    all done
-  1    some pictures or runs failed; 'gfocal check' found errors
-  2    something must be mended: the last line says what
+  1    some images or runs failed; 'gfocal check' found errors
+  2    something must be fixed: the last line says what
   130  stopped by Ctrl-C, 143 by SIGTERM, 129 by a terminal that closed: the last line says how to go on"""
 
 

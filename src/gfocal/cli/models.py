@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Declare the command and its options."""
-    models = commands.add_parser("models", help="list the presets and recipes")
+    models = commands.add_parser("models", help="list the presets and configs")
     models.set_defaults(run=run)
 
 
@@ -22,20 +22,20 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     """gfocal models."""
     from rich.table import Table
 
-    from gfocal.config.config import RECIPE_FOLDER, recipe_names
+    from gfocal.config.config import CONFIG_FOLDER, config_names
     from gfocal.models.zoo import PRESETS
 
     table = Table("preset", "", title="presets: gfocal train --preset NAME", title_justify="left")
     for name, preset in PRESETS.items():
         table.add_row(name, (preset.__doc__ or "").split("\n\n")[0].replace("\n    ", " "))
-    recipes = Table("recipe", "", title="recipes: gfocal train --recipe NAME", title_justify="left")
-    for name in recipe_names():
+    configs = Table("config", "", title="configs: gfocal train --config NAME", title_justify="left")
+    for name in config_names():
         head = [
             line[1:].strip()
-            for line in (RECIPE_FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()
+            for line in (CONFIG_FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()
             if line.startswith("#")
         ]
-        recipes.add_row(name, " ".join(head[2:]))
+        configs.add_row(name, " ".join(head[2:]))
     standard_output().print(table)
-    standard_output().print(recipes)
+    standard_output().print(configs)
     return DONE

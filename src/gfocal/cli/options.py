@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gfocal.config.config import Recipe
+    from gfocal.config.config import Config
 
 
 def whole(least: int) -> Callable[[str], int]:
@@ -69,7 +69,7 @@ def pair(text: str) -> tuple[str, str]:
 
 
 def add_rename(command: argparse.ArgumentParser) -> None:
-    """--rename, of commands that read annotated pictures of several sets."""
+    """--rename, of commands that read annotated images of several sets."""
     command.add_argument(
         "--rename",
         action="append",
@@ -81,19 +81,19 @@ def add_rename(command: argparse.ArgumentParser) -> None:
 
 
 def add_short_side(command: argparse.ArgumentParser) -> None:
-    """--short-side, of commands that take a recipe; see ``size_changes``."""
+    """--short-side, of commands that take a config; see ``size_changes``."""
     command.add_argument(
         "--short-side",
         type=whole(1),
         metavar="PIXELS",
-        help="pictures are resized to this; the recipe's longer side, and the range that augmentation draws sides "
+        help="images are resized to this; the config's longer side, and the range that augmentation draws sides "
         "from, grow or shrink along",
     )
 
 
-def size_changes(recipe: Recipe, short_side: int | None) -> dict[str, Any]:
-    """The changes of a recipe that --short-side means: what belongs to the side grows or shrinks along."""
-    size, drawn = recipe.size, recipe.augment.short_sides
+def size_changes(config: Config, short_side: int | None) -> dict[str, Any]:
+    """The changes of a config that --short-side means: what belongs to the side grows or shrinks along."""
+    size, drawn = config.size, config.augment.short_sides
     if short_side is None:
         return {}
     changes: dict[str, Any] = {"size.short_side": short_side}

@@ -16,13 +16,13 @@ from gfocal.text import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gfocal.config.config import Recipe
+    from gfocal.config.config import Config
 
 
 def add(commands: Any) -> None:
     """Declare the command and its options."""
     train = commands.add_parser(
-        "train", help="train a detector on annotated pictures", usage="gfocal train DATA ... [--out DIR] [options]"
+        "train", help="train a detector on annotated images", usage="gfocal train DATA ... [--out DIR] [options]"
     )
     train.set_defaults(run=run)
     train.add_argument(
@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
     train.add_argument("--val-split", metavar="NAME", help="evaluated at run.eval_every (default: val, else test)")
     train.add_argument("--val", nargs="+", metavar="DATA", help="validation data that lies elsewhere")
     add_rename(train)
-    train.add_argument("--recipe", metavar="NAME|FILE", help="see 'gfocal models' (default: light)")
+    train.add_argument("--config", metavar="NAME|FILE", help="see 'gfocal models' (default: light)")
     train.add_argument("--out", type=Path, default=Path("runs/train"), metavar="DIR", help="(default: runs/train)")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out, exactly as it was")
     train.add_argument(
@@ -45,12 +45,12 @@ def add(commands: Any) -> None:
         help="go on with the run in --out if there is one, else begin it: one command for the first start and every "
         "restart, by torchrun --max-restarts or a scheduler",
     )
-    train.add_argument("--preset", metavar="NAME", help="another network than the recipe's")
+    train.add_argument("--preset", metavar="NAME", help="another network than the config's")
     train.add_argument("--no-pretrained", action="store_true", help="start from random weights")
     train.add_argument("--backbone-weights", metavar="FILE", help="ImageNet weights from a local file")
     train.add_argument(
-        "--from",
-        dest="start",
+        "--init-from",
+        dest="init_from",
         metavar="MODEL",
         help="begin with the network and all weights of a model file, a run or hf://owner/name; classes of the same "
         "name keep what was learned of them, others start anew",
@@ -59,7 +59,7 @@ def add(commands: Any) -> None:
         "--freeze",
         metavar="PART",
         help="what is not trained: none, stem, a number of stages behind it, backbone, or neck (then the head alone "
-        "is trained); default: as published for the weights, or as in the run of --from",
+        "is trained); default: as published for the weights, or as in the run of --init-from",
     )
     train.add_argument(
         "--class-agnostic", action="store_true", help="all classes are one, 'object'; eval then counts them so too"
@@ -68,20 +68,20 @@ def add(commands: Any) -> None:
         "--auto",
         action="store_true",
         help="take the advice of 'gfocal check' on n, size of the input and levels, so that edges are within reach "
-        "and small boxes have points; what is changed is told, and stands in recipe.toml",
+        "and small boxes have points; what is changed is told, and stands in config.toml",
     )
     train.add_argument("--epochs", type=whole(1))
-    train.add_argument("--batch-size", type=whole(1), help="pictures per step; the learning rate scales along")
-    train.add_argument("--lr", type=float, help="learning rate at the recipe's reference batch")
+    train.add_argument("--batch-size", type=whole(1), help="images per step; the learning rate scales along")
+    train.add_argument("--lr", type=float, help="learning rate at the config's reference batch")
     add_short_side(train)
     train.add_argument(
-        "--augment", metavar="NAME", help="light, medium or strong in place of the recipe's; see docs/augmentation.md"
+        "--augment", metavar="NAME", help="light, medium or strong in place of the config's; see docs/augmentation.md"
     )
     train.add_argument(
-        "--balance",
+        "--repeat-threshold",
         type=share,
         metavar="SHARE",
-        help="pictures with classes that are in less than this share of them, 0..1, are shown more often in an epoch",
+        help="images with classes that are in less than this share of them, 0..1, are shown more often in an epoch",
     )
     train.add_argument(
         "--patience", type=whole(1), metavar="N", help="stop after so many evaluations in a row without a better AP"
@@ -90,7 +90,7 @@ def add(commands: Any) -> None:
         "--track",
         action="append",
         choices=("tensorboard", "wandb", "mlflow"),
-        help="a service that gets recipe and metrics; may be repeated (TensorBoard does wherever it is installed)",
+        help="a service that gets config and metrics; may be repeated (TensorBoard does wherever it is installed)",
     )
     train.add_argument(
         "--deterministic", action="store_true", help="the same bits each time on the same machine, slower on a GPU"
@@ -104,44 +104,44 @@ def add(commands: Any) -> None:
         "--compile", action="store_true", help="torch.compile; worth it where batches have few different shapes"
     )
     train.add_argument("--precision", choices=("no", "bf16", "fp16"), help="number format of the network")
-    train.add_argument("--workers", type=whole(0), help="processes that load pictures")
+    train.add_argument("--num-workers", type=whole(0), help="processes that load images")
     train.add_argument("--seed", type=whole(0))
     train.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="any value of the recipe, e.g. --set augment.crop=0.5; may be repeated",
+        help="any value of the config, e.g. --set augment.crop=0.5; may be repeated",
     )
 
 
 def run(chosen: argparse.Namespace, console: Console) -> int:
     """gfocal train."""
-    from gfocal.run import run_recipe
+    from gfocal.run import run_config
     from gfocal.training.checkpoints import has_state
 
     chosen.resume = chosen.resume or (chosen.auto_resume and has_state(chosen.out))
-    recipe = chosen_recipe(chosen)
+    config = chosen_config(chosen)
     val_data = None
-    with told_of_coco(Path(chosen.recipe or "").stem.startswith("coco_"), chosen.data[0]):
+    with told_of_coco(Path(chosen.config or "").stem.startswith("coco_"), chosen.data[0]):
         parts = parts_of(chosen.data, chosen.train_split, "train")
-        train_data = read_all(parts, console, recipe, renames=chosen.rename)
+        train_data = read_all(parts, console, config, renames=chosen.rename)
         parts = parts_of(chosen.val or chosen.data, chosen.val_split, "val", "test")
         parts = [(path, split) for path, split in parts if chosen.val or split]
         if parts:
-            names = None if recipe.model.class_agnostic else train_data.names
-            val_data = read_all(parts, console, recipe, names, chosen.rename)
+            names = None if config.model.class_agnostic else train_data.names
+            val_data = read_all(parts, console, config, names, chosen.rename)
     if chosen.auto and not chosen.resume:
         from gfocal.checks.before_training import take_advice
 
-        recipe = take_advice(recipe, train_data, console)
+        config = take_advice(config, train_data, console)
     if val_data is None:
         console.print("no validation split: the last epoch's weights are the result")
     num_val = 0 if val_data is None else len(val_data)
-    console.print(f"{counted(len(train_data), 'picture')} to train, {num_val} to validate", highlight=False)
+    console.print(f"{counted(len(train_data), 'image')} to train, {num_val} to validate", highlight=False)
     data_name = ", ".join(chosen.data)
-    _, result = run_recipe(
-        recipe, train_data, val_data, chosen.out, resume=chosen.resume, data_name=data_name, console=console
+    _, result = run_config(
+        config, train_data, val_data, chosen.out, resume=chosen.resume, data_name=data_name, console=console
     )
     if not launched.is_first():
         return DONE
@@ -152,57 +152,57 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     return DONE
 
 
-def chosen_recipe(chosen: argparse.Namespace) -> Recipe:
-    """The recipe with the changes of the options; of a run that goes on, its own."""
+def chosen_config(chosen: argparse.Namespace) -> Config:
+    """The config with the changes of the options; of a run that goes on, its own."""
     from gfocal.checks.advice import ADVISED
-    from gfocal.config.config import ConfigError, SizeSettings, read_recipe, with_changes
+    from gfocal.config.config import ConfigError, SizeSettings, read_config, with_changes
     from gfocal.config.start import with_network_of_start
-    from gfocal.run import saved_recipe
+    from gfocal.run import saved_config
 
     changes = _changes(chosen)
     where = "--set" if len(chosen.set) == len(changes) else "--set and options" if chosen.set else "options"
     if chosen.resume:
-        recipe = saved_recipe(chosen.out)
-        if with_changes(recipe, changes, where) == recipe:  # all at once: keys change what augment.like names
-            return recipe
+        config = saved_config(chosen.out)
+        if with_changes(config, changes, where) == config:  # all at once: keys change what augment.preset names
+            return config
         if chosen.auto:  # what it began with is what came of these
             changes = {key: value for key, value in changes.items() if key not in ADVISED}
-        differing = [key for key, value in changes.items() if with_changes(recipe, {key: value}, where) != recipe]
+        differing = [key for key, value in changes.items() if with_changes(config, {key: value}, where) != config]
         if differing:
             raise ConfigError(
-                f"{chosen.out}: a run goes on with the recipe it was begun with, which differs in "
+                f"{chosen.out}: a run goes on with the config it was begun with, which differs in "
                 f"{', '.join(differing)}; leave these options out, or start anew in another folder "
-                f"(--from {chosen.out} begins with the weights of this one)"
+                f"(--init-from {chosen.out} begins with the weights of this one)"
             )
-        return recipe
-    recipe = read_recipe(chosen.recipe or "light")
-    if changes.get("model.start", recipe.model.start) and not chosen.recipe:
-        recipe = replace(recipe, size=SizeSettings())  # then the model file's
-    along = size_changes(recipe, chosen.short_side)
-    if "augment.like" in changes:  # then the range is that of the other augmentation
+        return config
+    config = read_config(chosen.config or "light")
+    if changes.get("model.init_from", config.model.init_from) and not chosen.config:
+        config = replace(config, size=SizeSettings())  # then the model file's
+    along = size_changes(config, chosen.short_side)
+    if "augment.preset" in changes:  # then the range is that of the other augmentation
         along.pop("augment.short_sides", None)
     changes = along | changes
-    return with_network_of_start(with_changes(recipe, changes, where), changes)
+    return with_network_of_start(with_changes(config, changes, where), changes)
 
 
 def _changes(chosen: argparse.Namespace) -> dict[str, Any]:
-    """The recipe's keys that options replace."""
+    """The config's keys that options replace."""
     options = {
         "model.preset": chosen.preset,
         "model.weights": chosen.backbone_weights,
-        "model.start": chosen.start,
+        "model.init_from": chosen.init_from,
         "model.freeze": chosen.freeze,
         "run.epochs": chosen.epochs,
         "run.batch_size": chosen.batch_size,
-        "run.balance": chosen.balance,
+        "run.repeat_threshold": chosen.repeat_threshold,
         "run.patience": chosen.patience,
         "run.trackers": chosen.track,
         "run.precision": chosen.precision,
-        "run.workers": chosen.workers,
+        "run.num_workers": chosen.num_workers,
         "run.seed": chosen.seed,
-        "optimiser.lr": chosen.lr,
+        "optimizer.lr": chosen.lr,
         "size.short_side": chosen.short_side,
-        "augment.like": chosen.augment,
+        "augment.preset": chosen.augment,
     }
     changes = {key: value for key, value in options.items() if value is not None}
     if chosen.no_pretrained:

@@ -1,6 +1,6 @@
-"""Recipes: everything that decides a run, in one typed table that is read from and written to TOML.
+"""Configs: everything that decides a run, in one typed table that is read from and written to TOML.
 
-A recipe file need only name what differs from the defaults. An unknown key or a value of the wrong type is an
+A config file need only name what differs from the defaults. An unknown key or a value of the wrong type is an
 error that says where it stands and what would fit.
 """
 
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gfocal.config.values import as_toml, fitted, readings, toml_reader
-from gfocal.data.augmentation.pipeline import AUGMENT_RECIPES, AugmentSettings
+from gfocal.data.augmentation.pipeline import AUGMENT_PRESETS, AugmentSettings
 from gfocal.errors import ConfigError as ConfigError
 from gfocal.models.finetuning import Part
-from gfocal.training.optim import OptimiserSettings, ScheduleSettings
+from gfocal.training.optim import OptimizerSettings, ScheduleSettings
 from gfocal.training.settings import RunSettings
 
-RECIPE_FOLDER = Path(__file__).parent
-LIKE = "like"  # the key of [augment] that names a recipe of augmentation to start from; never written out
+CONFIG_FOLDER = Path(__file__).parent
+PRESET = "preset"  # the key of [augment] that names a config of augmentation to start from; never written out
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class ModelSettings:
     preset: str = "gfl_light_fpn"
     pretrained: bool = True  # ImageNet weights from the hub
     weights: str | None = None  # ImageNet weights from a local file instead
-    start: str | None = None  # model file, run or hf:// to begin from: its network and all its weights
+    init_from: str | None = None  # model file, run or hf:// to begin from: its network and all its weights
     # What is not trained: none, stem, backbone, neck (and all before it), or that many stages; None: as published,
-    # or as the run trained that ``start`` is of.
+    # or as the run trained that ``init_from`` is of.
     freeze: Part | int | None = None
     class_agnostic: bool = False  # every class is one, "object"
     options: dict[str, Any] = field(default_factory=dict)  # of the preset's function: n, channels, ...
@@ -46,7 +46,7 @@ class SizeSettings:
 
     short_side: int | None = None
     long_side: int | None = None
-    antialias: bool = True  # False: shrink pictures as OpenCV does, and so MMDetection's training
+    antialias: bool = True  # False: shrink images as OpenCV does, and so MMDetection's training
 
     def __post_init__(self) -> None:
         if self.short_side is not None and self.short_side < 1:
@@ -59,7 +59,7 @@ class SizeSettings:
 class MethodSettings:
     """How the detector is taught, on the axes of the paper's studies; None: as its preset was published."""
 
-    assigner: Literal["atss", "fcos", "fcos_centre", "max_iou", "fovea"] | None = None
+    assigner: Literal["atss", "fcos", "fcos_center", "max_iou", "fovea"] | None = None
     quality: Literal["none", "branch", "guided", "joint"] | None = None  # how the quality of a box is said (figure 6)
     measure: Literal["iou", "centerness"] | None = None  # what the quality is
     beta: float | None = None  # of QFL
@@ -79,51 +79,51 @@ class MethodSettings:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Config:
     """A complete run."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
     method: MethodSettings = field(default_factory=MethodSettings)
     size: SizeSettings = field(default_factory=SizeSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
-    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     run: RunSettings = field(default_factory=RunSettings)
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with gfocal."""
-    return sorted(path.stem for path in RECIPE_FOLDER.glob("*.toml"))
+def config_names() -> list[str]:
+    """Names of the configs that come with gfocal."""
+    return sorted(path.stem for path in CONFIG_FOLDER.glob("*.toml"))
 
 
-def read_recipe(name_or_path: str | Path) -> Recipe:
-    """A recipe by the name of a bundled one, or from a TOML file.
+def read_config(name_or_path: str | Path) -> Config:
+    """A config by the name of a bundled one, or from a TOML file.
 
     Raises:
-        ConfigError: there is no such recipe, or something in it is wrong.
+        ConfigError: there is no such config, or something in it is wrong.
     """
     path = Path(name_or_path)
     if not path.suffix:
-        path = RECIPE_FOLDER / f"{name_or_path}.toml"
+        path = CONFIG_FOLDER / f"{name_or_path}.toml"
     if not path.is_file():
         raise ConfigError(
-            f"there is no recipe {str(name_or_path)!r}; give the path of a .toml file or one of: "
-            + ", ".join(recipe_names())
+            f"there is no config {str(name_or_path)!r}; give the path of a .toml file or one of: "
+            + ", ".join(config_names())
         )
     toml = toml_reader()
     try:
         table = toml.loads(path.read_text(encoding="utf-8"))
     except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    return _filled(Recipe(), table, str(path), "")
+    return _filled(Config(), table, str(path), "")
 
 
-def with_changes(recipe: Recipe, changes: Mapping[str, Any], where: str = "changes") -> Recipe:
-    """A recipe with some values replaced: ``{"run.epochs": 3}``; ``where`` says in errors where they come from.
+def with_changes(config: Config, changes: Mapping[str, Any], where: str = "changes") -> Config:
+    """A config with some values replaced: ``{"run.epochs": 3}``; ``where`` says in errors where they come from.
 
     A value given as text is read as TOML where its key is not text itself: ``{"run.epochs": "3"}``. "none", or no
     text at all, takes a value away that need not be there; but where "none" is one of the values, it is that value.
-    Keys of ``model.options`` add to those of the recipe, and an
+    Keys of ``model.options`` add to those of the config, and an
     empty table takes all of them away.
 
     Raises:
@@ -132,31 +132,31 @@ def with_changes(recipe: Recipe, changes: Mapping[str, Any], where: str = "chang
     # One table for all, so that values that must fit one another may change together.
     table: dict[str, Any] = {}
     for key, value in changes.items():
-        choices = readings(value, _hint_of(recipe, key)) if isinstance(value, str) else [value]
+        choices = readings(value, _hint_of(config, key)) if isinstance(value, str) else [value]
         _put(table, key, choices[0])
         for choice in choices:
             alone: dict[str, Any] = {}
             _put(alone, key, choice)
-            if _fits(recipe, alone):
+            if _fits(config, alone):
                 _put(table, key, choice)
                 break
-    return _filled(recipe, table, where, "")
+    return _filled(config, table, where, "")
 
 
-def flat(recipe: Recipe) -> dict[str, Any]:
+def flat(config: Config) -> dict[str, Any]:
     """Every value by its dotted key."""
-    sections = {section.name: getattr(recipe, section.name) for section in fields(recipe)}
+    sections = {section.name: getattr(config, section.name) for section in fields(config)}
     return {
         f"{name}.{entry.name}": getattr(part, entry.name) for name, part in sections.items() for entry in fields(part)
     }
 
 
-def write_recipe(recipe: Recipe) -> str:
-    """The recipe as TOML, every value written out."""
+def write_config(config: Config) -> str:
+    """The config as TOML, every value written out."""
     lines = []
-    for section in fields(recipe):
+    for section in fields(config):
         lines.append(f"[{section.name}]")
-        part = getattr(recipe, section.name)
+        part = getattr(config, section.name)
         for entry in fields(part):
             value = getattr(part, entry.name)
             if value is not None:
@@ -166,8 +166,8 @@ def write_recipe(recipe: Recipe) -> str:
 
 
 def _filled(base: Any, table: Mapping[str, Any], where: str, prefix: str) -> Any:
-    if isinstance(base, AugmentSettings) and LIKE in table:
-        base, table = _like(table[LIKE], where), {key: value for key, value in table.items() if key != LIKE}
+    if isinstance(base, AugmentSettings) and PRESET in table:
+        base, table = _augment_preset(table[PRESET], where), {key: value for key, value in table.items() if key != PRESET}
     hints = typing.get_type_hints(type(base))
     changes: dict[str, Any] = {}
     for key, value in table.items():
@@ -191,11 +191,11 @@ def _filled(base: Any, table: Mapping[str, Any], where: str, prefix: str) -> Any
         raise ConfigError(f"{where}: {prefix}{error}") from error
 
 
-def _like(name: Any, where: str) -> AugmentSettings:
-    """The augmentation that ``augment.like`` names, whole; other keys of the section change it."""
-    if not isinstance(name, str) or name not in AUGMENT_RECIPES:
-        raise ConfigError(f"{where}: augment.{LIKE} is one of {', '.join(AUGMENT_RECIPES)}, not {name!r}")
-    return AUGMENT_RECIPES[name]
+def _augment_preset(name: Any, where: str) -> AugmentSettings:
+    """The augmentation that ``augment.preset`` names, whole; other keys of the section change it."""
+    if not isinstance(name, str) or name not in AUGMENT_PRESETS:
+        raise ConfigError(f"{where}: augment.{PRESET} is one of {', '.join(AUGMENT_PRESETS)}, not {name!r}")
+    return AUGMENT_PRESETS[name]
 
 
 def _put(table: dict[str, Any], key: str, value: Any) -> None:
@@ -208,17 +208,17 @@ def _put(table: dict[str, Any], key: str, value: Any) -> None:
     table[last] = value
 
 
-def _fits(recipe: Recipe, table: Mapping[str, Any]) -> bool:
+def _fits(config: Config, table: Mapping[str, Any]) -> bool:
     try:
-        _filled(recipe, table, "", "")
+        _filled(config, table, "", "")
     except ConfigError:
         return False
     return True
 
 
-def _hint_of(recipe: Recipe, key: str) -> Any:
+def _hint_of(config: Config, key: str) -> Any:
     """The type that a dotted key is declared with; None where there is no such key."""
-    part: Any = recipe
+    part: Any = config
     *sections, last = key.split(".")
     for section in sections:
         part = getattr(part, section, None)

@@ -1,4 +1,4 @@
-"""A run that begins from a trained detector: the network is that of its file, whatever the recipe names."""
+"""A run that begins from a trained detector: the network is that of its file, whatever the config names."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gfocal.config.config import ConfigError, Recipe, SizeSettings, with_changes
+from gfocal.config.config import Config, ConfigError, SizeSettings, with_changes
 from gfocal.models.finetuning import transfer_of
 from gfocal.models.model_file import SCHEME, fetch, model_file, read_model_file
 
 
-def with_network_of_start(recipe: Recipe, asked: Mapping[str, Any] | None = None) -> Recipe:
-    """A recipe with the preset and options of the model file that its ``model.start`` names; others stay as they are.
+def with_network_of_start(config: Config, asked: Mapping[str, Any] | None = None) -> Config:
+    """A config with the preset and options of the model file that its ``model.init_from`` names; others stay as they are.
 
-    A recipe that says nothing of the size takes that of the file, smoothing included.
+    A config that says nothing of the size takes that of the file, smoothing included.
 
     Args:
-        recipe: any.
+        config: any.
         asked: values of its keys that the user gave beside it, which must not contradict the file.
 
     Raises:
         ModelFileError: there is no such file, or it is no gfocal model, or it is damaged.
         ConfigError: what was asked for is another network than the file's.
     """
-    if recipe.model.start is None:
-        return recipe
-    about = description_of(recipe.model.start)
+    if config.model.init_from is None:
+        return config
+    about = description_of(config.model.init_from)
     model = replace(
-        recipe.model, preset=about["preset"], options=dict(about["options"]), pretrained=False, weights=None
+        config.model, preset=about["preset"], options=dict(about["options"]), pretrained=False, weights=None
     )
-    size, saved = recipe.size, about["input"]
+    size, saved = config.size, about["input"]
     if size == SizeSettings():
         size = SizeSettings(saved["short_side"], saved["long_side"], saved["antialias"])
-    found = replace(recipe, model=model, size=size)
+    found = replace(config, model=model, size=size)
     for key, value in (asked or {}).items():
         of_network = key in ("model.preset", "model.weights", "model.pretrained") or key.startswith("model.options")
         # Random weights, or those of ImageNet, would be neither taken nor missed: the network of a start has its own.
         if of_network and (key == "model.pretrained" or with_changes(found, {key: value}) != found):
             raise ConfigError(
-                f"{key} = {value}: the network is that of {recipe.model.start}, {_in_words(about)}; leave this out, "
+                f"{key} = {value}: the network is that of {config.model.init_from}, {_in_words(about)}; leave this out, "
                 "or do not start from there"
             )
     return found

@@ -1,4 +1,4 @@
-"""Values of a recipe: what a text means, what fits a declared type, and how it is written in TOML."""
+"""Values of a config: what a text means, what fits a declared type, and how it is written in TOML."""
 
 from __future__ import annotations
 

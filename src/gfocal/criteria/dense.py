@@ -88,21 +88,21 @@ class DenseCriterion:
         value = torch.where(positive, value, 0.0)  # (B, M)
         gt_labels = rows(targets.labels, gt_of_slot)
         num_positives = positive.sum(1).clamp(min=1).sum().float()
-        cls_normaliser = self.sum_over_processes(num_positives + len(sizes) * self.count_images)
+        cls_normalizer = self.sum_over_processes(num_positives + len(sizes) * self.count_images)
         cls = self._cls_loss(cls_logits, value, positive, slots, gt_labels) * taking_part  # (B, P)
 
         weight = self._box_weights(cls_logits, value, positive, slots)  # (B, M)
-        box_normaliser = self.sum_over_processes(weight.sum()).clamp(min=1)
+        box_normalizer = self.sum_over_processes(weight.sum()).clamp(min=1)
         box = self.box_loss(box_logits, self.distribution, of_slots, boxes, gt_boxes)
-        box = torch.where(positive, box, 0.0) * weight  # what a slot without truth gives may be anything
+        box = torch.where(positive, box, 0.0) * weight  # what a slot without ground truth gives may be anything
         level = level_of_point(points.counts, slots.device)[slots]  # (B, M)
         num_levels = len(points.counts)
         return Losses(
             cls=torch.stack([part.sum() for part in cls.split(points.counts, 1)])
-            * (self.cls_weight / cls_normaliser),
-            box=sum_per_level(box, level, num_levels) * (self.box_weight / box_normaliser),
+            * (self.cls_weight / cls_normalizer),
+            box=sum_per_level(box, level, num_levels) * (self.box_weight / box_normalizer),
             dfl=sum_per_level(self._dfl(box_logits, ltrb, of_slots.strides) * weight, level, num_levels)
-            * (self.dfl_weight / box_normaliser),
+            * (self.dfl_weight / box_normalizer),
             num_positives=positive.sum().float(),
             quality=self._quality_loss(outputs, value, positive, slots, level),
         )
@@ -150,8 +150,8 @@ class DenseCriterion:
             raise ValueError("quality='branch', but the detector has no quality branch (quality_branch=True)")
         said = rows(outputs.quality_logits.float(), slots)
         loss = torch.where(positive, F.binary_cross_entropy_with_logits(said, value, reduction="none"), 0.0)
-        normaliser = self.sum_over_processes(positive.sum().float()).clamp(min=1)
-        return sum_per_level(loss, level, len(outputs.points.counts)) * (self.quality_weight / normaliser)
+        normalizer = self.sum_over_processes(positive.sum().float()).clamp(min=1)
+        return sum_per_level(loss, level, len(outputs.points.counts)) * (self.quality_weight / normalizer)
 
 
 def centerness(ltrb: Tensor) -> Tensor:

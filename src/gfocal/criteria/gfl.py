@@ -2,11 +2,11 @@
 
     L = 1/N_q sum_z QFL  +  1/N_w sum_positives w_z (lambda_0 GIoU loss + lambda_1 DFL)
 
-1. Assign points to truth boxes.
-2. A positive's quality is the IoU of its predicted box with its truth; QFL teaches the class score to say it.
+1. Assign points to ground-truth boxes.
+2. A positive's quality is the IoU of its predicted box with its ground truth; QFL teaches the class score to say it.
 3. Its box is taught by GIoU and DFL, weighted by w, the highest score that the point gives to any class.
 
-All weights and normalisers of the method are here and nowhere else. No shape depends on data, nothing waits
+All weights and normalizers of the method are here and nowhere else. No shape depends on data, nothing waits
 for the device, and an image without objects takes the same path as every other.
 """
 
@@ -82,7 +82,7 @@ class GFLCriterion:
 
         Args:
             outputs: of a detector whose head predicts ``distribution``.
-            targets: truth in pixels of the network's input.
+            targets: ground truth in pixels of the network's input.
             sizes: (B, 2) height and width of each image before padding.
         """
         points = outputs.points
@@ -93,7 +93,7 @@ class GFLCriterion:
         taking_part = assignment.gt_index != PADDING  # (B, P)
         slots, positive = assignment.slots, assignment.slot_positive  # (B, M)
 
-        # Truth and prediction of every slot, in units of the point's stride.
+        # Ground truth and prediction of every slot, in units of the point's stride.
         strides = points.strides[slots].unsqueeze(-1)  # (B, M, 1)
         xy_strided = points.xy[slots] / strides
         gt_of_slot = assignment.gt_index.gather(1, slots).clamp(min=0)  # (B, M)
@@ -114,14 +114,14 @@ class GFLCriterion:
         bins = distances.clamp(0, self.distribution.n - self.reach_margin)
         dfl = distribution_focal_loss(box_logits, bins).mean(-1) * weight  # (B, M)
 
-        cls_normaliser = self.sum_over_processes(num_positives)
-        box_normaliser = self.sum_over_processes(weight.sum()).clamp(min=1)
+        cls_normalizer = self.sum_over_processes(num_positives)
+        box_normalizer = self.sum_over_processes(weight.sum()).clamp(min=1)
         level = level_of_point(points.counts, slots.device)[slots]  # (B, M)
         return Losses(
             cls=torch.stack([part.sum() for part in qfl.split(points.counts, 1)])
-            * (self.cls_weight / cls_normaliser),
-            box=sum_per_level(giou, level, len(points.counts)) * (self.box_weight / box_normaliser),
-            dfl=sum_per_level(dfl, level, len(points.counts)) * (self.dfl_weight / box_normaliser),
+            * (self.cls_weight / cls_normalizer),
+            box=sum_per_level(giou, level, len(points.counts)) * (self.box_weight / box_normalizer),
+            dfl=sum_per_level(dfl, level, len(points.counts)) * (self.dfl_weight / box_normalizer),
             num_positives=positive.sum().float(),
         )
 

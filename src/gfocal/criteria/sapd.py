@@ -2,7 +2,7 @@
 
     L = 1/W (sum over all points of w FL - sum over positives of w log IoU) + 0.1 L_select,   W = sum of positives' w
 
-1. Of each truth box, every level shows what it would cost there: the mean loss of the points in the box's middle.
+1. Of each ground-truth box, every level shows what it would cost there: the mean loss of the points in the box's middle.
 2. The selector says how much each level is to learn the box; L_select teaches it to name the level of least cost.
 3. A positive's weight w is its centerness times its level's weight for the box; background weighs 1.
 
@@ -85,9 +85,9 @@ class SAPDCriterion:
         box = log_iou_loss(outputs.box_logits, self.model.distribution, points, boxes, gt_boxes)
         box = torch.where(positive, box, 0.0) * weight
 
-        normaliser = self.sum_over_processes((weight * positive).sum()).clamp(min=1)
+        normalizer = self.sum_over_processes((weight * positive).sum()).clamp(min=1)
         cls_levels, box_levels = (
-            torch.stack([part.sum() for part in term.split(points.counts, 1)]) / normaliser for term in (cls, box)
+            torch.stack([part.sum() for part in term.split(points.counts, 1)]) / normalizer for term in (cls, box)
         )
         return Losses(
             cls=cls_levels * self.cls_weight,
@@ -99,7 +99,7 @@ class SAPDCriterion:
 
     @torch.no_grad()
     def loss_per_level(self, outputs: HeadOutputs, boxes: Tensor, targets: Targets, taking_part: Tensor) -> Tensor:
-        """Mean over the points in the middle of each truth box of Focal Loss and box loss, on each level.
+        """Mean over the points in the middle of each ground-truth box of Focal Loss and box loss, on each level.
 
         outputs, decoded boxes (B, P, 4), targets, taking_part (B, P) -> (B, G, L); infinite where there is no point.
         """
@@ -134,12 +134,12 @@ def sapd_levels(
     soft: bool = False,
     sum_over_processes: Callable[[Tensor], Tensor] = same,
 ) -> tuple[Tensor, Tensor]:
-    """How much each level is to learn each truth box, and the selector's own loss.
+    """How much each level is to learn each ground-truth box, and the selector's own loss.
 
     Args:
         selector: a ``LevelSelector``.
         outputs: of a detector in training mode, which fills ``pyramid``.
-        targets: truth in pixels of the network's input.
+        targets: ground truth in pixels of the network's input.
         loss_per_level: (B, G, L) loss of each level on each box; infinite where the level has no point in it.
         topk: levels that learn a box, when soft.
         soft: whether weights are the selector's, or 1 at the level of least loss alone.

@@ -72,9 +72,9 @@ class SSDCriterion:
         box = torch.where(positive, box, 0.0)
 
         num_positives = positive.sum(1).clamp(min=1).sum().float()  # an image without objects counts one
-        normaliser = self.sum_over_processes(num_positives)
+        normalizer = self.sum_over_processes(num_positives)
         cls_levels, box_levels = (
-            torch.stack([part.sum() for part in term.split(points.counts, 1)]) / normaliser for term in (cls, box)
+            torch.stack([part.sum() for part in term.split(points.counts, 1)]) / normalizer for term in (cls, box)
         )
         return Losses(
             cls=cls_levels * self.cls_weight,

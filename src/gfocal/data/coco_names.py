@@ -92,4 +92,4 @@ COCO 2017 is expected like this (sizes of the zip files; all from https://cocoda
   {path}/annotations/instances_val2017.json     the same
   {path}/train2017/*.jpg                        train2017.zip, 19 GB
   {path}/val2017/*.jpg                          val2017.zip, 0.8 GB
-To try a recipe on other pictures, name any COCO, VOC or YOLO folder instead."""
+To try a config on other images, name any COCO, VOC or YOLO folder instead."""

@@ -1,4 +1,4 @@
-"""One format of annotated pictures becomes another, and is read back before it counts: gfocal convert."""
+"""One format of annotated images becomes another, and is read back before it counts: gfocal convert."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gfocal.data.views import joined as join
 from gfocal.data.writers import coco as coco_json
 from gfocal.data.writers import voc as voc_xml
 from gfocal.data.writers import yolo as yolo_txt
-from gfocal.data.writers.placing import Pictures, Placing, move_in, place, same_truth, writable
+from gfocal.data.writers.placing import Images, Placing, move_in, place, same_ground_truth, writable
 from gfocal.errors import DataError
 from gfocal.text import counted
 
@@ -33,10 +33,10 @@ def convert(
     parts: Mapping[str, FileData],
     target: Target,
     folder: Path,
-    pictures: Pictures = "copy",
+    images: Images = "copy",
     known_names: Mapping[Path, str] | None = None,
 ) -> list[str]:
-    """Write splits of one data set, by name, in another format; returns notes for the user.
+    """Write splits of one dataset, by name, in another format; returns notes for the user.
 
     ``folder`` must be new or empty. All is written to a hidden folder beside it, read back with gfocal's readers and
     compared with ``parts``, and takes its place last: a folder that is there is complete.
@@ -44,17 +44,17 @@ def convert(
     Args:
         parts: split -> data, all of the same classes.
         target: the format.
-        folder: where the data set comes to lie.
-        pictures: copied, linked (hard, or symbolic to another disk), or left where they are: then the annotations
+        folder: where the dataset comes to lie.
+        images: copied, linked (hard, or symbolic to another disk), or left where they are: then the annotations
             name the places that they would have.
-        known_names: what pictures were called before an earlier conversion renamed them, see ``names_before``.
+        known_names: what images were called before an earlier conversion renamed them, see ``names_before``.
 
     Raises:
         DataError: the folder is not empty, the format cannot hold a class name or the names of the splits, or what
             was written reads back differently.
     """
     if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder}: is a file; name a folder for the data set")
+        raise DataError(f"{folder}: is a file; name a folder for the dataset")
     if folder.is_dir() and any(folder.iterdir()):
         raise DataError(f"{folder}: is not empty; name a new folder (nothing that is there is ever written over)")
     for split in parts:  # files are named after it, and a stranger's table may say ../../x
@@ -64,7 +64,7 @@ def convert(
     work = folder.absolute().with_name(f".{folder.absolute().name}.{secrets.token_hex(4)}.tmp")
     work.mkdir()
     try:
-        notes = _write(parts, target, work, pictures, known_names)
+        notes = _write(parts, target, work, images, known_names)
         if folder.exists():
             folder.rmdir()
         os.replace(work, folder)
@@ -77,24 +77,24 @@ def _write(
     parts: Mapping[str, FileData],
     target: Target,
     folder: Path,
-    pictures: Pictures,
+    images: Images,
     known_names: Mapping[Path, str] | None,
 ) -> list[str]:
     placing = place(parts, flat=target == "voc", one_stem_each=target in ("yolo", "voc"), known_names=known_names)
     sidecar, notes = Sidecar(), []
     if target == "coco":
-        home = coco_json.PICTURES
+        home = coco_json.IMAGES
         notes = coco_json.write_coco(placing, folder)
     elif target == "yolo":
-        home = yolo_txt.PICTURES
+        home = yolo_txt.IMAGES
         sidecar, notes = yolo_txt.write_yolo(placing, folder)
     elif target == "voc":
-        home = voc_xml.PICTURES
+        home = voc_xml.IMAGES
         sidecar, notes = voc_xml.write_voc(placing, folder)
     else:
         from gfocal.data.writers import csv as csv_table
 
-        home = csv_table.PICTURES
+        home = csv_table.IMAGES
         sidecar, notes = csv_table.write_csv(placing, folder)
     renamed = {f"{home}/{file}": name for file, name in placing.renamed.items()}
     told = as_json(replace(sidecar, renamed=renamed))
@@ -102,11 +102,11 @@ def _write(
         (folder / SIDECAR).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     if placing.renamed:
         first, before = next(iter(placing.renamed.items()))
-        notes.append(f"{counted(len(placing.renamed), 'picture')} renamed, e.g. {before} is {home}/{first}")
-    # What is not to be kept is there while it is read back: readers look into the pictures.
-    move_in(placing, folder / home, "link" if pictures == "none" else pictures)
+        notes.append(f"{counted(len(placing.renamed), 'image')} renamed, e.g. {before} is {home}/{first}")
+    # What is not to be kept is there while it is read back: readers look into the images.
+    move_in(placing, folder / home, "link" if images == "none" else images)
     _compare(parts, folder)
-    if pictures == "none":
+    if images == "none":
         shutil.rmtree(folder / home)
         notes.append(_where_they_belong(placing, home))
     return notes
@@ -115,7 +115,7 @@ def _write(
 def _where_they_belong(placing: Placing, home: str) -> str:
     file, source = next(iter(placing.sources.items()))
     return (
-        f"pictures stay where they are; gfocal reads these annotations once they lie below {home}/, e.g. {source} as "
+        f"images stay where they are; gfocal reads these annotations once they lie below {home}/, e.g. {source} as "
         f"{home}/{file} (readers refuse names that lead out of the folder)"
     )
 
@@ -136,17 +136,17 @@ def _compare(parts: Mapping[str, FileData], folder: Path) -> None:
 
 
 def first_difference(one: FileData, other: FileData) -> str | None:
-    """In what two data sets differ first, file names and problems aside; None when they are equal."""
+    """In what two datasets differ first, file names and problems aside; None when they are equal."""
     for what in ("names", "category_ids"):
         if getattr(one, what) != getattr(other, what):
             return f"{what} {getattr(one, what)} and {getattr(other, what)}"
     if len(one) != len(other):
-        return f"{counted(len(one), 'picture')} and {counted(len(other), 'picture')}"
+        return f"{counted(len(one), 'image')} and {counted(len(other), 'image')}"
     for i in range(len(one)):
         a, b = one.sample(i), other.sample(i)
         if a.image_id != b.image_id:
             return f"image ids {a.image_id} and {b.image_id}"
-        if not same_truth(a, b):
+        if not same_ground_truth(a, b):
             for what in ("size", "boxes", "labels", "crowd", "areas"):
                 left, right = getattr(a, what), getattr(b, what)
                 left, right = (v.tolist() if isinstance(v, torch.Tensor) else v for v in (left, right))
@@ -157,7 +157,7 @@ def first_difference(one: FileData, other: FileData) -> str | None:
 
 
 def joined(sets: Sequence[Mapping[str, FileData]], renames: Mapping[str, str] | None = None) -> dict[str, FileData]:
-    """Several data sets as one, split by split, with the classes of all; see ``gfocal.data.views``."""
+    """Several datasets as one, split by split, with the classes of all; see ``gfocal.data.views``."""
     renames = renames or {}
     if len(sets) == 1 and not renames:
         return dict(sets[0])
@@ -199,6 +199,6 @@ def _without_repeats(data: FileData) -> FileData:
 
 
 def names_before(path: Path) -> dict[Path, str]:
-    """What the pictures of a data set were called before a conversion renamed them."""
+    """What the images of a dataset were called before a conversion renamed them."""
     folder = Path(os.path.abspath(path if path.is_dir() else path.parent))
     return {folder / file: name for file, name in read_sidecar(folder).renamed.items()}

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of gfocal: names, and pictures with boxes, whatever file they came from."""
+"""What a dataset is to the rest of gfocal: names, and images with boxes, whatever file they came from."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gfocal.text import counted, one_line
 
 @dataclass(frozen=True)
 class Sample:
-    """The truth of one picture."""
+    """The ground truth of one image."""
 
     image_id: int
-    path: Path | None  # None for a picture that is drawn, not read
-    boxes: Tensor  # (G, 4) float32, xyxy in pixels of the upright picture
+    path: Path | None  # None for an image that is drawn, not read
+    boxes: Tensor  # (G, 4) float32, xyxy in pixels of the upright image
     labels: Tensor  # (G,) int64, 0..C-1
-    crowd: Tensor  # (G,) bool: regions of many objects; no truth for training, ignored in evaluation
-    size: tuple[int, int] | None = None  # height and width of the picture as read
+    crowd: Tensor  # (G,) bool: regions of many objects; no ground truth for training, ignored in evaluation
+    size: tuple[int, int] | None = None  # height and width of the image as read
     # (G,) float64, square pixels of the objects' outlines, NaN where not stated: COCO sorts objects into
     # small, medium and large by these. None: by the area of the box.
     areas: Tensor | None = None
@@ -34,7 +34,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong in a data set, and what was done about it."""
+    """Something wrong in a dataset, and what was done about it."""
 
     file: str
     record: str  # which annotation, line or object of that file
@@ -50,7 +50,7 @@ class Problem:
 
 
 class ImageData(Protocol):
-    """Pictures with truth: read from files, or drawn."""
+    """Images with ground truth: read from files, or drawn."""
 
     names: tuple[str, ...]  # of the classes, indexed by label
     category_ids: tuple[int, ...]  # of the classes in the source's own numbering, for COCO results
@@ -58,11 +58,11 @@ class ImageData(Protocol):
     def __len__(self) -> int: ...
 
     def sample(self, index: int) -> Sample:
-        """The truth of one picture, without reading its pixels."""
+        """The ground truth of one image, without reading its pixels."""
         ...
 
     def read(self, index: int) -> tuple[Tensor, Sample]:
-        """One picture, uint8 RGB (3, H, W), upright, with its truth."""
+        """One image, uint8 RGB (3, H, W), upright, with its ground truth."""
         ...
 
     def at_epoch(self, epoch: int) -> ImageData:
@@ -74,7 +74,7 @@ class ImageData(Protocol):
 class SampleTable(Sequence[Sample]):
     """Samples as a few arrays: a ``Sequence[Sample]`` that makes each sample when it is asked for.
 
-    Processes that load pictures touch no Python object for each picture, and so copy none: memory does not grow with
+    Processes that load images touch no Python object for each image, and so copy none: memory does not grow with
     their number. The arrays are tensors because those are shared with processes that are started anew. A sample gets
     copies of its rows; the arrays are not to be changed.
     """
@@ -166,7 +166,7 @@ class SampleTable(Sequence[Sample]):
         )
 
     def path(self, index: int) -> Path | None:
-        """The path of one picture."""
+        """The path of one image."""
         start, end = self.path_offsets[index : index + 2].tolist()
         return Path(os.fsdecode(self.folder + self.path_bytes[start:end].numpy().tobytes())) if end > start else None
 
@@ -216,7 +216,7 @@ def _stated(values: Tensor | None, own: slice) -> Tensor | None:
 
 @dataclass
 class FileData:
-    """An annotated set of picture files (an ``ImageData``)."""
+    """An annotated set of image files (an ``ImageData``)."""
 
     names: tuple[str, ...]
     category_ids: tuple[int, ...]
@@ -232,7 +232,7 @@ class FileData:
 
     def __repr__(self) -> str:
         classes = ", ".join(self.names[:5]) + ", ..." * (len(self.names) > 5)
-        told = [counted(len(self), "picture"), counted(len(self.table.boxes), "object")]
+        told = [counted(len(self), "image"), counted(len(self.table.boxes), "object")]
         told.append(counted(len(self.problems), "problem"))
         return f"FileData({', '.join(told)}; {counted(len(self.names), 'class', 'classes')}: {classes})"
 
@@ -243,15 +243,15 @@ class FileData:
         return self.samples
 
     def select(self, indices: Sequence[int] | Tensor) -> FileData:
-        """The pictures of some indices, in their order, with the problems of the whole."""
+        """The images of some indices, in their order, with the problems of the whole."""
         return replace(self, samples=self.table.select(indices))
 
     def sample(self, index: int) -> Sample:
-        """The truth of one picture."""
+        """The ground truth of one image."""
         return self.samples[index]
 
     def read(self, index: int) -> tuple[Tensor, Sample]:
-        """One picture, uint8 RGB (3, H, W), with its truth; ImageError if the file cannot be read."""
+        """One image, uint8 RGB (3, H, W), with its ground truth; ImageError if the file cannot be read."""
         from gfocal.data.images import read_image
 
         sample = self.samples[index]

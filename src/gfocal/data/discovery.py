@@ -1,4 +1,4 @@
-"""One way in for annotated pictures of any format: the format is found from the path."""
+"""One way in for annotated images of any format: the format is found from the path."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from gfocal.errors import DataError
 Format = Literal["coco", "voc", "yolo", "csv"]
 
 _LOOKED_FOR = """\
-{path}: no annotated pictures found. Looked for
+{path}: no annotated images found. Looked for
   COCO   a .json file; annotations/instances_<split>*.json; <split>/*.json; a .json in the folder
-  VOC    Annotations/*.xml with JPEGImages/ or images/; .xml beside the pictures, here or in <split>/
+  VOC    Annotations/*.xml with JPEGImages/ or images/; .xml beside the images, here or in <split>/
   YOLO   a .yaml file; data.yaml; images/<split> with labels/<split>; <split>/images with <split>/labels
   CSV    a .csv file; <split>*.csv or <split>/*.csv with columns such as filename,class,xmin,ymin,xmax,ymax
 where <split> is train, val or test (also valid, validation, train2017, ...).
@@ -31,16 +31,16 @@ The folder holds: {content}"""
 def read_data(
     path: str | Path | Sequence[str | Path], split: str | None = None, names: Sequence[str] | None = None
 ) -> FileData:
-    """Read annotated pictures: a COCO json, a YOLO yaml, a CSV table, or the folder of a set in one of these or VOC.
+    """Read annotated images: a COCO json, a YOLO yaml, a CSV table, or the folder of a set in one of these or VOC.
 
     ``split`` is train, val (also valid, validation), test, or another name from ``splits``. Without it a
-    data set of one split is read, and VOC as a whole; where there are several, DataError lists them.
+    dataset of one split is read, and VOC as a whole; where there are several, DataError lists them.
     ``names`` are the classes to expect, in the order of the labels wanted, such as those of a trained model; the data
-    may lack some. Several paths, of any formats, become one data set (``gfocal.data.views``): of each its split, or
+    may lack some. Several paths, of any formats, become one dataset (``gfocal.data.views``): of each its split, or
     the whole where it has no splits.
 
     Problems of single records are in ``problems`` of the result. Raises DataError when no format fits (it
-    tells what was looked for), the split does not exist, no picture is usable, or a class is not among
+    tells what was looked for), the split does not exist, no image is usable, or a class is not among
     ``names``.
     """
     if not isinstance(path, str | Path):
@@ -89,12 +89,12 @@ def data_format(path: str | Path) -> Format:
         kinds: dict[str, Format] = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".csv": "csv", ".tsv": "csv"}
         if path.suffix.lower() in kinds:
             return kinds[path.suffix.lower()]
-        raise DataError(f"{path}: give a COCO .json, a YOLO .yaml, a .csv, or the folder of the data set")
+        raise DataError(f"{path}: give a COCO .json, a YOLO .yaml, a .csv, or the folder of the dataset")
     if _coco_files(path):
         return "coco"
     if is_voc(path):
         return "voc"
-    if is_csv(path) and not _has_labels(path):  # images/<split> alone is where its pictures lie
+    if is_csv(path) and not _has_labels(path):  # images/<split> alone is where its images lie
         return "csv"
     if yolo_splits(path):
         return "yolo"

@@ -1,4 +1,4 @@
-"""Picture files in, upright 8-bit RGB out, whatever the file holds; the one place that opens pictures."""
+"""Image files in, upright 8-bit RGB out, whatever the file holds; the one place that opens images."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _UPRIGHT_BY = {
 
 
 def read_image(path: str | Path, stated_size: tuple[int, int] | None = None) -> Tensor:
-    """Read a picture as uint8 RGB (3, H, W), upright.
+    """Read an image as uint8 RGB (3, H, W), upright.
 
     The EXIF orientation is applied, except where ``stated_size`` (height, width, from an annotation) is the
-    size of the stored pixels and not that of the turned picture: then the boxes were drawn on the stored
+    size of the stored pixels and not that of the turned image: then the boxes were drawn on the stored
     pixels, and these are returned. (A TIFF file is always turned.)
 
-    Transparency is laid over white; 16-bit grey is scaled to 8 bits (65535 -> 255); CMYK is converted, with
+    Transparency is laid over white; 16-bit gray is scaled to 8 bits (65535 -> 255); CMYK is converted, with
     Adobe's inverted JPEG told from the plain one; of an animation the first frame counts. The content of
     the file decides its format, not its name.
 
@@ -76,27 +76,27 @@ def image_size(path: str | Path, stated_size: tuple[int, int] | None = None) -> 
 
 
 @dataclass(frozen=True)
-class PictureHeader:
-    """What a picture file says of itself before its pixels are decoded."""
+class ImageHeader:
+    """What an image file says of itself before its pixels are decoded."""
 
     kind: str  # JPEG, PNG, ..., by content
     mode: str  # PIL's name for what a pixel is: RGB, L, CMYK, I;16, ...
     size: tuple[int, int]  # height and width of the stored pixels
     orientation: int  # EXIF's, 1..8; 1 is upright
-    frames: int  # of an animation, or pages; 1 for a picture
+    frames: int  # of an animation, or pages; 1 for an image
 
 
-def picture_header(path: str | Path) -> PictureHeader:
-    """The header of a picture file. Raises ImageError as ``image_size`` does."""
+def image_header(path: str | Path) -> ImageHeader:
+    """The header of an image file. Raises ImageError as ``image_size`` does."""
     with _opened(path) as image:
         # A photograph with a preview behind it (MPO) is opened as JPEG too: the preview is no second frame.
         frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
         kind = "JPEG" if image.format == "MPO" else image.format or ""
-        return PictureHeader(kind, image.mode, (image.height, image.width), _orientation(image), frames)
+        return ImageHeader(kind, image.mode, (image.height, image.width), _orientation(image), frames)
 
 
 def rgb_tensor(image: Image.Image) -> Tensor:
-    """An open picture of any mode as uint8 RGB (3, H, W), upright, by the rules of ``read_image``.
+    """An open image of any mode as uint8 RGB (3, H, W), upright, by the rules of ``read_image``.
 
     Raises ImageError for pixels that have no 8-bit meaning.
     """
@@ -112,10 +112,10 @@ def rgb_tensor(image: Image.Image) -> Tensor:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """The open picture; whatever goes wrong inside becomes an ImageError of one line."""
+    """The open image; whatever goes wrong inside becomes an ImageError of one line."""
     if not os.path.isfile(path):
         reason = "is not a regular file" if os.path.exists(path) else "no such file"
-        raise ImageError(f"{path}: {'a folder, not a picture' if os.path.isdir(path) else reason}")
+        raise ImageError(f"{path}: {'a folder, not an image' if os.path.isdir(path) else reason}")
     try:
         # PIL's own warnings only: the limit on pixels is checked below, without the global warning filters.
         with warnings.catch_warnings():
@@ -127,7 +127,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise
     except UnidentifiedImageError:
         empty = os.path.getsize(path) == 0
-        reason = "empty file" if empty else "not a picture, or broken at its start (JPEG, PNG, ... are read)"
+        reason = "empty file" if empty else "not an image, or broken at its start (JPEG, PNG, ... are read)"
         raise ImageError(f"{path}: {reason}") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: beyond the pixels of PIL.Image.MAX_IMAGE_PIXELS") from None
@@ -155,7 +155,7 @@ def _orientation(image: Image.Image) -> int:
         else:
             exif = image.getexif()
         value = exif.get(_EXIF_ORIENTATION, 1)
-    except Exception:  # a broken EXIF block does not make the picture unreadable
+    except Exception:  # a broken EXIF block does not make the image unreadable
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -169,7 +169,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _from_16_bit(image)
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range: save the picture with 8 or 16 bits")
+        raise ValueError("floating-point pixels have no known range: save the image with 8 or 16 bits")
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         image = image.point(lambda value: 255 - value)  # PIL takes every CMYK JPEG for Adobe's inverted kind
     if "transparency" in image.info or image.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa"):
@@ -181,6 +181,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _from_16_bit(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.size and (values.min() < 0 or values.max() > 65535):
-        raise ValueError("grey values outside 0..65535: save the picture with 8 or 16 bits")
-    grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
+        raise ValueError("gray values outside 0..65535: save the image with 8 or 16 bits")
+    gray = ((values * 255 + 32767) // 65535).astype(np.uint8)
+    return Image.fromarray(gray).convert("RGB")

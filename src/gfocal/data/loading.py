@@ -1,7 +1,7 @@
-"""From pictures with truth to batches: augmentation, normalisation, padding.
+"""From images with ground truth to batches: augmentation, normalization, padding.
 
 What a sample looks like depends on the seed, the epoch and its own number alone, never on the worker that
-loads it: a run that is resumed sees the pictures that it would have seen.
+loads it: a run that is resumed sees the images that it would have seen.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from torch.utils.data import DataLoader, Dataset
 from gfocal.data.augmentation.labelled import Labelled
 from gfocal.data.augmentation.pipeline import Augmentation
 from gfocal.data.dataset import FileData, ImageData, Sample
-from gfocal.data.preprocess import InputSettings, normalise, resize, resized_shape, scale_xyxy, stack_padded
+from gfocal.data.preprocess import InputSettings, normalize, resize, resized_shape, scale_xyxy, stack_padded
 from gfocal.data.samplers import BatchOrder, EpochOrder
 from gfocal.errors import DataError
 from gfocal.structures import Batch, pad_targets
 
-# How many unreadable pictures in a row end an epoch: more is no accident of one file.
+# How many unreadable images in a row end an epoch: more is no accident of one file.
 MAX_UNREADABLE = 20
 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture on its way into a batch."""
+    """One image on its way into a batch."""
 
-    image: Tensor  # (3, h, w) float32, normalised
+    image: Tensor  # (3, h, w) float32, normalized
     boxes: Tensor  # (G, 4) xyxy in pixels of ``image``
     labels: Tensor  # (G,)
-    ignored: Tensor  # (G,) bool: no truth, but regions to be ignored
+    ignored: Tensor  # (G,) bool: no ground truth, but regions to be ignored
     original_size: tuple[int, int]
     image_id: int
 
 
 class TrainingItems(Dataset[Item]):
-    """Augmented pictures with their truth; crowd regions come along as ignored.
+    """Augmented images with their ground truth; crowd regions come along as ignored.
 
     ``epochs`` is the number of epochs of the run: in the last of them, as many as the augmentation's settings close,
-    no pictures are mixed. None: the run has no end.
+    no images are mixed. None: the run has no end.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class TrainingItems(Dataset[Item]):
             image, boxes, labels, ignored = self.augmentation(
                 image, sample.boxes, sample.labels, sample.crowd, others
             )
-        image = normalise(image, self.input_settings)
+        image = normalize(image, self.input_settings)
         return Item(image, boxes, labels, ignored, original_size, sample.image_id)
 
 
 class EvaluationItems(Dataset[Item]):
-    """Pictures as the test-time protocol sees them: resized, nothing else.
+    """Images as the test-time protocol sees them: resized, nothing else.
 
     One that cannot be read is shown as an even surface, in which nothing is to be found, so that its objects
     count as missed and a broken file does not end a run.
@@ -115,19 +115,19 @@ class EvaluationItems(Dataset[Item]):
         old = (int(image.shape[-2]), int(image.shape[-1]))
         new = resized_shape(*old, settings.short_side, settings.long_side)
         boxes = sample.boxes * scale_xyxy(old, new)
-        image = normalise(resize(image, new, settings.antialias), settings)
+        image = normalize(resize(image, new, settings.antialias), settings)
         return Item(image, boxes, sample.labels, sample.crowd, old, sample.image_id)
 
 
 def read_or_next(data: ImageData, index: int) -> tuple[Tensor, Sample]:
-    """A picture, or the next one that can be read: one broken file does not end an epoch."""
+    """An image, or the next one that can be read: one broken file does not end an epoch."""
     for offset in range(MAX_UNREADABLE):
         try:
             return data.read((index + offset) % len(data))
         except DataError as error:
-            warnings.warn(f"{error}; the next picture takes its place", stacklevel=2)
+            warnings.warn(f"{error}; the next image takes its place", stacklevel=2)
             last = error
-    raise DataError(f"{MAX_UNREADABLE} pictures in a row cannot be read; the last one: {last}")
+    raise DataError(f"{MAX_UNREADABLE} images in a row cannot be read; the last one: {last}")
 
 
 @dataclass(frozen=True)
@@ -155,14 +155,14 @@ def training_loader(
     input_settings: InputSettings,
     batch_size: int,
     seed: int,
-    workers: int = 0,
+    num_workers: int = 0,
     rank: int = 0,
     world: int = 1,
     epochs: int | None = None,
 ) -> tuple[DataLoader[Batch], EpochOrder]:
     """Batches of one process, and the order whose ``epoch`` must be set before each epoch.
 
-    ``epochs`` of the run say which are the last, in which no pictures are mixed; None: none is.
+    ``epochs`` of the run say which are the last, in which no images are mixed; None: none is.
     """
     order = EpochOrder(len(data), seed)
     items = TrainingItems(without_problems(data), augmentation, input_settings, seed, epochs)
@@ -170,36 +170,36 @@ def training_loader(
     if isinstance(data, FileData):
         sizes = data.table.sizes
         upright = (sizes[:, 0] > sizes[:, 1]).tolist()
-    return _loader(items, BatchOrder(order, upright, batch_size, rank, world), workers, input_settings), order
+    return _loader(items, BatchOrder(order, upright, batch_size, rank, world), num_workers, input_settings), order
 
 
 def evaluation_loader(
     data: ImageData,
     input_settings: InputSettings,
     batch_size: int,
-    workers: int = 0,
+    num_workers: int = 0,
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[Batch]:
     """Batches in the order of the data.
 
-    Of several processes each gets every ``world``-th batch, whole: a picture is seen beside the ones that it is
+    Of several processes each gets every ``world``-th batch, whole: an image is seen beside the ones that it is
     seen with in one process, so that its detections are the same to the last bit.
     """
     order = EpochOrder(len(data), 0, shuffle=False)
     batches = list(BatchOrder(order, [False] * len(data), batch_size))[rank::world]
-    return _loader(EvaluationItems(without_problems(data), input_settings), batches, workers, input_settings)
+    return _loader(EvaluationItems(without_problems(data), input_settings), batches, num_workers, input_settings)
 
 
 def _loader(
-    items: Dataset[Item], batches: Iterable[list[tuple[int, int]]], workers: int, settings: InputSettings
+    items: Dataset[Item], batches: Iterable[list[tuple[int, int]]], num_workers: int, settings: InputSettings
 ) -> DataLoader[Batch]:
     loader = DataLoader[Any](
         items,
         batch_sampler=batches,
-        num_workers=workers,
+        num_workers=num_workers,
         collate_fn=Collate(settings.multiple),
-        persistent_workers=workers > 0,
+        persistent_workers=num_workers > 0,
         worker_init_fn=start_worker,
         pin_memory=torch.cuda.is_available(),
     )
@@ -217,14 +217,14 @@ def stop_workers(loader: weakref.ref[DataLoader[Batch]]) -> None:
 
 
 def start_worker(worker: int) -> None:
-    """What a process that loads pictures does first."""
+    """What a process that loads images does first."""
     leave_signals_to_the_run(worker)
     # Looking for garbage writes into every object there is, which would copy what the process shares with the run.
     gc.freeze()
 
 
 def without_problems(data: ImageData) -> ImageData:
-    """The data as processes that load pictures need them: what was wrong with the files is told already."""
+    """The data as processes that load images need them: what was wrong with the files is told already."""
     return replace(data, problems=[]) if isinstance(data, FileData) else data
 
 

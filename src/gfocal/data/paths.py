@@ -1,4 +1,4 @@
-"""How data sets lie on disk: names of splits, lists of pictures, paths that stay inside their folder."""
+"""How datasets lie on disk: names of splits, lists of images, paths that stay inside their folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gfocal.errors import DataError
 from gfocal.text import one_line
 
 T = TypeVar("T")
-_PROBED = 20  # how many of the listed pictures are looked for to find their folder
+_PROBED = 20  # how many of the listed images are looked for to find their folder
 
 SPLITS = {
     "train": ("train", "training"),
@@ -61,13 +61,13 @@ def split_folders(folder: Path) -> dict[str, Path]:
     return {name: found[name] for name in in_split_order(n for n in found if n is not None)}
 
 
-def pictures_in(folder: Path, deep: bool = False) -> list[Path]:
-    """Picture files of a folder (with its subfolders when ``deep``), known by suffix, sorted, none hidden."""
-    return [file for file in visible_in(folder, deep) if is_picture(file)]
+def images_in(folder: Path, deep: bool = False) -> list[Path]:
+    """Image files of a folder (with its subfolders when ``deep``), known by suffix, sorted, none hidden."""
+    return [file for file in visible_in(folder, deep) if is_image(file)]
 
 
-def is_picture(file: Path) -> bool:
-    """Whether a file is named like a picture."""
+def is_image(file: Path) -> bool:
+    """Whether a file is named like an image."""
     return file.suffix.lower() in SUFFIXES
 
 
@@ -80,7 +80,7 @@ def visible_in(folder: Path, deep: bool = False) -> list[Path]:
 def inside(folder: str | Path, name: str) -> Path | None:
     """The path of a file that an annotation names, or None when it would lie outside ``folder``.
 
-    Data sets are downloaded from strangers, so no name may lead away by being absolute or by ``..``.
+    Datasets are downloaded from strangers, so no name may lead away by being absolute or by ``..``.
     Symbolic links are followed: the owner of the disk has set them.
     """
     root = os.path.abspath(folder)
@@ -88,8 +88,8 @@ def inside(folder: str | Path, name: str) -> Path | None:
     return Path(folder, os.path.relpath(path, root)) if path.startswith(root.rstrip(os.sep) + os.sep) else None
 
 
-def find_pictures(file: Path, names: Sequence[str]) -> Path:
-    """The folder, of the usual ones around an annotation file, that holds most of the first pictures it names.
+def find_images(file: Path, names: Sequence[str]) -> Path:
+    """The folder, of the usual ones around an annotation file, that holds most of the first images it names.
 
     Raises DataError that says where they were looked for when none of them is anywhere.
     """
@@ -106,7 +106,7 @@ def find_pictures(file: Path, names: Sequence[str]) -> Path:
     hits = [sum((p := inside(place, n)) is not None and os.path.isfile(p) for n in names) for place in places]
     if names and max(hits) == 0:
         raise DataError(
-            f"{file}: its pictures are not found; put them into one of the places where {names[0]!r} was looked for: "
+            f"{file}: its images are not found; put them into one of the places where {names[0]!r} was looked for: "
             + ", ".join(os.path.relpath(place, here) for place in places)
             + " (relative to the file)"
         )
@@ -114,7 +114,7 @@ def find_pictures(file: Path, names: Sequence[str]) -> Path:
 
 
 def label_order(found: Sequence[str], wanted: Sequence[str] | None, where: str | Path) -> list[int]:
-    """Label of each class of a data set: its place in ``found``, or in ``wanted`` where that is given.
+    """Label of each class of a dataset: its place in ``found``, or in ``wanted`` where that is given.
 
     Raises DataError that names both lists when a class is not wanted.
     """
@@ -144,5 +144,9 @@ def mismatch(found: Sequence[str], wanted: Sequence[str], where: str | Path) -> 
         + (f"; not expected: {extra}" if extra else "")
         + (f"; not in the data: {lacking}" if lacking else "")
         + ("; --rename OLD=NEW calls a class of the data by the expected name" if extra and lacking else "")
-        + ("; a model judges no class that it does not know: take data without them" if extra and not lacking else "")
+        + (
+            "; a model evaluates no class that it does not know: take data without them"
+            if extra and not lacking
+            else ""
+        )
     )

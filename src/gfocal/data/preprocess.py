@@ -1,4 +1,4 @@
-"""From a picture to the network's input: resize keeping the ratio, normalise, pad into a batch."""
+"""From an image to the network's input: resize keeping the ratio, normalize, pad into a batch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True)
 class InputSettings:
-    """How a picture becomes the network's input. Pixel values run from 0 to 255."""
+    """How an image becomes the network's input. Pixel values run from 0 to 255."""
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     short_side: int = 800  # the shorter side is resized to this,
     long_side: int = 1333  # unless the longer one would pass this
     multiple: int = 32  # height and width of a batch are padded to a multiple of this
-    # Whether a picture that shrinks is smoothed. MMDetection, and so the published models, take the nearest pixels.
+    # Whether an image that shrinks is smoothed. MMDetection, and so the published models, take the nearest pixels.
     antialias: bool = True
 
     def __post_init__(self) -> None:
@@ -48,26 +48,26 @@ def resize(image: Tensor, shape: tuple[int, int], antialias: bool = True) -> Ten
 
 
 def scale_xyxy(old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Factors (4,) that bring xyxy boxes from a picture of one height and width to another."""
+    """Factors (4,) that bring xyxy boxes from an image of one height and width to another."""
     return torch.tensor([new[1] / old[1], new[0] / old[0]] * 2)
 
 
-def normalise(image: Tensor, settings: InputSettings) -> Tensor:
+def normalize(image: Tensor, settings: InputSettings) -> Tensor:
     """uint8 (3, H, W) -> float32, mean subtracted, divided by the standard deviation."""
     mean = torch.tensor(settings.mean, device=image.device).view(3, 1, 1)
     std = torch.tensor(settings.std, device=image.device).view(3, 1, 1)
     return (image.to(torch.float32) - mean) / std
 
 
-def denormalise(image: Tensor, settings: InputSettings) -> Tensor:
-    """What ``normalise`` was given: float32 (3, H, W) -> uint8."""
+def denormalize(image: Tensor, settings: InputSettings) -> Tensor:
+    """What ``normalize`` was given: float32 (3, H, W) -> uint8."""
     mean = torch.tensor(settings.mean, device=image.device).view(3, 1, 1)
     std = torch.tensor(settings.std, device=image.device).view(3, 1, 1)
     return (image * std + mean).round().clamp(0, 255).to(torch.uint8)
 
 
 def stack_padded(images: Sequence[Tensor], multiple: int = 32) -> Tensor:
-    """Normalised images of several sizes -> one batch (B, 3, H, W), zero (the mean colour) beyond each.
+    """Normalized images of several sizes -> one batch (B, 3, H, W), zero (the mean color) beyond each.
 
     The batch is laid out channels_last, in which convolutions run faster.
     """

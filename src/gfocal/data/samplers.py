@@ -1,4 +1,4 @@
-"""Which pictures an epoch sees, in which order, in which batches, and which process sees them."""
+"""Which images an epoch sees, in which order, in which batches, and which process sees them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class EpochOrder(Sampler[tuple[int, int]]):
 
     Attributes:
         epoch: to be set before each epoch.
-        repeats: (N,) how often an epoch shows each picture on average, 1 at least; None: once. All epochs are of the
-            same length. A picture that comes again has an index larger by N each time, so that augmentation, which
+        repeats: (N,) how often an epoch shows each image on average, 1 at least; None: once. All epochs are of the
+            same length. An image that comes again has an index larger by N each time, so that augmentation, which
             draws by the index, makes another one of it.
     """
 
@@ -39,7 +39,7 @@ class EpochOrder(Sampler[tuple[int, int]]):
         return self.num_images + _whole_excess(self.repeats)
 
     def _shown(self) -> list[int]:
-        """Indices that the epoch shows: each picture once, then what is shown again."""
+        """Indices that the epoch shows: each image once, then what is shown again."""
         shown = list(range(self.num_images))
         if self.repeats is None:
             return shown
@@ -51,27 +51,27 @@ class EpochOrder(Sampler[tuple[int, int]]):
 
 
 def repeats_of(data: ImageData, share: float) -> Tensor:
-    """``repeat_factors`` of a data set; crowd regions show no class."""
+    """``repeat_factors`` of a dataset; crowd regions show no class."""
     samples = (data.sample(i) for i in range(len(data)))
     return repeat_factors([sample.labels[~sample.crowd] for sample in samples], len(data.names), share)
 
 
 def repeat_factors(labels: Sequence[Tensor], num_classes: int, share: float) -> Tensor:
-    """How often pictures are to be shown so that rare classes are seen (Gupta et al. 2019, section 3.4 of LVIS).
+    """How often images are to be shown so that rare classes are seen (Gupta et al. 2019, section 3.4 of LVIS).
 
-    A class in f of all pictures asks for max(1, sqrt(share / f)), and a picture follows the rarest of its classes.
+    A class in f of all images asks for max(1, sqrt(share / f)), and an image follows the rarest of its classes.
 
     Args:
-        labels: of each picture's objects.
+        labels: of each image's objects.
         num_classes: C.
-        share: of the pictures, 0..1; the paper's t.
+        share: of the images, 0..1; the paper's t.
 
     Returns:
         (N,) float64, 1 at least.
     """
     present = torch.zeros(len(labels), num_classes, dtype=torch.bool)
-    for row, of_picture in zip(present, labels, strict=True):
-        row[of_picture] = True
+    for row, of_image in zip(present, labels, strict=True):
+        row[of_image] = True
     frequency = present.double().mean(0)  # (C,)
     wanted = (share / frequency.clamp(min=1e-12)).sqrt().clamp(min=1)
     return torch.where(present, wanted, 1.0).amax(1)
@@ -79,7 +79,7 @@ def repeat_factors(labels: Sequence[Tensor], num_classes: int, share: float) -> 
 
 def systematic(expected: Tensor, total: int, generator: torch.Generator) -> Tensor:
     """Whole numbers (N,) whose sum is ``total``, each next to its share of it in proportion to ``expected`` (N,)."""
-    order = torch.randperm(len(expected), generator=generator)  # neighbours would be drawn alternately
+    order = torch.randperm(len(expected), generator=generator)  # neighbors would be drawn alternately
     ends = expected[order].cumsum(0)
     ends = ends * (total / ends[-1].clamp(min=1e-12))
     ends[-1] = total
@@ -94,14 +94,14 @@ def _whole_excess(repeats: Tensor | None) -> int:
 
 
 class BatchOrder(Sampler[list[tuple[int, int]]]):
-    """Batches of pictures that are all upright or all lying, so that little of a batch is padding.
+    """Batches of images that are all upright or all lying, so that little of a batch is padding.
 
     What does not fill a batch of its kind makes mixed ones at the end: the number of batches is that of the
-    pictures alone.
+    images alone.
 
-    Several processes share out batches of ``world`` times as many pictures: they see at each step what one process
+    Several processes share out batches of ``world`` times as many images: they see at each step what one process
     with such batches would see. Only the last batch of an epoch may be smaller. A process that gets none of it is
-    shown the first picture once more, so that it takes part in the step; see ``is_idle``.
+    shown the first image once more, so that it takes part in the step; see ``is_idle``.
 
     Attributes:
         first: number of the batch that the next epoch begins with, of one that was begun before.
@@ -121,13 +121,13 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return -(-len(self.order) // self.whole_size)
 
-    def pictures(self, batches: int) -> int:
-        """How many pictures all processes together have seen after so many batches of an epoch."""
+    def images(self, batches: int) -> int:
+        """How many images all processes together have seen after so many batches of an epoch."""
         return min(batches * self.whole_size, len(self.order))
 
     def is_idle(self, batch: int) -> bool:
-        """Whether a batch, by its number in the epoch, holds no picture for this process to learn from."""
-        return self.rank >= self.pictures(batch + 1) - self.pictures(batch)
+        """Whether a batch, by its number in the epoch, holds no image for this process to learn from."""
+        return self.rank >= self.images(batch + 1) - self.images(batch)
 
     def _whole_batches(self) -> Iterator[list[tuple[int, int]]]:
         waiting: dict[bool, list[tuple[int, int]]] = {False: [], True: []}

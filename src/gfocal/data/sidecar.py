@@ -1,4 +1,4 @@
-"""gfocal.json beside a data set: what its format has no place for, read back by gfocal and passed over by others.
+"""gfocal.json beside a dataset: what its format has no place for, read back by gfocal and passed over by others.
 
 YOLO's files know no ignored regions, areas, image ids or category ids; VOC's know no ids and no order of classes; a
 CSV no classes without objects. ``gfocal convert`` puts here what would be lost, and nothing that the files say
@@ -19,16 +19,16 @@ from typing import Any
 from gfocal.errors import DataError
 
 SIDECAR = "gfocal.json"
-ABOUT = "What the files of this data set have no place for. gfocal reads it back, other tools pass it over."
+ABOUT = "What the files of this dataset have no place for. gfocal reads it back, other tools pass it over."
 
 
 @dataclass(frozen=True)
 class PlacedBox:
     """A box that stands in the sidecar alone: an ignored region of YOLO's."""
 
-    at: int  # its place among the objects of the picture
+    at: int  # its place among the objects of the image
     label: int
-    box: tuple[float, ...]  # xyxy, fractions of the picture
+    box: tuple[float, ...]  # xyxy, fractions of the image
     area: float  # NaN where not stated
 
 
@@ -42,16 +42,16 @@ class LineExtra:
 
 
 @dataclass(frozen=True)
-class PictureExtra:
-    """What is known of one picture in one split."""
+class ImageExtra:
+    """What is known of one image in one split."""
 
     image_id: int | None = None
-    stated_size: tuple[int, int] | None = None  # height, width; where it is not that of the upright picture
+    stated_size: tuple[int, int] | None = None  # height, width; where it is not that of the upright image
     lines: Mapping[int, LineExtra] = field(default_factory=dict)
     ignored: tuple[PlacedBox, ...] = ()
 
 
-NOTHING = PictureExtra()
+NOTHING = ImageExtra()
 
 
 @dataclass(frozen=True)
@@ -60,21 +60,21 @@ class Sidecar:
 
     names: tuple[str, ...] | None = None
     category_ids: tuple[int, ...] | None = None  # indexed by the class's place in the files
-    splits: Mapping[str, Mapping[str, PictureExtra]] = field(default_factory=dict)
-    renamed: Mapping[str, str] = field(default_factory=dict)  # picture below the folder -> what it was called before
+    splits: Mapping[str, Mapping[str, ImageExtra]] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)  # image below the folder -> what it was called before
 
-    def picture(self, split: str | None, key: str) -> PictureExtra:
-        """What is known of a picture, by the key of its format."""
+    def image(self, split: str | None, key: str) -> ImageExtra:
+        """What is known of an image, by the key of its format."""
         return self.splits.get(split or "", {}).get(key, NOTHING)
 
     def free_ids(self, split: str | None) -> Iterator[int]:
-        """Running numbers for pictures that are not known here, such as those added later: none is taken."""
-        taken = {picture.image_id for picture in self.splits.get(split or "", {}).values()}
+        """Running numbers for images that are not known here, such as those added later: none is taken."""
+        taken = {image.image_id for image in self.splits.get(split or "", {}).values()}
         return (number for number in itertools.count(1) if number not in taken)
 
 
 def read_sidecar(folder: Path) -> Sidecar:
-    """The sidecar of a data set's folder; an empty one where there is none. DataError for a broken one."""
+    """The sidecar of a dataset's folder; an empty one where there is none. DataError for a broken one."""
     file = folder / SIDECAR
     if not file.is_file():
         return Sidecar()
@@ -86,14 +86,14 @@ def read_sidecar(folder: Path) -> Sidecar:
             names=None if names is None else tuple(_text(name) for name in names),
             category_ids=None if ids is None else tuple(_id(i) for i in ids),
             splits={
-                split: {key: _picture(entry) for key, entry in pictures.items()}
-                for split, pictures in content.get("splits", {}).items()
+                split: {key: _image(entry) for key, entry in images.items()}
+                for split, images in content.get("splits", {}).items()
             },
             renamed={key: _text(name) for key, name in content.get("renamed", {}).items()},
         )
         _refuse_twice(sidecar.category_ids or (), "category id")
-        for pictures in sidecar.splits.values():
-            _refuse_twice([p.image_id for p in pictures.values() if p.image_id is not None], "image id")
+        for images in sidecar.splits.values():
+            _refuse_twice([p.image_id for p in images.values() if p.image_id is not None], "image id")
         return sidecar
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise DataError(
@@ -108,11 +108,11 @@ def _refuse_twice(ids: Sequence[int], what: str) -> None:
         raise ValueError(f"{what} {twice[0]} stands twice")
 
 
-def _picture(entry: Any) -> PictureExtra:
+def _image(entry: Any) -> ImageExtra:
     size = None if entry.get("size") is None else tuple(map(_whole, entry["size"]))
     if size is not None and len(size) != 2:
         raise ValueError("a size is height and width")
-    return PictureExtra(
+    return ImageExtra(
         image_id=None if "id" not in entry else _id(entry["id"]),
         stated_size=size,
         lines={
@@ -161,8 +161,8 @@ def _text(value: Any) -> str:
 def as_json(sidecar: Sidecar) -> dict[str, Any] | None:
     """The content of the file; None when there is nothing to tell."""
     splits = {
-        split: {key: told for key, picture in pictures.items() if (told := _told(picture))}
-        for split, pictures in sidecar.splits.items()
+        split: {key: told for key, image in images.items() if (told := _told(image))}
+        for split, images in sidecar.splits.items()
     }
     content: dict[str, Any] = {
         "names": None if sidecar.names is None else list(sidecar.names),
@@ -174,23 +174,23 @@ def as_json(sidecar: Sidecar) -> dict[str, Any] | None:
     return {"about": ABOUT} | content if content else None
 
 
-def _told(picture: PictureExtra) -> dict[str, Any]:
+def _told(image: ImageExtra) -> dict[str, Any]:
     told: dict[str, Any] = {}
-    if picture.image_id is not None:
-        told["id"] = picture.image_id
-    if picture.stated_size is not None:
-        told["size"] = list(picture.stated_size)
-    if picture.lines:
+    if image.image_id is not None:
+        told["id"] = image.image_id
+    if image.stated_size is not None:
+        told["size"] = list(image.stated_size)
+    if image.lines:
         told["lines"] = {
             str(number): {"text": line.text}
             | ({} if math.isnan(line.area) else {"area": line.area})
             | ({} if line.box is None else {"box": list(line.box)})
-            for number, line in picture.lines.items()
+            for number, line in image.lines.items()
         }
-    if picture.ignored:
+    if image.ignored:
         told["ignored"] = [
             {"at": one.at, "class": one.label, "box": list(one.box)}
             | ({} if math.isnan(one.area) else {"area": one.area})
-            for one in picture.ignored
+            for one in image.ignored
         ]
     return told

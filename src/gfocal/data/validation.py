@@ -1,17 +1,17 @@
-"""What can be wrong with boxes and pictures of a data set, and what is done about it, for all formats alike.
+"""What can be wrong with boxes and images of a dataset, and what is done about it, for all formats alike.
 
 | found | done |
 |---|---|
-| picture missing, unreadable, listed twice, or outside the data folder | picture dropped |
+| image missing, unreadable, listed twice, or outside the data folder | image dropped |
 | size in the annotation is not that of the file | kept, the file's size counts |
-| box not finite, inverted, without area, or wholly outside the picture | box dropped |
-| numbers of YOLO that are no fractions of the picture (pixels, most likely) | box dropped |
-| same box, class and crowd flag a second time in one picture | box dropped |
+| box not finite, inverted, without area, or wholly outside the image | box dropped |
+| numbers of YOLO that are no fractions of the image (pixels, most likely) | box dropped |
+| same box, class and crowd flag a second time in one image | box dropped |
 | box of IoU 0.9 or more with another of its class | kept |
-| box partly outside the picture | box clipped |
+| box partly outside the image | box clipped |
 
-A box that reaches beyond the picture by half a pixel or less was rounded; it is clipped without a word.
-Readers add what only they can see: unknown classes, annotations of no picture, broken records.
+A box that reaches beyond the image by half a pixel or less was rounded; it is clipped without a word.
+Readers add what only they can see: unknown classes, annotations of no image, broken records.
 """
 
 from __future__ import annotations
@@ -34,34 +34,34 @@ from gfocal.text import one_line
 
 ROUNDING = 0.5  # pixels
 NEARLY = 0.9  # IoU
-MOST_FRACTION = 2.0  # pictures: a box in fractions that reaches further is in some other unit
+MOST_FRACTION = 2.0  # images: a box in fractions that reaches further is in some other unit
 
 NOT_FINITE = "box is not finite"
 INVERTED = "box is inverted"
 NO_AREA = "box has no area"
-OUTSIDE = "box lies outside the picture"
-NO_FRACTIONS = "box of no fractions: are these pixels? YOLO's numbers are fractions of the picture"
+OUTSIDE = "box lies outside the image"
+NO_FRACTIONS = "box of no fractions: are these pixels? YOLO's numbers are fractions of the image"
 DUPLICATE = "same box and class a second time"
 NEAR_DUPLICATE = "nearly the same box and class a second time"
-BEYOND = "box reaches beyond the picture"
-MISSING = "picture file is missing"
-UNREADABLE = "picture is unreadable"
+BEYOND = "box reaches beyond the image"
+MISSING = "image file is missing"
+UNREADABLE = "image is unreadable"
 SIZE_DIFFERS = "stated size is not that of the file"
 UNSAFE = "file name leads out of the data folder"
 UNKNOWN_CLASS = "unknown class"
-UNLISTED = "annotation of a picture that is not listed"
+UNLISTED = "annotation of an image that is not listed"
 MALFORMED = "not a box of finite numbers"
 
 
 @dataclass
 class ImageRecord:
-    """One picture as an annotation describes it, nothing checked yet."""
+    """One image as an annotation describes it, nothing checked yet."""
 
     file: str  # the annotation file, for problems
     path: Path
     image_id: int
     stated_size: tuple[int, int] | None = None  # height, width
-    relative: bool = False  # boxes are fractions of the picture's size
+    relative: bool = False  # boxes are fractions of the image's size
     boxes: list[Sequence[float]] = field(default_factory=list)  # xyxy
     labels: list[int] = field(default_factory=list)
     crowd: list[bool] = field(default_factory=list)
@@ -81,29 +81,29 @@ _Usable = tuple[ImageRecord, tuple[int, int]]  # with the height and width of it
 
 
 def checked(
-    pictures: Sequence[ImageRecord],
+    images: Sequence[ImageRecord],
     names: Sequence[str],
     category_ids: Sequence[int],
     problems: list[Problem],
     where: str | Path,
 ) -> FileData:
-    """A data set of the pictures and boxes that can be used, with all problems.
+    """A dataset of the images and boxes that can be used, with all problems.
 
-    Opens the header of every picture file: about 0.1 ms each on a local disk. ``problems`` are those the
-    reader has met already. Raises DataError when no picture is left.
+    Opens the header of every image file: about 0.1 ms each on a local disk. ``problems`` are those the
+    reader has met already. Raises DataError when no image is left.
     """
     problems = list(problems)
-    usable = [(p, size) for p in pictures if (size := _real_size(p, problems)) is not None]
+    usable = [(p, size) for p in images if (size := _real_size(p, problems)) is not None]
     if not usable:
         first = f"; the first problem: {one_line(str(problems[0]), most=500)}" if problems else ""
-        raise DataError(f"{where}: no usable picture among {len(pictures)}{first}")
-    counts = [len(picture.labels) for picture, _ in usable]
+        raise DataError(f"{where}: no usable image among {len(images)}{first}")
+    counts = [len(image.labels) for image, _ in usable]
     owner = np.repeat(np.arange(len(usable)), counts)
     boxes, keep = _check_boxes(usable, owner, problems)
     areas = _of_all(usable, "areas", np.float64)[keep]
     table = SampleTable.of_arrays(
-        image_ids=[picture.image_id for picture, _ in usable],
-        paths=[picture.path for picture, _ in usable],
+        image_ids=[image.image_id for image, _ in usable],
+        paths=[image.path for image, _ in usable],
         sizes=[size for _, size in usable],
         counts=np.bincount(owner[keep], minlength=len(usable)).tolist(),
         boxes=torch.from_numpy(boxes[keep]),
@@ -115,35 +115,35 @@ def checked(
 
 
 def _of_all(usable: Sequence[_Usable], what: str, dtype: type[Any]) -> npt.NDArray[Any]:
-    """Labels, flags or areas of the boxes of all pictures, one after the other. (N,)"""
-    values = (value for picture, _ in usable for value in getattr(picture, what))
-    return np.fromiter(values, dtype=dtype, count=sum(len(picture.labels) for picture, _ in usable))
+    """Labels, flags or areas of the boxes of all images, one after the other. (N,)"""
+    values = (value for image, _ in usable for value in getattr(image, what))
+    return np.fromiter(values, dtype=dtype, count=sum(len(image.labels) for image, _ in usable))
 
 
-def _real_size(picture: ImageRecord, problems: list[Problem]) -> tuple[int, int] | None:
-    if not os.path.isfile(picture.path):
-        problems.append(Problem(picture.file, str(picture.path), MISSING, "dropped"))
+def _real_size(image: ImageRecord, problems: list[Problem]) -> tuple[int, int] | None:
+    if not os.path.isfile(image.path):
+        problems.append(Problem(image.file, str(image.path), MISSING, "dropped"))
         return None
     try:
-        size = image_size(picture.path, picture.stated_size)
+        size = image_size(image.path, image.stated_size)
     except ImageError as error:
-        problems.append(Problem(picture.file, str(error), UNREADABLE, "dropped"))
+        problems.append(Problem(image.file, str(error), UNREADABLE, "dropped"))
         return None
-    stated = picture.stated_size
+    stated = image.stated_size
     if stated is not None and stated != size:
-        record = f"{picture.path.name}: stated {stated[1]}x{stated[0]}, file {size[1]}x{size[0]}"
-        problems.append(Problem(picture.file, record, SIZE_DIFFERS, "kept"))
+        record = f"{image.path.name}: stated {stated[1]}x{stated[0]}, file {size[1]}x{size[0]}"
+        problems.append(Problem(image.file, record, SIZE_DIFFERS, "kept"))
     return size
 
 
 def _check_boxes(
     usable: Sequence[_Usable], owner: npt.NDArray[np.intp], problems: list[Problem]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Clipped boxes (N, 4) of all pictures and which to keep (N,); one problem per box at most."""
-    numbers = (number for picture, _ in usable for box in picture.boxes for number in box)
+    """Clipped boxes (N, 4) of all images and which to keep (N,); one problem per box at most."""
+    numbers = (number for image, _ in usable for box in image.boxes for number in box)
     given = np.fromiter(numbers, dtype=np.float64, count=4 * len(owner)).reshape(-1, 4)
     limit = np.array([(w, h, w, h) for _, (h, w) in usable], dtype=np.float64)[owner]  # (N, 4)
-    relative = np.array([picture.relative for picture, _ in usable], dtype=np.bool_)[owner]
+    relative = np.array([image.relative for image, _ in usable], dtype=np.bool_)[owner]
     with np.errstate(over="ignore", invalid="ignore"):
         boxes = np.where(relative[:, None], given * limit, given).astype(np.float32)
     x1, y1, x2, y2 = boxes.T
@@ -164,15 +164,15 @@ def _check_boxes(
         reasons[BEYOND] = (np.abs(clipped - boxes) > ROUNDING).any(1)
     reasons[NEAR_DUPLICATE] = nearly
 
-    first_row = np.searchsorted(owner, np.arange(len(usable)))  # of each picture
+    first_row = np.searchsorted(owner, np.arange(len(usable)))  # of each image
     for row in np.flatnonzero(np.logical_or.reduce(list(reasons.values()))).tolist():
         place = int(owner[row])
-        picture, i = usable[place][0], row - int(first_row[place])
+        image, i = usable[place][0], row - int(first_row[place])
         reason = next(reason for reason, rows in reasons.items() if rows[row])
         corners = " ".join(f"{value:g}" for value in boxes[row].tolist())
-        record = f"{picture.path.name}, {picture.records[i]}: {corners}"
+        record = f"{image.path.name}, {image.records[i]}: {corners}"
         action = {BEYOND: "clipped", NEAR_DUPLICATE: "kept"}.get(reason, "dropped")
-        problems.append(Problem(picture.file, record, reason, action))
+        problems.append(Problem(image.file, record, reason, action))
     return clipped, ~dropped
 
 
@@ -183,7 +183,7 @@ def _repeats(
     owner: npt.NDArray[np.intp],
     alive: npt.NDArray[np.bool_],
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which boxes equal an earlier one of the same picture, class and flag, and which nearly do. (N,), (N,)
+    """Which boxes equal an earlier one of the same image, class and flag, and which nearly do. (N,), (N,)
 
     Boxes are compared with those that follow in order of their left edge, for as long as that edge is near
     enough for the IoU to reach ``NEARLY``: the time grows with the boxes, not with their pairs.

@@ -1,7 +1,7 @@
-"""Several data sets as one: classes by their names, ids that stay unique."""
+"""Several datasets as one: classes by their names, ids that stay unique."""
 
 # FOLDED data.one_class: Class-agnostic data: every object is of one class.
-# FOLDED data.learnable: Training pictures that hold an object to learn.
+# FOLDED data.learnable: Training images that hold an object to learn.
 from __future__ import annotations
 
 import difflib
@@ -20,7 +20,7 @@ from gfocal.errors import DataError
 from gfocal.text import counted
 
 NEAR_NAMES = "classes of nearly the same name: two classes, if they are not renamed"
-SAME_PICTURE = "the same picture in two sets"
+SAME_IMAGE = "the same image in two sets"
 
 
 def joined(
@@ -29,7 +29,7 @@ def joined(
     renames: Mapping[str, str] | None = None,
     where: str = "joined data",
 ) -> FileData:
-    """Data sets one after the other, as one.
+    """Datasets one after the other, as one.
 
     Args:
         sets: of whatever formats.
@@ -39,15 +39,15 @@ def joined(
         where: what the whole is called in errors and notes.
 
     Returns:
-        The data set. Category ids are kept where no two classes and no two sets disagree about them, else they are
-        1..C; image ids are kept where no two pictures share one, else they are running numbers from 1. Classes that
-        differ in case, spaces or signs alone, and pictures that stand in two sets, are in ``problems``.
+        The dataset. Category ids are kept where no two classes and no two sets disagree about them, else they are
+        1..C; image ids are kept where no two images share one, else they are running numbers from 1. Classes that
+        differ in case, spaces or signs alone, and images that stand in two sets, are in ``problems``.
 
     Raises:
         DataError: a class is not among ``names``, or one to be renamed is in no set, nor is its new name.
     """
     if not sets:
-        raise DataError(f"{where}: no data sets to join")
+        raise DataError(f"{where}: no datasets to join")
     renames = renames or {}
     own = {name for data in sets for name in data.names}
     for old, new in renames.items():
@@ -78,7 +78,7 @@ def joined(
 
 
 def _one_table(tables: Sequence[SampleTable], image_ids: Tensor, labels: Sequence[Tensor]) -> SampleTable:
-    """Tables of picture files one after the other, with the image ids of all and the labels of each given anew."""
+    """Tables of image files one after the other, with the image ids of all and the labels of each given anew."""
     areas = [torch.full_like(t.boxes[:, 0], torch.nan) if t.areas is None else t.areas for t in tables]
     return SampleTable.of_arrays(
         image_ids=image_ids.tolist(),
@@ -113,7 +113,7 @@ def _nearly_equal(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _seen_twice(tables: Sequence[SampleTable], where: str) -> list[Problem]:
-    """Pictures that more than one set has, by the file that they are, whatever its names."""
+    """Images that more than one set has, by the file that they are, whatever its names."""
     first: dict[tuple[int, int], tuple[int, str]] = {}
     problems = []
     for number, table in enumerate(tables):
@@ -124,15 +124,15 @@ def _seen_twice(tables: Sequence[SampleTable], where: str) -> list[Problem]:
             state = os.stat(path)
             other, name = first.setdefault((state.st_dev, state.st_ino), (number, str(path)))
             if other != number:
-                problems.append(Problem(where, f"{path}, also {name}", SAME_PICTURE, "kept"))
+                problems.append(Problem(where, f"{path}, also {name}", SAME_IMAGE, "kept"))
     return problems
 
 
-NAMES = ("object",)  # a model with these finds objects of any class, and is judged so
+NAMES = ("object",)  # a model with these finds objects of any class, and is evaluated so
 
 
 def as_one_class(data: ImageData) -> ImageData:
-    """The same pictures and boxes, every class called "object"."""
+    """The same images and boxes, every class called "object"."""
     if data.names == NAMES:
         return data
     if isinstance(data, FileData):
@@ -143,7 +143,7 @@ def as_one_class(data: ImageData) -> ImageData:
 
 @dataclass
 class OneClass:
-    """Drawn pictures, or others that are not files, as an ``ImageData`` of one class."""
+    """Drawn images, or others that are not files, as an ``ImageData`` of one class."""
 
     data: ImageData
     names: tuple[str, ...] = NAMES
@@ -153,11 +153,11 @@ class OneClass:
         return len(self.data)
 
     def sample(self, index: int) -> Sample:
-        """The truth of one picture."""
+        """The ground truth of one image."""
         return _relabelled(self.data.sample(index))
 
     def read(self, index: int) -> tuple[Tensor, Sample]:
-        """One picture with its truth."""
+        """One image with its ground truth."""
         image, sample = self.data.read(index)
         return image, _relabelled(sample)
 
@@ -171,20 +171,20 @@ def _relabelled(sample: Sample) -> Sample:
 
 
 def with_objects(data: ImageData) -> ImageData:
-    """The pictures of a data set that hold objects to learn from; drawn data as they are."""
+    """The images of a dataset that hold objects to learn from; drawn data as they are."""
     if not isinstance(data, FileData):
         return data
     return data.select(data.table.with_objects())
 
 
 def check_objects(data: ImageData, data_name: str = "") -> None:
-    """DataError for training pictures of which none holds an object, with what became of their boxes."""
+    """DataError for training images of which none holds an object, with what became of their boxes."""
     if not isinstance(data, FileData) or len(data.table.with_objects()):
         return
     where = f"{data_name}: " if data_name else ""
     lost = summary([problem for problem in data.problems if problem.action == "dropped"])
     reason = f" ({lost[0]})" if lost else ""
     raise DataError(
-        f"{where}none of {counted(len(data), 'training picture')} holds an object to learn{reason}; "
+        f"{where}none of {counted(len(data), 'training image')} holds an object to learn{reason}; "
         "give data with boxes"
     )

@@ -51,11 +51,11 @@ class ScoredBoxes(Protocol):
 
 
 class ClassAP(NamedTuple):
-    """The figures of one class; AP is None where the class has no truth."""
+    """The figures of one class; AP is None where the class has no ground truth."""
 
     ap: float | None
     ap50: float | None
-    num_truth: int
+    num_ground_truth: int
     ap75: float | None = None
     ap_small: float | None = None
     ap_medium: float | None = None
@@ -64,27 +64,27 @@ class ClassAP(NamedTuple):
 
 @dataclass(frozen=True)
 class CocoResult:
-    """The twelve numbers of COCO, each in 0..1, or None where no truth of that size exists.
+    """The twelve numbers of COCO, each in 0..1, or None where no ground truth of that size exists.
 
-    AP is the mean over IoU thresholds 0.50, 0.55 ... 0.95, 101 recall points and classes. Truth is counted
+    AP is the mean over IoU thresholds 0.50, 0.55 ... 0.95, 101 recall points and classes. Ground truth is counted
     without crowd regions, which are neither to be found nor wrong to find.
     """
 
     ap: float | None
     ap50: float | None
     ap75: float | None
-    ap_small: float | None  # truth of at most 32 x 32 pixels
+    ap_small: float | None  # ground truth of at most 32 x 32 pixels
     ap_medium: float | None
-    ap_large: float | None  # truth of at least 96 x 96 pixels
+    ap_large: float | None  # ground truth of at least 96 x 96 pixels
     ar1: float | None  # recall, mean over thresholds, with 1, 10, 100 detections per image and class
     ar10: float | None
     ar100: float | None
     ar_small: float | None
     ar_medium: float | None
     ar_large: float | None
-    per_class: dict[str, ClassAP]  # in the order of the data set's names
+    per_class: dict[str, ClassAP]  # in the order of the dataset's names
     num_images: int
-    num_truth: int
+    num_ground_truth: int
     num_small: int
     num_medium: int
     num_large: int
@@ -108,13 +108,13 @@ def coco_ap(
     names: Sequence[str],
     areas: Sequence[Tensor] | None = None,
 ) -> CocoResult:
-    """Compare detections with truth by the rules of COCO.
+    """Compare detections with ground truth by the rules of COCO.
 
     ``detections`` maps an image id to what was found there; an image of ``samples`` without an entry counts
     as one in which nothing was found. Boxes of equal score count in the order they are given. Only the best
     100 of each class and image count. ``names`` are the classes, indexed by label.
 
-    ``areas`` gives the area of each truth box of each sample, (G,) in square pixels, best as float64: it
+    ``areas`` gives the area of each ground-truth box of each sample, (G,) in square pixels, best as float64: it
     decides which boxes are small, medium and large. COCO takes the area of the object's outline; without
     ``areas`` that of the box is used, which moves some objects to a larger class and changes nothing else.
 
@@ -132,26 +132,26 @@ def coco_ap(
     if unknown := sorted(set(detections) - set(image_ids)):
         raise ValueError(
             f"detections for image id {unknown[0]} (and {len(unknown) - 1} more), which no sample has: "
-            "evaluate on the data set the detections were made on"
+            "evaluate on the dataset the detections were made on"
         )
     if areas is not None and len(areas) != len(samples):
         raise ValueError(f"areas for {len(areas)} samples, but there are {len(samples)}")
-    truth: list[dict[str, Any]] = []
+    ground_truth: list[dict[str, Any]] = []
     for i, sample in enumerate(samples):
-        truth += _truth_records(sample, areas[i] if areas is not None else None, len(names))
+        ground_truth += _gt_records(sample, areas[i] if areas is not None else None, len(names))
     found: list[dict[str, Any]] = []
     for image_id, one in detections.items():
         found += _found_records(image_id, one, len(names))
-    for records in (truth, found):
+    for records in (ground_truth, found):
         for i, record in enumerate(records):
             record["id"] = i + 1  # not from 0, which the counting takes for "not matched"
-    precision, recall = _count(image_ids, truth, found, names)  # (T, R, C, A, M), (T, C, A, M)
+    precision, recall = _count(image_ids, ground_truth, found, names)  # (T, R, C, A, M), (T, C, A, M)
 
-    num_truth = np.zeros((len(names), len(SIZE_RANGES)), dtype=np.int64)  # (C, A)
-    for record in truth:
+    num_ground_truth = np.zeros((len(names), len(SIZE_RANGES)), dtype=np.int64)  # (C, A)
+    for record in ground_truth:
         for a, (low, high) in enumerate(SIZE_RANGES.values()):
-            num_truth[record["category_id"] - 1, a] += not record["iscrowd"] and low <= record["area"] <= high
-    of_size: list[int] = num_truth.sum(0).tolist()
+            num_ground_truth[record["category_id"] - 1, a] += not record["iscrowd"] and low <= record["area"] <= high
+    of_size: list[int] = num_ground_truth.sum(0).tolist()
     return CocoResult(
         ap=_mean(precision[..., 0, 2]),
         ap50=_mean(precision[0, ..., 0, 2]),
@@ -165,9 +165,11 @@ def coco_ap(
         ar_small=_mean(recall[..., 1, 2]),
         ar_medium=_mean(recall[..., 2, 2]),
         ar_large=_mean(recall[..., 3, 2]),
-        per_class={name: _class_ap(precision[:, :, c, :, 2], int(num_truth[c, 0])) for c, name in enumerate(names)},
+        per_class={
+            name: _class_ap(precision[:, :, c, :, 2], int(num_ground_truth[c, 0])) for c, name in enumerate(names)
+        },
         num_images=len(samples),
-        num_truth=of_size[0],
+        num_ground_truth=of_size[0],
         num_small=of_size[1],
         num_medium=of_size[2],
         num_large=of_size[3],
@@ -176,9 +178,9 @@ def coco_ap(
 
 
 def _count(
-    image_ids: list[int], truth: list[dict[str, Any]], found: list[dict[str, Any]], names: Sequence[str]
+    image_ids: list[int], ground_truth: list[dict[str, Any]], found: list[dict[str, Any]], names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Precision (T, R, C, A, M) and recall (T, C, A, M); -1 where there is no truth.
+    """Precision (T, R, C, A, M) and recall (T, C, A, M); -1 where there is no ground truth.
 
     T thresholds of IoU, R points of recall, A size ranges, M numbers of detections.
     """
@@ -194,7 +196,7 @@ def _count(
 
     # Not through loadRes, which refuses or rewrites an empty list in some versions and adds a polygon to
     # every box.
-    counter = COCOeval_faster(indexed(truth), indexed(found), iouType="bbox", print_function=silent)
+    counter = COCOeval_faster(indexed(ground_truth), indexed(found), iouType="bbox", print_function=silent)
     counter.params.areaRng = [list(limits) for limits in SIZE_RANGES.values()]
     counter.params.areaRngLbl = list(SIZE_RANGES)
     counter.params.maxDets = list(MAX_DETECTIONS)
@@ -203,15 +205,15 @@ def _count(
     return np.asarray(counter.eval["precision"]), np.asarray(counter.eval["recall"])
 
 
-def _class_ap(precision: np.ndarray, num_truth: int) -> ClassAP:
+def _class_ap(precision: np.ndarray, num_ground_truth: int) -> ClassAP:
     """The figures of one class from its precision (T, R, A)."""
     ap, small, medium, large = (_mean(precision[..., a]) for a in range(len(SIZE_RANGES)))
     ap50, ap75 = _mean(precision[0, :, 0]), _mean(precision[5, :, 0])
-    return ClassAP(ap, ap50, num_truth, ap75, small, medium, large)
+    return ClassAP(ap, ap50, num_ground_truth, ap75, small, medium, large)
 
 
 def _mean(values: np.ndarray) -> float | None:
-    """The mean over what has truth; None if nothing has."""
+    """The mean over what has ground truth; None if nothing has."""
     present = values[values > -1]
     return float(present.mean()) if present.size else None
 
@@ -247,14 +249,14 @@ def _records(image_id: int, boxes: Tensor, labels: Tensor, num_classes: int, whe
     return records
 
 
-def _truth_records(sample: Sample, areas: Tensor | None, num_classes: int) -> list[dict[str, Any]]:
-    where = f"truth of image id {sample.image_id}"
+def _gt_records(sample: Sample, areas: Tensor | None, num_classes: int) -> list[dict[str, Any]]:
+    where = f"ground truth of image id {sample.image_id}"
     records = _records(sample.image_id, sample.boxes, sample.labels, num_classes, where)
     columns = {"iscrowd": sample.crowd} if areas is None else {"iscrowd": sample.crowd, "area": areas}
     for name, column in columns.items():
         if column.shape != (len(records),):
             raise ValueError(f"{where}: {name} has shape {tuple(column.shape)}, expected ({len(records)},)")
-        if not torch.isfinite(column).all():  # would count in every size and be truth in none
+        if not torch.isfinite(column).all():  # would count in every size and be ground truth in none
             raise ValueError(f"{where}: {name} {column.tolist()} is not finite; give the area of the box there")
         for record, value in zip(records, column.tolist(), strict=True):
             record[name] = int(value) if name == "iscrowd" else float(value)

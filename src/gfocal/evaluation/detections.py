@@ -1,4 +1,4 @@
-"""A detector over a data set: detections of every picture, and their AP."""
+"""A detector over a dataset: detections of every image, and their AP."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def detect_all(
 
 
 class Scored(NamedTuple):
-    """What an evaluation reads of the detections of a picture."""
+    """What an evaluation reads of the detections of an image."""
 
     boxes: Tensor  # (N, 4)
     scores: Tensor  # (N,)
@@ -89,7 +89,7 @@ def from_rows(rows: Tensor) -> dict[int, Scored]:
 
 
 def evaluated(model: Detector, data: ImageData, batch_size: int = 1) -> CocoResult:
-    """The COCO numbers of a model on a data set, by this process alone."""
+    """The COCO numbers of a model on a dataset, by this process alone."""
     batches = evaluation_loader(data, model.input_settings, batch_size)
     device = next(model.parameters()).device
     found = detect_all(model, batches, model.names, model.distribution, model.decode_settings, device)
@@ -97,9 +97,9 @@ def evaluated(model: Detector, data: ImageData, batch_size: int = 1) -> CocoResu
 
 
 def average_precision(data: ImageData, found: Mapping[int, ScoredBoxes]) -> CocoResult:
-    """The COCO numbers of detections on a data set."""
+    """The COCO numbers of detections on a dataset."""
     samples = [data.sample(i) for i in range(len(data))]
-    return coco_ap(samples, found, data.names, [truth_areas(sample) for sample in samples])
+    return coco_ap(samples, found, data.names, [gt_areas(sample) for sample in samples])
 
 
 def nothing_found(result: CocoResult, settings: DecodeSettings) -> str:
@@ -112,8 +112,8 @@ def nothing_found(result: CocoResult, settings: DecodeSettings) -> str:
     )
 
 
-def truth_areas(sample: Sample) -> Tensor:
-    """Area of each truth box's object: of its outline where the data states it, else of the box. (G,)"""
+def gt_areas(sample: Sample) -> Tensor:
+    """Area of each ground-truth box's object: of its outline where the data states it, else of the box. (G,)"""
     of_boxes = area(sample.boxes.double())
     if sample.areas is None:
         return of_boxes

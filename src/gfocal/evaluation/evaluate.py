@@ -22,16 +22,16 @@ from gfocal.evaluation.curves import (
     reliability,
     score_curves,
 )
-from gfocal.evaluation.detections import truth_areas
-from gfocal.evaluation.error_analysis import ErrorTypes, PictureMistakes, error_types, worst_pictures
+from gfocal.evaluation.detections import gt_areas
+from gfocal.evaluation.error_analysis import ErrorTypes, ImageMistakes, error_types, worst_images
 from gfocal.evaluation.matching import Bools, Boxes, Floats, Ints, Matching, lay_out, match, overlaps
 from gfocal.evaluation.thresholds import Choice, Thresholds, choose_thresholds, described
 from gfocal.text import counted
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What detections on annotated pictures are worth. Unless said otherwise at IoU 0.5."""
+class Evaluation:
+    """What detections on annotated images are worth. Unless said otherwise at IoU 0.5."""
 
     ap: CocoResult
     boxes: Boxes
@@ -41,7 +41,7 @@ class Judgement:
     class_curves: list[ScoreCurve]
     precision: list[Floats | None]  # by class, at recall 0.00 ... 1.00
     precision75: list[Floats | None]  # at IoU 0.75
-    chosen: Thresholds  # the best ones on these pictures
+    chosen: Thresholds  # the best ones on these images
     in_use: tuple[float, ...]  # by label: of the model if it has some, else those chosen
     in_use_from: str
     kept: Bools  # (D,), detections above the thresholds in use
@@ -66,16 +66,16 @@ class Judgement:
 
     @property
     def fppi(self) -> float:
-        """Wrong detections per picture above the thresholds in use."""
+        """Wrong detections per image above the thresholds in use."""
         return self.num_false / self.ap.num_images
 
     def miss_rate(self) -> float | None:
         """Log-average miss rate of all classes together."""
         return log_average_miss_rate(self.curve, self.ap.num_images)
 
-    def worst(self, most: int) -> list[PictureMistakes]:
-        """The pictures with the heaviest mistakes, worst first."""
-        return worst_pictures(self.boxes, self.matching, self.errors, self.kept, most)
+    def worst(self, most: int) -> list[ImageMistakes]:
+        """The images with the heaviest mistakes, worst first."""
+        return worst_images(self.boxes, self.matching, self.errors, self.kept, most)
 
     def to_json(self) -> dict[str, Any]:
         """All numbers: those of ``CocoResult.to_json`` at the top, the rest below names of their own."""
@@ -133,23 +133,23 @@ class Judgement:
                 f"(precision {best.precision:.3f}, recall {best.recall:.3f}, F1 {best.f1:.3f})"
             )
         if self.ap.num_detections:
-            lines.append(f"at {self.in_use_from}: {self.fppi:.2f} false positives per picture")
+            lines.append(f"at {self.in_use_from}: {self.fppi:.2f} false positives per image")
         return lines
 
 
-def judge(
+def evaluate(
     data: ImageData,
     found: Mapping[int, ScoredBoxes],
     *,
     stored: Sequence[float] | None = None,
     precision: float | None = None,
     lowest: float = 0.0,
-) -> Judgement:
-    """Judge detections, by image id, on annotated pictures.
+) -> Evaluation:
+    """Evaluate detections, by image id, on annotated images.
 
     Args:
-        data: the pictures; their truth is read, not their pixels.
-        found: detections by image id; a picture without an entry is one in which nothing was found.
+        data: the images; their ground truth is read, not their pixels.
+        found: detections by image id; an image without an entry is one in which nothing was found.
         stored: thresholds of each class that the model brings along.
         precision: choose thresholds that reach it, instead of those of the largest F1.
         lowest: the score that all detections are above.
@@ -160,9 +160,9 @@ def judge(
     for one in found.values():
         names = getattr(one, "names", data.names)  # of detections from a file nothing is known
         if tuple(names) != tuple(data.names):
-            raise ValueError(f"detections of the classes {list(names)} cannot be judged on {list(data.names)}")
+            raise ValueError(f"detections of the classes {list(names)} cannot be evaluated on {list(data.names)}")
     samples = [data.sample(i) for i in range(len(data))]
-    ap = coco_ap(samples, found, data.names, [truth_areas(sample) for sample in samples])
+    ap = coco_ap(samples, found, data.names, [gt_areas(sample) for sample in samples])
     boxes = lay_out(samples, found, data.names)
     pairs = overlaps(boxes)
     matching = match(boxes, pairs)
@@ -170,7 +170,7 @@ def judge(
     chosen = choose_thresholds(curve, class_curves, precision, lowest)
     in_use = chosen.scores if stored is None else tuple(stored)
     kept = above(boxes, in_use)
-    return Judgement(
+    return Evaluation(
         ap=ap,
         boxes=boxes,
         matching=matching,

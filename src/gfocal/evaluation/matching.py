@@ -1,8 +1,8 @@
-"""One matching of detections to truth for every question that an evaluation asks, by COCO's rules, in arrays.
+"""One matching of detections to ground truth for every question that an evaluation asks, by COCO's rules, in arrays.
 
-Detections take turns, best score first. Each takes the free truth box that it overlaps most, if by enough. One
-that finds none but lies on a crowd region is left out of the count. Letters of shapes: I picture, T truth box,
-D detection, P pair of a detection and a truth box that overlap.
+Detections take turns, best score first. Each takes the free ground-truth box that it overlaps most, if by enough. One
+that finds none but lies on a crowd region is left out of the count. Letters of shapes: I image, T ground-truth box,
+D detection, P pair of a detection and a ground-truth box that overlap.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ PAIRS_AT_ONCE = 2_000_000  # about 300 MB while the overlaps are computed
 
 @dataclass(frozen=True)
 class Boxes:
-    """Truth and detections of a whole data set, end to end; detections best first over all pictures."""
+    """Ground truth and detections of a whole dataset, end to end; detections best first over all images."""
 
     names: tuple[str, ...]  # of the classes, indexed by label
     image_ids: Ints  # (I,), ascending
-    truth_image: Ints  # (T,), index into image_ids, ascending
-    truth_label: Ints  # (T,)
-    truth_box: Floats  # (T, 4) xyxy, pixels
+    gt_image: Ints  # (T,), index into image_ids, ascending
+    gt_label: Ints  # (T,)
+    gt_box: Floats  # (T, 4) xyxy, pixels
     crowd: Bools  # (T,)
     image: Ints  # (D,), index into image_ids
     label: Ints  # (D,)
     box: Floats  # (D, 4) xyxy, pixels
     score: Floats  # (D,), never rising
-    row: Ints  # (D,), which of the detections of its picture
+    row: Ints  # (D,), which of the detections of its image
 
-    def num_truth(self) -> Ints:
+    def num_ground_truth(self) -> Ints:
         """Objects to be found of each class, crowd regions aside. (C,)"""
-        return np.bincount(self.truth_label[~self.crowd], minlength=len(self.names))
+        return np.bincount(self.gt_label[~self.crowd], minlength=len(self.names))
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Every detection with every truth box of its picture, of whatever class, that it overlaps at all."""
+    """Every detection with every ground-truth box of its image, of whatever class, that it overlaps at all."""
 
     found: Ints  # (P,), index of the detection, ascending
-    truth: Ints  # (P,), index of the truth box
+    ground_truth: Ints  # (P,), index of the ground-truth box
     iou: Floats  # (P,), with a crowd region: the share of the detection that lies on it
 
 
@@ -60,9 +60,9 @@ class Pairs:
 class Matching:
     """Who took what."""
 
-    taken: Ints  # (D,), the truth box that a detection took, or NONE
+    taken: Ints  # (D,), the ground-truth box that a detection took, or NONE
     ignored: Bools  # (D,), on a crowd region: neither right nor wrong
-    taker: Ints  # (T,), the detection that took a truth box, or NONE
+    taker: Ints  # (T,), the detection that took a ground-truth box, or NONE
 
     @property
     def hit(self) -> Bools:
@@ -71,16 +71,16 @@ class Matching:
 
 
 def lay_out(samples: Sequence[Sample], detections: Mapping[int, ScoredBoxes], names: Sequence[str]) -> Boxes:
-    """Truth and detections as arrays; ``coco_ap`` says what is wrong with malformed ones, so run it first.
+    """Ground truth and detections as arrays; ``coco_ap`` says what is wrong with malformed ones, so run it first.
 
-    As COCO has it, the best 100 of each class and picture count, and of equal scores that of the lower image id
+    As COCO has it, the best 100 of each class and image count, and of equal scores that of the lower image id
     comes first, then the one given first.
     """
     ordered = sorted(samples, key=lambda sample: sample.image_id)
     ids = [sample.image_id for sample in ordered]
     found = [detections.get(image_id) for image_id in ids]
     present = [(i, one) for i, one in enumerate(found) if one is not None]
-    num_truth = [len(sample.boxes) for sample in ordered]
+    num_ground_truth = [len(sample.boxes) for sample in ordered]
     num_found = [len(one.boxes) for _, one in present]
     image = np.repeat(np.array([i for i, _ in present], dtype=np.int64), num_found)
     label = _joined([one.labels for _, one in present], np.int64)
@@ -93,9 +93,9 @@ def lay_out(samples: Sequence[Sample], detections: Mapping[int, ScoredBoxes], na
     return Boxes(
         names=tuple(names),
         image_ids=np.array(ids, dtype=np.int64),
-        truth_image=np.repeat(np.arange(len(ids)), num_truth),
-        truth_label=_joined([sample.labels for sample in ordered], np.int64),
-        truth_box=_joined([sample.boxes for sample in ordered], np.float64).reshape(-1, 4),
+        gt_image=np.repeat(np.arange(len(ids)), num_ground_truth),
+        gt_label=_joined([sample.labels for sample in ordered], np.int64),
+        gt_box=_joined([sample.boxes for sample in ordered], np.float64).reshape(-1, 4),
         crowd=_joined([sample.crowd for sample in ordered], np.bool_),
         image=image[best],
         label=label[best],
@@ -106,9 +106,9 @@ def lay_out(samples: Sequence[Sample], detections: Mapping[int, ScoredBoxes], na
 
 
 def overlaps(boxes: Boxes) -> Pairs:
-    """The pairs of a detection and a truth box of one picture that share some area."""
-    first = np.searchsorted(boxes.truth_image, np.arange(len(boxes.image_ids) + 1))  # of each picture's truth
-    count = (first[1:] - first[:-1])[boxes.image]  # (D,), truth boxes in the picture of each detection
+    """The pairs of a detection and a ground-truth box of one image that share some area."""
+    first = np.searchsorted(boxes.gt_image, np.arange(len(boxes.image_ids) + 1))  # of each image's ground truth
+    count = (first[1:] - first[:-1])[boxes.image]  # (D,), ground-truth boxes in the image of each detection
     ends = np.cumsum(count)
     parts = [_some_overlaps(boxes, first, count, 0, 0)]
     start = 0
@@ -128,7 +128,7 @@ def match(
     kept: Bools | None = None,
     any_class: bool = False,
 ) -> Matching:
-    """Give each detection its truth box, if it has one.
+    """Give each detection its ground-truth box, if it has one.
 
     ``kept`` (D,) leaves all other detections out, as if they were not there. ``any_class`` lets a detection take a
     box of another class, as a confusion matrix wants it.
@@ -137,8 +137,8 @@ def match(
     if kept is not None:
         enough &= kept[pairs.found]
     if not any_class:
-        enough &= boxes.label[pairs.found] == boxes.truth_label[pairs.truth]
-    on_crowd = boxes.crowd[pairs.truth]
+        enough &= boxes.label[pairs.found] == boxes.gt_label[pairs.ground_truth]
+    on_crowd = boxes.crowd[pairs.ground_truth]
     taken, taker = _by_turns(pairs, np.flatnonzero(enough & ~on_crowd), len(boxes.score), len(boxes.crowd))
     ignored = np.zeros(len(boxes.score), dtype=np.bool_)
     ignored[pairs.found[enough & on_crowd]] = True
@@ -146,16 +146,16 @@ def match(
 
 
 def best_overlap(pairs: Pairs, chosen: Bools, num_found: int) -> tuple[Floats, Ints]:
-    """The largest overlap of each detection among the chosen pairs (P,), and the truth box of it.
+    """The largest overlap of each detection among the chosen pairs (P,), and the ground-truth box of it.
 
-    Overlaps (D,), 0 without any; truth boxes (D,), NONE without any.
+    Overlaps (D,), 0 without any; ground-truth boxes (D,), NONE without any.
     """
     rows = np.flatnonzero(chosen)
-    rows = rows[np.lexsort((-pairs.truth[rows], pairs.iou[rows], pairs.found[rows]))]
-    iou, truth = np.zeros(num_found), np.full(num_found, NONE)
+    rows = rows[np.lexsort((-pairs.ground_truth[rows], pairs.iou[rows], pairs.found[rows]))]
+    iou, ground_truth = np.zeros(num_found), np.full(num_found, NONE)
     iou[pairs.found[rows]] = pairs.iou[rows]  # of a repeated index the last value stays: the largest
-    truth[pairs.found[rows]] = pairs.truth[rows]
-    return iou, truth
+    ground_truth[pairs.found[rows]] = pairs.ground_truth[rows]
+    return iou, ground_truth
 
 
 def by_class(label: Ints, num_classes: int) -> list[Ints]:
@@ -164,21 +164,21 @@ def by_class(label: Ints, num_classes: int) -> list[Ints]:
     return np.split(order, np.searchsorted(label[order], np.arange(1, num_classes)))
 
 
-def _by_turns(pairs: Pairs, rows: Ints, num_found: int, num_truth: int) -> tuple[Ints, Ints]:
+def _by_turns(pairs: Pairs, rows: Ints, num_found: int, num_ground_truth: int) -> tuple[Ints, Ints]:
     """What each detection gets when the better one chooses first.
 
     All choose at once instead; where several want one box the best keeps it and the others choose again, until no
     one is refused. That ends with the same boxes in the same hands, in a few rounds over arrays.
     """
-    # Of equal overlaps pycocotools takes the truth box that comes last.
-    order = rows[np.lexsort((-pairs.truth[rows], -pairs.iou[rows], pairs.found[rows]))]
-    found, truth = pairs.found[order], pairs.truth[order]
+    # Of equal overlaps pycocotools takes the ground-truth box that comes last.
+    order = rows[np.lexsort((-pairs.ground_truth[rows], -pairs.iou[rows], pairs.found[rows]))]
+    found, ground_truth = pairs.found[order], pairs.ground_truth[order]
     choosing, wish, wishes = np.unique(found, return_index=True, return_counts=True)
     last = wish + wishes
     wish = wish.copy()
     while True:
-        wanted = truth[wish]
-        taker = np.full(num_truth, num_found)
+        wanted = ground_truth[wish]
+        taker = np.full(num_ground_truth, num_found)
         np.minimum.at(taker, wanted, choosing)
         refused = taker[wanted] != choosing
         if not refused.any():
@@ -195,18 +195,18 @@ def _by_turns(pairs: Pairs, rows: Ints, num_found: int, num_truth: int) -> tuple
 def _some_overlaps(boxes: Boxes, first: Ints, count: Ints, start: int, stop: int) -> tuple[Ints, Ints, Floats]:
     """Pairs of the detections from ``start`` to before ``stop``."""
     count = count[start:stop]
-    found = np.repeat(np.arange(start, stop), count)  # every detection as often as its picture has truth
+    found = np.repeat(np.arange(start, stop), count)  # every detection as often as its image has ground truth
     within = np.arange(len(found)) - np.repeat(np.cumsum(count) - count, count)
-    truth = first[boxes.image[found]] + within
-    a, b = boxes.box[found], boxes.truth_box[truth]
+    ground_truth = first[boxes.image[found]] + within
+    a, b = boxes.box[found], boxes.gt_box[ground_truth]
     sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
     keep = (sides > 0).all(1)
-    found, truth, a, b, sides = found[keep], truth[keep], a[keep], b[keep], sides[keep]
+    found, ground_truth, a, b, sides = found[keep], ground_truth[keep], a[keep], b[keep], sides[keep]
     shared = sides[:, 0] * sides[:, 1]
-    area, truth_area = ((x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1]) for x in (a, b))
+    area, gt_area = ((x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1]) for x in (a, b))
     # Added in the order in which pycocotools does, so that an IoU at a threshold falls on the same side.
-    whole = np.where(boxes.crowd[truth], area, area + truth_area - shared)
-    return found, truth, shared / whole
+    whole = np.where(boxes.crowd[ground_truth], area, area + gt_area - shared)
+    return found, ground_truth, shared / whole
 
 
 def _place_in_group(group: Ints) -> Ints:

@@ -1,4 +1,4 @@
-"""From which score on a detection is worth showing: a threshold for each class, chosen on annotated pictures.
+"""From which score on a detection is worth showing: a threshold for each class, chosen on annotated images.
 
 A score of these detectors is the IoU to expect, not the probability to be right, so 0.5 is no natural place to cut.
 """
@@ -24,7 +24,7 @@ class Choice:
     precision: float | None
     recall: float | None
     f1: float | None
-    num_truth: int
+    num_ground_truth: int
     note: str = ""  # why it is not what was asked for
 
 
@@ -84,7 +84,7 @@ def choose_thresholds(
     chosen = []
     for curve in classes:
         one = _choice(curve, precision, lowest)
-        why = f"fewer than {LEAST_TRUTH} objects" if curve.num_truth < LEAST_TRUTH else ""
+        why = f"fewer than {LEAST_TRUTH} objects" if curve.num_ground_truth < LEAST_TRUTH else ""
         if why or not one.recall:
             why = f"{why or 'nothing is found'}: as all classes together"
             one = described(curve, together.threshold, why)
@@ -99,9 +99,9 @@ def described(curve: ScoreCurve, threshold: float, note: str = "") -> Choice:
     return Choice(
         threshold=threshold,
         precision=hits / kept if kept else None,
-        recall=hits / curve.num_truth if curve.num_truth else None,
-        f1=2 * hits / (kept + curve.num_truth) if curve.num_truth else None,
-        num_truth=curve.num_truth,
+        recall=hits / curve.num_ground_truth if curve.num_ground_truth else None,
+        f1=2 * hits / (kept + curve.num_ground_truth) if curve.num_ground_truth else None,
+        num_ground_truth=curve.num_ground_truth,
         note=note,
     )
 

@@ -24,36 +24,36 @@ RESULTS = "detections_test-dev2017_gfocal_results"
 
 
 def write_submission(model: Detector, info: Path, folders: Sequence[str], out: Path, console: Console) -> int:
-    """Detect in the pictures that an image info file lists; returns how many could not be read.
+    """Detect in the images that an image info file lists; returns how many could not be read.
 
     Args:
         model: a detector of COCO's 80 classes, in their order.
         info: ``image_info_test-dev2017.json``, or an instances file.
-        folders: one folder, which holds the pictures.
+        folders: one folder, which holds the images.
         out: folder for the json and the zip.
 
     Raises:
-        DataError: the info file, the folder or the model's classes are not what the server expects, or no picture
+        DataError: the info file, the folder or the model's classes are not what the server expects, or no image
             could be read.
     """
     if len(folders) != 1 or not Path(folders[0]).is_dir():
-        raise DataError(f"{', '.join(folders)}: with --submission, IMAGE is the one folder of the pictures")
+        raise DataError(f"{', '.join(folders)}: with --submission, IMAGE is the one folder of the images")
     images, category_ids = read_info(info, model)
     found: dict[int, Detections] = {}
     failed = 0
     with progress_bar(console, "detecting", len(images)) as bar:
         for image_id, name in images:
             try:
-                picture = read_image(Path(folders[0]) / name)
+                image = read_image(Path(folders[0]) / name)
             except DataError as error:
                 failed += 1
                 console.print(f"failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
                 continue
-            found[image_id] = detect_batch(model, [picture])[0]
+            found[image_id] = detect_batch(model, [image])[0]
             bar.advance(1)
     if not found:
         raise DataError(
-            f"{folders[0]}: none of the {counted(len(images), 'picture')} that {info} lists could be read, so no zip "
+            f"{folders[0]}: none of the {counted(len(images), 'image')} that {info} lists could be read, so no zip "
             "was written; name the folder in which they lie"
         )
     out.mkdir(parents=True, exist_ok=True)
@@ -64,13 +64,13 @@ def write_submission(model: Detector, info: Path, folders: Sequence[str], out: P
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         archive.write(path, path.name)
-    told = f"{counted(count, 'detection')} in {counted(len(found), 'picture')}"
+    told = f"{counted(count, 'detection')} in {counted(len(found), 'image')}"
     console.print(f"{told}: {path.with_suffix('.zip')}", soft_wrap=True)
     return failed
 
 
 def read_info(info: Path, model: Detector) -> tuple[list[tuple[int, str]], tuple[int, ...]]:
-    """Ids and file names of the pictures, and the category ids of the model's classes."""
+    """Ids and file names of the images, and the category ids of the model's classes."""
     try:
         content = json.loads(info.read_text(encoding="utf-8"))
         images = [(int(image["id"]), str(image["file_name"])) for image in content["images"]]

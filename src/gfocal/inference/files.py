@@ -1,4 +1,4 @@
-"""Detection over picture files: read ahead, in batches, by one process or several, and never twice."""
+"""Detection over image files: read ahead, in batches, by one process or several, and never twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gfocal.inference.prefetch import ahead, executor
 from gfocal.inference.results import FORMATS, Written, record_of, score_threshold_of, told_of_scores, write_results
 from gfocal.inference.resume import header_of, is_finished, open_journal, stems
 from gfocal.inference.shards import CLAIM, Shard, claimed, complete, journals_in, missing
-from gfocal.inference.sources import pictures_named
+from gfocal.inference.sources import images_named
 from gfocal.models.detector import Detector
 from gfocal.models.predict import detect_batch, prepared
 from gfocal.structures import Detections
@@ -37,7 +37,7 @@ def detect_files(
     lists: Sequence[Path] = (),
     score_threshold: float | None = None,
     batch_size: int = 1,
-    workers: int = 2,
+    num_workers: int = 2,
     draw: bool = True,
     edges: Edges = "none",
     formats: Sequence[str] = ("coco",),
@@ -47,13 +47,13 @@ def detect_files(
 ) -> int:
     """Find objects in files, folders, patterns and lists of files; returns how many failed.
 
-    Writes what ``formats`` name, see ``gfocal.inference.results``, and one picture per file, which the record of an
-    image names as ``picture``. ``detections.json`` is COCO's layout with a score and the standard deviations of the
+    Writes what ``formats`` name, see ``gfocal.inference.results``, and one image per file, which the record of an
+    image names as ``image``. ``detections.json`` is COCO's layout with a score and the standard deviations of the
     four edges (``edge_std``: left, top, right, bottom, in pixels; not of a detector without edge distributions) at
     each annotation. Category ids are numbers from 1 in the model's order, whatever those of its training data are.
 
-    A file that cannot be read, or a folder without pictures, is told in one line and left out; the rest goes on.
-    Every picture that is done stands in a journal, ``detections.jsonl``. Stopped by Ctrl-C, what was found until then
+    A file that cannot be read, or a folder without images, is told in one line and left out; the rest goes on.
+    Every image that is done stands in a journal, ``detections.jsonl``. Stopped by Ctrl-C, what was found until then
     is written; killed, the journal is there; ``resume`` goes on with it in either case, tries again what failed, and
     leaves alone what is done. A run without failures takes its journal away at its end.
 
@@ -63,9 +63,9 @@ def detect_files(
         folder: for all that is written.
         lists: text files with a path in each line.
         score_threshold: least score; None takes the model's own threshold of each class, or else 0.3.
-        batch_size: pictures per pass through the network.
-        workers: threads that read pictures ahead of the network and draw behind it; 0: none.
-        pictures: draw pictures.
+        batch_size: images per pass through the network.
+        workers: threads that read images ahead of the network and draw behind it; 0: none.
+        images: draw images.
         edges: what is drawn of how sure each edge is.
         formats: of ``coco``, ``yolo``, ``voc``, ``csv``.
         resume: go on with what a run of the same model and settings has left.
@@ -73,7 +73,7 @@ def detect_files(
         console: where to tell; None: standard error.
 
     Raises:
-        DataError: no picture is named at all; ``folder`` is a file, holds the journal of another run, or pictures
+        DataError: no image is named at all; ``folder`` is a file, holds the journal of another run, or images
             would be drawn into a folder that is looked through; or edges are to be drawn of a detector without edge
             distributions.
     """
@@ -89,31 +89,31 @@ def detect_files(
             "it is of an edge; draw boxes alone (--edges none)"
         )
     threshold = score_threshold_of(model, score_threshold)
-    run = _Run(model, folder, threshold, batch_size, workers, draw, edges, console)
-    named = pictures_named(paths, folder, lists)
+    run = _Run(model, folder, threshold, batch_size, num_workers, draw, edges, console)
+    named = images_named(paths, folder, lists)
     if shard.number == 1 or not named.files:
         for note in named.notes:
             run.tell(f"note: {note}")
         for failure in named.failures:
             run.fail(failure)
     if not named.files:
-        raise DataError("there is no picture to look through; nothing was written")
+        raise DataError("there is no image to look through; nothing was written")
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file; name a folder for what is found")
     if draw and any(parent.resolve() == folder.resolve() for parent in {Path(f).parent for f in named.files}):
         raise DataError(
-            f"{folder}: holds pictures to look through, and drawn ones would take their places; "
-            "name another folder, or draw none (--no-pictures)"
+            f"{folder}: holds images to look through, and drawn ones would take their places; "
+            "name another folder, or draw none (--no-images)"
         )
     folder.mkdir(parents=True, exist_ok=True)
     header = header_of(model, threshold, draw, edges, shard, named.files)
     if resume and is_finished(folder, named.files, header):
-        run.tell(f"{folder}: all {counted(len(named.files), 'picture')} are done already")
+        run.tell(f"{folder}: all {counted(len(named.files), 'image')} are done already")
         return run.failed
     journal, done = open_journal(folder, shard, header, resume)
     with journal:
         if done:
-            run.tell(f"note: {counted(len(done), 'picture')} done before, in {journal.path}")
+            run.tell(f"note: {counted(len(done), 'image')} done before, in {journal.path}")
         names = stems(named.files, done if shard.count == 1 else {})
         todo = [i for i in shard.of(len(named.files)) if named.files[i] not in done]
         try:
@@ -124,20 +124,20 @@ def detect_files(
             ) from None
         except Exception:
             if done or journal.count:
-                safe = counted(len(done) + journal.count, "picture")
+                safe = counted(len(done) + journal.count, "image")
                 run.tell(f"note: {safe} done until here, in {journal.path}; --resume goes on")
             raise
         journal.finish(run.failed)
     if shard.count == 1 and not done and not journal.count:
         journal.path.unlink()
-        raise DataError(f"none of {counted(len(named.files), 'picture')} could be read; nothing was written")
+        raise DataError(f"none of {counted(len(named.files), 'image')} could be read; nothing was written")
     ending = f", and drawn in {folder}" if draw else ""
     scores = f"; {told_of_scores(threshold)}"
     if shard.count == 1:
         written = write_results([journal.path], model.names, folder, formats, header)
         for note in written.notes:
             run.tell(f"note: {note}")
-        run.tell(str(written) + ending * (written.draw > 0) + scores)
+        run.tell(str(written) + ending * (written.images > 0) + scores)
         if not run.failed:
             journal.path.unlink()
     else:
@@ -159,7 +159,7 @@ class _Run:
     folder: Path
     threshold: float | tuple[float, ...]
     batch_size: int
-    workers: int
+    num_workers: int
     draw: bool
     edges: Edges
     console: Console
@@ -178,7 +178,7 @@ class _Run:
         Stopped, what the network has done is written still.
         """
         least = self.threshold if isinstance(self.threshold, float) else min(self.threshold)
-        depth = self.batch_size + 2 * self.workers
+        depth = self.batch_size + 2 * self.num_workers
         drawing: deque[tuple[tuple[int, str, str], Detections, Future[str | None]]] = deque()
 
         def put_down(keep: int) -> None:
@@ -190,14 +190,14 @@ class _Run:
                 told = ", ".join(f"{count} {kind}" for kind, count in Counter(detections.class_names).items())
                 self.tell(f"{file}: {told or 'nothing'}")
 
-        pool = executor(self.workers)
+        pool = executor(self.num_workers)
         try:
             for batch in self._batches(ahead(pool, self._read, todo, depth)):
                 found = detect_batch(self.model, [i for _, i, _ in batch], least, [ready for *_, ready in batch])
                 for (item, image, _), one in zip(batch, found, strict=True):
                     detections = one.to("cpu").above(self.threshold)
                     drawing.append((item, detections, pool.submit(self._draw, item[2], image, detections)))
-                put_down(2 * self.workers)
+                put_down(2 * self.num_workers)
         finally:
             try:
                 put_down(0)
@@ -279,8 +279,8 @@ def _stopped(
     count = before + journal.count
     if not count:
         journal.path.unlink()
-        return "stopped before a picture was done; nothing was written"
-    told = f"stopped after {count:,} of {counted(len(shard.of(total)), 'picture')}"
+        return "stopped before an image was done; nothing was written"
+    told = f"stopped after {count:,} of {counted(len(shard.of(total)), 'image')}"
     if shard.count > 1:
         return f"{told} of shard {shard}; the same command goes on with --resume"
     places = write_results([journal.path], names, folder, formats, header).places

@@ -1,4 +1,4 @@
-"""The journal of detection: a line for each picture that is done, so that a run killed at any moment goes on."""
+"""The journal of detection: a line for each image that is done, so that a run killed at any moment goes on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Journal:
 
     def __init__(self, path: Path, header: Mapping[str, Any], length: int | None = None) -> None:
         self.path = path
-        self.count = 0  # pictures, earlier ones not counted
+        self.count = 0  # images, earlier ones not counted
         self._file: IO[bytes] = path.open("wb" if length is None else "r+b")
         if length is None:
             self._write({HEADER: dict(header)})
@@ -34,12 +34,12 @@ class Journal:
             self._file.seek(length)
 
     def add(self, record: Record) -> None:
-        """A picture that is done."""
+        """An image that is done."""
         self._write(record)
         self.count += 1
 
     def finish(self, failed: int) -> None:
-        """All pictures are done, but for those that failed."""
+        """All images are done, but for those that failed."""
         self._write({END: {"failed": failed}})
 
     def _write(self, record: Mapping[str, Any]) -> None:
@@ -65,10 +65,10 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def records(path: Path) -> Iterator[tuple[Record, int]]:
-    """The pictures of a journal, and the bytes up to the end of each one's line.
+    """The images of a journal, and the bytes up to the end of each one's line.
 
     What a process was writing when it was killed, a last line without an end, is left out. The line that says that
-    all is done is no picture.
+    all is done is no image.
     """
     with path.open("rb") as file:
         end = len(file.readline())

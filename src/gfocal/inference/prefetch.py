@@ -1,4 +1,4 @@
-"""Pictures read and made ready by threads while the network is busy with those before."""
+"""Images read and made ready by threads while the network is busy with those before."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Here(Executor):
         return future
 
 
-def executor(workers: int) -> Executor:
-    """Threads, not processes: decoding pictures leaves Python's lock, and a thread cannot be killed by itself.
+def executor(num_workers: int) -> Executor:
+    """Threads, not processes: decoding images leaves Python's lock, and a thread cannot be killed by itself.
 
     A decoder that crashes takes the whole process with it, and the journal goes on; nothing waits for it forever.
     """
-    return ThreadPoolExecutor(workers) if workers else Here()
+    return ThreadPoolExecutor(num_workers) if num_workers else Here()
 
 
 def ahead(

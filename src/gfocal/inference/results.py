@@ -35,29 +35,29 @@ INFO = (
 class Written:
     """What came out."""
 
-    pictures: int
+    images: int
     objects: int
     places: tuple[Path, ...]
     failed: int  # files that could not be read, and words that named none
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        told = f"{counted(self.objects, 'object')} in {counted(self.pictures, 'picture')}"
+        told = f"{counted(self.objects, 'object')} in {counted(self.images, 'image')}"
         told += f", {self.failed:,} failed" if self.failed else ""
         return f"{told}: {', '.join(map(str, self.places))}"
 
 
-def record_of(index: int, file: str, name: str, picture: str | None, detections: Detections) -> Record:
-    """The line of a journal about one picture.
+def record_of(index: int, file: str, name: str, image: str | None, detections: Detections) -> Record:
+    """The line of a journal about one image.
 
     Args:
-        index: place of the picture in the list of all.
+        index: place of the image in the list of all.
         file: as the user named it.
-        name: of the files that are written for it, without ending; no other picture's.
-        picture: name of the drawn picture, where one was drawn.
+        name: of the files that are written for it, without ending; no other image's.
+        image: name of the drawn image, where one was drawn.
         detections: in pixels of the file.
     """
-    record: Record = {"index": index, "file": file, "name": name, "size": list(detections.size), "picture": picture}
+    record: Record = {"index": index, "file": file, "name": name, "size": list(detections.size), "image": image}
     record["labels"] = detections.labels.tolist()
     record["scores"] = [float(f"{score:.7g}") for score in detections.scores.tolist()]
     record["boxes"] = [[round(v, 4) for v in box] for box in detections.boxes.double().tolist()]
@@ -67,7 +67,7 @@ def record_of(index: int, file: str, name: str, picture: str | None, detections:
 
 
 def merged(journals: Sequence[Path]) -> Iterator[Record]:
-    """The pictures of all journals, in the order of the list of all where there are several."""
+    """The images of all journals, in the order of the list of all where there are several."""
     if len(journals) == 1:
         yield from (record for record, _ in records(journals[0]))
         return
@@ -82,15 +82,15 @@ def write_results(
     formats: Sequence[str],
     run: Mapping[str, Any],
 ) -> Written:
-    """Write the formats into a folder; memory holds one picture at a time.
+    """Write the formats into a folder; memory holds one image at a time.
 
     ``run`` says what made them (see ``starting.header_of``); the json keeps it. Every file is whole or as before;
-    those of YOLO and VOC, one to a picture, come one after the other.
+    those of YOLO and VOC, one to an image, come one after the other.
     """
-    pictures = objects = limited = 0
+    images = objects = limited = 0
     most = run.get("max_detections", math.inf)
     for record in merged(journals):
-        pictures += 1
+        images += 1
         objects += len(record["labels"])
         limited += len(record["labels"]) >= most
     places = []
@@ -114,10 +114,10 @@ def write_results(
     notes = []
     if limited:
         notes.append(
-            f"{counted(limited, 'picture')} gave {counted(most, 'box', 'boxes')}, as many as this model gives at "
+            f"{counted(limited, 'image')} gave {counted(most, 'box', 'boxes')}, as many as this model gives at "
             "most, and may hold more objects"
         )
-    return Written(pictures, objects, tuple(places), failed, tuple(notes))
+    return Written(images, objects, tuple(places), failed, tuple(notes))
 
 
 def _write_each(journals: Sequence[Path], folder: Path, ending: str, text: Callable[[Record], str]) -> None:
@@ -152,7 +152,7 @@ def _write_json(journals: Sequence[Path], names: Sequence[str], path: Path, run:
 def _image(record: Record, image_id: int) -> dict[str, Any]:
     height, width = record["size"]
     image = {"id": image_id, "file_name": record["file"], "height": height, "width": width}
-    return image | ({} if record["picture"] is None else {"picture": record["picture"]})
+    return image | ({} if record["image"] is None else {"image": record["image"]})
 
 
 def coco_annotations(record: Record, image_id: int, first_id: int) -> Iterator[dict[str, Any]]:
@@ -187,6 +187,6 @@ def score_threshold_of(model: Detector, score: float | None) -> float | tuple[fl
 def told_of_scores(threshold: float | tuple[float, ...]) -> str:
     """That, in words."""
     if isinstance(threshold, float):
-        return f"scores above {threshold:g} (--score)"
+        return f"scores above {threshold:g} (--score-threshold)"
     least, most = min(threshold), max(threshold)
-    return f"scores above the model's own threshold of each class, {least:.2f} to {most:.2f} (--score for another)"
+    return f"scores above the model's own threshold of each class, {least:.2f} to {most:.2f} (--score-threshold for another)"

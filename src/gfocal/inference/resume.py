@@ -35,7 +35,7 @@ def header_of(
         "model": fingerprint(model),
         "names": list(model.names),
         "score": threshold if isinstance(threshold, float) else list(threshold),
-        "pictures": draw,
+        "images": draw,
         "edges": edges,
         "max_detections": model.decode_settings.max_detections,
     }
@@ -56,7 +56,7 @@ def fingerprint(model: Detector) -> str:
 def open_journal(
     folder: Path, shard: Shard, header: Mapping[str, Any], resume: bool
 ) -> tuple[Journal, dict[str, str]]:
-    """The journal of a run, and the pictures that are done: file -> name of what was written for it.
+    """The journal of a run, and the images that are done: file -> name of what was written for it.
 
     A journal of a run that has ended gives way to a new run: its results are written. Raises DataError for one that
     has not, unless ``resume`` goes on with it; for one of another run with ``resume``; and where processes of another
@@ -78,12 +78,12 @@ def open_journal(
         count = sum(1 for _ in records(path))
         if count and shard.count > 1 and end_of(path) is not None:
             raise DataError(
-                f"{path}: shard {shard} is done, {counted(count, 'picture')}; run the others, or take this file away "
+                f"{path}: shard {shard} is done, {counted(count, 'image')}; run the others, or take this file away "
                 "to do it anew"
             )
         if count and end_of(path) is None:
             raise DataError(
-                f"{path}: a run was stopped here after {counted(count, 'picture')}; go on with it (--resume), name "
+                f"{path}: a run was stopped here after {counted(count, 'image')}; go on with it (--resume), name "
                 "another folder, or take this file away to begin anew"
             )
         return Journal(path, header), {}

@@ -1,4 +1,4 @@
-"""One folder of pictures looked through by several processes: each takes its share, the last one merges."""
+"""One folder of images looked through by several processes: each takes its share, the last one merges."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLAIM = "detections.merging"  # there while a process merges
 
 @dataclass(frozen=True)
 class Shard:
-    """The share of one process: every ``count``-th picture from the ``number``-th on."""
+    """The share of one process: every ``count``-th image from the ``number``-th on."""
 
     number: int = 1  # from 1
     count: int = 1
@@ -33,7 +33,7 @@ class Shard:
         return JOURNAL if self.count == 1 else f"detections-{self.number}-of-{self.count}.jsonl"
 
     def of(self, count: int) -> range:
-        """Which of ``count`` pictures are its own."""
+        """Which of ``count`` images are its own."""
         return range(self.number - 1, count, self.count)
 
 

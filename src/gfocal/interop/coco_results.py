@@ -40,7 +40,7 @@ def write_coco_results(
 
     Each record is ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``, one on a line,
     lengths in pixels rounded to 3 decimals, scores with the 9 digits that keep a float32 and so the order.
-    ``category_ids`` are the data set's own numbers of the classes, indexed by label. An image without
+    ``category_ids`` are the dataset's own numbers of the classes, indexed by label. An image without
     detections leaves no record. The file is whole or not there.
 
     ``edge_std`` adds ``"edge_std": [left, top, right, bottom]``, the standard deviation of each edge in
@@ -93,7 +93,7 @@ def _records(
 def read_coco_results(path: str | os.PathLike[str], category_ids: Sequence[int]) -> dict[int, ImageResults]:
     """Read COCO results of boxes; returns what was found in each image that has records, by image id.
 
-    ``category_ids`` are the data set's own numbers of the classes, indexed by label. ``edge_std`` is None
+    ``category_ids`` are the dataset's own numbers of the classes, indexed by label. ``edge_std`` is None
     for an image none of whose records have it. Raises DataError, naming file and record, for anything else
     than a list of well-formed records.
     """
@@ -120,7 +120,7 @@ def read_coco_results(path: str | os.PathLike[str], category_ids: Sequence[int])
             raise DataError(f"{where}: image_id {image_id!r} is not an integer")
         if type(category) is not int or category not in label_of:
             raise DataError(
-                f"{where}: category_id {category!r} is not one of the data set's {len(category_ids)}; "
+                f"{where}: category_id {category!r} is not one of the dataset's {len(category_ids)}; "
                 "read the file with the category ids it was written with"
             )
         x, y, w, h = _numbers(record["bbox"], 4, f"{where}: bbox")

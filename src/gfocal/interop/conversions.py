@@ -1,6 +1,6 @@
 """Detections as objects of the package supervision: its annotators, trackers, zones and metrics."""
 
-# FOLDED interop.torchvision: Detections as torchvision's detectors give them: a dictionary of tensors, boxes with the picture's size.
+# FOLDED interop.torchvision: Detections as torchvision's detectors give them: a dictionary of tensors, boxes with the image's size.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def to_supervision(detections: Detections) -> supervision.Detections:
-    """What was found in one picture as ``supervision.Detections``, in the same order.
+    """What was found in one image as ``supervision.Detections``, in the same order.
 
     ``xyxy`` (N, 4) float32 in pixels, ``confidence`` (N,) float32 and ``class_id`` (N,) int64 are boxes, scores and
     labels. ``data`` has ``class_name`` (N,) text and ``edge_std`` (N, 4) float32: the standard deviations of the
@@ -43,10 +43,10 @@ def to_supervision(detections: Detections) -> supervision.Detections:
 
 
 def to_torchvision(detections: Detections) -> dict[str, Any]:
-    """What was found in one picture as ``boxes``, ``scores`` and ``labels``, on the device where they are.
+    """What was found in one image as ``boxes``, ``scores`` and ``labels``, on the device where they are.
 
-    ``boxes`` is a ``torchvision.tv_tensors.BoundingBoxes`` (N, 4), xyxy in pixels, which knows the picture's size:
-    torchvision's transforms move it together with the picture. Labels are 0..C-1, as everywhere in gfocal;
+    ``boxes`` is a ``torchvision.tv_tensors.BoundingBoxes`` (N, 4), xyxy in pixels, which knows the image's size:
+    torchvision's transforms move it together with the image. Labels are 0..C-1, as everywhere in gfocal;
     torchvision's own detectors count from 1, with 0 for the background.
     """
     from torchvision import tv_tensors

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gfocal.errors import CheckpointImportError
 from gfocal.interop.mmdet_checkpoint import class_names, configuration, plain_names, read_checkpoint
-from gfocal.interop.mmdet_names import GFL, Layout, layout_of, our_name, recognise
+from gfocal.interop.mmdet_names import GFL, Layout, layout_of, our_name, recognize
 from gfocal.models.backbone import Backbone
 from gfocal.models.convolutions import from_bgr
 from gfocal.models.detector import Detector
@@ -61,7 +61,7 @@ def import_checkpoint(path: str | Path, origin: Origin | None = None, caffe: boo
     state, left_out = plain_names(state)
     config = configuration(meta)
     layout = layout_of(state, config, path)
-    preset, options = recognise(state, layout, path)
+    preset, options = recognize(state, layout, path)
     num_rows = state[f"bbox_head.{layout.cls}.weight"].shape[0]
     if num_rows % layout.per_cell:
         raise CheckpointImportError(
@@ -76,10 +76,10 @@ def import_checkpoint(path: str | Path, origin: Origin | None = None, caffe: boo
     except ValueError as error:
         raise CheckpointImportError(f"{path}: {preset} cannot be built with what the file holds: {error}") from error
     fill(model, state, layout, path)
-    # All of them were trained so, and the statistics of COCO are better than those of a batch of a few pictures.
+    # All of them were trained so, and the statistics of COCO are better than those of a batch of a few images.
     assert isinstance(model.backbone, Backbone)
     model.backbone.freeze(frozen_stages=1, norm_eval=True, norms=bool(kind.get("caffe")))
-    # Pictures are to shrink as they did in training, through OpenCV.
+    # Images are to shrink as they did in training, through OpenCV.
     model.input_settings = replace(model.input_settings, antialias=False)
     return Imported(model.eval(), preset, len(state), tuple(left_out), (*notes, *told, *told_too))
 

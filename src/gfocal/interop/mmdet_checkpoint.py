@@ -31,7 +31,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         what = f"the object {found[1]}" if found else "an object that is no tensor"
         raise CheckpointImportError(
             f"{path}: not a file of tensors and plain values: it holds {what}, which could run code when "
-            "loaded, and was not loaded. Mend: in the environment that wrote it, save "
+            "loaded, and was not loaded. Fix: in the environment that wrote it, save "
             "{'state_dict': checkpoint['state_dict'], 'meta': {'CLASSES': names, 'mmdet_version': "
             "checkpoint['meta']['mmdet_version']}} as a new file (docs/from-mmdetection.md has it whole)"
         ) from error
@@ -62,7 +62,7 @@ def plain_names(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]
         if key.startswith("ema_") or key in ("steps", "n_averaged"):
             left_out.append(f"{key}: the other half of a weight average")
         elif key.startswith("data_preprocessor."):
-            left_out.append(f"{key}: normalisation, which the preset states")
+            left_out.append(f"{key}: normalization, which the preset states")
         else:
             result[renamed(key)] = value
     return result, left_out

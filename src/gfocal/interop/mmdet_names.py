@@ -89,7 +89,7 @@ def layout_of(state: Mapping[str, Tensor], config: str, path: Path) -> Layout:
     return layout
 
 
-def recognise(state: Mapping[str, Tensor], layout: Layout, path: Path) -> tuple[str, dict[str, Any]]:
+def recognize(state: Mapping[str, Tensor], layout: Layout, path: Path) -> tuple[str, dict[str, Any]]:
     """Which preset with which options has a state dict of these names and shapes."""
     box = f"bbox_head.{layout.box}.weight"
     for key in (box, "backbone.layer1.0.conv1.weight"):

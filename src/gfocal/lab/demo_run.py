@@ -1,4 +1,4 @@
-"""gfocal demo: train the light preset on drawn scenes, judge it on unseen ones, and write a report."""
+"""gfocal demo: train the light preset on synthetic images, evaluate it on unseen ones, and write a report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from torchvision.ops import box_iou
 
 from gfocal.atomic import atomic_write
-from gfocal.config.config import Recipe, read_recipe, with_changes
+from gfocal.config.config import Config, read_config, with_changes
 from gfocal.data.synthetic.edge_laws import is_ambiguous, law_std
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.errors import ResumeError
@@ -18,8 +18,8 @@ from gfocal.evaluation.coco_ap import CocoResult
 from gfocal.evaluation.detections import average_precision, nothing_found
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model
-from gfocal.reports.demo import EdgeStudy, CaptionedImage, write_report
-from gfocal.run import RESULT_FILE, run_recipe, saved_recipe
+from gfocal.reports.demo import CaptionedImage, EdgeStudy, write_report
+from gfocal.run import RESULT_FILE, run_config, saved_config
 from gfocal.structures import Detections
 from gfocal.text import counted
 from gfocal.training.checkpoints import has_state
@@ -31,7 +31,7 @@ TRAIN_SCENES_PER_EPOCH = 950
 UNSEEN_SCENES = 200
 REPORT_FILE = "report.html"
 LEAD = (
-    "A detector trained from random weights on drawn scenes, and what it finds in scenes it never saw. "
+    "A detector trained from random weights on synthetic images, and what it finds in scenes it never saw. "
     "Some edges of these scenes are honestly ambiguous, by a law that is known: the second part sets what "
     "the detector says of each edge beside that law."
 )
@@ -49,7 +49,7 @@ def demo(folder: Path, *, seed: int = 0, epochs: int | None = None, console: Con
         ConfigError: ``seed`` or ``epochs`` are out of range.
     """
     console = console or Console(stderr=True)
-    recipe = read_recipe("demo")
+    config = read_config("demo")
     resume = has_state(folder)
     if resume and (folder / REPORT_FILE).exists():
         raise ResumeError(
@@ -57,25 +57,25 @@ def demo(folder: Path, *, seed: int = 0, epochs: int | None = None, console: Con
             "or name another folder with --out for a new one"
         )
     if epochs is None:
-        epochs = saved_recipe(folder).run.epochs if resume else recipe.run.epochs
-    recipe = with_changes(recipe, {"run.seed": seed, "run.epochs": epochs})
-    if resume and saved_recipe(folder) != recipe:
+        epochs = saved_config(folder).run.epochs if resume else config.run.epochs
+    config = with_changes(config, {"run.seed": seed, "run.epochs": epochs})
+    if resume and saved_config(folder) != config:
         raise ResumeError(
             f"{folder}: holds another run, or a demo with another seed or number of epochs; "
             "name another folder with --out"
         )
-    size = recipe.size.short_side
-    assert size is not None, "the demo's recipe states the size of its scenes"
+    size = config.size.short_side
+    assert size is not None, "the demo's config states the size of its scenes"
     train_data = SyntheticScenes(TRAIN_SCENES_PER_EPOCH, size, seed, "train")
     unseen = SyntheticScenes(UNSEEN_SCENES, size, seed, "test")
     console.print(
-        f"{counted(recipe.run.epochs, 'epoch')} of {counted(len(train_data), 'new scene')} each on "
+        f"{counted(config.run.epochs, 'epoch')} of {counted(len(train_data), 'new scene')} each on "
         f"{counted(torch.get_num_threads(), 'thread')}; the report will be {folder / REPORT_FILE}",
         soft_wrap=True,
     )
-    run_recipe(recipe, train_data, None, folder, resume=resume, data_name="synthetic", console=console)
+    run_config(config, train_data, None, folder, resume=resume, data_name="synthetic", console=console)
     model = load_model(folder)
-    console.print(f"judging it on {len(unseen)} unseen scenes")
+    console.print(f"evaluating it on {len(unseen)} unseen scenes")
     found = find(model, unseen)
     result = average_precision(unseen, found)
     if why := nothing_found(result, model.decode_settings):
@@ -88,9 +88,9 @@ def demo(folder: Path, *, seed: int = 0, epochs: int | None = None, console: Con
         lead=LEAD,
         result=result,
         rows=read_metrics(folder / METRICS_FILE),
-        pictures=gallery(unseen, found),
+        images=gallery(unseen, found),
         studies=studies(unseen, found),
-        facts=facts(recipe, model, folder),
+        facts=facts(config, model, folder),
     )
     return result
 
@@ -108,12 +108,12 @@ def find(model: Detector, data: SyntheticScenes, batch_size: int = 8) -> dict[in
 
 def gallery(data: SyntheticScenes, found: dict[int, Detections], count: int = 12) -> list[CaptionedImage]:
     """The first scenes, not the best ones."""
-    pictures = []
+    images = []
     for i in range(min(count, len(data))):
         image, sample = data.read(i)
-        drawn = draw_detections(image, found[sample.image_id], 0.3, edges="std", colours="score", least_side=480)
-        pictures.append(CaptionedImage(drawn, f"scene {i}: {counted(len(sample.boxes), 'object')} labelled"))
-    return pictures
+        drawn = draw_detections(image, found[sample.image_id], 0.3, edges="std", colors="score", least_side=480)
+        images.append(CaptionedImage(drawn, f"scene {i}: {counted(len(sample.boxes), 'object')} labelled"))
+    return images
 
 
 def studies(data: SyntheticScenes, found: dict[int, Detections], count: int = 8) -> list[EdgeStudy]:
@@ -157,15 +157,15 @@ def _study(image: torch.Tensor, one: Detections, laws: torch.Tensor, what: str) 
     return EdgeStudy(CaptionedImage(drawn, f"{what}: {said}"), panel)
 
 
-def facts(recipe: Recipe, model: Detector, folder: Path) -> dict[str, str]:
+def facts(config: Config, model: Detector, folder: Path) -> dict[str, str]:
     """What else one should know of the run."""
     last = read_metrics(folder / METRICS_FILE)[-1]
     parameters = sum(p.numel() for p in model.parameters())
     return {
-        "network": f"{recipe.model.preset}, {parameters / 1e6:.2f} M parameters, from random weights",
-        "scenes seen in training": f"{recipe.run.epochs * TRAIN_SCENES_PER_EPOCH:,}",
+        "network": f"{config.model.preset}, {parameters / 1e6:.2f} M parameters, from random weights",
+        "scenes seen in training": f"{config.run.epochs * TRAIN_SCENES_PER_EPOCH:,}",
         "training time": f"{float(last['seconds']) / 60:.1f} minutes on {counted(torch.get_num_threads(), 'thread')}",
         "input": f"{model.input_settings.short_side} x {model.input_settings.long_side} pixels",
-        "seed": str(recipe.run.seed),
+        "seed": str(config.run.seed),
         "torch": torch.__version__,
     }

@@ -14,7 +14,7 @@ from gfocal.atomic import atomic_write
 from gfocal.lab.paper_comparison import AGREES, DISAGREES, NOISE, Measured, Row, Table, tables
 from gfocal.lab.results_json import Outcome, Results
 from gfocal.lab.studies import COLUMNS, STUDIES
-from gfocal.reports.demo import STYLE, picture_tag
+from gfocal.reports.demo import STYLE, image_tag
 
 REPORT_FILE = "report.html"
 FIGURES_FOLDER = "figures"
@@ -34,9 +34,9 @@ HOW_TO_READ = (
     "errors, with at least two seeds; all else is inside the noise. The paper gives one run each, and no spread."
 )
 DIRECTION = 7  # which column of a table
-COLOURS_OF_VERDICTS = "".join(
-    f".{verdict} :nth-child({DIRECTION}){{color:var(--{colour});font-weight:600}}"
-    for verdict, colour in ((AGREES, "c2"), (DISAGREES, "c1"))
+COLORS_OF_VERDICTS = "".join(
+    f".{verdict} :nth-child({DIRECTION}){{color:var(--{color});font-weight:600}}"
+    for verdict, color in ((AGREES, "c2"), (DISAGREES, "c1"))
 )
 
 
@@ -49,17 +49,17 @@ def write_page(path: Path, results: Results, figures: Sequence[Path] = ()) -> No
         body = "".join(f"<h3>{escape(COLUMNS[t.column])}</h3>{_html_table(t)}" for t in group)
         note = f'<p class="note">{escape(f"Paper: {study.paper_section}. {study.note}")}</p>'
         parts.append(f"<section><h2>{escape(_heading(number))}</h2>{note}{body}</section>")
-    pictures = []
+    images = []
     for figure in figures:
         with Image.open(figure) as image:
-            pictures.append(picture_tag(image, figure.stem.replace("_", " ")))
-    if pictures:
-        parts.append(f'<section><h2>Figures</h2><div class="gallery">{"".join(pictures)}</div></section>')
+            images.append(image_tag(image, figure.stem.replace("_", " ")))
+    if images:
+        parts.append(f'<section><h2>Figures</h2><div class="gallery">{"".join(images)}</div></section>')
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(TITLE)}</title><style>{STYLE}{COLOURS_OF_VERDICTS}</style></head>\n<body><main>"
+        f"<title>{escape(TITLE)}</title><style>{STYLE}{COLORS_OF_VERDICTS}</style></head>\n<body><main>"
         + "\n".join(parts)
         + "</main></body></html>\n"
     )
@@ -94,7 +94,7 @@ def setting_sentence(results: Results) -> str:
     done = [outcome for outcome in results.outcomes if outcome.ap is not None]
     about = results.setting
     sentences = [
-        f"Recipe {about.get('recipe')}: {about.get('epochs')} epochs in batches of {about.get('batch_size')}, input "
+        f"Config {about.get('config')}: {about.get('epochs')} epochs in batches of {about.get('batch_size')}, input "
         f"{about.get('input')} pixels, network: {about.get('network')}. Data: {about.get('data')}."
     ]
     if not done:

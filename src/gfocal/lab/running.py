@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from gfocal.atomic import atomic_write
-from gfocal.config.config import Recipe, with_changes, write_recipe
+from gfocal.config.config import Config, with_changes, write_config
 from gfocal.data.dataset import ImageData
 from gfocal.errors import LabError, RunFolderInUseError
 from gfocal.lab.results_json import (
@@ -26,10 +26,10 @@ from gfocal.lab.results_json import (
 )
 from gfocal.lab.setup import Fact, LabSetting, lab_data
 from gfocal.lab.studies import Study, resolved
-from gfocal.run import run_recipe
+from gfocal.run import run_config
 from gfocal.training.checkpoints import has_state
 
-RECIPES_FOLDER = "recipes"
+CONFIGS_FOLDER = "configs"
 COMMANDS_FILE = "commands.sh"
 
 
@@ -38,7 +38,7 @@ class Planned:
     """A cell with a seed, and the run that it asks for."""
 
     outcome: Outcome
-    recipe: Recipe
+    config: Config
 
     @property
     def title(self) -> str:
@@ -51,32 +51,32 @@ def plan(
 ) -> list[Planned]:
     """All cells with all seeds, whole seeds one after the other.
 
-    Cells that make the same choices name the same run: its name is drawn from the resolved recipe and the data.
+    Cells that make the same choices name the same run: its name is drawn from the resolved config and the data.
     Slow cells have no part in a small lab, unless they stand in the one column asked for.
 
     Raises:
         LabError: no cell stands in that column.
-        ConfigError: a cell's changes do not fit the base recipe.
+        ConfigError: a cell's changes do not fit the base config.
     """
     chosen = [(study, cell) for study in studies for cell in study.cells if column in (None, cell.column)]
     if not chosen:
         raise LabError(f"none of these studies has a column {column!r}: see gfocal lab list")
     paper_size = setting.budget == "paper"
     chosen = [(study, cell) for study, cell in chosen if paper_size or column or not cell.slow]
-    recipes = [resolved(setting.recipe, cell, paper_size) for _, cell in chosen]
+    configs = [resolved(setting.config, cell, paper_size) for _, cell in chosen]
     planned = []
     for seed in seeds:
-        for (study, cell), recipe in zip(chosen, recipes, strict=True):
-            name = run_name(recipe, setting.data_text, seed)
+        for (study, cell), config in zip(chosen, configs, strict=True):
+            name = run_name(config, setting.data_text, seed)
             outcome = Outcome(study.name, cell.column, cell.name, seed, name)
-            planned.append(Planned(outcome, with_changes(recipe, {"run.seed": seed})))
+            planned.append(Planned(outcome, with_changes(config, {"run.seed": seed})))
     return planned
 
 
-def run_name(recipe: Recipe, data_text: str, seed: int) -> str:
+def run_name(config: Config, data_text: str, seed: int) -> str:
     """The same for the same choices on the same data: detector, the choices as eight letters, seed."""
-    text = write_recipe(with_changes(recipe, {"run.seed": 0})) + data_text
-    return f"{recipe.model.preset}-{hashlib.sha256(text.encode()).hexdigest()[:8]}-seed{seed}"
+    text = write_config(with_changes(config, {"run.seed": 0})) + data_text
+    return f"{config.model.preset}-{hashlib.sha256(text.encode()).hexdigest()[:8]}-seed{seed}"
 
 
 def prepare(planned: Sequence[Planned], setting: LabSetting, out: Path) -> Results:
@@ -103,15 +103,15 @@ def prepare(planned: Sequence[Planned], setting: LabSetting, out: Path) -> Resul
 
 def setting_facts(setting: LabSetting) -> dict[str, Fact]:
     """What results.json says of all runs; detectors may have an input size of their own."""
-    recipe = setting.recipe
+    config = setting.config
     return {
         "budget": setting.budget,
-        "recipe": setting.recipe_name,
+        "config": setting.config_name,
         "data": setting.data_text,
-        "input": f"{recipe.size.short_side} x {recipe.size.long_side}",
-        "network": ", ".join(f"{key} {value}" for key, value in recipe.model.options.items()) or "as published",
-        "epochs": recipe.run.epochs,
-        "batch_size": recipe.run.batch_size,
+        "input": f"{config.size.short_side} x {config.size.long_side}",
+        "network": ", ".join(f"{key} {value}" for key, value in config.model.options.items()) or "as published",
+        "epochs": config.run.epochs,
+        "batch_size": config.run.batch_size,
     }
 
 
@@ -124,7 +124,7 @@ def run_all(planned: Sequence[Planned], setting: LabSetting, out: Path, console:
 
     Raises:
         LabError: the folder holds the results of another setting.
-        DataError: there is no data set.
+        DataError: there is no dataset.
     """
     results = prepare(planned, setting, out)
     runs = {one.outcome.run: one for one in reversed(planned)}  # of equal ones the first
@@ -164,33 +164,33 @@ def make_run(
     """One run from where it is to its result."""
     folder = _folder(out, one)
     resume = has_state(folder)
-    run_recipe(one.recipe, train_data, val_data, folder, resume=resume, data_name=data_name, console=console)
+    run_config(one.config, train_data, val_data, folder, resume=resume, data_name=data_name, console=console)
 
 
 def write_commands(planned: Sequence[Planned], setting: LabSetting, out: Path, processes: int = 8) -> Path:
-    """Write the recipe of every run, and the file of commands that make them; returns that file.
+    """Write the config of every run, and the file of commands that make them; returns that file.
 
     Raises:
         LabError: the folder holds the results of another setting.
     """
     prepare(planned, setting, out)
-    (out / RECIPES_FOLDER).mkdir(exist_ok=True)
+    (out / CONFIGS_FOLDER).mkdir(exist_ok=True)
     lines = {}
     for one in planned:
-        recipe = out / RECIPES_FOLDER / f"{one.outcome.run}.toml"
+        config = out / CONFIGS_FOLDER / f"{one.outcome.run}.toml"
         train = [
             "gfocal",
             "train",
             setting.data,
-            "--recipe",
-            str(recipe),
+            "--config",
+            str(config),
             "--out",
             str(_folder(out, one)),
             "--auto-resume",
         ]
         command = shlex.join(["accelerate", "launch", "--num_processes", str(processes), "-m", *train])
         if one.outcome.run not in lines:
-            _write(recipe, f"# {command}\n#\n# {one.title}, seed {one.outcome.seed}\n\n{write_recipe(one.recipe)}")
+            _write(config, f"# {command}\n#\n# {one.title}, seed {one.outcome.seed}\n\n{write_config(one.config)}")
             lines[one.outcome.run] = f"# {one.title}, seed {one.outcome.seed}\n{command}\n"
     _write(out / COMMANDS_FILE, "#!/bin/sh\nset -e\n\n" + "\n".join(lines.values()))
     return out / COMMANDS_FILE

@@ -1,4 +1,4 @@
-"""What all runs of a lab have in common: the base recipe and the data, chosen by a budget."""
+"""What all runs of a lab have in common: the base config and the data, chosen by a budget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 from rich.console import Console
 
-from gfocal.config.config import Recipe, read_recipe
+from gfocal.config.config import Config, read_config
 from gfocal.data.dataset import ImageData
 from gfocal.data.discovery import read_data, splits
 from gfocal.data.synthetic.scenes import SyntheticScenes
@@ -27,52 +27,52 @@ UNSEEN_SEED = 0  # the same unseen scenes for every run; of purpose "test", so t
 
 @dataclass(frozen=True)
 class LabSetting:
-    """Base recipe and data of a lab."""
+    """Base config and data of a lab."""
 
     budget: Budget
     data: str  # as the user named it
-    recipe_name: str
-    recipe: Recipe
+    config_name: str
+    config: Config
     data_text: str  # says which data; part of what makes a run the run it is
 
 
 @dataclass(frozen=True)
 class LabData:
-    """Pictures to train on, drawn anew for every seed where they are drawn, and to judge on, always the same."""
+    """Images to train on, drawn anew for every seed where they are drawn, and to evaluate on, always the same."""
 
     train: Callable[[int], ImageData]  # of a run's seed
     val: ImageData
 
 
 def lab_setting(budget: Budget, data: str) -> LabSetting:
-    """The setting of a budget: ``small`` for one computer, ``paper`` for the paper's own recipe on COCO.
+    """The setting of a budget: ``small`` for one computer, ``paper`` for the paper's own config on COCO.
 
     Raises:
-        LabError: the paper's recipe is asked for without data.
-        DataError: there is no data set at that path, or it has no two splits.
+        LabError: the paper's config is asked for without data.
+        DataError: there is no dataset at that path, or it has no two splits.
     """
     if budget == "paper":
         if data == SYNTHETIC:
-            raise LabError("--budget paper takes the recipe of the paper on COCO: give --data PATH/TO/coco")
-        return LabSetting(budget, data, "coco_r50_1x", read_recipe("coco_r50_1x"), Path(data).resolve().name)
+            raise LabError("--budget paper takes the config of the paper on COCO: give --data PATH/TO/coco")
+        return LabSetting(budget, data, "coco_r50_1x", read_config("coco_r50_1x"), Path(data).resolve().name)
     if data == SYNTHETIC:
-        recipe = read_recipe("lab_synthetic")
-        text = f"{SCENES_PER_EPOCH} new drawn scenes an epoch, judged on {UNSEEN_SCENES} unseen ones"
-        return LabSetting(budget, data, "lab_synthetic", recipe, text)
+        config = read_config("lab_synthetic")
+        text = f"{SCENES_PER_EPOCH} new synthetic images an epoch, evaluated on {UNSEEN_SCENES} unseen ones"
+        return LabSetting(budget, data, "lab_synthetic", config, text)
     train, val = (read_data(data, split) for split in train_and_val(data))
-    text = f"{Path(data).resolve().name}, {len(train)} pictures, judged on {len(val)} others"
-    return LabSetting(budget, data, "lab_files", read_recipe("lab_files"), text)
+    text = f"{Path(data).resolve().name}, {len(train)} images, evaluated on {len(val)} others"
+    return LabSetting(budget, data, "lab_files", read_config("lab_files"), text)
 
 
 def lab_data(setting: LabSetting, console: Console) -> LabData:
-    """The pictures of a setting; what is wrong with some of them is told once.
+    """The images of a setting; what is wrong with some of them is told once.
 
     Raises:
         DataError: as ``lab_setting``.
     """
     if setting.data == SYNTHETIC:
-        size = setting.recipe.size.short_side
-        assert size is not None, "the recipe of drawn scenes states their size"
+        size = setting.config.size.short_side
+        assert size is not None, "the config of synthetic images states their size"
         return LabData(
             lambda seed: SyntheticScenes(SCENES_PER_EPOCH, size, seed, "train"),
             SyntheticScenes(UNSEEN_SCENES, size, UNSEEN_SEED, "test"),
@@ -86,16 +86,16 @@ def lab_data(setting: LabSetting, console: Console) -> LabData:
 
 
 def train_and_val(data: str) -> tuple[str, str]:
-    """Names of the splits to train and to judge on.
+    """Names of the splits to train and to evaluate on.
 
     Raises:
-        DataError: there is no data set, or it lacks one of them.
+        DataError: there is no dataset, or it lacks one of them.
     """
     there = splits(Path(data))
-    judged = next((name for name in ("val", "test") if name in there), None)
-    if "train" not in there or judged is None:
+    evaluation = next((name for name in ("val", "test") if name in there), None)
+    if "train" not in there or evaluation is None:
         raise DataError(
             f"{data}: the lab needs a split named train and one named val or test; "
             f"there {'is' if len(there) == 1 else 'are'} {', '.join(there) or 'none'}"
         )
-    return "train", judged
+    return "train", evaluation

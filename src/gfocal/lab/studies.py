@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import Literal
 
-from gfocal.config.config import Recipe, with_changes
+from gfocal.config.config import Config, with_changes
 from gfocal.models.zoo import preset_named
 
 Choice = str | int | float | bool | tuple[int, ...]
@@ -32,7 +32,7 @@ class Cell:
 
     column: str  # the part of the table that the row stands in: fcos, atss, ...
     name: str
-    changes: Changes  # of the base recipe, keys as in ``gfocal train --set``
+    changes: Changes  # of the base config, keys as in ``gfocal train --set``
     printed: str = ""  # the paper's numbers, of 100, in the order of METRICS; it may print fewer, or none
     schedule: Changes = field(default_factory=dict)  # further changes at the paper's size: a schedule of its own
     slow: bool = False  # left out of a small lab, unless its column is asked for
@@ -65,10 +65,10 @@ class Study:
         return tuple(name for name in METRICS if name in printed)
 
 
-def resolved(base: Recipe, cell: Cell, paper_size: bool = False) -> Recipe:
-    """The complete recipe of a cell, with its schedule where ``base`` is of the paper's size.
+def resolved(base: Config, cell: Cell, paper_size: bool = False) -> Config:
+    """The complete config of a cell, with its schedule where ``base`` is of the paper's size.
 
-    Options of the base recipe that the cell's detector does not have are left out: SSD has no pyramid to narrow.
+    Options of the base config that the cell's detector does not have are left out: SSD has no pyramid to narrow.
 
     Raises:
         PresetError: there is no such detector.
@@ -118,8 +118,8 @@ def _detector(system: System, box: Box) -> Changes:
     # ATSS as published regresses anchor deltas. In the studies it regresses distances to the four edges, the target
     # of section 3, so that the rows of table 2a differ in how an edge is represented and in nothing else.
     changes: Changes = {"model.preset": f"{system}_r50_fpn", "model.options.box": box}
-    if system == "fcos":  # the paper's 38.5 is FCOS with centre sampling; without, it is published with 36.6
-        changes["method.assigner"] = "fcos_centre"
+    if system == "fcos":  # the paper's 38.5 is FCOS with center sampling; without, it is published with 36.6
+        changes["method.assigner"] = "fcos_center"
     if box != "dirac":
         changes |= {"model.options.n": 16, "model.options.delta": 1.0}
     return changes
@@ -169,15 +169,15 @@ JOINT: Changes = {"method.quality": "joint", "method.beta": 2.0}
 # SSD has an input of its own, and QFL reads its classes by sigmoids, not by one softmax.
 SSD: Changes = published("ssd512_vgg16") | {"size.short_side": 512, "size.long_side": 512}
 SSD_QFL: Changes = SSD | JOINT | {"model.options.softmax": False}
-# The schedule of SSD512 in MMDetection, whose defaults the paper took: 24 times 5 epochs, 8 pictures on each GPU.
+# The schedule of SSD512 in MMDetection, whose defaults the paper took: 24 times 5 epochs, 8 images on each GPU.
 SSD_SCHEDULE: Changes = {
-    "augment.colour": 0.5,
+    "augment.color": 0.5,
     "augment.crop": 0.8,
     "augment.zoom_out": 0.5,
-    "optimiser.lr": 2e-3,
-    "optimiser.lr_batch": 64,
-    "optimiser.weight_decay": 5e-4,
-    "schedule.steps_at": (80, 110),
+    "optimizer.lr": 2e-3,
+    "optimizer.lr_batch": 64,
+    "optimizer.weight_decay": 5e-4,
+    "schedule.milestones": (80, 110),
     "run.epochs": 120,
     "run.batch_size": 8,
 }
@@ -197,7 +197,7 @@ DETECTORS = Study(
         Cell("atss", "centerness-branch", branch("atss", "centerness"), "39.2 57.4 42.2 23.0 42.8 51.1"),
         Cell("atss", "QFL", joint("atss"), "39.9 58.5 43.0 22.4 43.9 52.7"),
     ),
-    "FCOS and ATSS repeat rows of table 1a. SSD512 is VGG-16 on 512 pixels, seconds a picture without a GPU: a small "
+    "FCOS and ATSS repeat rows of table 1a. SSD512 is VGG-16 on 512 pixels, seconds an image without a GPU: a small "
     "lab leaves it out unless asked for it by --column ssd512.",
 )
 
@@ -254,7 +254,7 @@ SPACING = Study(
     "section 4, table 2c",
     (
         # What is asked here is how little reach will do: it is not refused.
-        Cell("bins", "Delta 0.5", gfl(16, 0.5) | {"run.most_clamped": 1.0}, "40.2 58.4 43.0 22.3 43.8 53.1"),
+        Cell("bins", "Delta 0.5", gfl(16, 0.5) | {"run.max_clamped_fraction": 1.0}, "40.2 58.4 43.0 22.3 43.8 53.1"),
         Cell("bins", "Delta 1", gfl(16, 1.0), "40.2 58.6 43.4 23.0 44.3 53.0"),
         Cell("bins", "Delta 2", gfl(16, 2.0), "39.9 58.3 42.9 22.5 43.8 51.8"),
         Cell("bins", "Delta 4", gfl(16, 4.0), "39.8 58.5 42.8 22.8 43.4 52.3"),

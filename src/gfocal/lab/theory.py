@@ -68,10 +68,10 @@ def check_minimum(cases: int, generator: torch.Generator) -> list[Check]:
     for number, beta in enumerate(BETAS):
         rows = index == number
         part = _GFL(y[rows], y_left[rows], y_right[rows], beta)
-        found[rows] = minimise(part, int(rows.sum()))
+        found[rows] = minimize(part, int(rows.sum()))
         least[rows] = part(found[rows])
         beyond[rows] = (least[rows] - part(elsewhere[:, rows])).amax(0)
-    at_zero_beta = minimise(_GFL(y, y_left, y_right, 0.0), cases)
+    at_zero_beta = minimize(_GFL(y, y_left, y_right, 0.0), cases)
     return [
         Check("B: GFL is least at p* = ((y_r - y), (y - y_l)) / (y_r - y_l)", cases, _largest(found - wanted), 1e-9),
         Check("B: its least value is 0", cases, _largest(least), 1e-4),
@@ -129,7 +129,7 @@ class _GFL:
         )
 
 
-def minimise(function: Callable[[Tensor], Tensor], cases: int, steps: int = 90) -> Tensor:
+def minimize(function: Callable[[Tensor], Tensor], cases: int, steps: int = 90) -> Tensor:
     """Where functions of p with one minimum are least on 0..1, by golden section. -> (cases,) float64
 
     ``function`` takes and returns (cases,); each step shrinks every interval to 0.62 of its length.

@@ -1,7 +1,7 @@
-"""Box losses of the detectors beside GFL: each takes what a head said of a box and the truth.
+"""Box losses of the detectors beside GFL: each takes what a head said of a box and the ground truth.
 
 All share one signature, ``BoxLoss``, so that a criterion takes any of them: numbers of the head (..., 4, K), their
-representation, the points (...), the boxes decoded from them (..., 4) and the truth (..., 4), both xyxy in pixels of
+representation, the points (...), the boxes decoded from them (..., 4) and the ground truth (..., 4), both xyxy in pixels of
 the network's input. -> (...), un-reduced.
 """
 
@@ -39,7 +39,7 @@ def log_iou_loss(
 
 @dataclass(frozen=True)
 class CodedLoss:
-    """Smooth L1 between the head's numbers and those that code the truth, summed over the four.
+    """Smooth L1 between the head's numbers and those that code the ground truth, summed over the four.
 
     ``beta`` is where the square becomes a line; 0 is the plain L1 of RetinaNet, 0.11 FoveaBox's.
     """
@@ -52,7 +52,7 @@ class CodedLoss:
         """(..., 4, 1), ... -> (...)"""
         assert isinstance(distribution, AnchorDeltas | LogDistances), "only these code a box in numbers"
         wanted = distribution.encode(gt_boxes, points)
-        # Slots without a truth box code a box of no size; they weigh nothing, but must stay finite.
+        # Slots without a ground-truth box code a box of no size; they weigh nothing, but must stay finite.
         wanted = torch.nan_to_num(wanted, 0.0, 1e4, -1e4)
         return F.smooth_l1_loss(logits.squeeze(-1).float(), wanted, reduction="none", beta=self.beta).sum(-1)
 
@@ -62,7 +62,7 @@ def gaussian_loss(
 ) -> Tensor:
     """(x - y)^2 / (2 sigma^2) + log(sigma^2) / 2 (Li et al. 2020, table 5), in strides, the mean of the four edges.
 
-    It judges each edge alone: a Gaussian cannot take part in a loss on overlaps, which knows no variance.
+    It evaluates each edge alone: a Gaussian cannot take part in a loss on overlaps, which knows no variance.
     """
     assert isinstance(distribution, GaussianDistances), "the Gaussian loss is of Gaussian edges"
     wanted = distances_to_edges(points.xy, gt_boxes) / points.strides.unsqueeze(-1)  # (..., 4)

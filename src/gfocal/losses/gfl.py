@@ -1,7 +1,7 @@
 """Quality Focal Loss, Distribution Focal Loss, and the Generalized Focal Loss above both.
 
 Li et al. 2020, eq. 2, 6 and 7. Pure functions on logits or log-probabilities, un-reduced: weights and
-normalisers live in ``gfocal.criteria.gfl`` alone.
+normalizers live in ``gfocal.criteria.gfl`` alone.
 """
 
 from __future__ import annotations

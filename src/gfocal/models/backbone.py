@@ -106,7 +106,7 @@ class Backbone(nn.Module):
                     module.requires_grad_(False)
 
     def parts(self) -> list[list[nn.Module]]:
-        """The modules of the stem, then those of each stage, in the order in which a picture passes them."""
+        """The modules of the stem, then those of each stage, in the order in which an image passes them."""
         parts: list[list[nn.Module]] = [[]]
         for name, child in self.body.named_children():
             if name == "blocks":
@@ -136,7 +136,7 @@ class Backbone(nn.Module):
                         module.eval()
         return self
 
-    def synchronise_norms(self) -> None:
+    def synchronize_norms(self) -> None:
         """From now on all BatchNorm takes its statistics over all processes; needs GPUs in training. Same weights."""
         from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
 

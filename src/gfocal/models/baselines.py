@@ -63,7 +63,7 @@ def foveabox_r50_fpn(
     """FoveaBox (Kong et al. 2020), without feature alignment: points without anchors; 36.42 M parameters."""
     backbone = published_resnet(body, pretrained, weights)
     box = LogDistances(2.0)
-    head = DenseHead(num_classes, channels, channels, num_convs, box.num_bins, STRIDES, "centre", None, "none", False)
+    head = DenseHead(num_classes, channels, channels, num_convs, box.num_bins, STRIDES, "center", None, "none", False)
     neck = FPN(backbone.channels, channels, len(STRIDES), extra_from_input=True)
     options = {"channels": channels, "num_convs": num_convs, "body": body}
     detector = _detector("foveabox_r50_fpn", options, backbone, neck, head, box, names, input_settings)
@@ -112,7 +112,7 @@ def fcos_r50_fpn(
         num_convs,
         representation.num_bins,
         STRIDES,
-        "centre",
+        "center",
         norm_groups(channels),
         quality,
     )
@@ -149,7 +149,7 @@ def atss_r50_fpn(
     """ATSS (Zhang et al. 2020), the paper's baseline: one square anchor per cell, from which ``box="deltas"`` codes
     its boxes, and a quality branch on the tower of the boxes; 32.30 M parameters.
 
-    Every other ``box`` is four distances from the anchor's centre, in strides.
+    Every other ``box`` is four distances from the anchor's center, in strides.
     """
     backbone = published_resnet(body, pretrained, weights)
     coded = box == "deltas"

@@ -89,7 +89,7 @@ def convolve(convolution: nn.Conv2d, maps: Tensor) -> Tensor:
         return forward(convolution, maps.float())
 
 
-# Mean pixel values, in the order of our pictures: red, green, blue. These networks do not divide by a deviation.
+# Mean pixel values, in the order of our images: red, green, blue. These networks do not divide by a deviation.
 MEAN = (122.7717, 115.9465, 102.9801)
 STD = (1.0, 1.0, 1.0)
 

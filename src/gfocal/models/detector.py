@@ -22,7 +22,7 @@ class Detector(nn.Module):
         names: of the classes, indexed by label.
         built_from: name of the preset and its options, so that a saved file can build the network again.
         class_thresholds: by label, the score from which on a detection is worth showing, chosen on annotated
-            pictures by ``gfocal eval --store-thresholds``; None where nobody chose any. ``detect`` does not apply
+            images by ``gfocal eval --store-thresholds``; None where nobody chose any. ``detect`` does not apply
             them by itself: ``model.detect(image).above(model.class_thresholds)``.
         thresholds_how: how they were chosen, in a line.
         is_neck_frozen: whether training leaves the neck alone, see ``freeze_neck``.
@@ -60,27 +60,27 @@ class Detector(nn.Module):
         return len(self.names)
 
     def forward(self, images: Tensor) -> HeadOutputs:
-        """Normalised images (B, 3, H, W), H and W multiples of 32 -> logits of every point."""
+        """Normalized images (B, 3, H, W), H and W multiples of 32 -> logits of every point."""
         return self.head(self.neck(self.backbone(images)))
 
     def detect(
         self, images: Any, score_threshold: float | None = None, batch_size: int = 1
     ) -> list[Detections] | Detections:
-        """Find objects in one picture or several, in whatever mode the model is.
+        """Find objects in one image or several, in whatever mode the model is.
 
         Args:
             images: a path, a PIL image, a uint8 array (H, W, 3) or (H, W), a tensor (3, H, W) that is uint8 or float
                 in 0..1; or a sequence of such, or a tensor or array of four dimensions.
             score_threshold: detections must score more, 0..1; None takes that of ``decode_settings``, 0.05 unless it
                 was changed, which is low enough to measure AP.
-            batch_size: pictures per pass through the network.
+            batch_size: images per pass through the network.
 
         Returns:
-            ``Detections`` in pixels of the original picture, best first: one for one picture, a list for several.
+            ``Detections`` in pixels of the original image, best first: one for one image, a list for several.
 
         Raises:
-            ImageError: a file cannot be read as a picture.
-            ValueError: something that is no picture.
+            ImageError: a file cannot be read as an image.
+            ValueError: something that is no image.
         """
         from gfocal.models.predict import detect
 

@@ -78,7 +78,7 @@ Part = Literal["none", "stem", "backbone", "neck"]
 
 
 def freeze(model: Detector, upto: Part | int) -> None:
-    """Freeze a detector from the picture's side up to and with a part, and nothing behind it.
+    """Freeze a detector from the image's side up to and with a part, and nothing behind it.
 
     Args:
         model: changed in place. Frozen BatchNorm keeps its statistics too.

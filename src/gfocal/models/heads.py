@@ -62,7 +62,7 @@ class GFLHead(nn.Module):
         self.cls_out = nn.Conv2d(channels, num_classes, 3, padding=1)
         self.box_out = nn.Conv2d(channels, 4 * num_bins, 3, padding=1)
         self.scales = nn.ModuleList(Scale() for _ in level_strides)
-        initialise(self, self.cls_out)
+        initialize(self, self.cls_out)
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutputs:
         """Maps of the pyramid -> logits of all points; levels are flattened here and never again."""
@@ -99,7 +99,7 @@ def norm_groups(channels: int) -> int:
     return min(32, channels // 2)
 
 
-def initialise(head: nn.Module, cls_out: nn.Conv2d) -> None:
+def initialize(head: nn.Module, cls_out: nn.Conv2d) -> None:
     """Start the convolutions of a head as published: small weights, no bias, and every score at 0.01."""
     for module in head.modules():
         if isinstance(module, nn.Conv2d):
@@ -139,7 +139,7 @@ class DenseHead(nn.Module):
         num_convs: int = 4,
         num_bins: int = 1,
         level_strides: Sequence[int] = STRIDES,
-        laying: Origin | AnchorShapes = "centre",
+        laying: Origin | AnchorShapes = "center",
         num_groups: int | None = 32,
         quality: QualityBranch = "none",
         scale_levels: bool = True,
@@ -158,7 +158,7 @@ class DenseHead(nn.Module):
         self.box_out = nn.Conv2d(channels, per_cell * 4 * num_bins, 3, padding=1)
         self.quality_out = None if quality == "none" else nn.Conv2d(channels, per_cell, 3, padding=1)
         self.scales = nn.ModuleList(Scale() if scale_levels else nn.Identity() for _ in level_strides)
-        initialise(self, self.cls_out)
+        initialize(self, self.cls_out)
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutputs:
         """Maps of the pyramid -> logits of all points; channels of a cell are anchor-major, then side-major."""

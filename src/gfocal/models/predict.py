@@ -1,4 +1,4 @@
-"""Detection in pictures of any kind: paths, PIL images, arrays, tensors."""
+"""Detection in images of any kind: paths, PIL images, arrays, tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gfocal.data.images import read_image, rgb_tensor
-from gfocal.data.preprocess import InputSettings, normalise, resize, resized_shape, stack_padded
+from gfocal.data.preprocess import InputSettings, normalize, resize, resized_shape, stack_padded
 from gfocal.ops.decoding import decode
 from gfocal.structures import Detections
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 def detect(
     model: Detector, images: Any, score_threshold: float | None = None, batch_size: int = 1
 ) -> list[Detections] | Detections:
-    """Find objects in one picture or several.
+    """Find objects in one image or several.
 
     Args:
         model: a detector, in whatever mode; it predicts in evaluation mode and is as before afterwards.
         images: a path, a PIL image, a uint8 array (H, W, 3) or (H, W), a tensor (3, H, W) that is uint8 or
             float in 0..1; or a sequence of such, or a tensor or array of four dimensions.
         score_threshold: detections must score more; None takes the model's own.
-        batch_size: pictures per pass through the network.
+        batch_size: images per pass through the network.
 
     Returns:
-        ``Detections`` in pixels of the original picture: one for one picture, a list for several.
+        ``Detections`` in pixels of the original image: one for one image, a list for several.
 
     Raises:
-        ImageError: a file cannot be read as a picture.
-        ValueError: something that is no picture.
+        ImageError: a file cannot be read as an image.
+        ValueError: something that is no image.
     """
     single = not is_several(images)
     found = list(detect_each(model, [images] if single else images, score_threshold, batch_size))
@@ -45,7 +45,7 @@ def detect(
 
 
 def is_several(images: Any) -> bool:
-    """Whether this is a collection of pictures, not one picture."""
+    """Whether this is a collection of images, not one image."""
     if isinstance(images, np.ndarray | Tensor):
         return images.ndim == 4
     return isinstance(images, Sequence) and not isinstance(images, str)
@@ -54,7 +54,7 @@ def is_several(images: Any) -> bool:
 def detect_each(
     model: Detector, images: Sequence[Any] | Tensor, score_threshold: float | None = None, batch_size: int = 1
 ) -> Iterator[Detections]:
-    """As ``detect`` for several pictures, yielding the result of each as its batch is done."""
+    """As ``detect`` for several images, yielding the result of each as its batch is done."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     for start in range(0, len(images), batch_size):
@@ -65,18 +65,18 @@ def detect_each(
 @torch.inference_mode()
 def detect_batch(
     model: Detector,
-    pictures: Sequence[Tensor],
+    images: Sequence[Tensor],
     score_threshold: float | None = None,
     inputs: Sequence[Tensor] | None = None,
 ) -> list[Detections]:
-    """Detections in uint8 RGB pictures (3, H, W) that go through the network together.
+    """Detections in uint8 RGB images (3, H, W) that go through the network together.
 
-    ``inputs`` are the same pictures as ``prepared`` gives them, where another thread has done that already.
+    ``inputs`` are the same images as ``prepared`` gives them, where another thread has done that already.
     """
     settings = model.input_settings
     device = next(model.parameters()).device
     if inputs is None:
-        inputs = [prepared(picture, settings) for picture in pictures]
+        inputs = [prepared(image, settings) for image in images]
     shapes = [(int(one.shape[1]), int(one.shape[2])) for one in inputs]
     decode_settings = model.decode_settings
     if score_threshold is not None:
@@ -91,21 +91,21 @@ def detect_batch(
         outputs,
         model.distribution,
         torch.tensor(shapes),
-        torch.tensor([p.shape[-2:] for p in pictures]),
+        torch.tensor([p.shape[-2:] for p in images]),
         model.names,
         decode_settings,
     )
 
 
-def prepared(picture: Tensor, settings: InputSettings) -> Tensor:
-    """A uint8 RGB picture (3, H, W) as the network reads it: resized, normalised. (3, h, w) float32"""
-    height, width = int(picture.shape[1]), int(picture.shape[2])
+def prepared(image: Tensor, settings: InputSettings) -> Tensor:
+    """A uint8 RGB image (3, H, W) as the network reads it: resized, normalized. (3, h, w) float32"""
+    height, width = int(image.shape[1]), int(image.shape[2])
     shape = resized_shape(height, width, settings.short_side, settings.long_side)
-    return normalise(resize(picture, shape, settings.antialias), settings)
+    return normalize(resize(image, shape, settings.antialias), settings)
 
 
 def as_rgb(image: Any) -> Tensor:
-    """Any kind of picture that ``detect`` takes -> uint8 RGB (3, H, W)."""
+    """Any kind of image that ``detect`` takes -> uint8 RGB (3, H, W)."""
     from PIL import Image
 
     if isinstance(image, str | Path):
@@ -127,4 +127,4 @@ def as_rgb(image: Any) -> Tensor:
         if image.dtype != torch.uint8:
             raise ValueError(f"a tensor must be uint8 or float, not {image.dtype}")
         return image.expand(3, -1, -1)
-    raise ValueError(f"not a picture: {type(image).__name__}; give a path, PIL image, uint8 array or tensor")
+    raise ValueError(f"not an image: {type(image).__name__}; give a path, PIL image, uint8 array or tensor")

@@ -71,7 +71,7 @@ class SAPDHead(nn.Module):
             channels,
             num_convs,
             num_bins=1,
-            laying="centre",
+            laying="center",
             num_groups=None,
             scale_levels=False,
         )

@@ -3,7 +3,7 @@
 The network is torchvision's VGG-16 with the layers that torchvision's SSD adds to it. It departs from the published
 one in three points:
 
-* A picture is resized with its ratio kept and padded to 512 x 512, as everywhere in gfocal; SSD squashed it.
+* An image is resized with its ratio kept and padded to 512 x 512, as everywhere in gfocal; SSD squashed it.
 * The head gives the C class numbers relative to the background's, which is therefore always 0: the softmax sees
   differences of numbers alone, and the difference of two convolutions is one convolution.
 * fc6 and fc7 start at random, not from the classifier's layers thinned out.
@@ -72,7 +72,7 @@ def ssd512_vgg16(
 
 
 class VGG16(nn.Module):
-    """VGG-16 up to conv5_3, fc6 and fc7 as convolutions, and five further blocks; conv4_3 is normalised and scaled.
+    """VGG-16 up to conv5_3, fc6 and fc7 as convolutions, and five further blocks; conv4_3 is normalized and scaled.
 
     Args:
         pretrained: fetch torchvision's ImageNet weights.
@@ -194,7 +194,7 @@ def default_boxes(
         level_strides: stride of each level.
         level_boxes: (A, 2) of each level, width and height of its default boxes in pixels; A may differ.
     """
-    cells = make_points(map_shapes, level_strides, "centre", level_boxes[0].device)
+    cells = make_points(map_shapes, level_strides, "center", level_boxes[0].device)
     per_cell = tuple(len(boxes) for boxes in level_boxes)
     # Index of its cell for each point: no tensor is made from numbers that would have to be copied to the device.
     of_cell = torch.cat(

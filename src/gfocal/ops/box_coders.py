@@ -99,7 +99,7 @@ class GaussianDistances:
         return logits[..., 1].float().clamp(-LARGEST_LOG, LARGEST_LOG)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """The mass between the middles of two neighbouring values, the outer two unbounded. -> (..., 4, n + 1)"""
+        """The mass between the middles of two neighboring values, the outer two unbounded. -> (..., 4, n + 1)"""
         std = (self.log_variance(logits) / 2).exp().unsqueeze(-1)
         middles = (torch.arange(self.n, dtype=std.dtype, device=std.device) + 0.5) * self.delta
         below = torch.special.ndtr((middles - self.mean(logits).unsqueeze(-1)) / std)  # (..., 4, n)
@@ -133,18 +133,18 @@ class AnchorDeltas:
 
     def boxes(self, logits: Tensor, points: Points) -> Tensor:
         """(..., 4, 1), points with anchors (...) -> (..., 4) xyxy in pixels."""
-        centres, sizes = _centres_and_sizes(points)
+        centers, sizes = _centers_and_sizes(points)
         deltas = _times(logits.squeeze(-1).float(), self.stds)
         limit = math.log(self.largest_ratio)
-        middles = centres + deltas[..., :2] * sizes
+        middles = centers + deltas[..., :2] * sizes
         halves = sizes * deltas[..., 2:].clamp(-limit, limit).exp() / 2
         return torch.cat((middles - halves, middles + halves), -1)
 
     def encode(self, boxes: Tensor, points: Points) -> Tensor:
         """The numbers whose ``boxes`` these are. boxes (..., 4), points with anchors (...) -> (..., 4)"""
-        centres, sizes = _centres_and_sizes(points)
+        centers, sizes = _centers_and_sizes(points)
         middles, spans = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]).clamp(min=1e-6)
-        deltas = torch.cat(((middles - centres) / sizes, (spans / sizes).log()), -1)
+        deltas = torch.cat(((middles - centers) / sizes, (spans / sizes).log()), -1)
         return _times(deltas, [1 / std for std in self.stds])
 
 
@@ -178,7 +178,7 @@ class LogDistances:
         return (ltrb / base).clamp(1 / 16, 16).log()
 
 
-def _centres_and_sizes(points: Points) -> tuple[Tensor, Tensor]:
+def _centers_and_sizes(points: Points) -> tuple[Tensor, Tensor]:
     assert points.anchors is not None, "boxes are coded from anchors, but these points have none"
     return (points.anchors[..., :2] + points.anchors[..., 2:]) / 2, points.anchors[..., 2:] - points.anchors[..., :2]
 

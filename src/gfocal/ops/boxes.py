@@ -60,7 +60,7 @@ def distances_to_edges(xy: Tensor, boxes: Tensor) -> Tensor:
 
 
 def clip_boxes(boxes: Tensor, height: float | Tensor, width: float | Tensor) -> Tensor:
-    """Cut boxes (..., 4) at the border of a picture: x to [0, width], y to [0, height]."""
+    """Cut boxes (..., 4) at the border of an image: x to [0, width], y to [0, height]."""
     zero = torch.zeros((), dtype=boxes.dtype, device=boxes.device)
     limit_x = torch.as_tensor(width, dtype=boxes.dtype, device=boxes.device)
     limit_y = torch.as_tensor(height, dtype=boxes.dtype, device=boxes.device)

@@ -16,8 +16,8 @@ from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets
 # Where a cell's point lies, in pixels from the cell's top-left corner:
 #   corner  0               MMDetection 2.x and 3.x, and therefore the published GFL models
 #   legacy  (stride - 1)/2  the original GFocal repository (MMDetection 1.x)
-#   centre  stride / 2      FCOS
-Origin = Literal["corner", "legacy", "centre"]
+#   center  stride / 2      FCOS
+Origin = Literal["corner", "legacy", "center"]
 
 
 def origin_offset(origin: Origin, stride: int) -> float:
@@ -26,9 +26,9 @@ def origin_offset(origin: Origin, stride: int) -> float:
         return 0.0
     if origin == "legacy":
         return (stride - 1) / 2
-    if origin == "centre":
+    if origin == "center":
         return stride / 2
-    raise ValueError(f"origin is corner, legacy or centre, not {origin!r}")
+    raise ValueError(f"origin is corner, legacy or center, not {origin!r}")
 
 
 def make_points(
@@ -78,7 +78,7 @@ def spare_ignored(assignment: Assignment, points: Points, targets: Targets) -> A
 
 @dataclass(frozen=True)
 class AnchorShapes:
-    """The anchors of one cell, in strides, and so alike on every level; all are centred on the cell's corner.
+    """The anchors of one cell, in strides, and so alike on every level; all are centered on the cell's corner.
 
     A square of ``side`` strides, grown ``per_octave`` times by equal factors before it would have doubled, and
     each of those once for every ratio with its area kept. Anchors of one ratio follow one another.
@@ -114,7 +114,7 @@ def make_anchor_points(
     anchors: AnchorShapes,
     device: torch.device | str | None = None,
 ) -> Points:
-    """One point per anchor at its centre: level after level, row-major, the anchors of a cell one after another."""
+    """One point per anchor at its center: level after level, row-major, the anchors of a cell one after another."""
     cells = make_points(shapes, level_strides, "corner", device)
     per_cell = anchors.per_cell
     xy = cells.xy.repeat_interleave(per_cell, 0)  # (P, 2)

@@ -1,4 +1,4 @@
-"""A check as one self-contained page: what was found, and pictures of the worst of it."""
+"""A check as one self-contained page: what was found, and images of the worst of it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from gfocal.checks.findings import KINDS, Box, Finding, by_kind
 from gfocal.checks.reach import ReachResult
 from gfocal.data.images import read_image
 from gfocal.errors import ImageError
-from gfocal.reports.demo import STYLE, picture_tag
+from gfocal.reports.demo import STYLE, image_tag
 from gfocal.reports.tables import example
 from gfocal.text import counted, printable
 from gfocal.visualize.charts import bars_svg
-from gfocal.visualize.drawing import Colour, Rect, draw_box, enlarge, picture_of
+from gfocal.visualize.drawing import Color, Rect, draw_box, enlarge, image_of
 
 PAGE_FILE = "check.html"
-PICTURES_OF_KIND = {"error": 6, "warning": 6, "note": 3}
+IMAGES_OF_KIND = {"error": 6, "warning": 6, "note": 3}
 RECORDS_OF_KIND = 200
-# Kinds that a picture says nothing more of.
-WITHOUT_PICTURES = ("lying-extension", "unusual-pixels", "several-frames", "turned-picture", "huge-picture")
+# Kinds that an image says nothing more of.
+WITHOUT_IMAGES = ("lying-extension", "unusual-pixels", "several-frames", "turned-image", "huge-image")
 FOUND, OTHER = (230, 57, 70), (29, 120, 224)
-SMALL = 0.2  # of the picture's longer side: what is smaller is shown enlarged
+SMALL = 0.2  # of the image's longer side: what is smaller is shown enlarged
 AROUND = 4.0  # times its size, and
 LEAST_AROUND = 160.0  # pixels
-LONGEST = 480  # pixels of a picture on the page
+LONGEST = 480  # pixels of an image on the page
 
-COLOURS = """
+COLORS = """
 .error{color:#d92d3a}.warning{color:#b07300}.note-kind{color:#2f6fde}
 @media (prefers-color-scheme:dark){.error{color:#ff7a84}.warning{color:#f0b64a}.note-kind{color:#6ea4ff}}
 h2 small{font-size:.85rem;font-weight:500;margin-left:.6em}
@@ -48,7 +48,7 @@ def write_page(check: Check, path: Path) -> None:
     title = f"Check of {', '.join(Path(p).name or p for p in check.paths)}"
     numbers = "".join(f"<div><b>{number:,}</b><span>{name}s</span></div>" for name, number in check.counts.items())
     facts = "; ".join(
-        f"{name}: {counted(len(data), 'picture')}, {counted(sum(len(s.boxes) for s in data.samples), 'box', 'boxes')}"
+        f"{name}: {counted(len(data), 'image')}, {counted(sum(len(s.boxes) for s in data.samples), 'box', 'boxes')}"
         for name, data in check.splits.items()
     )
     lead = f'<p class="lead">{_text(facts)}</p><div class="numbers">{numbers}</div>'
@@ -63,7 +63,7 @@ def write_page(check: Check, path: Path) -> None:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{_text(title)}</title><style>{STYLE}{COLOURS}</style></head>\n<body><main>"
+        f"<title>{_text(title)}</title><style>{STYLE}{COLORS}</style></head>\n<body><main>"
         + "\n".join(parts)
         + "</main></body></html>\n"
     )
@@ -87,7 +87,7 @@ def _overview(groups: dict[str, list[Finding]]) -> str:
     rows = "".join(
         f'<tr><td><a href="#{code}">{code}</a></td><td>{_severity(KINDS[code].severity)}</td>'
         f'<td class="number">{len(group):,}</td><td>{_text(KINDS[code].title)}</td>'
-        f"<td>{_text(KINDS[code].mend)}</td></tr>"
+        f"<td>{_text(KINDS[code].fix)}</td></tr>"
         for code, group in groups.items()
     )
     head = '<tr><th>Code</th><th></th><th class="number">Count</th><th>What</th><th>What to do</th></tr>'
@@ -97,11 +97,11 @@ def _overview(groups: dict[str, list[Finding]]) -> str:
 def _kind(code: str, group: Sequence[Finding]) -> str:
     kind = KINDS[code]
     figures = []
-    for finding in group if code not in WITHOUT_PICTURES else ():
+    for finding in group if code not in WITHOUT_IMAGES else ():
         figure = _figure(finding)
         if figure:
             figures.append(figure)
-        if len(figures) == PICTURES_OF_KIND[kind.severity]:
+        if len(figures) == IMAGES_OF_KIND[kind.severity]:
             break
     items = "".join(f"<li>{_text(example(finding))}</li>" for finding in group[:RECORDS_OF_KIND])
     more = f" (the first {RECORDS_OF_KIND})" if len(group) > RECORDS_OF_KIND else ""
@@ -109,48 +109,48 @@ def _kind(code: str, group: Sequence[Finding]) -> str:
     gallery = f'<div class="gallery">{"".join(figures)}</div>' if figures else ""
     return _section(
         heading,
-        f'<p class="note">{_text(kind.title)}: {_text(kind.mend)}.</p>{gallery}'
+        f'<p class="note">{_text(kind.title)}: {_text(kind.fix)}.</p>{gallery}'
         f"<details><summary>All records{more}</summary><ul>{items}</ul></details>",
     )
 
 
 def _figure(finding: Finding) -> str:
-    if finding.picture is None:
+    if finding.image is None:
         return ""
     try:
-        colour = FOUND if finding.other is None else OTHER  # what is twice is the picture, not its first box
-        image = drawn(finding.picture, finding.boxes, colour)
-        first = picture_tag(image, printable(example(finding)), longest=LONGEST)
+        color = FOUND if finding.other is None else OTHER  # what is twice is the image, not its first box
+        image = drawn(finding.image, finding.boxes, color)
+        first = image_tag(image, printable(example(finding)), longest=LONGEST)
         if finding.other is None:
             return first
-        second = picture_tag(drawn(finding.other, ()), finding.other.name, longest=LONGEST)
+        second = image_tag(drawn(finding.other, ()), finding.other.name, longest=LONGEST)
     except ImageError:  # what is found of it is that it cannot be read
         return ""
     return f'<div class="pair">{first}{second}</div>'
 
 
-def drawn(path: Path, boxes: Sequence[Box], first: Colour = FOUND) -> Image.Image:
-    """A picture with boxes on it, the others in blue; small boxes enlarged, with what lies around them."""
-    picture = picture_of(read_image(path))
-    window = _window(boxes, picture.size)
-    picture = picture.crop((round(window[0]), round(window[1]), round(window[2]), round(window[3])))
-    scale = LONGEST / max(picture.size)
+def drawn(path: Path, boxes: Sequence[Box], first: Color = FOUND) -> Image.Image:
+    """An image with boxes on it, the others in blue; small boxes enlarged, with what lies around them."""
+    image = image_of(read_image(path))
+    window = _window(boxes, image.size)
+    image = image.crop((round(window[0]), round(window[1]), round(window[2]), round(window[3])))
+    scale = LONGEST / max(image.size)
     if scale < 1:
-        picture.thumbnail((LONGEST, LONGEST))
+        image.thumbnail((LONGEST, LONGEST))
     else:
-        picture = enlarge(picture, scale)
-    draw = ImageDraw.Draw(picture)
+        image = enlarge(image, scale)
+    draw = ImageDraw.Draw(image)
     for i, (x1, y1, x2, y2) in reversed(list(enumerate(boxes))):
         left, top = (x1 - window[0]) * scale, (y1 - window[1]) * scale
         right, bottom = (x2 - window[0]) * scale, (y2 - window[1]) * scale
         # A box of no area, or inverted, is shown by where it is.
         place = (min(left, right), min(top, bottom), max(left, right, left + 3), max(top, bottom, top + 3))
         draw_box(draw, place, OTHER if i else first, 2)
-    return picture
+    return image
 
 
 def _window(boxes: Sequence[Box], size: tuple[int, int]) -> Rect:
-    """The part of a picture to show."""
+    """The part of an image to show."""
     whole = (0.0, 0.0, float(size[0]), float(size[1]))
     if not boxes or not torch.tensor(boxes).isfinite().all():
         return whole
@@ -175,7 +175,7 @@ def _reach(check: Check, result: ReachResult) -> str:
     names = ("Stride", "Reach in pixels", "Boxes", "Points", "Edges beyond")
     head = "".join(f'<th class="number">{name}</th>' for name in names)
     lead = (
-        f"Boxes as the recipe {check.recipe_name} lays them out: n = {result.n}, delta = {result.delta:g}, input "
+        f"Boxes as the config {check.config_name} lays them out: n = {result.n}, delta = {result.delta:g}, input "
         f"{result.short_side} to {result.long_side} pixels. {percent(result.share)} of all edges lie beyond reach; "
         f"{counted(len(result.unplaced), 'box is', 'boxes are')} learned by no point."
     )

@@ -19,7 +19,7 @@ from gfocal.reports.runs import (
     spreads,
 )
 from gfocal.text import counted
-from gfocal.visualize.charts import COLOURS, curve_svg
+from gfocal.visualize.charts import COLORS, curve_svg
 
 Row = Sequence[str]
 
@@ -31,19 +31,19 @@ def write_comparison(path: Path, runs: Sequence[ComparedRun]) -> None:
         "</header>",
     ]
     if not is_same_test(runs):
-        parts.append('<p class="warn">These runs were judged on different data: their AP is not comparable.</p>')
+        parts.append('<p class="warn">These runs were evaluated on different data: their AP is not comparable.</p>')
     parts.append(_section("What came of them", results_table(runs), RESULTS_NOTE))
     if settings := differing_settings(runs):
-        parts.append(_section("Where their recipes differ", _values_table(settings)))
+        parts.append(_section("Where their configs differ", _values_table(settings)))
     elif len(runs) > 1:
-        parts.append(_section("Where their recipes differ", '<p class="note">Nowhere.</p>'))
+        parts.append(_section("Where their configs differ", '<p class="note">Nowhere.</p>'))
     if circumstances := differing_circumstances(runs):
         parts.append(_section("Where else they differ", _values_table(circumstances)))
     if found := spreads(runs):
-        parts.append(_section("Other seeds, the same recipe", spread_table(found), SPREAD_NOTE))
+        parts.append(_section("Other seeds, the same config", spread_table(found), SPREAD_NOTE))
     parts.append(
         _section(
-            "How they learned", f'<div class="charts">{curves(runs)}</div>', CURVES_NOTE * (len(runs) > len(COLOURS))
+            "How they learned", f'<div class="charts">{curves(runs)}</div>', CURVES_NOTE * (len(runs) > len(COLORS))
         )
     )
     if any(run.class_ap for run in runs):
@@ -116,17 +116,17 @@ def _values_table(values: dict[str, list[str]]) -> str:
 
 
 def _badge(k: int) -> str:
-    return f'<i class="run" style="background:{_colour(k)}">{k + 1}</i>'
+    return f'<i class="run" style="background:{_color(k)}">{k + 1}</i>'
 
 
-def _colour(k: int) -> str:
-    return f"var(--c{k % len(COLOURS)},{COLOURS[k % len(COLOURS)]})"
+def _color(k: int) -> str:
+    return f"var(--c{k % len(COLORS)},{COLORS[k % len(COLORS)]})"
 
 
 def _bar(k: int, value: float | None) -> str:
     if value is None:
         return "–"
-    return f'<span class="meter"><i style="width:{100 * value:.1f}%;background:{_colour(k)}"></i></span>{value:.3f}'
+    return f'<span class="meter"><i style="width:{100 * value:.1f}%;background:{_color(k)}"></i></span>{value:.3f}'
 
 
 def _table(head: Row, lines: Sequence[Row]) -> str:
@@ -146,7 +146,7 @@ def _section(heading: str, body: str, note: str = "") -> str:
 
 RESULTS_NOTE = "AP, AP50 and AP75 are those of the evaluation with the best AP; the best run's is bold."
 SPREAD_NOTE = "Mean and standard deviation over runs that differ in their seed alone. A gap no larger may be chance."
-CURVES_NOTE = "Colours come again after six runs."
+CURVES_NOTE = "Colors come again after six runs."
 CLASS_NOTE = "AP at the last evaluation, which need not be the best one. A run that goes on has none yet."
 
 MORE_STYLE = """

@@ -1,6 +1,6 @@
 """One self-contained page about a run: numbers, curves, what was found, and how sure every edge is.
 
-No scripts and nothing from the network: styles, charts (SVG) and pictures (data URIs) are all in the file.
+No scripts and nothing from the network: styles, charts (SVG) and images (data URIs) are all in the file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AP_COLUMNS = ("ap", "ap50", "ap75")
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """A picture of the report and the sentence under it."""
+    """An image of the report and the sentence under it."""
 
     image: Image.Image
     caption: str = ""
@@ -35,7 +35,7 @@ class CaptionedImage:
 
 @dataclass(frozen=True)
 class EdgeStudy:
-    """One object: its picture with the distributions in place, and its four charts."""
+    """One object: its image with the distributions in place, and its four charts."""
 
     drawing: CaptionedImage
     panel: str = ""  # of gfocal.visualize.edge_panel_svg
@@ -48,7 +48,7 @@ def write_report(
     lead: str = "",
     result: CocoResult | None = None,
     rows: Sequence[Mapping[str, Cell]] = (),
-    pictures: Sequence[CaptionedImage] = (),
+    images: Sequence[CaptionedImage] = (),
     studies: Sequence[EdgeStudy] = (),
     facts: Mapping[str, Cell] | None = None,
 ) -> None:
@@ -63,7 +63,7 @@ def write_report(
             is ``epoch`` in the AP chart and ``step`` (else ``epoch``) in the others. Columns named after a
             loss term, alone or after ``loss_`` or ``train/``, make the loss chart, ``ap``, ``ap50`` and
             ``ap75`` (0..1) the AP chart, ``lr`` the chart of the learning rate.
-        pictures: scenes with boxes drawn on them.
+        images: scenes with boxes drawn on them.
         studies: single objects with the distributions of their edges.
         facts: name and value of what else should be known: device, seed, hours ...
 
@@ -73,7 +73,7 @@ def write_report(
     if result is not None:
         parts.append(headline(result))
     parts.append("</header>")
-    parts += [_section("Unseen pictures", _gallery(pictures), SCORE_LEGEND)] if pictures else []
+    parts += [_section("Unseen images", _gallery(images), SCORE_LEGEND)] if images else []
     parts += [_section("How sure is each edge?", _studies(studies), EDGE_LEGEND)] if studies else []
     charts = curve_charts(rows)
     parts += [_section("How it learned", f'<div class="charts">{charts}</div>')] if charts else []
@@ -93,8 +93,8 @@ def write_report(
         temporary.write_text(page, encoding="utf-8")
 
 
-def picture_tag(image: Image.Image, caption: str = "", *, longest: int = 1400) -> str:
-    """A figure with the picture inside it as WebP, at most ``longest`` pixels wide or high."""
+def image_tag(image: Image.Image, caption: str = "", *, longest: int = 1400) -> str:
+    """A figure with the image inside it as WebP, at most ``longest`` pixels wide or high."""
     if max(image.size) > longest:
         image = image.copy()
         image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
@@ -119,14 +119,14 @@ def headline(result: CocoResult) -> str:
     }
     shown = [(name, value) for k, (name, value) in enumerate(numbers.items()) if k == 0 or value is not None]
     cells = "".join(f"<div><b>{_figure(value)}</b><span>{escape(name)}</span></div>" for name, value in shown)
-    count = f"{counted(result.num_truth, 'object')} in {counted(result.num_images, 'picture')}"
+    count = f"{counted(result.num_ground_truth, 'object')} in {counted(result.num_images, 'image')}"
     return f'<div class="numbers">{cells}</div><p class="note">COCO average precision, 0 to 1, on {count}.</p>'
 
 
 def class_table(result: CocoResult) -> str:
     """AP of every class, as a number and as a bar."""
     lines = [
-        f"<tr><th scope=row>{escape(name)}</th><td>{figures.num_truth:,}</td>"
+        f"<tr><th scope=row>{escape(name)}</th><td>{figures.num_ground_truth:,}</td>"
         f"<td>{_figure(figures.ap50)}</td><td>{_figure(figures.ap)}</td>"
         f"<td class=bar>{_meter(figures.ap)}</td></tr>"
         for name, figures in result.per_class.items()
@@ -197,13 +197,13 @@ def _section(heading: str, body: str, note: str = "") -> str:
     return f"<section><h2>{escape(heading)}</h2>{note}{body}</section>"
 
 
-def _gallery(pictures: Sequence[CaptionedImage]) -> str:
-    figures = "".join(picture_tag(picture.image, picture.caption) for picture in pictures)
+def _gallery(images: Sequence[CaptionedImage]) -> str:
+    figures = "".join(image_tag(image.image, image.caption) for image in images)
     return f'<div class="gallery">{figures}</div>'
 
 
 def _studies(studies: Sequence[EdgeStudy]) -> str:
-    figures = [(picture_tag(s.drawing.image, s.drawing.caption), s.panel) for s in studies]
+    figures = [(image_tag(s.drawing.image, s.drawing.caption), s.panel) for s in studies]
     return "".join(f'<article>{figure}<div class="panel">{p}</div></article>' for figure, p in figures)
 
 
@@ -215,7 +215,7 @@ EDGE_LEGEND = (
     "The network does not answer with one number per edge but with a distribution. A sharp edge gives one or "
     "two tall bars, a blurred edge a broad hill, an edge that could be in two places two peaks. "
     '<span class="key"><i class="learned"></i>learned</span> '
-    '<span class="key"><i class="truth"></i>the true law</span> the labels were drawn from, where it is '
+    '<span class="key"><i class="ground truth"></i>the true law</span> the labels were drawn from, where it is '
     "known, laid on the same bins. ± is one standard deviation; a sharp edge between two bins "
     "has up to half a bin."
 )
@@ -223,10 +223,10 @@ CLASS_NOTE = "AP is the mean over IoU 0.50 to 0.95; AP50 asks for half the overl
 
 STYLE = """
 :root{--bg:#fbfbf9;--card:#fff;--ink:#1f2328;--soft:#5b636d;--line:#e3e4e0;--grid:#e6e7e3;--axis:#9aa1aa;
---c0:#2f6fde;--c1:#e0662a;--c2:#1c9a6c;--c3:#9a4fd0;--c4:#b08c00;--c5:#d1437f;--truth:#8a929c}
+--c0:#2f6fde;--c1:#e0662a;--c2:#1c9a6c;--c3:#9a4fd0;--c4:#b08c00;--c5:#d1437f;--ground truth:#8a929c}
 @media (prefers-color-scheme:dark){:root{--bg:#14171b;--card:#1c2026;--ink:#e8eaed;--soft:#a3abb5;
 --line:#30363e;--grid:#2d333b;--axis:#6b7480;--c0:#6ea4ff;--c1:#ff9a63;--c2:#4fd1a0;--c3:#c693f5;--c4:#e6c542;
---c5:#ff86b5;--truth:#a9b2bd}}
+--c5:#ff86b5;--ground truth:#a9b2bd}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--ink);
 font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif}
@@ -271,6 +271,6 @@ dt{color:var(--soft)}dd{margin:0;text-align:right;overflow-wrap:anywhere;min-wid
 background:linear-gradient(90deg,#d64028,#f5b41e,#12a06e)}
 .key{white-space:nowrap;font-weight:600}
 .key i{display:inline-block;width:12px;height:12px;border-radius:3px;vertical-align:-1px;margin:0 5px 0 2px}
-.key .learned{background:var(--c0)}.key .truth{background:var(--truth);opacity:.6}
+.key .learned{background:var(--c0)}.key .truth{background:var(--ground truth);opacity:.6}
 @media print{section,figure,article{break-inside:avoid}}
 """

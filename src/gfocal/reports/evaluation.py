@@ -15,9 +15,9 @@ from gfocal.errors import ImageError
 from gfocal.evaluation.coco_ap import ClassAP
 from gfocal.evaluation.curves import most_confused
 from gfocal.evaluation.error_analysis import MEANINGS
-from gfocal.evaluation.evaluate import Judgement
+from gfocal.evaluation.evaluate import Evaluation
 from gfocal.evaluation.thresholds import Choice
-from gfocal.reports.demo import STYLE, Cell, CaptionedImage, fact_list, headline, picture_tag
+from gfocal.reports.demo import STYLE, CaptionedImage, Cell, fact_list, headline, image_tag
 from gfocal.text import counted
 from gfocal.visualize.evaluation_charts import (
     MOST_CURVES,
@@ -36,36 +36,36 @@ Row = Sequence[str]
 
 def write_evaluation_page(
     path: str | os.PathLike[str],
-    judged: Judgement,
+    evaluation: Evaluation,
     *,
     title: str,
     lead: str = "",
-    pictures: Sequence[CaptionedImage] = (),
+    images: Sequence[CaptionedImage] = (),
     facts: Mapping[str, Cell] | None = None,
 ) -> None:
     """Write the page to ``path``, whole or not at all; the folder must exist.
 
     Args:
         path: the html file.
-        judged: the numbers.
+        evaluated: the numbers.
         title: heading of the page.
-        lead: a sentence that says what was judged.
-        pictures: those with the heaviest mistakes, drawn by ``gfocal.visualize.draw_mistakes``, worst first.
+        lead: a sentence that says what was evaluated.
+        images: those with the heaviest mistakes, drawn by ``gfocal.visualize.draw_mistakes``, worst first.
         facts: name and value of what else should be known.
 
     All text is escaped. No scripts, and nothing from the network.
     """
     parts = [
-        f'<header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>{headline(judged.ap)}</header>',
-        _section("What goes wrong", _errors(judged), ERRORS_NOTE),
+        f'<header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>{headline(evaluation.ap)}</header>',
+        _section("What goes wrong", _errors(evaluation), ERRORS_NOTE),
     ]
-    if pictures:
-        figures = "".join(picture_tag(picture.image, picture.caption) for picture in pictures)
-        parts.append(_section("The worst pictures", f'<div class="gallery wide">{figures}</div>', PICTURES_NOTE))
-    parts.append(_section("From which score on?", _thresholds(judged), _thresholds_note(judged)))
-    parts.append(_section("Class by class", _classes(judged), CLASSES_NOTE))
-    parts.append(_section("Precision and recall", _charts(precision_recall_charts(judged)), CURVES_NOTE))
-    parts.append(_section("What is taken for what", _confusion(judged), _confusion_note(judged)))
+    if images:
+        figures = "".join(image_tag(image.image, image.caption) for image in images)
+        parts.append(_section("The worst images", f'<div class="gallery wide">{figures}</div>', IMAGES_NOTE))
+    parts.append(_section("From which score on?", _thresholds(evaluation), _thresholds_note(evaluation)))
+    parts.append(_section("Class by class", _classes(evaluation), CLASSES_NOTE))
+    parts.append(_section("Precision and recall", _charts(precision_recall_charts(evaluation)), CURVES_NOTE))
+    parts.append(_section("What is taken for what", _confusion(evaluation), _confusion_note(evaluation)))
     if facts:
         parts.append(_section("Facts", fact_list(facts)))
     page = (
@@ -80,21 +80,21 @@ def write_evaluation_page(
         temporary.write_text(page, encoding="utf-8")
 
 
-def mistakes_drawn(data: ImageData, judged: Judgement, most: int) -> list[CaptionedImage]:
-    """The pictures with the heaviest mistakes, drawn; one that cannot be read is left out."""
+def mistakes_drawn(data: ImageData, evaluation: Evaluation, most: int) -> list[CaptionedImage]:
+    """The images with the heaviest mistakes, drawn; one that cannot be read is left out."""
     place = {int(data.sample(i).image_id): i for i in range(len(data))}
-    pictures = []
-    for one in judged.worst(most):
+    images = []
+    for one in evaluation.worst(most):
         try:
             image, sample = data.read(place[one.image_id])
         except ImageError:
             continue
         kinds = Counter(wrong.kind for wrong in one.wrong)
         told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-        name = sample.path.name if sample.path else f"picture {one.image_id}"
+        name = sample.path.name if sample.path else f"image {one.image_id}"
         caption = f"{name}: {len(one.wrong)} wrong{f' ({told})' * bool(told)}, {len(one.missed)} not found, "
-        pictures.append(CaptionedImage(draw_mistakes(image, one, data.names), f"{caption}{len(one.hits)} right"))
-    return pictures
+        images.append(CaptionedImage(draw_mistakes(image, one, data.names), f"{caption}{len(one.hits)} right"))
+    return images
 
 
 def _section(heading: str, body: str, note: str = "") -> str:
@@ -115,8 +115,8 @@ def _cell(value: float | int | None, digits: int = 3) -> str:
     return f"<td>{value:,}</td>" if isinstance(value, int) else f"<td>{value:.{digits}f}</td>"
 
 
-def _errors(judged: Judgement) -> str:
-    errors = judged.errors
+def _errors(evaluation: Evaluation) -> str:
+    errors = evaluation.errors
     largest = max([cost for cost in errors.cost.values() if cost is not None] + [1e-9])
 
     def row(name: str, meaning: str, count: int | None, cost: float | None) -> Row:
@@ -132,14 +132,14 @@ def _errors(judged: Judgement) -> str:
     return _table(("Type", "Errors", "AP50 lost", ""), rows)
 
 
-def _thresholds(judged: Judgement) -> str:
-    charts = [f1_chart(judged), miss_rate_chart(judged), reliability_chart(judged)]
-    at = judged.at_thresholds
-    whole = judged.chosen.overall
+def _thresholds(evaluation: Evaluation) -> str:
+    charts = [f1_chart(evaluation), miss_rate_chart(evaluation), reliability_chart(evaluation)]
+    at = evaluation.at_thresholds
+    whole = evaluation.chosen.overall
     rows = [["all classes together", *_choice_cells(whole)]]
     rows += [
         [escape(name), *_choice_cells(one)]
-        for name, one in zip(judged.boxes.names, at, strict=True)
+        for name, one in zip(evaluation.boxes.names, at, strict=True)
         if one.recall is not None
     ]
     head = ("Class", "Objects", "Score above", "Precision", "Recall", "F1", "")
@@ -147,39 +147,47 @@ def _thresholds(judged: Judgement) -> str:
 
 
 def _choice_cells(one: Choice) -> list[str]:
-    figures = [_cell(one.num_truth), f"<td>{one.threshold:g}</td>", *map(_cell, (one.precision, one.recall, one.f1))]
+    figures = [
+        _cell(one.num_ground_truth),
+        f"<td>{one.threshold:g}</td>",
+        *map(_cell, (one.precision, one.recall, one.f1)),
+    ]
     return [*figures, f"<td>{escape(one.note)}</td>"]
 
 
-def _thresholds_note(judged: Judgement) -> str:
-    rate, promise = judged.miss_rate(), judged.reliability.error
+def _thresholds_note(evaluation: Evaluation) -> str:
+    rate, promise = evaluation.miss_rate(), evaluation.reliability.error
     told = [
-        f"The rows of the classes, the confusion matrix and the pictures are at {escape(judged.in_use_from)}: "
-        f"{counted(judged.num_hits, 'detection')} right, {judged.num_false:,} wrong, "
-        f"{judged.fppi:.2f} wrong ones per picture. The first row is one threshold for all classes, "
-        f"chosen on these pictures by the rule {escape(judged.chosen.rule)}."
+        f"The rows of the classes, the confusion matrix and the images are at {escape(evaluation.in_use_from)}: "
+        f"{counted(evaluation.num_hits, 'detection')} right, {evaluation.num_false:,} wrong, "
+        f"{evaluation.fppi:.2f} wrong ones per image. The first row is one threshold for all classes, "
+        f"chosen on these images by the rule {escape(evaluation.chosen.rule)}."
     ]
     if rate is not None:
         told.append(
-            f"Between 0.01 and 1 false positives per picture {rate:.0%} of the objects are missed "
+            f"Between 0.01 and 1 false positives per image {rate:.0%} of the objects are missed "
             "(log-average miss rate)."
         )
     if promise is not None:
         told.append(f"A score is the IoU to expect; scores and measured IoU differ by {promise:.3f} on average.")
-    if len(judged.boxes.names) > MOST_CURVES:
+    if len(evaluation.boxes.names) > MOST_CURVES:
         told.append(f"Charts show the {MOST_CURVES} classes with the most objects.")
     return " ".join(told)
 
 
-def _classes(judged: Judgement) -> str:
+def _classes(evaluation: Evaluation) -> str:
     def figures(name: str, one: ClassAP) -> Row:
         aps = (one.ap, one.ap50, one.ap75, one.ap_small, one.ap_medium, one.ap_large)
-        return [escape(name), _cell(one.num_truth), *map(_cell, aps)]
+        return [escape(name), _cell(one.num_ground_truth), *map(_cell, aps)]
 
-    shown = [(name, one) for name, one in judged.ap.per_class.items() if one.num_truth]
-    left_out = len(judged.ap.per_class) - len(shown)
+    shown = [(name, one) for name, one in evaluation.ap.per_class.items() if one.num_ground_truth]
+    left_out = len(evaluation.ap.per_class) - len(shown)
     head = ("Class", "Objects", "AP", "AP50", "AP75", "small", "medium", "large")
-    note = f'<p class="note">{counted(left_out, "class", "classes")} without truth left out.</p>' if left_out else ""
+    note = (
+        f'<p class="note">{counted(left_out, "class", "classes")} without ground truth left out.</p>'
+        if left_out
+        else ""
+    )
     return _table(head, [figures(name, one) for name, one in shown]) + note
 
 
@@ -192,30 +200,30 @@ def _charts(charts: Sequence[str]) -> str:
     return row(shown) + (more if hidden else "")
 
 
-def _shown_in_confusion(judged: Judgement) -> list[int]:
+def _shown_in_confusion(evaluation: Evaluation) -> list[int]:
     """The classes with the most in their row and column beside the diagonal, in the order of the data."""
-    matrix = judged.confusion
+    matrix = evaluation.confusion
     weight = (matrix.sum(0) + matrix.sum(1))[:-1]
     errors = weight - 2 * np.diag(matrix)[:-1]
     present = [c for c in np.lexsort((-weight, -errors)).tolist() if weight[c]]
     return sorted(present[:MOST_ROWS])
 
 
-def _confusion(judged: Judgement) -> str:
-    names, matrix = judged.boxes.names, judged.confusion
-    shown = [*_shown_in_confusion(judged), len(names)]
+def _confusion(evaluation: Evaluation) -> str:
+    names, matrix = evaluation.boxes.names, evaluation.confusion
+    shown = [*_shown_in_confusion(evaluation), len(names)]
     totals = matrix.sum(1)
 
     def cell(i: int, j: int) -> str:
         count = int(matrix[i, j])
         if i == j == len(names):
             return "<td></td>"
-        colour = "c2" if i == j else "c1"
+        color = "c2" if i == j else "c1"
         share = 100 * count / max(1, int(totals[i]))
-        shade = f' style="background:color-mix(in srgb,var(--{colour}) {0.75 * share:.0f}%,transparent)"'
+        shade = f' style="background:color-mix(in srgb,var(--{color}) {0.75 * share:.0f}%,transparent)"'
         return f"<td{shade if count else ''}>{f'{count:,}' if count else '·'}</td>"
 
-    head = ["truth ↓ &nbsp; found as →", *(escape(names[j]) for j in shown[:-1]), "not found"]
+    head = ["ground truth ↓ &nbsp; found as →", *(escape(names[j]) for j in shown[:-1]), "not found"]
     rows = [[escape(names[i]) if i < len(names) else "nothing there", *(cell(i, j) for j in shown)] for i in shown]
     body = _table(head, rows, "matrix")
     if confused := most_confused(matrix, names):
@@ -224,9 +232,9 @@ def _confusion(judged: Judgement) -> str:
     return body
 
 
-def _confusion_note(judged: Judgement) -> str:
-    left_out = int((judged.confusion.sum(0) + judged.confusion.sum(1) > 0)[:-1].sum()) - len(
-        _shown_in_confusion(judged)
+def _confusion_note(evaluation: Evaluation) -> str:
+    left_out = int((evaluation.confusion.sum(0) + evaluation.confusion.sum(1) > 0)[:-1].sum()) - len(
+        _shown_in_confusion(evaluation)
     )
     more = f" {counted(left_out, 'class', 'classes')} with fewer errors left out." if left_out > 0 else ""
     return CONFUSION_NOTE + more
@@ -237,7 +245,7 @@ ERRORS_NOTE = (
     "errors of one type gone and all else as it is. The types hide one another, so the numbers do not add up. Errors "
     "are counted over all detections, also those of low score, which cost little."
 )
-PICTURES_NOTE = (
+IMAGES_NOTE = (
     "Worst first: by the scores of the wrong detections, and half a point for every object not found. "
     '<span class="key"><i class="hit"></i>right</span> '
     '<span class="key"><i class="wrong"></i>wrong</span> '

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gfocal.config.config import Recipe, flat
+from gfocal.config.config import Config, flat
 from gfocal.config.values import as_toml, toml_reader
 from gfocal.errors import CompareError
-from gfocal.run import RECIPE_FILE, RESULT_FILE, RUN_FILE
+from gfocal.run import CONFIG_FILE, RESULT_FILE, RUN_FILE
 from gfocal.text import counted
 from gfocal.training.metrics_log import METRICS_FILE, read_metrics
 
@@ -28,7 +28,7 @@ class ComparedRun:
     """One run, as far as it has come."""
 
     name: str
-    settings: Mapping[str, Any]  # every value of the recipe, by its key
+    settings: Mapping[str, Any]  # every value of the config, by its key
     about: Mapping[str, Any]  # of run.json; empty where there is none
     rows: tuple[Mapping[str, str], ...]  # of metrics.csv
     result: Mapping[str, Any] | None  # the COCO numbers of the last evaluation; None while the run goes on
@@ -61,10 +61,10 @@ class ComparedRun:
     @property
     def best(self) -> Mapping[str, float]:
         """``epoch``, ``ap``, ``ap50`` and ``ap75`` of the evaluation with the best AP; empty before there was one."""
-        judged = [row for row in self.rows if row.get("ap")]
-        if not judged:
+        evaluation = [row for row in self.rows if row.get("ap")]
+        if not evaluation:
             return {}
-        row = max(judged, key=lambda row: float(row["ap"]))
+        row = max(evaluation, key=lambda row: float(row["ap"]))
         return {name: float(row[name]) for name in ("epoch", *FIGURES)}
 
     @property
@@ -104,14 +104,14 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 
 def _read(folder: Path, name: str) -> ComparedRun:
-    recipe = folder / RECIPE_FILE
-    if not recipe.is_file():
+    config = folder / CONFIG_FILE
+    if not config.is_file():
         raise CompareError(
-            f"{folder}: holds no run, there is no {RECIPE_FILE}; give folders that 'gfocal train' wrote"
+            f"{folder}: holds no run, there is no {CONFIG_FILE}; give folders that 'gfocal train' wrote"
         )
-    settings = flat(Recipe())  # of a run of an older gfocal, which did not have every key
+    settings = flat(Config())  # of a run of an older gfocal, which did not have every key
     try:
-        for section, entries in toml_reader().loads(recipe.read_text(encoding="utf-8")).items():
+        for section, entries in toml_reader().loads(config.read_text(encoding="utf-8")).items():
             settings |= {f"{section}.{key}": value for key, value in entries.items()}
         about = _json(folder / RUN_FILE) or {}
         options = settings.pop("model.options") | about.get("model", {}).get("options", {})  # those not given too
@@ -133,7 +133,7 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 
 def differing_settings(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
-    """The recipe's keys in which runs differ, and what each run has there, as TOML."""
+    """The config's keys in which runs differ, and what each run has there, as TOML."""
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     found = {key: [_shown(run.settings.get(key)) for run in runs] for key in keys}
     return {key: values for key, values in found.items() if len(set(values)) > 1}
@@ -146,7 +146,7 @@ def differing_circumstances(runs: Sequence[ComparedRun]) -> dict[str, list[str]]
 
 
 def is_same_test(runs: Sequence[ComparedRun]) -> bool:
-    """Whether all runs were judged on the same data, as far as they say."""
+    """Whether all runs were evaluated on the same data, as far as they say."""
     return not set(JUDGED_ON) & set(differing_circumstances([run for run in runs if run.about]))
 
 

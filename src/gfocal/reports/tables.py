@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gfocal.evaluation.coco_ap import CocoResult
 
 
-MOST_EMPTY = 3  # more classes without truth than that are told in one line
+MOST_EMPTY = 3  # more classes without ground truth than that are told in one line
 
 
 def coco_table(result: CocoResult) -> Table:
@@ -30,36 +30,36 @@ def coco_table(result: CocoResult) -> Table:
     from rich import box
     from rich.table import Table
 
-    empty = sum(one.num_truth == 0 for one in result.per_class.values())
+    empty = sum(one.num_ground_truth == 0 for one in result.per_class.values())
     folded = empty > MOST_EMPTY
     # Narrow enough for 80 columns: a long class name is folded, a figure never cut.
     table = Table(
-        title=f"{counted(result.num_images, 'image')}, {counted(result.num_truth, 'truth box', 'truth boxes')}, "
+        title=f"{counted(result.num_images, 'image')}, {counted(result.num_ground_truth, 'ground-truth box', 'ground-truth boxes')}, "
         f"{counted(result.num_detections, 'detection')}",
         title_justify="left",
-        caption=f"{empty} classes without truth are left out" if folded else None,
+        caption=f"{empty} classes without ground truth are left out" if folded else None,
         caption_justify="left",
         box=box.SIMPLE,
         padding=0,
         show_edge=False,
     )
     table.add_column("", overflow="fold")
-    for header in ("truth", "AP", "AP50", "AP75", "AR@1", "AR@10", "AR@100"):
+    for header in ("ground_truth", "AP", "AP50", "AP75", "AR@1", "AR@10", "AR@100"):
         table.add_column(header, justify="right", no_wrap=True)
     rows: list[tuple[str, int, list[float | None]]] = [
-        ("all", result.num_truth, [result.ap, result.ap50, result.ap75, result.ar1, result.ar10, result.ar100])
+        ("all", result.num_ground_truth, [result.ap, result.ap50, result.ap75, result.ar1, result.ar10, result.ar100])
     ]
     for size in ("small", "medium", "large"):
         ap, ar = getattr(result, f"ap_{size}"), getattr(result, f"ar_{size}")
         rows.append((size, getattr(result, f"num_{size}"), [ap, None, None, None, None, ar]))
-    classes = [(name, one) for name, one in result.per_class.items() if one.num_truth or not folded]
-    rows += [(name, one.num_truth, [one.ap, one.ap50, one.ap75]) for name, one in classes]
-    for i, (name, num_truth, figures) in enumerate(rows):
+    classes = [(name, one) for name, one in result.per_class.items() if one.num_ground_truth or not folded]
+    rows += [(name, one.num_ground_truth, [one.ap, one.ap50, one.ap75]) for name, one in classes]
+    for i, (name, num_ground_truth, figures) in enumerate(rows):
         cells = ["" if figure is None else f"{figure:.3f}" for figure in figures]
-        if num_truth == 0:
+        if num_ground_truth == 0:
             cells[0] = "n/a"
         # A name may hold square brackets, which rich would read as markup.
-        table.add_row(name.replace("[", r"\["), str(num_truth), *cells, end_section=i == 3)
+        table.add_row(name.replace("[", r"\["), str(num_ground_truth), *cells, end_section=i == 3)
     return table
 
 
@@ -72,7 +72,7 @@ def print_check(check: Check, out: Console) -> None:
         objects = sum(int((~sample.crowd).sum()) for sample in data.samples)
         learned = " (to train on)" if name in check.training and len(check.splits) > 1 else ""
         out.print(
-            f"{name}: {counted(len(data), 'picture')}, {counted(objects, 'object')}, "
+            f"{name}: {counted(len(data), 'image')}, {counted(objects, 'object')}, "
             f"{counted(len(data.names), 'class', 'classes')}{learned}",
             markup=False,
             highlight=False,
@@ -91,7 +91,7 @@ def print_check(check: Check, out: Console) -> None:
 
 
 def findings_table(check: Check) -> Table:
-    """One row for each kind: how many, what, the first of them, and the mend."""
+    """One row for each kind: how many, what, the first of them, and the fix."""
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
@@ -101,7 +101,7 @@ def findings_table(check: Check) -> Table:
         told = Text()
         told.append(code, style="bold").append(f"  {kind.title}\n")
         told.append(f"{example(group[0])}\n", style="dim")
-        told.append(f"→ {kind.mend}")
+        told.append(f"→ {kind.fix}")
         table.add_row(Text(kind.severity, style=STYLES[kind.severity]), f"{len(group):,}", told)
     return table
 
@@ -109,8 +109,8 @@ def findings_table(check: Check) -> Table:
 def example(finding: Finding) -> str:
     """A finding in a line or two, its file by name alone, safe to print."""
     name = os.path.basename(finding.file.rstrip("/")) or finding.file
-    # A record of a box names its picture already.
-    if finding.picture is not None and finding.record.startswith(finding.picture.name):
+    # A record of a box names its image already.
+    if finding.image is not None and finding.record.startswith(finding.image.name):
         place = finding.record
     elif finding.other is not None or not finding.record:
         place = name
@@ -122,11 +122,11 @@ def example(finding: Finding) -> str:
 
 def print_reach(check: Check, result: ReachResult, out: Console) -> None:
     """One row for each pyramid level, between what was laid out and what came of it."""
-    looked = counted(result.pictures, "picture")
-    if result.pictures < result.of_pictures:
-        looked += f" out of {result.of_pictures:,}"
+    looked = counted(result.images, "image")
+    if result.images < result.of_images:
+        looked += f" out of {result.of_images:,}"
     title = (
-        f"reach with {check.recipe_name}: n {result.n}, delta {result.delta:g}, input {result.short_side} to "
+        f"reach with {check.config_name}: n {result.n}, delta {result.delta:g}, input {result.short_side} to "
         f"{result.long_side}; {counted(result.boxes, 'box', 'boxes')} of {looked}"
     )
     out.print(Text(title, style="bold"))

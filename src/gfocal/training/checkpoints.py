@@ -32,10 +32,10 @@ PREVIOUS_FILE = "state-previous.pt"
 
 @dataclass
 class Progress:
-    """How far a run is. A step of the optimiser is whole wherever a state is saved."""
+    """How far a run is. A step of the optimizer is whole wherever a state is saved."""
 
     epoch: int = 0  # epochs done
-    step: int = 0  # optimiser steps done
+    step: int = 0  # optimizer steps done
     best_ap: float = -1.0
     best_epoch: int = 0
     seconds: float = 0.0  # spent training, over every stretch of the run
@@ -51,7 +51,7 @@ def has_state(folder: Path) -> bool:
 def save_state(
     folder: Path,
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     average: WeightAverage | None,
     progress: Progress,
     extra: Mapping[str, Any],
@@ -59,7 +59,7 @@ def save_state(
     """Write everything that the next step depends on, atomically; the state before stays as the previous one."""
     state = {
         "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
+        "optimizer": optimizer.state_dict(),
         "average": None if average is None else average.model.state_dict(),
         "average_updates": 0 if average is None else average.updates,
         "progress": vars(progress),
@@ -88,7 +88,7 @@ def _keep(path: Path, previous: Path) -> None:
 def load_state(
     folder: Path,
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     average: WeightAverage | None,
 ) -> tuple[Progress, dict[str, Any], str]:
     """Put a saved state back.
@@ -114,14 +114,14 @@ def load_state(
         note = f"{folder / STATE_FILE}: damaged ({damage}); {PREVIOUS_FILE}, the one before, is taken"
     try:
         model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
+        optimizer.load_state_dict(state["optimizer"])
         if average is not None:
             average.model.load_state_dict(state["average"])
             average.updates = state["average_updates"]
         return Progress(**state["progress"]), state["extra"], note
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
-        raise ResumeError(f"{path}: was saved by a run with another model or optimiser ({reason})") from error
+        raise ResumeError(f"{path}: was saved by a run with another model or optimizer ({reason})") from error
 
 
 def _read(path: Path) -> tuple[Any, str]:
@@ -148,7 +148,7 @@ class StateKeeper:
 
     folder: Path
     model: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     average: WeightAverage | None
     progress: Progress
     extra: Callable[[], Mapping[str, Any]]
@@ -173,7 +173,7 @@ class StateKeeper:
         """
         if self.is_main:
             with self.writing(must):
-                save_state(self.folder, self.model, self.optimiser, self.average, self.progress, self.extra())
+                save_state(self.folder, self.model, self.optimizer, self.average, self.progress, self.extra())
 
     @contextmanager
     def writing(self, must: bool) -> Iterator[None]:

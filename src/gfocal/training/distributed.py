@@ -21,7 +21,7 @@ class Devices:
 
     Args:
         precision: number format of the network; losses are float32 whatever it is.
-        accumulate: batches whose gradients make one step.
+        grad_accum_steps: batches whose gradients make one step.
         cpu: stay on the processor although there is a GPU.
 
     Attributes:
@@ -32,7 +32,7 @@ class Devices:
         DeviceError: the device does not know the precision, or several processes cannot meet on it.
     """
 
-    def __init__(self, precision: Precision = "no", accumulate: int = 1, cpu: bool = False) -> None:
+    def __init__(self, precision: Precision = "no", grad_accum_steps: int = 1, cpu: bool = False) -> None:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
@@ -44,7 +44,7 @@ class Devices:
         parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
         AcceleratorState._reset_state(reset_partial_state=not parallel)
         try:
-            self.accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_steps=accumulate, cpu=cpu)
+            self.accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_steps=grad_accum_steps, cpu=cpu)
         except ValueError as error:
             reason = " ".join(str(error).split())
             if launched.world() > 1 or "environment variable" in reason:
@@ -59,7 +59,7 @@ class Devices:
                 "work; compute on the processor (--set run.cpu=true, of gfocal eval --device cpu), or start one "
                 "process"
             )
-        self.accumulate, self.is_last_batch, self.is_idle = accumulate, False, False
+        self.grad_accum_steps, self.is_last_batch, self.is_idle = grad_accum_steps, False, False
         self._batches = 0  # since the last step
 
     @property
@@ -92,9 +92,9 @@ class Devices:
             raise DeviceError("run.sync_norm: BatchNorm over several processes needs GPUs; leave it out")
         return self.world > 1
 
-    def prepare(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[Any, Any]:
-        """Model and optimiser made ready for these devices."""
-        return self.accelerator.prepare(model, optimiser)
+    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
+        """Model and optimizer made ready for these devices."""
+        return self.accelerator.prepare(model, optimizer)
 
     def unwrap(self, model: nn.Module) -> nn.Module:
         """The model inside."""
@@ -103,10 +103,10 @@ class Devices:
     @contextmanager
     def accumulating(self, model: nn.Module) -> Iterator[None]:
         """One batch of a step."""
-        # Not accelerator.accumulate: it would carry the batches left over from one epoch into the next, past
+        # Not accelerator.grad_accum_steps: it would carry the batches left over from one epoch into the next, past
         # the state that is saved between them.
         self._batches += 1
-        is_end = self.is_last_batch or self._batches == self.accumulate
+        is_end = self.is_last_batch or self._batches == self.grad_accum_steps
         self.accelerator.sync_gradients = is_end
         if is_end:
             self._batches = 0
@@ -126,7 +126,7 @@ class Devices:
 
     @property
     def is_step_end(self) -> bool:
-        """Whether the last batch completed a step of the optimiser."""
+        """Whether the last batch completed a step of the optimizer."""
         return self.accelerator.sync_gradients
 
     def sum_over_processes(self, value: Tensor) -> Tensor:

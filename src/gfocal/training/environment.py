@@ -75,7 +75,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
     """Hold a folder for this process alone; raises RunFolderInUseError where another holds it.
 
     The lock is the system's, and goes with the process however it ends: a run that was killed can be gone on with at
-    once. Processes that load pictures do not inherit it. Where the system has no such locks (Windows, some network
+    once. Processes that load images do not inherit it. Where the system has no such locks (Windows, some network
     disks), or the lock file is another user's, other processes are not held off.
     """
     place = folder.resolve()

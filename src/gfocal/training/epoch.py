@@ -31,7 +31,7 @@ class Learning:
 
     model: Detector
     wrapped: nn.Module  # the same, made ready for the devices
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     average: WeightAverage | None
     batches: DataLoader[Batch]
     devices: Devices
@@ -77,12 +77,12 @@ def learn_epoch(learning: Learning, criterion: Criterion, title: str) -> dict[st
         for batch in learning.batches:
             # What a step draws depends on its place in the run alone, so that a resumed run draws the same.
             torch.manual_seed(_seed(learning.seed, progress.epoch, progress.batches, devices.rank))
-            set_learning_rate(learning.optimiser, learning.factor_at(progress.step))
+            set_learning_rate(learning.optimizer, learning.factor_at(progress.step))
             devices.is_last_batch = progress.batches + 1 == len(order)
             devices.is_idle = order.is_idle(progress.batches)
             batch = batch.to(devices.device)
             losses = training_step(
-                learning.wrapped, criterion, batch, learning.optimiser, devices, learning.clip_norm
+                learning.wrapped, criterion, batch, learning.optimizer, devices, learning.clip_norm
             )
             known = shared(losses, batch.image_ids, learning.stop, devices)
             # One batch late, so that a GPU is never waited for.
@@ -105,17 +105,17 @@ def learn_epoch(learning: Learning, criterion: Criterion, title: str) -> dict[st
             text = ""
             if learning.console.is_terminal and progress.batches % 10 == 0:
                 text = " ".join(f"{name} {value:.3f}" for name, value in _mean_terms(progress).items())
-            bar.advance(order.pictures(progress.batches) - order.pictures(progress.batches - 1), text)
+            bar.advance(order.images(progress.batches) - order.images(progress.batches - 1), text)
         if previous is not None:
             _check(previous, progress.step, devices)
             if previous.asked_to_stop > 0:
                 stop(learning)
-    images = order.pictures(len(order))
+    images = order.images(len(order))
     check_learned(progress.sums["positives"], images, learning.model.input_settings)
     terms = {f"loss_{name}": round(value, 6) for name, value in _mean_terms(progress).items()}
     return {
         "images": images,
-        "lr": learning.optimiser.param_groups[-1]["lr"],
+        "lr": learning.optimizer.param_groups[-1]["lr"],
         "loss": round(sum(terms.values()), 6),
         **terms,
         "positives": round(float(progress.sums["positives"]) / images, 2),
@@ -156,7 +156,7 @@ def shared(losses: Losses, image_ids: tuple[int, ...], stop: StopRequest, device
 
 
 def _check(known: Known, step: int, devices: Devices) -> None:
-    """NonFiniteLossError in all processes, with the pictures of all."""
+    """NonFiniteLossError in all processes, with the images of all."""
     if not known.is_finite():
         check_finite(known.terms, devices.gather_objects(known.image_ids), step)
 

@@ -33,7 +33,7 @@ from gfocal.training.ema import WeightAverage
 from gfocal.training.environment import deterministic, keep_freed_memory
 from gfocal.training.epoch import Learning, learn_epoch, stop_if_asked
 from gfocal.training.metrics_log import MetricsLog, closed_at_end, epoch_line
-from gfocal.training.optim import OptimiserSettings, ScheduleSettings, capped, lr_factor, make_optimiser
+from gfocal.training.optim import OptimizerSettings, ScheduleSettings, capped, lr_factor, make_optimizer
 from gfocal.training.settings import RunSettings
 from gfocal.training.stopping import has_run_dry, named_failures, stop_requests, why_stopped
 from gfocal.training.trackers import Trackers
@@ -47,16 +47,16 @@ def train(
     *,
     run: RunSettings,
     augment: AugmentSettings,
-    optimiser_settings: OptimiserSettings,
+    optimizer_settings: OptimizerSettings,
     schedule: ScheduleSettings,
     criterion: Criterion | None = None,
-    recipe: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
     resume: bool = False,
     console: Console | None = None,
 ) -> CocoResult | None:
     """Train a detector and leave ``best`` and ``last`` model files, metrics.csv and the state in a folder.
 
-    Returns the numbers of the last evaluation, None without validation data. ``recipe`` is what trackers are told
+    Returns the numbers of the last evaluation, None without validation data. ``config`` is what trackers are told
     of the run, beside its metrics.
 
     Raises:
@@ -65,10 +65,10 @@ def train(
         ResumeError: ``resume``, but there is no state that fits.
         Stopped: Ctrl-C or SIGTERM; the state is saved.
         RunWriteError: the disk takes nothing more.
-        ProcessEndedError: a process that loads pictures or takes part in the run has ended.
+        ProcessEndedError: a process that loads images or takes part in the run has ended.
     """
     # Prepare.
-    devices = Devices(run.precision, run.accumulate, run.cpu)
+    devices = Devices(run.precision, run.grad_accum_steps, run.cpu)
     if not devices.is_main:
         console = Console(quiet=True)
     console = console or Console(stderr=True)
@@ -78,7 +78,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     model.to(devices.device)
     if run.sync_norm and devices.shares_norms() and isinstance(model.backbone, Backbone):
-        model.backbone.synchronise_norms()
+        model.backbone.synchronize_norms()
     if run.channels_last:
         model.to(memory_format=torch.channels_last)
     input_settings = model.input_settings
@@ -91,40 +91,40 @@ def train(
         input_settings,
         run.batch_size,
         run.seed,
-        run.workers,
+        run.num_workers,
         devices.rank,
         devices.world,
         run.epochs,
     )
-    if run.balance:
-        order.repeats = repeats_of(train_data, run.balance)
-        console.print(f"an epoch shows {counted(len(order), 'picture')}, {len(train_data)} of them different")
+    if run.repeat_threshold:
+        order.repeats = repeats_of(train_data, run.repeat_threshold)
+        console.print(f"an epoch shows {counted(len(order), 'image')}, {len(train_data)} of them different")
     val_batches = None
     if val_data is not None:
         val_batches = evaluation_loader(
-            val_data, input_settings, run.eval_batch_size, run.workers, devices.rank, devices.world
+            val_data, input_settings, run.eval_batch_size, run.num_workers, devices.rank, devices.world
         )
-    images_per_step = run.batch_size * run.accumulate * devices.world
-    optimiser = make_optimiser(model, optimiser_settings, images_per_step)
-    steps_per_epoch = -(-len(batches) // run.accumulate)
+    images_per_step = run.batch_size * run.grad_accum_steps * devices.world
+    optimizer = make_optimizer(model, optimizer_settings, images_per_step)
+    steps_per_epoch = -(-len(batches) // run.grad_accum_steps)
     schedule, shortened = capped(schedule, steps_per_epoch * run.epochs)
     if criterion is None:
         assert isinstance(model.distribution, GeneralDistribution), "only GFL's criterion is taken for granted"
         criterion = GFLCriterion(distribution=model.distribution)
     assert is_dataclass(criterion)
     criterion = replace(criterion, sum_over_processes=devices.sum_over_processes)
-    average = WeightAverage(model, run.ema) if run.ema else None
+    average = WeightAverage(model, run.ema_decay) if run.ema_decay else None
 
     # Go on, or begin.
     if devices.world > 1:
-        console.print(f"{devices.world} processes, {counted(images_per_step, 'picture')} a step", highlight=False)
+        console.print(f"{devices.world} processes, {counted(images_per_step, 'image')} a step", highlight=False)
     if shortened and not resume:
         console.print(shortened)
     if (augment.mosaic or augment.mixup or augment.copy_paste) and augment.close_epochs >= run.epochs:
         console.print(f"note: augment.close_epochs {augment.close_epochs} leaves no epoch to mosaic and the like")
     progress, result = Progress(), None
     if resume:
-        progress, extra, damage = load_state(folder, model, optimiser, average)
+        progress, extra, damage = load_state(folder, model, optimizer, average)
         devices.restore(extra)
         if damage:
             console.print(f"warning: {damage}", markup=False, highlight=False, soft_wrap=True)
@@ -132,14 +132,14 @@ def train(
         done = "; nothing is left to do" if progress.epoch >= run.epochs else ""
         console.print(f"resuming after epoch {progress.epoch} of {run.epochs}{where}{done}")
     network = torch.compile(model) if run.compile else model
-    wrapped, optimiser = devices.prepare(network, optimiser)
+    wrapped, optimizer = devices.prepare(network, optimizer)
     log = None
     if devices.is_main:
-        trackers = Trackers(folder, run.trackers, recipe or {}, resume, progress.epoch)
+        trackers = Trackers(folder, run.trackers, config or {}, resume, progress.epoch)
         log = MetricsLog(folder, progress.epoch, trackers)
         remove_leftovers(folder)
     keeper = StateKeeper(
-        folder, model, optimiser, average, progress, devices.state, run.save_every_minutes, devices.is_main, console
+        folder, model, optimizer, average, progress, devices.state, run.save_every_minutes, devices.is_main, console
     )
 
     stopping = "stopping at the end of this step; once more, and at once" if devices.is_main else ""
@@ -147,7 +147,7 @@ def train(
         learning = Learning(
             model,
             wrapped,
-            optimiser,
+            optimizer,
             average,
             batches,
             devices,
@@ -155,7 +155,7 @@ def train(
             keeper,
             stop,
             lambda step: lr_factor(step, steps_per_epoch, run.epochs, schedule),
-            optimiser_settings.clip_norm,
+            optimizer_settings.clip_norm,
             run.seed,
             console,
         )
@@ -172,8 +172,8 @@ def train(
                 row = learn_epoch(learning, criterion, f"epoch {progress.epoch + 1}/{run.epochs}")
 
             # Evaluate.
-            judged = average.model if average is not None else model
-            assert isinstance(judged, Detector)
+            evaluation = average.model if average is not None else model
+            assert isinstance(evaluation, Detector)
             is_last = progress.epoch + 1 == run.epochs
             latest = None
             if val_data is not None and (is_last or (progress.epoch + 1) % run.eval_every == 0):
@@ -182,7 +182,7 @@ def train(
                     keeper.save()
                 with deterministic(run.deterministic):
                     stop_between = partial(stop_if_asked, learning)
-                    result = latest = evaluate(judged, val_data, val_batches, devices, console, stop_between)
+                    result = latest = evaluate(evaluation, val_data, val_batches, devices, console, stop_between)
                 row |= {"ap": latest.ap or 0.0, "ap50": latest.ap50 or 0.0, "ap75": latest.ap75 or 0.0}
 
             # Save.
@@ -190,16 +190,16 @@ def train(
             is_best = latest is not None and row["ap"] > progress.best_ap
             if log is not None:
                 console.print(epoch_line(progress.epoch, run.epochs, row, progress.seconds))
-                if latest is not None and (why := nothing_found(latest, judged.decode_settings)):
+                if latest is not None and (why := nothing_found(latest, evaluation.decode_settings)):
                     console.print(why, highlight=False, soft_wrap=True)
                 with keeper.writing(must=is_last):
                     counts = {"epoch": progress.epoch, "step": progress.step, "seconds": round(progress.seconds, 1)}
                     log.add(counts | row)
-                    save_model(judged, folder / "last.safetensors")
+                    save_model(evaluation, folder / "last.safetensors")
                     if is_best:
-                        save_model(judged, folder / "best.safetensors")
+                        save_model(evaluation, folder / "best.safetensors")
                         progress.best_ap, progress.best_epoch = row["ap"], progress.epoch
-                    save_state(folder, model, optimiser, average, progress, devices.state())
+                    save_state(folder, model, optimizer, average, progress, devices.state())
             devices.wait()
     if log is not None and progress.best_epoch:
         console.print(f"best: epoch {progress.best_epoch}, AP {progress.best_ap:.3f} (best.safetensors)")
@@ -217,7 +217,7 @@ def evaluate(
     console: Console,
     stop_if_asked: Callable[[], object],
 ) -> CocoResult:
-    """The COCO numbers of a detector on a data set, whose batches the processes share."""
+    """The COCO numbers of a detector on a dataset, whose batches the processes share."""
     assert isinstance(model, Detector)
     devices.copy_statistics(model)
 

@@ -1,4 +1,4 @@
-"""Optimisers and the learning rate over a run."""
+"""Optimizers and the learning rate over a run."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from gfocal.text import counted
 
 
 @dataclass(frozen=True)
-class OptimiserSettings:
-    """Which optimiser, and its numbers."""
+class OptimizerSettings:
+    """Which optimizer, and its numbers."""
 
     kind: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.01  # at ``lr_batch`` images per step; scaled in proportion to the actual number
     lr_batch: int = 16
     momentum: float = 0.9  # of sgd
     weight_decay: float = 1e-4
-    decay_norms: bool = True  # whether norms and biases decay too, as in the published recipe
+    decay_norms: bool = True  # whether norms and biases decay too, as in the published config
     backbone_lr: float = 1.0  # the backbone's learning rate, as a factor of the rest's
     layer_decay: float = 1.0  # each stage's rate, as a factor of the next one's; the stem has the least
     clip_norm: float = 0.0  # gradients are scaled down to this norm; 0: never
@@ -46,21 +46,21 @@ class ScheduleSettings:
     """The learning rate as a factor of its full value."""
 
     kind: Literal["step", "cosine"] = "step"
-    steps_at: tuple[int, ...] = (8, 11)  # epochs after which the rate is a tenth, of ``step``
-    final: float = 0.01  # where ``cosine`` ends
+    milestones: tuple[int, ...] = (8, 11)  # epochs after which the rate is a tenth, of ``step``
+    final_lr_factor: float = 0.01  # where ``cosine`` ends
     warmup_steps: int = 500  # at most a fifth of a run, see ``capped``
     warmup_from: float = 1 / 3  # factor of the very first step
 
     def __post_init__(self) -> None:
-        for name in ("final", "warmup_from"):
+        for name in ("final_lr_factor", "warmup_from"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} lies in 0..1, not {getattr(self, name)}")
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps must be at least 0, not {self.warmup_steps}")
 
 
-def make_optimiser(model: nn.Module, settings: OptimiserSettings, images_per_step: int) -> torch.optim.Optimizer:
-    """Optimiser over the trainable parameters, its rate scaled to the number of images per step."""
+def make_optimizer(model: nn.Module, settings: OptimizerSettings, images_per_step: int) -> torch.optim.Optimizer:
+    """Optimizer over the trainable parameters, its rate scaled to the number of images per step."""
     lr = settings.lr * images_per_step / settings.lr_batch
     factors = rate_factors(model, settings)
     groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
@@ -77,10 +77,10 @@ def make_optimiser(model: nn.Module, settings: OptimiserSettings, images_per_ste
         return torch.optim.SGD(parameters, lr=lr, momentum=settings.momentum, fused=True)
     if settings.kind == "adamw":
         return torch.optim.AdamW(parameters, lr=lr, fused=True)
-    raise ValueError(f"the optimiser is sgd or adamw, not {settings.kind!r}")
+    raise ValueError(f"the optimizer is sgd or adamw, not {settings.kind!r}")
 
 
-def rate_factors(model: nn.Module, settings: OptimiserSettings) -> dict[str, float]:
+def rate_factors(model: nn.Module, settings: OptimizerSettings) -> dict[str, float]:
     """The learning rate of the backbone's parameters by name, as a factor of the rest's.
 
     With ``layer_decay`` d the last of S stages has ``backbone_lr``, the one before it d times that, the stem d^S.
@@ -120,15 +120,17 @@ def lr_factor(step: int, steps_per_epoch: int, epochs: int, settings: ScheduleSe
         warmup = 1.0
     if settings.kind == "step":
         epoch = step // steps_per_epoch
-        return warmup * 0.1 ** sum(epoch >= at for at in settings.steps_at)
+        return warmup * 0.1 ** sum(epoch >= at for at in settings.milestones)
     if settings.kind == "cosine":
         progress = min(step / max(steps_per_epoch * epochs, 1), 1.0)
-        return warmup * (settings.final + (1 - settings.final) * (1 + math.cos(math.pi * progress)) / 2)
+        return warmup * (
+            settings.final_lr_factor + (1 - settings.final_lr_factor) * (1 + math.cos(math.pi * progress)) / 2
+        )
     raise ValueError(f"the schedule is step or cosine, not {settings.kind!r}")
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group's rate to a factor of the one it was made with."""
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
         group["lr"] = group["initial_lr"] * factor

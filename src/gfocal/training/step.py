@@ -14,17 +14,17 @@ def training_step(
     model: nn.Module,
     criterion: Criterion,
     batch: Batch,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     devices: Devices,
     clip_norm: float = 0.0,
 ) -> Losses:
-    """Predict, compare with the truth, and move the weights a little. Returns the losses, not waited for."""
+    """Predict, compare with the ground truth, and move the weights a little. Returns the losses, not waited for."""
     with devices.accumulating(model):
         outputs = model(batch.images)
         losses = criterion(outputs, batch.targets, batch.sizes)
         devices.backward(losses.total)
         if clip_norm:
             devices.clip(model, clip_norm)
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
     return losses

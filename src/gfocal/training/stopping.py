@@ -107,15 +107,15 @@ def stop_requests(say: str = "") -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-# What torch says, in words only, when a process that loads pictures, or another that trains, has gone.
+# What torch says, in words only, when a process that loads images, or another that trains, has gone.
 WORKER_GONE = re.compile(
     r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal: (\w+)|exited unexpectedly)"
 )
 PROCESS_GONE = re.compile(r"(?i)closed by peer|reset by peer|broken pipe|remote process exited|NCCL (error|comm)")
 
 LOADER_GONE = (
-    "a process that loads pictures {how}, most likely because memory ran out. The saved state is whole: go on with "
-    "--resume, and with fewer processes (run.workers) or more memory, of which /dev/shm is a part in containers"
+    "a process that loads images {how}, most likely because memory ran out. The saved state is whole: go on with "
+    "--resume, and with fewer processes (run.num_workers) or more memory, of which /dev/shm is a part in containers"
 )
 
 
@@ -127,7 +127,7 @@ def check_finite(terms: Mapping[str, Tensor], image_ids: Sequence[int], step: in
     raise NonFiniteLossError(
         f"the loss is not finite at step {step} ({told}) in the batch of image ids "
         f"{', '.join(map(str, image_ids))}. The saved state is from before. Ways out: a lower "
-        "learning rate, clip_norm, precision 'no'; or look at these pictures' boxes"
+        "learning rate, clip_norm, precision 'no'; or look at these images' boxes"
     )
 
 
@@ -136,9 +136,9 @@ def check_learned(num_positives: Tensor, num_images: int, settings: InputSetting
     if num_positives > 0:
         return
     raise NoPositivesError(
-        f"nothing was learned: in {counted(num_images, 'picture')} at {settings.short_side} x {settings.long_side} "
-        "pixels no object was large enough to be seen by the detector. Ways out: larger pictures (--short-side, "
-        "size.short_side and size.long_side of the recipe), or look whether the boxes are those of the pictures"
+        f"nothing was learned: in {counted(num_images, 'image')} at {settings.short_side} x {settings.long_side} "
+        "pixels no object was large enough to be seen by the detector. Ways out: larger images (--short-side, "
+        "size.short_side and size.long_side of the config), or look whether the boxes are those of the images"
     )
 
 

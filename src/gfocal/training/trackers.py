@@ -1,4 +1,4 @@
-"""Services that show runs: TensorBoard, Weights & Biases, MLflow. They get the recipe and the rows of metrics.csv."""
+"""Services that show runs: TensorBoard, Weights & Biases, MLflow. They get the config and the rows of metrics.csv."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Trackers:
     Args:
         folder: of the run; its name is the run's name.
         kinds: services wanted. TensorBoard writes in any case where it is installed.
-        recipe: values by their keys in the recipe.
-        resume: whether the run was begun before, and its first rows and the recipe are there.
+        config: values by their keys in the config.
+        resume: whether the run was begun before, and its first rows and the config are there.
         keep_epochs: epochs whose rows stand.
 
     Raises:
@@ -38,7 +38,7 @@ class Trackers:
         self,
         folder: Path,
         kinds: Sequence[Tracker],
-        recipe: Mapping[str, Any],
+        config: Mapping[str, Any],
         resume: bool = False,
         keep_epochs: int = 0,
     ) -> None:
@@ -60,8 +60,8 @@ class Trackers:
         if ids:
             with atomic_write(folder / IDS_FILE) as temporary:
                 temporary.write_text(json.dumps(ids) + "\n", encoding="utf-8")
-        if recipe and not resume:
-            self._each(lambda kind, made: _store(kind, made, recipe))
+        if config and not resume:
+            self._each(lambda kind, made: _store(kind, made, config))
 
     def add(self, row: Mapping[str, Any]) -> None:
         """The numbers of an epoch."""
@@ -96,11 +96,11 @@ def _settings(kind: str, folder: Path, known_id: str | None, keep_epochs: int) -
     return project, {"name": name, "dir": str(folder), "id": known_id, "resume": "allow" if known_id else None}
 
 
-def _store(kind: str, made: Any, recipe: Mapping[str, Any]) -> None:
+def _store(kind: str, made: Any, config: Mapping[str, Any]) -> None:
     if kind == "tensorboard":  # its own table of settings would be a second run beside the first
-        made.log({"recipe": "\n".join(f"    {key} = {value!r}" for key, value in recipe.items())}, step=0)
+        made.log({"config": "\n".join(f"    {key} = {value!r}" for key, value in config.items())}, step=0)
     else:
-        made.store_init_configuration(dict(recipe))
+        made.store_init_configuration(dict(config))
 
 
 def _finish(kind: str, made: Any, failed: bool) -> None:

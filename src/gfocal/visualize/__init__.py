@@ -1,6 +1,6 @@
-"""Pictures of what a detector found, and how sure it is of every edge.
+"""Images of what a detector found, and how sure it is of every edge.
 
-``pictures`` draws boxes (PIL), ``mistakes`` what is right and wrong (PIL), ``edges`` draws the distribution behind
+``images`` draws boxes (PIL), ``mistakes`` what is right and wrong (PIL), ``edges`` draws the distribution behind
 each edge in place (PIL), ``charts`` draws curves and bars as inline SVG. Nothing here needs matplotlib or a display.
 """
 

@@ -1,4 +1,4 @@
-"""What the network sees in training, drawn: pictures after augmentation and resizing, with their boxes."""
+"""What the network sees in training, drawn: images after augmentation and resizing, with their boxes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gfocal.atomic import atomic_write
 from gfocal.data.augmentation.pipeline import Augmentation, AugmentSettings
 from gfocal.data.dataset import ImageData
 from gfocal.data.loading import Item, TrainingItems
-from gfocal.data.preprocess import InputSettings, denormalise
+from gfocal.data.preprocess import InputSettings, denormalize
 from gfocal.visualize.axes import INK
-from gfocal.visualize.drawing import Colour, Rect, class_colour, draw_box, draw_label, font_of, picture_of
+from gfocal.visualize.drawing import Color, Rect, class_color, draw_box, draw_label, font_of, image_of
 
 GAP, PAPER = 8, (255, 255, 255)
 CAPTION_HEIGHT = 20
-IGNORED: Colour = (60, 60, 60)
+IGNORED: Color = (60, 60, 60)
 PER_SHEET = 12
-LEAST_SIDE = 320  # smaller pictures are enlarged to this longer side, so that names can be read
+LEAST_SIDE = 320  # smaller images are enlarged to this longer side, so that names can be read
 
 
 def save_augmented_sheets(
@@ -35,11 +35,11 @@ def save_augmented_sheets(
     epoch: int = 0,
     epochs: int | None = None,
 ) -> list[Path]:
-    """Draw pictures as a training epoch shows them, twelve to a sheet; the PNG files written, in order.
+    """Draw images as a training epoch shows them, twelve to a sheet; the PNG files written, in order.
 
-    They are the very pictures that a run of this seed trains on in this epoch (counted from 0). Which ones: spread
+    They are the very images that a run of this seed trains on in this epoch (counted from 0). Which ones: spread
     evenly over the data, and where there are fewer, each several times, as in one epoch after another. ``epochs`` of
-    the run say which epochs are closed to mixed pictures; None: none is.
+    the run say which epochs are closed to mixed images; None: none is.
     """
     augmentation = Augmentation(
         augment, input_settings.short_side, input_settings.long_side, input_settings.antialias
@@ -64,10 +64,10 @@ def save_augmented_sheets(
 
 
 def drawn_item(item: Item, input_settings: InputSettings, names: Sequence[str]) -> Image.Image:
-    """One picture on its way to the network, made visible again, with truth in colour and ignored boxes dashed."""
-    picture = picture_of(denormalise(item.image, input_settings))
-    scale = max(1.0, LEAST_SIDE / max(picture.size))
-    canvas = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
+    """One image on its way to the network, made visible again, with ground truth in color and ignored boxes dashed."""
+    image = image_of(denormalize(item.image, input_settings))
+    scale = max(1.0, LEAST_SIDE / max(image.size))
+    canvas = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(canvas)
     width, height = canvas.size
     font = font_of(max(10, min(14, height // 20)))
@@ -77,12 +77,12 @@ def drawn_item(item: Item, input_settings: InputSettings, names: Sequence[str]) 
             draw_ignored(draw, box)
     for box, label, ignored in zip(boxes, item.labels.tolist(), item.ignored.tolist(), strict=True):
         if not ignored:
-            draw_box(draw, box, class_colour(label), 2)
+            draw_box(draw, box, class_color(label), 2)
     taken: list[Rect] = []
     for box, label, ignored in zip(boxes, item.labels.tolist(), item.ignored.tolist(), strict=True):
         if not ignored:
             room = (0.0, 0.0, float(width), float(height))
-            draw_label(draw, names[label], box, class_colour(label), font, taken, room)
+            draw_label(draw, names[label], box, class_color(label), font, taken, room)
     return canvas
 
 
@@ -93,32 +93,32 @@ def rect(box: Tensor) -> Rect:
 
 
 def draw_ignored(draw: ImageDraw.ImageDraw, box: Rect, dash: int = 6) -> None:
-    """A dashed frame with sparse hatching: neither truth nor background."""
+    """A dashed frame with sparse hatching: neither ground truth nor background."""
     x0, y0, x1, y1 = (round(v) for v in box)
     x1, y1 = max(x0, x1 - 1), max(y0, y1 - 1)
     for offset in range(0, x1 - x0 + y1 - y0, 2 * dash):  # lines that rise to the right, clipped to the box
         low, high = max(0, offset - (y1 - y0)), min(offset, x1 - x0)
         draw.line((x0 + low, y0 + offset - low, x0 + high, y0 + offset - high), fill=(245, 245, 245), width=1)
-    for colour, shift in ((IGNORED, 0), ((245, 245, 245), dash)):
+    for color, shift in ((IGNORED, 0), ((245, 245, 245), dash)):
         for x in range(x0 + shift, x1, 2 * dash):
             for y in (y0, y1):
-                draw.line((x, y, min(x + dash, x1), y), fill=colour, width=2)
+                draw.line((x, y, min(x + dash, x1), y), fill=color, width=2)
         for y in range(y0 + shift, y1, 2 * dash):
             for x in (x0, x1):
-                draw.line((x, y, x, min(y + dash, y1)), fill=colour, width=2)
+                draw.line((x, y, x, min(y + dash, y1)), fill=color, width=2)
 
 
 def sheet(tiles: Sequence[tuple[Image.Image, str]], columns: int) -> Image.Image:
-    """Pictures in rows, each with a line below it; a column is as wide as the widest picture."""
-    cell = max(max(picture.width for picture, _ in tiles), 150)
+    """Images in rows, each with a line below it; a column is as wide as the widest image."""
+    cell = max(max(image.width for image, _ in tiles), 150)
     rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
-    heights = [max(picture.height for picture, _ in row) + CAPTION_HEIGHT for row in rows]
+    heights = [max(image.height for image, _ in row) + CAPTION_HEIGHT for row in rows]
     canvas = Image.new("RGB", (columns * (cell + GAP) + GAP, sum(heights) + GAP * (len(rows) + 1)), PAPER)
     draw, y = ImageDraw.Draw(canvas), GAP
     for row, height in zip(rows, heights, strict=True):
-        for column, (picture, told) in enumerate(row):
+        for column, (image, told) in enumerate(row):
             x = GAP + column * (cell + GAP)
-            canvas.paste(picture, (x, y))
-            draw.text((x, y + picture.height + 2), told, font=font_of(12), fill=INK)
+            canvas.paste(image, (x, y))
+            draw.text((x, y + image.height + 2), told, font=font_of(12), fill=INK)
         y += height + GAP
     return canvas

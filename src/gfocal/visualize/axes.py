@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from PIL import ImageDraw
 
-from gfocal.visualize.drawing import LEAST_MASS, TAIL_MASS, Colour, Font, Rect
+from gfocal.visualize.drawing import LEAST_MASS, TAIL_MASS, Color, Font, Rect
 
-INK: Colour = (38, 42, 48)
-TRUTH: Colour = (176, 182, 190)
+INK: Color = (38, 42, 48)
+TRUTH: Color = (176, 182, 190)
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class EdgeAxis:
 
     places: list[list[float]]  # two edges, K bins: position along the axis
     masses: list[list[float]]
-    truths: list[list[float]] | None
+    ground_truths: list[list[float]] | None
     widths: list[float]  # of a bin, per edge
     box: list[float]  # position of the two box edges
     texts: list[str]
@@ -26,7 +26,7 @@ class EdgeAxis:
     @property
     def reach(self) -> tuple[float, float]:
         """From the outermost bin that matters, or box edge, to the other: a long thin tail is cut off."""
-        rows = [self.masses] if self.truths is None else [self.masses, self.truths]
+        rows = [self.masses] if self.ground_truths is None else [self.masses, self.ground_truths]
         ends = [
             place + sign * width / 2
             for masses in rows
@@ -44,7 +44,7 @@ def draw_axis(
     strip: Rect,
     shift: float,
     box: Rect,
-    colour: Colour,
+    color: Color,
     font: Font,
     height: int,
     *,
@@ -65,7 +65,7 @@ def draw_axis(
         base = strip[0] + little if outward else strip[2] - little
         tip = base + full if outward else base - full
 
-    def block(a0: float, a1: float, c0: float, c1: float, fill: Colour) -> None:
+    def block(a0: float, a1: float, c0: float, c1: float, fill: Color) -> None:
         """A rectangle given along and across the axis."""
         x0, x1, y0, y1 = (a0, a1, c0, c1) if along_x else (c0, c1, a0, a1)
         x0, x1, y0, y1 = (round(v) for v in (min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)))
@@ -74,9 +74,9 @@ def draw_axis(
     start, stop = axis.reach
     for edge in range(2):
         learned = axis.masses[edge]
-        truth = axis.truths[edge] if axis.truths is not None else [0.0] * len(learned)
-        peak = max(0.25, max(learned), max(truth))
-        layers = ((truth, 0.96, TRUTH), (learned, 0.56 if any(truth) else 0.84, colour))
+        ground_truth = axis.ground_truths[edge] if axis.ground_truths is not None else [0.0] * len(learned)
+        peak = max(0.25, max(learned), max(ground_truth))
+        layers = ((ground_truth, 0.96, TRUTH), (learned, 0.56 if any(ground_truth) else 0.84, color))
         for masses, share, fill in layers:
             half = max(1.0, axis.widths[edge] * share / 2)
             for place, mass in zip(axis.places[edge], masses, strict=True):

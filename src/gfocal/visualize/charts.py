@@ -1,6 +1,6 @@
 """Curves and bar charts as inline SVG: crisp at any size, readable in light and dark, no scripts.
 
-Colours come from CSS variables with defaults (``--c0`` ... ``--c5``, ``--grid``, ``--truth``), so that a
+Colors come from CSS variables with defaults (``--c0`` ... ``--c5``, ``--grid``, ``--ground_truth``), so that a
 chart is whole on its own and follows the page it stands in. Every text is escaped.
 """
 
@@ -13,8 +13,8 @@ from itertools import pairwise
 
 Series = Sequence[tuple[float, float]]
 
-COLOURS = ("#2f6fde", "#e0662a", "#1c9a6c", "#9a4fd0", "#c9a100", "#d1437f")
-GREY = "#8a929c"
+COLORS = ("#2f6fde", "#e0662a", "#1c9a6c", "#9a4fd0", "#c9a100", "#d1437f")
+GRAY = "#8a929c"
 MOST_POINTS = 400
 FONT = "font-family:system-ui,-apple-system,'Segoe UI',sans-serif"
 
@@ -38,11 +38,11 @@ def curve_svg(
     Points that are not finite are left out, which breaks no curve. A curve of more than 400 points is
     drawn as the means of 400 stretches. Without any point the chart says so. ``x_ticks`` are places and what to
     write there; ``marks`` names one point of a curve that gets a dot, which else stands at the end of each;
-    ``dashed`` names the curves to compare with, drawn thin and grey.
+    ``dashed`` names the curves to compare with, drawn thin and gray.
     """
     kept = {name: _thin([p for p in points if _finite(p)]) for name, points in series.items()}
     kept = {name: points for name, points in kept.items() if points}
-    places = {name: k for k, name in enumerate(series)}  # a curve keeps its colour where another has no points
+    places = {name: k for k, name in enumerate(series)}  # a curve keeps its color where another has no points
     left, right = 58, width - 14
     legend = _legend(list(kept), left, right)
     more = 18 * max((row for row, _ in legend), default=0)
@@ -66,7 +66,7 @@ def curve_svg(
 
     for tick in y_ticks:
         y = place(x0, tick)[1]
-        out.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" {_stroke("--grid", GREY)}/>')
+        out.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" {_stroke("--grid", GRAY)}/>')
         out.append(_text(left - 8, y + 4, _number(tick), anchor="end"))
     for tick, text in (x_ticks or {tick: _number(tick) for tick in _ticks(x0, x1)}).items():
         if x0 <= tick <= x1:
@@ -75,27 +75,27 @@ def curve_svg(
     out.append(_text(left, 12, "" if title else y_label))
     for (name, points), (row, x) in zip(kept.items(), legend, strict=True):
         k = places[name]
-        colour = f"var(--c{k % len(COLOURS)},{COLOURS[k % len(COLOURS)]})"
+        color = f"var(--c{k % len(COLORS)},{COLORS[k % len(COLORS)]})"
         pen = "2.2"
         if name in dashed:
-            colour, pen = f"var(--axis,{GREY})", "1.4;stroke-dasharray:5 4"
+            color, pen = f"var(--axis,{GRAY})", "1.4;stroke-dasharray:5 4"
         path = " ".join(f"{px:.1f},{py:.1f}" for px, py in (place(*p) for p in points))
         out.append(
-            f'<polyline points="{path}" style="fill:none;stroke:{colour};stroke-width:{pen};'
+            f'<polyline points="{path}" style="fill:none;stroke:{color};stroke-width:{pen};'
             'stroke-linejoin:round;stroke-linecap:round"/>'
         )
         if marks is None or name in marks:
             dot_x, dot_y = place(*(points[-1] if marks is None else marks[name]))
-            out.append(f'<circle cx="{dot_x:.1f}" cy="{dot_y:.1f}" r="3.2" style="fill:{colour}"/>')
+            out.append(f'<circle cx="{dot_x:.1f}" cy="{dot_y:.1f}" r="3.2" style="fill:{color}"/>')
         y = top - more - 18 + 18 * row
-        out.append(f'<circle cx="{x + 5:.1f}" cy="{y}" r="4.5" style="fill:{colour}"/>')
+        out.append(f'<circle cx="{x + 5:.1f}" cy="{y}" r="4.5" style="fill:{color}"/>')
         out.append(_text(x + 14, y + 4, name))
     return "".join(out) + "</svg>"
 
 
 def bars_svg(
     values: Sequence[float],
-    truth: Sequence[float] | None = None,
+    ground_truth: Sequence[float] | None = None,
     *,
     title: str = "",
     note: str = "",
@@ -109,13 +109,13 @@ def bars_svg(
     ``labels`` stand under the bars, as many as there is room for. All values are at least 0.
     """
     out = [_open(width, height, title)]
-    out.append(_bars(values, truth, title, note, x_label, labels, width, height))
+    out.append(_bars(values, ground_truth, title, note, x_label, labels, width, height))
     return "".join(out) + "</svg>"
 
 
 def edge_panel_svg(
     probabilities: Sequence[Sequence[float]],
-    truth: Sequence[Sequence[float] | None] | None = None,
+    ground_truth: Sequence[Sequence[float] | None] | None = None,
     *,
     bin_sizes: Sequence[float] | None = None,
     columns: int = 2,
@@ -124,7 +124,7 @@ def edge_panel_svg(
 ) -> str:
     """Charts of the four edges, left to bottom: the learned distribution, the true one behind it.
 
-    ``probabilities`` are 4 rows of K numbers; a row of ``truth`` may be None. ``bin_sizes`` gives the pixels
+    ``probabilities`` are 4 rows of K numbers; a row of ``ground_truth`` may be None. ``bin_sizes`` gives the pixels
     per bin of each edge: with it the axes count pixels and the standard deviations are in pixels. Only the
     stretch of bins that holds something is drawn. ``columns=4`` with a width of 880 puts all in one row.
     """
@@ -133,7 +133,7 @@ def edge_panel_svg(
     wide, tall = width / columns, height / -(-4 // columns)
     for side, name in enumerate(("left", "top", "right", "bottom")):
         learned = probabilities[side]
-        true = truth[side] if truth is not None else None
+        true = ground_truth[side] if ground_truth is not None else None
         step, unit = (bin_sizes[side], "px") if bin_sizes is not None else (1.0, "bins")
         note = f"±{_std(learned) * step:.1f} {unit}"
         if true is not None:
@@ -159,7 +159,7 @@ def _stretch(learned: Sequence[float], true: Sequence[float] | None) -> tuple[in
 
 def _bars(
     values: Sequence[float],
-    truth: Sequence[float] | None,
+    ground_truth: Sequence[float] | None,
     title: str,
     note: str,
     x_label: str,
@@ -168,15 +168,15 @@ def _bars(
     height: float,
 ) -> str:
     left, right, top, bottom = 10.0, width - 10, 44.0, height - 40
-    peak = max([*values, *(truth or ()), 1e-9])
+    peak = max([*values, *(ground_truth or ()), 1e-9])
     step = (right - left) / max(1, len(values))
     out = [_text(left, 16, title, size=13, weight=600), _text(left, 33, note)]
     layers = (
-        (truth or (), 0.96, f"var(--truth,{GREY});opacity:.45"),
-        (values, 0.6, f"var(--c0,{COLOURS[0]})"),
+        (ground_truth or (), 0.96, f"var(--ground truth,{GRAY});opacity:.45"),
+        (values, 0.6, f"var(--c0,{COLORS[0]})"),
     )
     for row, share, fill in layers:
-        share = 0.84 if truth is None else share
+        share = 0.84 if ground_truth is None else share
         for k, value in enumerate(row):
             tall = (bottom - top) * value / peak
             if tall >= 0.3:
@@ -185,7 +185,7 @@ def _bars(
                     f'<rect x="{at:.1f}" y="{bottom - tall:.1f}" width="{step * share:.1f}" '
                     f'height="{tall:.1f}" rx="1" style="fill:{fill}"/>'
                 )
-    out.append(f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{bottom}" y2="{bottom}" {_stroke("--axis", GREY)}/>')
+    out.append(f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{bottom}" y2="{bottom}" {_stroke("--axis", GRAY)}/>')
     widest = max((_width(text) for text in labels), default=0.0)
     every = max(1, math.ceil((widest + 6) / step))
     for k in range(0, len(labels), every):

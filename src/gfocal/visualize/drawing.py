@@ -1,4 +1,4 @@
-"""Boxes on pictures: colours, labels and, if wished, how sure the detector is of each edge."""
+"""Boxes on images: colors, labels and, if wished, how sure the detector is of each edge."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch import Tensor
 from gfocal.models.predict import as_rgb
 from gfocal.structures import Detections
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Rect = tuple[float, float, float, float]  # x0, y0, x1, y1
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-# Neighbouring labels get hues far apart; every one is told from the others on photographs.
-PALETTE: tuple[Colour, ...] = (
+# Neighboring labels get hues far apart; every one is told from the others on photographs.
+PALETTE: tuple[Color, ...] = (
     (230, 57, 70), (29, 120, 224), (42, 157, 80), (247, 148, 29), (142, 68, 196), (0, 172, 186),
     (233, 84, 160), (163, 190, 30), (120, 82, 52), (255, 205, 40), (80, 86, 214), (0, 128, 110),
     (200, 70, 20), (120, 190, 255), (150, 20, 90), (130, 220, 140), (255, 150, 130), (90, 100, 115),
     (196, 160, 245), (180, 140, 0),
 )  # fmt: skip
-SCORE_RAMP: tuple[Colour, ...] = ((214, 64, 40), (245, 180, 30), (18, 160, 110))
+SCORE_RAMP: tuple[Color, ...] = ((214, 64, 40), (245, 180, 30), (18, 160, 110))
 
 LEAST_MASS = 0.005  # bins that hold no more are not drawn
 TAIL_MASS = 0.02  # where no bin further out holds more, an axis ends
@@ -38,24 +38,24 @@ def draw_detections(
     score_threshold: float = 0.3,
     *,
     edges: Literal["none", "std", "distribution"] = "none",
-    colours: Literal["class", "score"] = "class",
+    colors: Literal["class", "score"] = "class",
     least_side: int = 0,
     font_path: str | None = None,
 ) -> Image.Image:
     """Draw the boxes whose score is greater than ``score_threshold``, with class name and score.
 
-    ``image`` is the picture the detections were found in, as ``detect`` takes it: a path, a PIL image, a uint8
+    ``image`` is the image the detections were found in, as ``detect`` takes it: a path, a PIL image, a uint8
     array (H, W, 3) or a tensor (3, H, W). ``edges="std"`` adds a translucent band one standard deviation to either
-    side of every edge; ``edges="distribution"`` shades every bin by its probability. ``colours="score"`` runs from
+    side of every edge; ``edges="distribution"`` shades every bin by its probability. ``colors="score"`` runs from
     red (0) over amber to green (1).
-    A picture whose longer side is under ``least_side`` is enlarged, so that text on it is fine and legible.
+    An image whose longer side is under ``least_side`` is enlarged, so that text on it is fine and legible.
     ``font_path`` names a font file for class names that Pillow's own Latin font cannot write. A label
-    that does not fit into the picture is shortened, and left out of a picture too small for any text.
+    that does not fit into the image is shortened, and left out of an image too small for any text.
 
-    Raises ValueError for what is no picture or of another size than the detections speak of, or if edges are to be
+    Raises ValueError for what is no image or of another size than the detections speak of, or if edges are to be
     drawn of a detector that says nothing of how sure it is of them.
     """
-    canvas = picture_of(image, detections.size)
+    canvas = image_of(image, detections.size)
     if edges != "none":
         check_edges(detections)
     scale = max(1.0, least_side / max(canvas.size))
@@ -66,7 +66,7 @@ def draw_detections(
     line = max(1, round(unit / 240))
     font = font_of(max(11, min(72, round(unit / 32), height // 3)), font_path)
     palette = [
-        class_colour(label) if colours == "class" else score_colour(score)
+        class_color(label) if colors == "class" else score_color(score)
         for label, score in zip(found.labels.tolist(), found.scores.tolist(), strict=True)
     ]
     if edges != "none":
@@ -74,21 +74,21 @@ def draw_detections(
         canvas = shade(canvas, [(i, scaled(rect, scale), opacity) for i, rect, opacity in bands], palette)
     draw = ImageDraw.Draw(canvas)
     boxes = [scaled((b[0], b[1], b[2], b[3]), scale) for b in found.boxes.tolist()]
-    for box, colour in reversed(list(zip(boxes, palette, strict=True))):
-        draw_box(draw, box, colour, line)
+    for box, color in reversed(list(zip(boxes, palette, strict=True))):
+        draw_box(draw, box, color, line)
     taken: list[Rect] = []
-    for box, colour, text in zip(boxes, palette, label_texts(found), strict=True):
-        draw_label(draw, text, box, colour, font, taken, (0.0, 0.0, float(width), float(height)))
+    for box, color, text in zip(boxes, palette, label_texts(found), strict=True):
+        draw_label(draw, text, box, color, font, taken, (0.0, 0.0, float(width), float(height)))
     return canvas
 
 
-def picture_of(image: Any, size: tuple[int, int] | None = None) -> Image.Image:
-    """Whatever ``detect`` takes as a picture of its own; ValueError for anything else, or of another size."""
+def image_of(image: Any, size: tuple[int, int] | None = None) -> Image.Image:
+    """Whatever ``detect`` takes as an image of its own; ValueError for anything else, or of another size."""
     image = as_rgb(image)
     if size is not None and tuple(image.shape[1:]) != tuple(size):
         raise ValueError(
-            f"detections are in pixels of a picture of height and width {tuple(size)}, this one has "
-            f"{tuple(image.shape[1:])}: pass the picture they were found in, unresized"
+            f"detections are in pixels of an image of height and width {tuple(size)}, this one has "
+            f"{tuple(image.shape[1:])}: pass the image they were found in, unresized"
         )
     return Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
 
@@ -99,25 +99,25 @@ def check_edges(detections: Detections) -> None:
         raise ValueError("these detections have no edge distributions: their detector gives four numbers to a box")
 
 
-def enlarge(picture: Image.Image, scale: float) -> Image.Image:
-    """A picture as many times larger, each side at least one pixel."""
+def enlarge(image: Image.Image, scale: float) -> Image.Image:
+    """An image as many times larger, each side at least one pixel."""
     if scale <= 1:
-        return picture
-    width, height = (max(1, round(side * scale)) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
+        return image
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def scaled(rect: Rect, scale: float) -> Rect:
-    """A rectangle of the picture in pixels of the enlarged one."""
+    """A rectangle of the image in pixels of the enlarged one."""
     return rect[0] * scale, rect[1] * scale, rect[2] * scale, rect[3] * scale
 
 
-def class_colour(label: int) -> Colour:
-    """The colour of a class, the same in every picture."""
+def class_color(label: int) -> Color:
+    """The color of a class, the same in every image."""
     return PALETTE[label % len(PALETTE)]
 
 
-def score_colour(score: float) -> Colour:
+def score_color(score: float) -> Color:
     """Red at 0, amber at 0.5, green at 1."""
     place = min(max(score, 0.0), 1.0) * (len(SCORE_RAMP) - 1)
     low = min(int(place), len(SCORE_RAMP) - 2)
@@ -179,31 +179,31 @@ def _across(box: Sequence[float], side: int, low: float, high: float) -> Rect:
     return (low, box[1], high, box[3]) if AXIS_OF_SIDE[side] == 0 else (box[0], low, box[2], high)
 
 
-def shade(canvas: Image.Image, bands: list[Band], palette: Sequence[Colour]) -> Image.Image:
-    """Lay translucent bands over a picture; where bands of one picture overlap the later one shows."""
+def shade(canvas: Image.Image, bands: list[Band], palette: Sequence[Color]) -> Image.Image:
+    """Lay translucent bands over an image; where bands of one image overlap the later one shows."""
     layer = Image.new("RGBA", canvas.size)
     draw = ImageDraw.Draw(layer)
     for i, (x0, y0, x1, y1), opacity in bands:
-        # A pixel lies in the band when its middle does, so that neighbouring bins do not overlap.
+        # A pixel lies in the band when its middle does, so that neighboring bins do not overlap.
         inner = (round(x0), round(y0), max(round(x0), round(x1) - 1), max(round(y0), round(y1) - 1))
         draw.rectangle(inner, fill=(*palette[i], round(255 * opacity)))
     return Image.alpha_composite(canvas.convert("RGBA"), layer).convert("RGB")
 
 
-def draw_box(draw: ImageDraw.ImageDraw, box: Rect, colour: Colour, line: int) -> None:
-    """A frame that stays visible on any ground: the colour inside a thin dark casing."""
+def draw_box(draw: ImageDraw.ImageDraw, box: Rect, color: Color, line: int) -> None:
+    """A frame that stays visible on any ground: the color inside a thin dark casing."""
     x0, y0, x1, y1 = (round(v) for v in box)
     x1, y1 = max(x0, x1 - 1), max(y0, y1 - 1)
     if line > 1:
         draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(20, 20, 20), width=line + 2)
-    draw.rectangle((x0, y0, x1, y1), outline=colour, width=line)
+    draw.rectangle((x0, y0, x1, y1), outline=color, width=line)
 
 
 def draw_label(
     draw: ImageDraw.ImageDraw,
     text: str,
     box: Rect,
-    colour: Colour,
+    color: Color,
     font: Font,
     taken: list[Rect],
     room: Rect,
@@ -222,8 +222,8 @@ def draw_label(
     places.append((x, y := min(max(box[1], room[1]), room[3] - height), x + width, y + height))
     place = next((p for p in places if not any(overlap(p, t) for t in taken)), places[0])
     taken.append(place)
-    draw.rounded_rectangle(tuple(round(v) for v in place), radius=pad, fill=colour)
-    bright = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 150
+    draw.rounded_rectangle(tuple(round(v) for v in place), radius=pad, fill=color)
+    bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 150
     start = (round(place[0]) + pad, round(place[1]) + pad / 2 + ascent)
     draw.text(start, text, font=font, fill=(0, 0, 0) if bright else (255, 255, 255), anchor="ls")
 

@@ -1,7 +1,7 @@
 """The distribution behind each edge of a box, drawn in place (Li et al. 2020, figures 3, 13 and 14).
 
 Left and right edges stand on one axis along x, top and bottom edges on one along y, like the dimension
-lines of a technical drawing: a bar lies exactly where its bin lies in the picture.
+lines of a technical drawing: a bar lies exactly where its bin lies in the image.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from gfocal.data.synthetic.edge_laws import law_probabilities
 from gfocal.structures import Detections
 from gfocal.visualize import drawing
 from gfocal.visualize.axes import INK, TRUTH, EdgeAxis, draw_axis
-from gfocal.visualize.drawing import Colour, Font, Rect
+from gfocal.visualize.drawing import Color, Font, Rect
 
-PAPER: Colour = (250, 250, 247)
+PAPER: Color = (250, 250, 247)
 
 
 def draw_edge_distributions(
@@ -34,10 +34,10 @@ def draw_edge_distributions(
 ) -> Image.Image:
     """Draw chosen boxes with a bar chart of each edge's distribution along its axis.
 
-    ``image`` is the picture as ``detect`` takes it; ``indices`` names the detections to draw (all by default; a few
+    ``image`` is the image as ``detect`` takes it; ``indices`` names the detections to draw (all by default; a few
     are readable); ``laws`` (N, 4, 3), one row per detection, are true laws of the edges as
     ``gfocal.data.synthetic.edge_laws`` defines them, NaN throughout where unknown: their projection on the bins stands
-    behind the learned bars. ``crop`` shows only the surroundings of the chosen boxes. A picture whose
+    behind the learned bars. ``crop`` shows only the surroundings of the chosen boxes. An image whose
     longer side is under ``least_side`` is enlarged; margins are added for bars that lie outside it.
 
     The number at each edge is its standard deviation in pixels of ``image``. Bars of one edge are as tall
@@ -45,20 +45,20 @@ def draw_edge_distributions(
     flat distribution is also a low one. Bins with at most 0.5 % are left out, and so is a tail in which no
     bin holds more than 2 %.
 
-    Raises ValueError for a picture that is not the one of the detections, laws of another length, or detections
+    Raises ValueError for an image that is not the one of the detections, laws of another length, or detections
     without distributions.
     """
-    canvas = drawing.picture_of(image, detections.size)
+    canvas = drawing.image_of(image, detections.size)
     drawing.check_edges(detections)
     if laws is not None and laws.shape != (len(detections), 4, 3):
         raise ValueError(f"laws are ({len(detections)}, 4, 3), a row per detection, not {tuple(laws.shape)}")
     chosen = list(range(len(detections))) if indices is None else [int(i) for i in indices]
-    truths = None if laws is None else true_edges(detections, laws)
+    ground_truths = None if laws is None else true_edges(detections, laws)
     found = detections.select(torch.tensor(chosen, dtype=torch.int64, device=detections.boxes.device))
     window = _surroundings(found) if crop and chosen else (0, 0, *canvas.size)
     canvas = canvas.crop(window)
     longest = float(max(canvas.size))
-    if chosen:  # bins may reach far beyond a small picture, and are enlarged with it
+    if chosen:  # bins may reach far beyond a small image, and are enlarged with it
         low, high = _extent(found)
         longest = max(longest, float((high - low).max()))
     scale = max(1.0, least_side / longest)
@@ -66,7 +66,7 @@ def draw_edge_distributions(
     height = max(13, round((canvas.width * canvas.height) ** 0.5 / 34))
     font = drawing.font_of(height, font_path)
 
-    rows = None if truths is None else [truths[i] for i in chosen]
+    rows = None if ground_truths is None else [ground_truths[i] for i in chosen]
     axes = [_axes(found, i, None if rows is None else rows[i], window, scale) for i in range(len(found))]
     boxes: list[Rect] = [(x.box[0], y.box[0], x.box[1], y.box[1]) for x, y in axes]
     whole: Rect = (0.0, 0.0, float(canvas.width), float(canvas.height))
@@ -79,21 +79,21 @@ def draw_edge_distributions(
     legend = 2 * height
     canvas = Image.new("RGB", (round(right - left), round(bottom - top) + legend), PAPER)
     canvas.paste(canvas, (round(-left), round(-top)))
-    colours = [pictures.PALETTE[(k + 1) % len(pictures.PALETTE)] for k in range(len(found))]
+    colors = [drawing.PALETTE[(k + 1) % len(drawing.PALETTE)] for k in range(len(found))]
     boxes = [_moved(b, -left, -top) for b in boxes]
     strips = [(_moved(x, -left, -top), _moved(y, -left, -top)) for x, y in strips]
     panels = [(i, strip, 0.88) for i, pair in enumerate(strips) for strip in pair]
     canvas = drawing.shade(canvas, panels, [PAPER] * len(found))
     draw = ImageDraw.Draw(canvas)
-    for box, (x, y), pair, colour in zip(boxes, axes, strips, colours, strict=True):
-        drawing.draw_box(draw, box, colour, max(2, height // 7))
-        draw_axis(draw, x, pair[0], -left, box, colour, font, height, along_x=True)
-        draw_axis(draw, y, pair[1], -top, box, colour, font, height, along_x=False)
+    for box, (x, y), pair, color in zip(boxes, axes, strips, colors, strict=True):
+        drawing.draw_box(draw, box, color, max(2, height // 7))
+        draw_axis(draw, x, pair[0], -left, box, color, font, height, along_x=True)
+        draw_axis(draw, y, pair[1], -top, box, color, font, height, along_x=False)
     taken = [strip for pair in strips for strip in pair]
     room = (0.0, 0.0, float(canvas.width), float(canvas.height - legend))
-    for box, colour, text in zip(boxes, colours, drawing.label_texts(found), strict=True):
-        drawing.draw_label(draw, text, box, colour, font, taken, room)
-    _draw_legend(draw, canvas, colours, truths is not None, font, height)
+    for box, color, text in zip(boxes, colors, drawing.label_texts(found), strict=True):
+        drawing.draw_label(draw, text, box, color, font, taken, room)
+    _draw_legend(draw, canvas, colors, ground_truths is not None, font, height)
     return canvas
 
 
@@ -101,7 +101,7 @@ def true_edges(detections: Detections, laws: Tensor) -> list[list[list[float] | 
     """The projection of true laws on the bins of each detection's edges; None where a law is unknown."""
     n = detections.edges.shape[-1] - 1
     rows: list[list[list[float] | None]] = [[None] * 4 for _ in range(len(detections))]
-    for side, axis in enumerate(pictures.AXIS_OF_SIDE):
+    for side, axis in enumerate(drawing.AXIS_OF_SIDE):
         points, steps = detections.points[:, axis].cpu(), detections.bin_sizes[:, side].cpu()
         masses = law_probabilities(laws[:, side].cpu(), points, steps, n, side)
         for i, (mass, law) in enumerate(zip(masses.tolist(), laws[:, side].tolist(), strict=True)):
@@ -111,13 +111,13 @@ def true_edges(detections: Detections, laws: Tensor) -> list[list[list[float] | 
 
 def _extent(found: Detections) -> tuple[Tensor, Tensor]:
     """Least and greatest corner of the boxes and of their bins without tails. (2,) and (2,), pixels."""
-    bands = drawing.bin_bands(found, pictures.TAIL_MASS)
+    bands = drawing.bin_bands(found, drawing.TAIL_MASS)
     corners = torch.tensor([band[1] for band in bands] + found.boxes.tolist())
     return corners[:, :2].amin(0), corners[:, 2:].amax(0)
 
 
 def _surroundings(found: Detections) -> tuple[int, int, int, int]:
-    """The boxes with their bins and some ground around them, whole pixels within the picture."""
+    """The boxes with their bins and some ground around them, whole pixels within the image."""
     low, high = _extent(found)
     margin = 0.15 * float((high - low).max()) + 4
     height, width = found.size
@@ -130,7 +130,7 @@ def _surroundings(found: Detections) -> tuple[int, int, int, int]:
 def _axes(
     found: Detections,
     i: int,
-    truth: list[list[float] | None] | None,
+    ground_truth: list[list[float] | None] | None,
     window: tuple[int, int, int, int],
     scale: float,
 ) -> tuple[EdgeAxis, EdgeAxis]:
@@ -145,7 +145,7 @@ def _axes(
             EdgeAxis(
                 places=[[(place - start) * scale for place in places[side]] for side in sides],
                 masses=[masses[side] for side in sides],
-                truths=None if truth is None else [truth[side] or none for side in sides],
+                ground_truths=None if ground_truth is None else [ground_truth[side] or none for side in sides],
                 widths=[widths[side] * scale for side in sides],
                 box=[(box[side] - start) * scale for side in sides],
                 texts=[f"±{std[side]:.1f} px" for side in sides],
@@ -206,13 +206,13 @@ def _moved(rect: Rect, x: float, y: float) -> Rect:
 def _draw_legend(
     draw: ImageDraw.ImageDraw,
     canvas: Image.Image,
-    colours: list[Colour],
-    with_truth: bool,
+    colors: list[Color],
+    with_ground_truth: bool,
     font: Font,
     height: int,
 ) -> None:
     x, y = float(height), canvas.height - 1.5 * height
-    entries = [(colours[:4] or [INK], "learned"), ([TRUTH], "true law")][: 2 if with_truth else 1]
+    entries = [(colors[:4] or [INK], "learned"), ([TRUTH], "true law")][: 2 if with_ground_truth else 1]
     for swatches, text in entries:
         for fill in swatches:
             draw.rectangle((round(x), round(y), round(x + 0.7 * height), round(y + 0.7 * height)), fill=fill)

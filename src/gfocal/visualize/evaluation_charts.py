@@ -7,26 +7,26 @@ import math
 import numpy as np
 
 from gfocal.evaluation.curves import RECALL_POINTS, SCORE_POINTS, ScoreCurve, f1_over_scores, miss_rate_curve
-from gfocal.evaluation.evaluate import Judgement
+from gfocal.evaluation.evaluate import Evaluation
 from gfocal.evaluation.matching import Floats
-from gfocal.visualize.charts import COLOURS, Series, curve_svg
+from gfocal.visualize.charts import COLORS, Series, curve_svg
 
-MOST_CURVES = len(COLOURS) - 1  # beside that of all classes together
+MOST_CURVES = len(COLORS) - 1  # beside that of all classes together
 ALL = "all classes"
 
 
-def precision_recall_charts(judged: Judgement) -> list[str]:
-    """One chart for each class with truth, the most frequent first: precision over recall at two IoU."""
-    order = np.argsort(-judged.boxes.num_truth(), kind="stable")
+def precision_recall_charts(evaluation: Evaluation) -> list[str]:
+    """One chart for each class with ground truth, the most frequent first: precision over recall at two IoU."""
+    order = np.argsort(-evaluation.boxes.num_ground_truth(), kind="stable")
     charts = []
     for c in order.tolist():
-        at50, at75 = judged.precision[c], judged.precision75[c]
+        at50, at75 = evaluation.precision[c], evaluation.precision75[c]
         if at50 is None or at75 is None:
             continue
         charts.append(
             curve_svg(
                 {"IoU 0.50": _as_far_as_found(at50), "IoU 0.75": _as_far_as_found(at75)},
-                title=judged.boxes.names[c],
+                title=evaluation.boxes.names[c],
                 x_label="recall, precision upwards",
                 x_range=(0, 1),
                 y_range=(0, 1),
@@ -36,11 +36,11 @@ def precision_recall_charts(judged: Judgement) -> list[str]:
     return charts
 
 
-def f1_chart(judged: Judgement) -> str:
+def f1_chart(evaluation: Evaluation) -> str:
     """F1 over the score threshold, the best threshold of each curve as a dot."""
     series, marks = {}, {}
-    thresholds = [judged.chosen.overall, *(judged.chosen.classes[c] for c in drawn_classes(judged))]
-    for (name, curve), best in zip(_curves(judged), thresholds, strict=True):
+    thresholds = [evaluation.chosen.overall, *(evaluation.chosen.classes[c] for c in drawn_classes(evaluation))]
+    for (name, curve), best in zip(_curves(evaluation), thresholds, strict=True):
         values = f1_over_scores(curve)
         series[name] = _pairs(SCORE_POINTS, values)
         marks[name] = (best.threshold, best.f1 or 0.0)
@@ -49,26 +49,26 @@ def f1_chart(judged: Judgement) -> str:
     )
 
 
-def miss_rate_chart(judged: Judgement) -> str:
-    """Share of the objects that is missed over false positives per picture, on a logarithmic axis.
+def miss_rate_chart(evaluation: Evaluation) -> str:
+    """Share of the objects that is missed over false positives per image, on a logarithmic axis.
 
     Dots stand at the thresholds in use, of all classes at the best one for all.
     """
-    least = 10.0 ** math.floor(math.log10(1 / judged.ap.num_images))
+    least = 10.0 ** math.floor(math.log10(1 / evaluation.ap.num_images))
     series, marks = {}, {}
-    for (name, curve), (hits, false) in zip(_curves(judged), _kept(judged), strict=True):
-        fppi, missed = miss_rate_curve(curve, judged.ap.num_images)
+    for (name, curve), (hits, false) in zip(_curves(evaluation), _kept(evaluation), strict=True):
+        fppi, missed = miss_rate_curve(curve, evaluation.ap.num_images)
         last = np.append(fppi[1:] != fppi[:-1], True)[: len(fppi)]  # the least missed at each rate
         series[name] = [(math.log10(max(x, least)), y) for x, y in _pairs(fppi[last], missed[last])]
-        at = max(false / judged.ap.num_images, least)
-        marks[name] = (math.log10(at), 1 - hits / max(curve.num_truth, 1))
+        at = max(false / evaluation.ap.num_images, least)
+        marks[name] = (math.log10(at), 1 - hits / max(curve.num_ground_truth, 1))
     ends = [x for points in series.values() for x, _ in points] or [0.0]
     low, high = math.log10(least), max(1.0, math.ceil(max(ends)))
     ticks = {float(k): f"{10.0**k:g}" for k in range(int(low), int(high) + 1)}
     return curve_svg(
         series,
         title="Missed objects over false positives",
-        x_label="false positives per picture",
+        x_label="false positives per image",
         x_range=(low, high),
         y_range=(0, 1),
         x_ticks=ticks,
@@ -76,9 +76,9 @@ def miss_rate_chart(judged: Judgement) -> str:
     )
 
 
-def reliability_chart(judged: Judgement) -> str:
+def reliability_chart(evaluation: Evaluation) -> str:
     """Mean IoU over mean score, beside the line on which a score keeps its promise."""
-    measured = judged.reliability
+    measured = evaluation.reliability
     return curve_svg(
         {"promised": [(0.0, 0.0), (1.0, 1.0)], "measured": _pairs(measured.score, measured.iou)},
         title="IoU over score",
@@ -90,21 +90,21 @@ def reliability_chart(judged: Judgement) -> str:
     )
 
 
-def drawn_classes(judged: Judgement) -> list[int]:
-    """The classes that get a curve of their own where all share one chart: the five with the most truth."""
-    amounts = judged.boxes.num_truth()
+def drawn_classes(evaluation: Evaluation) -> list[int]:
+    """The classes that get a curve of their own where all share one chart: the five with the most ground truth."""
+    amounts = evaluation.boxes.num_ground_truth()
     return [c for c in np.argsort(-amounts, kind="stable").tolist() if amounts[c]][:MOST_CURVES]
 
 
-def _curves(judged: Judgement) -> list[tuple[str, ScoreCurve]]:
-    each = [(judged.boxes.names[c], judged.class_curves[c]) for c in drawn_classes(judged)]
-    return [(ALL, judged.curve), *each]
+def _curves(evaluation: Evaluation) -> list[tuple[str, ScoreCurve]]:
+    each = [(evaluation.boxes.names[c], evaluation.class_curves[c]) for c in drawn_classes(evaluation)]
+    return [(ALL, evaluation.curve), *each]
 
 
-def _kept(judged: Judgement) -> list[tuple[int, int]]:
+def _kept(evaluation: Evaluation) -> list[tuple[int, int]]:
     """Right and wrong detections: of all classes above their one best threshold, of those drawn above that in use."""
-    each = [judged.class_curves[c].at(judged.in_use[c]) for c in drawn_classes(judged)]
-    return [judged.curve.at(judged.chosen.overall.threshold), *each]
+    each = [evaluation.class_curves[c].at(evaluation.in_use[c]) for c in drawn_classes(evaluation)]
+    return [evaluation.curve.at(evaluation.chosen.overall.threshold), *each]
 
 
 def _as_far_as_found(precision: Floats) -> Series:

@@ -1,4 +1,4 @@
-"""A picture with what the detector got right, got wrong and did not find."""
+"""An image with what the detector got right, got wrong and did not find."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from gfocal.evaluation.error_analysis import PictureMistakes, Wrong
-from gfocal.visualize.drawing import Colour, Rect, draw_box, draw_label, enlarge, font_of, picture_of, scaled
+from gfocal.evaluation.error_analysis import ImageMistakes, Wrong
+from gfocal.visualize.drawing import Color, Rect, draw_box, draw_label, enlarge, font_of, image_of, scaled
 
-# Told apart by the line too, for those who do not see the colours: hits thin, wrong ones thick, missed ones dashed.
-RIGHT: Colour = (0, 190, 130)
-WRONG: Colour = (240, 70, 40)
-MISSED: Colour = (70, 150, 255)
-CROWD: Colour = (200, 200, 200)
-CASING: Colour = (20, 20, 20)
-SHORT_KINDS = {"localisation": "badly placed", "both": "wrong class, badly placed", "background": "nothing here"}
+# Told apart by the line too, for those who do not see the colors: hits thin, wrong ones thick, missed ones dashed.
+RIGHT: Color = (0, 190, 130)
+WRONG: Color = (240, 70, 40)
+MISSED: Color = (70, 150, 255)
+CROWD: Color = (200, 200, 200)
+CASING: Color = (20, 20, 20)
+SHORT_KINDS = {"localization": "badly placed", "both": "wrong class, badly placed", "background": "nothing here"}
 
 
 def draw_mistakes(
     image: Any,
-    mistakes: PictureMistakes,
+    mistakes: ImageMistakes,
     names: Sequence[str],
     *,
     least_side: int = 900,
     font_path: str | None = None,
 ) -> Image.Image:
-    """Draw the mistakes of one picture.
+    """Draw the mistakes of one image.
 
     Right detections have thin green frames without a text. Wrong ones have thick red frames with their class, score
-    and what is wrong. Objects that were not found have dashed blue frames with their class; crowd regions dotted grey
-    ones. A picture whose longer side is under ``least_side`` is enlarged, so that the text is legible.
+    and what is wrong. Objects that were not found have dashed blue frames with their class; crowd regions dotted gray
+    ones. An image whose longer side is under ``least_side`` is enlarged, so that the text is legible.
     """
-    canvas = picture_of(image)
+    canvas = image_of(image)
     scale = max(1.0, least_side / max(canvas.size))
     canvas = enlarge(canvas, scale)
     width, height = canvas.size
@@ -61,14 +61,14 @@ def draw_mistakes(
 def label_of(wrong: Wrong, names: Sequence[str]) -> str:
     """``cat 0.71: is dog``."""
     kind = SHORT_KINDS.get(wrong.kind, wrong.kind)
-    if wrong.truth_label is not None:
-        kind = f"is {names[wrong.truth_label]}"
+    if wrong.gt_label is not None:
+        kind = f"is {names[wrong.gt_label]}"
     return f"{names[wrong.label]} {wrong.score:.2f}: {kind}"
 
 
-def _draw_dashed(draw: ImageDraw.ImageDraw, box: Rect, colour: Colour, line: int, dash: int) -> None:
+def _draw_dashed(draw: ImageDraw.ImageDraw, box: Rect, color: Color, line: int, dash: int) -> None:
     """A dashed frame inside a thin dark casing."""
-    for ink, wide in ((CASING, line + 2), (colour, line)):
+    for ink, wide in ((CASING, line + 2), (color, line)):
         for x0, y0, x1, y1 in _dashes(box, dash):
             draw.line((x0, y0, x1, y1), fill=ink, width=wide)
 

@@ -1,4 +1,4 @@
-"""Pictures whose objects are masks of a colour each, so that the truth can be read off the pixels again."""
+"""Images whose objects are masks of a color each, so that the ground truth can be read off the pixels again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GEOMETRIC = {
 
 
 def scene(height: int, width: int, boxes: Sequence[Sequence[float]], shape: str = "rectangle") -> Labelled:
-    """A black picture; object k, of label k, is a filled rectangle or ellipse that is 255 in channel k alone."""
+    """A black image; object k, of label k, is a filled rectangle or ellipse that is 255 in channel k alone."""
     image = torch.zeros(3, height, width, dtype=torch.uint8)
     y = torch.arange(height).view(-1, 1) + 0.5
     x = torch.arange(width).view(1, -1) + 0.5
@@ -55,35 +55,35 @@ def augmented(settings: AugmentSettings, sample: Labelled, seed: int, short: int
     return Augmentation(settings, short, long, fill=BLACK)(*sample)
 
 
-def boxes_are_those_of_masks(picture: Labelled, tolerance: float = 1.5, threshold: int = 127) -> int:
-    """Every truth box is the tight box of its colour, and what has no truth box is ignored, cut thin or gone.
+def boxes_are_those_of_masks(image: Labelled, tolerance: float = 1.5, threshold: int = 127) -> int:
+    """Every ground-truth box is the tight box of its color, and what has no ground-truth box is ignored, cut thin or gone.
 
-    Returns the number of truth boxes.
+    Returns the number of ground-truth boxes.
     """
-    told = picture.labels[~picture.crowd].tolist()
+    told = image.labels[~image.crowd].tolist()
     assert len(told) == len(set(told)), "an object came twice"
-    for box, label in zip(picture.boxes[~picture.crowd], told, strict=True):
-        mask = picture.image[label] > threshold
-        assert mask.any(), f"truth box {box.tolist()} of label {label}, but nothing of it is to be seen"
+    for box, label in zip(image.boxes[~image.crowd], told, strict=True):
+        mask = image.image[label] > threshold
+        assert mask.any(), f"ground-truth box {box.tolist()} of label {label}, but nothing of it is to be seen"
         torch.testing.assert_close(box, extent(mask), atol=tolerance, rtol=0)
-    ignored = set(picture.labels[picture.crowd].tolist())
+    ignored = set(image.labels[image.crowd].tolist())
     for label in set(range(3)) - set(told) - ignored:
-        mask = picture.image[label] > threshold
+        mask = image.image[label] > threshold
         if mask.any():
             x1, y1, x2, y2 = extent(mask).tolist()
             assert min(x2 - x1, y2 - y1) <= tolerance, f"label {label} is to be seen, and no box says so"
     return len(told)
 
 
-def is_sound(picture: Labelled) -> None:
+def is_sound(image: Labelled) -> None:
     """uint8, boxes inside and not thin, one label and flag for each."""
-    height, width = picture.size
-    assert picture.image.dtype == torch.uint8
-    assert picture.image.shape == (3, height, width)
-    assert picture.boxes.shape == (len(picture.labels), 4)
-    assert picture.boxes.dtype == torch.float32
-    assert picture.labels.dtype == torch.int64
-    assert picture.crowd.shape == picture.labels.shape
-    assert picture.crowd.dtype == torch.bool
-    assert (picture.boxes >= 0).all()
-    assert (picture.boxes <= torch.tensor([width, height, width, height]) + 1e-3).all()
+    height, width = image.size
+    assert image.image.dtype == torch.uint8
+    assert image.image.shape == (3, height, width)
+    assert image.boxes.shape == (len(image.labels), 4)
+    assert image.boxes.dtype == torch.float32
+    assert image.labels.dtype == torch.int64
+    assert image.crowd.shape == image.labels.shape
+    assert image.crowd.dtype == torch.bool
+    assert (image.boxes >= 0).all()
+    assert (image.boxes <= torch.tensor([width, height, width, height]) + 1e-3).all()

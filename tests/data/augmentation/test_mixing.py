@@ -1,4 +1,4 @@
-"""Mosaic, mixup and copy-paste: the boxes of one picture made of several are those of its pixels."""
+"""Mosaic, mixup and copy-paste: the boxes of one image made of several are those of its pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gfocal.data.preprocess import resized_shape
 
 SIDES = (96, 160)
 OBJECTS = [[20, 30, 61, 57], [70, 10, 95, 80], [10, 70, 60, 95]]
-FAINT = 60  # a picture that shines through has at least 0.4 of 255
+FAINT = 60  # an image that shines through has at least 0.4 of 255
 
 
 def empty(height: int, width: int) -> Labelled:
@@ -29,42 +29,42 @@ def empty(height: int, width: int) -> Labelled:
 def test_boxes_in_a_mosaic_are_those_of_the_pixels(number: int, size: tuple[int, int], shape: str) -> None:
     seen = 0
     for seed in range(10):
-        pictures = [empty(90 + 20 * i, 120 - 10 * i) for i in range(4)]
+        images = [empty(90 + 20 * i, 120 - 10 * i) for i in range(4)]
         boxes = torch.tensor(OBJECTS) * torch.tensor([size[1], size[0]] * 2) / 100
-        pictures[number] = scene(*size, boxes.tolist(), shape)
+        images[number] = scene(*size, boxes.tolist(), shape)
         torch.manual_seed(seed)
-        labelled = mosaic(pictures, SIDES, BLACK)
+        labelled = mosaic(images, SIDES, BLACK)
         is_sound(labelled)
-        assert labelled.size == resized_shape(*pictures[0].size, *SIDES)
+        assert labelled.size == resized_shape(*images[0].size, *SIDES)
         seen += boxes_are_those_of_masks(labelled)
     assert seen >= 5  # of 30
 
 
 def test_a_mosaic_shows_all_four_in_their_quarters() -> None:
-    """Windows of pictures of one ratio fill their tiles."""
+    """Windows of images of one ratio fill their tiles."""
     torch.manual_seed(3)
-    pictures = []
-    for grey in (50, 100, 150, 200):
-        image = torch.full((3, 120, 160), grey, dtype=torch.uint8)
-        pictures.append(empty(120, 160)._replace(image=image))
+    images = []
+    for gray in (50, 100, 150, 200):
+        image = torch.full((3, 120, 160), gray, dtype=torch.uint8)
+        images.append(empty(120, 160)._replace(image=image))
     for _ in range(10):
-        labelled = mosaic(pictures, SIDES, BLACK)
+        labelled = mosaic(images, SIDES, BLACK)
         height, width = labelled.size
         corners = [labelled.image[0, y, x] for y in (0, height - 1) for x in (0, width - 1)]
         assert [int(corner) for corner in corners] == [50, 100, 150, 200]
-        assert (labelled.image > 0).all()  # the pictures share a ratio, so nothing is left to fill
-        for grey in (50, 100, 150, 200):
-            x1, y1, x2, y2 = extent(labelled.image[0] == grey).tolist()
+        assert (labelled.image > 0).all()  # the images share a ratio, so nothing is left to fill
+        for gray in (50, 100, 150, 200):
+            x1, y1, x2, y2 = extent(labelled.image[0] == gray).tolist()
             assert 0.28 <= (x2 - x1) / width <= 0.72
             assert 0.28 <= (y2 - y1) / height <= 0.72
 
 
-def test_tiles_show_pictures_at_half_to_all_of_their_tested_size() -> None:
+def test_tiles_show_images_at_half_to_all_of_their_tested_size() -> None:
     factors = []
     for seed in range(40):
         torch.manual_seed(seed)
-        pictures = [scene(96, 128, [[60, 44, 68, 52]]) if i == 2 else empty(96, 128) for i in range(4)]
-        labelled = mosaic(pictures, SIDES, BLACK)
+        images = [scene(96, 128, [[60, 44, 68, 52]]) if i == 2 else empty(96, 128) for i in range(4)]
+        labelled = mosaic(images, SIDES, BLACK)
         for box in labelled.boxes[~labelled.crowd]:
             factors.append(float(box[3] - box[1]) / 8)
     assert len(factors) >= 20
@@ -72,7 +72,7 @@ def test_tiles_show_pictures_at_half_to_all_of_their_tested_size() -> None:
     assert 0.85 < max(factors) <= 1.01
 
 
-def test_what_pictures_of_other_ratios_do_not_reach_is_filled() -> None:
+def test_what_images_of_other_ratios_do_not_reach_is_filled() -> None:
     long = empty(10, 400)
     long = long._replace(image=torch.full((3, 10, 400), 255, dtype=torch.uint8))
     torch.manual_seed(0)
@@ -81,7 +81,7 @@ def test_what_pictures_of_other_ratios_do_not_reach_is_filled() -> None:
 
 
 @pytest.mark.parametrize("shape", ["rectangle", "ellipse"])
-def test_boxes_of_both_pictures_of_a_mixup(shape: str) -> None:
+def test_boxes_of_both_images_of_a_mixup(shape: str) -> None:
     for seed in range(12):
         first = scene(96, 128, [[20, 30, 61, 57]], shape)
         second = scene(200, 150, [[1, 1, 2, 2], [60, 40, 120, 110], [10, 120, 70, 190]], shape)
@@ -195,7 +195,7 @@ sizes = st.tuples(st.integers(1, 130), st.integers(1, 130))
 
 
 def labelled(size: tuple[int, int], shares: list[tuple[float, float, float, float]]) -> Labelled:
-    """Boxes anywhere in a picture, some flat, some flagged."""
+    """Boxes anywhere in an image, some flat, some flagged."""
     height, width = size
     four = torch.tensor(shares, dtype=torch.float32).view(-1, 2, 2).sort(dim=1).values.view(-1, 4)
     boxes = four * torch.tensor([width, height, width, height])
@@ -215,16 +215,16 @@ def labelled(size: tuple[int, int], shares: list[tuple[float, float, float, floa
 )
 @settings(max_examples=60, deadline=None)
 @given(parts=st.lists(st.tuples(sizes, boxes_of), min_size=4, max_size=4), seed=st.integers(0, 2**31))
-def test_pictures_of_any_size_and_number_of_boxes(
+def test_images_of_any_size_and_number_of_boxes(
     mix: Callable[[list[Labelled]], Labelled],
     parts: list[tuple[tuple[int, int], list[tuple[float, float, float, float]]]],
     seed: int,
 ) -> None:
     torch.manual_seed(seed)
-    pictures = [labelled(size, shares) for size, shares in parts]
-    before = [[part.clone() for part in labelled] for labelled in pictures]
-    labelled = mix(pictures)
+    images = [labelled(size, shares) for size, shares in parts]
+    before = [[part.clone() for part in labelled] for labelled in images]
+    labelled = mix(images)
     is_sound(labelled)
     assert all(
-        torch.equal(a, b) for old, new in zip(before, pictures, strict=True) for a, b in zip(old, new, strict=True)
+        torch.equal(a, b) for old, new in zip(before, images, strict=True) for a, b in zip(old, new, strict=True)
     )

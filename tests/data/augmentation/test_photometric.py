@@ -1,4 +1,4 @@
-"""Colours, blur, noise, JPEG: bytes in, bytes out, as far from the picture as is said and no further."""
+"""Colors, blur, noise, JPEG: bytes in, bytes out, as far from the image as is said and no further."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gfocal.data.augmentation.single import blurred, compressed, distorted, grey, noisy
+from gfocal.data.augmentation.single import blurred, compressed, distorted, gray, noisy
 
 
 def even(value: int, size: tuple[int, int] = (40, 60)) -> Tensor:
@@ -28,7 +28,7 @@ def test_noise_is_as_strong_as_is_said() -> None:
     assert 13 < max(deviations) < 15.5
 
 
-def test_a_blur_keeps_even_pictures_and_softens_edges() -> None:
+def test_a_blur_keeps_even_images_and_softens_edges() -> None:
     assert (blurred(even(77)) == 77).all()
     half = even(0)
     half[:, :, 30:] = 200
@@ -40,13 +40,13 @@ def test_a_blur_keeps_even_pictures_and_softens_edges() -> None:
         assert (steps[:25] == 0).all()
 
 
-def test_grey_has_no_colour_and_keeps_brightness() -> None:
-    picture = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    out = grey(picture)
+def test_gray_has_no_color_and_keeps_brightness() -> None:
+    image = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    out = gray(image)
     assert torch.equal(out[0], out[1])
     assert torch.equal(out[0], out[2])
     weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
-    assert ((picture * weights).sum(0) - out[0]).abs().max() <= 1.5
+    assert ((image * weights).sum(0) - out[0]).abs().max() <= 1.5
 
 
 def test_jpeg_stays_near() -> None:
@@ -56,12 +56,12 @@ def test_jpeg_stays_near() -> None:
         assert (compressed(smooth).int() - smooth.int()).abs().max() < 25
 
 
-@pytest.mark.parametrize("change", [distorted, grey, blurred, noisy, compressed])
+@pytest.mark.parametrize("change", [distorted, gray, blurred, noisy, compressed])
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (3, 7), (8, 8)])
-def test_pictures_of_any_size(change: object, size: tuple[int, int]) -> None:
+def test_images_of_any_size(change: object, size: tuple[int, int]) -> None:
     assert callable(change)
-    picture = even(120, size)
-    out = change(picture)
+    image = even(120, size)
+    out = change(image)
     assert out.dtype == torch.uint8
-    assert out.shape == picture.shape
-    assert (picture == 120).all()
+    assert out.shape == image.shape
+    assert (image == 120).all()

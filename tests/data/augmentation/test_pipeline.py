@@ -25,9 +25,9 @@ def test_the_box_is_that_of_the_pixels(name: str, height: int, width: int, shape
     sample = scene(height, width, [[20, 30, 61, 57]], shape)
     seen = 0
     for seed in range(12):
-        picture = augmented(GEOMETRIC[name], sample, seed)
-        is_sound(picture)
-        seen += boxes_are_those_of_masks(picture)
+        image = augmented(GEOMETRIC[name], sample, seed)
+        is_sound(image)
+        seen += boxes_are_those_of_masks(image)
     assert seen >= 10  # the only object is never lost on purpose
 
 
@@ -35,9 +35,9 @@ def test_the_box_is_that_of_the_pixels(name: str, height: int, width: int, shape
 def test_labels_stay_with_their_boxes(name: str) -> None:
     kept: set[int] = set()
     for seed in range(20):
-        picture = augmented(GEOMETRIC[name], scene(120, 120, THREE), seed)
-        assert boxes_are_those_of_masks(picture) >= 1
-        kept |= set(picture.labels.tolist())
+        image = augmented(GEOMETRIC[name], scene(120, 120, THREE), seed)
+        assert boxes_are_those_of_masks(image) >= 1
+        kept |= set(image.labels.tolist())
     assert kept == {0, 1, 2}
 
 
@@ -46,16 +46,16 @@ def test_ignored_boxes_go_along_and_stay_ignored(name: str) -> None:
     sample = scene(120, 120, THREE)._replace(crowd=torch.tensor([False, True, False]))
     followed = 0
     for seed in range(20):
-        picture = augmented(GEOMETRIC[name], sample, seed)
-        boxes_are_those_of_masks(picture)
-        is_region = picture.labels == 1
-        assert picture.crowd[is_region].all()
+        image = augmented(GEOMETRIC[name], sample, seed)
+        boxes_are_those_of_masks(image)
+        is_region = image.labels == 1
+        assert image.crowd[is_region].all()
         if name == "erase":  # a region keeps its extent under what is laid over it
             assert is_region.any()
             continue
-        for box in picture.boxes[is_region]:
+        for box in image.boxes[is_region]:
             followed += 1
-            torch.testing.assert_close(box, extent(picture.image[1] > 127), atol=1.5, rtol=0)
+            torch.testing.assert_close(box, extent(image.image[1] > 127), atol=1.5, rtol=0)
     assert followed >= 8 or name == "erase"
 
 
@@ -73,9 +73,9 @@ def test_boxes_stay_inside_and_sizes_keep_the_ratio(
 ) -> None:
     settings = replace(GEOMETRIC[name], short_sides=None)
     sample = scene(height, width, [[4, 4, 16, 18]])
-    picture = augmented(settings, sample, seed, short, short + extra)
-    is_sound(picture)
-    new_height, new_width = picture.size
+    image = augmented(settings, sample, seed, short, short + extra)
+    is_sound(image)
+    new_height, new_width = image.size
     assert max(new_height, new_width) <= (short + extra) * (1 + settings.scale) + 1
     if name in ("nothing", "flip", "vertical_flip"):
         assert (new_height, new_width) == resized_shape(height, width, short, short + extra)
@@ -88,13 +88,13 @@ def test_short_sides_cover_their_range_and_no_more() -> None:
     assert shapes == {resized_shape(100, 140, side, 160) for side in range(60, 64)}
 
 
-def test_half_of_the_pictures_turn() -> None:
+def test_half_of_the_images_turn() -> None:
     sample = scene(96, 128, [[30, 30, 90, 60]], "ellipse")
     turns = 0
     for seed in range(60):
-        picture = augmented(replace(NONE, rotate=15.0, shear=5.0), sample, seed, 96, 128)
-        assert boxes_are_those_of_masks(picture) == 1
-        turns += not torch.equal(picture.boxes, sample.boxes)
+        image = augmented(replace(NONE, rotate=15.0, shear=5.0), sample, seed, 96, 128)
+        assert boxes_are_those_of_masks(image) == 1
+        turns += not torch.equal(image.boxes, sample.boxes)
     assert 20 <= turns <= 40
 
 
@@ -128,11 +128,11 @@ def test_zoom_out_shrinks_and_fills() -> None:
 
 
 @pytest.mark.parametrize("name", GEOMETRIC)
-def test_pictures_without_objects(name: str) -> None:
+def test_images_without_objects(name: str) -> None:
     for seed in range(4):
-        picture = augmented(GEOMETRIC[name], scene(90, 120, []), seed)
-        is_sound(picture)
-        assert len(picture.boxes) == 0
+        image = augmented(GEOMETRIC[name], scene(90, 120, []), seed)
+        is_sound(image)
+        assert len(image.boxes) == 0
 
 
 def test_a_crop_of_small_objects_is_found() -> None:
@@ -142,7 +142,7 @@ def test_a_crop_of_small_objects_is_found() -> None:
     for seed in range(10):
         changed, kept, *_ = augmented(GEOMETRIC["crop"], sample, seed, 240, 320)
         assert len(kept) == 1
-        assert changed.shape[1] in (239, 240)  # the crop has the picture's ratio
+        assert changed.shape[1] in (239, 240)  # the crop has the image's ratio
         assert changed.shape[2] in (319, 320)
         sizes.add(round(float(kept[0, 2] - kept[0, 0]), 1))
     assert len(sizes) > 3
@@ -151,42 +151,42 @@ def test_a_crop_of_small_objects_is_found() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 300), (300, 20), (1, 40), (8, 8)])
-def test_a_crop_of_a_long_narrow_picture_is_found(height: int, width: int) -> None:
+def test_a_crop_of_a_long_narrow_image_is_found(height: int, width: int) -> None:
     sample = scene(height, width, [[0, 0, min(width, 6), min(height, 6)], [width - 1, height - 1, width, height]])
     for seed in range(6):
-        picture = augmented(GEOMETRIC["crop"], sample, seed)
-        is_sound(picture)
-        assert len(picture.boxes) >= 1
+        image = augmented(GEOMETRIC["crop"], sample, seed)
+        is_sound(image)
+        assert len(image.boxes) >= 1
 
 
-@pytest.mark.parametrize("name", [*GEOMETRIC, "colour"])
+@pytest.mark.parametrize("name", [*GEOMETRIC, "color"])
 def test_the_seed_decides(name: str) -> None:
-    settings = GEOMETRIC.get(name, AugmentSettings(0.5, colour=1.0))
+    settings = GEOMETRIC.get(name, AugmentSettings(0.5, color=1.0))
     sample = scene(96, 128, [[20, 30, 60, 58], [70, 10, 120, 50]])
     one, two = augmented(settings, sample, 5), augmented(settings, sample, 5)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
     others = [augmented(settings, sample, seed) for seed in range(20)]
-    if name in ("crop", "zoom_out", "quarter_turns", "short_sides", "scale", "erase", "everything", "colour"):
+    if name in ("crop", "zoom_out", "quarter_turns", "short_sides", "scale", "erase", "everything", "color"):
         assert any(a.size != one.size or not torch.equal(a.image, one.image) for a in others)
 
 
-PIXELS = ("colour", "distort", "grey", "blur", "noise", "jpeg")
+PIXELS = ("color", "distort", "gray", "blur", "noise", "jpeg")
 
 
 @pytest.mark.parametrize("name", PIXELS)
-def test_colours_and_sharpness_leave_boxes_and_size(name: str) -> None:
+def test_colors_and_sharpness_leave_boxes_and_size(name: str) -> None:
     sample = scene(96, 96, [[20, 30, 60, 58]])
     tint = torch.tensor([5, 60, 20], dtype=torch.uint8).view(3, 1, 1)
     sample = sample._replace(image=sample.image.clamp(max=150) + tint)
     changed = 0
     for seed in range(10):
-        picture = augmented(replace(NONE, **{name: 1.0}), sample, seed, 96, 96)
-        is_sound(picture)
-        assert picture.size == (96, 96)
-        assert torch.equal(picture.boxes, sample.boxes)
-        assert torch.equal(picture.labels, sample.labels)
-        changed += not torch.equal(picture.image, sample.image)
-        assert (picture.image.float() - sample.image).abs().mean() < 130
+        image = augmented(replace(NONE, **{name: 1.0}), sample, seed, 96, 96)
+        is_sound(image)
+        assert image.size == (96, 96)
+        assert torch.equal(image.boxes, sample.boxes)
+        assert torch.equal(image.labels, sample.labels)
+        changed += not torch.equal(image.image, sample.image)
+        assert (image.image.float() - sample.image).abs().mean() < 130
     assert changed >= 5  # of 10
 
 
@@ -202,9 +202,9 @@ def test_the_input_is_left_alone() -> None:
 
 def test_boxes_that_shrink_to_nothing_are_dropped() -> None:
     sample = scene(96, 96, [[10, 10, 50, 50], [60, 60, 60, 80]])._replace(labels=torch.tensor([3, 4]))
-    picture = augmented(NONE, sample, 0, 96, 96)
-    assert picture.boxes.tolist() == [[10.0, 10.0, 50.0, 50.0]]
-    assert picture.labels.tolist() == [3]
+    image = augmented(NONE, sample, 0, 96, 96)
+    assert image.boxes.tolist() == [[10.0, 10.0, 50.0, 50.0]]
+    assert image.labels.tolist() == [3]
 
 
 def test_scale_xyxy() -> None:

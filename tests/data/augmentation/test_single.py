@@ -14,9 +14,9 @@ from gfocal.data.augmentation.labelled import LEAST_VISIBLE, Labelled, covered, 
 from gfocal.data.augmentation.single import cropped, erased, turned, turning
 
 
-def test_a_window_keeps_truth_whose_centre_it_holds_and_ignores_other_rests() -> None:
+def test_a_window_keeps_truth_whose_center_it_holds_and_ignores_other_rests() -> None:
     sample = scene(100, 100, [[10, 10, 30, 30], [34, 10, 54, 30], [60, 60, 90, 90]])
-    part = window(sample, 15, 0, 26, 60)  # x from 15 to 41: centres at 20, 44 and 75
+    part = window(sample, 15, 0, 26, 60)  # x from 15 to 41: centers at 20, 44 and 75
     assert part.boxes.tolist() == [[0.0, 10.0, 15.0, 30.0], [19.0, 10.0, 26.0, 30.0]]
     assert part.labels.tolist() == [0, 1]
     assert part.crowd.tolist() == [False, True]
@@ -33,7 +33,7 @@ def test_a_rest_thinner_than_a_pixel_is_dropped() -> None:
     assert cut(sample).labels.tolist() == [1]
 
 
-def test_a_cut_region_stays_ignored_wherever_its_centre_is() -> None:
+def test_a_cut_region_stays_ignored_wherever_its_center_is() -> None:
     sample = scene(100, 100, [[0, 0, 60, 60]])._replace(crowd=torch.tensor([True]))
     for x in (0, 20, 40, 55):
         part = window(sample, x, 0, 40, 40)
@@ -71,7 +71,7 @@ def test_sides_between_pixels_stay_where_nothing_covers_them() -> None:
 
 
 def test_the_matrix_of_a_turn_is_torchvisions() -> None:
-    """The middle of every colour goes where the matrix says."""
+    """The middle of every color goes where the matrix says."""
     for seed in range(8):
         torch.manual_seed(seed)
         sample = scene(120, 160, [[30, 30, 40, 40], [110, 40, 120, 50], [70, 90, 80, 100]])
@@ -79,8 +79,8 @@ def test_the_matrix_of_a_turn_is_torchvisions() -> None:
         torch.manual_seed(seed)
         angle, sx, sy = ((2 * torch.rand(3) - 1) * torch.tensor([20.0, 10.0, 10.0])).tolist()
         middle = torch.tensor([80.0, 60.0])
-        centres = (sample.boxes[:, :2] + sample.boxes[:, 2:]) / 2
-        expected = (centres - middle) @ turning(angle, sx, sy).T + middle
+        centers = (sample.boxes[:, :2] + sample.boxes[:, 2:]) / 2
+        expected = (centers - middle) @ turning(angle, sx, sy).T + middle
         for k, point in enumerate(expected):
             mask = (labelled.image[k].float() / 255).clamp(0, 1)
             ys, xs = torch.meshgrid(torch.arange(120) + 0.5, torch.arange(160) + 0.5, indexing="ij")
@@ -124,11 +124,13 @@ def test_a_turned_region_to_be_ignored_holds_all_of_its_rectangle() -> None:
 
 
 def test_a_turn_fills_without_a_seam() -> None:
-    """An even picture on a canvas of its own colour stays even: at its border nothing is blended with black."""
+    """An even image on a canvas of its own color stays even: at its border nothing is blended with black."""
     image = torch.full((3, 60, 80), 120, dtype=torch.uint8)
     torch.manual_seed(1)
     empty = torch.zeros(0)
-    labelled = turned(Labelled(image, torch.zeros(0, 4), empty.long(), empty.bool()), 20.0, 5.0, (120.0, 120.0, 120.0))
+    labelled = turned(
+        Labelled(image, torch.zeros(0, 4), empty.long(), empty.bool()), 20.0, 5.0, (120.0, 120.0, 120.0)
+    )
     assert (labelled.image == 120).all()
 
 

@@ -1,4 +1,4 @@
-"""COCO json, and the checks of boxes and pictures that all readers share."""
+"""COCO json, and the checks of boxes and images that all readers share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gfocal.errors import DataError
 CATEGORIES = [{"id": 90, "name": "zebra"}, {"id": 3, "name": "cat"}, {"id": 17, "name": "dog"}]
 
 
-def picture(path: Path, width: int = 100, height: int = 80) -> Path:
+def image(path: Path, width: int = 100, height: int = 80) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (width, height)).save(path)
     return path
@@ -34,14 +34,14 @@ def box(number: int, image: Any, category: Any, bbox: Any, **more: Any) -> dict[
 
 
 def dump(file: Path, annotations: list[Any], images: list[Any] | None = None, **more: Any) -> Path:
-    """A json file of the pictures b.png (id 1) and a.png (id 7), with the given annotations."""
+    """A json file of the images b.png (id 1) and a.png (id 7), with the given annotations."""
     if images is None:
         images = [
             {"id": 7, "file_name": "a.png", "width": 100, "height": 80},
             {"id": 1, "file_name": "b.png", "width": 100, "height": 80},
         ]
         for entry in images:
-            picture(file.parent / entry["file_name"])
+            image(file.parent / entry["file_name"])
     content = {"images": images, "annotations": annotations, "categories": CATEGORIES, **more}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content))
@@ -95,7 +95,7 @@ BAD_BOXES = {
     "box has no area": [[10, 10, 0, 5], [10, 10, 5, 0], [10, 10, 0, 0], [50000, 10, 1e-9, 5]],
     "box is inverted": [[10, 10, -5, 5], [10, 10, 5, -5]],
     "box is not finite": [[float("nan"), 0, 5, 5], [0, 0, float("inf"), 5], [1e300, 0, 5, 5]],
-    "box lies outside the picture": [[100, 10, 5, 5], [-20, 10, 20, 5], [10, 80, 5, 5], [10, -9, 5, 5]],
+    "box lies outside the image": [[100, 10, 5, 5], [-20, 10, 20, 5], [10, 80, 5, 5], [10, -9, 5, 5]],
     "not a box of finite numbers": [
         [1, 2, 3],
         [1, 2, 3, 4, 5],
@@ -125,7 +125,7 @@ def test_box_partly_outside_is_clipped_and_rounding_is_not_worth_a_word(tmp_path
     annotations = [box(1, 7, 3, [-10, 20, 30, 400]), box(2, 7, 17, [50, 50, 50.3, 30.01])]
     data = read_coco(dump(tmp_path / "a.json", annotations))
     assert data.samples[1].boxes.tolist() == [[0, 20, 20, 80], [50, 50, 100, 80]]
-    assert reasons(data) == {("box reaches beyond the picture", "clipped"): 1}
+    assert reasons(data) == {("box reaches beyond the image", "clipped"): 1}
     assert "annotation 1: -10 20 20 420" in data.problems[0].record
 
 
@@ -133,7 +133,7 @@ def test_exact_repeats_are_dropped_and_near_ones_kept(tmp_path: Path) -> None:
     same = [10, 10, 40, 40]
     annotations = [
         box(1, 7, 3, same),
-        box(2, 1, 3, same),  # another picture
+        box(2, 1, 3, same),  # another image
         box(3, 7, 17, same),  # another class
         box(4, 7, 3, same, iscrowd=1),  # a crowd region is no object
         box(5, 7, 3, same),  # repeats
@@ -165,7 +165,7 @@ def test_annotations_of_nothing_are_dropped(tmp_path: Path) -> None:
     ]
     data = read_coco(dump(tmp_path / "a.json", annotations))
     assert reasons(data) == {
-        ("annotation of a picture that is not listed", "dropped"): 4,
+        ("annotation of an image that is not listed", "dropped"): 4,
         ("unknown class", "dropped"): 2,
         ("not a record", "dropped"): 1,
         ("not a box of finite numbers", "dropped"): 1,
@@ -173,7 +173,7 @@ def test_annotations_of_nothing_are_dropped(tmp_path: Path) -> None:
     assert sum(len(s.labels) for s in data.samples) == 0
 
 
-def test_pictures_missing_broken_repeated_or_outside_are_dropped(tmp_path: Path) -> None:
+def test_images_missing_broken_repeated_or_outside_are_dropped(tmp_path: Path) -> None:
     images = [
         {"id": 1, "file_name": "good.png", "width": 100, "height": 80},
         {"id": 2, "file_name": "missing.png"},
@@ -189,24 +189,24 @@ def test_pictures_missing_broken_repeated_or_outside_are_dropped(tmp_path: Path)
     ]
     folder = tmp_path / "set"
     for name in ("good.png", "other.png", "sub/deep.png", "../secret.png"):
-        picture(folder / name)
-    (folder / "text.png").write_text("no picture")
+        image(folder / name)
+    (folder / "text.png").write_text("no image")
     annotations = [box(n, n, 3, [n, 2, 30, 40]) for n in range(1, 10)]
     data = read_coco(dump(folder / "a.json", annotations, images))
     assert [s.path for s in data.samples] == [folder / "good.png", folder / "sub" / "deep.png"]
     assert [s.boxes.tolist() for s in data.samples] == [[[1, 2, 31, 42]], [[8, 2, 38, 42]]]
     assert reasons(data) == {
-        ("picture file is missing", "dropped"): 1,
-        ("picture is unreadable", "dropped"): 1,
+        ("image file is missing", "dropped"): 1,
+        ("image is unreadable", "dropped"): 1,
         ("image id stands twice", "dropped"): 1,
         ("file name leads out of the data folder", "dropped"): 4,
         ("no 'id' or no 'file_name'", "dropped"): 2,
-        ("annotation of a picture that is not listed", "dropped"): 1,  # of the entry without file name
+        ("annotation of an image that is not listed", "dropped"): 1,  # of the entry without file name
     }
 
 
 def test_real_size_counts_where_the_stated_one_is_wrong(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png", 100, 80)
+    image(tmp_path / "a.png", 100, 80)
     images = [{"id": 1, "file_name": "a.png", "width": 1000, "height": 800}]
     data = read_coco(dump(tmp_path / "a.json", [box(1, 1, 3, [50, 40, 500, 400])], images))
     assert data.samples[0].boxes.tolist() == [[50, 40, 100, 80]]
@@ -216,7 +216,7 @@ def test_real_size_counts_where_the_stated_one_is_wrong(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stated", "expected"), [((60, 40), (40, 60)), ((40, 60), (60, 40)), ((1, 1), (60, 40))])
-def test_turned_picture_is_read_as_its_boxes_were_drawn(
+def test_turned_image_is_read_as_its_boxes_were_drawn(
     tmp_path: Path, stated: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     exif = Image.Exif()
@@ -246,22 +246,22 @@ def test_turned_picture_is_read_as_its_boxes_were_drawn(
         ("train.json", "images"),
     ],
 )
-def test_pictures_are_found_in_the_usual_places(tmp_path: Path, json_place: str, image_place: str) -> None:
-    picture(tmp_path / image_place / "a.png")
+def test_images_are_found_in_the_usual_places(tmp_path: Path, json_place: str, image_place: str) -> None:
+    image(tmp_path / image_place / "a.png")
     images = [{"id": 1, "file_name": "missing.png"}, {"id": 2, "file_name": "a.png"}]
     data = read_coco(dump(tmp_path / json_place, [], images))
     assert [s.path.resolve() for s in data.samples if s.path] == [tmp_path / image_place / "a.png"]
-    assert reasons(data) == {("picture file is missing", "dropped"): 1}
+    assert reasons(data) == {("image file is missing", "dropped"): 1}
 
 
-def test_where_pictures_were_looked_for_is_told(tmp_path: Path) -> None:
+def test_where_images_were_looked_for_is_told(tmp_path: Path) -> None:
     file = dump(tmp_path / "annotations" / "instances_val2017.json", [], [{"id": 1, "file_name": "a.png"}])
     with pytest.raises(
         DataError, match=r"put them into one of the places where 'a.png' was looked for: .*val2017.*images"
     ) as caught:
         read_coco(file)
     assert "\n" not in str(caught.value)
-    picture(tmp_path / "elsewhere" / "a.png")
+    image(tmp_path / "elsewhere" / "a.png")
     assert len(read_coco(file, tmp_path / "elsewhere")) == 1
 
 
@@ -275,7 +275,7 @@ def test_where_pictures_were_looked_for_is_told(tmp_path: Path) -> None:
         ('{"images": [], "annotations": [], "categories": []}', "no categories"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "category 1"),
         ('{"images": [], "annotations": [], "categories": [{"id": "1", "name": "a"}]}', "category 1"),
-        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', "no usable picture"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', "no usable image"),
         ("[" * 100_000, "json"),
     ],
 )
@@ -305,15 +305,15 @@ def test_missing_file_bytes_and_byte_order_mark(tmp_path: Path) -> None:
 
 
 def test_nothing_usable_names_the_first_problem(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png").write_text("broken")
-    with pytest.raises(DataError, match=r"no usable picture among 1.*a\.png.*unreadable"):
+    image(tmp_path / "a.png").write_text("broken")
+    with pytest.raises(DataError, match=r"no usable image among 1.*a\.png.*unreadable"):
         read_coco(dump(tmp_path / "a.json", [], [{"id": 1, "file_name": "a.png"}]))
 
 
 def test_ids_that_are_words_become_running_numbers(tmp_path: Path) -> None:
     images = [{"id": "y", "file_name": "b.png"}, {"id": "x", "file_name": "a.png"}]
     for entry in images:
-        picture(tmp_path / entry["file_name"])
+        image(tmp_path / entry["file_name"])
     data = read_coco(dump(tmp_path / "a.json", [box(1, "y", 3, [1, 2, 3, 4])], images))
     assert [(s.image_id, s.path.name if s.path else "", len(s.labels)) for s in data.samples] == [
         (1, "a.png", 0),
@@ -358,7 +358,7 @@ rows = st.lists(
 def test_law_whatever_goes_in_what_comes_out_is_sound_and_accounted_for(
     rows: list[tuple[tuple[float, ...], int, bool]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    path = picture(tmp_path_factory.getbasetemp() / "law.png", 100, 80)
+    path = image(tmp_path_factory.getbasetemp() / "law.png", 100, 80)
     raw = ImageRecord("file", path, 1)
     for number, (corners, label, crowd) in enumerate(rows):
         raw.add(corners, label, crowd, f"row {number}")
@@ -387,7 +387,7 @@ def test_law_near_repeats_are_those_that_all_pairs_find(seed: int, tmp_path_fact
     low = random.uniform(0, 3, (40, 2))
     corners = np.concatenate((low, low + random.uniform(20, 40, (40, 2))), 1).astype(np.float32)
     labels = random.integers(0, 2, 40)
-    path = picture(tmp_path_factory.getbasetemp() / "law.png", 100, 80)
+    path = image(tmp_path_factory.getbasetemp() / "law.png", 100, 80)
     raw = ImageRecord("file", path, 1)
     for number, (corner, label) in enumerate(zip(corners, labels, strict=True)):
         raw.add(corner.tolist(), int(label), False, f"row {number}")
@@ -430,14 +430,14 @@ def test_law_any_json_gives_data_or_a_data_error(
     images: list[Any], annotations: list[Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "coco_law"
-    picture(folder / "a.png")
+    image(folder / "a.png")
     file = dump(folder / "a.json", annotations, [{"id": 7, "file_name": "a.png"}, *images])
     data = read_coco(file)
     assert data.samples[-1].path is not None
     assert all(p.action in ("dropped", "kept", "clipped") for p in data.problems)
 
 
-def test_the_real_coco_pictures(shared: Path) -> None:
+def test_the_real_coco_images(shared: Path) -> None:
     folder = shared / "data" / "coco_ccby" / "annotations"
     counts = {}
     for split in ("train", "val"):
@@ -485,7 +485,7 @@ EXPORTED = [
 def export(root: Path, split: str, *categories: int, listed: list[Any] = EXPORTED) -> Path:
     """A split as Roboflow exports it."""
     images = [{"id": 0, "file_name": "a.png", "height": 80, "width": 100}]
-    picture(root / split / "a.png")
+    image(root / split / "a.png")
     annotations = [box(i, 0, category, [10 * i, 1, 9, 8]) for i, category in enumerate(categories)]
     return dump(root / split / "_annotations.coco.json", annotations, images, categories=listed)
 

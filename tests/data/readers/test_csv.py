@@ -22,23 +22,23 @@ from gfocal.errors import DataError
 HEADER = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
 
 
-def picture(path: Path, width: int = 100, height: int = 80) -> Path:
+def image(path: Path, width: int = 100, height: int = 80) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (width, height)).save(path)
     return path
 
 
-def table(file: Path, text: str, *pictures: str, encoding: str = "utf-8") -> Path:
-    """A table, with pictures beside it."""
+def table(file: Path, text: str, *images: str, encoding: str = "utf-8") -> Path:
+    """A table, with images beside it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(text.encode(encoding))
-    for name in pictures:
-        picture(file.parent / name)
+    for name in images:
+        image(file.parent / name)
     return file
 
 
 def content(data: FileData) -> list[tuple[str, list[list[float]], list[str], list[bool]]]:
-    """Name, boxes, classes and flags of every picture."""
+    """Name, boxes, classes and flags of every image."""
     return [
         (s.path.name, s.boxes.tolist(), [data.names[i] for i in s.labels.tolist()], s.crowd.tolist())
         for s in data.samples
@@ -70,7 +70,7 @@ TWO = [
         "Label Name,X_Max,Y_Max,note,X_Min,Y_Min,Image Path\n"
         "dog,30,40,!,1,2,a.png\ncat,7.5,8,,5,6,a.png\n,,,,,,b.png\n",
         "image,class_name,left,top,right,bottom\na.png,dog,1,2,30,40\na.png,cat,5,6,7.5,8\nb.png,,,,,\n",
-        # Width and height instead of the far corner, beside those of the picture and without them.
+        # Width and height instead of the far corner, beside those of the image and without them.
         "image_name,image_width,image_height,label_name,bbox_x,bbox_y,bbox_width,bbox_height\n"
         "a.png,100,80,dog,1,2,29,38\na.png,100,80,cat,5,6,2.5,2\nb.png,100,80,,,,,\n",
         "file,label,x,y,width,height\na.png,dog,1,2,29,38\na.png,cat,5,6,2.5,2\nb.png,,,,,\n",
@@ -205,7 +205,7 @@ def test_splits_of_a_column(tmp_path: Path) -> None:
             "extra": ["d.png"],
         }
         assert {one.names for one in data.values()} == {("ant", "cat", "dog")}
-        # A picture without a row is told, one of another split is not; nor is a row of another split.
+        # An image without a row is told, one of another split is not; nor is a row of another split.
         assert reasons(data["train"]) == {LONELY: 1, NO_SPLIT: 1}
         with pytest.raises(DataError, match="no split 'test'; there are: train, val, extra"):
             read_data(path, "test")
@@ -217,8 +217,8 @@ def make_in_one_folder(root: Path) -> None:
     table(root / "train_labels.csv", HEADER + "a.png,100,80,dog,1,2,30,40\n")
     table(root / "val_labels.csv", HEADER + "b.png,100,80,cat,1,2,30,40\n")
     table(root / "scores.csv", "epoch,loss\n1,2\n")
-    picture(root / "images" / "a.png")
-    picture(root / "images" / "b.png")
+    image(root / "images" / "a.png")
+    image(root / "images" / "b.png")
 
 
 def make_in_split_folders(root: Path) -> None:
@@ -229,8 +229,8 @@ def make_in_split_folders(root: Path) -> None:
 def make_in_annotations(root: Path) -> None:
     table(root / "annotations" / "train.csv", "train/a.png,1,2,30,40,dog\n")
     table(root / "annotations" / "val.csv", "val/b.png,1,2,30,40,cat\n")
-    picture(root / "images" / "train" / "a.png")
-    picture(root / "images" / "val" / "b.png")
+    image(root / "images" / "train" / "a.png")
+    image(root / "images" / "val" / "b.png")
 
 
 @pytest.mark.parametrize("make", [make_in_one_folder, make_in_split_folders, make_in_annotations])
@@ -242,7 +242,7 @@ def test_splits_of_files_and_folders_have_the_same_classes(tmp_path: Path, make:
     assert (train.names, train.problems) == (val.names, val.problems) == (("cat", "dog"), [])
     assert content(train) == [("a.png", [[1, 2, 30, 40]], ["dog"], [False])]
     assert content(val) == [("b.png", [[1, 2, 30, 40]], ["cat"], [False])]
-    # One file alone knows of its neighbours, and its split.
+    # One file alone knows of its neighbors, and its split.
     for file in sorted(tmp_path.rglob("*.csv")):
         if file.stem != "scores":
             assert csv_splits(file) == []
@@ -299,9 +299,9 @@ def test_ids_and_order_of_a_sidecar_count(tmp_path: Path) -> None:
         ("filename,class,x,y\na.png,dog,1,2\n", "names no xmin, ymin, xmax, ymax"),
         ("filename,class,xmin,ymin,xmax,ymax\n", "no row has a class and a box"),
         ("filename,class,xmin,ymin,xmax,ymax\na.png,,,,,\n", "no row has a class and a box"),
-        ("filename,class,xmin,ymin,xmax,ymax\ngone.png,dog,1,2,3,4\n", "its pictures are not found"),
+        ("filename,class,xmin,ymin,xmax,ymax\ngone.png,dog,1,2,3,4\n", "its images are not found"),
         ('filename,class,xmin,ymin,xmax,ymax\n"' + "x" * 200_000, "broken csv: field larger than"),
-        (HEADER + "../a.png,100,80,dog,1,2,30,40\n", "its pictures are not found"),
+        (HEADER + "../a.png,100,80,dog,1,2,30,40\n", "its images are not found"),
     ],
 )
 def test_what_is_no_table_of_boxes_is_told(tmp_path: Path, text: str, told: str) -> None:
@@ -323,7 +323,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 
 def test_a_bomb_is_refused_as_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = table(tmp_path / "t.csv", "a.png,1,2,30,40,dog\nb.png,1,2,30,40,dog\n", "a.png")
-    picture(tmp_path / "b.png", 300, 300)
+    image(tmp_path / "b.png", 300, 300)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     data = read_csv(file)
     assert [row[0] for row in content(data)] == ["a.png"]
@@ -356,9 +356,9 @@ def test_law_any_table_is_read_or_told(
 
 def test_the_real_tables_say_what_the_xml_says(shared: Path) -> None:
     root = shared / "data" / "cards"
-    for split, pictures, objects in (("train", 296, 527), ("test", 67, 143)):
+    for split, images, objects in (("train", 296, 527), ("test", 67, 143)):
         xml, csv = read_data(root, split), read_csv(root, split)
-        assert (csv.names, csv.problems, len(csv), len(csv.table.boxes)) == (xml.names, [], pictures, objects)
+        assert (csv.names, csv.problems, len(csv), len(csv.table.boxes)) == (xml.names, [], images, objects)
         wanted = {
             s.path.name: sorted(zip(s.boxes.tolist(), s.labels.tolist(), strict=True)) for s in xml.samples if s.path
         }

@@ -16,7 +16,7 @@ from gfocal.errors import DataError
 Object = tuple[str, Sequence[object], int]  # class, corners, difficult
 
 
-def picture(path: Path, width: int = 100, height: int = 80) -> Path:
+def image(path: Path, width: int = 100, height: int = 80) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (width, height)).save(path)
     return path
@@ -49,7 +49,7 @@ def classic(root: Path) -> Path:
     }
     for stem, objects in content.items():
         write(root / "Annotations" / f"{stem}.xml", objects)
-        picture(root / "JPEGImages" / f"{stem}.jpg")
+        image(root / "JPEGImages" / f"{stem}.jpg")
     lists = {"train": "b\na\n", "val": "c 1\n\nd -1\n", "trainval": "a\nb\nc\nd\n", "dog_train": "b 1\n"}
     (root / "ImageSets" / "Main").mkdir(parents=True)
     for name, text in lists.items():
@@ -111,7 +111,7 @@ def test_list_with_unknown_and_repeated_names(tmp_path: Path) -> None:
 def test_lists_may_name_files_with_their_endings(tmp_path: Path, ending: str) -> None:
     classic(tmp_path)
     write(tmp_path / "Annotations" / "a.b.xml", [("cat", (1, 2, 3, 4), 0)])
-    picture(tmp_path / "JPEGImages" / "a.b.jpg")
+    image(tmp_path / "JPEGImages" / "a.b.jpg")
     (tmp_path / "ImageSets" / "Main" / "train.txt").write_text(f"a{ending}\na.b\na.b.c\n")
     data = read_voc(tmp_path, "train")
     assert stems(data) == ["a.b", "a"]
@@ -119,17 +119,17 @@ def test_lists_may_name_files_with_their_endings(tmp_path: Path, ending: str) ->
 
 
 def test_flat_folder_with_any_spelling_of_suffixes_and_names_with_blanks(tmp_path: Path) -> None:
-    for name in ("one.JPG", "two.jpeg", "my picture 3.png"):
-        picture(tmp_path / name)
+    for name in ("one.JPG", "two.jpeg", "my image 3.png"):
+        image(tmp_path / name)
         write(tmp_path / f"{Path(name).stem}.xml", [("cat", (1, 2, 3, 4), 0)], filename="renamed.jpg")
     data = read_voc(tmp_path)
-    assert sorted(s.path.name for s in data.samples if s.path) == ["my picture 3.png", "one.JPG", "two.jpeg"]
+    assert sorted(s.path.name for s in data.samples if s.path) == ["my image 3.png", "one.JPG", "two.jpeg"]
     assert data.problems == []
 
 
 def test_flat_split_folders_share_their_classes(tmp_path: Path) -> None:
     for split, name in (("train", "cat"), ("valid", "ant"), ("test", "bee"), ("backup", "zebra")):
-        picture(tmp_path / split / "a.jpg")
+        image(tmp_path / split / "a.jpg")
         write(tmp_path / split / "a.xml", [(name, (1, 2, 3, 4), 0)])
     for data in (
         read_voc(tmp_path / "train"),
@@ -147,10 +147,10 @@ def test_flat_split_folders_share_their_classes(tmp_path: Path) -> None:
         read_voc(tmp_path, "other")
 
 
-def test_picture_of_an_xml_file_is_of_its_stem_else_of_the_name_in_it(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg", 100, 80)
-    picture(tmp_path / "a.png", 50, 40)
-    picture(tmp_path / "other.jpg")
+def test_image_of_an_xml_file_is_of_its_stem_else_of_the_name_in_it(tmp_path: Path) -> None:
+    image(tmp_path / "a.jpg", 100, 80)
+    image(tmp_path / "a.png", 50, 40)
+    image(tmp_path / "other.jpg")
     one: list[Object] = [("cat", (1, 2, 3, 4), 0)]
     write(tmp_path / "a.xml", one, "a.png", "50x40")
     write(tmp_path / "b.xml", one, "other.jpg")
@@ -158,12 +158,12 @@ def test_picture_of_an_xml_file_is_of_its_stem_else_of_the_name_in_it(tmp_path: 
     assert [s.path.name for s in data.samples if s.path] == ["a.png", "other.jpg"]
 
 
-def test_problems_of_pictures(tmp_path: Path) -> None:
+def test_problems_of_images(tmp_path: Path) -> None:
     one: list[Object] = [("cat", (1, 2, 3, 4), 0)]
     folder = tmp_path / "set"
-    picture(tmp_path / "secret.jpg")
+    image(tmp_path / "secret.jpg")
     for stem in ("good", "broken", "bomb", "wrong", "other_kind", "lonely"):
-        picture(folder / f"{stem}.jpg")
+        image(folder / f"{stem}.jpg")
     write(folder / "good.xml", one)
     write(folder / "gone.xml", one)
     write(folder / "away.xml", one, "../secret.jpg")
@@ -176,11 +176,11 @@ def test_problems_of_pictures(tmp_path: Path) -> None:
     data = read_voc(folder)
     assert stems(data) == ["good", "wrong"]
     assert reasons(data) == {
-        ("picture file is missing", "dropped"): 1,
+        ("image file is missing", "dropped"): 1,
         ("file name leads out of the data folder", "dropped"): 1,
         ("broken xml", "dropped"): 2,
         ("xml of another kind", "dropped"): 1,
-        ("picture without an xml file", "dropped"): 1,
+        ("image without an xml file", "dropped"): 1,
         ("stated size is not that of the file", "kept"): 1,
     }
     places = {Path(p.file).name: p.record for p in data.problems}
@@ -190,7 +190,7 @@ def test_problems_of_pictures(tmp_path: Path) -> None:
 
 
 def test_problems_of_boxes(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+    image(tmp_path / "a.jpg")
     objects: list[Object] = [
         ("cat", (10, 10, 30, 30), 0),
         ("cat", (10, 10, 10, 10), 0),
@@ -209,8 +209,8 @@ def test_problems_of_boxes(tmp_path: Path) -> None:
     assert reasons(data) == {
         ("box has no area", "dropped"): 1,
         ("box is inverted", "dropped"): 1,
-        ("box reaches beyond the picture", "clipped"): 1,
-        ("box lies outside the picture", "dropped"): 1,
+        ("box reaches beyond the image", "clipped"): 1,
+        ("box lies outside the image", "dropped"): 1,
         ("same box and class a second time", "dropped"): 1,
         ("not a box of finite numbers", "dropped"): 2,
         ("box is not finite", "dropped"): 1,
@@ -220,7 +220,7 @@ def test_problems_of_boxes(tmp_path: Path) -> None:
 
 
 def test_images_and_annotations_folders_without_lists(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "a.png")
+    image(tmp_path / "images" / "a.png")
     write(tmp_path / "annotations" / "a.xml", [("cat", (1, 2, 3, 4), 0)])
     assert stems(read_voc(tmp_path)) == ["a"]
 
@@ -231,17 +231,17 @@ def test_what_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no xml files"):
         read_voc(tmp_path)
     write(tmp_path / "a.xml", [("cat", (1, 2, 3, 4), 0)])
-    with pytest.raises(DataError, match=r"no usable picture among 0.*missing"):
+    with pytest.raises(DataError, match=r"no usable image among 0.*missing"):
         read_voc(tmp_path)
     (tmp_path / "a.xml").write_text("<annotation>")
     with pytest.raises(DataError, match=r"no objects in 1 xml files.*a\.xml.*broken xml"):
         read_voc(tmp_path)
 
 
-@pytest.mark.parametrize(("split", "pictures", "boxes"), [("train", 205, 2804), ("val", 87, 1137), ("test", 72, 945)])
-def test_the_real_blood_cells(shared: Path, split: str, pictures: int, boxes: int) -> None:
+@pytest.mark.parametrize(("split", "images", "boxes"), [("train", 205, 2804), ("val", 87, 1137), ("test", 72, 945)])
+def test_the_real_blood_cells(shared: Path, split: str, images: int, boxes: int) -> None:
     data = read_voc(shared / "data" / "bccd", split)
-    assert len(data) == pictures
+    assert len(data) == images
     assert sum(len(s.labels) for s in data.samples) == boxes
     assert data.names == ("Platelets", "RBC", "WBC")
     flat = {"train": ["BloodImage_00343"], "val": ["BloodImage_00338"], "test": []}
@@ -252,10 +252,10 @@ def test_the_real_blood_cells(shared: Path, split: str, pictures: int, boxes: in
     assert len(data.problems) == len(found) + nearly[split]
 
 
-@pytest.mark.parametrize(("split", "pictures", "boxes"), [("train", 296, 527), ("test", 67, 143)])
-def test_the_real_playing_cards(shared: Path, split: str, pictures: int, boxes: int) -> None:
+@pytest.mark.parametrize(("split", "images", "boxes"), [("train", 296, 527), ("test", 67, 143)])
+def test_the_real_playing_cards(shared: Path, split: str, images: int, boxes: int) -> None:
     for data in (read_voc(shared / "data" / "cards", split), read_voc(shared / "data" / "cards" / split)):
-        assert len(data) == pictures
+        assert len(data) == images
         assert sum(len(s.labels) for s in data.samples) == boxes
         assert data.names == ("ace", "jack", "king", "nine", "queen", "ten")
         assert data.problems == []

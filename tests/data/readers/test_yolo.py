@@ -16,7 +16,7 @@ from gfocal.data.readers.yolo import SPLIT_LOST, SPLIT_MOVED, read_yolo, yolo_sp
 from gfocal.errors import DataError
 
 
-def picture(path: Path, width: int = 100, height: int = 80, **options: object) -> Path:
+def image(path: Path, width: int = 100, height: int = 80, **options: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (width, height)).save(path, **options)
     return path
@@ -36,8 +36,8 @@ def files(data: FileData) -> list[str]:
     return [s.path.name for s in data.samples if s.path is not None]
 
 
-def one_picture(root: Path, lines: str) -> FileData:
-    picture(root / "images" / "train" / "a.png")
+def one_image(root: Path, lines: str) -> FileData:
+    image(root / "images" / "train" / "a.png")
     text(root / "labels" / "train" / "a.txt", lines)
     text(root / "data.yaml", "train: images/train\nnames: [cat, dog]\n")
     return read_yolo(root, "train")
@@ -45,7 +45,7 @@ def one_picture(root: Path, lines: str) -> FileData:
 
 def test_boxes_polygons_and_background(tmp_path: Path) -> None:
     for name in ("b", "empty", "missing"):
-        picture(tmp_path / "images" / "train" / f"{name}.jpg")
+        image(tmp_path / "images" / "train" / f"{name}.jpg")
     text(tmp_path / "labels" / "train" / "empty.txt", "")
     polygon = "0 0.1 0.2 0.5 0.1 0.3 0.75"
     text(tmp_path / "labels" / "train" / "b.txt", f"1 0.5 0.5 0.2 0.5\n\n{polygon}\n1.0 0.1 0.1 0.1 0.1\n")
@@ -63,10 +63,10 @@ def test_boxes_polygons_and_background(tmp_path: Path) -> None:
     assert data.problems == []
 
 
-def test_fractions_are_of_the_upright_picture(tmp_path: Path) -> None:
+def test_fractions_are_of_the_upright_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture(tmp_path / "images" / "a.jpg", 100, 80, exif=exif)
+    image(tmp_path / "images" / "a.jpg", 100, 80, exif=exif)
     text(tmp_path / "labels" / "a.txt", "0 0.5 0.5 1 1")
     text(tmp_path / "data.yaml", "train: images\nnames: [cat]\n")
     data = read_yolo(tmp_path)
@@ -74,9 +74,9 @@ def test_fractions_are_of_the_upright_picture(tmp_path: Path) -> None:
     assert data.read(0)[0].shape == (3, 100, 80)
 
 
-def test_pixels_for_fractions_are_never_clipped_to_a_picture(tmp_path: Path) -> None:
-    """The second box covers the whole picture, if 30 is taken for 30 widths of it."""
-    data = one_picture(tmp_path, "0 50 40 20 20\n0 20 20 30 60\n0 10 20 30 40 50 60")
+def test_pixels_for_fractions_are_never_clipped_to_a_image(tmp_path: Path) -> None:
+    """The second box covers the whole image, if 30 is taken for 30 widths of it."""
+    data = one_image(tmp_path, "0 50 40 20 20\n0 20 20 30 60\n0 10 20 30 40 50 60")
     assert len(data.samples[0].labels) == 0
     ((reason, action),) = reasons(data)
     assert "are these pixels?" in reason
@@ -104,7 +104,7 @@ def test_bad_lines_are_dropped_and_the_others_kept(tmp_path: Path) -> None:
         "0 0.5 0.5 0.2 0.2",
         "1 0.5 0.5 0.2 0.2",
     ]
-    data = one_picture(tmp_path, "\n".join(lines))
+    data = one_image(tmp_path, "\n".join(lines))
     expected = torch.tensor([[40.0, 32, 60, 48], [90, 32, 100, 48], [40, 32, 60, 48]])
     torch.testing.assert_close(data.samples[0].boxes, expected)
     assert data.samples[0].labels.tolist() == [0, 0, 1]
@@ -113,11 +113,11 @@ def test_bad_lines_are_dropped_and_the_others_kept(tmp_path: Path) -> None:
         ("line with something else than numbers", "dropped"): 2,
         ("unknown class: ids are 0..1", "dropped"): 4,
         ("box is not finite", "dropped"): 2,
-        ("box of no fractions: are these pixels? YOLO's numbers are fractions of the picture", "dropped"): 1,
-        ("box lies outside the picture", "dropped"): 1,
+        ("box of no fractions: are these pixels? YOLO's numbers are fractions of the image", "dropped"): 1,
+        ("box lies outside the image", "dropped"): 1,
         ("box has no area", "dropped"): 1,
         ("box is inverted", "dropped"): 1,
-        ("box reaches beyond the picture", "clipped"): 1,
+        ("box reaches beyond the image", "clipped"): 1,
         ("same box and class a second time", "dropped"): 1,
     }
     assert all("line " in p.record and p.file.endswith("a.txt") for p in data.problems)
@@ -127,7 +127,7 @@ def test_bad_lines_are_dropped_and_the_others_kept(tmp_path: Path) -> None:
 def test_splits_by_any_spelling_lists_of_folders_and_path(tmp_path: Path) -> None:
     root = tmp_path / "sets" / "mine"
     for place in ("images/one/a", "images/two/deep/b", "images/val/c"):
-        picture(root / f"{place}.png")
+        image(root / f"{place}.png")
         text(root / f"{place.replace('images', 'labels')}.txt", "0 0.5 0.5 0.2 0.2")
     content = "train: [images/one, images/two]\nvalid: images/val\ntest:\nnames: [cat]\n"
     beside = text(root / "data.yaml", content)
@@ -146,14 +146,14 @@ def test_splits_by_any_spelling_lists_of_folders_and_path(tmp_path: Path) -> Non
 
 
 def test_a_split_that_is_not_there(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "train" / "a.png")
+    image(tmp_path / "images" / "train" / "a.png")
     text(tmp_path / "labels" / "train" / "a.txt", "0 0.5 0.5 0.2 0.2")
     yaml = text(
         tmp_path / "data.yaml", "train: images/train\nvalid: [images/train, images/vla]\ntest: no.txt\nnames: [cat]\n"
     )
     for split, named in (("val", "val: images/vla "), ("valid", "val: images/vla "), ("test", "test: no.txt ")):
         with pytest.raises(
-            DataError, match=f"^{yaml}: {named}is not found below {tmp_path}; mend the entry or 'path:'"
+            DataError, match=f"^{yaml}: {named}is not found below {tmp_path}; fix the entry or 'path:'"
         ):
             read_yolo(tmp_path, split)
     data = read_yolo(tmp_path, "train")
@@ -168,7 +168,7 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_exports_that_start_one_folder_too_high(tmp_path: Path) -> None:
-    picture(tmp_path / "set" / "train" / "images" / "a.png")
+    image(tmp_path / "set" / "train" / "images" / "a.png")
     text(tmp_path / "set" / "train" / "labels" / "a.txt", "0 0.5 0.5 0.2 0.2")
     text(
         tmp_path / "set" / "data.yaml",
@@ -179,12 +179,12 @@ def test_exports_that_start_one_folder_too_high(tmp_path: Path) -> None:
     assert reasons(data) == {("another split that is not there", "passed over"): 1}
 
 
-def test_text_lists_of_pictures(tmp_path: Path) -> None:
+def test_text_lists_of_images(tmp_path: Path) -> None:
     root = tmp_path / "set"
     for name in ("a", "b", "c"):
-        picture(root / "images" / f"{name}.png")
+        image(root / "images" / f"{name}.png")
         text(root / "labels" / f"{name}.txt", "0 0.5 0.5 0.2 0.2")
-    picture(tmp_path / "secret.png")
+    image(tmp_path / "secret.png")
     lines = [
         "./images/b.png",
         f"{root}/images/a.png",
@@ -198,57 +198,57 @@ def test_text_lists_of_pictures(tmp_path: Path) -> None:
     data = read_yolo(root, "train")
     assert files(data) == ["a.png", "b.png"]
     assert reasons(data) == {
-        ("picture stands twice", "dropped"): 1,
+        ("image stands twice", "dropped"): 1,
         ("file name leads out of the data folder", "dropped"): 2,
-        ("picture file is missing", "dropped"): 1,
+        ("image file is missing", "dropped"): 1,
     }
 
 
 def test_yaml_entries_do_not_lead_out_of_the_data_folder(tmp_path: Path) -> None:
-    picture(tmp_path / "elsewhere" / "a.png")
+    image(tmp_path / "elsewhere" / "a.png")
     for entry in ("../elsewhere", str(tmp_path / "elsewhere")):
         text(tmp_path / "set" / "data.yaml", f"train: {entry}\nnames: [cat]\n")
-        with pytest.raises(DataError, match=r"none of its splits .*mend 'path:'"):
+        with pytest.raises(DataError, match=r"none of its splits .*fix 'path:'"):
             read_yolo(tmp_path / "set", "train")
 
 
-def test_labels_beside_the_pictures(tmp_path: Path) -> None:
-    picture(tmp_path / "train" / "a.png")
+def test_labels_beside_the_images(tmp_path: Path) -> None:
+    image(tmp_path / "train" / "a.png")
     text(tmp_path / "train" / "a.txt", "0 0.5 0.5 0.2 0.2")
     text(tmp_path / "data.yaml", "train: train\nnames: [cat]\n")
     assert len(read_yolo(tmp_path, "train").samples[0].labels) == 1
-    picture(tmp_path / "images" / "b.png")
+    image(tmp_path / "images" / "b.png")
     text(tmp_path / "images" / "b.txt", "0 0.5 0.5 0.2 0.2")
     text(tmp_path / "data.yaml", "train: images\nnames: [cat]\n")
     assert len(read_yolo(tmp_path, "train").samples[0].labels) == 1
 
 
-def test_label_files_of_no_picture_are_reported(tmp_path: Path) -> None:
+def test_label_files_of_no_image_are_reported(tmp_path: Path) -> None:
     text(tmp_path / "labels" / "train" / "gone.txt", "0 0.5 0.5 0.2 0.2")
     text(tmp_path / "labels" / "train" / "classes.txt", "cat\ndog\n")
-    data = one_picture(tmp_path, "0 0.5 0.5 0.2 0.2")
-    assert reasons(data) == {("annotation of a picture that is not listed", "dropped"): 1}
+    data = one_image(tmp_path, "0 0.5 0.5 0.2 0.2")
+    assert reasons(data) == {("annotation of an image that is not listed", "dropped"): 1}
     assert data.problems[0].file.endswith("gone.txt")
 
 
-def test_unreadable_picture_is_dropped(tmp_path: Path) -> None:
-    text(tmp_path / "images" / "train" / "text.png", "no picture")
-    data = one_picture(tmp_path, "0 0.5 0.5 0.2 0.2")
+def test_unreadable_image_is_dropped(tmp_path: Path) -> None:
+    text(tmp_path / "images" / "train" / "text.png", "no image")
+    data = one_image(tmp_path, "0 0.5 0.5 0.2 0.2")
     assert files(data) == ["a.png"]
-    assert reasons(data) == {("picture is unreadable", "dropped"): 1}
+    assert reasons(data) == {("image is unreadable", "dropped"): 1}
 
 
 def test_no_label_file_at_all_is_a_wrong_folder_not_background(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "a.png")
+    image(tmp_path / "images" / "a.png")
     text(tmp_path / "data.yaml", "train: images\nnames: [cat]\n")
-    with pytest.raises(DataError, match=r"none of 1 pictures has a label file.*labels.a\.txt"):
+    with pytest.raises(DataError, match=r"none of 1 images has a label file.*labels.a\.txt"):
         read_yolo(tmp_path, "train")
 
 
 @pytest.mark.parametrize("places", [("images/{}", "labels/{}"), ("{}/images", "{}/labels")])
 def test_folders_without_a_yaml(tmp_path: Path, places: tuple[str, str]) -> None:
     for split in ("train", "valid"):
-        picture(tmp_path / places[0].format(split) / "a.png")
+        image(tmp_path / places[0].format(split) / "a.png")
         text(tmp_path / places[1].format(split) / "a.txt", "1 0.5 0.5 0.2 0.2")
     assert yolo_splits(tmp_path) == ["train", "val"]
     with pytest.raises(DataError, match="no class names"):
@@ -261,7 +261,7 @@ def test_folders_without_a_yaml(tmp_path: Path, places: tuple[str, str]) -> None
 
 
 def test_names_choose_the_order_and_indices_may_have_gaps(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "a.png")
+    image(tmp_path / "images" / "a.png")
     text(tmp_path / "labels" / "a.txt", "5 0.5 0.5 0.2 0.2\n2 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2 0.2")
     text(tmp_path / "data.yaml", "train: images\nnames: {5: cat, '2': dog}\n")
     data = read_yolo(tmp_path, "train")
@@ -276,7 +276,7 @@ def test_names_choose_the_order_and_indices_may_have_gaps(tmp_path: Path) -> Non
 
 
 def test_data_may_lack_classes_that_are_expected(tmp_path: Path) -> None:
-    one_picture(tmp_path, "1 0.5 0.5 0.2 0.2")
+    one_image(tmp_path, "1 0.5 0.5 0.2 0.2")
     data = read_yolo(tmp_path, "train", names=["owl", "dog", "cat"])
     assert (data.names, data.category_ids) == (("owl", "dog", "cat"), (2, 1, 0))
     assert data.samples[0].labels.tolist() == [1]
@@ -293,7 +293,7 @@ def test_data_may_lack_classes_that_are_expected(tmp_path: Path) -> None:
     ],
 )
 def test_a_yaml_that_was_moved_finds_its_splits_beside_it(tmp_path: Path, entry: str, is_told: bool) -> None:
-    picture(tmp_path / "set" / "train" / "images" / "a.png")
+    image(tmp_path / "set" / "train" / "images" / "a.png")
     text(tmp_path / "set" / "train" / "labels" / "a.txt", "1 0.5 0.5 0.2 0.2")
     text(tmp_path / "set" / "data.yaml", f"train: {entry}\nval: ../valid/images\nnames: [cat, dog]\n")
     data = read_yolo(tmp_path / "set", "train")
@@ -303,7 +303,7 @@ def test_a_yaml_that_was_moved_finds_its_splits_beside_it(tmp_path: Path, entry:
 
 
 def test_a_yaml_never_leads_out_of_its_folder(tmp_path: Path) -> None:
-    picture(tmp_path / "train" / "images" / "a.png")
+    image(tmp_path / "train" / "images" / "a.png")
     text(tmp_path / "train" / "labels" / "a.txt", "1 0.5 0.5 0.2 0.2")
     for entry in ("../train/images", str(tmp_path / "train" / "images"), "..", "../..", "/"):
         text(tmp_path / "set" / "data.yaml", f"train: {entry}\nnames: [cat, dog]\n")
@@ -314,7 +314,7 @@ def test_a_yaml_never_leads_out_of_its_folder(tmp_path: Path) -> None:
 @settings(max_examples=100, deadline=None)
 @given(content=st.text(alphabet="01.5 -enaif\n\t_,", max_size=80))
 def test_law_any_text_gives_sound_boxes(content: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    data = one_picture(tmp_path_factory.getbasetemp() / "yolo_law", content)
+    data = one_image(tmp_path_factory.getbasetemp() / "yolo_law", content)
     boxes = data.samples[0].boxes
     assert (boxes[:, 2:] > boxes[:, :2]).all()
     assert len(boxes) + sum(p.action == "dropped" for p in data.problems) == sum(
@@ -335,7 +335,7 @@ def test_law_any_text_gives_sound_boxes(content: str, tmp_path_factory: pytest.T
     ],
 )
 def test_yaml_that_cannot_be_used(tmp_path: Path, content: str, message: str) -> None:
-    picture(tmp_path / "images" / "a.png")
+    image(tmp_path / "images" / "a.png")
     yaml = text(tmp_path / "data.yaml", content)
     with pytest.raises(DataError, match=message) as caught:
         read_yolo(yaml, "train")
@@ -351,6 +351,6 @@ def test_what_a_stranger_wrote_at_length_makes_no_long_message(tmp_path: Path) -
 
 
 def test_number_of_classes_that_disagrees_is_told(tmp_path: Path) -> None:
-    one_picture(tmp_path, "0 0.5 0.5 0.2 0.2")
+    one_image(tmp_path, "0 0.5 0.5 0.2 0.2")
     text(tmp_path / "data.yaml", "train: images/train\nnc: 3\nnames: [cat, dog]\n")
     assert reasons(read_yolo(tmp_path, "train")) == {("nc is not the number of names", "kept"): 1}

@@ -1,4 +1,4 @@
-"""Drawn scenes: labels agree with the paint, laws with how labels are drawn; nothing depends on order."""
+"""Synthetic images: labels agree with the paint, laws with how labels are drawn; nothing depends on order."""
 
 import hashlib
 import os
@@ -23,13 +23,13 @@ SCENES = SyntheticScenes(1000, seed=5)
 
 
 def digest(data: SyntheticScenes, index: int) -> str:
-    picture, sample = data.read(index)
-    parts = (picture, sample.boxes, sample.labels, sample.edge_laws)
+    image, sample = data.read(index)
+    parts = (image, sample.boxes, sample.labels, sample.edge_laws)
     return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
 
 
 def on_frame(layer, size: int) -> np.ndarray:
-    """Pixels of the picture that an object covers, written apart from the code under test."""
+    """Pixels of the image that an object covers, written apart from the code under test."""
     frame = np.zeros((size, size), bool)
     for y, x in np.argwhere(layer.mask) + np.array(layer.corner)[::-1]:
         if 0 <= y < size and 0 <= x < size:
@@ -43,9 +43,9 @@ def test_scenes_keep_the_contract_of_image_data(size):
     assert len(data) == 5
     assert len(data.names) == len(data.category_ids) == 5
     for index in range(5):
-        picture, sample = data.read(index)
-        assert picture.dtype == torch.uint8
-        assert picture.shape == (3, size, size)
+        image, sample = data.read(index)
+        assert image.dtype == torch.uint8
+        assert image.shape == (3, size, size)
         assert sample.size == (size, size)
         assert sample.image_id == index
         boxes, laws = sample.boxes, sample.edge_laws
@@ -94,9 +94,9 @@ def test_epochs_go_on_where_the_last_one_ended():
     assert data.at_epoch(2).sample(1).image_id == 9
 
 
-def test_pictures_of_one_scene_are_drawn_anew_not_shared():
-    picture, sample = SCENES.read(0)
-    picture.zero_()
+def test_images_of_one_scene_are_drawn_anew_not_shared():
+    image, sample = SCENES.read(0)
+    image.zero_()
     sample.boxes.zero_()
     sample.edge_laws.zero_()
     fresh, fresh_sample = SCENES.read(0)
@@ -109,7 +109,7 @@ def test_boxes_are_those_of_the_visible_pixels():
     """Objects are painted in the order of their layers; what a later one covers is not seen."""
     hidden_objects = touched = 0
     for index in range(60):
-        layers, truth = SCENES._scene(index)
+        layers, ground_truth = SCENES._scene(index)
         frames = [on_frame(layer, 192) for layer in layers]
         wanted = []
         for number, (layer, frame) in enumerate(zip(layers, frames, strict=True)):
@@ -120,9 +120,9 @@ def test_boxes_are_those_of_the_visible_pixels():
                 hidden_objects += 1
             elif layer.sharp:
                 wanted.append(tight_box(visible))
-        sharp = ~is_ambiguous(torch.from_numpy(truth.laws)).any(1).numpy()
-        assert truth.laws[sharp][:, :, 0].tolist() == [list(box) for box in wanted]
-        assert np.array_equal(truth.laws[sharp][:, :, 0], truth.laws[sharp][:, :, 1])
+        sharp = ~is_ambiguous(torch.from_numpy(ground_truth.laws)).any(1).numpy()
+        assert ground_truth.laws[sharp][:, :, 0].tolist() == [list(box) for box in wanted]
+        assert np.array_equal(ground_truth.laws[sharp][:, :, 0], ground_truth.laws[sharp][:, :, 1])
     assert touched > 10, "the scenes are to have occlusion"
     assert hidden_objects < touched
 
@@ -130,8 +130,8 @@ def test_boxes_are_those_of_the_visible_pixels():
 def test_ambiguous_objects_are_whole_and_their_sides_free():
     seen = 0
     for index in range(120):
-        layers, truth = SCENES._scene(index)
-        laws = truth.laws[is_ambiguous(torch.from_numpy(truth.laws)).any(1).numpy()]
+        layers, ground_truth = SCENES._scene(index)
+        laws = ground_truth.laws[is_ambiguous(torch.from_numpy(ground_truth.laws)).any(1).numpy()]
         ambiguous = [layer for layer in layers if not layer.sharp]
         assert len(laws) == len(ambiguous), "an ambiguous object always has its label"
         for law, layer in zip(laws, ambiguous, strict=True):

@@ -1,6 +1,6 @@
-"""Augmentations that make one picture of several: mosaic, mixup, copy-paste.
+"""Augmentations that make one image of several: mosaic, mixup, copy-paste.
 
-Every picture is first brought to about the size of the network's input, so that their cost does not grow with that of
+Every image is first brought to about the size of the network's input, so that their cost does not grow with that of
 the files. All randomness comes from torch's global generator.
 """
 
@@ -16,38 +16,38 @@ from gfocal.data.augmentation.labelled import Labelled, covered, resized, window
 from gfocal.data.preprocess import resized_shape
 from gfocal.ops.boxes import area
 
-MOSAIC_CENTRE = (0.3, 0.7)  # where the four tiles meet, in shares of width and height
-LEAST_TILE_SCALE = 0.5  # pictures in tiles are no smaller than this share of the size at which they are tested
-MIXUP_WEIGHTS = (0.4, 0.6)  # of the second picture: both stay to be seen, so that both are truth
+MOSAIC_CENTER = (0.3, 0.7)  # where the four tiles meet, in shares of width and height
+LEAST_TILE_SCALE = 0.5  # images in tiles are no smaller than this share of the size at which they are tested
+MIXUP_WEIGHTS = (0.4, 0.6)  # of the second image: both stay to be seen, so that both are ground truth
 MOST_PASTED = 3
 PASTED_SCALE = (0.7, 1.4)  # of a pasted object
-PASTED_MARGIN = 0.15  # of its width and height, to either side, over which it fades into the picture
+PASTED_MARGIN = 0.15  # of its width and height, to either side, over which it fades into the image
 LEAST_PASTED = 4.0  # pixels; smaller objects are not worth pasting
-MOST_SHARED = 0.2  # what a copied crop may share with another object of its picture, of the smaller one's area
+MOST_SHARED = 0.2  # what a copied crop may share with another object of its image, of the smaller one's area
 MOST_HIDDEN = 0.3  # what a pasted crop may hide of an object, of that object's area
 TRIES = 10
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 
-def mosaic(pictures: Sequence[Labelled], sides: tuple[int, int], fill: Colour, antialias: bool = True) -> Labelled:
-    """Four pictures around a random centre, on a canvas of the first one's ratio and of the size of the input.
+def mosaic(images: Sequence[Labelled], sides: tuple[int, int], fill: Color, antialias: bool = True) -> Labelled:
+    """Four images around a random center, on a canvas of the first one's ratio and of the size of the input.
 
-    ``sides`` are the input's short and long side. Each tile shows a random window of its picture, at 0.5 to 1 times
-    the size at which the picture would be tested, but large enough to fill the tile if it can. Windows cut objects
-    as crops do. What no picture reaches has the colour ``fill``.
+    ``sides`` are the input's short and long side. Each tile shows a random window of its image, at 0.5 to 1 times
+    the size at which the image would be tested, but large enough to fill the tile if it can. Windows cut objects
+    as crops do. What no image reaches has the color ``fill``.
     """
-    height, width = resized_shape(*pictures[0].size, *sides)
-    x, y = (_between(*MOSAIC_CENTRE, whole) for whole in (width, height))
+    height, width = resized_shape(*images[0].size, *sides)
+    x, y = (_between(*MOSAIC_CENTER, whole) for whole in (width, height))
     image = torch.tensor(fill).round().to(torch.uint8).view(3, 1, 1).repeat(1, height, width)
     tiles = [(0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height)]
     placed = []
-    for labelled, (x1, y1, x2, y2) in zip(pictures, tiles, strict=True):
+    for labelled, (x1, y1, x2, y2) in zip(images, tiles, strict=True):
         if x1 == x2 or y1 == y2:  # of a canvas one pixel wide
             continue
         tile = _fitted_window(labelled, (y2 - y1, x2 - x1), sides, antialias)
         h, w = tile.size
-        left, top = (x2 - w if x1 == 0 else x1), (y2 - h if y1 == 0 else y1)  # they touch the centre
+        left, top = (x2 - w if x1 == 0 else x1), (y2 - h if y1 == 0 else y1)  # they touch the center
         image[:, top : top + h, left : left + w] = tile.image
         placed.append(tile._replace(boxes=tile.boxes + torch.tensor([left, top, left, top])))
     return _all_boxes(image, placed)
@@ -59,7 +59,7 @@ def _between(low: float, high: float, whole: int) -> int:
 
 
 def _fitted_window(labelled: Labelled, room: tuple[int, int], sides: tuple[int, int], antialias: bool) -> Labelled:
-    """A random window of a picture at a random scale, no larger than ``room`` (height, width)."""
+    """A random window of an image at a random scale, no larger than ``room`` (height, width)."""
     whole = resized_shape(*labelled.size, *sides)
     filling = max(room[0] / whole[0], room[1] / whole[1])
     least = min(max(filling, LEAST_TILE_SCALE), 1.0)
@@ -76,10 +76,10 @@ def _fitted_window(labelled: Labelled, room: tuple[int, int], sides: tuple[int, 
 
 
 def mixup(first: Labelled, second: Labelled, antialias: bool = True) -> Labelled:
-    """The second picture, shrunk to fit where it is larger, shines through the first at a random place.
+    """The second image, shrunk to fit where it is larger, shines through the first at a random place.
 
-    The objects of both are truth with full weight: QFL's target is the IoU of a box, and both edges and classes are
-    still to be seen. Where the second picture does not reach, the first stays as it is.
+    The objects of both are ground truth with full weight: QFL's target is the IoU of a box, and both edges and classes are
+    still to be seen. Where the second image does not reach, the first stays as it is.
     """
     height, width = first.size
     factor = min(height / second.size[0], width / second.size[1], 1.0)
@@ -94,12 +94,12 @@ def mixup(first: Labelled, second: Labelled, antialias: bool = True) -> Labelled
 
 
 def copy_paste(labelled: Labelled, source: Labelled, antialias: bool = True) -> Labelled:
-    """Up to three objects of another picture, pasted with what surrounds them.
+    """Up to three objects of another image, pasted with what surrounds them.
 
     A crop is the box of an object and a margin; inside the box it is opaque, over the margin it fades, so that the
-    seam is no edge of the object. Copied are objects that share little with others of their picture; they are pasted
+    seam is no edge of the object. Copied are objects that share little with others of their image; they are pasted
     where they hide no more than 0.3 of any object that is there, and never over each other. What they hide is no
-    truth any more, as ``covered`` says.
+    ground truth any more, as ``covered`` says.
     """
     height, width = labelled.size
     image, cover = labelled.image.clone(), torch.zeros(height, width, dtype=torch.bool)
@@ -128,7 +128,7 @@ def copy_paste(labelled: Labelled, source: Labelled, antialias: bool = True) -> 
 
 
 def copyable(source: Labelled) -> list[int]:
-    """Numbers of the truth objects whose crops, margin included, share little with any other box."""
+    """Numbers of the ground truth objects whose crops, margin included, share little with any other box."""
     height, width = source.size
     found = []
     for i, box in enumerate(source.boxes):
@@ -144,7 +144,7 @@ def copyable(source: Labelled) -> list[int]:
 
 
 def _with_margin(box: Tensor, height: int, width: int) -> tuple[int, int, int, int]:
-    """Whole pixels of a box and the margin about it, inside its picture; xyxy."""
+    """Whole pixels of a box and the margin about it, inside its image; xyxy."""
     x1, y1, x2, y2 = box.tolist()
     dx, dy = PASTED_MARGIN * (x2 - x1), PASTED_MARGIN * (y2 - y1)
     left, top = max(math.floor(x1 - dx), 0), max(math.floor(y1 - dy), 0)
@@ -194,7 +194,7 @@ def _opacity(box: Tensor, height: int, width: int) -> Tensor:
 
 
 def _blend(over: Tensor, under: Tensor, opacity: Tensor | float) -> Tensor:
-    """uint8 pixels of two pictures, weighted."""
+    """uint8 pixels of two images, weighted."""
     return (over * opacity + under * (1 - opacity)).round().to(torch.uint8)
 
 
@@ -205,7 +205,7 @@ def shared_areas(box: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _all_boxes(image: Tensor, parts: Sequence[Labelled]) -> Labelled:
-    """One picture with the boxes of several."""
+    """One image with the boxes of several."""
     return Labelled(
         image,
         torch.cat([part.boxes for part in parts]),

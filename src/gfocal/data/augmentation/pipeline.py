@@ -1,6 +1,6 @@
-"""Augmentation of training pictures with torchvision transforms v2: the boxes go where the pixels go."""
+"""Augmentation of training images with torchvision transforms v2: the boxes go where the pixels go."""
 
-# FOLDED data.augment_recipes: The recipes of augmentation by name, complete: what ``augment.like`` and ``gfocal train --augment`` take.
+# FOLDED data.augment_configs: The configs of augmentation by name, complete: what ``augment.preset`` and ``gfocal train --augment`` take.
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -13,36 +13,36 @@ from torchvision.transforms import v2
 
 from gfocal.data.augmentation.labelled import Labelled, resized, select, thick
 from gfocal.data.augmentation.mixing import copy_paste, mixup, mosaic
-from gfocal.data.augmentation.single import blurred, compressed, cropped, distorted, erased, grey, noisy, turned
+from gfocal.data.augmentation.single import blurred, compressed, cropped, distorted, erased, gray, noisy, turned
 from gfocal.data.preprocess import resized_shape
 
-PROBABLE_TURN = 0.5  # of ``rotate`` and ``shear``: every other picture stays sharp
+PROBABLE_TURN = 0.5  # of ``rotate`` and ``shear``: every other image stays sharp
 OUTSIDE_SHARES = ("short_sides", "rotate", "shear", "close_epochs")  # keys that are no shares of 1
 
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """What happens to a training picture. All randomness comes from torch's global generator."""
+    """What happens to a training image. All randomness comes from torch's global generator."""
 
     flip: float = 0.5  # probability of a horizontal flip
-    vertical_flip: float = 0.0  # probability of a vertical flip, for pictures without an up and down
-    colour: float = 0.0  # strength of brightness, contrast, saturation and hue jitter, 0..1
+    vertical_flip: float = 0.0  # probability of a vertical flip, for images without an up and down
+    color: float = 0.0  # strength of brightness, contrast, saturation and hue jitter, 0..1
     crop: float = 0.0  # probability of a random crop that keeps at least one object
-    zoom_out: float = 0.0  # probability of a place on a larger canvas of the mean colour
+    zoom_out: float = 0.0  # probability of a place on a larger canvas of the mean color
     quarter_turns: float = 0.0  # probability of a turn by 90, 180 or 270 degrees
     short_sides: tuple[int, int] | None = None  # short side drawn uniformly from this range; None: fixed
     scale: float = 0.0  # then the size is multiplied by a factor drawn uniformly from 1 - scale .. 1 + scale
-    rotate: float = 0.0  # degrees, 0..45: half of the pictures turn by up to this, either way
+    rotate: float = 0.0  # degrees, 0..45: half of the images turn by up to this, either way
     shear: float = 0.0  # degrees, 0..45: and are sheared by up to this along x and y
     distort: float = 0.0  # probability of SSD's photometric distortion, which permutes channels too
-    grey: float = 0.0  # probability of no colour
+    gray: float = 0.0  # probability of no color
     blur: float = 0.0  # probability of a Gaussian blur
     noise: float = 0.0  # probability of Gaussian noise
     jpeg: float = 0.0  # probability of a pass through JPEG
-    erase: float = 0.0  # probability of filled rectangles over parts of the picture
-    mosaic: float = 0.0  # probability of four pictures in one
-    mixup: float = 0.0  # probability of another picture shining through
-    copy_paste: float = 0.0  # probability of objects of another picture pasted in
+    erase: float = 0.0  # probability of filled rectangles over parts of the image
+    mosaic: float = 0.0  # probability of four images in one
+    mixup: float = 0.0  # probability of another image shining through
+    copy_paste: float = 0.0  # probability of objects of another image pasted in
     close_epochs: int = 0  # the last epochs, so many, see no mosaic, mixup and copy_paste
 
     def __post_init__(self) -> None:
@@ -63,13 +63,13 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of a picture and its boxes, then a resize to a random or fixed size."""
+    """Random changes of an image and its boxes, then a resize to a random or fixed size."""
 
     settings: AugmentSettings
     short_side: int
     long_side: int
     antialias: bool = True
-    fill: tuple[float, float, float] = (124.0, 116.0, 104.0)  # what lies beyond a picture that zooms out
+    fill: tuple[float, float, float] = (124.0, 116.0, 104.0)  # what lies beyond an image that zooms out
 
     def __call__(
         self,
@@ -81,8 +81,8 @@ class Augmentation:
     ) -> Labelled:
         """uint8 (3, H, W), xyxy (G, 4), (G,), (G,) bool -> the same, changed and resized; boxes may be fewer or more.
 
-        ``crowd`` flags regions to be ignored: they move with the picture and stay flagged. What a crop leaves of an
-        object whose centre it cuts off is flagged too. ``others`` draws another picture of the data each time it is
+        ``crowd`` flags regions to be ignored: they move with the image and stay flagged. What a crop leaves of an
+        object whose center it cuts off is flagged too. ``others`` draws another image of the data each time it is
         called; without it nothing is mixed.
         """
         labelled = Labelled(image, boxes, labels, crowd)
@@ -93,7 +93,7 @@ class Augmentation:
         return self._finished(labelled)
 
     def _mixed(self, labelled: Labelled, others: Callable[[], Labelled]) -> Labelled:
-        """Made of several pictures."""
+        """Made of several images."""
         s, sides = self.settings, (self.short_side, self.long_side)
         if _happens(s.mosaic):
             labelled = mosaic([labelled, others(), others(), others()], sides, self.fill, self.antialias)
@@ -106,8 +106,8 @@ class Augmentation:
     def _moved(self, labelled: Labelled) -> Labelled:
         """Changed at the size of the file, so that crops keep its detail. The order is that of earlier versions."""
         s = self.settings
-        if s.colour:
-            jitter = v2.ColorJitter(0.4 * s.colour, 0.4 * s.colour, 0.4 * s.colour, 0.06 * s.colour)
+        if s.color:
+            jitter = v2.ColorJitter(0.4 * s.color, 0.4 * s.color, 0.4 * s.color, 0.06 * s.color)
             labelled = by_torchvision(v2.RandomApply([jitter], p=0.8), labelled)
         if s.zoom_out:
             labelled = by_torchvision(
@@ -140,7 +140,7 @@ class Augmentation:
             labelled = select(labelled, thick(labelled.boxes))
         for probability, change in (
             (s.distort, distorted),
-            (s.grey, grey),
+            (s.gray, gray),
             (s.blur, blurred),
             (s.noise, noisy),
             (s.jpeg, compressed),
@@ -168,30 +168,30 @@ def _happens(probability: float) -> bool:
     return probability > 0 and bool(torch.rand(()) < probability)
 
 
-AUGMENT_RECIPES: dict[str, AugmentSettings] = {
-    # What the recipe ``light`` has: fine-tuning in few epochs.
-    "light": AugmentSettings(flip=0.5, colour=0.5, crop=0.3),
-    # Objects of other sizes than those of the pictures at hand.
+AUGMENT_PRESETS: dict[str, AugmentSettings] = {
+    # What the config ``light`` has: fine-tuning in few epochs.
+    "light": AugmentSettings(flip=0.5, color=0.5, crop=0.3),
+    # Objects of other sizes than those of the images at hand.
     "medium": AugmentSettings(
         flip=0.5,
-        colour=0.5,
+        color=0.5,
         crop=0.5,
         zoom_out=0.3,
         scale=0.2,
         blur=0.05,
         jpeg=0.05,
     ),
-    # Few pictures, long runs: other surroundings, other neighbours, other cameras.
+    # Few images, long runs: other surroundings, other neighbors, other cameras.
     "strong": AugmentSettings(
         flip=0.5,
-        colour=0.5,
+        color=0.5,
         crop=0.3,
         zoom_out=0.1,
         scale=0.1,
         rotate=3.0,
         shear=2.0,
         distort=0.1,
-        grey=0.02,
+        gray=0.02,
         blur=0.1,
         noise=0.1,
         jpeg=0.1,

@@ -1,6 +1,6 @@
-"""Changes of one picture where torchvision's are not enough: a crop that is always found, tight boxes of turns."""
+"""Changes of one image where torchvision's are not enough: a crop that is always found, tight boxes of turns."""
 
-# FOLDED data.photometric: Changes of colours and sharpness: uint8 (3, H, W) in, the same out; boxes stay where they are.
+# FOLDED data.photometric: Changes of colors and sharpness: uint8 (3, H, W) in, the same out; boxes stay where they are.
 from __future__ import annotations
 
 import math
@@ -15,21 +15,21 @@ from gfocal.data.augmentation.labelled import Labelled, covered, cut, window
 
 
 def cropped(labelled: Labelled) -> Labelled:
-    """A random part of a picture, 0.4 to 1 of its width and height, that holds the centre of some object.
+    """A random part of an image, 0.4 to 1 of its width and height, that holds the center of some object.
 
-    It has the picture's own ratio, so that upright pictures stay upright, and batches of them need no padding.
-    (torchvision's RandomIoUCrop is not used: it searches without end in long narrow pictures, and where all objects
-    are small.) The picture must hold an object that is not to be ignored.
+    It has the image's own ratio, so that upright images stay upright, and batches of them need no padding.
+    (torchvision's RandomIoUCrop is not used: it searches without end in long narrow images, and where all objects
+    are small.) The image must hold an object that is not to be ignored.
     """
     boxes = labelled.boxes[~labelled.crowd]
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2  # (G, 2)
-    chosen = centres[int(torch.randint(len(centres), ()))].tolist()
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2  # (G, 2)
+    chosen = centers[int(torch.randint(len(centers), ()))].tolist()
     starts, lengths = [], []
     share = 0.4 + 0.6 * float(torch.rand(()))
-    for centre, whole in zip(chosen, labelled.image.shape[:0:-1], strict=True):  # x, then y
+    for center, whole in zip(chosen, labelled.image.shape[:0:-1], strict=True):  # x, then y
         length = max(int(whole * share), 1)
-        centre = min(max(centre, 0.0), float(whole))
-        least, most = max(math.ceil(centre - length), 0), min(math.floor(centre), whole - length)
+        center = min(max(center, 0.0), float(whole))
+        least, most = max(math.ceil(center - length), 0), min(math.floor(center), whole - length)
         starts.append(int(torch.randint(least, most + 1, ())))
         lengths.append(length)
     return window(labelled, starts[0], starts[1], lengths[0], lengths[1])
@@ -38,14 +38,14 @@ def cropped(labelled: Labelled) -> Labelled:
 def turned(labelled: Labelled, rotate: float, shear: float, fill: tuple[float, float, float]) -> Labelled:
     """Turned by up to ``rotate`` degrees and sheared by up to ``shear``, about the middle, onto a canvas of its size.
 
-    The box of a truth object is that of the ellipse that its old box holds: exact for round objects. The box of the
+    The box of a ground truth object is that of the ellipse that its old box holds: exact for round objects. The box of the
     turned rectangle, which is exact for objects that fill their corners, would be too large for nearly all others,
     and what is too large is taught to every edge. An ignored region gets the box of the turned rectangle, which
     holds all of it.
     """
     angle, sx, sy = ((2 * torch.rand(3) - 1) * torch.tensor([rotate, shear, shear])).tolist()
     height, width = labelled.size
-    # Around zero, so that at the border a picture blends into ``fill`` and not into black.
+    # Around zero, so that at the border an image blends into ``fill`` and not into black.
     surface = torch.tensor(fill).view(3, 1, 1)
     image = TF.affine(
         labelled.image - surface,
@@ -58,13 +58,13 @@ def turned(labelled: Labelled, rotate: float, shear: float, fill: tuple[float, f
     image = (image + surface).round().clamp(0, 255).to(torch.uint8)
     matrix = turning(angle, sx, sy)
     middle = torch.tensor([width / 2, height / 2])
-    centres = (labelled.boxes[:, :2] + labelled.boxes[:, 2:]) / 2 - middle
+    centers = (labelled.boxes[:, :2] + labelled.boxes[:, 2:]) / 2 - middle
     halves = (labelled.boxes[:, 2:] - labelled.boxes[:, :2]) / 2
-    centres = centres @ matrix.T + middle
+    centers = centers @ matrix.T + middle
     of_ellipse = (halves**2 @ (matrix**2).T).sqrt()
     of_rectangle = halves @ matrix.abs().T
     halves = torch.where(labelled.crowd.unsqueeze(-1), of_rectangle, of_ellipse)
-    return cut(labelled._replace(image=image, boxes=torch.cat([centres - halves, centres + halves], -1)))
+    return cut(labelled._replace(image=image, boxes=torch.cat([centers - halves, centers + halves], -1)))
 
 
 def turning(angle: float, shear_x: float, shear_y: float) -> Tensor:
@@ -75,7 +75,7 @@ def turning(angle: float, shear_x: float, shear_y: float) -> Tensor:
 
 
 def erased(labelled: Labelled, fill: tuple[float, float, float]) -> Labelled:
-    """One to three rectangles, each side 0.1 to 0.3 of the picture's, are filled; truth is what they leave."""
+    """One to three rectangles, each side 0.1 to 0.3 of the image's, are filled; ground truth is what they leave."""
     height, width = labelled.size
     image, cover = labelled.image.clone(), torch.zeros(height, width, dtype=torch.bool)
     for _ in range(int(torch.randint(1, 4, ()))):
@@ -96,8 +96,8 @@ def distorted(image: Tensor) -> Tensor:
     return changed
 
 
-def grey(image: Tensor) -> Tensor:
-    """Without colour."""
+def gray(image: Tensor) -> Tensor:
+    """Without color."""
     return TF.rgb_to_grayscale(image, num_output_channels=3)
 
 

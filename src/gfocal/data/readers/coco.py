@@ -1,4 +1,4 @@
-"""COCO json: pictures, boxes and crowd regions of an ``instances`` file."""
+"""COCO json: images, boxes and crowd regions of an ``instances`` file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from gfocal.data.dataset import FileData, Problem
-from gfocal.data.paths import find_pictures, ids_of_labels, inside, label_order
+from gfocal.data.paths import find_images, ids_of_labels, inside, label_order
 from gfocal.data.validation import MALFORMED, UNKNOWN_CLASS, UNLISTED, UNSAFE, ImageRecord, checked
 from gfocal.errors import DataError
 from gfocal.text import one_line
@@ -29,7 +29,7 @@ def read_coco(
 
     Labels 0..C-1 follow the category ids in ascending order, or the order of ``names``, which then must contain
     the classes of the file; ``category_ids`` keeps the file's ids. Boxes (x, y, width, height) become xyxy.
-    ``iscrowd`` and ``ignore`` are the crowd flag. Pictures without objects are kept. Samples are sorted by image id.
+    ``iscrowd`` and ``ignore`` are the crowd flag. Images without objects are kept. Samples are sorted by image id.
 
     A category that no annotation uses and that all others have as their ``supercategory`` is no class, if ``names``
     lacks it: exports put the project's name there. ``siblings`` are the files of other splits, which may use it.
@@ -38,7 +38,7 @@ def read_coco(
     tried: its own folder, ../<split>, ../images/<split>, ../images, ...
 
     What is wrong with single records is reported in ``problems`` (see ``gfocal.data.validation``).
-    Raises DataError when the file is missing or not COCO json, its pictures are not found, none is usable,
+    Raises DataError when the file is missing or not COCO json, its images are not found, none is usable,
     or the classes are not ``names``.
     """
     file = Path(annotation_file)
@@ -50,7 +50,7 @@ def read_coco(
             problems.append(Problem(str(file), f"categories: {name!r}", "class name stands twice", "kept"))
     order = label_order(found, names, file)
     labels = dict(zip(category_ids, order, strict=True))
-    folder = Path(image_folder) if image_folder is not None else find_pictures(file, _file_names(content["images"]))
+    folder = Path(image_folder) if image_folder is not None else find_images(file, _file_names(content["images"]))
     records = _image_records(content["images"], folder, str(file), problems)
     _add_boxes(content["annotations"], records, labels, str(file), problems)
     placed = [listed for listed in records.values() if listed is not None]
@@ -115,8 +115,10 @@ def _file_names(images: list[Any]) -> list[str]:
     return [i["file_name"] for i in images if isinstance(i, dict) and isinstance(i.get("file_name"), str)]
 
 
-def _image_records(images: list[Any], folder: Path, file: str, problems: list[Problem]) -> dict[int | str, ImageRecord | None]:
-    """Image id -> picture; None for a picture that is listed but cannot be used."""
+def _image_records(
+    images: list[Any], folder: Path, file: str, problems: list[Problem]
+) -> dict[int | str, ImageRecord | None]:
+    """Image id -> image; None for an image that is listed but cannot be used."""
     records: dict[int | str, ImageRecord | None] = {}
     for number, entry in enumerate(images, 1):
         key = entry.get("id") if isinstance(entry, dict) else None

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.paths import (
-    find_pictures,
+    find_images,
     ids_of_labels,
+    images_in,
     in_split_order,
     inside,
     mismatch,
     pick_split,
-    pictures_in,
     split_folders,
     split_in,
     split_name,
@@ -31,9 +31,9 @@ CLASS_LISTS = ("classes.csv", "_classes.csv")  # a class and its number in each 
 NO_FILE = "row without a file name"
 NO_SPLIT = "row without a split"
 CELLS = "row with too few or too many cells"
-IDS = "image ids are not one whole number for each picture"
-FRACTIONS = "all numbers lie in 0..1: taken as fractions of the picture"
-LONELY = "picture without a row"
+IDS = "image ids are not one whole number for each image"
+FRACTIONS = "all numbers lie in 0..1: taken as fractions of the image"
+LONELY = "image without a row"
 
 
 def read_csv(path: str | Path, split: str | None = None, names: Sequence[str] | None = None) -> FileData:
@@ -41,18 +41,18 @@ def read_csv(path: str | Path, split: str | None = None, names: Sequence[str] | 
 
     A table has a row for each object: file name, class and box in pixels, in the columns that its header names
     (``gfocal.data.readers.csv_columns``); without a header, those of TensorFlow or RetinaNet. A row with no class and no box
-    is a picture of background. More columns may say that a box is a crowd, difficult or ignored region, the area of
-    an outline, the image id and the split. Numbers that all lie in 0..1 are fractions of the picture.
+    is an image of background. More columns may say that a box is a crowd, difficult or ignored region, the area of
+    an outline, the image id and the split. Numbers that all lie in 0..1 are fractions of the image.
 
     Splits are the values of the column ``split`` where there is one table; else a folder has a table for each, named
-    like it or in a subfolder named like it. Pictures lie beside the table, or in the usual places, as for COCO.
+    like it or in a subfolder named like it. Images lie beside the table, or in the usual places, as for COCO.
 
     Classes are the sorted names in all tables of the folder, so that the labels of splits agree, after those that
     ``classes.csv`` lists; or ``names``, in that order, which must contain them. Category ids are 1..C, image ids
     those of the table, or running numbers from 1 in the order of file names.
 
     What is wrong with single rows is reported in ``problems`` (see ``gfocal.data.validation``). Raises DataError when
-    a table is broken or lacks a column, there is no such split, no picture is usable, or a class is not among
+    a table is broken or lacks a column, there is no such split, no image is usable, or a class is not among
     ``names``.
     """
     path = Path(path)
@@ -69,16 +69,16 @@ def read_csv(path: str | Path, split: str | None = None, names: Sequence[str] | 
     labels = {name: label for label, name in enumerate(names)}
 
     problems: list[Problem] = []
-    folder = find_pictures(table.file, list(dict.fromkeys(_file_names(table, value))))
-    pictures, image_ids = _pictures(table, value, folder, labels, problems)
-    _report_lonely(pictures, folder, source.tables, problems)
-    for picture, image_id in zip(pictures, _numbers(table, image_ids, problems), strict=True):
-        picture.image_id = image_id
-    pictures.sort(key=lambda picture: picture.image_id)
+    folder = find_images(table.file, list(dict.fromkeys(_file_names(table, value))))
+    images, image_ids = _images(table, value, folder, labels, problems)
+    _report_lonely(images, folder, source.tables, problems)
+    for image, image_id in zip(images, _numbers(table, image_ids, problems), strict=True):
+        image.image_id = image_id
+    images.sort(key=lambda image: image.image_id)
     ids = dict(zip(sidecar.names or (), sidecar.category_ids or (), strict=False))
     known = [name for name in ids if name in labels]
     numbers = ids_of_labels([labels[name] for name in known], [ids[name] for name in known], len(names))
-    return checked(pictures, names, numbers, problems, where=path)
+    return checked(images, names, numbers, problems, where=path)
 
 
 def csv_splits(path: Path) -> list[str]:
@@ -96,7 +96,7 @@ def is_csv(folder: Path) -> bool:
 
 @dataclass
 class _Source:
-    """The tables of a data set."""
+    """The tables of a dataset."""
 
     parts: dict[str, tuple[Table, str | None]]  # split -> its table, and the value of its column where that decides
     tables: list[Table]  # of all splits, of one that lies beside the given one too
@@ -195,18 +195,18 @@ def _split_of(table: Table, row: Sequence[str]) -> str:
 
 
 def _file_names(table: Table, value: str | None) -> Iterator[str]:
-    """The pictures that rows name: of one split, or all."""
+    """The images that rows name: of one split, or all."""
     for _, row in table.rows:
         if _fits(table, row) and value in (None, _split_of(table, row)) and (name := table.columns.cell(row, "file")):
             yield name
 
 
-def _pictures(
+def _images(
     table: Table, value: str | None, folder: Path, labels: Mapping[str, int], problems: list[Problem]
 ) -> tuple[list[ImageRecord], list[set[int | None]]]:
-    """The pictures of a table in the order of their paths, and what the table says are their ids."""
+    """The images of a table in the order of their paths, and what the table says are their ids."""
     columns, file = table.columns, str(table.file)
-    pictures: dict[str, tuple[ImageRecord, set[int | None]] | None] = {}
+    images: dict[str, tuple[ImageRecord, set[int | None]] | None] = {}
     relative = not (table.file.parent / SIDECAR).is_file() and _is_relative(table)  # gfocal writes pixels
     if relative:
         problems.append(Problem(file, "all rows", FRACTIONS, "kept"))
@@ -226,22 +226,22 @@ def _pictures(
             continue
         path = inside(folder, name)
         key = str(path or name)
-        if key not in pictures:
+        if key not in images:
             if path is None:
                 problems.append(Problem(file, f"line {line}: {name}", UNSAFE, "dropped"))
             stated = tuple(whole_number(columns.cell(row, side)) for side in ("height", "width"))
             size = (stated[0], stated[1]) if stated[0] and stated[1] else None
-            pictures[key] = None if path is None else (ImageRecord(file, path, 0, size, relative), set())
-        entry = pictures[key]
+            images[key] = None if path is None else (ImageRecord(file, path, 0, size, relative), set())
+        entry = images[key]
         if entry is not None:
             entry[1].add(whole_number(columns.cell(row, "image_id")))
             _add_box(entry[0], table, row, line, labels, problems)
-    placed = [entry for _, entry in sorted(pictures.items()) if entry is not None]
-    return [picture for picture, _ in placed], [ids for _, ids in placed]
+    placed = [entry for _, entry in sorted(images.items()) if entry is not None]
+    return [image for image, _ in placed], [ids for _, ids in placed]
 
 
 def _add_box(
-    picture: ImageRecord, table: Table, row: list[str], line: int, labels: Mapping[str, int], problems: list[Problem]
+    image: ImageRecord, table: Table, row: list[str], line: int, labels: Mapping[str, int], problems: list[Problem]
 ) -> None:
     columns = table.columns
     cells, name = [columns.cell(row, what) for what in columns.box], columns.cell(row, "class")
@@ -250,9 +250,9 @@ def _add_box(
     numbers = [number(cell, table.decimal_comma) for cell in cells]
     record = f"line {line}: {','.join(row)[:80]}"
     if not name:
-        problems.append(Problem(picture.file, record, UNKNOWN_CLASS, "dropped"))
+        problems.append(Problem(image.file, record, UNKNOWN_CLASS, "dropped"))
     elif any(value is None for value in numbers):
-        problems.append(Problem(picture.file, record, MALFORMED, "dropped"))
+        problems.append(Problem(image.file, record, MALFORMED, "dropped"))
     else:
         x1, y1, x2, y2 = (value for value in numbers if value is not None)
         if columns.box != CORNERS:
@@ -260,7 +260,7 @@ def _add_box(
         area = number(columns.cell(row, "area"), table.decimal_comma)
         is_stated = area is not None and math.isfinite(area) and area > 0
         crowd = any(is_set(row[i]) for i in columns.flags)
-        picture.add((x1, y1, x2, y2), labels[name], crowd, f"line {line}", area if is_stated and area else math.nan)
+        image.add((x1, y1, x2, y2), labels[name], crowd, f"line {line}", area if is_stated and area else math.nan)
 
 
 def _is_relative(table: Table) -> bool:
@@ -276,7 +276,7 @@ def _is_relative(table: Table) -> bool:
 
 
 def _numbers(table: Table, stated: Sequence[set[int | None]], problems: list[Problem]) -> Sequence[int]:
-    """An id for each picture: the table's own, where they are numbers of one picture each, or running ones."""
+    """An id for each image: the table's own, where they are numbers of one image each, or running ones."""
     running = range(1, len(stated) + 1)
     if "image_id" not in table.columns.place:
         return running
@@ -289,11 +289,11 @@ def _numbers(table: Table, stated: Sequence[set[int | None]], problems: list[Pro
 
 
 def _report_lonely(
-    pictures: Sequence[ImageRecord], folder: Path, tables: Sequence[Table], problems: list[Problem]
+    images: Sequence[ImageRecord], folder: Path, tables: Sequence[Table], problems: list[Problem]
 ) -> None:
-    """A picture without a row may be background or forgotten: its owner knows, so it is left out, aloud."""
+    """An image without a row may be background or forgotten: its owner knows, so it is left out, aloud."""
     named = {str(inside(folder, name)) for table in tables for name in _file_names(table, None)}
-    for place in sorted({picture.path.parent for picture in pictures if os.path.isdir(picture.path.parent)}):
-        for path in pictures_in(place):
+    for place in sorted({image.path.parent for image in images if os.path.isdir(image.path.parent)}):
+        for path in images_in(place):
             if str(path) not in named:
-                problems.append(Problem(str(path), "whole picture", LONELY, "dropped"))
+                problems.append(Problem(str(path), "whole image", LONELY, "dropped"))

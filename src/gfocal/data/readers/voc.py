@@ -1,4 +1,4 @@
-"""Pascal VOC xml: one annotation file per picture, in the VOC folders or beside the pictures."""
+"""Pascal VOC xml: one annotation file per image, in the VOC folders or beside the images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.images import SUFFIXES
-from gfocal.data.paths import in_split_order, inside, mismatch, pick_split, pictures_in, split_folders, split_name
+from gfocal.data.paths import images_in, in_split_order, inside, mismatch, pick_split, split_folders, split_name
 from gfocal.data.sidecar import read_sidecar
 from gfocal.data.validation import MALFORMED, MISSING, UNKNOWN_CLASS, UNSAFE, ImageRecord, checked
 from gfocal.errors import DataError
@@ -24,20 +24,20 @@ def read_voc(folder: str | Path, split: str | None = None, names: Sequence[str] 
     """Read Pascal VOC annotations.
 
     Two layouts: (a) ``Annotations/`` and ``JPEGImages/`` (or ``images/``), splits as lists of names in
-    ``ImageSets/Main/<split>.txt``; (b) xml files beside their pictures, in ``folder`` or in its subfolders
+    ``ImageSets/Main/<split>.txt``; (b) xml files beside their images, in ``folder`` or in its subfolders
     train, val, test. Without ``split`` every xml file is read.
 
     The numbers xmin, ymin, xmax, ymax are taken as they stand as continuous xyxy: VOC's own are pixel
     indices that start at 1, most tools write edges that start at 0, and a file does not tell; no 1 is
     subtracted or added. Objects marked ``difficult`` get the crowd flag: not trained, ignored in evaluation.
 
-    Classes are the sorted names in all xml files of the data set, of every split, so that the labels of
+    Classes are the sorted names in all xml files of the dataset, of every split, so that the labels of
     splits agree; or those of a ``classes.txt`` in the folder, one a line, and in its order; or ``names``, in that
     order, which must contain them. Category ids are 1..C, image ids running numbers from 1 in the order of file
     names, if a ``gfocal.json`` does not know better. An object's ``<area>``, which few write, is that of its outline.
 
     What is wrong with single files and boxes is reported in ``problems`` (see ``gfocal.data.validation``).
-    Raises DataError when there is no such layout or split, no picture is usable, or a class is not among
+    Raises DataError when there is no such layout or split, no image is usable, or a class is not among
     ``names``.
     """
     folder = Path(folder)
@@ -55,34 +55,34 @@ def read_voc(folder: str | Path, split: str | None = None, names: Sequence[str] 
     labels = {name: label for label, name in enumerate(names)}
 
     beside: dict[Path, dict[str, list[Path]]] = {}
-    pictures: list[ImageRecord] = []
+    images: list[ImageRecord] = []
     key = split and (split_name(split) or split)
     free = sidecar.free_ids(key)
-    for file, picture_folder in chosen:
+    for file, image_folder in chosen:
         content = parsed[file]
         if content.problem is not None:
             problems.append(content.problem)
             continue
-        if picture_folder not in beside:
-            beside[picture_folder] = _by_stem(picture_folder)
-        path = _picture_of(file, content.filename, picture_folder, beside[picture_folder], problems)
+        if image_folder not in beside:
+            beside[image_folder] = _by_stem(image_folder)
+        path = _image_of(file, content.filename, image_folder, beside[image_folder], problems)
         if path is None:
             continue
-        known = sidecar.picture(key, file.stem)
+        known = sidecar.image(key, file.stem)
         image_id = next(free) if known.image_id is None else known.image_id
-        picture = ImageRecord(str(file), path, image_id, content.stated_size)
+        image = ImageRecord(str(file), path, image_id, content.stated_size)
         for box, name, difficult, record, area in content.objects:
             if not name:
                 problems.append(Problem(str(file), record, UNKNOWN_CLASS, "dropped"))
             elif box is None:
                 problems.append(Problem(str(file), record, MALFORMED, "dropped"))
             else:
-                picture.add(box, labels[name], difficult, record, area)
-        pictures.append(picture)
-    pictures.sort(key=lambda picture: picture.image_id)
+                image.add(box, labels[name], difficult, record, area)
+        images.append(image)
+    images.sort(key=lambda image: image.image_id)
     ids = dict(zip(sidecar.names or (), sidecar.category_ids or (), strict=False))
     numbers = [ids[name] for name in names] if set(names) <= set(ids) else range(1, len(names) + 1)
-    return checked(pictures, names, numbers, problems, where=folder)
+    return checked(images, names, numbers, problems, where=folder)
 
 
 def _in_listed_order(found: list[str], folder: Path) -> list[str]:
@@ -93,7 +93,7 @@ def _in_listed_order(found: list[str], folder: Path) -> list[str]:
 
 
 def voc_splits(folder: Path) -> list[str]:
-    """Names of the splits of a VOC data set, of either layout; empty when it has none or is no VOC."""
+    """Names of the splits of a VOC dataset, of either layout; empty when it has none or is no VOC."""
     if _annotation_folder(folder) is not None:
         return in_split_order(_lists(folder))
     return in_split_order(name for name, sub in split_folders(folder).items() if _xml_in(sub))
@@ -122,7 +122,7 @@ def _lists(folder: Path) -> dict[str, Path]:
 
 
 def _collect(folder: Path, split: str | None, problems: list[Problem]) -> tuple[list[Path], list[tuple[Path, Path]]]:
-    """All xml files of the data set, and those of the split, each with the folder of its picture."""
+    """All xml files of the dataset, and those of the split, each with the folder of its image."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     home = _annotation_folder(folder)
@@ -136,7 +136,7 @@ def _collect(folder: Path, split: str | None, problems: list[Problem]) -> tuple[
         return files, [(file, place) for file in _listed(files, pick_split(_lists(folder), split, folder), problems)]
     if files := _xml_in(folder):
         if split is not None and split_name(split) != split_name(folder.absolute().name):
-            raise DataError(f"{folder}: no split {split!r}: the xml files lie beside the pictures, without splits")
+            raise DataError(f"{folder}: no split {split!r}: the xml files lie beside the images, without splits")
         _report_lonely(files, folder, problems)
         home = folder.absolute()
         siblings = split_folders(home.parent) if split_name(home.name) else {}
@@ -167,7 +167,7 @@ def _listed(files: list[Path], names_file: Path, problems: list[Problem]) -> lis
         if file is None and line:
             problems.append(Problem(str(names_file), record, "no xml file of this name", "dropped"))
         elif file in chosen:
-            problems.append(Problem(str(names_file), record, "picture stands twice", "dropped"))
+            problems.append(Problem(str(names_file), record, "image stands twice", "dropped"))
         elif file is not None:
             chosen.add(file)
     return sorted(chosen)
@@ -175,23 +175,23 @@ def _listed(files: list[Path], names_file: Path, problems: list[Problem]) -> lis
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
     stems: dict[str, list[Path]] = {}
-    for path in pictures_in(folder):
+    for path in images_in(folder):
         stems.setdefault(path.stem, []).append(path)
     return stems
 
 
 def _report_lonely(files: list[Path], folder: Path, problems: list[Problem]) -> None:
-    """A picture without xml may be background or forgotten: its owner knows, so it is left out, aloud."""
+    """An image without xml may be background or forgotten: its owner knows, so it is left out, aloud."""
     stems = {file.stem for file in files}
-    for path in pictures_in(folder):
+    for path in images_in(folder):
         if path.stem not in stems:
-            problems.append(Problem(str(path), "whole picture", "picture without an xml file", "dropped"))
+            problems.append(Problem(str(path), "whole image", "image without an xml file", "dropped"))
 
 
-def _picture_of(
+def _image_of(
     file: Path, stated: str, folder: Path, by_stem: dict[str, list[Path]], problems: list[Problem]
 ) -> Path | None:
-    """The picture of an xml file: of the same stem, else of the name that stands in the xml."""
+    """The image of an xml file: of the same stem, else of the name that stands in the xml."""
     same = by_stem.get(file.stem, [])
     if same:
         return next((path for path in same if path.name == stated), same[0])

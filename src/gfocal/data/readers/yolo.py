@@ -1,4 +1,4 @@
-"""YOLO text files: a data.yaml, pictures, and one label file of normalised boxes per picture."""
+"""YOLO text files: a data.yaml, images, and one label file of normalized boxes per image."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.paths import (
     ids_of_labels,
+    images_in,
     in_split_order,
     inside,
     label_order,
     pick_split,
-    pictures_in,
     split_folders,
     split_name,
 )
@@ -32,22 +32,22 @@ _NOT_LABELS = ("classes.txt", "obj.names", "labels.txt", "notes.txt")
 
 
 def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Sequence[str] | None = None) -> FileData:
-    """Read a YOLO data set: a ``data.yaml``, or a folder that holds one.
+    """Read a YOLO dataset: a ``data.yaml``, or a folder that holds one.
 
     The yaml gives ``names`` (list, or index -> name) and for each split a folder, a list of folders, or a
-    text file that lists pictures, below ``path:`` (itself relative to the yaml). A folder without yaml needs
+    text file that lists images, below ``path:`` (itself relative to the yaml). A folder without yaml needs
     ``images/<split>`` or ``<split>/images`` and ``classes.txt`` or the argument ``names``.
 
-    Labels of ``.../images/a.jpg`` lie in ``.../labels/a.txt``, else beside the picture; an empty or
-    missing file means a picture of background. A line is ``class cx cy width height`` in fractions of the
-    upright picture, or a polygon ``class x1 y1 x2 y2 x3 y3 ...``, whose bounding box counts.
+    Labels of ``.../images/a.jpg`` lie in ``.../labels/a.txt``, else beside the image; an empty or
+    missing file means an image of background. A line is ``class cx cy width height`` in fractions of the
+    upright image, or a polygon ``class x1 y1 x2 y2 x3 y3 ...``, whose bounding box counts.
 
     Labels 0..C-1 follow the class indices, or ``names``, which must contain the classes; category ids are the
     indices of the files. Image ids are running numbers from 1 in the order of paths.
 
     What is wrong with single lines is reported in ``problems`` (see ``gfocal.data.validation``), and so is another
     split of the yaml that is not there. Raises DataError for a broken yaml, a split that is unknown or not there
-    (``split`` of None means train, or the only one), no usable picture, no label file at all, or other classes than
+    (``split`` of None means train, or the only one), no usable image, no label file at all, or other classes than
     ``names``.
     """
     source = _open(Path(folder_or_yaml), names)
@@ -55,7 +55,7 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
     if asked in source.missing:
         raise DataError(
             f"{source.file}: {asked}: {one_line(', '.join(source.missing[asked]))} is not found below "
-            f"{one_line(str(source.root), most=400)}; mend the "
+            f"{one_line(str(source.root), most=400)}; fix the "
             "entry or 'path:'"
         )
     entries = pick_split(source.splits, split, source.file)
@@ -64,34 +64,34 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
     labels = dict(zip(source.names, order, strict=True))
 
     problems = list(source.problems)
-    listed = _listed_pictures(source.root, entries, problems)
-    pictures, label_files = [], set()
+    listed = _listed_images(source.root, entries, problems)
+    images, label_files = [], set()
     free = source.sidecar.free_ids(key)
     for path in sorted(listed):
-        extra = source.sidecar.picture(key, Path(os.path.relpath(path, source.root)).as_posix())
+        extra = source.sidecar.image(key, Path(os.path.relpath(path, source.root)).as_posix())
         label_file = label_file_of(path)
         image_id = next(free) if extra.image_id is None else extra.image_id
-        picture = ImageRecord(str(label_file), path, image_id, extra.stated_size, relative=True)
+        image = ImageRecord(str(label_file), path, image_id, extra.stated_size, relative=True)
         if os.path.isfile(label_file):
             label_files.add(label_file)
-            add_lines(picture, label_file, labels, extra, problems)
-        pictures.append(picture)
-    if pictures and not label_files:
+            add_lines(image, label_file, labels, extra, problems)
+        images.append(image)
+    if images and not label_files:
         raise DataError(
-            f"{source.file}: none of {len(pictures)} pictures has a label file, such as "
-            + one_line(pictures[0].file, most=400)
+            f"{source.file}: none of {len(images)} images has a label file, such as "
+            + one_line(images[0].file, most=400)
         )
-    _report_orphans(label_files, {Path(picture.file) for picture in pictures}, entries, problems)
+    _report_orphans(label_files, {Path(image.file) for image in images}, entries, problems)
     ids = list(source.names)
     if (stated := source.sidecar.category_ids) is not None and ids == list(range(len(stated))):
         ids = list(stated)
-    pictures.sort(key=lambda picture: picture.image_id)
+    images.sort(key=lambda image: image.image_id)
     names = names or list(source.names.values())
-    return checked(pictures, names, ids_of_labels(order, ids, len(names)), problems, where=source.file)
+    return checked(images, names, ids_of_labels(order, ids, len(names)), problems, where=source.file)
 
 
 def yolo_splits(path: Path) -> list[str]:
-    """Names of the splits of a YOLO data set (yaml or folder); empty when it is none."""
+    """Names of the splits of a YOLO dataset (yaml or folder); empty when it is none."""
     try:
         return in_split_order(_open(path, ["?"]).splits)
     except DataError:
@@ -110,12 +110,12 @@ def find_yaml(folder: Path) -> Path | None:
 
 @dataclass
 class _Source:
-    """Where the parts of a YOLO data set lie."""
+    """Where the parts of a YOLO dataset lie."""
 
     file: Path  # the yaml, or the folder without one
-    root: Path  # every picture lies below
+    root: Path  # every image lies below
     names: dict[int, str]  # class index -> name, ascending
-    splits: dict[str, list[Path]]  # folders, or text files that list pictures
+    splits: dict[str, list[Path]]  # folders, or text files that list images
     missing: dict[str, list[str]]  # what the yaml names for a split, and is not there
     problems: list[Problem]
     sidecar: Sidecar = field(default_factory=Sidecar)
@@ -182,7 +182,7 @@ def _from_yaml(file: Path) -> _Source:
         stated = one_line(", ".join(f"{key}: {value}" for key, value in keys.items()), most=200)
         stated = stated or "no train, val or test"
         tried = " or ".join(one_line(str(r), most=200) for r in roots)
-        raise DataError(f"{file}: none of its splits ({stated}) is found below {tried}; mend 'path:'")
+        raise DataError(f"{file}: none of its splits ({stated}) is found below {tried}; fix 'path:'")
     problems += [
         Problem(str(file), f"{name}: {', '.join(lost)}", SPLIT_LOST, "passed over") for name, lost in missing.items()
     ]
@@ -239,11 +239,11 @@ def _from_folder(folder: Path, names: Sequence[str] | None) -> _Source:
     return _Source(folder, folder, dict(enumerate(names)), splits, {}, [])
 
 
-def _listed_pictures(root: Path, entries: list[Path], problems: list[Problem]) -> set[Path]:
+def _listed_images(root: Path, entries: list[Path], problems: list[Problem]) -> set[Path]:
     found: set[Path] = set()
     for entry in entries:
         if entry.is_dir():
-            found.update(pictures_in(entry, deep=True))
+            found.update(images_in(entry, deep=True))
             continue
         text = entry.read_text(encoding="utf-8-sig", errors="replace")
         for number, line in enumerate(map(str.strip, text.splitlines()), 1):
@@ -254,14 +254,14 @@ def _listed_pictures(root: Path, entries: list[Path], problems: list[Problem]) -
             if path is None:
                 problems.append(Problem(str(entry), f"line {number}: {line}", UNSAFE, "dropped"))
             elif path in found:
-                problems.append(Problem(str(entry), f"line {number}: {line}", "picture stands twice", "dropped"))
+                problems.append(Problem(str(entry), f"line {number}: {line}", "image stands twice", "dropped"))
             else:
                 found.add(path)
     return found
 
 
 def _report_orphans(used: set[Path], expected: set[Path], entries: list[Path], problems: list[Problem]) -> None:
-    """Label files without a picture, where a whole folder was read (a list may well name only some)."""
+    """Label files without an image, where a whole folder was read (a list may well name only some)."""
     if not all(entry.is_dir() for entry in entries):
         return
     for folder in sorted({file.parent for file in used}):

@@ -8,14 +8,14 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from gfocal.data.dataset import Problem
-from gfocal.data.sidecar import SIDECAR, LineExtra, PictureExtra
+from gfocal.data.sidecar import SIDECAR, ImageExtra, LineExtra
 from gfocal.data.validation import UNKNOWN_CLASS, ImageRecord
 
 
-def label_file_of(picture: Path) -> Path:
-    """Where the labels of a picture lie, whether they are there or not."""
-    parts = picture.parts
-    beside = picture.with_suffix(".txt")
+def label_file_of(image: Path) -> Path:
+    """Where the labels of an image lie, whether they are there or not."""
+    parts = image.parts
+    beside = image.with_suffix(".txt")
     if "images" not in parts[:-1]:
         return beside
     last = len(parts) - 1 - parts[::-1].index("images")
@@ -24,11 +24,11 @@ def label_file_of(picture: Path) -> Path:
 
 
 def add_lines(
-    picture: ImageRecord, file: Path, labels: Mapping[int, int], extra: PictureExtra, problems: list[Problem]
+    image: ImageRecord, file: Path, labels: Mapping[int, int], extra: ImageExtra, problems: list[Problem]
 ) -> None:
-    """Add the boxes of a label file to its picture, with what the sidecar knows of them.
+    """Add the boxes of a label file to its image, with what the sidecar knows of them.
 
-    A line is ``class cx cy width height`` in fractions of the picture, or a polygon, whose bounding box counts.
+    A line is ``class cx cy width height`` in fractions of the image, or a polygon, whose bounding box counts.
     ``labels`` has the label of each class index. Lines that cannot be used are problems.
     """
     objects: list[tuple[Sequence[float], int, bool, str, float]] = []
@@ -64,7 +64,7 @@ def add_lines(
             record = f"{SIDECAR}, ignored region {one.at}"
             objects.insert(one.at, (one.box, labels[one.label], True, record, one.area))
     for entry in objects:
-        picture.add(*entry)
+        image.add(*entry)
 
 
 def _known_ids(labels: Collection[int]) -> str:

@@ -1,6 +1,6 @@
 """The law of an edge: the distribution that a label's edge was drawn from, when it is known.
 
-A law is three float numbers (a, b, p), positions in pixels of the picture: x for the left and right side,
+A law is three float numbers (a, b, p), positions in pixels of the image: x for the left and right side,
 y for the top and bottom side. ``a`` is the inner position (nearer the middle of the object) and ``b`` the
 outer one, so b < a on the left and top side:
 
@@ -58,7 +58,7 @@ def law_probabilities(
 
     Bin i stands for a distance of ``i * bin_size`` pixels from the point outwards, i = 0..n. A label at the
     distance y (in bins) is the two-hot vector h_i(y) = max(0, 1 - |y - i|), after y is clamped to 0..n; the
-    minimiser of its cross-entropy is S_i = E[h_i(y)] (Li et al. 2020, eq. 6, averaged over the label). It has
+    minimizer of its cross-entropy is S_i = E[h_i(y)] (Li et al. 2020, eq. 6, averaged over the label). It has
     the mean of the law, sum_i i S_i = E[y], and its variance enlarged by E[f (1 - f)], f = frac(y). The
     expectation is in closed form: the integral of a hat function is piecewise quadratic.
 

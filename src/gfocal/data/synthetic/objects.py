@@ -21,13 +21,13 @@ SHORTEST_STRIP, LONGEST_STRIP = 8.0, 0.3  # pixels at size 192; share of the obj
 
 @dataclass
 class DrawnObject:
-    """An object, first in a patch of its own, then at its place in the picture."""
+    """An object, first in a patch of its own, then at its place in the image."""
 
     label: int
     layer: Layer
-    laws: Floats  # (4, 3), in pixels of the patch until the object is placed, of the picture afterwards
-    outer_box: Box = (0, 0, 0, 0)  # every side at its outermost place, in the picture
-    zones: tuple[Box, ...] = ()  # where its ambiguous sides may lie, in the picture
+    laws: Floats  # (4, 3), in pixels of the patch until the object is placed, of the image afterwards
+    outer_box: Box = (0, 0, 0, 0)  # every side at its outermost place, in the image
+    zones: tuple[Box, ...] = ()  # where its ambiguous sides may lie, in the image
 
 
 def make_object(rng: Generator, scale: float, wants_ambiguity: bool) -> DrawnObject:
@@ -35,7 +35,7 @@ def make_object(rng: Generator, scale: float, wants_ambiguity: bool) -> DrawnObj
 
     Args:
         rng: where the choices come from.
-        scale: size of the picture over 192; the object's box is 24..110 pixels long at scale 1.
+        scale: size of the image over 192; the object's box is 24..110 pixels long at scale 1.
         wants_ambiguity: whether to make one or two of its sides ambiguous.
     """
     label = int(rng.integers(len(SHAPES)))
@@ -104,7 +104,7 @@ def _add_strip(rng: Generator, thing: DrawnObject, side: int, scale: float) -> N
     left, top, right, bottom = box
     length = round(max(rng.uniform(0.12, LONGEST_STRIP) * (right - left), SHORTEST_STRIP * scale))
     span = rng.uniform(0.4, 0.7) * (bottom - top)
-    # Centred where the object reaches farthest, so that the strip of a pointed shape holds on to its point.
+    # Centered where the object reaches farthest, so that the strip of a pointed shape holds on to its point.
     middle = np.flatnonzero(mask[:, right - 2]).mean()
     start = round(float(np.clip(middle - span / 2, top, bottom - span)))
     rows = slice(start, start + round(span))

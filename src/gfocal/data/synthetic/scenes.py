@@ -1,6 +1,6 @@
-"""Drawn scenes: a detection problem without files, in which the law of every ambiguous edge is known.
+"""Synthetic images: a detection problem without files, in which the law of every ambiguous edge is known.
 
-Five classes of shapes (colour and fill say nothing about the class) on textured backgrounds, with clutter,
+Five classes of shapes (color and fill say nothing about the class) on textured backgrounds, with clutter,
 occlusion and shadows. A label is the tight box of what is visible of its object; an object of which less
 than 30 % is visible has no label. About 28 % of the objects have one or two ambiguous sides, of three kinds
 that a viewer can tell apart:
@@ -9,11 +9,11 @@ that a viewer can tell apart:
 - barred strip: a faint strip with bars across it; the label includes it with probability 0.7;
 - ramp: the side fades out linearly; the label's edge is uniform within the fade.
 
-Ambiguous sides are never hidden and never leave the picture. ``Sample.edge_laws`` (G, 4, 3) keeps the law
+Ambiguous sides are never hidden and never leave the image. ``Sample.edge_laws`` (G, 4, 3) keeps the law
 of every side, as ``gfocal.data.synthetic.edge_laws`` defines it.
 
     from gfocal.data.synthetic import SyntheticScenes
-    picture, sample = SyntheticScenes(1000, size=192, seed=0).read(7)
+    image, sample = SyntheticScenes(1000, size=192, seed=0).read(7)
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SyntheticScenes:
     """
 
     num_scenes: int
-    size: int = 192  # height and width of a picture, 96..640; objects grow with it
+    size: int = 192  # height and width of an image, 96..640; objects grow with it
     seed: int = 0  # 0..2**32-1
     purpose: str = "train"  # one of PURPOSES
     ambiguous_share: float = 0.3  # probability that an object is given ambiguous sides, 0..1
@@ -83,15 +83,15 @@ class SyntheticScenes:
         return replace(self, first_scene=epoch * self.num_scenes)
 
     def sample(self, index: int) -> Sample:
-        """The truth of one scene, without painting it. ``image_id`` is the scene number."""
+        """The ground truth of one scene, without painting it. ``image_id`` is the scene number."""
         return self._sample(index, self._scene(index)[1])
 
     def read(self, index: int) -> tuple[Tensor, Sample]:
-        """One scene, uint8 RGB (3, size, size), with its truth."""
-        layers, truth = self._scene(index)
+        """One scene, uint8 RGB (3, size, size), with its ground truth."""
+        layers, ground_truth = self._scene(index)
         bank_key = (PURPOSES.index(self.purpose), self.seed, 0, BANK)
-        picture = paint(layers, self.size, bank_key, self._stream(index, PAINT))
-        return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))), self._sample(index, truth)
+        image = paint(layers, self.size, bank_key, self._stream(index, PAINT))
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), self._sample(index, ground_truth)
 
     def redraw(self, index: int, draw: int) -> Tensor:
         """The boxes of a scene with labels drawn anew: draw 0 is that of ``sample``. (G, 4), pixels."""
@@ -105,19 +105,19 @@ class SyntheticScenes:
     def _scene(self, index: int) -> tuple[list[Layer], _Truth]:
         return _arrange(self._stream(index, LAYOUT), self.size, self.ambiguous_share)
 
-    def _boxes(self, index: int, truth: _Truth, draw: int) -> Tensor:
-        uniforms = self._stream(index, LABELS + draw).random((len(truth.laws), 4), dtype=np.float32)
-        return draw_edges(torch.from_numpy(truth.laws), torch.from_numpy(uniforms))
+    def _boxes(self, index: int, ground_truth: _Truth, draw: int) -> Tensor:
+        uniforms = self._stream(index, LABELS + draw).random((len(ground_truth.laws), 4), dtype=np.float32)
+        return draw_edges(torch.from_numpy(ground_truth.laws), torch.from_numpy(uniforms))
 
-    def _sample(self, index: int, truth: _Truth) -> Sample:
+    def _sample(self, index: int, ground_truth: _Truth) -> Sample:
         return Sample(
             image_id=self.first_scene + index,
             path=None,
-            boxes=self._boxes(index, truth, 0),
-            labels=torch.from_numpy(truth.labels),
-            crowd=torch.zeros(len(truth.labels), dtype=torch.bool),
+            boxes=self._boxes(index, ground_truth, 0),
+            labels=torch.from_numpy(ground_truth.labels),
+            crowd=torch.zeros(len(ground_truth.labels), dtype=torch.bool),
             size=(self.size, self.size),
-            edge_laws=torch.from_numpy(truth.laws),
+            edge_laws=torch.from_numpy(ground_truth.laws),
         )
 
 
@@ -151,8 +151,8 @@ def _arrange(rng: Generator, size: int, ambiguous_share: float) -> tuple[list[La
             thing.laws = sharp_laws((box[0] + left, box[1] + top, box[2] + left, box[3] + top))
         laws.append(thing.laws[None])
         labels.append(thing.label)
-    truth = _Truth(np.concatenate(laws), np.array(labels, np.int64))
-    return [thing.layer for thing in placed], truth
+    ground_truth = _Truth(np.concatenate(laws), np.array(labels, np.int64))
+    return [thing.layer for thing in placed], ground_truth
 
 
 def _place(rng: Generator, thing: DrawnObject, others: list[DrawnObject], size: int) -> bool:
@@ -160,7 +160,7 @@ def _place(rng: Generator, thing: DrawnObject, others: list[DrawnObject], size: 
     left, top, right, bottom = thing.laws[:, 1].tolist()
     width, height = right - left, bottom - top
     margin = 4 * size / 192
-    # A sharp object may leave the picture by a tenth on either side; an ambiguous one stays inside.
+    # A sharp object may leave the image by a tenth on either side; an ambiguous one stays inside.
     spare_x, spare_y = (-0.1 * width, -0.1 * height) if thing.layer.sharp else (margin, margin)
     room = np.array([size - width - 2 * spare_x, size - height - 2 * spare_y])
     for x, y in np.round(rng.random((12, 2)) * room + np.array([spare_x - left, spare_y - top])).tolist():

@@ -1,7 +1,7 @@
-"""How a drawn scene looks: masks of shapes, fills, backgrounds, shadows. Plain numpy and Pillow.
+"""How a synthetic image looks: masks of shapes, fills, backgrounds, shadows. Plain numpy and Pillow.
 
-Lengths are pixels of the picture. An object is drawn in a small patch of its own, four times enlarged and
-then reduced, so that its rim is smooth and the cost does not depend on the picture's size.
+Lengths are pixels of the image. An object is drawn in a small patch of its own, four times enlarged and
+then reduced, so that its rim is smooth and the cost does not depend on the image's size.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ENLARGED = 4
 
 @dataclass
 class Layer:
-    """What is painted of one object, in a patch whose top left pixel lies at ``corner`` of the picture."""
+    """What is painted of one object, in a patch whose top left pixel lies at ``corner`` of the image."""
 
     mask: Bools  # (h, w) the pixels that the object hides
     opacity: Floats  # (h, w) 0..1 of the object
@@ -35,7 +35,7 @@ class Layer:
     sharp: bool  # no side is ambiguous
 
     def window(self, size: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Rows and columns of the part inside a picture: those of the picture, those of the patch."""
+        """Rows and columns of the part inside an image: those of the image, those of the patch."""
         (height, width), (x, y) = self.mask.shape, self.corner
         top, left = max(y, 0), max(x, 0)
         bottom, right = max(min(y + height, size), top), max(min(x + width, size), left)
@@ -181,19 +181,19 @@ def _clutter(rng: Generator, image: Image.Image, scale: float) -> None:
     """Strokes, arcs and small blobs that are no objects."""
     pen, size = ImageDraw.Draw(image), image.width
     for kind in rng.choice(3, rng.integers(2, 9), p=[0.5, 0.2, 0.3]):
-        colour = tuple(rng.integers(0, 256, 3).tolist())
+        color = tuple(rng.integers(0, 256, 3).tolist())
         x, y = rng.uniform(0, size, 2)
         line = max(1, round(rng.uniform(1, 2.4) * scale))
         if kind == 0:
             bends = np.array([x, y]) + np.cumsum(rng.normal(0, 16 * scale, (rng.integers(2, 5), 2)), 0)
-            pen.line(bends.ravel().tolist(), fill=colour, width=line)
+            pen.line(bends.ravel().tolist(), fill=color, width=line)
         elif kind == 1:
             reach = rng.uniform(6, 22, 2) * scale
             start = rng.uniform(0, 360)
-            pen.arc((x, y, x + reach[0], y + reach[1]), start, start + rng.uniform(50, 160), colour, line)
+            pen.arc((x, y, x + reach[0], y + reach[1]), start, start + rng.uniform(50, 160), color, line)
         else:
             for dx, dy, r in rng.uniform([-3, -3, 1], [3, 3, 3], (3, 3)) * scale:
-                pen.ellipse((x + dx - r, y + dy - r, x + dx + r, y + dy + r), fill=colour)
+                pen.ellipse((x + dx - r, y + dy - r, x + dx + r, y + dy + r), fill=color)
 
 
 def _cast_shadow(canvas: NDArray[np.uint8], layer: Layer, shift: list[int], depth: float, scale: float) -> None:
@@ -206,12 +206,12 @@ def _cast_shadow(canvas: NDArray[np.uint8], layer: Layer, shift: list[int], dept
 
 
 def paint_layer(rng: Generator, canvas: NDArray[np.uint8], layer: Layer, scale: float) -> None:
-    """Paint one object, faint extension first, in colours unlike those behind it, onto (H, W, 3) uint8."""
+    """Paint one object, faint extension first, in colors unlike those behind it, onto (H, W, 3) uint8."""
     there, here = layer.window(len(canvas))
     ground = canvas[there].astype(np.float32)
     behind = ground[::4, ::4].mean((0, 1))
-    base = _colour_unlike(rng, behind, 110)
-    # The other colour of the fill is a darker or lighter shade of the first, or any. Of some, the one is
+    base = _color_unlike(rng, behind, 110)
+    # The other color of the fill is a darker or lighter shade of the first, or any. Of some, the one is
     # taken that mixes with the first to what is least like the background: a gradient stays visible.
     seconds = np.stack([base * 0.5, base * 0.5 + 127])
     if rng.random() < 0.25:
@@ -226,15 +226,15 @@ def paint_layer(rng: Generator, canvas: NDArray[np.uint8], layer: Layer, scale: 
     canvas[there] = ground
 
 
-def _colour_unlike(rng: Generator, other: Floats, distance: float) -> Floats:
-    """A random colour at least that far from another one, or the farthest of some."""
-    colours = rng.uniform(5, 250, (8, 3)).astype(np.float32)
-    gaps = np.linalg.norm(colours - other, axis=1)
-    return colours[np.minimum(gaps, distance).argmax()]
+def _color_unlike(rng: Generator, other: Floats, distance: float) -> Floats:
+    """A random color at least that far from another one, or the farthest of some."""
+    colors = rng.uniform(5, 250, (8, 3)).astype(np.float32)
+    gaps = np.linalg.norm(colors - other, axis=1)
+    return colors[np.minimum(gaps, distance).argmax()]
 
 
 def _fill(rng: Generator, shape: tuple[int, int], scale: float) -> Floats:
-    """The share of the second colour in every pixel of a patch. (h, w), 0..1."""
+    """The share of the second color in every pixel of a patch. (h, w), 0..1."""
     height, width = shape
     kind = rng.integers(4)
     angle = rng.uniform(0, np.pi)

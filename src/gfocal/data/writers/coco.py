@@ -1,4 +1,4 @@
-"""COCO json of data sets, out. (Results of detectors are in ``coco_results``.)"""
+"""COCO json of datasets, out. (Results of detectors are in ``coco_results``.)"""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gfocal.data.readers.coco import AREA_OF_BOX
 from gfocal.data.writers.decimals import xywh
 from gfocal.data.writers.placing import Part, Placing, stated_areas
 
-PICTURES = "images"
+IMAGES = "images"
 
 
 def write_coco(placing: Placing, folder: Path) -> list[str]:
-    """Write ``annotations/instances_<split>.json`` for pictures below ``images/``; returns notes for the user.
+    """Write ``annotations/instances_<split>.json`` for images below ``images/``; returns notes for the user.
 
     Boxes have the fewest digits that keep the float32. An area that is not stated is that of the box, which COCO's
     own tools need, and marked as such for our reader. Splits of other names than train, val and test have a
@@ -27,7 +27,7 @@ def write_coco(placing: Placing, folder: Path) -> list[str]:
     home.mkdir(parents=True)
     usual = all(split_name(part.split) == part.split for part in placing.parts)
     for part in placing.parts:
-        # Names start at the split's own folder where readers look for it, else at the folder of all pictures.
+        # Names start at the split's own folder where readers look for it, else at the folder of all images.
         start = f"{part.split}/" if usual and part.has_own_folder else ""
         with (home / f"{'instances_' * usual}{part.split}.json").open("w", encoding="utf-8") as file:
             categories = [

@@ -1,4 +1,4 @@
-"""CSV tables, out: data sets, and what a detector found."""
+"""CSV tables, out: datasets, and what a detector found."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gfocal.data.sidecar import Sidecar
 from gfocal.data.writers.decimals import plain
 from gfocal.data.writers.placing import Part, Placing, refuse_names, stated_areas
 
-PICTURES = "images"
+IMAGES = "images"
 TABLE = "annotations.csv"
 COLUMNS = (
     *("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"),
@@ -23,10 +23,10 @@ _SIDES = ("left", "top", "right", "bottom")
 
 
 def write_csv(placing: Placing, folder: Path) -> tuple[Sidecar, list[str]]:
-    """Write ``annotations.csv``, a row for each object, for pictures below ``images/``.
+    """Write ``annotations.csv``, a row for each object, for images below ``images/``.
 
     Returns what the table has no place for (order and ids of the classes, and those without objects), and notes for
-    the user. File names start at the table's folder. A picture without objects has a row without class and box; one
+    the user. File names start at the table's folder. An image without objects has a row without class and box; one
     that several splits share has its rows for each of them. Corners have the fewest digits that keep the float32.
     """
     refuse_names(placing.names, "CSV")
@@ -41,7 +41,7 @@ def _rows(part: Part, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     for sample, name in zip(part.data.samples, part.files, strict=True):
         assert sample.size is not None, "samples of files have a size"
         height, width = sample.size
-        start = (f"{PICTURES}/{name}", width, height)
+        start = (f"{IMAGES}/{name}", width, height)
         end = (sample.image_id, part.split)
         if not len(sample.boxes):
             yield (*start, *[""] * 7, *end)
@@ -57,7 +57,7 @@ def found_header() -> str:
 
 
 def found_rows(record: Mapping[str, Any], names: Sequence[str]) -> str:
-    """A line for each object found in a picture; none where nothing was found.
+    """A line for each object found in an image; none where nothing was found.
 
     ``record`` has ``file``, ``labels``, ``boxes`` (xyxy in pixels), ``scores`` and maybe ``edge_std``, whose columns
     are else empty.

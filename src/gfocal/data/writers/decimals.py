@@ -36,27 +36,27 @@ def _length(low: float, high: float) -> float:
 
 
 def fractions(low: float, high: float, size: int) -> tuple[str, str] | None:
-    """Centre and length as fractions of a picture's size, from which a reader gets both edges back exactly.
+    """Center and length as fractions of an image's size, from which a reader gets both edges back exactly.
 
-    A reader is taken to compute ``(centre -+ length / 2) * size`` in float64, to round it to float32, and to clip it
-    to the picture. None where no two decimal numbers give both edges: an edge nearer to 0 than float64 resolves
-    beside the centre.
+    A reader is taken to compute ``(center -+ length / 2) * size`` in float64, to round it to float32, and to clip it
+    to the image. None where no two decimal numbers give both edges: an edge nearer to 0 than float64 resolves
+    beside the center.
     """
-    centre, length = (low + high) / 2 / size, (high - low) / size
+    center, length = (low + high) / 2 / size, (high - low) / size
     edges = (np.float32(low), np.float32(high))
     for digits in range(_FIRST_DIGITS, _MOST_DIGITS + 1):
         unit = 10.0**-digits
-        # At an edge of the picture the length may be a unit too long: what lies beyond is clipped.
-        for c, s in ((centre, length), (centre, length + unit), (centre, length - unit)):
+        # At an edge of the image the length may be a unit too long: what lies beyond is clipped.
+        for c, s in ((center, length), (center, length + unit), (center, length - unit)):
             text = (f"{c:.{digits}f}", f"{s:.{digits}f}")
             if _edges(float(text[0]), float(text[1]), size) == edges:
                 return _trimmed(text[0]), _trimmed(text[1])
     return None
 
 
-def _edges(centre: float, length: float, size: int) -> tuple[np.float32, np.float32]:
+def _edges(center: float, length: float, size: int) -> tuple[np.float32, np.float32]:
     half = length / 2
-    low, high = (centre - half) * size, (centre + half) * size
+    low, high = (center - half) * size, (center + half) * size
     return np.float32(min(max(low, 0.0), size)), np.float32(min(max(high, 0.0), size))
 
 

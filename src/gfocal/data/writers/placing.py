@@ -1,4 +1,4 @@
-"""Where the pictures of a data set come to lie in another format: colliding names, pictures that splits share."""
+"""Where the images of a dataset come to lie in another format: colliding names, images that splits share."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import torch
 from gfocal.data.dataset import FileData, Sample
 from gfocal.errors import DataError
 
-Pictures = Literal["copy", "link", "none"]
+Images = Literal["copy", "link", "none"]
 _NAN = -1.0  # stands for "not stated" where areas are compared
 
 
 @dataclass(frozen=True)
 class Part:
-    """One split, and the place of each of its pictures below the folder of pictures."""
+    """One split, and the place of each of its images below the folder of images."""
 
     split: str
     data: FileData
@@ -28,7 +28,7 @@ class Part:
 
     @property
     def has_own_folder(self) -> bool:
-        """Whether all its pictures lie in a folder of its name."""
+        """Whether all its images lie in a folder of its name."""
         return all(file.startswith(f"{self.split}/") for file in self.files)
 
 
@@ -37,7 +37,7 @@ class Placing:
     """All splits with their places."""
 
     parts: tuple[Part, ...]
-    sources: Mapping[str, Path]  # place -> the picture that comes there
+    sources: Mapping[str, Path]  # place -> the image that comes there
     renamed: Mapping[str, str]  # place -> the name it had, where that is another
 
     @property
@@ -58,14 +58,14 @@ def place(
     one_stem_each: bool = False,
     known_names: Mapping[Path, str] | None = None,
 ) -> Placing:
-    """A place for every picture.
+    """A place for every image.
 
     Args:
         splits: name -> data, all of the same classes.
-        flat: all pictures lie in one folder (VOC's); else in one for each split, with their subfolders.
-        one_stem_each: the truth lies in a file that is called as the picture is, but for the ending: no two names
-            may differ in it alone, and splits share a picture only where they say the same about it.
-        known_names: absolute path -> what the picture was called before an earlier conversion gave it another name.
+        flat: all images lie in one folder (VOC's); else in one for each split, with their subfolders.
+        one_stem_each: the ground truth lies in a file that is called as the image is, but for the ending: no two names
+            may differ in it alone, and splits share an image only where they say the same about it.
+        known_names: absolute path -> what the image was called before an earlier conversion gave it another name.
     """
     known_names = known_names or {}
     sources: dict[str, Path] = {}
@@ -82,9 +82,9 @@ def place(
     for split, data in splits.items():
         files = []
         for i, (sample, name) in enumerate(zip(data.samples, wishes[split], strict=True)):
-            assert sample.path is not None, "pictures of files have a path"
+            assert sample.path is not None, "images of files have a path"
             same = placed.setdefault(sample.path, [])
-            file = next((f for f, other in same if not one_stem_each or same_truth(sample, other)), None)
+            file = next((f for f, other in same if not one_stem_each or same_ground_truth(sample, other)), None)
             if file is None:
                 wish = _wish(split, name, flat)
                 file, number = wish, 1
@@ -105,7 +105,7 @@ def place(
 
 
 def _names(data: FileData, known_names: Mapping[Path, str]) -> list[str]:
-    """The names of pictures below the folder that holds them all."""
+    """The names of images below the folder that holds them all."""
     paths = [sample.path for sample in data.samples if sample.path is not None]
     home = os.path.commonpath([os.path.abspath(path.parent) for path in paths])
     whole = [Path(os.path.abspath(path)) for path in paths]
@@ -113,7 +113,7 @@ def _names(data: FileData, known_names: Mapping[Path, str]) -> list[str]:
 
 
 def _wish(split: str, name: str, flat: bool) -> str:
-    """The place that a picture gets if it is free."""
+    """The place that an image gets if it is free."""
     if flat:
         return writable(PurePosixPath(name).name)
     return f"{split}/" + "/".join(writable(part) for part in PurePosixPath(name).parts)
@@ -131,8 +131,8 @@ def _key(file: str, one_stem_each: bool) -> str:
     return (str(PurePosixPath(file).with_suffix("")) if one_stem_each else file).casefold()
 
 
-def same_truth(one: Sample, other: Sample) -> bool:
-    """Whether two samples say the same about a picture; ids aside."""
+def same_ground_truth(one: Sample, other: Sample) -> bool:
+    """Whether two samples say the same about an image; ids aside."""
     return one is other or (
         one.size == other.size
         and torch.equal(one.boxes, other.boxes)
@@ -149,14 +149,14 @@ def stated_areas(sample: Sample) -> torch.Tensor:
     return sample.areas
 
 
-def move_in(placing: Placing, folder: Path, pictures: Pictures) -> None:
-    """Copy or link the pictures to their places below a folder."""
+def move_in(placing: Placing, folder: Path, images: Images) -> None:
+    """Copy or link the images to their places below a folder."""
     for file, source in placing.sources.items():
         target = folder / file
         target.parent.mkdir(parents=True, exist_ok=True)
-        if pictures == "copy":
+        if images == "copy":
             shutil.copyfile(source, target)
-        elif pictures == "link":
+        elif images == "link":
             link(source, target)
 
 

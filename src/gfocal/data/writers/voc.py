@@ -1,4 +1,4 @@
-"""Pascal VOC xml, out: data sets, and what a detector found."""
+"""Pascal VOC xml, out: datasets, and what a detector found."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from xml.etree import ElementTree
 
 from gfocal.data.dataset import Sample
-from gfocal.data.sidecar import PictureExtra, Sidecar
+from gfocal.data.sidecar import ImageExtra, Sidecar
 from gfocal.data.writers.decimals import plain
 from gfocal.data.writers.placing import Placing, refuse_names, stated_areas
 from gfocal.text import counted
 
-PICTURES = "JPEGImages"
+IMAGES = "JPEGImages"
 
 
 def write_voc(placing: Placing, folder: Path) -> tuple[Sidecar, list[str]]:
-    """Write ``Annotations/*.xml``, ``ImageSets/Main/<split>.txt``, ``classes.txt`` for pictures in ``JPEGImages/``.
+    """Write ``Annotations/*.xml``, ``ImageSets/Main/<split>.txt``, ``classes.txt`` for images in ``JPEGImages/``.
 
     Returns what VOC's files have no place for, and notes for the user. Corners are continuous, with the fewest digits
     that keep the float32; ignored regions are ``difficult``; an outline's area is an element ``<area>``.
@@ -27,7 +27,7 @@ def write_voc(placing: Placing, folder: Path) -> tuple[Sidecar, list[str]]:
     (folder / "Annotations").mkdir(parents=True)
     lists = folder / "ImageSets" / "Main"
     lists.mkdir(parents=True)
-    extras: dict[str, dict[str, PictureExtra]] = {}
+    extras: dict[str, dict[str, ImageExtra]] = {}
     written: set[str] = set()
     broken = 0
     for part in placing.parts:
@@ -37,7 +37,7 @@ def write_voc(placing: Placing, folder: Path) -> tuple[Sidecar, list[str]]:
         extras[part.split] = {}
         if any(sample.image_id != places[stem] for sample, stem in zip(part.data.samples, stems, strict=True)):
             extras[part.split] = {
-                stem: PictureExtra(sample.image_id) for sample, stem in zip(part.data.samples, stems, strict=True)
+                stem: ImageExtra(sample.image_id) for sample, stem in zip(part.data.samples, stems, strict=True)
             }
         for sample, name in zip(part.data.samples, part.files, strict=True):
             if name not in written:
@@ -59,7 +59,7 @@ def write_voc(placing: Placing, folder: Path) -> tuple[Sidecar, list[str]]:
 
 
 def xml_text(sample: Sample, filename: str, names: Sequence[str]) -> str:
-    """The xml file of a picture."""
+    """The xml file of an image."""
     assert sample.size is not None, "samples of files have a size"
     root = _annotation(filename, sample.size)
     rows = (sample.boxes, sample.labels, sample.crowd, stated_areas(sample))
@@ -73,7 +73,7 @@ def xml_text(sample: Sample, filename: str, names: Sequence[str]) -> str:
 
 def _annotation(filename: str, size: Sequence[int], path: str = "") -> ElementTree.Element:
     root = ElementTree.Element("annotation")
-    ElementTree.SubElement(root, "folder").text = Path(path).parent.name if path else PICTURES
+    ElementTree.SubElement(root, "folder").text = Path(path).parent.name if path else IMAGES
     ElementTree.SubElement(root, "filename").text = filename
     if path:
         ElementTree.SubElement(root, "path").text = path
@@ -104,7 +104,7 @@ def _as_text(root: ElementTree.Element) -> str:
 
 
 def found_xml(record: Mapping[str, Any], names: Sequence[str]) -> str:
-    """What was found in a picture, with a ``<score>`` to each object, and ``<edge_std>`` where it is known.
+    """What was found in an image, with a ``<score>`` to each object, and ``<edge_std>`` where it is known.
 
     ``record`` has ``file``, ``size``, ``labels``, ``boxes`` (xyxy in pixels), ``scores`` and maybe ``edge_std``.
     """

@@ -1,4 +1,4 @@
-"""YOLO text files, out: data sets, and what a detector found."""
+"""YOLO text files, out: datasets, and what a detector found."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 
 from gfocal.data.dataset import Sample
 from gfocal.data.images import image_size
-from gfocal.data.paths import is_picture, split_name
+from gfocal.data.paths import is_image, split_name
 from gfocal.data.readers.yolo_labels import label_file_of
-from gfocal.data.sidecar import NOTHING, LineExtra, PictureExtra, PlacedBox, Sidecar
+from gfocal.data.sidecar import NOTHING, ImageExtra, LineExtra, PlacedBox, Sidecar
 from gfocal.data.writers.decimals import fractions
 from gfocal.data.writers.placing import Part, Placing, stated_areas
 from gfocal.text import counted
 
-PICTURES = "images"
+IMAGES = "images"
 
 
 def write_yolo(placing: Placing, folder: Path) -> tuple[Sidecar, list[str]]:
-    """Write data.yaml and ``labels/<split>/*.txt`` for pictures below ``images/``.
+    """Write data.yaml and ``labels/<split>/*.txt`` for images below ``images/``.
 
-    Returns what YOLO's files have no place for, and notes for the user. A split whose pictures do not all lie in a
-    folder of its own, or are not named like pictures, is a text file that lists them. Pictures of background have an
+    Returns what YOLO's files have no place for, and notes for the user. A split whose images do not all lie in a
+    folder of its own, or are not named like images, is a text file that lists them. Images of background have an
     empty label file.
     """
     import yaml
 
     entries: dict[str, str] = {}
-    extras: dict[str, dict[str, PictureExtra]] = {}
+    extras: dict[str, dict[str, ImageExtra]] = {}
     written: set[str] = set()
     crowds = turned = 0
     for part in placing.parts:
@@ -40,17 +40,17 @@ def write_yolo(placing: Placing, folder: Path) -> tuple[Sidecar, list[str]]:
             text, extra = label_text(sample, None if numbered else sample.image_id)
             crowds += len(extra.ignored)
             turned += extra.stated_size is not None
-            extras[part.split][f"{PICTURES}/{name}"] = extra
+            extras[part.split][f"{IMAGES}/{name}"] = extra
             if name not in written:
                 written.add(name)
-                target = label_file_of(Path(PICTURES, name))
+                target = label_file_of(Path(IMAGES, name))
                 (folder / target).parent.mkdir(parents=True, exist_ok=True)
                 (folder / target).write_text(text, encoding="utf-8")
-        if part.has_own_folder and all(is_picture(Path(name)) for name in part.files):
-            entries[part.split] = f"{PICTURES}/{part.split}"
+        if part.has_own_folder and all(is_image(Path(name)) for name in part.files):
+            entries[part.split] = f"{IMAGES}/{part.split}"
         else:
             entries[part.split] = f"{part.split}.txt"
-            lines = "".join(f"./{PICTURES}/{name}\n" for name in part.files)
+            lines = "".join(f"./{IMAGES}/{name}\n" for name in part.files)
             (folder / f"{part.split}.txt").write_text(lines, encoding="utf-8")
     content = entries | {"names": dict(enumerate(placing.names))}
     (folder / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -63,8 +63,8 @@ def write_yolo(placing: Placing, folder: Path) -> tuple[Sidecar, list[str]]:
         )
     if turned:
         notes.append(
-            f"{counted(turned, 'picture')} annotated as stored, not as EXIF turns them: gfocal.json says so, other "
-            "tools may turn the pictures and not the boxes"
+            f"{counted(turned, 'image')} annotated as stored, not as EXIF turns them: gfocal.json says so, other "
+            "tools may turn the images and not the boxes"
         )
     is_usual = ids == tuple(range(len(ids)))
     told = {s: p for s, p in extras.items() if split_name(s) != s or any(extra != NOTHING for extra in p.values())}
@@ -73,13 +73,13 @@ def write_yolo(placing: Placing, folder: Path) -> tuple[Sidecar, list[str]]:
 
 def _running_numbers(part: Part, folder: Path) -> list[int]:
     """The image ids that the reader gives on its own: places in the order of paths, from 1."""
-    paths = [folder / PICTURES / name for name in part.files]
+    paths = [folder / IMAGES / name for name in part.files]
     places = {path: number for number, path in enumerate(sorted(paths), 1)}
     return [places[path] for path in paths]
 
 
-def label_text(sample: Sample, image_id: int | None) -> tuple[str, PictureExtra]:
-    """The label file of a picture, and what it cannot say."""
+def label_text(sample: Sample, image_id: int | None) -> tuple[str, ImageExtra]:
+    """The label file of an image, and what it cannot say."""
     assert sample.path is not None, "samples of files have a path"
     assert sample.size is not None, "samples of files have a size"
     height, width = sample.size
@@ -98,7 +98,7 @@ def label_text(sample: Sample, image_id: int | None) -> tuple[str, PictureExtra]
         if not is_exact or not math.isnan(area):
             extras[len(lines)] = LineExtra(lines[-1], area, None if is_exact else corners)
     upright = image_size(sample.path)
-    return "".join(f"{line}\n" for line in lines), PictureExtra(
+    return "".join(f"{line}\n" for line in lines), ImageExtra(
         image_id, None if upright == sample.size else sample.size, extras, tuple(ignored)
     )
 
@@ -117,7 +117,7 @@ def _nearly(low: float, high: float, size: int) -> tuple[str, str]:
 
 
 def found_text(record: Mapping[str, Any]) -> str:
-    """What was found in a picture, ``class cx cy w h score`` a line, in fractions of the picture.
+    """What was found in an image, ``class cx cy w h score`` a line, in fractions of the image.
 
     ``record`` has ``size``, ``labels``, ``boxes`` (xyxy in pixels) and ``scores``. No line: nothing was found.
     """

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gfocal.atomic import atomic_write
 from gfocal.errors import MissingExtraError
-from gfocal.visualize.charts import GREY
+from gfocal.visualize.charts import GRAY
 
 Sheet = Any  # matplotlib.figure.Figure
 Axes = Any  # matplotlib.axes.Axes
@@ -57,8 +57,8 @@ def sheet(
     axes = figure.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=share_y).flatten().tolist()
     for one in axes:
         one.spines[["top", "right"]].set_visible(False)
-        one.spines[["left", "bottom"]].set_color(GREY)
-        one.tick_params(colors=INK, labelsize=8.5, color=GREY)
+        one.spines[["left", "bottom"]].set_color(GRAY)
+        one.tick_params(colors=INK, labelsize=8.5, color=GRAY)
         one.set_axisbelow(True)
     return figure, axes
 
@@ -73,7 +73,7 @@ def label(axes: Axes, title: str, x_label: str = "", y_label: str = "", *, grid:
 
 
 def legend(axes: Axes, title: str | None = None, *, outside: bool = False) -> None:
-    """What the colours mean, without a frame: at the upper left, or to the right of the axes."""
+    """What the colors mean, without a frame: at the upper left, or to the right of the axes."""
     place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if outside else {"loc": "upper left"}
     axes.legend(title=title, frameon=False, fontsize=8.5, title_fontsize=8.5, labelcolor=INK, **place)
 

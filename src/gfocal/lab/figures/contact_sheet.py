@@ -1,4 +1,4 @@
-"""Pictures in rows and columns on one sheet, with headings and captions; drawn without matplotlib."""
+"""Images in rows and columns on one sheet, with headings and captions; drawn without matplotlib."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PAPER = (255, 255, 255)
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture and the line below it."""
+    """One image and the line below it."""
 
-    picture: Image.Image
+    image: Image.Image
     caption: str = ""
 
 
@@ -34,14 +34,14 @@ def save_contact_sheet(
     row_titles: Sequence[str] = (),
     tallest: int = 420,
 ) -> None:
-    """Lay out rows of pictures, each row as high as its highest picture, and write PNG atomically.
+    """Lay out rows of images, each row as high as its highest image, and write PNG atomically.
 
-    Pictures are scaled to the width of their column, but to no more than ``tallest`` pixels high. A column title
+    Images are scaled to the width of their column, but to no more than ``tallest`` pixels high. A column title
     stands over its column, a row title over its row.
     """
     columns = max(len(row) for row in rows)
     cell = (WIDTH - 2 * PAD - (columns - 1) * GAP) // columns
-    fitted = [[_fitted(tile.picture, cell, tallest) for tile in row] for row in rows]
+    fitted = [[_fitted(tile.image, cell, tallest) for tile in row] for row in rows]
     small, large = font_of(13), font_of(18)
     captions = [[_wrapped(tile.caption, small, cell) for tile in row] for row in rows]
     line = 17
@@ -60,20 +60,20 @@ def save_contact_sheet(
         if row_titles:
             draw.text((PAD, y), row_titles[i], font=font_of(15), fill=INK)
             y += 24
-        tall = max(picture.height for picture in row)
-        for k, (picture, lines) in enumerate(zip(row, captions[i], strict=True)):
+        tall = max(image.height for image in row)
+        for k, (image, lines) in enumerate(zip(row, captions[i], strict=True)):
             x = PAD + k * (cell + GAP)
-            canvas.paste(picture, (x, y))
+            canvas.paste(image, (x, y))
             for number, text in enumerate(lines):
-                draw.text((x, y + picture.height + 3 + number * line), text, font=small, fill=INK)
+                draw.text((x, y + image.height + 3 + number * line), text, font=small, fill=INK)
         y += tall + line * max(len(lines) for lines in captions[i]) + GAP
     with atomic_write(path) as temporary:
         canvas.save(temporary, format="PNG")
 
 
-def _fitted(picture: Image.Image, width: int, tallest: int) -> Image.Image:
-    scale = min(width / picture.width, tallest / picture.height)
-    return picture.resize((max(1, int(picture.width * scale)), max(1, int(picture.height * scale))))
+def _fitted(image: Image.Image, width: int, tallest: int) -> Image.Image:
+    scale = min(width / image.width, tallest / image.height)
+    return image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))
 
 
 def _wrapped(text: str, font: Font, width: int) -> list[str]:

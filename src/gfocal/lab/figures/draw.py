@@ -1,6 +1,6 @@
 """All figures in the order of the paper: which can be drawn from simulation alone, and which need trained detectors.
 
-Each becomes a picture and, beside it, a csv of what it shows: ``figure_05a_qfl_curves.png`` and ``.csv``.
+Each becomes an image and, beside it, a csv of what it shows: ``figure_05a_qfl_curves.png`` and ``.csv``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gfocal.lab.figures.figure_2 import (
     sure_background,
     sure_background_table,
 )
-from gfocal.lab.figures.figure_3 import draw_edges_in_pictures, edges_in_pictures, edges_in_pictures_table
+from gfocal.lab.figures.figure_3 import draw_edges_in_images, edges_in_images, edges_in_images_table
 from gfocal.lab.figures.figure_5 import (
     draw_one_expectation,
     draw_qfl_curves,
@@ -65,12 +65,12 @@ class Figure:
     table: Callable[[Any], Table]
 
     def write(self, folder: Path) -> list[Path]:
-        """Compute and write the picture and its data; returns the paths of both."""
+        """Compute and write the image and its data; returns the paths of both."""
         data = self.compute()
-        picture, table = folder / f"figure_{self.name}.png", folder / f"figure_{self.name}.csv"
+        image, table = folder / f"figure_{self.name}.png", folder / f"figure_{self.name}.csv"
         write_table(table, self.table(data))
-        self.draw(data, picture)
-        return [picture, table]
+        self.draw(data, image)
+        return [image, table]
 
 
 def draw_simulated(
@@ -83,10 +83,10 @@ def draw_simulated(
     """Draw the figures that need no training: 5a, 5b, 5c, 9, 10, 11. Returns the paths of what was written.
 
     Args:
-        folder: for the pictures and tables; made where it is missing.
-        data: whose regression targets figure 5c shows; drawn scenes by default.
+        folder: for the images and tables; made where it is missing.
+        data: whose regression targets figure 5c shows; synthetic images by default.
         split: of the data, where they are a path; all of them by default.
-        size: short and long side to which training resizes a picture; (800, 1333), and of drawn scenes their own.
+        size: short and long side to which training resizes an image; (800, 1333), and of synthetic images their own.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -96,13 +96,13 @@ def draw_simulated(
     folder.mkdir(parents=True, exist_ok=True)
     if data is None:
         data = SyntheticScenes(SCENES, SCENE_SIZE)
-    pictures: ImageData = read_data(data, split) if isinstance(data, str | Path) else data
+    images: ImageData = read_data(data, split) if isinstance(data, str | Path) else data
     if size is None:
-        size = (pictures.size, pictures.size) if isinstance(pictures, SyntheticScenes) else PAPER_SIZE
+        size = (images.size, images.size) if isinstance(images, SyntheticScenes) else PAPER_SIZE
     figures = (
         Figure("05a_qfl_curves", qfl_curves, draw_qfl_curves, qfl_table),
         Figure("05b_one_expectation", one_expectation, draw_one_expectation, one_expectation_table),
-        Figure("05c_regression_targets", partial(regression_targets, pictures, *size), draw_targets, targets_table),
+        Figure("05c_regression_targets", partial(regression_targets, images, *size), draw_targets, targets_table),
         Figure("09_representations", three_representations, draw_representations, representations_table),
         Figure("10_perturbation", perturbation, draw_perturbation, perturbation_table),
         Figure("11_centerness", centerness_map, draw_centerness, centerness_table),
@@ -134,13 +134,13 @@ def draw_from_runs(
     * 12: ``joint``, else ``general``
 
     Args:
-        folder: for the pictures and tables; made where it is missing.
-        data: annotated pictures of the detectors' classes, or their path; figure 8 alone needs none.
+        folder: for the images and tables; made where it is missing.
+        data: annotated images of the detectors' classes, or their path; figure 8 alone needs none.
         split: of the data, where they are a path; val, else test, by default.
         joint, separate, dirac, gaussian, general: detectors, or paths that ``gfocal.load`` takes.
         speeds: name, AP and images per second of each detector of figure 8.
         machine: on which they were measured.
-        at_most: pictures that a detector reads for one figure.
+        at_most: images that a detector reads for one figure.
         device: where the detectors run.
 
     Raises:
@@ -156,11 +156,11 @@ def draw_from_runs(
     figures: list[Figure] = []
     if models:
         if data is None:
-            raise DataError("the figures of trained detectors need data: pictures with their classes")
-        pictures = data_of(data, next(iter(models.values())), split)
+            raise DataError("the figures of trained detectors need data: images with their classes")
+        images = data_of(data, next(iter(models.values())), split)
         for model in models.values():
-            data_of(pictures, model)  # all of them have these classes
-        figures = [*_of_points(models, pictures, at_most), *_of_pictures(models, pictures, at_most)]
+            data_of(images, model)  # all of them have these classes
+        figures = [*_of_points(models, images, at_most), *_of_images(models, images, at_most)]
     if speeds:
         draw = partial(draw_speed, machine=machine)
         figures.append(Figure("08_speed", lambda: speeds, draw, speed_table))
@@ -182,17 +182,17 @@ def _of_points(models: Mapping[str, Detector], data: ImageData, at_most: int) ->
     return figures
 
 
-def _of_pictures(models: Mapping[str, Detector], data: ImageData, at_most: int) -> list[Figure]:
-    """Figures 2 (left), 3 and 7, which show pictures."""
+def _of_images(models: Mapping[str, Detector], data: ImageData, at_most: int) -> list[Figure]:
+    """Figures 2 (left), 3 and 7, which show images."""
     figures = []
     if (separate := models.get("separate")) is not None:
         compute = partial(sure_background, separate, data, at_most=at_most)
         draw = partial(draw_sure_background, data=data)
         figures.append(Figure("02a_sure_background", compute, draw, sure_background_table))
     if (general := models.get("general") or models.get("joint")) is not None:
-        compute_edges = partial(edges_in_pictures, general, data, at_most=at_most)
-        draw = partial(draw_edges_in_pictures, data=data)
-        figures.append(Figure("03_edges_in_pictures", compute_edges, draw, edges_in_pictures_table))
+        compute_edges = partial(edges_in_images, general, data, at_most=at_most)
+        draw = partial(draw_edges_in_images, data=data)
+        figures.append(Figure("03_edges_in_images", compute_edges, draw, edges_in_images_table))
     compared = {
         title: models[name]
         for name, title in (("dirac", "Dirac delta"), ("gaussian", "Gaussian"), ("general", "General"))

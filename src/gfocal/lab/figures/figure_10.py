@@ -33,7 +33,7 @@ from torch import Tensor
 from gfocal.lab.figures.canvas import INK, Table, heading, label, legend, save, sheet
 from gfocal.losses import distribution_focal_loss
 from gfocal.ops.distributions import GeneralDistribution
-from gfocal.visualize.charts import COLOURS
+from gfocal.visualize.charts import COLORS
 
 KINDS = ("Dirac", "Dirac, exp", "Gaussian", "General")
 SETUPS = ("own", "shared")
@@ -145,8 +145,8 @@ def draw_perturbation(data: Perturbation, path: Path) -> None:
         for k, kind in enumerate(KINDS):
             mean, std = data.mean_error(setup, kind), data.std_of_error(setup, kind)
             places = [i + 0.21 * (k - 1.5) for i in range(len(data.targets))]
-            colour = COLOURS[(1, 4, 2, 0)[k]]
-            one.bar(places, mean, width=0.19, color=colour, label=kind)
+            color = COLORS[(1, 4, 2, 0)[k]]
+            one.bar(places, mean, width=0.19, color=color, label=kind)
             one.errorbar(places, mean, std, fmt="none", ecolor=INK, elinewidth=0.8, capsize=2)
         one.set_xticks(range(len(data.targets)), [f"{target:g}" for target in data.targets])
         label(one, title, "target, strides", "mean |error|, strides" if one is axes[0] else "")

@@ -24,7 +24,7 @@ from gfocal.lab.figures.canvas import INK, Table, heading, label, legend, save, 
 from gfocal.lab.figures.trained import read_points
 from gfocal.models.detector import Detector
 from gfocal.ops.boxes import boxes_from_distances, distances_to_edges, iou
-from gfocal.visualize.charts import COLOURS
+from gfocal.visualize.charts import COLORS
 
 SIDES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)  # of square boxes, strides
 
@@ -99,11 +99,11 @@ def draw_centerness(data: CenternessMap, path: Path) -> None:
     bar = figure.colorbar(shown, ax=axes[1], shrink=0.9)
     bar.ax.tick_params(labelsize=8.5)
     order = torch.linspace(0, 1, len(data.xy))
-    for values, name, colour in ((data.centerness, "centerness", COLOURS[1]), (data.iou, "IoU", COLOURS[0])):
-        axes[2].plot(values.sort().values, 100 * order, color=colour, linewidth=2, label=name)
+    for values, name, color in ((data.centerness, "centerness", COLORS[1]), (data.iou, "IoU", COLORS[0])):
+        axes[2].plot(values.sort().values, 100 * order, color=color, linewidth=2, label=name)
     axes[2].set(xlim=(0, 1), ylim=(0, 100))
     low = data.share_below(0.2)[0]
-    axes[2].plot([0.2], [100 * low], "o", color=COLOURS[1])
+    axes[2].plot([0.2], [100 * low], "o", color=COLORS[1])
     axes[2].annotate(
         f"{100 * low:.0f} % below 0.2",
         (0.2, 100 * low),
@@ -115,11 +115,11 @@ def draw_centerness(data: CenternessMap, path: Path) -> None:
     label(axes[2], "Locations of a box with a smaller label", "label", "share of locations, %")
     legend(axes[2])
     quantiles = data.best_centerness.quantile(torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64), 1)
-    axes[3].fill_between(data.sides, quantiles[0], quantiles[2], color=COLOURS[1], alpha=0.25, linewidth=0)
-    axes[3].plot(data.sides, quantiles[1], color=COLOURS[1], linewidth=2, marker="o", markersize=3.5)
+    axes[3].fill_between(data.sides, quantiles[0], quantiles[2], color=COLORS[1], alpha=0.25, linewidth=0)
+    axes[3].plot(data.sides, quantiles[1], color=COLORS[1], linewidth=2, marker="o", markersize=3.5)
     axes[3].set(ylim=(0, 1), xlim=(data.sides[0], data.sides[-1]))
     label(axes[3], "Highest centerness in a box (median, 10-90 %)", "side of the box, strides", "centerness")
-    heading(figure, "Labels of localisation quality over the area of one box")
+    heading(figure, "Labels of localization quality over the area of one box")
     save(figure, path)
 
 
@@ -142,9 +142,9 @@ NUM_BINS = 40
 class QualityLabels:
     """Both labels of every positive that ATSS picks."""
 
-    iou: Tensor  # (N,) of the predicted box with its truth
+    iou: Tensor  # (N,) of the predicted box with its ground truth
     centerness: Tensor  # (N,)
-    num_pictures: int
+    num_images: int
 
     def named(self) -> dict[str, Tensor]:
         """Name -> labels."""
@@ -152,19 +152,19 @@ class QualityLabels:
 
 
 def quality_labels(model: Detector, data: ImageData, at_most: int = 500) -> QualityLabels:
-    """Labels of the positives of up to ``at_most`` pictures. DataError where there are none."""
+    """Labels of the positives of up to ``at_most`` images. DataError where there are none."""
     readings = read_points(model, data, at_most, background=0)
-    return QualityLabels(readings.iou, readings.centerness, len(readings.picture.unique()))
+    return QualityLabels(readings.iou, readings.centerness, len(readings.image.unique()))
 
 
 def draw_quality_labels(data: QualityLabels, path: Path) -> None:
     """Draw as PNG: both histograms over one axis."""
     figure, axes = sheet(2, 1, height=4.6, share_x=True)
-    below = f"label ({len(data.iou):,} positives of ATSS in {data.num_pictures:,} pictures)"
-    for one, (name, values), colour in zip(axes, data.named().items(), (COLOURS[0], COLOURS[1]), strict=True):
+    below = f"label ({len(data.iou):,} positives of ATSS in {data.num_images:,} images)"
+    for one, (name, values), color in zip(axes, data.named().items(), (COLORS[0], COLORS[1]), strict=True):
         counts = values.histc(NUM_BINS, 0, 1) / len(values)
         starts = torch.arange(NUM_BINS) / NUM_BINS
-        one.bar(starts, 100 * counts, width=0.92 / NUM_BINS, align="edge", color=colour)
+        one.bar(starts, 100 * counts, width=0.92 / NUM_BINS, align="edge", color=color)
         one.set_xlim(0, 1)
         mean, std = PAPER[name]
         title = (

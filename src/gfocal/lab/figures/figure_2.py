@@ -1,7 +1,7 @@
 """Figure 2 (left): background of which a separate quality branch is sure.
 
 Such a branch is taught on positives alone, so what it says of background is anybody's guess. Shown are the background
-points with the highest predicted quality whose box hardly meets any object, one of each picture.
+points with the highest predicted quality whose box hardly meets any object, one of each image.
 """
 
 # FOLDED lab.figures.score_and_quality: Figure 2 (right): is the score of a point the quality of its box? A separate branch beside the joint score.
@@ -22,8 +22,8 @@ from gfocal.lab.figures.contact_sheet import Tile, save_contact_sheet
 from gfocal.lab.figures.trained import PointReadings, correlation, each_output, read_points, readings_of
 from gfocal.models.detector import Detector
 from gfocal.ops.boxes import clip_boxes
-from gfocal.visualize.charts import COLOURS, GREY
-from gfocal.visualize.drawing import PALETTE, draw_box, enlarge, picture_of, scaled
+from gfocal.visualize.charts import COLORS, GRAY
+from gfocal.visualize.drawing import PALETTE, draw_box, enlarge, image_of, scaled
 
 TRUTH = (255, 255, 255)
 
@@ -32,9 +32,9 @@ TRUTH = (255, 255, 255)
 class SureBackground:
     """One background point, and what the detector says there."""
 
-    picture: int  # index in the data
-    box: tuple[float, float, float, float]  # predicted, xyxy in pixels of the picture
-    point: tuple[float, float]  # pixels of the picture
+    image: int  # index in the data
+    box: tuple[float, float, float, float]  # predicted, xyxy in pixels of the image
+    point: tuple[float, float]  # pixels of the image
     quality: float
     class_score: float
     iou: float  # with the object that the box overlaps most
@@ -43,7 +43,7 @@ class SureBackground:
 def sure_background(
     model: Detector, data: ImageData, count: int = 4, at_most: int = 100, most_iou: float = 0.1
 ) -> list[SureBackground]:
-    """The surest background points of up to ``at_most`` pictures, one of a picture, best first.
+    """The surest background points of up to ``at_most`` images, one of an image, best first.
 
     Raises:
         DataError: the detector has no quality branch.
@@ -82,25 +82,23 @@ def sure_background(
 
 
 def draw_sure_background(found: list[SureBackground], path: Path, data: ImageData) -> None:
-    """Draw as PNG: the point and its box in red, truth in white."""
+    """Draw as PNG: the point and its box in red, ground truth in white."""
     row = []
     for one in found:
-        picture, sample = data.read(one.picture)
-        row.append(
-            Tile(_marked(picture, sample.boxes, one), f"quality {one.quality:.2f}, class {one.class_score:.2f}")
-        )
+        image, sample = data.read(one.image)
+        row.append(Tile(_marked(image, sample.boxes, one), f"quality {one.quality:.2f}, class {one.class_score:.2f}"))
     rows = [row[i : i + 4] for i in range(0, len(row), 4)]
     if not rows:
-        raise DataError("figure 2 (left): every background point of these pictures overlaps an object")
+        raise DataError("figure 2 (left): every background point of these images overlaps an object")
     save_contact_sheet(rows, path, title="Background of high predicted quality (red); objects in white")
 
 
-def _marked(picture: Tensor, truth: Tensor, one: SureBackground) -> Image.Image:
-    canvas = picture_of(picture)
+def _marked(image: Tensor, ground_truth: Tensor, one: SureBackground) -> Image.Image:
+    canvas = image_of(image)
     scale = max(1.0, 440 / max(canvas.size))
     canvas = enlarge(canvas, scale)
     draw = ImageDraw.Draw(canvas)
-    for box in truth.tolist():
+    for box in ground_truth.tolist():
         draw_box(draw, scaled((box[0], box[1], box[2], box[3]), scale), TRUTH, 2)
     draw_box(draw, scaled(one.box, scale), PALETTE[0], 3)
     x, y = one.point[0] * scale, one.point[1] * scale
@@ -109,9 +107,9 @@ def _marked(picture: Tensor, truth: Tensor, one: SureBackground) -> Image.Image:
 
 
 def sure_background_table(found: list[SureBackground]) -> Table:
-    """One row per point: picture, box in pixels, predicted quality, class score, IoU with the nearest object."""
+    """One row per point: image, box in pixels, predicted quality, class score, IoU with the nearest object."""
     return {
-        "picture": [one.picture for one in found],
+        "image": [one.image for one in found],
         "x1": [one.box[0] for one in found],
         "y1": [one.box[1] for one in found],
         "x2": [one.box[2] for one in found],
@@ -137,7 +135,7 @@ class ScoreAndQuality:
 def score_and_quality(
     data: ImageData, separate: Detector | None = None, joint: Detector | None = None, at_most: int = 200
 ) -> ScoreAndQuality:
-    """Read both detectors at the points of up to ``at_most`` pictures.
+    """Read both detectors at the points of up to ``at_most`` images.
 
     Raises:
         DataError: neither is given, the first has no quality branch or the second has one, or no point is positive.
@@ -171,11 +169,11 @@ def draw_score_and_quality(data: ScoreAndQuality, path: Path) -> None:
     shown = panels(data)
     figure, axes = sheet(1, len(shown), height=(4.6, 4.2, 3.3)[len(shown) - 1])
     for one, (kind, x_label, y_label, readings, x, y) in zip(axes, shown, strict=True):
-        for is_positive, name, colour in ((False, "background", COLOURS[1]), (True, "positive", COLOURS[0])):
+        for is_positive, name, color in ((False, "background", COLORS[1]), (True, "positive", COLORS[0])):
             rows = torch.nonzero(readings.positive == is_positive).flatten()
             rows = rows[:: max(1, -(-len(rows) // MOST_SHOWN))]
-            one.scatter(x[rows], y[rows], s=7, color=colour, alpha=0.45, linewidths=0, label=name)
-        one.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, linestyle=(0, (2, 3)))
+            one.scatter(x[rows], y[rows], s=7, color=color, alpha=0.45, linewidths=0, label=name)
+        one.plot([0, 1], [0, 1], color=GRAY, linewidth=0.9, linestyle=(0, (2, 3)))
         one.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=TICKS, yticks=TICKS)
         of_positives = correlation(x[readings.positive], y[readings.positive])
         title = f"{kind}: r = {of_positives:.2f}\nwith background {correlation(x, y):.2f}"
@@ -187,12 +185,12 @@ def draw_score_and_quality(data: ScoreAndQuality, path: Path) -> None:
 
 
 def score_and_quality_table(data: ScoreAndQuality) -> Table:
-    """One row per point: detector, kind, picture, point, class score, predicted quality (nan without), true IoU."""
+    """One row per point: detector, kind, image, point, class score, predicted quality (nan without), true IoU."""
     kinds = [(name, one) for name, one in (("separate", data.separate), ("joint", data.joint)) if one is not None]
     return {
         "detector": [name for name, one in kinds for _ in one.iou],
         "kind": ["positive" if p else "background" for _, one in kinds for p in one.positive.tolist()],
-        "picture": torch.cat([one.picture for _, one in kinds]),
+        "image": torch.cat([one.image for _, one in kinds]),
         "point": torch.cat([one.point for _, one in kinds]),
         "class_score": torch.cat([one.class_score for _, one in kinds]),
         "predicted_quality": torch.cat([one.quality for _, one in kinds]),

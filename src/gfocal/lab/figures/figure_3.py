@@ -1,4 +1,4 @@
-"""Figures 3, 13 and 14: edge distributions on pictures, of edges that are sharp and of edges that are not.
+"""Figures 3, 13 and 14: edge distributions on images, of edges that are sharp and of edges that are not.
 
 Chosen by the detector's own word: among detections that do find an object, those whose least sure edge has the
 greatest standard deviation, and those of which it is least; in bins, so that pyramid levels compare.
@@ -29,13 +29,13 @@ SIDES = ("left", "top", "right", "bottom")
 class ShownEdges:
     """One detection, and how unsure its least sure edge is."""
 
-    picture: int  # index in the data
+    image: int  # index in the data
     kind: str  # "ambiguous" or "sharp"
     found: Detections  # of length 1
     std_in_bins: float  # of the least sure edge
 
 
-def edges_in_pictures(
+def edges_in_images(
     model: Detector,
     data: ImageData,
     count: int = 3,
@@ -43,15 +43,15 @@ def edges_in_pictures(
     score_threshold: float = 0.3,
     iou_threshold: float = 0.5,
 ) -> list[ShownEdges]:
-    """``count`` ambiguous detections and as many sharp ones, each of another picture.
+    """``count`` ambiguous detections and as many sharp ones, each of another image.
 
     Raises:
-        DataError: the detector has no edge distributions, or finds no object in these pictures.
+        DataError: the detector has no edge distributions, or finds no object in these images.
     """
     rated: list[tuple[float, int, Detections]] = []
     for index in evenly(data, at_most):
-        picture, sample = data.read(index)
-        found = detect_batch(model, [picture], score_threshold)[0].to("cpu")
+        image, sample = data.read(index)
+        found = detect_batch(model, [image], score_threshold)[0].to("cpu")
         if not found.edges.shape[-1]:
             raise DataError("figure 3 needs a detector with edge distributions; a Dirac edge has none")
         overlap = torch.where(found.labels[:, None] == sample.labels, box_iou(found.boxes, sample.boxes), 0.0)
@@ -61,40 +61,40 @@ def edges_in_pictures(
             std = float((found.edge_std[k] / found.bin_sizes[k]).max())
             rated.append((std, index, found.select(torch.tensor([k]))))
     if not rated:
-        raise DataError("figure 3: the detector finds no object in these pictures")
+        raise DataError("figure 3: the detector finds no object in these images")
     rated.sort(key=lambda row: row[0])
     chosen: list[ShownEdges] = []
     for kind, order in (("ambiguous", rated[::-1]), ("sharp", rated)):
         for std, index, one in order:
             if sum(shown.kind == kind for shown in chosen) == count:
                 break
-            if index not in [shown.picture for shown in chosen]:
+            if index not in [shown.image for shown in chosen]:
                 chosen.append(ShownEdges(index, kind, one, std))
     return chosen
 
 
-def draw_edges_in_pictures(shown: list[ShownEdges], path: Path, data: ImageData) -> None:
+def draw_edges_in_images(shown: list[ShownEdges], path: Path, data: ImageData) -> None:
     """Draw as PNG: a row of ambiguous objects, a row of sharp ones."""
     rows, titles = [], []
     for kind, title in (("ambiguous", "least sure edges"), ("sharp", "surest edges")):
         row = []
         for one in (one for one in shown if one.kind == kind):
-            picture = draw_edge_distributions(data.read(one.picture)[0], one.found, crop=True, least_side=240)
+            image = draw_edge_distributions(data.read(one.image)[0], one.found, crop=True, least_side=240)
             caption = (
                 f"{one.found.class_names[0]} {float(one.found.scores[0]):.2f}, up to ±{one.std_in_bins:.1f} bins"
             )
-            row.append(Tile(picture, caption))
+            row.append(Tile(image, caption))
         if row:
             rows.append(row)
             titles.append(title)
     save_contact_sheet(rows, path, title="The distribution behind each edge", row_titles=titles)
 
 
-def edges_in_pictures_table(shown: list[ShownEdges]) -> Table:
-    """One row per edge: picture, kind, class, score, side, position and std in pixels, and its probabilities."""
+def edges_in_images_table(shown: list[ShownEdges]) -> Table:
+    """One row per edge: image, kind, class, score, side, position and std in pixels, and its probabilities."""
     rows = [
         (
-            one.picture,
+            one.image,
             one.kind,
             one.found.class_names[0],
             float(one.found.scores[0]),
@@ -108,6 +108,6 @@ def edges_in_pictures_table(shown: list[ShownEdges]) -> Table:
         for s, side in enumerate(SIDES)
     ]
     num_bins = shown[0].found.edges.shape[-1] if shown else 0
-    head = ["picture", "kind", "class", "score", "side", "position_px", "std_px", "bin_px"]
+    head = ["image", "kind", "class", "score", "side", "position_px", "std_px", "bin_px"]
     head += [f"p{i}" for i in range(num_bins)]
     return {name: [row[i] for row in rows] for i, name in enumerate(head)}

@@ -21,7 +21,7 @@ from gfocal.ops.boxes import distances_to_edges
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.ops.points import inside_own_padding, make_points
 from gfocal.structures import pad_targets
-from gfocal.visualize.charts import COLOURS, GREY
+from gfocal.visualize.charts import COLORS, GRAY
 
 BETAS = (0.0, 1.0, 2.0, 2.5, 4.0)  # those of table 1c
 
@@ -45,9 +45,9 @@ def qfl_curves(quality: float = 0.5, betas: Sequence[float] = BETAS, num_scores:
 def draw_qfl_curves(curves: QFLCurves, path: Path) -> None:
     """Draw as PNG."""
     figure, (axes,) = sheet(height=4.0)
-    for (beta, loss), colour in zip(curves.losses.items(), COLOURS, strict=False):
-        axes.plot(curves.scores, loss, color=colour, linewidth=1.8, label=f"{beta:g}")
-    axes.axvline(curves.quality, color=GREY, linewidth=1, linestyle=(0, (2, 3)))
+    for (beta, loss), color in zip(curves.losses.items(), COLORS, strict=False):
+        axes.plot(curves.scores, loss, color=color, linewidth=1.8, label=f"{beta:g}")
+    axes.axvline(curves.quality, color=GRAY, linewidth=1, linestyle=(0, (2, 3)))
     axes.text(curves.quality, 2.02, f"σ = y = {curves.quality:g}", ha="center", va="bottom", fontsize=8.5)
     axes.set(xlim=(0, 1), ylim=(0, 2))
     label(axes, f"Quality Focal Loss of one class score, quality label y = {curves.quality:g}\n", "score σ", "QFL(σ)")
@@ -117,8 +117,8 @@ def draw_one_expectation(data: OneExpectation, path: Path) -> None:
     figure, axes = sheet(2, 3, height=5.2)
     bins = range(data.probabilities.shape[1])
     for i, name in enumerate(data.names):
-        axes[i].bar(bins, data.probabilities[i], width=0.8, color=COLOURS[i])
-        axes[i].axvline(data.y, color=GREY, linewidth=1, linestyle=(0, (2, 3)))
+        axes[i].bar(bins, data.probabilities[i], width=0.8, color=COLORS[i])
+        axes[i].axvline(data.y, color=GRAY, linewidth=1, linestyle=(0, (2, 3)))
         label(
             axes[i],
             f"{name}\nentropy {data.entropies[i]:.2f} nats, ±{data.stds[i]:.2f}",
@@ -130,7 +130,7 @@ def draw_one_expectation(data: OneExpectation, path: Path) -> None:
         axes[i].set_xlim(-0.7, len(bins) - 0.3)
     last = axes[len(data.names)]
     rows = range(len(data.names))
-    last.barh(rows, data.dfl, color=COLOURS[: len(data.names)])
+    last.barh(rows, data.dfl, color=COLORS[: len(data.names)])
     last.set_yticks(rows, [name.replace(" ", "\n", 1) for name in data.names])
     last.invert_yaxis()
     for row, value in zip(rows, data.dfl.tolist(), strict=True):
@@ -161,11 +161,11 @@ BIN = 0.5  # width of a bin of the histogram, in strides
 
 @dataclass(frozen=True)
 class RegressionTargets:
-    """The distances of all positives of a data set."""
+    """The distances of all positives of a dataset."""
 
     distances: Tensor  # (N, 4) float64, strides; sides left, top, right, bottom
     num_images: int
-    short_side: int  # pixels that the shorter side of a picture was resized to,
+    short_side: int  # pixels that the shorter side of an image was resized to,
     long_side: int  # unless the longer one would pass this
 
     def share_beyond(self, n: float) -> float:
@@ -185,7 +185,7 @@ class RegressionTargets:
 
 
 def regression_targets(data: ImageData, short_side: int, long_side: int, at_most: int = 2000) -> RegressionTargets:
-    """Assign the points of every picture, or of ``at_most`` pictures at even distances.
+    """Assign the points of every image, or of ``at_most`` images at even distances.
 
     Raises:
         DataError: there is no positive in any of them.
@@ -194,17 +194,17 @@ def regression_targets(data: ImageData, short_side: int, long_side: int, at_most
     found = [distances_of(data, index, short_side, long_side) for index in chosen]
     distances = torch.cat(found) if found else torch.zeros(0, 4)
     if not len(distances):
-        raise DataError("no point is positive in any of these pictures: figure 5c needs boxes of some size")
+        raise DataError("no point is positive in any of these images: figure 5c needs boxes of some size")
     return RegressionTargets(distances.double(), len(found), short_side, long_side)
 
 
 def distances_of(data: ImageData, index: int, short_side: int, long_side: int) -> Tensor:
-    """The distances of the positives of one picture, in strides. (N, 4)"""
+    """The distances of the positives of one image, in strides. (N, 4)"""
     sample = data.sample(index)
     size = sample.size
     if size is None:
-        picture = data.read(index)[0]
-        size = (int(picture.shape[1]), int(picture.shape[2]))
+        image = data.read(index)[0]
+        size = (int(image.shape[1]), int(image.shape[2]))
     resized = resized_shape(*size, short_side, long_side)
     boxes = (sample.boxes * scale_xyxy(size, resized))[~sample.crowd]
     # The maps of the network: halved with rounding up from one level to the next.
@@ -221,10 +221,10 @@ def draw_targets(targets: RegressionTargets, path: Path) -> None:
     """Draw as PNG."""
     figure, (axes,) = sheet(height=4.0)
     starts, shares = targets.histogram()
-    axes.bar(starts, 100 * shares, width=0.92 * BIN, align="edge", color=COLOURS[0])
+    axes.bar(starts, 100 * shares, width=0.92 * BIN, align="edge", color=COLORS[0])
     top = 100 * float(shares.max())
     for n, side in zip(REACHES, ("right", "left"), strict=True):
-        axes.axvline(n, color=COLOURS[1], linewidth=1.2)
+        axes.axvline(n, color=COLORS[1], linewidth=1.2)
         axes.text(
             n + (-0.15 if side == "right" else 0.15),
             top,
@@ -232,14 +232,14 @@ def draw_targets(targets: RegressionTargets, path: Path) -> None:
             ha=side,
             va="top",
             fontsize=8.5,
-            color=COLOURS[1],
+            color=COLORS[1],
         )
-    axes.axhline(0, color=GREY, linewidth=0.8)
+    axes.axhline(0, color=GRAY, linewidth=0.8)
     end = max(REACHES[-1] + 4.0, float(starts[-1]) + 2 * BIN)
     axes.set(xlim=(0, end), xticks=range(0, int(end) + 1, 2 if end < 40 else 10))
     label(
         axes,
-        f"Regression targets: {len(targets.distances):,} positives of ATSS in {targets.num_images:,} pictures, "
+        f"Regression targets: {len(targets.distances):,} positives of ATSS in {targets.num_images:,} images, "
         f"short side {targets.short_side} px",
         "distance from the point to an edge, strides",
         "share of edges, %",

@@ -1,6 +1,6 @@
 """Figure 8: accuracy against speed, as measured by the caller."""
 
-# FOLDED lab.speeds: How fast the detectors of a lab are, measured in turn on one picture after the other: the data of figure 8.
+# FOLDED lab.speeds: How fast the detectors of a lab are, measured in turn on one image after the other: the data of figure 8.
 from __future__ import annotations
 
 import json
@@ -18,7 +18,7 @@ from gfocal.lab.figures.canvas import INK, Axes, Table, label, save, sheet
 from gfocal.models.model_file import load_model
 from gfocal.models.predict import detect_batch
 from gfocal.run import RESULT_FILE
-from gfocal.visualize.charts import COLOURS
+from gfocal.visualize.charts import COLORS
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ def draw_speed(points: Sequence[Measured], path: Path, machine: str = "") -> Non
         raise ValueError("figure 8 needs at least one detector, and speeds above 0 images per second")
     figure, (axes,) = sheet(height=4.6)
     families = list(dict.fromkeys(point.family or point.name for point in points))
-    for family, colour in zip(families, COLOURS * len(families), strict=False):
+    for family, color in zip(families, COLORS * len(families), strict=False):
         row = sorted((p for p in points if (p.family or p.name) == family), key=lambda p: (p.images_per_second, p.ap))
         x, y = [p.images_per_second for p in row], [100 * p.ap for p in row]
-        axes.plot(x, y, color=colour, linewidth=1.4, marker="o", markersize=6)
+        axes.plot(x, y, color=color, linewidth=1.4, marker="o", markersize=6)
     axes.margins(x=0.15, y=0.12)  # room for the names of the outermost points
     _write_names(axes, points)
     where = f", {machine}" if machine else ""
@@ -108,19 +108,19 @@ WORDS = {
 }
 
 
-def measured(models: Mapping[str, Path], data: ImageData, pictures: int = 12) -> list[Measured]:
-    """AP of each run, as its result says, and the pictures a second that its model detects in, one at a time.
+def measured(models: Mapping[str, Path], data: ImageData, images: int = 12) -> list[Measured]:
+    """AP of each run, as its result says, and the images a second that its model detects in, one at a time.
 
     The detectors take turns, so that a machine whose speed drifts treats all alike; the median counts. The first
-    picture warms up.
+    image warms up.
     """
     detectors = {name: load_model(path).eval() for name, path in models.items()}
     seconds: dict[str, list[float]] = {name: [] for name in detectors}
-    for index in range(min(pictures + 1, len(data))):
-        picture, _ = data.read(index)
+    for index in range(min(images + 1, len(data))):
+        image, _ = data.read(index)
         for name, detector in detectors.items():
             start = time.perf_counter()
-            detect_batch(detector, [picture])
+            detect_batch(detector, [image])
             seconds[name].append(time.perf_counter() - start)
     found = []
     for name, path in models.items():
@@ -131,4 +131,4 @@ def measured(models: Mapping[str, Path], data: ImageData, pictures: int = 12) ->
 
 def machine() -> str:
     """On what the speeds were measured."""
-    return f"{platform.machine()}, {torch.get_num_threads()} threads, one picture at a time"
+    return f"{platform.machine()}, {torch.get_num_threads()} threads, one image at a time"

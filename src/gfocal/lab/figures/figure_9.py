@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gfocal.lab.figures.canvas import Table, heading, label, save, sheet
 from gfocal.ops.distributions import GeneralDistribution
-from gfocal.visualize.charts import COLOURS, GREY
+from gfocal.visualize.charts import COLORS, GRAY
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ThreeRepresentations:
     """Curves over one axis, in strides."""
 
     x: Tensor  # (N,) float64
-    truth: Tensor  # (N,) density of where the edge lies
+    ground_truth: Tensor  # (N,) density of where the edge lies
     gaussian: Tensor  # (N,) density
     general: Tensor  # (n + 1,) probabilities of the bins 0..n
     mean: float  # of all
@@ -39,13 +39,15 @@ def three_representations(
 ) -> ThreeRepresentations:
     """A mixture of two bells, and the three representations of it."""
     x = torch.linspace(0, n, num_points, dtype=torch.float64)
-    truth = sum((s * normal(x, m, d) for s, m, d in zip(shares, middles, stds, strict=True)), torch.zeros_like(x))
+    ground_truth = sum(
+        (s * normal(x, m, d) for s, m, d in zip(shares, middles, stds, strict=True)), torch.zeros_like(x)
+    )
     grid = GeneralDistribution(n)
     # DFL over many labels is least at the mean of their two-hot vectors.
-    general = (grid.two_hot(x) * truth.unsqueeze(-1)).sum(0)
+    general = (grid.two_hot(x) * ground_truth.unsqueeze(-1)).sum(0)
     general = general / general.sum()
     mean, std = float(grid.expectation(general)), float(grid.std(general))
-    return ThreeRepresentations(x, truth, normal(x, mean, std), general, mean, std)
+    return ThreeRepresentations(x, ground_truth, normal(x, mean, std), general, mean, std)
 
 
 def normal(x: Tensor, mean: float, std: float) -> Tensor:
@@ -54,9 +56,9 @@ def normal(x: Tensor, mean: float, std: float) -> Tensor:
 
 
 def draw_representations(data: ThreeRepresentations, path: Path) -> None:
-    """Draw as PNG: three panels over one axis, the truth behind each."""
+    """Draw as PNG: three panels over one axis, the ground truth behind each."""
     figure, axes = sheet(1, 3, height=3.3, share_x=True, share_y=True)
-    top = 1.15 * float(torch.cat((data.truth, data.gaussian, data.general)).max())
+    top = 1.15 * float(torch.cat((data.ground_truth, data.gaussian, data.general)).max())
     for one, title, y_label in zip(
         axes,
         (
@@ -67,22 +69,22 @@ def draw_representations(data: ThreeRepresentations, path: Path) -> None:
         ("density, 1/stride; mass of a bin", "", ""),
         strict=True,
     ):
-        one.fill_between(data.x, data.truth, color=GREY, alpha=0.25, linewidth=0)
+        one.fill_between(data.x, data.ground_truth, color=GRAY, alpha=0.25, linewidth=0)
         label(one, title, "distance to the edge, strides", y_label, grid=False)
         one.set(xlim=(0, len(data.general) - 1), ylim=(0, top), xticks=range(0, len(data.general), 2))
-    arrow = {"arrowstyle": "-|>", "color": COLOURS[1], "linewidth": 2, "shrinkA": 0, "shrinkB": 0}
+    arrow = {"arrowstyle": "-|>", "color": COLORS[1], "linewidth": 2, "shrinkA": 0, "shrinkB": 0}
     axes[0].annotate("", (data.mean, 0.93 * top), (data.mean, 0), arrowprops=arrow)
-    axes[1].plot(data.x, data.gaussian, color=COLOURS[2], linewidth=2)
-    axes[2].bar(range(len(data.general)), data.general, width=0.8, color=COLOURS[0], alpha=0.85)
-    axes[2].plot(range(len(data.general)), data.general, color=COLOURS[0], linewidth=1.2, marker="o", markersize=3)
-    heading(figure, "One edge that may lie in two places (grey), as each representation tells it")
+    axes[1].plot(data.x, data.gaussian, color=COLORS[2], linewidth=2)
+    axes[2].bar(range(len(data.general)), data.general, width=0.8, color=COLORS[0], alpha=0.85)
+    axes[2].plot(range(len(data.general)), data.general, color=COLORS[0], linewidth=1.2, marker="o", markersize=3)
+    heading(figure, "One edge that may lie in two places (gray), as each representation tells it")
     save(figure, path)
 
 
 def representations_table(data: ThreeRepresentations) -> Table:
     """Columns: representation, x in strides, value (density, or probability of the bin for general)."""
     curves = (
-        ("truth", data.x, data.truth),
+        ("ground_truth", data.x, data.ground_truth),
         ("dirac", torch.tensor([data.mean], dtype=torch.float64), torch.tensor([torch.inf], dtype=torch.float64)),
         ("gaussian", data.x, data.gaussian),
         ("general", torch.arange(len(data.general), dtype=torch.float64), data.general),

@@ -1,6 +1,6 @@
-"""What the figures read from trained detectors: what they say at points whose truth is known.
+"""What the figures read from trained detectors: what they say at points whose ground truth is known.
 
-A detector is given as the path that ``gfocal.load`` takes, or as it is; pictures as a data set's path, or as they
+A detector is given as the path that ``gfocal.load`` takes, or as it is; images as a dataset's path, or as they
 are.
 """
 
@@ -18,7 +18,7 @@ from gfocal.criteria.dense import centerness
 from gfocal.data.dataset import ImageData, Sample
 from gfocal.data.discovery import read_data, splits
 from gfocal.data.loading import Collate, Item
-from gfocal.data.preprocess import normalise, resize, resized_shape, scale_xyxy
+from gfocal.data.preprocess import normalize, resize, resized_shape, scale_xyxy
 from gfocal.errors import DataError
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model
@@ -36,7 +36,7 @@ def model_of(model: Model, device: torch.device | str = "cpu") -> Detector:
 
 
 def data_of(data: Data, model: Detector, split: str | None = None) -> ImageData:
-    """Annotated pictures with the detector's classes; of a path with splits, val (else test) if none is named.
+    """Annotated images with the detector's classes; of a path with splits, val (else test) if none is named.
 
     Raises:
         DataError: they cannot be read, or have other classes.
@@ -48,28 +48,28 @@ def data_of(data: Data, model: Detector, split: str | None = None) -> ImageData:
         return read_data(data, split, names=model.names)
     if tuple(data.names) != tuple(model.names):
         raise DataError(
-            f"the pictures have the classes {', '.join(data.names)}, the detector {', '.join(model.names)}: "
-            "give pictures of its own classes"
+            f"the images have the classes {', '.join(data.names)}, the detector {', '.join(model.names)}: "
+            "give images of its own classes"
         )
     return data
 
 
 def evenly(data: ImageData, at_most: int) -> range:
-    """Indices of all pictures, or of at most so many at even distances."""
+    """Indices of all images, or of at most so many at even distances."""
     return range(0, len(data), max(1, -(-len(data) // at_most)))
 
 
 @dataclass(frozen=True)
 class PointReadings:
-    """What a detector says at points of many pictures, and what is true there. N points."""
+    """What a detector says at points of many images, and what is true there. N points."""
 
     positive: Tensor  # (N,) bool: picked by ATSS, else background
     class_score: Tensor  # (N,) 0..1: of the object's class; of background, the highest of any class
     quality: Tensor  # (N,) 0..1: of the separate branch; NaN where there is none
-    iou: Tensor  # (N,) 0..1: of the predicted box with its truth; of background, with the truth it overlaps most
+    iou: Tensor  # (N,) 0..1: of the predicted box with its ground truth; of background, with the ground truth it overlaps most
     centerness: Tensor  # (N,) 0..1: the label; NaN for background
-    point: Tensor  # (N,) index of the point in its picture
-    picture: Tensor  # (N,) index of the picture in the data
+    point: Tensor  # (N,) index of the point in its image
+    image: Tensor  # (N,) index of the image in the data
 
     def select(self, keep: Tensor) -> PointReadings:
         """Some of the points, by a boolean mask or indices."""
@@ -83,13 +83,13 @@ class PointReadings:
 def read_points(
     model: Detector, data: ImageData, at_most: int = 200, background: int | None = 40, seed: int = 0
 ) -> PointReadings:
-    """All positives of up to ``at_most`` pictures, and ``background`` other points of each, drawn at random.
+    """All positives of up to ``at_most`` images, and ``background`` other points of each, drawn at random.
 
     ``background`` of None takes all of them. Positives are those of ATSS, also for a detector that was trained with
-    another assigner, so that detectors are judged at the same points.
+    another assigner, so that detectors are evaluated at the same points.
 
     Raises:
-        DataError: no picture has a positive.
+        DataError: no image has a positive.
     """
     generator = torch.Generator().manual_seed(seed)
     found = []
@@ -100,7 +100,7 @@ def read_points(
             others = others[torch.randperm(len(others), generator=generator)[:background]]
         found.append(one.select(torch.cat((torch.nonzero(one.positive).flatten(), others))))
     if not any(bool(one.positive.any()) for one in found):
-        raise DataError("no point is positive in any of these pictures: the figure needs pictures with objects")
+        raise DataError("no point is positive in any of these images: the figure needs images with objects")
     return PointReadings(
         **{field.name: torch.cat([getattr(one, field.name) for one in found]) for field in fields(PointReadings)}
     )
@@ -108,7 +108,7 @@ def read_points(
 
 @torch.inference_mode()
 def each_output(model: Detector, data: ImageData, at_most: int) -> Iterator[tuple[int, Batch, HeadOutputs]]:
-    """Index, network input and output of each picture, one at a time, on the model's device."""
+    """Index, network input and output of each image, one at a time, on the model's device."""
     device = next(model.parameters()).device
     for index in evenly(data, at_most):
         batch = batch_of(model, *data.read(index)).to(device)
@@ -116,17 +116,17 @@ def each_output(model: Detector, data: ImageData, at_most: int) -> Iterator[tupl
 
 
 def batch_of(model: Detector, pixels: Tensor, sample: Sample) -> Batch:
-    """One picture as the detector sees it, with its truth; crowd regions are no truth."""
+    """One image as the detector sees it, with its ground truth; crowd regions are no ground truth."""
     settings = model.input_settings
     old = (int(pixels.shape[1]), int(pixels.shape[2]))
     new = resized_shape(*old, settings.short_side, settings.long_side)
     boxes = sample.boxes * scale_xyxy(old, new)
-    image = normalise(resize(pixels, new, settings.antialias), settings)
+    image = normalize(resize(pixels, new, settings.antialias), settings)
     return Collate(settings.multiple)([Item(image, boxes, sample.labels, sample.crowd, old, sample.image_id)])
 
 
-def readings_of(model: Detector, batch: Batch, outputs: HeadOutputs, picture: int) -> PointReadings:
-    """Readings at every point of one picture that takes part in training."""
+def readings_of(model: Detector, batch: Batch, outputs: HeadOutputs, image: int) -> PointReadings:
+    """Readings at every point of one image that takes part in training."""
     points = outputs.points
     taking_part = inside_own_padding(points, batch.sizes)
     gt_index = assign_atss(points, batch.targets, taking_part).gt_index[0]  # (P,)
@@ -135,7 +135,7 @@ def readings_of(model: Detector, batch: Batch, outputs: HeadOutputs, picture: in
     positive = owner >= 0
     place, valid = points.select(kept), batch.targets.valid[0]
     boxes = model.distribution.boxes(outputs.box_logits[0, kept], place)  # (N, 4)
-    truth = batch.targets.boxes[0, owner.clamp(min=0)]
+    ground_truth = batch.targets.boxes[0, owner.clamp(min=0)]
     scores = outputs.cls_logits[0, kept].float().sigmoid()
     of_class = scores.gather(1, batch.targets.labels[0, owner.clamp(min=0)].unsqueeze(1)).squeeze(1)
     overlaps = iou(boxes.unsqueeze(1), batch.targets.boxes[0]) * valid  # (N, G)
@@ -145,10 +145,10 @@ def readings_of(model: Detector, batch: Batch, outputs: HeadOutputs, picture: in
         positive=positive,
         class_score=torch.where(positive, of_class, scores.amax(1)),
         quality=nothing if said is None else said[0, kept].float().sigmoid(),
-        iou=torch.where(positive, iou(boxes, truth), overlaps.amax(1)),
-        centerness=torch.where(positive, centerness(distances_to_edges(place.xy, truth)), nothing),
+        iou=torch.where(positive, iou(boxes, ground_truth), overlaps.amax(1)),
+        centerness=torch.where(positive, centerness(distances_to_edges(place.xy, ground_truth)), nothing),
         point=kept,
-        picture=torch.full_like(kept, picture),
+        image=torch.full_like(kept, image),
     )
     return readings.cpu()
 

@@ -1,10 +1,10 @@
-"""Mutated pictures over ``read_image`` and ``image_size``: no crash, no hang, only clear errors, one size.
+"""Mutated images over ``read_image`` and ``image_size``: no crash, no hang, only clear errors, one size.
 
-    python benchmarks/fuzz_pictures.py --pictures 10000 --jobs 2
-    python benchmarks/fuzz_pictures.py --replay picture-findings/png-4711.bin
+    python benchmarks/fuzz_images.py --images 10000 --jobs 2
+    python benchmarks/fuzz_images.py --replay image-findings/png-4711.bin
 
-Seeds are drawn (``picture_seeds.py``): JPEG, PNG, GIF, WebP, TIFF, BMP, PPM and JPEG 2000, each in its odder kinds.
-Bits are flipped, files are cut, joined and mixed, numbers in headers and lengths of chunks are made huge. A picture
+Seeds are drawn (``image_seeds.py``): JPEG, PNG, GIF, WebP, TIFF, BMP, PPM and JPEG 2000, each in its odder kinds.
+Bits are flipped, files are cut, joined and mixed, numbers in headers and lengths of chunks are made huge. An image
 that takes 3 GiB, more than its pixels can need, is a finding; a decoder that dies takes only its own process along.
 Every limit that PIL sets stays as it is. Exit code 1 if anything was found.
 """
@@ -34,9 +34,9 @@ from rich.console import Console
 
 from fuzz_judging import TooLong, WrongError, alarm, clear, listen, plain
 from fuzz_pool import CRASH, HANG, INSANE, Finding, Tally, Work, chunks, reasons_table, run, table
-from gfocal.data.images import image_size, picture_header, read_image
+from gfocal.data.images import image_header, image_size, read_image
 from gfocal.errors import ImageError
-from picture_seeds import seeds
+from image_seeds import seeds
 
 MOST_IN_USE = 3 << 30  # bytes; the most pixels that PIL allows need less, with the copies on the way to RGB
 MEMORY = 16 << 30  # mapped: a length in a file may ask for 4 GiB at once, of which nothing is ever used
@@ -47,7 +47,7 @@ HUGE = (0, 1, 2, 255, 256, 32767, 65500, 65535, 0x10000, 0x7FFFFFFF, 0x80000000,
 
 
 def mutated(rng: Random, kinds: dict[str, list[bytes]], kind: str) -> bytes:
-    """A picture of a kind with one to four changes."""
+    """An image of a kind with one to four changes."""
     content = rng.choice(kinds[kind])
     for _ in range(rng.choice((1, 1, 2, 4))):
         content = rng.choice(_WAYS)(rng, content, kinds)
@@ -131,18 +131,18 @@ def with_sums(content: bytes) -> bytes:
 
 
 def tried(path: Path, limit: float) -> tuple[bool, Counter[str]]:
-    """Read a picture and its size; whether it was read, and what was told. Raises WrongError for what must not be."""
+    """Read an image and its size; whether it was read, and what was told. Raises WrongError for what must not be."""
     outcomes: list[Any] = []
     Path("/proc/self/clear_refs").write_text("5")  # the peak of memory in use counts from here
     told: Counter[str] = Counter()
-    for read in (image_size, picture_header, read_image):
+    for read in (image_size, image_header, read_image):
         alarm(limit)
         try:
             outcomes.append(read(path))
         except ImageError as error:
             clear(str(error), path)
             if isinstance(error.__cause__, MemoryError) and outcomes and outcomes[0] is not None:
-                raise WrongError(CRASH, f"{read.__name__}: a picture of {outcomes[0]} ran out of memory") from error
+                raise WrongError(CRASH, f"{read.__name__}: an image of {outcomes[0]} ran out of memory") from error
             told[plain(str(error), path)] += 1
             outcomes.append(None)
         except TooLong:
@@ -155,7 +155,7 @@ def tried(path: Path, limit: float) -> tuple[bool, Counter[str]]:
     status = Path("/proc/self/status").read_text()
     peak, now = (int(re.findall(rf"{key}:\s+(\d+) kB", status)[0]) << 10 for key in ("VmHWM", "VmRSS"))
     if peak - now > MOST_IN_USE:
-        raise WrongError(CRASH, f"{(peak - now) / 2**30:.1f} GiB in use for a picture of {size}")
+        raise WrongError(CRASH, f"{(peak - now) / 2**30:.1f} GiB in use for an image of {size}")
     if pixels is not None and (
         not size or min(size) < 1 or (pixels.shape, pixels.dtype) != ((3, *size), torch.uint8)
     ):
@@ -171,7 +171,7 @@ def begin_in(room: Path, seed: int, limit: float, out: Path) -> Callable[[], Wor
         listen()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff tells every broken code word there
         kinds = seeds()
-        path = Path(tempfile.mkdtemp(dir=room)) / "picture.jpg"  # content decides the decoder, whatever the name
+        path = Path(tempfile.mkdtemp(dir=room)) / "image.jpg"  # content decides the decoder, whatever the name
 
         def work(kind: str, number: int) -> Tally:
             path.write_bytes(mutated(Random(f"{seed} {kind} {number}"), kinds, kind))
@@ -194,19 +194,19 @@ def begin_in(room: Path, seed: int, limit: float, out: Path) -> Callable[[], Wor
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--pictures", type=int, default=2000, help="pictures in all")
+    arguments.add_argument("--images", type=int, default=2000, help="images in all")
     arguments.add_argument("--jobs", type=int, default=1, help="processes")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--limit", type=float, default=5.0, help="seconds of the processor that a call may take")
-    arguments.add_argument("--out", type=Path, default=Path("picture-findings"), help="where findings are stored")
-    arguments.add_argument("--replay", type=Path, metavar="FILE", help="try a stored picture again")
+    arguments.add_argument("--out", type=Path, default=Path("image-findings"), help="where findings are stored")
+    arguments.add_argument("--replay", type=Path, metavar="FILE", help="try a stored image again")
     chosen = arguments.parse_args()
     if chosen.replay is not None:
         listen()
         print(*tried(chosen.replay.absolute(), chosen.limit))
         return 0
     kinds = seeds()
-    plan = [part for kind in kinds for part in chunks(kind, -(-chosen.pictures // len(kinds)), 50)]
+    plan = [part for kind in kinds for part in chunks(kind, -(-chosen.images // len(kinds)), 50)]
     chosen.out.mkdir(parents=True, exist_ok=True)
     room = Path(tempfile.mkdtemp(prefix="gfocal-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     start = time.perf_counter()
@@ -226,7 +226,7 @@ def main() -> int:
     for finding in findings[:30]:
         text = f"{finding.kind} {finding.number}: {finding.what}: {finding.text} -> {finding.stored}"
         console.print(ascii(text)[1:-1], markup=False, highlight=False, soft_wrap=True)
-    title = f"{chosen.pictures / seconds:,.0f} pictures a second, {seconds:.0f} s, seed {chosen.seed}"
+    title = f"{chosen.images / seconds:,.0f} images a second, {seconds:.0f} s, seed {chosen.seed}"
     console.print(table(title, list(kinds), tallies))
     return 1 if findings else 0
 
