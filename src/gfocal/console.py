@@ -46,3 +46,23 @@ def progress_bar(console: Console, title: str, batches: int, done: int = 0) -> I
     hidden = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden, refresh_per_second=4) as progress:
         yield Bar(progress, progress.add_task(title, total=batches, completed=done, text=""))
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is: no markup, no colors of numbers, not folded. Text of files is escaped by ``gfocal.text``."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def note(console: Console, text: str) -> None:
+    """Print ``note: text``: worth knowing, nothing to fix."""
+    say(console, f"note: {text}")
+
+
+def warn(console: Console, text: str) -> None:
+    """Print ``warning: text``: something that is likely not as wanted; the command goes on."""
+    say(console, f"warning: {text}")
+
+
+def fail(console: Console, text: str) -> None:
+    """Print a line in red: something failed."""
+    console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)

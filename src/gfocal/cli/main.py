@@ -84,8 +84,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
 
 EPILOG = """examples:
   gfocal demo                                      train, evaluate and look at a report, from nothing
@@ -121,3 +119,7 @@ def parser() -> argparse.ArgumentParser:
     for command in (check, train, compare, evaluate, detect, convert, demo, bring, models, lab):
         command.add(commands)
     return main
+
+
+if __name__ == "__main__":
+    sys.exit(main())
