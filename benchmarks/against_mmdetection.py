@@ -198,14 +198,14 @@ class Comparison:
         maps = [list(kind) for kind in outs]
         if type(self.head).__name__ == "FCOSHead":
             maps[1] = [m.log() for m in maps[1]]
-        theirs = as_outputs(maps, ours.points, self.model.distribution.num_bins)
+        theirs = as_outputs(maps, ours.points, self.model.box_coder.num_bins)
         for kind in ("cls_logits", "box_logits", "quality_logits")[: len(maps)]:
             self.note("logits", of_level(getattr(ours, kind), getattr(theirs, kind), ours.points.counts), kind)
         originals = torch.tensor([meta["ori_shape"] for meta in batch.metas])
         sizes = batch.sizes - self.case.cut  # an image smaller by that, in both scales
         model = self.model
         mine = decode(
-            ours, model.distribution, sizes, originals * sizes / batch.sizes, model.names, model.decode_settings
+            ours, model.box_coder, sizes, originals * sizes / batch.sizes, model.names, model.decode_settings
         )
         others = self.head.predict_by_feat(*outs, batch_img_metas=batch.metas, rescale=True)
         for one, other in zip(mine, others, strict=True):
@@ -221,7 +221,7 @@ class Comparison:
         """Compare assignment, losses and gradients on the same logits."""
         leaves = [[[m.detach().clone().requires_grad_() for m in group] for group in maps] for _ in range(2)]
         ours = self.criterion(
-            as_outputs(leaves[0], points, self.model.distribution.num_bins), batch.targets, batch.sizes
+            as_outputs(leaves[0], points, self.model.box_coder.num_bins), batch.targets, batch.sizes
         )
         ours.total.backward()
         terms, assigned = their_losses(self.head, leaves[1], points.counts, batch.ground_truth, batch.metas)

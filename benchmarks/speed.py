@@ -36,7 +36,7 @@ def main() -> None:
 
     def ours() -> Callable[[], object]:
         model = gfl_r50_fpn(80, pretrained=False).train().to(memory_format=torch.channels_last)
-        criterion = GFLCriterion(distribution=model.distribution)
+        criterion = GFLCriterion(box_coder=model.box_coder)
         sizes = torch.full((2, 2), size)
         targets = pad_targets(list(boxes), list(labels))
         inputs = images.contiguous(memory_format=torch.channels_last)

@@ -35,7 +35,7 @@ def test_gfl_as_published_is_taught_by_the_page_that_one_reads_first() -> None:
     model = create("gfl_light_fpn", 2, pretrained=False, channels=32, num_convs=1, n=8, delta=2.0)
     criterion = criterion_of(model, MethodSettings())
     assert isinstance(criterion, GFLCriterion)
-    assert criterion.distribution == GeneralDistribution(8, 2.0)
+    assert criterion.box_coder == GeneralDistribution(8, 2.0)
     changed = criterion_of(model, MethodSettings(beta=1.0))
     assert isinstance(changed, DenseCriterion)
     published = GFLCriterion()
@@ -79,7 +79,7 @@ def test_a_method_changes_what_it_names_and_nothing_else() -> None:
     assert isinstance(found, DenseCriterion)
     assert (found.quality, found.measure, found.beta, found.dfl_weight) == ("joint", "iou", 2.5, 0.25)
     assert found.assign is not assign_atss
-    assert found.distribution == model.distribution
+    assert found.box_coder == model.box_coder
     assert found.box_loss is overlap_loss
 
 

@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 model = gfl_r18_fpn(3, pretrained=False, channels=32, num_convs=1)
 boxes = [torch.tensor([[4.0, 8, 40, 50]]), torch.zeros(0, 4)]
 targets = pad_targets(boxes, [torch.tensor([1]), torch.zeros(0).long()])
-losses = GFLCriterion(distribution=model.distribution)(
+losses = GFLCriterion(box_coder=model.box_coder)(
     model(torch.randn(2, 3, 64, 96)), targets, torch.tensor([[64, 96], [60, 90]])
 )
 losses.total.backward()

@@ -139,12 +139,12 @@ def criterion_of(model: Detector, method: MethodSettings) -> Criterion:
                 f"softmax = {'false' if quality == 'none' else 'true'}"
             )
         allowed = {"quality": None, "beta": None, "spare_ignored": None}
-        return _few(SSDCriterion(model.distribution, quality=quality), method, preset, allowed)
+        return _few(SSDCriterion(model.box_coder, quality=quality), method, preset, allowed)
     if preset.startswith("gfl_") and replace(method, spare_ignored=True) == MethodSettings():
-        assert isinstance(model.distribution, GeneralDistribution)
-        return GFLCriterion(distribution=model.distribution, spare_ignored=method.spare_ignored)
+        assert isinstance(model.box_coder, GeneralDistribution)
+        return GFLCriterion(box_coder=model.box_coder, spare_ignored=method.spare_ignored)
     has_branch = bool(model.built_from["options"].get("quality_branch", False))
-    is_general = isinstance(model.distribution, GeneralDistribution)
+    is_general = isinstance(model.box_coder, GeneralDistribution)
     published = _published(model, preset, has_branch, is_general)
     changes: dict[str, Any] = {
         name: getattr(method, name)
@@ -181,12 +181,12 @@ def criterion_of(model: Detector, method: MethodSettings) -> Criterion:
 
 def _published(model: Detector, preset: str, has_branch: bool, is_general: bool) -> DenseCriterion:
     """The choices and numbers that a detector was published with."""
-    distribution = model.distribution
+    box_coder = model.box_coder
     if preset == "retinanet_r50_fpn":
-        return DenseCriterion(distribution, assign_max_iou, quality="none", box_loss=CodedLoss(0.0), box_weight=1.0)
+        return DenseCriterion(box_coder, assign_max_iou, quality="none", box_loss=CodedLoss(0.0), box_weight=1.0)
     if preset == "foveabox_r50_fpn":
         return DenseCriterion(
-            distribution,
+            box_coder,
             assign_fovea,
             quality="none",
             gamma=1.5,
@@ -196,15 +196,15 @@ def _published(model: Detector, preset: str, has_branch: bool, is_general: bool)
             count_images=True,
         )
     if preset.startswith("gfl_"):
-        return DenseCriterion(distribution, assign_atss, dfl_weight=DFL_WEIGHT)
+        return DenseCriterion(box_coder, assign_atss, dfl_weight=DFL_WEIGHT)
     quality: Quality = "branch" if has_branch else "none"
     box_loss, box_weight = overlap_loss, 2.0
-    if isinstance(distribution, GaussianDistances):
+    if isinstance(box_coder, GaussianDistances):
         box_loss, box_weight = gaussian_loss, 1.0
     elif preset == "fcos_r50_fpn":
         box_loss, box_weight = (overlap_loss if is_general else log_iou_loss), 1.0
     return DenseCriterion(
-        distribution,
+        box_coder,
         assign_fcos if preset == "fcos_r50_fpn" else assign_atss,
         quality=quality,
         measure="centerness" if has_branch else "iou",

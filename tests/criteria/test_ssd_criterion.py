@@ -187,7 +187,7 @@ def test_the_quality_target_passes_no_gradient() -> None:
 def test_a_training_step_lowers_the_loss(quality: Quality) -> None:
     torch.manual_seed(0)
     model = ssd512_vgg16(3, pretrained=False, softmax=quality == "none").train()
-    ours = SSDCriterion(model.distribution, quality=quality)
+    ours = SSDCriterion(model.box_coder, quality=quality)
     images, sizes = torch.randn(1, 3, 288, 288), torch.tensor([[288, 288]])
     targets = ground_truth([[[20.0, 30, 120, 140], [100, 40, 280, 250]]], [[0, 2]])
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)

@@ -54,7 +54,7 @@ class Told(Detector):
         settings = InputSettings((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), SIZE, SIZE)
         like = create("gfl_r18_fpn", 2, names=("one", "two"), pretrained=False, channels=32, num_convs=1)
         nothing = torch.nn.Linear(1, 1)
-        super().__init__(nothing, nothing, nothing, like.names, like.distribution, settings, {})
+        super().__init__(nothing, nothing, nothing, like.names, like.box_coder, settings, {})
         self.stds, self.branch = stds, branch
 
     def forward(self, images: Tensor) -> HeadOutputs:
@@ -69,7 +69,7 @@ class Told(Detector):
             cls_logits[0, inside, k] = 1.0 + 0.1 * ltrb[inside].amin(1)
             # Half of each edge's mass lies on either side of it, at the distance told.
             away = torch.minimum(torch.minimum(ltrb, 16 - ltrb), torch.tensor(self.stds[number]))
-            p = (self.distribution.two_hot(ltrb - away) + self.distribution.two_hot(ltrb + away)) / 2
+            p = (self.box_coder.two_hot(ltrb - away) + self.box_coder.two_hot(ltrb + away)) / 2
             box_logits[0, inside] = p[inside].clamp(min=1e-9).log()
         box_logits[0, SURE_AT, :, 0] = 20.0  # a box of hardly any size
         # Sure of all points within objects, most of which are no positives; and of one point outside.

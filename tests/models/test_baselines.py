@@ -15,7 +15,7 @@ from gfocal.models.baselines import atss_r50_fpn, fcos_r50_fpn, foveabox_r50_fpn
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import create
-from gfocal.ops.box_coders import AnchorDeltas, DiracDistances, GaussianDistances, LogDistances, Representation
+from gfocal.ops.box_coders import AnchorDeltas, BoxCoder, DiracDistances, GaussianDistances, LogDistances
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.structures import Detections
 
@@ -23,8 +23,8 @@ SMALL = {"body": "resnet18.tv_in1k", "channels": 32, "num_convs": 1}
 CELLS = 64 + 16 + 4 + 1 + 1  # of an input of 64 pixels
 ATSS_STDS = (0.1, 0.1, 0.2, 0.2)
 
-# Preset, its options, its representation, points per cell, origin of the first point, has a quality branch
-VARIANTS: list[tuple[str, dict[str, object], Representation, int, float, bool]] = [
+# Preset, its options, its box_coder, points per cell, origin of the first point, has a quality branch
+VARIANTS: list[tuple[str, dict[str, object], BoxCoder, int, float, bool]] = [
     ("retinanet_r50_fpn", {}, AnchorDeltas(), 9, 0.0, False),
     ("foveabox_r50_fpn", {}, LogDistances(2.0), 1, 4.0, False),
     ("fcos_r50_fpn", {}, DiracDistances(in_pixels=True), 1, 4.0, True),
@@ -40,13 +40,11 @@ VARIANTS: list[tuple[str, dict[str, object], Representation, int, float, bool]] 
 IDS = [f"{preset.partition('_')[0]}-{'-'.join(map(str, options.values()))}" for preset, options, *_ in VARIANTS]
 
 
-@pytest.mark.parametrize(
-    ("preset", "options", "representation", "per_cell", "first", "has_branch"), VARIANTS, ids=IDS
-)
+@pytest.mark.parametrize(("preset", "options", "box_coder", "per_cell", "first", "has_branch"), VARIANTS, ids=IDS)
 def test_a_variant_builds_learns_detects_and_comes_back(
     preset: str,
     options: dict[str, object],
-    representation: Representation,
+    box_coder: BoxCoder,
     per_cell: int,
     first: float,
     has_branch: bool,
@@ -56,16 +54,16 @@ def test_a_variant_builds_learns_detects_and_comes_back(
     settings = InputSettings(short_side=64, long_side=64)
     names = ("cat", "dog")
     model = create(preset, 2, names=names, pretrained=False, input_settings=settings, **SMALL, **options)
-    assert model.distribution == representation
+    assert model.box_coder == box_coder
     assert model.built_from["preset"] == preset
     assert model.built_from["options"].items() >= {**SMALL, **options}.items()
 
     outputs = model.train()(torch.randn(2, 3, 64, 64))
     assert outputs.cls_logits.shape == (2, CELLS * per_cell, 2)
-    assert outputs.box_logits.shape == (2, CELLS * per_cell, 4, representation.num_bins)
+    assert outputs.box_logits.shape == (2, CELLS * per_cell, 4, box_coder.num_bins)
     assert outputs.points.xy[0].tolist() == [first, first]
     assert (outputs.quality_logits is not None) == has_branch
-    boxes = model.distribution.boxes(outputs.box_logits, outputs.points)
+    boxes = model.box_coder.boxes(outputs.box_logits, outputs.points)
     assert boxes.shape == (2, CELLS * per_cell, 4)
     total = outputs.cls_logits.sum() + boxes.mean() + outputs.box_logits.square().sum()
     if outputs.quality_logits is not None:
@@ -80,13 +78,13 @@ def test_a_variant_builds_learns_detects_and_comes_back(
     found = model.detect(image, score_threshold=0.0)
     assert isinstance(found, Detections)
     assert 0 < len(found) <= 100
-    says_something = not isinstance(representation, AnchorDeltas | DiracDistances | LogDistances)
-    assert found.edges.shape[-1] == (getattr(representation, "n", 0) + 1 if says_something else 0)
+    says_something = not isinstance(box_coder, AnchorDeltas | DiracDistances | LogDistances)
+    assert found.edges.shape[-1] == (getattr(box_coder, "n", 0) + 1 if says_something else 0)
     assert torch.isnan(found.edge_std).all() != says_something
 
     save_model(model, tmp_path / "model.safetensors")
     again = load_model(tmp_path / "model.safetensors")
-    for name in ("names", "distribution", "input_settings", "decode_settings", "built_from"):
+    for name in ("names", "box_coder", "input_settings", "decode_settings", "built_from"):
         assert getattr(again, name) == getattr(model, name), name
     same = again.detect(image, score_threshold=0.0)
     assert isinstance(same, Detections)

@@ -52,7 +52,7 @@ def test_a_round_trip_gives_the_same_outputs_bit_by_bit(model: Detector, saved: 
         before, after = model(images), again(images)
     assert torch.equal(before.cls_logits, after.cls_logits)
     assert torch.equal(before.box_logits, after.box_logits)
-    for name in ("names", "distribution", "input_settings", "decode_settings", "built_from"):
+    for name in ("names", "box_coder", "input_settings", "decode_settings", "built_from"):
         assert getattr(again, name) == getattr(model, name), name
 
 

@@ -33,8 +33,8 @@ def test_one_step_and_detections_on_a_photograph(preset: str, shared: Path) -> N
     scale = torch.tensor([shape[1] / width, shape[0] / height]).repeat(2)
     targets = pad_targets([sample.boxes * scale], [sample.labels])
     inputs = stack_padded([normalize(resize(image, shape), settings)])
-    assert isinstance(model.distribution, GeneralDistribution)
-    criterion = GFLCriterion(model.distribution)
+    assert isinstance(model.box_coder, GeneralDistribution)
+    criterion = GFLCriterion(model.box_coder)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     optimizer = make_optimizer(model, OptimizerSettings(lr=0.01, lr_batch=1), 1)
     losses = criterion(model(inputs), targets, torch.tensor([shape]))

@@ -12,7 +12,7 @@ from PIL import Image
 from gfocal.cli.main import main
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import DataError
-from gfocal.inference.files import detect_files, has_distributions
+from gfocal.inference.files import detect_files
 from gfocal.interop.coco_results import read_coco_results
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import save_model
@@ -58,10 +58,10 @@ def test_drawing_distributions_is_refused(dirac: Detector) -> None:
 
 
 def test_which_detectors_have_distributions(dirac: Detector) -> None:
-    assert not has_distributions(dirac)
-    assert not has_distributions(detector("retinanet_r50_fpn"))
-    assert has_distributions(detector("atss_r50_fpn", box="gaussian"))
-    assert has_distributions(detector("atss_r50_fpn", box="general"))
+    assert not dirac.box_coder.has_distribution
+    assert not detector("retinanet_r50_fpn").box_coder.has_distribution
+    assert detector("atss_r50_fpn", box="gaussian").box_coder.has_distribution
+    assert detector("atss_r50_fpn", box="general").box_coder.has_distribution
 
 
 def test_files_are_written_without_deviations(dirac: Detector, image: Path, tmp_path: Path) -> None:

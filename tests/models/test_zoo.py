@@ -57,7 +57,7 @@ def test_a_preset_builds_and_detects(preset: Preset) -> None:
 def test_options_reach_the_network() -> None:
     options = {"n": 8, "delta": 0.5, "origin": "center", "finest": 8, "channels": 64, "num_convs": 3}
     model = create("gfl_r18_fpn", 5, pretrained=False, **options)
-    assert model.distribution == GeneralDistribution(8, 0.5)
+    assert model.box_coder == GeneralDistribution(8, 0.5)
     outputs = model.eval()(torch.zeros(1, 3, 32, 32))
     assert outputs.box_logits.shape[2:] == (4, 9)
     assert outputs.points.xy[0].tolist() == [4, 4]

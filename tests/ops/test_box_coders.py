@@ -9,15 +9,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection._utils import BoxCoder as TorchvisionBoxCoder
 
-from gfocal.ops.box_coders import AnchorDeltas, DiracDistances, GaussianDistances, LogDistances, Representation
+from gfocal.ops.box_coders import AnchorDeltas, BoxCoder, DiracDistances, GaussianDistances, LogDistances
 from gfocal.ops.boxes import boxes_from_distances
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.ops.points import ATSS_ANCHORS, RETINANET_ANCHORS, make_anchor_points, make_points
 from gfocal.structures import Points
 
-ALL: tuple[Representation, ...] = (
+ALL: tuple[BoxCoder, ...] = (
     DiracDistances(),
     DiracDistances(in_pixels=True),
     GaussianDistances(8, 0.5),
@@ -37,34 +37,34 @@ def random_boxes(seed: int, points: Points, largest: float = 300.0) -> Tensor:
     return boxes_from_distances(points.xy, ltrb)
 
 
-@pytest.mark.parametrize("representation", ALL, ids=repr)
-def test_the_protocol(representation: Representation) -> None:
-    logits = torch.randn(2, len(POINTS.xy), 4, representation.num_bins)
+@pytest.mark.parametrize("box_coder", ALL, ids=repr)
+def test_the_protocol(box_coder: BoxCoder) -> None:
+    logits = torch.randn(2, len(POINTS.xy), 4, box_coder.num_bins)
     index = torch.arange(len(POINTS.xy)).expand(2, -1)
-    boxes = representation.boxes(logits, POINTS.select(index))
+    boxes = box_coder.boxes(logits, POINTS.select(index))
     assert boxes.shape == (2, len(POINTS.xy), 4)
     assert boxes.dtype == torch.float32
     assert (boxes[..., 2:] >= boxes[..., :2]).all()
-    torch.testing.assert_close(representation.boxes(logits[1], POINTS), boxes[1])
-    half = representation.boxes(logits.bfloat16(), POINTS.select(index))
+    torch.testing.assert_close(box_coder.boxes(logits[1], POINTS), boxes[1])
+    half = box_coder.boxes(logits.bfloat16(), POINTS.select(index))
     assert half.dtype == torch.float32
-    probabilities = representation.probabilities(logits)
+    probabilities = box_coder.probabilities(logits)
     assert probabilities.shape[:-1] == (2, len(POINTS.xy), 4)
-    says_something = isinstance(representation, GaussianDistances | GeneralDistribution)
+    says_something = isinstance(box_coder, GaussianDistances | GeneralDistribution)
     assert probabilities.shape[-1] == (9 if says_something else 0)
-    assert representation.delta == (0.5 if says_something else 1.0)
+    assert box_coder.delta == (0.5 if says_something else 1.0)
 
 
-@pytest.mark.parametrize("representation", ALL, ids=repr)
-def test_wild_numbers_give_finite_boxes_and_gradients(representation: Representation) -> None:
-    logits = torch.tensor([-1e4, -50.0, 50.0, 1e4]).view(4, 1).expand(4, representation.num_bins).clone()
+@pytest.mark.parametrize("box_coder", ALL, ids=repr)
+def test_wild_numbers_give_finite_boxes_and_gradients(box_coder: BoxCoder) -> None:
+    logits = torch.tensor([-1e4, -50.0, 50.0, 1e4]).view(4, 1).expand(4, box_coder.num_bins).clone()
     logits.requires_grad_()
-    boxes = representation.boxes(logits, POINTS.select(torch.tensor(0)))
+    boxes = box_coder.boxes(logits, POINTS.select(torch.tensor(0)))
     boxes.sum().backward()
     assert torch.isfinite(boxes).all()
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
-    assert torch.isfinite(representation.probabilities(logits.detach())).all()
+    assert torch.isfinite(box_coder.probabilities(logits.detach())).all()
 
 
 def test_where_a_dirac_edge_lies() -> None:
@@ -90,7 +90,7 @@ def test_anchor_deltas_round_trip(seed: int, stds: tuple[float, float, float, fl
 @given(seed=seeds, stds=st.sampled_from([(1.0, 1.0, 1.0, 1.0), (0.1, 0.1, 0.2, 0.2)]))
 def test_anchor_deltas_equal_torchvisions(seed: int, stds: tuple[float, float, float, float]) -> None:
     ours = AnchorDeltas(stds)
-    theirs = BoxCoder(tuple(1 / std for std in stds), bbox_xform_clip=math.log(1000 / 16))
+    theirs = TorchvisionBoxCoder(tuple(1 / std for std in stds), bbox_xform_clip=math.log(1000 / 16))
     assert POINTS.anchors is not None
     boxes = random_boxes(seed, POINTS)
     deltas = ours.encode(boxes, POINTS)

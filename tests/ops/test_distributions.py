@@ -29,7 +29,7 @@ def test_moments_and_entropy_equal_the_sums_of_their_definition(masses: list[int
     mean = sum(s * v for s, v in zip(share, values, strict=True))
     variance = sum(s * (v - mean) ** 2 for s, v in zip(share, values, strict=True))
     assert law.values(p).tolist() == values
-    assert law.reach == values[-1]
+    assert law.regression_range == values[-1]
     assert law.expectation(p).item() == pytest.approx(mean, abs=1e-9)
     assert law.variance(p).item() == pytest.approx(variance, abs=1e-9)
     assert law.std(p).item() == pytest.approx(math.sqrt(variance), abs=1e-7)
@@ -43,8 +43,8 @@ def test_quantile_inverts_the_distribution_function(masses: list[int], delta: fl
     """Against numeric integration of the density: mass of each value spread over half a bin to both sides."""
     law, p = edge(masses, delta)
     x = law.quantile(p, q).item()
-    assert 0 <= x <= law.reach
-    grid = np.linspace(0, law.reach, 20_001)
+    assert 0 <= x <= law.regression_range
+    grid = np.linspace(0, law.regression_range, 20_001)
     nearest = np.minimum((grid / delta + 0.5).astype(int), law.n)
     width = np.where((nearest == 0) | (nearest == law.n), delta / 2, delta)
     density = p.numpy()[nearest] / width
@@ -82,7 +82,7 @@ def test_a_quantile_beyond_0_and_1_is_refused(q: float) -> None:
 @given(st.integers(1, 20), deltas, st.floats(0, 1))
 def test_two_hot_is_the_narrowest_law_of_expectation_y(n: int, delta: float, share: float) -> None:
     law = GeneralDistribution(n, delta)
-    y = torch.tensor(share * law.reach, dtype=torch.float64)
+    y = torch.tensor(share * law.regression_range, dtype=torch.float64)
     p = law.two_hot(y)
     assert p.sum().item() == pytest.approx(1.0)
     assert p.min().item() >= 0

@@ -142,7 +142,7 @@ def test_losses_of_every_level_and_their_gradients(case: Case) -> None:
 
 def test_detections(case: Case, model: Detector) -> None:
     """From images to boxes. Scores lie close together, so boxes are matched, not compared by rank."""
-    found = decode(case.outputs, model.distribution, case.sizes, case.sizes, model.names)
+    found = decode(case.outputs, model.box_coder, case.sizes, case.sizes, model.names)
     for i, detections in enumerate(found):
         boxes, scores, labels = (case.tensor(f"{name}_{i}") for name in ("boxes", "scores", "labels"))
         assert len(detections) == len(boxes)

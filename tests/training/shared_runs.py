@@ -78,7 +78,7 @@ def main() -> None:
     trained = run(out / "norms", 4, norm_eval=False)
     if is_first():  # what this process alone finds with the weights that it has saved
         batches = evaluation_loader(VAL, trained.input_settings, 2)
-        found = detect_all(trained, batches, VAL.names, trained.distribution, trained.decode_settings)
+        found = detect_all(trained, batches, VAL.names, trained.box_coder, trained.decode_settings)
         (out / "norms" / "alone.json").write_text(json.dumps(average_precision(VAL, found).to_json()))
 
 

@@ -194,16 +194,16 @@ def layout_of(model: Detector, criterion: Criterion, short_sides: tuple[int, int
     ``short_sides`` is the range that augmentation draws the short side from: the largest counts, at which edges are
     furthest and small boxes largest.
     """
-    distribution, strides = model.distribution, getattr(model.head, "level_strides", ())
+    box_coder, strides = model.box_coder, getattr(model.head, "level_strides", ())
     laying = getattr(model.head, "origin", getattr(model.head, "laying", None))
     origin = next((name for name in ORIGINS if name == laying), None)  # None for heads with anchors
-    if not isinstance(distribution, GeneralDistribution) or origin is None or not strides:
+    if not isinstance(box_coder, GeneralDistribution) or origin is None or not strides:
         return None
     layout = Layout(
         tuple(strides),
         origin,
-        distribution.n,
-        distribution.delta,
+        box_coder.n,
+        box_coder.delta,
         model.input_settings,
         getattr(criterion, "assign", assign_atss),
         can_be_finer=model.built_from["options"].get("finest") == STRIDES[0],

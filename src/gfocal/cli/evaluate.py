@@ -11,6 +11,7 @@ from gfocal import launch as launched
 from gfocal.cli import DONE
 from gfocal.cli.inputs import chosen_device, parts_of, read_all, standard_output, told_of_coco
 from gfocal.cli.options import add_device, add_rename, threshold_rule, whole
+from gfocal.console import note, say
 from gfocal.text import counted
 
 if TYPE_CHECKING:
@@ -86,7 +87,6 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     from gfocal.evaluation.detections import nothing_found
     from gfocal.evaluation.evaluate import evaluate
     from gfocal.evaluation.thresholds import read_rule
-    from gfocal.inference.files import has_distributions
     from gfocal.interop.coco_results import write_coco_results
     from gfocal.models.model_file import load_model, local_model_file
     from gfocal.training.distributed import Devices
@@ -126,7 +126,7 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     if not launched.is_first():
         return DONE
     if model is not None and chosen.results:
-        write_coco_results(chosen.results, found, data.category_ids, has_distributions(model))
+        write_coco_results(chosen.results, found, data.category_ids, model.box_coder.has_distribution)
         say(console, f"detections: {chosen.results}")
     evaluation = evaluate(
         data,
@@ -150,13 +150,8 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     if model_path is not None:
         store(model_path, evaluation, part, console)
         if any(split == "test" for _, split in parts):
-            say(console, "note: chosen on the split test, which flatters what is measured on it: choose on val")
+            note(console, "chosen on the split test, which flatters what is measured on it: choose on val")
     return DONE
-
-
-def say(console: Console, line: str) -> None:
-    """A line as it is."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def is_results(chosen: argparse.Namespace) -> bool:
@@ -193,7 +188,6 @@ def detections_of(
     from gfocal.console import progress_bar
     from gfocal.data.loading import evaluation_loader
     from gfocal.evaluation.detections import as_rows, detect_all, from_rows
-    from gfocal.inference.files import has_distributions
 
     rank, world = (devices.rank, devices.world) if devices is not None else (0, 1)
     batches = evaluation_loader(data, model.input_settings, chosen.batch_size, chosen.num_workers, rank, world)
@@ -202,14 +196,14 @@ def detections_of(
             model,
             batches,
             model.names,
-            model.distribution,
+            model.box_coder,
             model.decode_settings,
             next(model.parameters()).device,
             on_batch=bar.advance,
         )
     if devices is None:
         return found
-    everything = from_rows(devices.gather_rows(as_rows(found, has_distributions(model))))
+    everything = from_rows(devices.gather_rows(as_rows(found, model.box_coder.has_distribution)))
     in_order = (data.sample(i).image_id for i in range(len(data)))
     return {image_id: everything[image_id] for image_id in in_order if image_id in everything}
 

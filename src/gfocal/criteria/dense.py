@@ -1,7 +1,7 @@
 """The training loss of every dense detector in the paper, as choices: what ``criterion.py`` is to GFL alone.
 
 Li et al. 2020 compare detectors along five axes, and each axis is a field here: which points learn which box
-(``assign``), how an edge is represented (``distribution``, with or without DFL), how the quality of a box is said
+(``assign``), how an edge is represented (``box_coder``, with or without DFL), how the quality of a box is said
 (``quality``, figure 6) and measured (``measure``), and the classification loss. With the choices of GFL it gives the
 numbers of ``GFLCriterion``; a test holds the two together.
 
@@ -28,7 +28,7 @@ from gfocal.assigners.atss import assign_atss
 from gfocal.criteria.gfl import Assign, level_of_point, place, rows, same, sum_per_level
 from gfocal.losses import distribution_focal_loss, focal_loss, quality_focal_loss
 from gfocal.losses.box import BoxLoss, overlap_loss
-from gfocal.ops.box_coders import Representation
+from gfocal.ops.box_coders import BoxCoder
 from gfocal.ops.boxes import distances_to_edges, iou
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.ops.points import inside_own_padding, spare_ignored
@@ -42,7 +42,7 @@ Measure = Literal["iou", "centerness"]
 class DenseCriterion:
     """The five axes and their weights. Call it with outputs, targets and image sizes, as ``GFLCriterion``."""
 
-    distribution: Representation
+    box_coder: BoxCoder
     assign: Assign = assign_atss
     quality: Quality = "joint"
     measure: Measure = "iou"
@@ -54,14 +54,14 @@ class DenseCriterion:
     box_weight: float = 2.0
     dfl_weight: float = 0.0  # 0: without DFL; GFL has 0.25
     quality_weight: float = 1.0
-    reach_margin: float = 0.1  # of DFL, as in GFLCriterion
+    range_margin: float = 0.1  # of DFL, as in GFLCriterion
     count_images: bool = False  # FoveaBox divides its class loss by positives plus images
     spare_ignored: bool = True  # as in GFLCriterion
     sum_over_processes: Callable[[Tensor], Tensor] = same
 
     def __post_init__(self) -> None:
-        if self.dfl_weight and not isinstance(self.distribution, GeneralDistribution):
-            raise ValueError("DFL teaches a General distribution; this representation has no bins (box='general')")
+        if self.dfl_weight and not isinstance(self.box_coder, GeneralDistribution):
+            raise ValueError("DFL teaches a General distribution; this box coder has no bins (box='general')")
 
     def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
         """Losses of a batch; arguments as those of ``GFLCriterion``.
@@ -81,7 +81,7 @@ class DenseCriterion:
         gt_of_slot = assignment.gt_index.gather(1, slots).clamp(min=0)  # (B, M)
         gt_boxes = rows(targets.boxes, gt_of_slot)  # (B, M, 4)
         box_logits = rows(outputs.box_logits.flatten(2), slots).unflatten(-1, (4, -1)).float()  # (B, M, 4, K)
-        boxes = self.distribution.boxes(box_logits, of_slots)  # (B, M, 4)
+        boxes = self.box_coder.boxes(box_logits, of_slots)  # (B, M, 4)
         ltrb = distances_to_edges(of_slots.xy, gt_boxes)  # (B, M, 4)
 
         value = iou(boxes.detach(), gt_boxes) if self.measure == "iou" else centerness(ltrb)
@@ -93,7 +93,7 @@ class DenseCriterion:
 
         weight = self._box_weights(cls_logits, value, positive, slots)  # (B, M)
         box_normalizer = self.sum_over_processes(weight.sum()).clamp(min=1)
-        box = self.box_loss(box_logits, self.distribution, of_slots, boxes, gt_boxes)
+        box = self.box_loss(box_logits, self.box_coder, of_slots, boxes, gt_boxes)
         box = torch.where(positive, box, 0.0) * weight  # what a slot without ground truth gives may be anything
         level = level_of_point(points.counts, slots.device)[slots]  # (B, M)
         num_levels = len(points.counts)
@@ -134,10 +134,8 @@ class DenseCriterion:
         """(B, M), the mean over the four sides; zeros without DFL."""
         if not self.dfl_weight:
             return torch.zeros_like(strides)
-        assert isinstance(self.distribution, GeneralDistribution)
-        bins = (ltrb / (strides * self.distribution.delta).unsqueeze(-1)).clamp(
-            0, self.distribution.n - self.reach_margin
-        )
+        assert isinstance(self.box_coder, GeneralDistribution)
+        bins = (ltrb / (strides * self.box_coder.delta).unsqueeze(-1)).clamp(0, self.box_coder.n - self.range_margin)
         return distribution_focal_loss(box_logits, bins).mean(-1)
 
     def _quality_loss(

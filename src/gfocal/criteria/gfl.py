@@ -62,7 +62,7 @@ def same(value: Tensor) -> Tensor:
 class GFLCriterion:
     """Weights of eq. 8 and what they are applied to. Call it with outputs, targets and image sizes."""
 
-    distribution: GeneralDistribution = field(default_factory=GeneralDistribution)
+    box_coder: GeneralDistribution = field(default_factory=GeneralDistribution)
     assign: Assign = assign_atss
     beta: float = 2.0  # of QFL
     cls_weight: float = 1.0
@@ -71,7 +71,7 @@ class GFLCriterion:
     # the published models were trained with both the average and the quarter.
     dfl_weight: float = 0.25
     # Distances are clamped this far below the last bin, for DFL only, as the published models had it.
-    reach_margin: float = 0.1
+    range_margin: float = 0.1
     # Whether background inside regions to be ignored is left out of the class loss; the published models learned it.
     spare_ignored: bool = True
     # Sum of a tensor over all training processes: each computes its share of the loss of the whole batch.
@@ -81,7 +81,7 @@ class GFLCriterion:
         """Losses of a batch.
 
         Args:
-            outputs: of a detector whose head predicts ``distribution``.
+            outputs: of a detector whose head predicts what ``box_coder`` reads.
             targets: ground truth in pixels of the network's input.
             sizes: (B, 2) height and width of each image before padding.
         """
@@ -99,7 +99,7 @@ class GFLCriterion:
         gt_of_slot = assignment.gt_index.gather(1, slots).clamp(min=0)  # (B, M)
         gt_boxes_strided = rows(targets.boxes, gt_of_slot) / strides  # (B, M, 4)
         box_logits = rows(outputs.box_logits.flatten(2), slots).unflatten(-1, (4, -1)).float()  # (B, M, 4, K)
-        ltrb = self.distribution.expectation(self.distribution.probabilities(box_logits))  # (B, M, 4)
+        ltrb = self.box_coder.expectation(self.box_coder.probabilities(box_logits))  # (B, M, 4)
         boxes_strided = boxes_from_distances(xy_strided, ltrb)
 
         quality = torch.where(positive, iou(boxes_strided.detach(), gt_boxes_strided), 0.0)  # (B, M)
@@ -110,8 +110,8 @@ class GFLCriterion:
         score = rows(cls_logits.detach().amax(-1, keepdim=True), slots).squeeze(-1).sigmoid()  # (B, M)
         weight = torch.where(positive, score, 0.0)
         giou = giou_loss(boxes_strided, gt_boxes_strided) * weight
-        distances = distances_to_edges(xy_strided, gt_boxes_strided) / self.distribution.delta
-        bins = distances.clamp(0, self.distribution.n - self.reach_margin)
+        distances = distances_to_edges(xy_strided, gt_boxes_strided) / self.box_coder.delta
+        bins = distances.clamp(0, self.box_coder.n - self.range_margin)
         dfl = distribution_focal_loss(box_logits, bins).mean(-1) * weight  # (B, M)
 
         cls_normalizer = self.sum_over_processes(num_positives)

@@ -62,7 +62,7 @@ class SAPDCriterion:
         """
         points = outputs.points
         cls_logits = outputs.cls_logits.float()  # (B, P, C)
-        boxes = self.model.distribution.boxes(outputs.box_logits, points)  # (B, P, 4)
+        boxes = self.model.box_coder.boxes(outputs.box_logits, points)  # (B, P, 4)
         taking_part = inside_own_padding(points, sizes)  # (B, P)
 
         costs = self.loss_per_level(outputs, boxes, targets, taking_part)  # (B, G, L)
@@ -82,7 +82,7 @@ class SAPDCriterion:
         one_hot = torch.zeros_like(cls_logits).scatter(2, labels, positive.float().unsqueeze(-1))
         cls = focal_loss(cls_logits, one_hot, self.gamma, self.alpha).sum(-1) * weight
         gt_boxes = rows(targets.boxes, gt_of_point)
-        box = log_iou_loss(outputs.box_logits, self.model.distribution, points, boxes, gt_boxes)
+        box = log_iou_loss(outputs.box_logits, self.model.box_coder, points, boxes, gt_boxes)
         box = torch.where(positive, box, 0.0) * weight
 
         normalizer = self.sum_over_processes((weight * positive).sum()).clamp(min=1)
@@ -114,7 +114,7 @@ class SAPDCriterion:
             cls = off.sum(1, keepdim=True) + (on - off)[:, targets.labels[i]]  # (P, G)
             gt_boxes = targets.boxes[i].float()
             pair = boxes[i].unsqueeze(1), gt_boxes
-            box = log_iou_loss(outputs.box_logits[i], self.model.distribution, points, *pair)  # (P, G)
+            box = log_iou_loss(outputs.box_logits[i], self.model.box_coder, points, *pair)  # (P, G)
             inside = is_in_the_middle(points.xy, gt_boxes, self.effective) & taking_part[i].unsqueeze(1)
             total = torch.where(inside, cls + box, 0.0).split(points.counts)
             number = [level.sum(0) for level in inside.split(points.counts)]

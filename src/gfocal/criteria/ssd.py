@@ -21,7 +21,7 @@ from gfocal.criteria.gfl import Assign, rows, same
 from gfocal.losses import quality_focal_loss
 from gfocal.losses.box import BoxLoss, CodedLoss
 from gfocal.losses.ssd import background_cross_entropy, hard_negatives
-from gfocal.ops.box_coders import Representation
+from gfocal.ops.box_coders import BoxCoder
 from gfocal.ops.boxes import iou
 from gfocal.ops.points import inside_own_padding, spare_ignored
 from gfocal.structures import BACKGROUND, HeadOutputs, Losses, Targets
@@ -35,7 +35,7 @@ smooth_l1: BoxLoss = CodedLoss(1.0)
 class SSDCriterion:
     """Weights of SSD's loss and what they are applied to. Call it as ``GFLCriterion``."""
 
-    distribution: Representation
+    box_coder: BoxCoder
     assign: Assign = assign_ssd
     quality: Literal["none", "joint"] = "none"
     beta: float = 2.0  # of QFL
@@ -59,7 +59,7 @@ class SSDCriterion:
         positive, negative = assignment.gt_index >= 0, assignment.gt_index == BACKGROUND  # (B, P)
         gt_of_point = assignment.gt_index.clamp(min=0)
         gt_boxes, gt_labels = rows(targets.boxes, gt_of_point), rows(targets.labels, gt_of_point)
-        boxes = self.distribution.boxes(outputs.box_logits, points)  # (B, P, 4)
+        boxes = self.box_coder.boxes(outputs.box_logits, points)  # (B, P, 4)
 
         if self.quality == "joint":
             value = torch.where(positive, iou(boxes.detach(), gt_boxes), 0.0)
@@ -68,7 +68,7 @@ class SSDCriterion:
         else:
             cls = background_cross_entropy(cls_logits, torch.where(positive, gt_labels, BACKGROUND))
             cls = torch.where(positive | hard_negatives(cls, positive, negative, self.negatives), cls, 0.0)
-        box = self.box_loss(outputs.box_logits, self.distribution, points, boxes, gt_boxes)
+        box = self.box_loss(outputs.box_logits, self.box_coder, points, boxes, gt_boxes)
         box = torch.where(positive, box, 0.0)
 
         num_positives = positive.sum(1).clamp(min=1).sum().float()  # an image without objects counts one

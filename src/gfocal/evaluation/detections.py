@@ -12,7 +12,7 @@ from gfocal.data.dataset import ImageData, Sample
 from gfocal.data.loading import evaluation_loader
 from gfocal.evaluation.coco_ap import CocoResult, ScoredBoxes, coco_ap
 from gfocal.models.detector import Detector
-from gfocal.ops.box_coders import Representation
+from gfocal.ops.box_coders import BoxCoder
 from gfocal.ops.boxes import area
 from gfocal.ops.decoding import DecodeSettings, decode
 from gfocal.structures import Batch, Detections
@@ -23,7 +23,7 @@ def detect_all(
     model: nn.Module,
     batches: Iterable[Batch],
     names: tuple[str, ...],
-    distribution: Representation,
+    box_coder: BoxCoder,
     settings: DecodeSettings,
     device: torch.device | str = "cpu",
     on_batch: Callable[[int], object] | None = None,
@@ -34,7 +34,7 @@ def detect_all(
     found: dict[int, Detections] = {}
     for batch in batches:
         outputs = model(batch.images.to(device, non_blocking=True))
-        decoded = decode(outputs, distribution, batch.sizes, batch.original_sizes, names, settings)
+        decoded = decode(outputs, box_coder, batch.sizes, batch.original_sizes, names, settings)
         found.update(zip(batch.image_ids, decoded, strict=True))
         if on_batch is not None:
             on_batch(len(batch.image_ids))
@@ -92,7 +92,7 @@ def evaluated(model: Detector, data: ImageData, batch_size: int = 1) -> CocoResu
     """The COCO numbers of a model on a dataset, by this process alone."""
     batches = evaluation_loader(data, model.input_settings, batch_size)
     device = next(model.parameters()).device
-    found = detect_all(model, batches, model.names, model.distribution, model.decode_settings, device)
+    found = detect_all(model, batches, model.names, model.box_coder, model.decode_settings, device)
     return average_precision(data, found)
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from rich.console import Console
 from torch import Tensor
 
+from gfocal.console import fail, say
 from gfocal.data.images import read_image
 from gfocal.errors import DataError
 from gfocal.inference.journal import Journal, read_header
@@ -83,7 +83,7 @@ def detect_files(
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     if unknown := [kind for kind in formats if kind not in FORMATS]:
         raise ValueError(f"no format {unknown[0]!r}; there are: {', '.join(FORMATS)}")
-    if edges != "none" and not has_distributions(model):
+    if edges != "none" and not model.box_coder.has_distribution:
         raise DataError(
             f"edges={edges}: {model.built_from['preset']} gives four numbers to a box and says nothing of how sure "
             "it is of an edge; draw boxes alone (--edges none)"
@@ -166,11 +166,11 @@ class _Run:
     failed: int = 0
 
     def tell(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(self.console, line)
 
     def fail(self, reason: object) -> None:
         self.failed += 1
-        self.console.print(f"failed: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+        fail(self.console, reason)
 
     def look_through(self, todo: Sequence[tuple[int, str, str]], journal: Journal) -> None:
         """Every file of (place, path, name) through the network, into the journal once all of it is written.
@@ -285,8 +285,3 @@ def _stopped(
         return f"{told} of shard {shard}; the same command goes on with --resume"
     places = write_results([journal.path], names, folder, formats, header).places
     return f"{told}; what was found until then is in {', '.join(map(str, places))}; --resume goes on"
-
-
-def has_distributions(model: Detector) -> bool:
-    """Whether a detector gives a distribution behind each edge, and not four numbers alone."""
-    return model.distribution.probabilities(torch.zeros(4, model.distribution.num_bins)).shape[-1] > 0

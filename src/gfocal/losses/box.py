@@ -16,23 +16,19 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from gfocal.ops.box_coders import AnchorDeltas, GaussianDistances, LogDistances, Representation
+from gfocal.ops.box_coders import AnchorDeltas, BoxCoder, GaussianDistances, LogDistances
 from gfocal.ops.boxes import distances_to_edges, giou, iou
 from gfocal.structures import Points
 
-BoxLoss = Callable[[Tensor, Representation, Points, Tensor, Tensor], Tensor]
+BoxLoss = Callable[[Tensor, BoxCoder, Points, Tensor, Tensor], Tensor]
 
 
-def overlap_loss(
-    logits: Tensor, distribution: Representation, points: Points, boxes: Tensor, gt_boxes: Tensor
-) -> Tensor:
+def overlap_loss(logits: Tensor, box_coder: BoxCoder, points: Points, boxes: Tensor, gt_boxes: Tensor) -> Tensor:
     """1 - GIoU, of ATSS and GFL; the numbers themselves play no part."""
     return giou_loss(boxes, gt_boxes)
 
 
-def log_iou_loss(
-    logits: Tensor, distribution: Representation, points: Points, boxes: Tensor, gt_boxes: Tensor
-) -> Tensor:
+def log_iou_loss(logits: Tensor, box_coder: BoxCoder, points: Points, boxes: Tensor, gt_boxes: Tensor) -> Tensor:
     """-log IoU (Yu et al. 2016), of FCOS."""
     return -iou(boxes, gt_boxes).clamp(min=1e-6).log()
 
@@ -47,27 +43,25 @@ class CodedLoss:
     beta: float = 0.0
 
     def __call__(
-        self, logits: Tensor, distribution: Representation, points: Points, boxes: Tensor, gt_boxes: Tensor
+        self, logits: Tensor, box_coder: BoxCoder, points: Points, boxes: Tensor, gt_boxes: Tensor
     ) -> Tensor:
         """(..., 4, 1), ... -> (...)"""
-        assert isinstance(distribution, AnchorDeltas | LogDistances), "only these code a box in numbers"
-        wanted = distribution.encode(gt_boxes, points)
+        assert isinstance(box_coder, AnchorDeltas | LogDistances), "only these code a box in numbers"
+        wanted = box_coder.encode(gt_boxes, points)
         # Slots without a ground-truth box code a box of no size; they weigh nothing, but must stay finite.
         wanted = torch.nan_to_num(wanted, 0.0, 1e4, -1e4)
         return F.smooth_l1_loss(logits.squeeze(-1).float(), wanted, reduction="none", beta=self.beta).sum(-1)
 
 
-def gaussian_loss(
-    logits: Tensor, distribution: Representation, points: Points, boxes: Tensor, gt_boxes: Tensor
-) -> Tensor:
+def gaussian_loss(logits: Tensor, box_coder: BoxCoder, points: Points, boxes: Tensor, gt_boxes: Tensor) -> Tensor:
     """(x - y)^2 / (2 sigma^2) + log(sigma^2) / 2 (Li et al. 2020, table 5), in strides, the mean of the four edges.
 
     It evaluates each edge alone: a Gaussian cannot take part in a loss on overlaps, which knows no variance.
     """
-    assert isinstance(distribution, GaussianDistances), "the Gaussian loss is of Gaussian edges"
+    assert isinstance(box_coder, GaussianDistances), "the Gaussian loss is of Gaussian edges"
     wanted = distances_to_edges(points.xy, gt_boxes) / points.strides.unsqueeze(-1)  # (..., 4)
-    log_variance = distribution.log_variance(logits)
-    error = distribution.mean(logits) - wanted
+    log_variance = box_coder.log_variance(logits)
+    error = box_coder.mean(logits) - wanted
     return (error**2 * (-log_variance).exp() + log_variance).mean(-1) / 2
 
 

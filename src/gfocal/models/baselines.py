@@ -18,7 +18,7 @@ from gfocal.models.backbone import Backbone, published_resnet
 from gfocal.models.detector import Detector, class_names
 from gfocal.models.heads import DenseHead, norm_groups
 from gfocal.models.necks import FPN, STRIDES
-from gfocal.ops.box_coders import AnchorDeltas, DiracDistances, GaussianDistances, LogDistances, Representation
+from gfocal.ops.box_coders import AnchorDeltas, BoxCoder, DiracDistances, GaussianDistances, LogDistances
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.ops.points import ATSS_ANCHORS, RETINANET_ANCHORS
 
@@ -103,14 +103,14 @@ def fcos_r50_fpn(
             caffe_networks.take_bgr_weights(backbone.body)
             backbone.freeze(backbone.frozen_stages, backbone.norm_eval, norms=True)  # as published
         backbone.mean, backbone.std = caffe_networks.MEAN, caffe_networks.STD
-    representation = DiracDistances(in_pixels=True) if box == "dirac" else _distances(box, n, delta)
+    box_coder = DiracDistances(in_pixels=True) if box == "dirac" else _distances(box, n, delta)
     quality: Literal["cls", "none"] = "cls" if quality_branch else "none"
     head = DenseHead(
         num_classes,
         channels,
         channels,
         num_convs,
-        representation.num_bins,
+        box_coder.num_bins,
         STRIDES,
         "center",
         norm_groups(channels),
@@ -127,7 +127,7 @@ def fcos_r50_fpn(
         "body": body,
         "caffe": caffe,
     }
-    detector = _detector("fcos_r50_fpn", options, backbone, neck, head, representation, names, input_settings)
+    detector = _detector("fcos_r50_fpn", options, backbone, neck, head, box_coder, names, input_settings)
     return _with_nms(detector, NMS_THRESHOLD)
 
 
@@ -153,14 +153,14 @@ def atss_r50_fpn(
     """
     backbone = published_resnet(body, pretrained, weights)
     coded = box == "deltas"
-    representation = AnchorDeltas((0.1, 0.1, 0.2, 0.2)) if coded else _distances(box, n, delta)
+    box_coder = AnchorDeltas((0.1, 0.1, 0.2, 0.2)) if coded else _distances(box, n, delta)
     quality: Literal["box", "none"] = "box" if quality_branch else "none"
     head = DenseHead(
         num_classes,
         channels,
         channels,
         num_convs,
-        representation.num_bins,
+        box_coder.num_bins,
         STRIDES,
         ATSS_ANCHORS if coded else "corner",
         norm_groups(channels),
@@ -176,10 +176,10 @@ def atss_r50_fpn(
         "num_convs": num_convs,
         "body": body,
     }
-    return _detector("atss_r50_fpn", options, backbone, neck, head, representation, names, input_settings)
+    return _detector("atss_r50_fpn", options, backbone, neck, head, box_coder, names, input_settings)
 
 
-def _distances(box: str, n: int, delta: float) -> Representation:
+def _distances(box: str, n: int, delta: float) -> BoxCoder:
     """Four distances in strides, as the names of table 5 have them."""
     if box == "dirac":
         return DiracDistances()
@@ -196,7 +196,7 @@ def _detector(
     backbone: Backbone,
     neck: FPN,
     head: DenseHead,
-    representation: Representation,
+    box_coder: BoxCoder,
     names: Sequence[str] | None,
     input_settings: InputSettings | None,
 ) -> Detector:
@@ -206,7 +206,7 @@ def _detector(
         neck,
         head,
         class_names(head.num_classes, names),
-        representation,
+        box_coder,
         input_settings or InputSettings(backbone.mean, backbone.std),
         built_from={"preset": preset, "options": options},
     )

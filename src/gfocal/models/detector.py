@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gfocal.data.preprocess import InputSettings
-from gfocal.ops.box_coders import Representation
+from gfocal.ops.box_coders import BoxCoder
 from gfocal.ops.decoding import DecodeSettings
 from gfocal.structures import Detections, HeadOutputs
 
@@ -34,14 +34,14 @@ class Detector(nn.Module):
         neck: nn.Module,
         head: nn.Module,
         names: Sequence[str],
-        distribution: Representation,
+        box_coder: BoxCoder,
         input_settings: InputSettings,
         built_from: dict[str, Any],
     ) -> None:
         super().__init__()
         self.backbone, self.neck, self.head = backbone, neck, head
         self.names = tuple(names)
-        self.distribution = distribution
+        self.box_coder = box_coder
         self.input_settings = input_settings
         self.decode_settings = DecodeSettings()
         self.built_from = built_from

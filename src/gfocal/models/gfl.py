@@ -224,7 +224,7 @@ def _gfl(
     input_settings: InputSettings | None,
 ) -> Detector:
     """Backbone, neck and head joined; ``options`` are the preset's, which a saved file repeats."""
-    distribution = GeneralDistribution(options["n"], options["delta"])
+    box_coder = GeneralDistribution(options["n"], options["delta"])
     channels, num_convs = options.get("channels", 256), options.get("num_convs", 4)
     strides = strides_from(options["finest"])
     head = GFLHead(
@@ -232,7 +232,7 @@ def _gfl(
         channels,
         channels,
         num_convs,
-        distribution.num_bins,
+        box_coder.num_bins,
         strides,
         options["origin"],
         norm_groups(channels),
@@ -242,7 +242,7 @@ def _gfl(
         FPN(backbone.channels, channels, len(strides)),
         head,
         class_names(num_classes, names),
-        distribution,
+        box_coder,
         input_settings or InputSettings(backbone.mean, backbone.std),
         built_from={"preset": preset, "options": options},
     )

@@ -89,7 +89,7 @@ def detect_batch(
         model.train(was_training)
     return decode(
         outputs,
-        model.distribution,
+        model.box_coder,
         torch.tensor(shapes),
         torch.tensor([p.shape[-2:] for p in images]),
         model.names,

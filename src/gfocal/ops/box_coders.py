@@ -2,7 +2,7 @@
 
 Li et al. 2020, table 5 sets three representations of an edge side by side: a Dirac delta (one number), a Gaussian
 (mean and variance) and the General distribution (``gfocal.ops.distributions``). The detectors before GFL each code their
-Dirac box in a way of their own; those are here too. All share the protocol ``Representation``, so that one head, one
+Dirac box in a way of their own; those are here too. All share the protocol ``BoxCoder``, so that one head, one
 criterion and one decoder serve every detector.
 """
 
@@ -26,7 +26,7 @@ FIRST_DISTANCE = 4.0
 
 
 @runtime_checkable
-class Representation(Protocol):
+class BoxCoder(Protocol):
     """What a detector must know of the numbers (..., 4, K) that its head gives for the four edges of a point."""
 
     @property
@@ -39,10 +39,15 @@ class Representation(Protocol):
         """Distance between two values of ``probabilities``, in strides."""
         ...
 
+    @property
+    def has_distribution(self) -> bool:
+        """Whether the numbers of an edge describe a distribution; False: its position alone."""
+        ...
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """(..., 4, K) -> (..., 4, K'): the distribution of each edge on the values 0, delta, 2 delta, ... strides.
 
-        K' is 0 where the representation says nothing of how sure an edge is.
+        K' is 0 where there is no distribution.
         """
         ...
 
@@ -63,8 +68,13 @@ class DiracDistances:
         """One number per edge."""
         return 1
 
+    @property
+    def has_distribution(self) -> bool:
+        """False: an edge is one number."""
+        return False
+
     def probabilities(self, logits: Tensor) -> Tensor:
-        """A Dirac edge does not say how sure it is. (..., 4, 1) -> (..., 4, 0)"""
+        """None. (..., 4, 1) -> (..., 4, 0)"""
         return logits[..., :0].float()
 
     def boxes(self, logits: Tensor, points: Points) -> Tensor:
@@ -89,6 +99,11 @@ class GaussianDistances:
     def num_bins(self) -> int:
         """Mean and variance."""
         return 2
+
+    @property
+    def has_distribution(self) -> bool:
+        """True: mean and variance."""
+        return True
 
     def mean(self, logits: Tensor) -> Tensor:
         """(..., 2) -> (...), strides."""
@@ -127,8 +142,13 @@ class AnchorDeltas:
         """One number in each edge's place."""
         return 1
 
+    @property
+    def has_distribution(self) -> bool:
+        """False: an edge is one number."""
+        return False
+
     def probabilities(self, logits: Tensor) -> Tensor:
-        """A Dirac edge does not say how sure it is. (..., 4, 1) -> (..., 4, 0)"""
+        """None. (..., 4, 1) -> (..., 4, 0)"""
         return logits[..., :0].float()
 
     def boxes(self, logits: Tensor, points: Points) -> Tensor:
@@ -162,8 +182,13 @@ class LogDistances:
         """One number per edge."""
         return 1
 
+    @property
+    def has_distribution(self) -> bool:
+        """False: an edge is one number."""
+        return False
+
     def probabilities(self, logits: Tensor) -> Tensor:
-        """A Dirac edge does not say how sure it is. (..., 4, 1) -> (..., 4, 0)"""
+        """None. (..., 4, 1) -> (..., 4, 0)"""
         return logits[..., :0].float()
 
     def boxes(self, logits: Tensor, points: Points) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
-from gfocal.ops.box_coders import Representation
+from gfocal.ops.box_coders import BoxCoder
 from gfocal.ops.boxes import clip_boxes
 from gfocal.structures import Detections, HeadOutputs, Points
 
@@ -33,7 +33,7 @@ class DecodeSettings:
 @torch.no_grad()
 def decode(
     outputs: HeadOutputs,
-    distribution: Representation,
+    box_coder: BoxCoder,
     sizes: Tensor,
     original_sizes: Tensor,
     names: Sequence[str],
@@ -43,7 +43,7 @@ def decode(
 
     Args:
         outputs: logits of a batch.
-        distribution: what the numbers of an edge mean.
+        box_coder: what the numbers of an edge mean.
         sizes: (B, 2) height and width of each image in the network's input, without padding.
         original_sizes: (B, 2) height and width of each original image.
         names: of the classes.
@@ -57,7 +57,7 @@ def decode(
             outputs.box_logits[i],
             None if quality is None else quality[i],
             outputs.points,
-            distribution,
+            box_coder,
             size,
             original,
             names,
@@ -72,7 +72,7 @@ def _decode_one(
     box_logits: Tensor,  # (P, 4, K)
     quality_logits: Tensor | None,  # (P,)
     points: Points,
-    distribution: Representation,
+    box_coder: BoxCoder,
     size: list[int],
     original_size: list[int],
     names: Sequence[str],
@@ -81,8 +81,8 @@ def _decode_one(
     chosen, scores, labels = best_pairs(cls_logits.float(), points.counts, settings)
     if quality_logits is not None:  # after the threshold, as the detectors with a separate branch have it
         scores = scores * quality_logits[chosen].float().sigmoid()
-    edges = distribution.probabilities(box_logits[chosen])  # (N, 4, K)
-    boxes = clip_boxes(distribution.boxes(box_logits[chosen], points.select(chosen)), size[0], size[1])
+    edges = box_coder.probabilities(box_logits[chosen])  # (N, 4, K)
+    boxes = clip_boxes(box_coder.boxes(box_logits[chosen], points.select(chosen)), size[0], size[1])
 
     # Resizing rounds each side to whole pixels, so the two axes have scales of their own.
     scale = boxes.new_tensor([original_size[1] / size[1], original_size[0] / size[0]])  # x, y
@@ -96,7 +96,7 @@ def _decode_one(
         labels=labels[keep],
         edges=edges[keep],
         points=points.xy[chosen[keep]] * scale,
-        bin_sizes=points.strides[chosen[keep]].unsqueeze(-1) * distribution.delta * scale.repeat(2),
+        bin_sizes=points.strides[chosen[keep]].unsqueeze(-1) * box_coder.delta * scale.repeat(2),
         names=tuple(names),
         size=(original_size[0], original_size[1]),
     )

@@ -38,7 +38,12 @@ class GeneralDistribution:
         return self.n + 1
 
     @property
-    def reach(self) -> float:
+    def has_distribution(self) -> bool:
+        """True: all of it."""
+        return True
+
+    @property
+    def regression_range(self) -> float:
         """The largest distance that can be expressed, in strides."""
         return self.n * self.delta
 
@@ -95,7 +100,7 @@ class GeneralDistribution:
         below = above.gather(-1, index) - mass
         share = torch.where(mass > 0, (q - below) / mass.clamp(min=torch.finfo(mass.dtype).tiny), 0.0)
         lower = ((index - 0.5) * self.delta).clamp(min=0.0)
-        upper = ((index + 0.5) * self.delta).clamp(max=self.reach)
+        upper = ((index + 0.5) * self.delta).clamp(max=self.regression_range)
         return (lower + share.clamp(0, 1) * (upper - lower)).squeeze(-1)
 
     def two_hot(self, y: Tensor) -> Tensor:

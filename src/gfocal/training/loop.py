@@ -13,7 +13,7 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from gfocal.atomic import remove_leftovers
-from gfocal.console import progress_bar
+from gfocal.console import note, progress_bar, say, warn
 from gfocal.criteria.gfl import Criterion, GFLCriterion, Staged
 from gfocal.data.augmentation.pipeline import Augmentation, AugmentSettings
 from gfocal.data.dataset import ImageData
@@ -109,25 +109,25 @@ def train(
     steps_per_epoch = -(-len(batches) // run.grad_accum_steps)
     schedule, shortened = capped(schedule, steps_per_epoch * run.epochs)
     if criterion is None:
-        assert isinstance(model.distribution, GeneralDistribution), "only GFL's criterion is taken for granted"
-        criterion = GFLCriterion(distribution=model.distribution)
+        assert isinstance(model.box_coder, GeneralDistribution), "only GFL's criterion is taken for granted"
+        criterion = GFLCriterion(box_coder=model.box_coder)
     assert is_dataclass(criterion)
     criterion = replace(criterion, sum_over_processes=devices.sum_over_processes)
     average = WeightAverage(model, run.ema_decay) if run.ema_decay else None
 
     # Go on, or begin.
     if devices.world > 1:
-        console.print(f"{devices.world} processes, {counted(images_per_step, 'image')} a step", highlight=False)
+        say(console, f"{devices.world} processes, {counted(images_per_step, 'image')} a step")
     if shortened and not resume:
         console.print(shortened)
     if (augment.mosaic or augment.mixup or augment.copy_paste) and augment.close_epochs >= run.epochs:
-        console.print(f"note: augment.close_epochs {augment.close_epochs} leaves no epoch to mosaic and the like")
+        note(console, f"augment.close_epochs {augment.close_epochs} leaves no epoch to mosaic and the like")
     progress, result = Progress(), None
     if resume:
         progress, extra, damage = load_state(folder, model, optimizer, average)
         devices.restore(extra)
         if damage:
-            console.print(f"warning: {damage}", markup=False, highlight=False, soft_wrap=True)
+            warn(console, damage)
         where = f" and {progress.batches} of {len(batches)} batches" if progress.batches else ""
         done = "; nothing is left to do" if progress.epoch >= run.epochs else ""
         console.print(f"resuming after epoch {progress.epoch} of {run.epochs}{where}{done}")
@@ -161,7 +161,7 @@ def train(
         )
         while progress.epoch < run.epochs:
             if devices.from_main(has_run_dry(progress, run)):
-                console.print(why_stopped(progress, run), highlight=False)
+                say(console, why_stopped(progress, run))
                 break
 
             # Learn.
@@ -191,7 +191,7 @@ def train(
             if log is not None:
                 console.print(epoch_line(progress.epoch, run.epochs, row, progress.seconds))
                 if latest is not None and (why := nothing_found(latest, evaluation.decode_settings)):
-                    console.print(why, highlight=False, soft_wrap=True)
+                    say(console, why)
                 with keeper.writing(must=is_last):
                     counts = {"epoch": progress.epoch, "step": progress.step, "seconds": round(progress.seconds, 1)}
                     log.add(counts | row)
@@ -230,7 +230,7 @@ def evaluate(
             model,
             batches,
             data.names,
-            model.distribution,
+            model.box_coder,
             model.decode_settings,
             devices.device,
             on_batch=advance,

@@ -61,9 +61,7 @@ def sure_background(
             continue
         best = int(torch.where(wrong, readings.quality, -1.0).argmax())
         place = readings.point[best].to(outputs.box_logits.device)
-        boxes = model.distribution.boxes(
-            outputs.box_logits[0, place].unsqueeze(0), outputs.points.select(place[None])
-        )
+        boxes = model.box_coder.boxes(outputs.box_logits[0, place].unsqueeze(0), outputs.points.select(place[None]))
         scale = scale_xyxy((height, width), (int(batch.original_sizes[0, 0]), int(batch.original_sizes[0, 1])))
         box = (clip_boxes(boxes[0].cpu(), height, width) * scale).tolist()
         point = (xy[best] * scale[:2]).tolist()

@@ -134,7 +134,7 @@ def readings_of(model: Detector, batch: Batch, outputs: HeadOutputs, image: int)
     owner = gt_index[kept]
     positive = owner >= 0
     place, valid = points.select(kept), batch.targets.valid[0]
-    boxes = model.distribution.boxes(outputs.box_logits[0, kept], place)  # (N, 4)
+    boxes = model.box_coder.boxes(outputs.box_logits[0, kept], place)  # (N, 4)
     ground_truth = batch.targets.boxes[0, owner.clamp(min=0)]
     scores = outputs.cls_logits[0, kept].float().sigmoid()
     of_class = scores.gather(1, batch.targets.labels[0, owner.clamp(min=0)].unsqueeze(1)).squeeze(1)
