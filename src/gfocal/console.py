@@ -1,21 +1,15 @@
-"""Progress bar."""
+"""What commands print besides their results: lines of text, and a progress bar."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+if TYPE_CHECKING:  # rich is imported when something is printed: the command line starts without it
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 
 class Bar:
@@ -34,7 +28,16 @@ class Bar:
 
 @contextmanager
 def progress_bar(console: Console, title: str, batches: int, done: int = 0) -> Iterator[Bar]:
-    """A bar that goes away when it is done. Where nobody looks (no terminal), nothing is shown."""
+    """A bar that is removed when it is done; nothing is shown where the console is no terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -48,9 +51,12 @@ def progress_bar(console: Console, title: str, batches: int, done: int = 0) -> I
         yield Bar(progress, progress.add_task(title, total=batches, completed=done, text=""))
 
 
-def say(console: Console, text: str) -> None:
-    """Print a line as it is: no markup, no colors of numbers, not folded. Text of files is escaped by ``gfocal.text``."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+def say(console: Console, text: str, fold: bool = False) -> None:
+    """Print a line as it is: no markup, no colors of numbers; folded between words where ``fold`` says so.
+
+    Text of untrusted files is to be escaped before, see ``gfocal.text``.
+    """
+    console.print(text, markup=False, highlight=False, soft_wrap=not fold)
 
 
 def note(console: Console, text: str) -> None:
@@ -59,10 +65,19 @@ def note(console: Console, text: str) -> None:
 
 
 def warn(console: Console, text: str) -> None:
-    """Print ``warning: text``: something that is likely not as wanted; the command goes on."""
+    """Print ``warning: text``: something is likely not as wanted; the command continues."""
     say(console, f"warning: {text}")
 
 
-def fail(console: Console, text: str) -> None:
-    """Print a line in red: something failed."""
+def fail(console: Console, text: object) -> None:
+    """Print ``failed: text`` in red: one of several things failed; the command continues with the others."""
+    _red(console, f"failed: {text}")
+
+
+def report_error(console: Console, text: object) -> None:
+    """Print ``gfocal: text`` in red: why the command ends."""
+    _red(console, f"gfocal: {text}")
+
+
+def _red(console: Console, text: str) -> None:
     console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)

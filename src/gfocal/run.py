@@ -21,6 +21,7 @@ from gfocal.checks.before_training import refuse_clamped
 from gfocal.checks.duplicates import tell_shared
 from gfocal.config.config import Config, flat, read_config, write_config
 from gfocal.config.start import told, with_network_of_start
+from gfocal.console import say
 from gfocal.data.dataset import ImageData
 from gfocal.data.views import as_one_class, check_objects, with_objects
 from gfocal.errors import ResumeError
@@ -83,7 +84,7 @@ def run_config(
         _check_same_data(folder, train_data)
     torch.manual_seed(config.run.seed)
     if config.model.init_from is not None and not resume:
-        console.print(told(config.model.init_from, train_data.names), markup=False, highlight=False, soft_wrap=True)
+        say(console, told(config.model.init_from, train_data.names))
     elif config.model.pretrained and not config.model.weights and not resume:
         console.print("ImageNet weights: from the Hugging Face hub, unless they are on this machine already")
     model = started_model(config, train_data.names, folder) if resume else build_model(config, train_data.names)

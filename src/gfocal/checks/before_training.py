@@ -13,6 +13,7 @@ from gfocal.build import build_model, criterion_of
 from gfocal.checks.advice import FEW, Advice, Layout, advise, layout_of, least_values, none_helps
 from gfocal.checks.reach import ReachResult
 from gfocal.config.config import Config, with_changes
+from gfocal.console import note, say
 from gfocal.data.dataset import FileData, ImageData
 from gfocal.errors import ClampedEdgesError
 
@@ -42,15 +43,13 @@ def refuse_clamped(
             "--set run.max_clamped_fraction=1 trains all the same"
         )
     if result.unplaced_share > FEW:
-        console.print(
-            f"note: {percent(result.unplaced_share)} of the boxes are learned by no point at a short side of "
+        note(
+            console,
+            f"{percent(result.unplaced_share)} of the boxes are learned by no point at a short side of "
             f"{result.short_side}, and will hardly be found: 'gfocal check' shows them, --auto takes its advice",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
         )
     if result.share > 0:
-        console.print(f"note: {told(result)}", markup=False, highlight=False, soft_wrap=True)
+        note(console, told(result))
     return result
 
 
@@ -97,29 +96,29 @@ def take_advice(config: Config, data: ImageData, console: Console) -> Config:
     """
     layout = config_layout(config)
     if layout is None:
-        _tell(console, f"auto: nothing to change, {config.model.preset} has no reach")
+        say(console, f"auto: nothing to change, {config.model.preset} has no reach")
         return config
     result = layout.reach(data, looked_at(data))
     given = advise(data, layout, result, config.augment.short_sides)
     start = config.model.init_from
     if start is not None and len(given) > 1:
-        _tell(
+        say(
             console, f"auto: {given[0].why}; but {given[1].why}, and the network of {start} stays: nothing is changed"
         )
         return config
     helping = {"size.short_side", "model.options.finest"}
     if result.unplaced_share > FEW and not any(helping & advice.changes.keys() for advice in given):
-        _tell(console, f"auto: {none_helps(result)}")
+        say(console, f"auto: {none_helps(result)}")
     elif not given:
-        _tell(console, "auto: nothing to change, the boxes are within reach and have points that learn them")
+        say(console, "auto: nothing to change, the boxes are within reach and have points that learn them")
     for advice in given:
         if config.model.init_from is not None and any(key.startswith("model.") for key in advice.changes):
-            _tell(
+            say(
                 console,
                 f"auto: {advice.why}; but the network is that of {config.model.init_from}, and stays as it is",
             )
             continue
-        _tell(console, f"auto: {_changes_told(advice, config, layout)}: {advice.why}")
+        say(console, f"auto: {_changes_told(advice, config, layout)}: {advice.why}")
         config = with_changes(config, advice.changes, "--auto")
     return config
 
@@ -135,7 +134,3 @@ def _changes_told(advice: Advice, config: Config, layout: Layout) -> str:
         "augment.short_sides": config.augment.short_sides,
     }
     return ", ".join(f"{key} = {value} (was {before[key]})" for key, value in advice.changes.items())
-
-
-def _tell(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from gfocal.checks.findings import Box, Finding
 from gfocal.checks.image_files import BLANK, ImageFile, Look, equal_files
+from gfocal.console import warn
 from gfocal.data.dataset import FileData, ImageData
 from gfocal.text import counted
 
@@ -150,12 +151,10 @@ def tell_shared(train_data: ImageData, val_data: ImageData | None, console: Cons
     first, other = pairs[0]
     which = str(first) if first == other else f"{first} is {other}"
     are = "is a training image" if len(pairs) == 1 else "are training images"
-    console.print(
-        f"warning: {len(pairs)} of {counted(len(val_data), 'image')} to validate on {are} too ({which}): AP and "
+    warn(
+        console,
+        f"{len(pairs)} of {counted(len(val_data), 'image')} to validate on {are} too ({which}): AP and "
         "the choice of the best epoch are flattered; 'gfocal check' lists them, and those that are nearly the same",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gfocal.cli import DONE, SOME_FAILED
 from gfocal.cli.inputs import standard_output
 from gfocal.cli.options import add_short_side, set_values, size_changes, whole
+from gfocal.console import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,14 +86,14 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
         chosen.json.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(chosen.json) as temporary:
             temporary.write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
-        console.print(f"findings: {chosen.json}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"findings: {chosen.json}")
     if chosen.html:
         from gfocal.reports.check import PAGE_FILE, write_page
 
         page = chosen.html if chosen.html.suffix.lower() in (".html", ".htm") else chosen.html / PAGE_FILE
         page.parent.mkdir(parents=True, exist_ok=True)
         write_page(found, page)
-        console.print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"page: {page}")
     if chosen.augmented:
         draw_augmented(found, config, chosen.augmented, console)
     bad = found.counts["error"] + chosen.strict * found.counts["warning"]
@@ -118,4 +119,4 @@ def draw_augmented(found: Check, config: Config, folder: Path, console: Console)
             epochs=config.run.epochs,
         )
         for path in paths:
-            console.print(f"augmented images: {path}", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"augmented images: {path}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE
 from gfocal.cli.inputs import standard_output
+from gfocal.console import note, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,13 +48,13 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
         output.print(differences(values))
     for one in spreads(runs):
         line = ", ".join(f"{name.upper()} {one.mean[name]:.3f} ± {one.std[name]:.3f}" for name in one.mean)
-        output.print(f"{_numbers(one.places)} differ in the seed alone: {line}", highlight=False, soft_wrap=True)
+        say(output, f"{_numbers(one.places)} differ in the seed alone: {line}")
     if not is_same_test(runs):
-        console.print("note: these runs were evaluated on different data: their AP is not comparable")
+        note(console, "these runs were evaluated on different data: their AP is not comparable")
     if chosen.out is not None:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)
         write_comparison(chosen.out, runs)
-        console.print(f"page: {chosen.out}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"page: {chosen.out}")
     return DONE
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE
 from gfocal.cli.options import add_rename
+from gfocal.console import note, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,16 +75,16 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
             raise DataError(f"--as {chosen.called}: there are splits {', '.join(parts)}; choose one with --split")
         parts = {chosen.called: next(iter(parts.values()))}
     notes = convert(parts, chosen.to, chosen.out, chosen.images, names)
-    for note in notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    for line in notes:
+        note(console, line)
     for split, data in parts.items():
         objects = sum(len(sample.boxes) for sample in data.samples)
         dropped = sum(problem.action == "dropped" for problem in data.problems)
         told = f"{split}: {counted(len(data), 'image')}, {counted(objects, 'object')}"
         told += f" ({counted(dropped, 'record')} dropped on reading, as train would)" if dropped else ""
-        console.print(told, markup=False, highlight=False, soft_wrap=True)
+        say(console, told)
     told = f"{chosen.out}: {chosen.to}, read back and found equal"
-    console.print(told, markup=False, highlight=False, soft_wrap=True)
+    say(console, told)
     return DONE
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gfocal.cli import DONE
 from gfocal.cli.inputs import standard_output
 from gfocal.cli.options import whole
+from gfocal.console import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,5 +32,5 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
 
     result = demo(chosen.out, seed=chosen.seed, epochs=chosen.epochs, console=console)
     standard_output().print(result.table())
-    console.print(f"look at {chosen.out / 'report.html'}", soft_wrap=True)
+    say(console, f"look at {chosen.out / 'report.html'}")
     return DONE

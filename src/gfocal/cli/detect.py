@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gfocal.cli import DONE, SOME_FAILED
 from gfocal.cli.inputs import chosen_device
 from gfocal.cli.options import add_device, share, whole
+from gfocal.console import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -114,7 +115,7 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
         written = merge(chosen.merge, chosen.format)
         assert written is not None, "it is an error where shards are missing"
         for line in (*(f"note: {note}" for note in written.notes), str(written)):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            say(console, line)
         return SOME_FAILED if written.failed else DONE
     if chosen.model is None or not (chosen.images or chosen.list):
         raise DataError("name a MODEL and images: gfocal detect MODEL IMAGE...")

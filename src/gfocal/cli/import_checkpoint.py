@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE
+from gfocal.console import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,5 +58,5 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
         f"model file: {chosen.out}",
     ]
     for line in told:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)
     return DONE

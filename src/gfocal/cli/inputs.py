@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gfocal.console import note
+
 if TYPE_CHECKING:
     import torch
     from rich.console import Console
@@ -82,7 +84,7 @@ def tell(problems: Sequence[Problem], console: Console) -> None:
     from gfocal.data.validation import summary
 
     for line in summary(problems):
-        console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+        note(console, line)
 
 
 def read(
@@ -101,7 +103,7 @@ def read(
     if names is not None and tuple(names) == NAMES:
         found = read(data, split, console, config)
         if found.names != NAMES:
-            console.print(f"note: the model knows one class, {NAMES[0]}: all {len(found.names)} of the data are it")
+            note(console, f"the model knows one class, {NAMES[0]}: all {len(found.names)} of the data are it")
         return as_one_class(found)
     from gfocal.data.discovery import read_data
     from gfocal.data.paths import mismatch

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE, SOME_FAILED
 from gfocal.cli.options import whole
+from gfocal.console import fail, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -140,18 +141,16 @@ def run_studies(chosen: argparse.Namespace, console: Console) -> int:
     planned = plan(studies_named(chosen.study), setting, range(chosen.seeds), chosen.column)
     if chosen.budget == "paper" and not chosen.start:
         file = write_commands(planned, setting, chosen.out)
-        console.print(
+        say(
+            console,
             f"configs: {chosen.out / 'configs'}\ncommands: {file}\nnothing was started; when runs are done, "
             f"gfocal lab report --out {chosen.out} gathers them (--start makes them here)",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
         )
         return DONE
     failed = run_all(planned, setting, chosen.out, console)
     write_report(chosen.out, None, console)
     for name, reason in failed.items():
-        console.print(f"failed: {name}: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+        fail(console, f"{name}: {reason}")
     return SOME_FAILED if failed else DONE
 
 
@@ -200,12 +199,10 @@ def figures(chosen: argparse.Namespace, console: Console) -> int:
         )
     missing = [name for name in RUNS_OF_FIGURES if name not in models]
     for file in written:
-        console.print(str(file), highlight=False, markup=False, soft_wrap=True)
+        say(console, str(file))
     if missing:
         wanted = ", ".join(f"{study} ({cell})" for study, _, cell in map(RUNS_OF_FIGURES.__getitem__, missing))
-        console.print(
-            f"not drawn is what needs these runs of column atss, seed 0: {wanted}", highlight=False, soft_wrap=True
-        )
+        say(console, f"not drawn is what needs these runs of column atss, seed 0: {wanted}")
     return DONE
 
 
@@ -285,4 +282,4 @@ def write_report(out: Path, markdown: Path | None, console: Console) -> None:
         markdown.parent.mkdir(parents=True, exist_ok=True)
         write_markdown(markdown, now, images)
         written.append(markdown)
-    console.print(f"look at {' and '.join(map(str, written))}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"look at {' and '.join(map(str, written))}")

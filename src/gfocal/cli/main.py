@@ -15,6 +15,7 @@ from gfocal import __version__
 from gfocal import launch as launched
 from gfocal.cli import MISTAKE, check, compare, convert, demo, detect, evaluate, lab, models, train
 from gfocal.cli import import_checkpoint as bring
+from gfocal.console import report_error, say, warn
 from gfocal.errors import GFocalError
 
 
@@ -27,13 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     console = Console(stderr=True, quiet=chosen.command in ("train", "eval") and not launched.is_first())
     everybody = Console(stderr=True)  # for what only one of several processes knows
-    warnings.showwarning = lambda message, *_, **__: everybody.print(
-        f"warning: {message}", markup=False, highlight=False, soft_wrap=True
-    )
+    warnings.showwarning = lambda message, *_, **__: warn(everybody, str(message))
     try:
         return chosen.run(chosen, console)
     except KeyboardInterrupt as stop:
-        console.print(stopped(chosen, stop, arguments), markup=False, highlight=False, soft_wrap=True)
+        say(console, stopped(chosen, stop, arguments))
         return getattr(stop, "code", 130)
     except Exception as error:
         no_room = is_out_of_memory(error)
@@ -42,14 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.traceback:
             traceback.print_exc()
         if no_room:
-            everybody.print(
-                "gfocal: out of memory. Ways out: a smaller --batch-size (the learning rate follows it), a smaller "
+            report_error(
+                everybody,
+                "out of memory. Ways out: a smaller --batch-size (the learning rate follows it), a smaller "
                 "--short-side, --precision bf16, --checkpoint-activations",
-                style="red",
-                soft_wrap=True,
             )
             return MISTAKE
-        everybody.print(f"gfocal: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        report_error(everybody, error)
         return MISTAKE
 
 
@@ -82,7 +80,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     import torch
 
     return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
-
 
 
 EPILOG = """examples:

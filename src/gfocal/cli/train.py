@@ -11,6 +11,7 @@ from gfocal import launch as launched
 from gfocal.cli import DONE
 from gfocal.cli.inputs import parts_of, read_all, standard_output, told_of_coco
 from gfocal.cli.options import add_rename, add_short_side, set_values, share, size_changes, whole
+from gfocal.console import say
 from gfocal.text import counted
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     if val_data is None:
         console.print("no validation split: the last epoch's weights are the result")
     num_val = 0 if val_data is None else len(val_data)
-    console.print(f"{counted(len(train_data), 'image')} to train, {num_val} to validate", highlight=False)
+    say(console, f"{counted(len(train_data), 'image')} to train, {num_val} to validate")
     data_name = ", ".join(chosen.data)
     _, result = run_config(
         config, train_data, val_data, chosen.out, resume=chosen.resume, data_name=data_name, console=console
@@ -148,7 +149,7 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     if result is not None:
         standard_output().print(result.table())
     files = [chosen.out / name for name in ("best.safetensors", "last.safetensors")]
-    console.print(f"model files: {', '.join(str(f) for f in files if f.exists())}", soft_wrap=True)
+    say(console, f"model files: {', '.join(str(f) for f in files if f.exists())}")
     return DONE
 
 

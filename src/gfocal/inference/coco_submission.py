@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from gfocal.atomic import atomic_write
-from gfocal.console import progress_bar
+from gfocal.console import fail, progress_bar, say
 from gfocal.data.coco_names import COCO_NAMES
 from gfocal.data.images import read_image
 from gfocal.errors import DataError
@@ -47,7 +47,7 @@ def write_submission(model: Detector, info: Path, folders: Sequence[str], out: P
                 image = read_image(Path(folders[0]) / name)
             except DataError as error:
                 failed += 1
-                console.print(f"failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+                fail(console, error)
                 continue
             found[image_id] = detect_batch(model, [image])[0]
             bar.advance(1)
@@ -65,7 +65,7 @@ def write_submission(model: Detector, info: Path, folders: Sequence[str], out: P
     ):
         archive.write(path, path.name)
     told = f"{counted(count, 'detection')} in {counted(len(found), 'image')}"
-    console.print(f"{told}: {path.with_suffix('.zip')}", soft_wrap=True)
+    say(console, f"{told}: {path.with_suffix('.zip')}")
     return failed
 
 

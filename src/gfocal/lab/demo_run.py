@@ -11,6 +11,7 @@ from torchvision.ops import box_iou
 
 from gfocal.atomic import atomic_write
 from gfocal.config.config import Config, read_config, with_changes
+from gfocal.console import say
 from gfocal.data.synthetic.edge_laws import is_ambiguous, law_std
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.errors import ResumeError
@@ -68,10 +69,10 @@ def demo(folder: Path, *, seed: int = 0, epochs: int | None = None, console: Con
     assert size is not None, "the demo's config states the size of its scenes"
     train_data = SyntheticScenes(TRAIN_SCENES_PER_EPOCH, size, seed, "train")
     unseen = SyntheticScenes(UNSEEN_SCENES, size, seed, "test")
-    console.print(
+    say(
+        console,
         f"{counted(config.run.epochs, 'epoch')} of {counted(len(train_data), 'new scene')} each on "
         f"{counted(torch.get_num_threads(), 'thread')}; the report will be {folder / REPORT_FILE}",
-        soft_wrap=True,
     )
     run_config(config, train_data, None, folder, resume=resume, data_name="synthetic", console=console)
     model = load_model(folder)
@@ -79,7 +80,7 @@ def demo(folder: Path, *, seed: int = 0, epochs: int | None = None, console: Con
     found = find(model, unseen)
     result = average_precision(unseen, found)
     if why := nothing_found(result, model.decode_settings):
-        console.print(why, highlight=False, soft_wrap=True)
+        say(console, why)
     with atomic_write(folder / RESULT_FILE) as temporary:
         temporary.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
     write_report(

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from gfocal.atomic import atomic_write
 from gfocal.config.config import Config, with_changes, write_config
+from gfocal.console import fail, say
 from gfocal.data.dataset import ImageData
 from gfocal.errors import LabError, RunFolderInUseError
 from gfocal.lab.results_json import (
@@ -129,30 +130,20 @@ def run_all(planned: Sequence[Planned], setting: LabSetting, out: Path, console:
     results = prepare(planned, setting, out)
     runs = {one.outcome.run: one for one in reversed(planned)}  # of equal ones the first
     waiting = [one for one in planned if runs[one.outcome.run] is one and not is_finished(_folder(out, one))]
-    console.print(
-        f"{len(planned)} rows of tables ask for {len(runs)} runs; {len(runs) - len(waiting)} are done",
-        highlight=False,
-    )
+    say(console, f"{len(planned)} rows of tables ask for {len(runs)} runs; {len(runs) - len(waiting)} are done")
     failed: dict[str, str] = {}
     if not waiting:
         return failed
     data = lab_data(setting, console)
     for number, one in enumerate(waiting, 1):
-        console.print(
-            f"run {number} of {len(waiting)}: {one.title}, seed {one.outcome.seed} -> {_folder(out, one)}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        say(console, f"run {number} of {len(waiting)}: {one.title}, seed {one.outcome.seed} -> {_folder(out, one)}")
         try:
             make_run(one, data.train(one.outcome.seed), data.val, out, setting.data, console)
         except RunFolderInUseError:  # another lab is at work in this folder
             raise
         except Exception as error:
             failed[one.outcome.run] = f"{type(error).__name__}: {error}".splitlines()[0]
-            console.print(
-                f"failed: {failed[one.outcome.run]}", style="red", highlight=False, markup=False, soft_wrap=True
-            )
+            fail(console, failed[one.outcome.run])
         results = gathered(results, out, failed)
         write_results(out, results)
     return failed

@@ -10,6 +10,7 @@ from typing import Literal
 from rich.console import Console
 
 from gfocal.config.config import Config, read_config
+from gfocal.console import note
 from gfocal.data.dataset import ImageData
 from gfocal.data.discovery import read_data, splits
 from gfocal.data.synthetic.scenes import SyntheticScenes
@@ -81,7 +82,7 @@ def lab_data(setting: LabSetting, console: Console) -> LabData:
     train = read_data(setting.data, train_split)
     val = read_data(setting.data, val_split, train.names)
     for line in (*summary(train.problems), *summary(val.problems)):
-        console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+        note(console, line)
     return LabData(lambda seed: train, val)
 
 

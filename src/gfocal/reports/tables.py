@@ -14,6 +14,7 @@ from gfocal.checks.before_training import percent
 from gfocal.checks.check import Check
 from gfocal.checks.findings import KINDS, SEVERITIES, Finding, by_kind
 from gfocal.checks.reach import ReachResult
+from gfocal.console import say
 from gfocal.text import counted, one_line
 
 if TYPE_CHECKING:
@@ -71,20 +72,20 @@ def print_check(check: Check, out: Console) -> None:
     for name, data in check.splits.items():
         objects = sum(int((~sample.crowd).sum()) for sample in data.samples)
         learned = " (to train on)" if name in check.training and len(check.splits) > 1 else ""
-        out.print(
+        say(
+            out,
             f"{name}: {counted(len(data), 'image')}, {counted(objects, 'object')}, "
             f"{counted(len(data.names), 'class', 'classes')}{learned}",
-            markup=False,
-            highlight=False,
+            fold=True,
         )
     if check.findings:
         out.print(findings_table(check))
     if check.reach is not None:
         print_reach(check, check.reach, out)
     for advice in check.advice:
-        out.print(f"advice: {advice.why}: {advice.as_options()}", markup=False, highlight=False)
+        say(out, f"advice: {advice.why}: {advice.as_options()}", fold=True)
     if check.advice:
-        out.print("gfocal train --auto takes this advice.", markup=False, highlight=False)
+        say(out, "gfocal train --auto takes this advice.", fold=True)
     number = check.counts
     told = ", ".join(counted(number[severity], severity) for severity in SEVERITIES)
     out.print(Text(told if check.findings else "nothing found", style="bold"))
@@ -144,4 +145,4 @@ def print_reach(check: Check, result: ReachResult, out: Console) -> None:
         f"by no point; {per_box:.1f} points to a box. Sides of boxes at the input (least, 5 %, 25 %, half, 75 %, "
         f"95 %, largest): {sides or 'none'}"
     )
-    out.print(told, markup=False, highlight=False)
+    say(out, told, fold=True)

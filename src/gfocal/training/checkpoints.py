@@ -23,6 +23,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from gfocal.atomic import atomic_write
+from gfocal.console import warn
 from gfocal.errors import ResumeError, RunWriteError
 from gfocal.training.ema import WeightAverage
 
@@ -190,9 +191,4 @@ class StateKeeper:
                 raise RunWriteError(
                     f"{what}. The state that was saved before is whole: make room, and go on with --resume"
                 ) from error
-            self.console.print(
-                f"warning: {what}; the run goes on, and stops if the next state cannot be saved either",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+            warn(self.console, f"{what}; the run goes on, and stops if the next state cannot be saved either")
