@@ -289,6 +289,8 @@ def test_the_readme_shows_the_tree() -> None:
     assert set(listed) == {f.name for f in SOURCE.glob("*.py")} | {
         f"{f.parent.name}/" for f in SOURCE.glob("*/__init__.py")
     }
+    steps = [STEP[re.sub(r"\.py|/", "", name).replace("__init__", "gfocal")] for name in listed]
+    assert steps == sorted(steps), "the README has the tree in import order"
 
 
 class Executed:
