@@ -23,8 +23,8 @@ from gfocal.data.loading import evaluation_loader  # noqa: E402
 from gfocal.data.preprocess import InputSettings  # noqa: E402
 from gfocal.data.synthetic.scenes import SyntheticScenes  # noqa: E402
 from gfocal.evaluation.detections import average_precision, detect_all  # noqa: E402
-from gfocal.launch import is_first, world  # noqa: E402
-from gfocal.models.backbone import Backbone  # noqa: E402
+from gfocal.launch import is_main, world_size  # noqa: E402
+from gfocal.models.backbone import TimmBackbone  # noqa: E402
 from gfocal.models.detector import Detector  # noqa: E402
 from gfocal.models.zoo import create  # noqa: E402
 from gfocal.training.loop import train  # noqa: E402
@@ -38,7 +38,7 @@ VAL = SyntheticScenes(5, size=96, purpose="val")
 def detector(norm_eval: bool) -> Detector:
     torch.manual_seed(0)
     model = create("gfl_light_fpn", 5, names=SyntheticScenes.names, pretrained=False, **TINY)
-    assert isinstance(model.backbone, Backbone)
+    assert isinstance(model.backbone, TimmBackbone)
     model.backbone.freeze(0, norm_eval=norm_eval)
     model.double()
     model.input_settings = InputSettings(short_side=64, long_side=64)
@@ -55,7 +55,7 @@ def run(folder: Path, count: int, norm_eval: bool) -> Detector:
         folder,
         run=RunSettings(
             epochs=2,
-            batch_size=4 // world(),
+            batch_size=4 // world_size(),
             grad_accum_steps=2,
             num_workers=0,
             ema_decay=0.5,
@@ -76,9 +76,9 @@ def main() -> None:
     for count in (7, 5):  # the last batch is of three images, or of one
         run(out / str(count), count, norm_eval=True)  # other statistics of BatchNorm would be another network
     trained = run(out / "norms", 4, norm_eval=False)
-    if is_first():  # what this process alone finds with the weights that it has saved
+    if is_main():  # what this process alone finds with the weights that it has saved
         batches = evaluation_loader(VAL, trained.input_settings, 2)
-        found = detect_all(trained, batches, VAL.names, trained.box_coder, trained.decode_settings)
+        found = detect_all(trained, batches)
         (out / "norms" / "alone.json").write_text(json.dumps(average_precision(VAL, found).to_json()))
 
 

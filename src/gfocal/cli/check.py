@@ -16,13 +16,13 @@ from gfocal.console import say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gfocal.checks.check import Check
+    from gfocal.checks.check import CheckResult
     from gfocal.config.config import Config
 
 
 DESCRIPTION = """\
 Look for what is wrong with a dataset before it is trained on: image files, labels, splits, and whether the
-detector can reach the edges of the boxes. Every kind of finding has a code, a severity and a fix: docs/check.md.
+regression range of the detector covers the boxes. Every kind of finding has a code, a severity and a fix: docs/check.md.
 """
 EPILOG = """exit codes: 0 nothing above a note, 1 errors (with --strict: or warnings), 2 it cannot be checked"""
 
@@ -38,7 +38,12 @@ def add(commands: Any) -> None:
     )
     check.set_defaults(run=run)
     check.add_argument("data", nargs="+", metavar="DATA", help="COCO json or folder, VOC or YOLO folder; or several")
-    check.add_argument("--config", default="light", metavar="NAME|FILE", help="for reach (default: light)")
+    check.add_argument(
+        "--config",
+        default="light",
+        metavar="NAME|FILE",
+        help="detector and input size for the regression range (default: light)",
+    )
     add_short_side(check)
     check.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="any value of the config; may be repeated"
@@ -46,7 +51,9 @@ def add(commands: Any) -> None:
     check.add_argument(
         "--splits", default="all", metavar="NAMES", help="e.g. train,val (default: train, val and test, else all)"
     )
-    check.add_argument("--json", type=Path, metavar="FILE", help="write every finding, reach and advice")
+    check.add_argument(
+        "--json", type=Path, metavar="FILE", help="write every finding, the regression range and the advice"
+    )
     check.add_argument("--html", type=Path, metavar="FILE|DIR", help="write a page with images of the worst cases")
     check.add_argument(
         "--augmented",
@@ -62,45 +69,45 @@ def add(commands: Any) -> None:
     )
 
 
-def run(chosen: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal check."""
     from gfocal.atomic import atomic_write
-    from gfocal.checks.check import check
+    from gfocal.checks.check import check_datasets
     from gfocal.config.config import read_config, with_changes
     from gfocal.reports.tables import print_check
 
-    config = read_config(chosen.config)
-    config = with_changes(config, size_changes(config, chosen.short_side) | set_values(chosen.set), "--set")
-    wanted = [] if chosen.splits == "all" else [name.strip() for name in chosen.splits.split(",") if name.strip()]
-    found = check(
-        chosen.data,
+    config = read_config(args.config)
+    config = with_changes(config, size_changes(config, args.short_side) | set_values(args.set), "--set")
+    wanted = [] if args.splits == "all" else [name.strip() for name in args.splits.split(",") if name.strip()]
+    found = check_datasets(
+        args.data,
         config,
-        Path(chosen.config).stem,
+        Path(args.config).stem,
         wanted,
-        jobs=chosen.jobs or os.cpu_count() or 1,
-        fast=chosen.fast,
+        jobs=args.jobs or os.cpu_count() or 1,
+        fast=args.fast,
         console=console,
     )
     print_check(found, standard_output())
-    if chosen.json:
-        chosen.json.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(chosen.json) as temporary:
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(args.json) as temporary:
             temporary.write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
-        say(console, f"findings: {chosen.json}")
-    if chosen.html:
-        from gfocal.reports.check import PAGE_FILE, write_page
+        say(console, f"findings: {args.json}")
+    if args.html:
+        from gfocal.reports.check import PAGE_FILE, write_check_page
 
-        page = chosen.html if chosen.html.suffix.lower() in (".html", ".htm") else chosen.html / PAGE_FILE
+        page = args.html if args.html.suffix.lower() in (".html", ".htm") else args.html / PAGE_FILE
         page.parent.mkdir(parents=True, exist_ok=True)
-        write_page(found, page)
+        write_check_page(found, page)
         say(console, f"page: {page}")
-    if chosen.augmented:
-        draw_augmented(found, config, chosen.augmented, console)
-    bad = found.counts["error"] + chosen.strict * found.counts["warning"]
+    if args.augmented:
+        draw_augmented(found, config, args.augmented, console)
+    bad = found.counts["error"] + args.strict * found.counts["warning"]
     return SOME_FAILED if bad else DONE
 
 
-def draw_augmented(found: Check, config: Config, folder: Path, console: Console) -> None:
+def draw_augmented(found: CheckResult, config: Config, folder: Path, console: Console) -> None:
     """Sheets of the training images of every dataset as the config's first epoch shows them."""
     from dataclasses import replace
 
@@ -108,13 +115,13 @@ def draw_augmented(found: Check, config: Config, folder: Path, console: Console)
     from gfocal.visualize.augmented import save_augmented_sheets
 
     drawable = replace(config, model=replace(config.model, pretrained=False, weights=None))
-    for name in found.training:
+    for name in found.training_splits:
         data = found.splits[name]
         paths = save_augmented_sheets(
             data,
             config.augment,
             build_model(drawable, data.names).input_settings,
-            folder if len(found.training) == 1 else folder / name.replace(":", "_"),
+            folder if len(found.training_splits) == 1 else folder / name.replace(":", "_"),
             seed=config.run.seed,
             epochs=config.run.epochs,
         )

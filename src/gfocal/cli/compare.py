@@ -33,28 +33,34 @@ def add(commands: Any) -> None:
     )
 
 
-def run(chosen: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal compare."""
-    from gfocal.reports.comparison import write_comparison
-    from gfocal.reports.runs import differing_circumstances, differing_settings, is_same_test, read_runs, spreads
+    from gfocal.reports.comparison import write_comparison_page
+    from gfocal.reports.runs import (
+        config_differences,
+        environment_differences,
+        have_same_evaluation_data,
+        read_runs,
+        seed_spreads,
+    )
 
-    if chosen.out is not None and chosen.out.is_dir():
-        raise IsADirectoryError(f"{chosen.out}: is a folder; name a file")
-    runs = read_runs(chosen.runs)
+    if args.out is not None and args.out.is_dir():
+        raise IsADirectoryError(f"{args.out}: is a folder; name a file")
+    runs = read_runs(args.runs)
     output = standard_output()
     output.print(results(runs))
-    values = differing_settings(runs) | differing_circumstances(runs)
+    values = config_differences(runs) | environment_differences(runs)
     if values:
         output.print(differences(values))
-    for one in spreads(runs):
+    for one in seed_spreads(runs):
         line = ", ".join(f"{name.upper()} {one.mean[name]:.3f} ± {one.std[name]:.3f}" for name in one.mean)
-        say(output, f"{_numbers(one.places)} differ in the seed alone: {line}")
-    if not is_same_test(runs):
+        say(output, f"{_numbers(one.indices)} differ in the seed alone: {line}")
+    if not have_same_evaluation_data(runs):
         note(console, "these runs were evaluated on different data: their AP is not comparable")
-    if chosen.out is not None:
-        chosen.out.parent.mkdir(parents=True, exist_ok=True)
-        write_comparison(chosen.out, runs)
-        say(console, f"page: {chosen.out}")
+    if args.out is not None:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        write_comparison_page(args.out, runs)
+        say(console, f"page: {args.out}")
     return DONE
 
 
@@ -64,18 +70,18 @@ def results(runs: Sequence[ComparedRun]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from gfocal.reports.runs import FIGURES, duration
+    from gfocal.reports.runs import METRICS, format_duration
 
     found = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
     found.add_column("", justify="right")
     found.add_column("run", overflow="fold")
-    for name in (*FIGURES, "at epoch", "time"):
-        found.add_column(name.upper() if name in FIGURES else name, justify="right", no_wrap=True)
+    for name in (*METRICS, "at epoch", "time"):
+        found.add_column(name.upper() if name in METRICS else name, justify="right", no_wrap=True)
     found.add_column("state", overflow="fold")
     for k, one in enumerate(runs):
-        figures = [f"{one.best[name]:.3f}" if one.best else "–" for name in FIGURES]
+        figures = [f"{one.best[name]:.3f}" if one.best else "–" for name in METRICS]
         epoch = f"{one.best['epoch']:.0f}" if one.best else "–"
-        found.add_row(str(k + 1), escape(one.name), *figures, epoch, duration(one.seconds), one.state)
+        found.add_row(str(k + 1), escape(one.name), *figures, epoch, format_duration(one.seconds), one.state)
     return found
 
 
@@ -97,5 +103,5 @@ def differences(values: Mapping[str, Sequence[str]]) -> Table:
     return found
 
 
-def _numbers(places: Sequence[int]) -> str:
-    return " ".join(str(k + 1) for k in places)
+def _numbers(indices: Sequence[int]) -> str:
+    return " ".join(str(k + 1) for k in indices)

@@ -61,20 +61,20 @@ def add(commands: Any) -> None:
     )
 
 
-def run(chosen: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal convert."""
-    from gfocal.data.convert import convert, joined, names_before
+    from gfocal.data.convert import concatenate_splits, convert, original_names
     from gfocal.errors import DataError
     from gfocal.text import counted
 
-    sets = [_parts(Path(path), chosen.split, console) for path in chosen.data]
-    names = {path: name for data in chosen.data for path, name in names_before(Path(data)).items()}
-    parts = joined(sets, dict(chosen.rename))
-    if chosen.called is not None:
+    sets = [_parts(Path(path), args.split, console) for path in args.data]
+    names = {path: name for data in args.data for path, name in original_names(Path(data)).items()}
+    parts = concatenate_splits(sets, dict(args.rename))
+    if args.called is not None:
         if len(parts) > 1:
-            raise DataError(f"--as {chosen.called}: there are splits {', '.join(parts)}; choose one with --split")
-        parts = {chosen.called: next(iter(parts.values()))}
-    notes = convert(parts, chosen.to, chosen.out, chosen.images, names)
+            raise DataError(f"--as {args.called}: there are splits {', '.join(parts)}; choose one with --split")
+        parts = {args.called: next(iter(parts.values()))}
+    notes = convert(parts, args.to, args.out, args.images, names)
     for line in notes:
         note(console, line)
     for split, data in parts.items():
@@ -83,7 +83,7 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
         told = f"{split}: {counted(len(data), 'image')}, {counted(objects, 'object')}"
         told += f" ({counted(dropped, 'record')} dropped on reading, as train would)" if dropped else ""
         say(console, told)
-    told = f"{chosen.out}: {chosen.to}, read back and found equal"
+    told = f"{args.out}: {args.to}, read back and found equal"
     say(console, told)
     return DONE
 
@@ -91,17 +91,16 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
 def _parts(path: Path, split: str | None, console: Console) -> dict[str, FileData]:
     """The splits of a dataset; data without splits is one, called by the name of its file or else train."""
     from gfocal.cli.inputs import read
-    from gfocal.data.dataset import FileData
-    from gfocal.data.discovery import splits
+    from gfocal.data.discovery import list_splits
     from gfocal.data.paths import split_name
 
-    there = splits(path)
+    there = list_splits(path)
     wanted: list[str | None] = list(there) if split is None and there else [split]
     parts: dict[str, FileData] = {}
     for name in wanted:
         words = re.findall("[A-Za-z]+", path.stem)
         own = next((found for word in words if (found := split_name(word))), "train")
-        data = read(str(path), name, console)
-        assert isinstance(data, FileData), "what lies at a path is of files"
+        data = read(str(path), name, console).files
+        assert data is not None, "a path is a dataset of files"
         parts[own if name is None else split_name(name) or name] = data
     return parts

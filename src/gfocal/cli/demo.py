@@ -26,11 +26,12 @@ def add(commands: Any) -> None:
     )
 
 
-def run(chosen: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal demo."""
     from gfocal.lab.demo_run import demo
+    from gfocal.reports.tables import coco_table
 
-    result = demo(chosen.out, seed=chosen.seed, epochs=chosen.epochs, console=console)
-    standard_output().print(result.table())
-    say(console, f"look at {chosen.out / 'report.html'}")
+    result = demo(args.out, seed=args.seed, epochs=args.epochs, console=console)
+    standard_output().print(coco_table(result))
+    say(console, f"look at {args.out / 'report.html'}")
     return DONE

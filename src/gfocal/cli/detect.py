@@ -94,52 +94,52 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def _shard(text: str) -> Shard:
-    from gfocal.inference.shards import shard
+    from gfocal.inference.shards import parse_shard
 
     try:
-        return shard(text)
+        return parse_shard(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def run(chosen: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal detect."""
     from gfocal.errors import DataError
     from gfocal.inference.files import detect_files, merge
-    from gfocal.inference.shards import Shard, launched
+    from gfocal.inference.shards import Shard, launched_shard
     from gfocal.models.model_file import load_model
 
-    if chosen.merge is not None:
-        if chosen.model is not None:
-            raise DataError(f"--merge {chosen.merge}: takes no MODEL and no IMAGE: all is in the journals of DIR")
-        written = merge(chosen.merge, chosen.format)
+    if args.merge is not None:
+        if args.model is not None:
+            raise DataError(f"--merge {args.merge}: takes no MODEL and no IMAGE: all is in the journals of DIR")
+        written = merge(args.merge, args.format)
         assert written is not None, "it is an error where shards are missing"
         for line in (*(f"note: {note}" for note in written.notes), str(written)):
             say(console, line)
         return SOME_FAILED if written.failed else DONE
-    if chosen.model is None or not (chosen.images or chosen.list):
+    if args.model is None or not (args.images or args.list):
         raise DataError("name a MODEL and images: gfocal detect MODEL IMAGE...")
-    shard = chosen.shard or launched()
-    model = load_model(chosen.model, chosen_device(_on_own_device(chosen)))
-    if chosen.submission:
+    shard = args.shard or launched_shard()
+    model = load_model(args.model, chosen_device(_on_own_device(args)))
+    if args.submission:
         from gfocal.inference.coco_submission import write_submission
 
-        return SOME_FAILED if write_submission(model, chosen.submission, chosen.images, chosen.out, console) else DONE
-    is_launched = chosen.shard is None and shard != Shard()
+        return SOME_FAILED if write_submission(model, args.submission, args.images, args.out, console) else DONE
+    is_launched = args.shard is None and shard != Shard()
     with _sigterm_stops():
         failed = detect_files(
             model,
-            chosen.images,
-            chosen.out,
-            lists=chosen.list,
-            score_threshold=chosen.score_threshold,
-            batch_size=chosen.batch_size,
-            num_workers=chosen.num_workers,
-            draw=not chosen.no_images,
-            edges=chosen.edges,
-            formats=chosen.format,
+            args.images,
+            args.out,
+            lists=args.list,
+            score_threshold=args.score_threshold,
+            batch_size=args.batch_size,
+            num_workers=args.num_workers,
+            draw=not args.no_images,
+            edges=args.edges,
+            formats=args.format,
             # A process that torchrun starts again finds its own journal.
-            resume=chosen.resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0,
+            resume=args.resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0,
             shard=shard,
             console=console,
         )
@@ -147,14 +147,14 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     return SOME_FAILED if failed and not is_launched else DONE
 
 
-def _on_own_device(chosen: argparse.Namespace) -> argparse.Namespace:
+def _on_own_device(args: argparse.Namespace) -> argparse.Namespace:
     """Processes of a launcher share out the GPUs of a machine."""
     import torch
 
     rank = os.environ.get("LOCAL_RANK", "")
-    if chosen.device is None and rank.isdecimal() and torch.cuda.is_available():
-        chosen.device = f"cuda:{int(rank) % torch.cuda.device_count()}"
-    return chosen
+    if args.device is None and rank.isdecimal() and torch.cuda.is_available():
+        args.device = f"cuda:{int(rank) % torch.cuda.device_count()}"
+    return args
 
 
 class _Terminated(KeyboardInterrupt):

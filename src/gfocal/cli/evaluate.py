@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gfocal import launch as launched
+from gfocal import launch
 from gfocal.cli import DONE
 from gfocal.cli.inputs import chosen_device, parts_of, read_all, standard_output, told_of_coco
 from gfocal.cli.options import add_device, add_rename, threshold_rule, whole
@@ -80,7 +80,7 @@ def add(commands: Any) -> None:
     add_device(evaluate)
 
 
-def run(chosen: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal eval."""
     from gfocal.data.coco_names import COCO_NAMES
     from gfocal.errors import DeviceError
@@ -89,45 +89,45 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
     from gfocal.evaluation.thresholds import read_rule
     from gfocal.interop.coco_results import write_coco_results
     from gfocal.models.model_file import load_model, local_model_file
+    from gfocal.reports.tables import coco_table
     from gfocal.training.distributed import Devices
 
-    rule, report = chosen.store_thresholds, chosen.report
+    rule, report = args.store_thresholds, args.report
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         report = report / PAGE
-    for file in (chosen.out, chosen.results, report):
+    for file in (args.out, args.results, report):
         if file is not None and file.is_dir():
             raise IsADirectoryError(f"{file}: is a folder; name a file")
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-    if is_results(chosen):
+    if is_results(args):
         model = devices = None
     else:
         devices = None
-        if launched.world() > 1:
-            if chosen.device not in (None, "cpu"):
+        if launch.world_size() > 1:
+            if args.device not in (None, "cpu"):
                 raise DeviceError(
-                    f"--device {chosen.device}: processes of a launcher share out the devices; leave it out, or "
-                    "say cpu"
+                    f"--device {args.device}: processes of a launcher share out the devices; leave it out, or say cpu"
                 )
-            devices = Devices(cpu=chosen.device == "cpu")
-        model = load_model(chosen.model, chosen_device(chosen) if devices is None else devices.device)
-    model_path = local_model_file(chosen.model) if rule is not None else None
-    with told_of_coco(model is not None and model.names == COCO_NAMES, chosen.data[0]):
-        parts = parts_of(chosen.data, chosen.split, "test", "val")
-        data = read_all(parts, console, None, None if model is None else model.names, chosen.rename)
+            devices = Devices(cpu=args.device == "cpu")
+        model = load_model(args.model, chosen_device(args) if devices is None else devices.device)
+    model_path = local_model_file(args.model) if rule is not None else None
+    with told_of_coco(model is not None and model.names == COCO_NAMES, args.data[0]):
+        parts = parts_of(args.data, args.split, "test", "val")
+        data = read_all(parts, console, None, None if model is None else model.names, args.rename)
     part = "; ".join(
         f"split {split} of {path}" if split else f"all of {path}, which has no split test or val"
         for path, split in parts
     )
     say(console, f"evaluating {counted(len(data), 'image')}: {part}")
     found: Mapping[int, ScoredBoxes] = (
-        results_read(chosen.model, data) if model is None else detections_of(model, data, chosen, console, devices)
+        results_read(args.model, data) if model is None else detections_of(model, data, args, console, devices)
     )
-    if not launched.is_first():
+    if not launch.is_main():
         return DONE
-    if model is not None and chosen.results:
-        write_coco_results(chosen.results, found, data.category_ids, model.box_coder.has_distribution)
-        say(console, f"detections: {chosen.results}")
+    if model is not None and args.results:
+        write_coco_results(args.results, found, data.category_ids, model.box_coder.has_distribution)
+        say(console, f"detections: {args.results}")
     evaluation = evaluate(
         data,
         found,
@@ -136,34 +136,34 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
         lowest=0.0 if model is None else model.decode_settings.score_threshold,
     )
     output = standard_output()
-    output.print(evaluation.ap.table())
+    output.print(coco_table(evaluation.ap))
     for line in evaluation.summary():
         say(output, line)
     if model is not None and (why := nothing_found(evaluation.ap, model.decode_settings)):
         say(console, why)
-    if chosen.out:
-        write_text(chosen.out, json.dumps(evaluation.to_json(), indent=1) + "\n")
-        say(console, f"numbers: {chosen.out}")
+    if args.out:
+        write_text(args.out, json.dumps(evaluation.to_json(), indent=1) + "\n")
+        say(console, f"numbers: {args.out}")
     if report is not None:
-        write_page(report, evaluation, data, chosen, part)
+        write_page(report, evaluation, data, args, part)
         say(console, f"report: {report}")
     if model_path is not None:
         store(model_path, evaluation, part, console)
         if any(split == "test" for _, split in parts):
-            note(console, "chosen on the split test, which flatters what is measured on it: choose on val")
+            note(console, "args on the split test, which flatters what is measured on it: choose on val")
     return DONE
 
 
-def is_results(chosen: argparse.Namespace) -> bool:
+def is_results(args: argparse.Namespace) -> bool:
     """Whether MODEL is a file of detections; DataError for options that want a model then."""
     from gfocal.errors import DataError
 
-    if not chosen.model.lower().endswith(".json"):
+    if not args.model.lower().endswith(".json"):
         return False
-    if chosen.store_thresholds is not None:
-        raise DataError(f"{chosen.model}: detections, no model; --store-thresholds needs a model file to write into")
-    if chosen.results is not None:
-        raise DataError(f"{chosen.model}: detections already; --results writes those of a model")
+    if args.store_thresholds is not None:
+        raise DataError(f"{args.model}: detections, no model; --store-thresholds needs a model file to write into")
+    if args.results is not None:
+        raise DataError(f"{args.model}: detections already; --results writes those of a model")
     return True
 
 
@@ -182,25 +182,17 @@ def results_read(path: str, data: ImageData) -> Mapping[int, ScoredBoxes]:
 
 
 def detections_of(
-    model: Detector, data: ImageData, chosen: argparse.Namespace, console: Console, devices: Devices | None
+    model: Detector, data: ImageData, args: argparse.Namespace, console: Console, devices: Devices | None
 ) -> Mapping[int, ScoredBoxes]:
     """What a model finds in all images, of which several processes take their shares."""
     from gfocal.console import progress_bar
     from gfocal.data.loading import evaluation_loader
     from gfocal.evaluation.detections import as_rows, detect_all, from_rows
 
-    rank, world = (devices.rank, devices.world) if devices is not None else (0, 1)
-    batches = evaluation_loader(data, model.input_settings, chosen.batch_size, chosen.num_workers, rank, world)
+    rank, world = (devices.rank, devices.world_size) if devices is not None else (0, 1)
+    batches = evaluation_loader(data, model.input_settings, args.batch_size, args.num_workers, rank, world)
     with progress_bar(console, "evaluating", len(batches)) as bar:
-        found = detect_all(
-            model,
-            batches,
-            model.names,
-            model.box_coder,
-            model.decode_settings,
-            next(model.parameters()).device,
-            on_batch=bar.advance,
-        )
+        found = detect_all(model, batches, on_batch=bar.advance)
     if devices is None:
         return found
     everything = from_rows(devices.gather_rows(as_rows(found, model.box_coder.has_distribution)))
@@ -208,29 +200,29 @@ def detections_of(
     return {image_id: everything[image_id] for image_id in in_order if image_id in everything}
 
 
-def write_page(path: Path, evaluation: Evaluation, data: ImageData, chosen: argparse.Namespace, part: str) -> None:
+def write_page(path: Path, evaluation: Evaluation, data: ImageData, args: argparse.Namespace, part: str) -> None:
     """The page of --report."""
-    from gfocal.reports.evaluation import mistakes_drawn, write_evaluation_page
+    from gfocal.reports.evaluation import draw_worst_images, write_evaluation_page
 
     write_evaluation_page(
         path,
         evaluation,
-        title=f"What {Path(chosen.model).name} gets right and wrong",
+        title=f"Evaluation of {Path(args.model).name}",
         lead=f"{counted(len(data), 'image')}: {part}.",
-        images=mistakes_drawn(data, evaluation, chosen.worst),
-        facts={"evaluation": chosen.model, "data": part, "thresholds": evaluation.in_use_from},
+        images=draw_worst_images(data, evaluation, args.worst),
+        facts={"model": args.model, "data": part, "thresholds": evaluation.in_use_from},
     )
 
 
 def store(path: Path, evaluation: Evaluation, part: str, console: Console) -> None:
-    """Write the chosen thresholds into the model file, and say what was written."""
+    """Write the args thresholds into the model file, and say what was written."""
     from gfocal.models.model_file import store_thresholds
 
-    chosen = evaluation.chosen
-    how = f"{chosen.rule} at IoU 0.5 on {counted(evaluation.ap.num_images, 'image')}: {part}"
-    store_thresholds(path, chosen.scores, how)
+    args = evaluation.args
+    how = f"{args.rule} at IoU 0.5 on {counted(evaluation.ap.num_images, 'image')}: {part}"
+    store_thresholds(path, args.scores, how)
     say(console, f"thresholds written into {path}, {how}")
-    for name, one in zip(evaluation.boxes.names, chosen.classes, strict=True):
+    for name, one in zip(evaluation.boxes.names, args.classes, strict=True):
         say(console, f"  {name}: {one.threshold:g}{f' ({one.note})' * bool(one.note)}")
 
 

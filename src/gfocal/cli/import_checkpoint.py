@@ -39,23 +39,23 @@ def add(commands: Any) -> None:
     )
 
 
-def run(chosen: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal import."""
     from gfocal.interop.mmdet import import_checkpoint
     from gfocal.models.model_file import save_model
 
-    if chosen.out.is_dir():
-        raise IsADirectoryError(f"{chosen.out}: is a folder; name a file")
-    if chosen.out.exists() and chosen.checkpoint.exists() and chosen.out.samefile(chosen.checkpoint):
-        raise FileExistsError(f"{chosen.out}: is the checkpoint itself, which would be lost; give another --out")
-    imported = import_checkpoint(chosen.checkpoint, chosen.points, chosen.caffe)
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    save_model(imported.model, chosen.out)
+    if args.out.is_dir():
+        raise IsADirectoryError(f"{args.out}: is a folder; name a file")
+    if args.out.exists() and args.checkpoint.exists() and args.out.samefile(args.checkpoint):
+        raise FileExistsError(f"{args.out}: is the checkpoint itself, which would be lost; give another --out")
+    imported = import_checkpoint(args.checkpoint, args.points, args.caffe)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    save_model(imported.model, args.out)
     told = [
-        f"{chosen.checkpoint}: {imported.num_tensors} tensors, every one in its place in {imported.preset}",
+        f"{args.checkpoint}: {imported.num_tensors} tensors, every one in its place in {imported.preset}",
         *imported.notes,
         *(f"left out: {reason}" for reason in imported.left_out),
-        f"model file: {chosen.out}",
+        f"model file: {args.out}",
     ]
     for line in told:
         say(console, line)

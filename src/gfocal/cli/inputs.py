@@ -38,11 +38,11 @@ def told_of_coco(is_expected: bool, path: str) -> Iterator[None]:
 
 def first_split(data: str, *wanted: str) -> str | None:
     """The first of the wanted splits that a dataset has."""
-    from gfocal.data.discovery import splits
+    from gfocal.data.discovery import list_splits
 
     if data == "synthetic":
         return wanted[0]
-    there = splits(Path(data))
+    there = list_splits(Path(data))
     return next((name for name in wanted if name in there), None)
 
 
@@ -59,8 +59,7 @@ def read_all(
     renames: Sequence[tuple[str, str]] = (),
 ) -> ImageData:
     """Several datasets, each with its split, as one; see ``read`` and ``gfocal.data.views``."""
-    from gfocal.data.dataset import FileData
-    from gfocal.data.views import NAMES, as_one_class, joined
+    from gfocal.data.views import ONE_CLASS, as_one_class, concatenate
     from gfocal.errors import DataError
 
     if len(parts) == 1 and not renames:
@@ -68,22 +67,22 @@ def read_all(
         return read(path, split, console, config, names)
     where = ", ".join(path for path, _ in parts)
     sets = [read(path, split, console, config) for path, split in parts]
-    files = [data for data in sets if isinstance(data, FileData)]
+    files = [data.files for data in sets if data.files is not None]
     if len(files) < len(sets):
         raise DataError(
             f"{where}: synthetic images neither join other data nor change their classes; give them alone"
         )
-    is_one = names is not None and tuple(names) == NAMES
-    found = joined(files, None if is_one else names, dict(renames), where)
+    is_one = names is not None and tuple(names) == ONE_CLASS
+    found = concatenate(files, None if is_one else names, dict(renames), where)
     tell(found.problems[sum(len(data.problems) for data in files) :], console)
     return as_one_class(found) if is_one else found
 
 
 def tell(problems: Sequence[Problem], console: Console) -> None:
     """What is wrong with the files, a line for each kind."""
-    from gfocal.data.validation import summary
+    from gfocal.data.validation import summarize
 
-    for line in summary(problems):
+    for line in summarize(problems):
         note(console, line)
 
 
@@ -98,20 +97,20 @@ def read(
 
     Where the one class "object" is expected, every class of the data counts as it.
     """
-    from gfocal.data.views import NAMES, as_one_class
+    from gfocal.data.views import ONE_CLASS, as_one_class
 
-    if names is not None and tuple(names) == NAMES:
+    if names is not None and tuple(names) == ONE_CLASS:
         found = read(data, split, console, config)
-        if found.names != NAMES:
-            note(console, f"the model knows one class, {NAMES[0]}: all {len(found.names)} of the data are it")
+        if found.names != ONE_CLASS:
+            note(console, f"the model knows one class, {ONE_CLASS[0]}: all {len(found.names)} of the data are it")
         return as_one_class(found)
     from gfocal.data.discovery import read_data
-    from gfocal.data.paths import mismatch
+    from gfocal.data.paths import class_mismatch
     from gfocal.data.synthetic.scenes import SyntheticScenes
 
     if data == "synthetic":
         if names is not None and tuple(names) != SyntheticScenes.names:
-            raise mismatch(SyntheticScenes.names, names, data)
+            raise class_mismatch(SyntheticScenes.names, names, data)
         size = (config.size.short_side if config else None) or 192
         seed = config.run.seed if config else 0
         return SyntheticScenes(1000 if split == "train" else 200, size, seed, split or "test")
@@ -133,16 +132,16 @@ def standard_output() -> Console:
     return console
 
 
-def chosen_device(chosen: argparse.Namespace) -> torch.device:
+def chosen_device(args: argparse.Namespace) -> torch.device:
     """The device of --device, else the first GPU, else the processor; DeviceError for one that is not there."""
     import torch
 
     from gfocal.errors import DeviceError
 
-    if chosen.device is None:
+    if args.device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.zeros((), device=chosen.device).device
+        return torch.zeros((), device=args.device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise DeviceError(f"--device {chosen.device}: not there ({reason}); leave it out, or say cpu") from error
+        raise DeviceError(f"--device {args.device}: not there ({reason}); leave it out, or say cpu") from error

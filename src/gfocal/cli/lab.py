@@ -41,10 +41,10 @@ def add(commands: Any) -> None:
     _add_commands(lab.add_subparsers(dest="lab_command", metavar="COMMAND", required=True))
 
 
-def run(chosen: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal lab."""
 
-    return run_lab(chosen, console)
+    return run_lab(args, console)
 
 
 def _add_commands(commands: Any) -> None:
@@ -97,16 +97,16 @@ RUNS_OF_FIGURES = {
 }
 
 
-def run_lab(chosen: argparse.Namespace, console: Console) -> int:
+def run_lab(args: argparse.Namespace, console: Console) -> int:
     """gfocal lab."""
-    if chosen.lab_command == "list":
+    if args.lab_command == "list":
         return list_studies()
-    if chosen.lab_command == "run":
-        return run_studies(chosen, console)
-    if chosen.lab_command == "report":
-        return report(chosen, console)
-    if chosen.lab_command == "figures":
-        return figures(chosen, console)
+    if args.lab_command == "run":
+        return run_studies(args, console)
+    if args.lab_command == "report":
+        return report(args, console)
+    if args.lab_command == "figures":
+        return figures(args, console)
     return theory()
 
 
@@ -128,27 +128,27 @@ def list_studies() -> int:
     return DONE
 
 
-def run_studies(chosen: argparse.Namespace, console: Console) -> int:
+def run_studies(args: argparse.Namespace, console: Console) -> int:
     """gfocal lab run: make the runs that are missing, or write the commands that make them."""
     import torch
 
     from gfocal.lab.running import plan, run_all, write_commands
     from gfocal.lab.setup import lab_setting
 
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
-    setting = lab_setting(chosen.budget, chosen.data)
-    planned = plan(studies_named(chosen.study), setting, range(chosen.seeds), chosen.column)
-    if chosen.budget == "paper" and not chosen.start:
-        file = write_commands(planned, setting, chosen.out)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    setting = lab_setting(args.budget, args.data)
+    planned = plan(studies_named(args.study), setting, range(args.seeds), args.column)
+    if args.budget == "paper" and not args.start:
+        file = write_commands(planned, setting, args.out)
         say(
             console,
-            f"configs: {chosen.out / 'configs'}\ncommands: {file}\nnothing was started; when runs are done, "
-            f"gfocal lab report --out {chosen.out} gathers them (--start makes them here)",
+            f"configs: {args.out / 'configs'}\ncommands: {file}\nnothing was started; when runs are done, "
+            f"gfocal lab report --out {args.out} gathers them (--start makes them here)",
         )
         return DONE
-    failed = run_all(planned, setting, chosen.out, console)
-    write_report(chosen.out, None, console)
+    failed = run_all(planned, setting, args.out, console)
+    write_report(args.out, None, console)
     for name, reason in failed.items():
         fail(console, f"{name}: {reason}")
     return SOME_FAILED if failed else DONE
@@ -170,22 +170,22 @@ def studies_named(name: str) -> list[Study]:
     return [STUDIES[name]]
 
 
-def figures(chosen: argparse.Namespace, console: Console) -> int:
+def figures(args: argparse.Namespace, console: Console) -> int:
     """gfocal lab figures: those that need no training, and those for which the lab has runs."""
-    from gfocal.data.discovery import splits
+    from gfocal.data.discovery import list_splits
     from gfocal.lab.figures import draw_from_runs, draw_simulated
     from gfocal.lab.figures.figure_8 import machine, measured
     from gfocal.lab.report import FIGURES_FOLDER
     from gfocal.lab.setup import SYNTHETIC, lab_data, lab_setting
 
-    folder = chosen.out / FIGURES_FOLDER
-    drawn = chosen.data == SYNTHETIC
-    split = "train" if not drawn and "train" in splits(chosen.data) else None
-    written = draw_simulated(folder, None if drawn else chosen.data, split=split)
-    models = trained_detectors(chosen.out)
+    folder = args.out / FIGURES_FOLDER
+    drawn = args.data == SYNTHETIC
+    split = "train" if not drawn and "train" in list_splits(args.data) else None
+    written = draw_simulated(folder, None if drawn else args.data, split=split)
+    models = trained_detectors(args.out)
     if models:
-        budget = recorded_setting(chosen.out, chosen.data)
-        data = lab_data(lab_setting(budget, chosen.data), console)
+        budget = recorded_setting(args.out, args.data)
+        data = lab_data(lab_setting(budget, args.data), console)
         written += draw_from_runs(
             folder,
             data=data.val,
@@ -253,9 +253,9 @@ def theory() -> int:
     return DONE if all(check.holds for check in checks) else SOME_FAILED
 
 
-def report(chosen: argparse.Namespace, console: Console) -> int:
+def report(args: argparse.Namespace, console: Console) -> int:
     """gfocal lab report: gather what is done, and write the page."""
-    write_report(chosen.out, chosen.markdown, console)
+    write_report(args.out, args.markdown, console)
     return DONE
 
 

@@ -11,8 +11,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
-from gfocal import __version__
-from gfocal import launch as launched
+from gfocal import __version__, launch
 from gfocal.cli import MISTAKE, check, compare, convert, demo, detect, evaluate, lab, models, train
 from gfocal.cli import import_checkpoint as bring
 from gfocal.console import report_error, say, warn
@@ -21,24 +20,24 @@ from gfocal.errors import GFocalError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code. Mistakes of the user end in one line, without a traceback."""
-    chosen = parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     from rich.console import Console
 
     # Without a network the hub would say 20 lines about it before the one that counts.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    console = Console(stderr=True, quiet=chosen.command in ("train", "eval") and not launched.is_first())
+    console = Console(stderr=True, quiet=args.command in ("train", "eval") and not launch.is_main())
     everybody = Console(stderr=True)  # for what only one of several processes knows
     warnings.showwarning = lambda message, *_, **__: warn(everybody, str(message))
     try:
-        return chosen.run(chosen, console)
+        return args.run(args, console)
     except KeyboardInterrupt as stop:
-        say(console, stopped(chosen, stop, arguments))
+        say(console, stopped(args, stop, arguments))
         return getattr(stop, "code", 130)
     except Exception as error:
         no_room = is_out_of_memory(error)
         if not no_room and not isinstance(error, GFocalError | OSError):
             raise
-        if chosen.traceback:
+        if args.traceback:
             traceback.print_exc()
         if no_room:
             report_error(
@@ -51,28 +50,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return MISTAKE
 
 
-def stopped(chosen: argparse.Namespace, stop: BaseException, arguments: Sequence[str] | None) -> str:
+def stopped(args: argparse.Namespace, stop: BaseException, arguments: Sequence[str] | None) -> str:
     """What Ctrl-C or SIGTERM leaves, and how to go on."""
     from gfocal.training.checkpoints import has_state
     from gfocal.training.stopping import Stopped
 
     if isinstance(stop, Stopped):
-        if chosen.command != "train" or chosen.auto_resume:
+        if args.command != "train" or args.auto_resume:
             return f"{stop}; the same command goes on"
         command = shlex.join(["gfocal", *(sys.argv[1:] if arguments is None else arguments)])
-        how = "the same launch with --resume goes on" if launched.world() > 1 else f"go on with: {command}"
-        return f"{stop}; {how}" + " --resume" * (launched.world() == 1 and not chosen.resume)
+        how = "the same launch with --resume goes on" if launch.world_size() > 1 else f"go on with: {command}"
+        return f"{stop}; {how}" + " --resume" * (launch.world_size() == 1 and not args.resume)
     if str(stop):
         return str(stop)
-    if chosen.command == "lab":
+    if args.command == "lab":
         return "stopped; the same command goes on with it"
-    if chosen.command not in ("train", "demo"):
+    if args.command not in ("train", "demo"):
         return "stopped"
-    if not has_state(chosen.out):
+    if not has_state(args.out):
         return "stopped before a state was saved; start again"
-    return "stopped; " + (
-        "the run goes on with --resume" if chosen.command == "train" else "the same command goes on"
-    )
+    return "stopped; " + ("the run goes on with --resume" if args.command == "train" else "the same command goes on")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -103,7 +100,7 @@ exit codes:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands and their options; the one chosen is ``run`` of what is parsed."""
+    """All commands and their options; the one args is ``run`` of what is parsed."""
     main = argparse.ArgumentParser(
         prog="gfocal",
         description="Object detectors with Generalized Focal Loss: what, where, and how sure of each edge.",

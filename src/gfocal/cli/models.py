@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
     models.set_defaults(run=run)
 
 
-def run(chosen: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal models."""
     from rich.table import Table
 

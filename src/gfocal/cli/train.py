@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gfocal import launch as launched
+from gfocal import launch
 from gfocal.cli import DONE
 from gfocal.cli.inputs import parts_of, read_all, standard_output, told_of_coco
 from gfocal.cli.options import add_rename, add_short_side, set_values, share, size_changes, whole
@@ -116,23 +116,24 @@ def add(commands: Any) -> None:
     )
 
 
-def run(chosen: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal train."""
+    from gfocal.reports.tables import coco_table
     from gfocal.run import run_config
     from gfocal.training.checkpoints import has_state
 
-    chosen.resume = chosen.resume or (chosen.auto_resume and has_state(chosen.out))
-    config = chosen_config(chosen)
+    args.resume = args.resume or (args.auto_resume and has_state(args.out))
+    config = chosen_config(args)
     val_data = None
-    with told_of_coco(Path(chosen.config or "").stem.startswith("coco_"), chosen.data[0]):
-        parts = parts_of(chosen.data, chosen.train_split, "train")
-        train_data = read_all(parts, console, config, renames=chosen.rename)
-        parts = parts_of(chosen.val or chosen.data, chosen.val_split, "val", "test")
-        parts = [(path, split) for path, split in parts if chosen.val or split]
+    with told_of_coco(Path(args.config or "").stem.startswith("coco_"), args.data[0]):
+        parts = parts_of(args.data, args.train_split, "train")
+        train_data = read_all(parts, console, config, renames=args.rename)
+        parts = parts_of(args.val or args.data, args.val_split, "val", "test")
+        parts = [(path, split) for path, split in parts if args.val or split]
         if parts:
             names = None if config.model.class_agnostic else train_data.names
-            val_data = read_all(parts, console, config, names, chosen.rename)
-    if chosen.auto and not chosen.resume:
+            val_data = read_all(parts, console, config, names, args.rename)
+    if args.auto and not args.resume:
         from gfocal.checks.before_training import take_advice
 
         config = take_advice(config, train_data, console)
@@ -140,80 +141,80 @@ def run(chosen: argparse.Namespace, console: Console) -> int:
         console.print("no validation split: the last epoch's weights are the result")
     num_val = 0 if val_data is None else len(val_data)
     say(console, f"{counted(len(train_data), 'image')} to train, {num_val} to validate")
-    data_name = ", ".join(chosen.data)
+    data_name = ", ".join(args.data)
     _, result = run_config(
-        config, train_data, val_data, chosen.out, resume=chosen.resume, data_name=data_name, console=console
+        config, train_data, val_data, args.out, resume=args.resume, data_name=data_name, console=console
     )
-    if not launched.is_first():
+    if not launch.is_main():
         return DONE
     if result is not None:
-        standard_output().print(result.table())
-    files = [chosen.out / name for name in ("best.safetensors", "last.safetensors")]
+        standard_output().print(coco_table(result))
+    files = [args.out / name for name in ("best.safetensors", "last.safetensors")]
     say(console, f"model files: {', '.join(str(f) for f in files if f.exists())}")
     return DONE
 
 
-def chosen_config(chosen: argparse.Namespace) -> Config:
+def chosen_config(args: argparse.Namespace) -> Config:
     """The config with the changes of the options; of a run that goes on, its own."""
     from gfocal.checks.advice import ADVISED
     from gfocal.config.config import ConfigError, SizeSettings, read_config, with_changes
     from gfocal.config.start import with_network_of_start
     from gfocal.run import saved_config
 
-    changes = _changes(chosen)
-    where = "--set" if len(chosen.set) == len(changes) else "--set and options" if chosen.set else "options"
-    if chosen.resume:
-        config = saved_config(chosen.out)
+    changes = _changes(args)
+    where = "--set" if len(args.set) == len(changes) else "--set and options" if args.set else "options"
+    if args.resume:
+        config = saved_config(args.out)
         if with_changes(config, changes, where) == config:  # all at once: keys change what augment.preset names
             return config
-        if chosen.auto:  # what it began with is what came of these
+        if args.auto:  # what it began with is what came of these
             changes = {key: value for key, value in changes.items() if key not in ADVISED}
         differing = [key for key, value in changes.items() if with_changes(config, {key: value}, where) != config]
         if differing:
             raise ConfigError(
-                f"{chosen.out}: a run goes on with the config it was begun with, which differs in "
+                f"{args.out}: a run goes on with the config it was begun with, which differs in "
                 f"{', '.join(differing)}; leave these options out, or start anew in another folder "
-                f"(--init-from {chosen.out} begins with the weights of this one)"
+                f"(--init-from {args.out} begins with the weights of this one)"
             )
         return config
-    config = read_config(chosen.config or "light")
-    if changes.get("model.init_from", config.model.init_from) and not chosen.config:
+    config = read_config(args.config or "light")
+    if changes.get("model.init_from", config.model.init_from) and not args.config:
         config = replace(config, size=SizeSettings())  # then the model file's
-    along = size_changes(config, chosen.short_side)
+    along = size_changes(config, args.short_side)
     if "augment.preset" in changes:  # then the range is that of the other augmentation
         along.pop("augment.short_sides", None)
     changes = along | changes
     return with_network_of_start(with_changes(config, changes, where), changes)
 
 
-def _changes(chosen: argparse.Namespace) -> dict[str, Any]:
+def _changes(args: argparse.Namespace) -> dict[str, Any]:
     """The config's keys that options replace."""
     options = {
-        "model.preset": chosen.preset,
-        "model.weights": chosen.backbone_weights,
-        "model.init_from": chosen.init_from,
-        "model.freeze": chosen.freeze,
-        "run.epochs": chosen.epochs,
-        "run.batch_size": chosen.batch_size,
-        "run.repeat_threshold": chosen.repeat_threshold,
-        "run.patience": chosen.patience,
-        "run.trackers": chosen.track,
-        "run.precision": chosen.precision,
-        "run.num_workers": chosen.num_workers,
-        "run.seed": chosen.seed,
-        "optimizer.lr": chosen.lr,
-        "size.short_side": chosen.short_side,
-        "augment.preset": chosen.augment,
+        "model.preset": args.preset,
+        "model.weights": args.backbone_weights,
+        "model.init_from": args.init_from,
+        "model.freeze": args.freeze,
+        "run.epochs": args.epochs,
+        "run.batch_size": args.batch_size,
+        "run.repeat_threshold": args.repeat_threshold,
+        "run.patience": args.patience,
+        "run.trackers": args.track,
+        "run.precision": args.precision,
+        "run.num_workers": args.num_workers,
+        "run.seed": args.seed,
+        "optimizer.lr": args.lr,
+        "size.short_side": args.short_side,
+        "augment.preset": args.augment,
     }
     changes = {key: value for key, value in options.items() if value is not None}
-    if chosen.no_pretrained:
+    if args.no_pretrained:
         changes["model.pretrained"] = False
     for key, wanted in (
-        ("model.class_agnostic", chosen.class_agnostic),
-        ("run.deterministic", chosen.deterministic),
-        ("run.checkpoint_activations", chosen.checkpoint_activations),
-        ("run.compile", chosen.compile),
+        ("model.class_agnostic", args.class_agnostic),
+        ("run.deterministic", args.deterministic),
+        ("run.checkpoint_activations", args.checkpoint_activations),
+        ("run.compile", args.compile),
     ):
         if wanted:
             changes[key] = True
-    return changes | set_values(chosen.set)
+    return changes | set_values(args.set)

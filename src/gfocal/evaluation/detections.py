@@ -6,39 +6,27 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gfocal.data.dataset import ImageData, Sample
 from gfocal.data.loading import evaluation_loader
 from gfocal.evaluation.coco_ap import CocoResult, ScoredBoxes, coco_ap
 from gfocal.models.detector import Detector
-from gfocal.ops.box_coders import BoxCoder
+from gfocal.models.predict import predict
 from gfocal.ops.boxes import area
-from gfocal.ops.decoding import DecodeSettings, decode
+from gfocal.ops.decoding import DecodeSettings
 from gfocal.structures import Batch, Detections
 
 
-@torch.inference_mode()
 def detect_all(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    names: tuple[str, ...],
-    box_coder: BoxCoder,
-    settings: DecodeSettings,
-    device: torch.device | str = "cpu",
-    on_batch: Callable[[int], object] | None = None,
+    model: Detector, batches: Iterable[Batch], on_batch: Callable[[int], object] | None = None
 ) -> dict[int, Detections]:
-    """Detections by image id; ``on_batch`` is told the number of images of each batch that is done."""
-    was_training = model.training
-    model.eval()
+    """Detections by image id; ``on_batch`` is called with the number of images of each batch that is done."""
     found: dict[int, Detections] = {}
-    for batch in batches:
-        outputs = model(batch.images.to(device, non_blocking=True))
-        decoded = decode(outputs, box_coder, batch.sizes, batch.original_sizes, names, settings)
-        found.update(zip(batch.image_ids, decoded, strict=True))
+    for batch, detections in predict(model, batches):
+        found.update(zip(batch.image_ids, detections, strict=True))
         if on_batch is not None:
             on_batch(len(batch.image_ids))
-    model.train(was_training)
     return found
 
 
@@ -91,9 +79,7 @@ def from_rows(rows: Tensor) -> dict[int, Scored]:
 def evaluated(model: Detector, data: ImageData, batch_size: int = 1) -> CocoResult:
     """The COCO numbers of a model on a dataset, by this process alone."""
     batches = evaluation_loader(data, model.input_settings, batch_size)
-    device = next(model.parameters()).device
-    found = detect_all(model, batches, model.names, model.box_coder, model.decode_settings, device)
-    return average_precision(data, found)
+    return average_precision(data, detect_all(model, batches))
 
 
 def average_precision(data: ImageData, found: Mapping[int, ScoredBoxes]) -> CocoResult:

@@ -1,10 +1,10 @@
-"""Results for COCO's test-dev server: the json that it names, and the zip that it takes."""
+"""Results for COCO's test-dev server: a json named as the server expects, in a zip."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +16,7 @@ from gfocal.data.images import read_image
 from gfocal.errors import DataError
 from gfocal.interop.coco_results import write_coco_results
 from gfocal.models.detector import Detector
-from gfocal.models.predict import detect_batch
+from gfocal.models.predict import ImageBatch, predict, preprocess, stack_inputs
 from gfocal.structures import Detections
 from gfocal.text import counted
 
@@ -40,16 +40,9 @@ def write_submission(model: Detector, info: Path, folders: Sequence[str], out: P
         raise DataError(f"{', '.join(folders)}: with --submission, IMAGE is the one folder of the images")
     images, category_ids = read_info(info, model)
     found: dict[int, Detections] = {}
-    failed = 0
     with progress_bar(console, "detecting", len(images)) as bar:
-        for image_id, name in images:
-            try:
-                image = read_image(Path(folders[0]) / name)
-            except DataError as error:
-                failed += 1
-                fail(console, error)
-                continue
-            found[image_id] = detect_batch(model, [image])[0]
+        for batch, detections in predict(model, read_batches(images, Path(folders[0]), model, console)):
+            found.update(zip(batch.keys, detections, strict=True))
             bar.advance(1)
     if not found:
         raise DataError(
@@ -64,9 +57,22 @@ def write_submission(model: Detector, info: Path, folders: Sequence[str], out: P
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         archive.write(path, path.name)
-    told = f"{counted(count, 'detection')} in {counted(len(found), 'image')}"
-    say(console, f"{told}: {path.with_suffix('.zip')}")
-    return failed
+    say(console, f"{counted(count, 'detection')} in {counted(len(found), 'image')}: {path.with_suffix('.zip')}")
+    return len({image_id for image_id, _ in images}) - len(found)
+
+
+def read_batches(
+    images: Sequence[tuple[int, str]], folder: Path, model: Detector, console: Console
+) -> Iterator[ImageBatch[int]]:
+    """Each image that can be read as a batch of its own, with its id; the others are reported."""
+    for image_id, name in images:
+        try:
+            image = read_image(folder / name)
+        except DataError as error:
+            fail(console, error)
+            continue
+        inputs = preprocess(image, model.input_settings)
+        yield stack_inputs([image_id], [image], [inputs], model.input_settings.multiple)
 
 
 def read_info(info: Path, model: Detector) -> tuple[list[tuple[int, str]], tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""The journal of detection: a line for each image that is done, so that a run killed at any moment goes on."""
+"""The journal of a run: a line for each finished image, so that a run killed at any moment can be resumed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ HEADER, END = "journal", "done"  # keys of the first line and of the last
 
 
 class Journal:
-    """An open journal: every line is with the system when ``add`` returns, whatever then happens to the process.
+    """An open journal: a line survives the process once ``add`` has returned.
 
     Args:
         path: the file; the folder exists.
-        header: what the run is, see ``same_run``.
-        length: bytes of an old journal to go on behind; None begins a new one.
+        header: what identifies the run, see ``gfocal.inference.resume.run_header``.
+        length: bytes of an existing journal to keep and to append to; None: write a new one.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any], length: int | None = None) -> None:
         self.path = path
-        self.count = 0  # images, earlier ones not counted
+        self.count = 0  # images added by this process
         self._file: IO[bytes] = path.open("wb" if length is None else "r+b")
         if length is None:
             self._write({HEADER: dict(header)})
@@ -34,12 +34,12 @@ class Journal:
             self._file.seek(length)
 
     def add(self, record: Record) -> None:
-        """An image that is done."""
+        """Add a finished image."""
         self._write(record)
         self.count += 1
 
     def finish(self, failed: int) -> None:
-        """All images are done, but for those that failed."""
+        """Write that the run has ended, with how many images failed."""
         self._write({END: {"failed": failed}})
 
     def _write(self, record: Mapping[str, Any]) -> None:
@@ -56,19 +56,18 @@ class Journal:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """What the first line says the run is. DataError when it is no journal."""
+    """The header in the first line. Raises DataError for a file that is no journal."""
     with path.open("rb") as file:
         header = _parsed(file.readline())
     if header is None or not isinstance(header.get(HEADER), dict):
-        raise DataError(f"{path}: not a journal of gfocal detect; take it away, or name another folder")
+        raise DataError(f"{path}: not a journal of gfocal detect; remove it, or name another folder")
     return header[HEADER]
 
 
-def records(path: Path) -> Iterator[tuple[Record, int]]:
-    """The images of a journal, and the bytes up to the end of each one's line.
+def read_records(path: Path) -> Iterator[tuple[Record, int]]:
+    """The images of a journal, each with the number of bytes up to the end of its line.
 
-    What a process was writing when it was killed, a last line without an end, is left out. The line that says that
-    all is done is no image.
+    An incomplete last line, which a process was writing when it was killed, is left out.
     """
     with path.open("rb") as file:
         end = len(file.readline())
@@ -81,8 +80,8 @@ def records(path: Path) -> Iterator[tuple[Record, int]]:
                 yield record, end
 
 
-def end_of(path: Path) -> dict[str, Any] | None:
-    """What the last line says of a run that has ended; None of one that has not."""
+def read_end(path: Path) -> dict[str, Any] | None:
+    """The last line of a run that has ended, ``{"failed": count}``; None for a run that has not."""
     last = b""
     with path.open("rb") as file:
         for line in file:
@@ -101,7 +100,7 @@ def _parsed(line: bytes) -> Record | None:
     return record if isinstance(record, dict) else None
 
 
-def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+def describe_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
     """The first key in which two headers differ, with both values; None for the same run."""
     for key in [*one, *(key for key in other if key not in one)]:
         if one.get(key) != other.get(key):

@@ -1,4 +1,4 @@
-"""Images read and made ready by threads while the network is busy with those before."""
+"""Work done by threads ahead of where its results are needed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-class Here(Executor):
-    """An executor without threads: the work is done at once, for ``workers`` of 0."""
+class SynchronousExecutor(Executor):
+    """An executor without threads: work is done when it is submitted."""
 
     def submit(self, function: Callable[..., B], /, *arguments: object, **named: object) -> Future[B]:
-        """Do it now."""
+        """Call the function now."""
         future: Future[B] = Future()
         try:
             future.set_result(function(*arguments, **named))
@@ -24,18 +24,19 @@ class Here(Executor):
         return future
 
 
-def executor(num_workers: int) -> Executor:
-    """Threads, not processes: decoding images leaves Python's lock, and a thread cannot be killed by itself.
+def make_executor(num_workers: int) -> Executor:
+    """An executor of ``num_workers`` threads; 0: none.
 
-    A decoder that crashes takes the whole process with it, and the journal goes on; nothing waits for it forever.
+    Threads, not processes: decoding images releases Python's lock, and a decoder that crashes ends the whole process,
+    after which the journal can be resumed; nothing waits forever for a process that is gone.
     """
-    return ThreadPoolExecutor(num_workers) if num_workers else Here()
+    return ThreadPoolExecutor(num_workers) if num_workers else SynchronousExecutor()
 
 
-def ahead(
+def submit_ahead(
     pool: Executor, function: Callable[[A], B], items: Iterable[A], depth: int
 ) -> Iterator[tuple[A, Future[B]]]:
-    """Each item with the future of its result, in order; at most ``depth`` are begun and not yet yielded."""
+    """Each item with the future of its result, in order; at most ``depth`` are submitted and not yet yielded."""
     waiting: deque[tuple[A, Future[B]]] = deque()
     for item in items:
         waiting.append((item, pool.submit(function, item)))

@@ -1,6 +1,5 @@
-"""What was found, from the journals of all shards into files: COCO json, YOLO text, VOC xml, CSV."""
+"""Results of a run: the score threshold, the record of an image, and journals written as COCO, YOLO, VOC or CSV."""
 
-# FOLDED detecting.scores: Which scores count: those that the user says, else those stored with the model, else one for all.
 from __future__ import annotations
 
 import heapq
@@ -13,10 +12,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from gfocal.atomic import atomic_write
-from gfocal.data.writers.csv import found_header, found_rows
-from gfocal.data.writers.voc import found_xml
-from gfocal.data.writers.yolo import found_text
-from gfocal.inference.journal import Record, end_of, records
+from gfocal.data.writers.csv import format_csv_header, format_csv_rows
+from gfocal.data.writers.voc import format_voc_xml
+from gfocal.data.writers.yolo import format_yolo_text
+from gfocal.inference.journal import Record, read_end, read_records
 from gfocal.models.detector import Detector
 from gfocal.structures import Detections
 from gfocal.text import counted
@@ -26,36 +25,57 @@ FORMATS: tuple[str, ...] = get_args(Format)
 
 JSON_FILE, CSV_FILE, YOLO_FOLDER, VOC_FOLDER = "detections.json", "detections.csv", "labels", "Annotations"
 INFO = (
-    "Found by gfocal. Category ids are those of 'categories', numbered from 1 in the model's order, and not those of "
-    "its training data. bbox is x, y, width, height, and edge_std is left, top, right, bottom, in pixels of the file."
+    "Detected by gfocal. Category ids are those of 'categories', numbered from 1 in the model's order, not those of "
+    "its training data. bbox is x, y, width, height, and edge_std is left, top, right, bottom, in pixels of the "
+    "image file."
 )
 
 
-@dataclass(frozen=True)
-class Written:
-    """What came out."""
+DEFAULT_THRESHOLD = 0.3  # where neither the user nor the model has another
 
-    images: int
-    objects: int
-    places: tuple[Path, ...]
-    failed: int  # files that could not be read, and words that named none
+
+def resolve_threshold(model: Detector, score_threshold: float | None) -> float | tuple[float, ...]:
+    """The score that detections must exceed: the given one, else the model's own of each class, else 0.3."""
+    if score_threshold is not None:
+        return float(score_threshold)
+    return DEFAULT_THRESHOLD if model.class_thresholds is None else tuple(model.class_thresholds)
+
+
+def describe_threshold(threshold: float | tuple[float, ...]) -> str:
+    """The threshold as the last line of a run states it."""
+    if isinstance(threshold, float):
+        return f"scores above {threshold:g} (--score-threshold)"
+    return (
+        f"scores above the model's own threshold of each class, {min(threshold):.2f} to {max(threshold):.2f} "
+        "(--score-threshold for another)"
+    )
+
+
+@dataclass(frozen=True)
+class WrittenResults:
+    """What ``write_results`` has written; as text the last line of a run."""
+
+    num_images: int
+    num_objects: int
+    paths: tuple[Path, ...]
+    num_failed: int  # files that could not be read, and arguments that named none
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        told = f"{counted(self.objects, 'object')} in {counted(self.images, 'image')}"
-        told += f", {self.failed:,} failed" if self.failed else ""
-        return f"{told}: {', '.join(map(str, self.places))}"
+        text = f"{counted(self.num_objects, 'object')} in {counted(self.num_images, 'image')}"
+        text += f", {self.num_failed:,} failed" if self.num_failed else ""
+        return f"{text}: {', '.join(map(str, self.paths))}"
 
 
-def record_of(index: int, file: str, name: str, image: str | None, detections: Detections) -> Record:
-    """The line of a journal about one image.
+def make_record(index: int, file: str, name: str, image: str | None, detections: Detections) -> Record:
+    """An image as a line of a journal.
 
     Args:
-        index: place of the image in the list of all.
+        index: of the image in the list of all.
         file: as the user named it.
-        name: of the files that are written for it, without ending; no other image's.
-        image: name of the drawn image, where one was drawn.
-        detections: in pixels of the file.
+        name: of the files that are written for it, without suffix; unique.
+        image: file name of the drawn image; None where none was drawn.
+        detections: in pixels of the image file.
     """
     record: Record = {"index": index, "file": file, "name": name, "size": list(detections.size), "image": image}
     record["labels"] = detections.labels.tolist()
@@ -66,81 +86,78 @@ def record_of(index: int, file: str, name: str, image: str | None, detections: D
     return record
 
 
-def merged(journals: Sequence[Path]) -> Iterator[Record]:
-    """The images of all journals, in the order of the list of all where there are several."""
+def merge_records(journals: Sequence[Path]) -> Iterator[Record]:
+    """The images of all journals; of several ones in the order of the list of all images."""
     if len(journals) == 1:
-        yield from (record for record, _ in records(journals[0]))
+        yield from (record for record, _ in read_records(journals[0]))
         return
-    streams = [(record for record, _ in records(journal)) for journal in journals]
+    streams = [(record for record, _ in read_records(journal)) for journal in journals]
     yield from heapq.merge(*streams, key=lambda record: record["index"])
 
 
 def write_results(
-    journals: Sequence[Path],
-    names: Sequence[str],
-    folder: Path,
-    formats: Sequence[str],
-    run: Mapping[str, Any],
-) -> Written:
-    """Write the formats into a folder; memory holds one image at a time.
+    journals: Sequence[Path], folder: Path, formats: Sequence[str], header: Mapping[str, Any]
+) -> WrittenResults:
+    """Write the formats into a folder; memory holds the record of one image at a time.
 
-    ``run`` says what made them (see ``starting.header_of``); the json keeps it. Every file is whole or as before;
-    those of YOLO and VOC, one to an image, come one after the other.
+    ``header`` of the run (see ``gfocal.inference.resume.run_header``) becomes part of the COCO json. COCO and CSV
+    files are written atomically, the files of YOLO and VOC one by one.
     """
+    names = header["names"]
     images = objects = limited = 0
-    most = run.get("max_detections", math.inf)
-    for record in merged(journals):
+    most = header.get("max_detections", math.inf)
+    for record in merge_records(journals):
         images += 1
         objects += len(record["labels"])
         limited += len(record["labels"]) >= most
-    places = []
+    paths = []
     for kind in formats:
         if kind == "coco":
-            _write_json(journals, names, folder / JSON_FILE, run)
-            places.append(folder / JSON_FILE)
+            _write_json(journals, folder / JSON_FILE, header)
+            paths.append(folder / JSON_FILE)
         elif kind == "csv":
             with atomic_write(folder / CSV_FILE) as temporary, temporary.open("w", encoding="utf-8") as file:
-                file.write(found_header())
-                file.writelines(found_rows(record, names) for record in merged(journals))
-            places.append(folder / CSV_FILE)
+                file.write(format_csv_header())
+                file.writelines(format_csv_rows(record, names) for record in merge_records(journals))
+            paths.append(folder / CSV_FILE)
         elif kind == "yolo":
-            _write_each(journals, folder / YOLO_FOLDER, ".txt", lambda record: found_text(record))
+            _write_each(journals, folder / YOLO_FOLDER, ".txt", lambda record: format_yolo_text(record))
             (folder / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-            places.append(folder / YOLO_FOLDER)
+            paths.append(folder / YOLO_FOLDER)
         elif kind == "voc":
-            _write_each(journals, folder / VOC_FOLDER, ".xml", lambda record: found_xml(record, names))
-            places.append(folder / VOC_FOLDER)
-    failed = sum((end_of(journal) or {}).get("failed", 0) for journal in journals)
+            _write_each(journals, folder / VOC_FOLDER, ".xml", lambda record: format_voc_xml(record, names))
+            paths.append(folder / VOC_FOLDER)
+    failed = sum((read_end(journal) or {}).get("failed", 0) for journal in journals)
     notes = []
     if limited:
         notes.append(
-            f"{counted(limited, 'image')} gave {counted(most, 'box', 'boxes')}, as many as this model gives at "
-            "most, and may hold more objects"
+            f"{counted(limited, 'image')} with {counted(most, 'box', 'boxes')}, the most that this model gives "
+            "for an image; there may be more objects"
         )
-    return Written(images, objects, tuple(places), failed, tuple(notes))
+    return WrittenResults(images, objects, tuple(paths), failed, tuple(notes))
 
 
-def _write_each(journals: Sequence[Path], folder: Path, ending: str, text: Callable[[Record], str]) -> None:
+def _write_each(journals: Sequence[Path], folder: Path, suffix: str, text: Callable[[Record], str]) -> None:
     folder.mkdir(exist_ok=True)
-    for record in merged(journals):
-        (folder / f"{record['name']}{ending}").write_text(text(record), encoding="utf-8", errors="surrogateescape")
+    for record in merge_records(journals):
+        (folder / f"{record['name']}{suffix}").write_text(text(record), encoding="utf-8", errors="surrogateescape")
 
 
-def _write_json(journals: Sequence[Path], names: Sequence[str], path: Path, run: Mapping[str, Any]) -> None:
+def _write_json(journals: Sequence[Path], path: Path, header: Mapping[str, Any]) -> None:
     """COCO's layout, a record on a line. Images come first, so the annotations wait in a file of their own."""
-    content = {"description": INFO, "run": dict(run)}
+    content = {"description": INFO, "run": dict(header)}
     with atomic_write(path) as temporary:
         rest = temporary.with_suffix(".rest")
         try:
             with temporary.open("w", encoding="utf-8") as file, rest.open("w", encoding="utf-8") as waiting:
                 file.write(f'{{"info": {json.dumps(content)},\n"images": [')
                 number = 0
-                for image_id, record in enumerate(merged(journals), 1):
+                for image_id, record in enumerate(merge_records(journals), 1):
                     file.write((",\n" if image_id > 1 else "\n") + json.dumps(_image(record, image_id)))
                     for annotation in coco_annotations(record, image_id, number + 1):
                         waiting.write((",\n" if number else "\n") + json.dumps(annotation))
                         number += 1
-                categories = [{"id": i + 1, "name": name} for i, name in enumerate(names)]
+                categories = [{"id": i + 1, "name": name} for i, name in enumerate(header["names"])]
                 file.write(f'],\n"categories": {json.dumps(categories)},\n"annotations": [')
             with temporary.open("ab") as whole, rest.open("rb") as part:
                 shutil.copyfileobj(part, whole)
@@ -156,7 +173,7 @@ def _image(record: Record, image_id: int) -> dict[str, Any]:
 
 
 def coco_annotations(record: Record, image_id: int, first_id: int) -> Iterator[dict[str, Any]]:
-    """Annotations in COCO's layout, with score and, where they are known, edge deviations."""
+    """Annotations in COCO's layout, with the score and, where there are any, the standard deviations of the edges."""
     stds = record.get("edge_std") or [None] * len(record["labels"])
     rows = zip(record["labels"], record["scores"], record["boxes"], stds, strict=True)
     for number, (label, score, box, std) in enumerate(rows, first_id):
@@ -171,22 +188,3 @@ def coco_annotations(record: Record, image_id: int, first_id: int) -> Iterator[d
             "score": round(score, 5),
         }
         yield annotation if std is None else annotation | {"edge_std": [round(v, 2) for v in std]}
-
-
-SCORE = 0.3  # least score, where neither the user nor the model says another
-
-
-def score_threshold_of(model: Detector, score: float | None) -> float | tuple[float, ...]:
-    """The score that detections must exceed: one for all classes, or the model's own of each."""
-    own = model.class_thresholds
-    if score is None and own is not None:
-        return tuple(own)
-    return SCORE if score is None else float(score)
-
-
-def told_of_scores(threshold: float | tuple[float, ...]) -> str:
-    """That, in words."""
-    if isinstance(threshold, float):
-        return f"scores above {threshold:g} (--score-threshold)"
-    least, most = min(threshold), max(threshold)
-    return f"scores above the model's own threshold of each class, {least:.2f} to {most:.2f} (--score-threshold for another)"

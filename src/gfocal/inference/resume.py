@@ -1,4 +1,4 @@
-"""How a run of detection begins: what it is, whether it goes on with an earlier one, what its files are called."""
+"""Resuming a run: what identifies it, which images are done, and the names of the files it writes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from gfocal.errors import DataError
-from gfocal.inference.journal import Journal, difference, end_of, read_header, records
+from gfocal.inference.journal import Journal, describe_difference, read_end, read_header, read_records
 from gfocal.inference.results import JSON_FILE
-from gfocal.inference.shards import Shard, digest, journals_in
+from gfocal.inference.shards import Shard, digest, find_journals
 from gfocal.models.detector import Detector
 from gfocal.text import counted
 
 
-def header_of(
+def run_header(
     model: Detector,
     threshold: float | Sequence[float],
     draw: bool,
@@ -27,15 +27,15 @@ def header_of(
     shard: Shard,
     files: Sequence[str],
 ) -> dict[str, Any]:
-    """What a run is: all that its results depend on. A run that goes on must be the same.
+    """What identifies a run: everything that its results depend on. Only the same run can be resumed.
 
-    The number of processes and the list of files are part of it only where shares depend on them.
+    The number of shards and the list of files belong to it where there are several shards.
     """
     header: dict[str, Any] = {
         "model": fingerprint(model),
         "names": list(model.names),
-        "score": threshold if isinstance(threshold, float) else list(threshold),
-        "images": draw,
+        "score_threshold": threshold if isinstance(threshold, float) else list(threshold),
+        "draw": draw,
         "edges": edges,
         "max_detections": model.decode_settings.max_detections,
     }
@@ -43,7 +43,7 @@ def header_of(
 
 
 def fingerprint(model: Detector) -> str:
-    """Weights and settings of a model in 16 signs; two models with the same one find the same."""
+    """A hash of weights and settings, 16 characters: models with the same one give the same detections."""
     sha = hashlib.sha256()
     about = [model.built_from, asdict(model.input_settings), asdict(model.decode_settings), model.names]
     sha.update(json.dumps(about, default=str).encode())
@@ -58,51 +58,55 @@ def open_journal(
 ) -> tuple[Journal, dict[str, str]]:
     """The journal of a run, and the images that are done: file -> name of what was written for it.
 
-    A journal of a run that has ended gives way to a new run: its results are written. Raises DataError for one that
-    has not, unless ``resume`` goes on with it; for one of another run with ``resume``; and where processes of another
-    run have left theirs.
+    The journal of a run that has ended is replaced: its results are written.
+
+    Raises:
+        DataError: the run of the journal has not ended, without ``resume``; it is another run, with ``resume``; or
+            shards of another run have their journals in the folder.
     """
     path = folder / shard.journal
-    for other in journals_in(folder):
+    for other in find_journals(folder):
         if other == path:
             continue
-        why = "it has another number of shards" if shard.count == 1 else difference(read_header(other), header)
+        why = (
+            "it has another number of shards" if shard.count == 1 else describe_difference(read_header(other), header)
+        )
         if why is not None:
             raise DataError(
-                f"{other}: the journal of another run ({why}); merge that (gfocal detect --merge {folder}), take it "
-                "away, or name another folder"
+                f"{other}: the journal of another run ({why}); merge that (gfocal detect --merge {folder}), remove "
+                "it, or name another folder"
             )
     if not path.is_file():
         return Journal(path, header), {}
     if not resume:
-        count = sum(1 for _ in records(path))
-        if count and shard.count > 1 and end_of(path) is not None:
+        count = sum(1 for _ in read_records(path))
+        if count and shard.count > 1 and read_end(path) is not None:
             raise DataError(
-                f"{path}: shard {shard} is done, {counted(count, 'image')}; run the others, or take this file away "
-                "to do it anew"
+                f"{path}: shard {shard} is done, {counted(count, 'image')}; run the others, or remove this file to "
+                "repeat it"
             )
-        if count and end_of(path) is None:
+        if count and read_end(path) is None:
             raise DataError(
-                f"{path}: a run was stopped here after {counted(count, 'image')}; go on with it (--resume), name "
-                "another folder, or take this file away to begin anew"
+                f"{path}: a run was stopped here after {counted(count, 'image')}; continue it (--resume), name "
+                "another folder, or remove this file to start again"
             )
         return Journal(path, header), {}
-    if (why := difference(read_header(path), header)) is not None:
+    if (why := describe_difference(read_header(path), header)) is not None:
         raise DataError(
-            f"{path}: not the run that would go on: {why}; say again what was said then, or name another folder"
+            f"{path}: of a run with other settings: {why}; resume with the same ones, or name another folder"
         )
     done: dict[str, str] = {}
     with path.open("rb") as file:
         length = len(file.readline())
-    for record, end in records(path):
+    for record, end in read_records(path):
         done[record["file"]] = record["name"]
         length = end
     return Journal(path, header, length), done
 
 
 def is_finished(folder: Path, files: Sequence[str], header: Mapping[str, Any]) -> bool:
-    """Whether the results of this very run are there already, for all its files."""
-    if journals_in(folder) or not (folder / JSON_FILE).is_file():
+    """Whether the results of this run are there already, for all its files."""
+    if find_journals(folder) or not (folder / JSON_FILE).is_file():
         return False
     try:
         content = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
@@ -112,11 +116,8 @@ def is_finished(folder: Path, files: Sequence[str], header: Mapping[str, Any]) -
         return False
 
 
-def stems(files: Sequence[str], done: Mapping[str, str]) -> list[str]:
-    """A name without ending for what is written for each file, which no other has.
-
-    A file that is done keeps its own.
-    """
+def unique_names(files: Sequence[str], done: Mapping[str, str]) -> list[str]:
+    """For each file a unique name, without suffix, of what is written for it; a file that is done keeps its own."""
     taken = {name.casefold() for name in done.values()}
     found = []
     for file in files:

@@ -1,4 +1,4 @@
-"""One folder of images looked through by several processes: each takes its share, the last one merges."""
+"""Detection by several processes: each takes a shard of the images, the last one to finish merges the results."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gfocal.errors import DataError
-from gfocal.inference.journal import difference, end_of, read_header
+from gfocal.inference.journal import describe_difference, read_end, read_header
+from gfocal.inference.results import WrittenResults, write_results
 
 JOURNAL = "detections.jsonl"
-CLAIM = "detections.merging"  # there while a process merges
+CLAIM = "detections.merging"  # exists while a process merges
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The share of one process: every ``count``-th image from the ``number``-th on."""
+    """The images of one process: every ``count``-th, starting with the ``number``-th."""
 
     number: int = 1  # from 1
     count: int = 1
@@ -29,15 +30,15 @@ class Shard:
 
     @property
     def journal(self) -> str:
-        """Name of its journal."""
+        """File name of its journal."""
         return JOURNAL if self.count == 1 else f"detections-{self.number}-of-{self.count}.jsonl"
 
     def of(self, count: int) -> range:
-        """Which of ``count`` images are its own."""
+        """Its indices into a list of ``count`` images."""
         return range(self.number - 1, count, self.count)
 
 
-def shard(text: str) -> Shard:
+def parse_shard(text: str) -> Shard:
     """``2/8``: the second of eight. ValueError for anything else."""
     found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
@@ -45,8 +46,8 @@ def shard(text: str) -> Shard:
     return Shard(int(found[1]), int(found[2]))
 
 
-def launched(environment: Mapping[str, str] = os.environ) -> Shard:
-    """The share of a process that torchrun or accelerate has launched; all of it for one without them."""
+def launched_shard(environment: Mapping[str, str] = os.environ) -> Shard:
+    """The shard of a process that torchrun or accelerate launched; of any other process all images."""
     try:
         rank, world = int(environment.get("RANK", 0)), int(environment.get("WORLD_SIZE", 1))
     except ValueError:
@@ -55,45 +56,45 @@ def launched(environment: Mapping[str, str] = os.environ) -> Shard:
 
 
 def digest(files: Sequence[str]) -> str:
-    """A fingerprint of a list of files, on which the shares depend."""
+    """A hash of a list of files, 16 characters."""
     sha = hashlib.sha256()
     for file in files:
         sha.update(file.encode("utf-8", "surrogateescape") + b"\n")
     return sha.hexdigest()[:16]
 
 
-def journals_in(folder: Path) -> list[Path]:
-    """All journals of a folder, in the order of their shards."""
+def find_journals(folder: Path) -> list[Path]:
+    """The journals in a folder, in the order of their shards."""
     found = [f for f in folder.glob("detections*.jsonl") if f.name == JOURNAL or _number(f)]
     return sorted(found, key=lambda file: (_number(file) or (0, 0), file.name))
 
 
 def _number(file: Path) -> tuple[int, int] | None:
-    """Number of shards, and which it is."""
+    """Count and number of the shard whose journal this is."""
     found = re.fullmatch(r"detections-([0-9]+)-of-([0-9]+)\.jsonl", file.name)
     return (int(found[2]), int(found[1])) if found else None
 
 
-def complete(folder: Path) -> list[Path] | None:
-    """The journals of all shards when every one has ended; None while some are missing or at work.
+def finished_journals(folder: Path) -> list[Path] | None:
+    """The journals of all shards once every one has ended; None while some are missing or running.
 
-    Raises DataError when they are not of one run.
+    Raises DataError when they are of different runs.
     """
-    found = journals_in(folder)
+    found = find_journals(folder)
     try:
-        if not found or missing(found) or any(end_of(file) is None for file in found):
+        if not found or missing_shards(found) or any(read_end(file) is None for file in found):
             return None
         first = read_header(found[0])
         for file in found[1:]:
-            if (why := difference(first, read_header(file))) is not None:
-                raise DataError(f"{file}: of another run than {found[0].name}: {why}; detect anew in another folder")
-    except FileNotFoundError:  # another process has merged and taken them away
+            if (why := describe_difference(first, read_header(file))) is not None:
+                raise DataError(f"{file}: of another run than {found[0].name}: {why}; detect again in another folder")
+    except FileNotFoundError:  # another process has merged and removed them
         return None
     return found
 
 
-def missing(found: Sequence[Path]) -> list[str]:
-    """Which shards have no journal here."""
+def missing_shards(found: Sequence[Path]) -> list[str]:
+    """Shards that have no journal, as ``K/N``."""
     numbers = [number for file in found if (number := _number(file)) is not None]
     if not numbers:
         return []
@@ -102,8 +103,8 @@ def missing(found: Sequence[Path]) -> list[str]:
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[bool]:
-    """Whether this process is the one that merges; the claim is given back at the end."""
+def claim_merge(folder: Path) -> Iterator[bool]:
+    """Whether this process is the one that merges; on leaving the claim is released."""
     try:
         os.close(os.open(folder / CLAIM, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     except FileExistsError:
@@ -113,3 +114,37 @@ def claimed(folder: Path) -> Iterator[bool]:
         yield True
     finally:
         (folder / CLAIM).unlink(missing_ok=True)
+
+
+def merge_shards(folder: Path, formats: Sequence[str] = ("coco",)) -> WrittenResults:
+    """Write the results of all shards in a folder and remove their journals.
+
+    Raises DataError where shards are missing or have not ended.
+    """
+    (folder / CLAIM).unlink(missing_ok=True)  # left by a process that was killed while it merged
+    written = _merge(folder, formats)
+    if written is not None:
+        return written
+    found = find_journals(folder)
+    if not found:
+        raise DataError(f"{folder}: holds no journal of a shard; name the folder that was given as --out")
+    absent = missing_shards(found)
+    reason = f"shards {', '.join(absent)} have not started" if absent else "not every shard has ended"
+    raise DataError(f"{folder}: {reason}; run what is missing with --resume, the last one to finish merges")
+
+
+def merge_if_finished(folder: Path, formats: Sequence[str]) -> WrittenResults | None:
+    """As ``merge_shards``; None while shards are missing or running, or another process is merging."""
+    # Checked before the claim: a claim means that a process is merging.
+    return None if finished_journals(folder) is None else _merge(folder, formats)
+
+
+def _merge(folder: Path, formats: Sequence[str]) -> WrittenResults | None:
+    with claim_merge(folder) as is_ours:
+        journals = finished_journals(folder) if is_ours else None
+        if journals is None:
+            return None
+        written = write_results(journals, folder, formats, read_header(journals[0]))
+        for journal in journals:
+            journal.unlink()
+        return written

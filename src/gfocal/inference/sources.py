@@ -1,4 +1,4 @@
-"""Which images a command line names: files, folders, patterns and lists."""
+"""The images that a command line names: files, folders, patterns and lists."""
 
 from __future__ import annotations
 
@@ -10,65 +10,69 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from gfocal.data.paths import is_image, visible_in
+from gfocal.data.paths import is_image, list_visible
 from gfocal.errors import DataError
 from gfocal.text import counted
 
 STANDARD_INPUT = "-"
+KNOWN_BY = "known by suffixes such as .jpg and .png"
 
 
 @dataclass
-class Named:
-    """Images in the order in which they are named, each once, as text: there may be millions of them."""
+class FoundImages:
+    """Image files in the order in which they are named, each once."""
 
-    files: list[str]
+    files: list[str]  # text, not Path: there may be millions
     notes: list[str] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)  # what names no image at all
+    failures: list[str] = field(default_factory=list)  # arguments that name no image, with the reason
 
 
-def images_named(
-    words: Sequence[str | Path], out: Path, lists: Sequence[Path] = (), standard_input: TextIO | None = None
-) -> Named:
-    """The images that words and lists name.
+def find_images(
+    arguments: Sequence[str | Path], out: Path, lists: Sequence[Path] = (), standard_input: TextIO | None = None
+) -> FoundImages:
+    """The images that arguments and lists name.
 
-    A word is a file, a folder (with its subfolders; files named like images), a pattern such as ``a/**/*.jpg``
-    (files named like images too), a list as ``@list.txt``, or ``-`` for a list on standard input. Something that
-    exists is what it is, whatever signs its name has. A list has a path to a file or folder in each line, as one
-    would write it on the command line: from the folder where one is, not from that of the list. What an earlier call
-    left in ``out`` is none of the images.
+    An argument is a file, a folder (searched with its subfolders, for names with the suffix of an image), a pattern
+    such as ``a/**/*.jpg`` (for such names too), a list as ``@list.txt``, or ``-`` for a list on standard input. An
+    existing file or folder is taken as such, whatever characters its name has. A list has a path to a file or folder
+    in each line, relative to the current folder, not to that of the list. Images in ``out``, drawn by an earlier run,
+    are left out.
 
     Raises DataError for a list that cannot be read.
     """
-    named = Named([])
+    result = FoundImages([])
     found: dict[str, None] = {}
     repeated = 0
-    for word in _words(words, lists, standard_input or sys.stdin):
-        files, failure = _of_word(word, out, named.notes)
+    for argument in _expand_lists(arguments, lists, standard_input or sys.stdin):
+        files, failure = _find(argument, out, result.notes)
         if failure:
-            named.failures.append(failure)
+            result.failures.append(failure)
         repeated += sum(file in found for file in files)
         found.update(dict.fromkeys(files))
     if repeated:
-        named.notes.append(f"{counted(repeated, 'image')} named a second time, taken once")
-    named.files = list(found)
-    return named
+        result.notes.append(f"{counted(repeated, 'image')} named more than once, used once")
+    result.files = list(found)
+    return result
 
 
-def _words(words: Sequence[str | Path], lists: Sequence[Path], standard_input: TextIO) -> Iterator[str | Path]:
-    for word in words:
-        if word == STANDARD_INPUT:
+def _expand_lists(
+    arguments: Sequence[str | Path], lists: Sequence[Path], standard_input: TextIO
+) -> Iterator[str | Path]:
+    """Patterns as str, files and folders as Path."""
+    for argument in arguments:
+        if argument == STANDARD_INPUT:
             yield from _lines(standard_input)
-        elif str(word).startswith("@") and not os.path.exists(word):
-            yield from _list(Path(str(word)[1:]))
-        elif isinstance(word, str) and glob.has_magic(word) and not os.path.exists(word):
-            yield word
+        elif str(argument).startswith("@") and not os.path.exists(argument):
+            yield from _read_list(Path(str(argument)[1:]))
+        elif isinstance(argument, str) and glob.has_magic(argument) and not os.path.exists(argument):
+            yield argument
         else:
-            yield Path(word)
+            yield Path(argument)
     for file in lists:
-        yield from _list(file)
+        yield from _read_list(file)
 
 
-def _list(file: Path) -> list[Path]:
+def _read_list(file: Path) -> list[Path]:
     try:
         with file.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
             return list(_lines(stream))
@@ -83,26 +87,25 @@ def _lines(stream: TextIO) -> Iterator[Path]:
             yield Path(text)
 
 
-def _of_word(word: str | Path, out: Path, notes: list[str]) -> tuple[list[str], str]:
-    """The images of one word; or why there are none."""
-    if isinstance(word, str):
-        matches = sorted(glob.iglob(word, recursive=True))
-        files = kept([file for file in map(Path, matches) if is_image(file) and not file.is_dir()], out)
-        lacking = f"{word}: no image fits this pattern (known by names that end in .jpg, .png ...)"
-        return files, "" if files else lacking
-    if not word.is_dir():
-        return [str(word)], ""
-    below = visible_in(word, deep=True)
-    files = kept([file for file in below if is_image(file)], out, word)
-    others = kept([file for file in below if not is_image(file) and file.is_file()], out, word)
+def _find(argument: str | Path, out: Path, notes: list[str]) -> tuple[list[str], str]:
+    """The images of a pattern, file or folder; where there are none, the reason."""
+    if isinstance(argument, str):
+        matches = sorted(glob.iglob(argument, recursive=True))
+        files = outside(out, [file for file in map(Path, matches) if is_image(file) and not file.is_dir()])
+        return files, "" if files else f"{argument}: no image matches this pattern ({KNOWN_BY})"
+    if not argument.is_dir():
+        return [str(argument)], ""
+    below = list_visible(argument, deep=True)
+    files = outside(out, [file for file in below if is_image(file)], argument)
+    others = outside(out, [file for file in below if not is_image(file) and file.is_file()], argument)
     if others:
-        endings = ", ".join(sorted({Path(other).suffix.lower() or "no ending" for other in others}))
-        notes.append(f"{word}: {counted(len(others), 'file')} passed over, not named like images ({endings})")
-    return files, "" if files else f"{word}: no images in this folder (known by names that end in .jpg, .png ...)"
+        suffixes = ", ".join(sorted({Path(other).suffix.lower() or "no suffix" for other in others}))
+        notes.append(f"{argument}: {counted(len(others), 'file')} skipped, not named like images ({suffixes})")
+    return files, "" if files else f"{argument}: no images in this folder ({KNOWN_BY})"
 
 
-def kept(files: Sequence[Path], out: Path, folder: Path | None = None) -> list[str]:
-    """Without those in ``out``, where it lies below the folder that is looked through."""
+def outside(out: Path, files: Sequence[Path], folder: Path | None = None) -> list[str]:
+    """The files that are not in ``out``; all of them where ``out`` does not lie below the searched ``folder``."""
     drawn = out.resolve()
     if folder is not None and folder.resolve() not in drawn.parents:
         return [str(file) for file in files]

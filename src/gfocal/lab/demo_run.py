@@ -12,24 +12,27 @@ from torchvision.ops import box_iou
 from gfocal.atomic import atomic_write
 from gfocal.config.config import Config, read_config, with_changes
 from gfocal.console import say
+from gfocal.data.loading import evaluation_loader
 from gfocal.data.synthetic.edge_laws import is_ambiguous, law_std
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.errors import ResumeError
 from gfocal.evaluation.coco_ap import CocoResult
-from gfocal.evaluation.detections import average_precision, nothing_found
+from gfocal.evaluation.detections import average_precision, detect_all, nothing_found
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model
 from gfocal.reports.demo import CaptionedImage, EdgeStudy, write_report
-from gfocal.run import RESULT_FILE, run_config, saved_config
+from gfocal.run import run_config, saved_config
+from gfocal.run_folder import RunFolder
 from gfocal.structures import Detections
 from gfocal.text import counted
 from gfocal.training.checkpoints import has_state
-from gfocal.training.metrics_log import METRICS_FILE, read_metrics
+from gfocal.training.metrics_log import read_metrics
 from gfocal.visualize import draw_detections, draw_edge_distributions, edge_panel_svg
 from gfocal.visualize.edges import true_edges
 
 TRAIN_SCENES_PER_EPOCH = 950
 UNSEEN_SCENES = 200
+EVAL_BATCH_SIZE = 8
 REPORT_FILE = "report.html"
 LEAD = (
     "A detector trained from random weights on synthetic images, and what it finds in scenes it never saw. "
@@ -77,34 +80,23 @@ def demo(folder: Path, *, seed: int = 0, epochs: int | None = None, console: Con
     run_config(config, train_data, None, folder, resume=resume, data_name="synthetic", console=console)
     model = load_model(folder)
     console.print(f"evaluating it on {len(unseen)} unseen scenes")
-    found = find(model, unseen)
+    found = detect_all(model, evaluation_loader(unseen, model.input_settings, EVAL_BATCH_SIZE))
     result = average_precision(unseen, found)
     if why := nothing_found(result, model.decode_settings):
         say(console, why)
-    with atomic_write(folder / RESULT_FILE) as temporary:
+    with atomic_write(RunFolder(folder).result) as temporary:
         temporary.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
     write_report(
         folder / REPORT_FILE,
         title="gfocal demo",
         lead=LEAD,
         result=result,
-        rows=read_metrics(folder / METRICS_FILE),
+        rows=read_metrics(RunFolder(folder).metrics),
         images=gallery(unseen, found),
         studies=studies(unseen, found),
         facts=facts(config, model, folder),
     )
     return result
-
-
-def find(model: Detector, data: SyntheticScenes, batch_size: int = 8) -> dict[int, Detections]:
-    """Detections of every scene, by image id."""
-    found: dict[int, Detections] = {}
-    for start in range(0, len(data), batch_size):
-        scenes = [data.read(i) for i in range(start, min(start + batch_size, len(data)))]
-        results = model.detect([image for image, _ in scenes], batch_size=batch_size)
-        assert isinstance(results, list)
-        found |= {sample.image_id: one for (_, sample), one in zip(scenes, results, strict=True)}
-    return found
 
 
 def gallery(data: SyntheticScenes, found: dict[int, Detections], count: int = 12) -> list[CaptionedImage]:
@@ -160,7 +152,7 @@ def _study(image: torch.Tensor, one: Detections, laws: torch.Tensor, what: str) 
 
 def facts(config: Config, model: Detector, folder: Path) -> dict[str, str]:
     """What else one should know of the run."""
-    last = read_metrics(folder / METRICS_FILE)[-1]
+    last = read_metrics(RunFolder(folder).metrics)[-1]
     parameters = sum(p.numel() for p in model.parameters())
     return {
         "network": f"{config.model.preset}, {parameters / 1e6:.2f} M parameters, from random weights",

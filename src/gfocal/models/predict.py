@@ -1,23 +1,81 @@
-"""Detection in images of any kind: paths, PIL images, arrays, tensors."""
+"""Images through a model: the loop that evaluation, files and submissions share, and ``detect`` for any kind of image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gfocal.data.images import read_image, rgb_tensor
+from gfocal.data.images import read_image, to_rgb_tensor
 from gfocal.data.preprocess import InputSettings, normalize, resize, resized_shape, stack_padded
-from gfocal.ops.decoding import decode
+from gfocal.ops.decoding import DecodeSettings, decode
 from gfocal.structures import Detections
 
 if TYPE_CHECKING:
     from gfocal.models.detector import Detector
+
+
+class NetworkInput(Protocol):
+    """What ``predict`` reads of a batch; ``structures.Batch`` has it, and so has ``ImageBatch``."""
+
+    @property
+    def images(self) -> Tensor:
+        """(B, 3, H, W) float32, normalized and padded."""
+
+    @property
+    def sizes(self) -> Tensor:
+        """(B, 2) int64, height and width of each image before padding."""
+
+    @property
+    def original_sizes(self) -> Tensor:
+        """(B, 2) int64, height and width of each image file."""
+
+
+K = TypeVar("K")
+B = TypeVar("B", bound=NetworkInput)
+
+
+@dataclass(frozen=True)
+class ImageBatch(Generic[K]):
+    """Images without ground truth that go through the network together."""
+
+    keys: tuple[K, ...]  # B values by which the caller knows the images
+    images: Tensor  # (B, 3, H, W)
+    sizes: Tensor  # (B, 2)
+    original_sizes: Tensor  # (B, 2)
+
+
+def predict(
+    model: Detector, batches: Iterable[B], score_threshold: float | None = None
+) -> Iterator[tuple[B, list[Detections]]]:
+    """Each batch with the detections of its images, in pixels of the image files.
+
+    The model is in evaluation mode while the batches are iterated, and in its former mode afterwards.
+    ``score_threshold`` replaces that of ``model.decode_settings``.
+    """
+    settings = model.decode_settings
+    if score_threshold is not None:
+        settings = replace(settings, score_threshold=score_threshold)
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            yield batch, predict_batch(model, batch, settings)
+    finally:
+        model.train(was_training)
+
+
+@torch.inference_mode()
+def predict_batch(model: Detector, batch: NetworkInput, settings: DecodeSettings) -> list[Detections]:
+    """One pass through the network, which is in evaluation mode."""
+    device = next(model.parameters()).device
+    outputs = model(batch.images.to(device, non_blocking=True))
+    return decode(outputs, model.box_coder, batch.sizes, batch.original_sizes, model.names, settings)
 
 
 def detect(
@@ -57,48 +115,39 @@ def detect_each(
     """As ``detect`` for several images, yielding the result of each as its batch is done."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    for start in range(0, len(images), batch_size):
-        tensors = [as_rgb(image) for image in images[start : start + batch_size]]
-        yield from detect_batch(model, tensors, score_threshold)
+    batches = (
+        batch_images([as_rgb(image) for image in images[start : start + batch_size]], model.input_settings)
+        for start in range(0, len(images), batch_size)
+    )
+    for _, found in predict(model, batches, score_threshold):
+        yield from found
 
 
-@torch.inference_mode()
-def detect_batch(
-    model: Detector,
-    images: Sequence[Tensor],
-    score_threshold: float | None = None,
-    inputs: Sequence[Tensor] | None = None,
-) -> list[Detections]:
-    """Detections in uint8 RGB images (3, H, W) that go through the network together.
+def detect_batch(model: Detector, images: Sequence[Tensor], score_threshold: float | None = None) -> list[Detections]:
+    """Detections in uint8 RGB images (3, H, W) that go through the network together."""
+    return list(detect_each(model, images, score_threshold, batch_size=len(images)))
 
-    ``inputs`` are the same images as ``prepared`` gives them, where another thread has done that already.
-    """
-    settings = model.input_settings
-    device = next(model.parameters()).device
-    if inputs is None:
-        inputs = [prepared(image, settings) for image in images]
-    shapes = [(int(one.shape[1]), int(one.shape[2])) for one in inputs]
-    decode_settings = model.decode_settings
-    if score_threshold is not None:
-        decode_settings = replace(decode_settings, score_threshold=score_threshold)
-    was_training = model.training
-    model.eval()
-    try:
-        outputs = model(stack_padded(inputs, settings.multiple).to(device))
-    finally:
-        model.train(was_training)
-    return decode(
-        outputs,
-        model.box_coder,
-        torch.tensor(shapes),
-        torch.tensor([p.shape[-2:] for p in images]),
-        model.names,
-        decode_settings,
+
+def batch_images(images: Sequence[Tensor], settings: InputSettings) -> ImageBatch[int]:
+    """uint8 RGB images (3, H, W) -> a batch, whose keys are their indices."""
+    inputs = [preprocess(image, settings) for image in images]
+    return stack_inputs(range(len(images)), images, inputs, settings.multiple)
+
+
+def stack_inputs(
+    keys: Iterable[K], images: Iterable[Tensor], inputs: Sequence[Tensor], multiple: int
+) -> ImageBatch[K]:
+    """Images (3, H, W), and the same preprocessed (3, h, w) -> a batch, padded to a ``multiple``."""
+    return ImageBatch(
+        keys=tuple(keys),
+        images=stack_padded(inputs, multiple),
+        sizes=torch.tensor([one.shape[-2:] for one in inputs]),
+        original_sizes=torch.tensor([image.shape[-2:] for image in images]),
     )
 
 
-def prepared(image: Tensor, settings: InputSettings) -> Tensor:
-    """A uint8 RGB image (3, H, W) as the network reads it: resized, normalized. (3, h, w) float32"""
+def preprocess(image: Tensor, settings: InputSettings) -> Tensor:
+    """A uint8 RGB image (3, H, W), resized and normalized for the network. (3, h, w) float32"""
     height, width = int(image.shape[1]), int(image.shape[2])
     shape = resized_shape(height, width, settings.short_side, settings.long_side)
     return normalize(resize(image, shape, settings.antialias), settings)
@@ -111,12 +160,12 @@ def as_rgb(image: Any) -> Tensor:
     if isinstance(image, str | Path):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
-        return rgb_tensor(image)
+        return to_rgb_tensor(image)
     if isinstance(image, np.ndarray):
         right_shape = image.ndim == 2 or image.shape[2:] in ((3,), (4,))
         if image.dtype != np.uint8 or not right_shape or not image.size:
             raise ValueError(f"an array must be uint8 of shape (H, W, 3) or (H, W), not {image.dtype} {image.shape}")
-        return rgb_tensor(Image.fromarray(image))
+        return to_rgb_tensor(Image.fromarray(image))
     if isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] not in (1, 3) or not image.numel():
             raise ValueError(f"a tensor must have shape (3, H, W) or (1, H, W), not {tuple(image.shape)}")
