@@ -1,4 +1,4 @@
-"""``gfocal check`` as a command: what it prints and writes, how it ends, and that its page of docs is true."""
+"""``gfocal check`` as a command: what it prints and writes, its exit codes, and that docs/check.md agrees with it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from made import NAMES, CocoSet, texture, voc_set, yolo_set
 
-from gfocal.checks.findings import KINDS, SEVERITIES, Finding, by_kind
-from gfocal.checks.records import CODES, corners, reader_findings
+from gfocal.checks.findings import KINDS, SEVERITIES, Finding, group_by_kind
+from gfocal.checks.records import CODES, check_records, parse_corners
 from gfocal.data import validation
 from gfocal.data.dataset import FileData, Problem
-from gfocal.reports.tables import example
+from gfocal.reports.tables import describe_finding
 
 Run = Callable[..., tuple[int, str, str]]
 HERE = Path(__file__).resolve().parent
@@ -42,7 +42,7 @@ def test_the_real_blood_cells(run: Run, shared: Path, tmp_path: Path) -> None:
         "zero-area-box": 2,
         "near-duplicate-across-splits": 1,
         "near-duplicate-box": 7,
-        "box-without-location": 1,  # at 240 pixels
+        "unassigned-box": 1,  # at 240 pixels
     }
     assert [f["record"].partition(",")[0] for f in found["zero-area-box"]] == [
         "BloodImage_00343.jpg",
@@ -95,9 +95,9 @@ def test_the_table_fits_80_columns(run: Run, tmp_path: Path, monkeypatch: pytest
     _, out, error = run("check", made.write())
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0] == "train: 13 images, 37 objects, 3 classes (to train on)"
+    assert lines[0] == "train: 13 images, 37 objects, 3 classes (training)"
     first = next(i for i, line in enumerate(lines) if "zero-area-box" in line)
-    last = next(i for i, line in enumerate(lines) if "edge-beyond-reach" in line)
+    last = next(i for i, line in enumerate(lines) if "edges-outside-regression-range" in line)
     assert first < last, "the worst comes first"
     assert lines[-1] == "1 error, 0 warnings, 1 note"
     assert "train00.png, annotation 37: 50 40 50 84" in out
@@ -105,7 +105,7 @@ def test_the_table_fits_80_columns(run: Run, tmp_path: Path, monkeypatch: pytest
     assert "Traceback" not in error
 
 
-def test_json_says_it_all(run: Run, tmp_path: Path) -> None:
+def test_json_has_everything(run: Run, tmp_path: Path) -> None:
     made = CocoSet(tmp_path / "coco")
     for i in range(8):
         made.train.box(made.train.save_image(texture(50 + i), f"flat{i}.png"), [5.0, 58.0, 150.0, 7.6])
@@ -113,7 +113,7 @@ def test_json_says_it_all(run: Run, tmp_path: Path) -> None:
     assert run("check", made.write(), "--json", file, "--set", "run.max_clamped_fraction=0.5")[0] == 0
     found = json.loads(file.read_text())
     assert list(found) == [
-        "schema", "gfocal", "data", "config", "fast", "splits", "counts", "findings", "reach", "advice",
+        "schema", "gfocal", "data", "config", "fast", "splits", "counts", "findings", "regression_range", "advice",
     ]  # fmt: skip
     assert found["splits"]["train"] == {
         "training": True,
@@ -123,29 +123,32 @@ def test_json_says_it_all(run: Run, tmp_path: Path) -> None:
     }
     assert all(list(f) == ["code", "severity", "split", "file", "record", "text", "fix"] for f in found["findings"])
     assert found["counts"] == {"error": 0, "warning": 1, "note": 8}
-    assert {f["code"] for f in found["findings"]} == {"reach-short", "edge-beyond-reach"}
-    reach = found["reach"]
-    assert (reach["n"], reach["delta"], reach["boxes"]) == (16, 1.0, 44)
-    assert [level["reach"] for level in reach["levels"]] == [128, 256, 512, 1024, 2048]
-    assert 0.01 < reach["share_beyond"] < reach["levels"][0]["share_beyond"]
+    assert {f["code"] for f in found["findings"]} == {
+        "many-edges-outside-regression-range",
+        "edges-outside-regression-range",
+    }
+    measured = found["regression_range"]
+    assert (measured["n"], measured["delta"], measured["boxes"]) == (16, 1.0, 44)
+    assert [level["range_pixels"] for level in measured["levels"]] == [128, 256, 512, 1024, 2048]
+    assert 0.01 < measured["clamped_fraction"] < measured["levels"][0]["clamped_fraction"]
     (advice,) = found["advice"]
     assert list(advice["changes"]) == ["model.options.n"]
-    # What the advice says is true.
+    # The advice helps.
     again = ["check", made.folder, "--json", file, "--set", f"model.options.n={advice['changes']['model.options.n']}"]
     assert run(*again)[0] == 0
-    assert json.loads(file.read_text())["reach"]["share_beyond"] <= 0.01
-    # By the config's own measure it is an error, which training refuses.
+    assert json.loads(file.read_text())["regression_range"]["clamped_fraction"] <= 0.01
+    # Above the config's own limit it is an error, which training refuses.
     assert run("check", made.folder, "--json", file, "--set", "run.max_clamped_fraction=0.01")[0] == 1
-    assert json.loads(file.read_text())["findings"][0]["code"] == "reach-too-short"
+    assert json.loads(file.read_text())["findings"][0]["code"] == "too-many-edges-outside-regression-range"
 
 
-def test_a_detector_without_reach_is_passed_over(run: Run, tmp_path: Path) -> None:
+def test_a_detector_without_a_regression_range_is_passed_over(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "found.json"
     made = CocoSet(tmp_path / "coco").write()
     code, out, _ = run("check", made, "--json", file, "--set", "model.preset=ssd512_vgg16")
     assert code == 0
-    assert json.loads(file.read_text())["reach"] is None
-    assert "reach" not in out
+    assert json.loads(file.read_text())["regression_range"] is None
+    assert "regression range" not in out
 
 
 def test_the_page_shows_the_worst(run: Run, tmp_path: Path) -> None:
@@ -169,7 +172,7 @@ def test_the_page_shows_the_worst(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "named.html").is_file()
 
 
-def test_several_data_sets_are_one(run: Run, tmp_path: Path) -> None:
+def test_several_datasets_are_one(run: Run, tmp_path: Path) -> None:
     first, second = CocoSet(tmp_path / "first"), CocoSet(tmp_path / "second")
     for split in (second.train, second.val):
         for i, entry in enumerate(split.images):
@@ -177,7 +180,7 @@ def test_several_data_sets_are_one(run: Run, tmp_path: Path) -> None:
     assert codes(run, tmp_path, first.write(), second.write()) == []
     texture(100).save(second.val.folder / "val" / "val00.png")  # the first image of first:train
     assert codes(run, tmp_path, first.folder, second.folder) == [("duplicate-across-splits", "second:val")]
-    # Files of one split each: the names say which is learned.
+    # Files of one split each: their names tell which is for training.
     files = [first.folder / "annotations" / f"instances_{split}.json" for split in ("train", "val")]
     file = tmp_path / "files.json"
     assert run("check", *files, "--json", file)[0] == 0
@@ -213,11 +216,11 @@ def test_findings_on_classes_and_splits(run: Run, tmp_path: Path) -> None:
     content = json.loads(file.read_text())
     content["categories"].append({"id": 9, "name": "emu"})
     file.write_text(json.dumps(content))
-    assert codes(run, tmp_path, other.folder) == [("class-lists-differ", "val")]
+    assert codes(run, tmp_path, other.folder) == [("class-list-mismatch", "val")]
 
     empty = CocoSet(tmp_path / "empty")
     empty.val.annotations.clear()
-    assert codes(run, tmp_path, empty.write()) == [("no-objects", "val")]
+    assert codes(run, tmp_path, empty.write()) == [("split-without-objects", "val")]
 
     bare = CocoSet(tmp_path / "bare")
     for i in range(20):
@@ -227,7 +230,7 @@ def test_findings_on_classes_and_splits(run: Run, tmp_path: Path) -> None:
     twice = CocoSet(tmp_path / "twice", (*NAMES, "cat"))
     twice.train.annotations[0]["category_id"] = 4
     found = codes(run, tmp_path, twice.write())
-    assert [code for code, _ in found if code == "class-named-twice"] == ["class-named-twice"] * 2
+    assert [code for code, _ in found if code == "duplicate-class-name"] == ["duplicate-class-name"] * 2
 
     many = yolo_set(tmp_path / "yolo", 12)
     crowd = [f"0 {0.02 + 0.04 * i:.3f} {0.05 + 0.1 * j:.3f} 0.035 0.09" for i in range(25) for j in range(4)]
@@ -236,7 +239,7 @@ def test_findings_on_classes_and_splits(run: Run, tmp_path: Path) -> None:
             "\n".join(crowd) + "\n1 0.5 0.8 0.2 0.2\n" * (i == 0)
         )
     found = codes(run, tmp_path, many)
-    assert ("imbalanced-classes", "") in found
+    assert ("class-imbalance", "") in found
     assert ("rare-class", "") in found
 
 
@@ -248,26 +251,26 @@ def test_every_reason_of_the_readers_has_a_code() -> None:
     ]
     assert len(reasons) >= 15
     for reason in reasons:
-        assert any(reason.startswith(start) for start in CODES), f"{reason!r} is a bad record to gfocal check"
+        assert any(reason.startswith(start) for start in CODES), f"{reason!r} has no code of its own"
     assert set(CODES.values()) <= set(KINDS)
     data = FileData(("a",), (1,), [], [Problem("f", "line 1", "something new", done) for done in ("dropped", "kept")])
-    assert [f.code for f in reader_findings(data, "train")] == ["bad-record", "odd-record"]
+    assert [f.code for f in check_records(data, "train")] == ["invalid-record", "unusual-record"]
 
 
 def test_corners_of_a_record() -> None:
-    assert corners("a.jpg, object 4 (RBC): 181 329 181 329.5") == (181, 329, 181, 329.5)
-    assert corners("annotation 7: image_id 99") is None
-    assert corners("a b c d") is None
+    assert parse_corners("a.jpg, object 4 (RBC): 181 329 181 329.5") == (181, 329, 181, 329.5)
+    assert parse_corners("annotation 7: image_id 99") is None
+    assert parse_corners("a b c d") is None
 
 
-def test_what_strangers_wrote_does_not_steer_the_terminal() -> None:
-    finding = Finding("bad-record", "data.txt", "line 1: \x1b[31mred\nnext", "odd", "train")
-    assert "\x1b" not in example(finding)
-    assert "\n" not in example(finding)
+def test_untrusted_text_does_not_steer_the_terminal() -> None:
+    finding = Finding("invalid-record", "data.txt", "line 1: \x1b[31mred\nnext", "odd", "train")
+    assert "\x1b" not in describe_finding(finding)
+    assert "\n" not in describe_finding(finding)
 
 
 def test_the_worst_kinds_come_first() -> None:
-    found = by_kind([Finding(code, "f", "", "") for code in reversed(KINDS)])
+    found = group_by_kind([Finding(code, "f", "", "") for code in reversed(KINDS)])
     ranks = [SEVERITIES.index(KINDS[code].severity) for code in found]
     assert ranks == sorted(ranks)
     assert set(found) == set(KINDS)
@@ -280,14 +283,14 @@ def test_every_kind_is_in_the_docs_as_the_code_has_it() -> None:
     ]
 
 
-def test_every_kind_is_planted_in_some_test() -> None:
+def test_every_kind_occurs_in_a_test() -> None:
     text = "".join(file.read_text(encoding="utf-8") for file in HERE.glob("test_*.py"))
     assert [code for code in KINDS if f'"{code}"' not in text] == []
 
 
-def test_short_side_lays_out_what_train_would_train(run: Run, tmp_path: Path) -> None:
+def test_short_side_is_that_of_training(run: Run, tmp_path: Path) -> None:
     data = CocoSet(tmp_path / "set").write()
     for words, sides in (([], [320, 427]), (["--short-side", 160], [160, 214])):
         run("check", data, "--json", tmp_path / "found.json", "--config", "light", *words)
-        reach = json.loads((tmp_path / "found.json").read_text())["reach"]
-        assert [reach["short_side"], reach["long_side"]] == sides
+        measured = json.loads((tmp_path / "found.json").read_text())["regression_range"]
+        assert [measured["short_side"], measured["long_side"]] == sides

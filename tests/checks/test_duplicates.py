@@ -9,8 +9,8 @@ import pytest
 from made import texture
 from PIL import Image, ImageFilter
 
-from gfocal.checks.duplicates import near_pairs
-from gfocal.checks.image_files import Look, look_of
+from gfocal.checks.duplicates import find_near_duplicates
+from gfocal.checks.image_files import Fingerprint, compute_fingerprint
 
 CHANGES = {
     "smaller": lambda image: image.resize((96, 72)),
@@ -22,18 +22,18 @@ CHANGES = {
 }
 
 
-def looks(folder: Path, images: list[Image.Image], quality: int = 90) -> list[Look]:
+def fingerprints(folder: Path, images: list[Image.Image], quality: int = 90) -> list[Fingerprint]:
     found = []
     for i, image in enumerate(images):
         image.save(folder / f"{i}.jpg", quality=quality)
-        found.append(look_of(folder / f"{i}.jpg"))
+        found.append(compute_fingerprint(folder / f"{i}.jpg"))
     return found
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_changed_copies_are_found(tmp_path: Path, change: str) -> None:
     originals = [texture(i) for i in range(5)]
-    found = near_pairs(looks(tmp_path, [*originals, *map(CHANGES[change], originals)]))
+    found = find_near_duplicates(fingerprints(tmp_path, [*originals, *map(CHANGES[change], originals)]))
     assert [(a, b) for a, b, _ in found] == [(i, i + 5) for i in range(5)]
 
 
@@ -41,7 +41,9 @@ def test_heavy_compression_is_seen_through(tmp_path: Path) -> None:
     originals = [texture(i) for i in range(5)]
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    found = near_pairs(looks(tmp_path / "a", originals) + looks(tmp_path / "b", originals, quality=15))
+    found = find_near_duplicates(
+        fingerprints(tmp_path / "a", originals) + fingerprints(tmp_path / "b", originals, quality=15)
+    )
     assert [(a, b) for a, b, _ in found] == [(i, i + 5) for i in range(5)]
 
 
@@ -50,8 +52,8 @@ def test_other_images_are_not_found(tmp_path: Path) -> None:
     ramps = [Image.fromarray(np.tile(np.linspace(0, 255, 160, dtype=np.uint8), (120, 1)))]
     ramps.append(ramps[0].transpose(Image.Transpose.FLIP_LEFT_RIGHT))
     mirrored = [texture(i) for i in range(60)] + [texture(0).transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
-    assert near_pairs(looks(tmp_path, [*mirrored, *even, *ramps])) == []
-    assert near_pairs([]) == near_pairs(looks(tmp_path, even[:1])) == []
+    assert find_near_duplicates(fingerprints(tmp_path, [*mirrored, *even, *ramps])) == []
+    assert find_near_duplicates([]) == find_near_duplicates(fingerprints(tmp_path, even[:1])) == []
 
 
 def test_the_light_of_a_scene_alone_makes_no_near_duplicate(tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_the_light_of_a_scene_alone_makes_no_near_duplicate(tmp_path: Path) -> N
         )
         for i in range(20)
     ]
-    assert near_pairs(looks(tmp_path, things)) == []
+    assert find_near_duplicates(fingerprints(tmp_path, things)) == []
     place = np.linspace(0, 1, 160)
     bent = [Image.fromarray(np.tile((255 * place**power).astype("u1"), (120, 1))) for power in (0.3, 3.0)]
-    assert near_pairs(looks(tmp_path, bent, quality=100)) == []
+    assert find_near_duplicates(fingerprints(tmp_path, bent, quality=100)) == []

@@ -73,29 +73,29 @@ def test_planted_faults_of_files(run: Run, tmp_path: Path) -> None:
     bomb(folder / "bomb.png")
     plant("decompression-bomb", train.listed("bomb.png", 20_000, 20_000), "bomb.png")
     plant("unsafe-path", train.listed("../../outside.png"), "outside.png")
-    plant("lying-extension", train.save_image(texture(2), "liar.jpg", format="PNG"), "liar.jpg")
-    plant("size-mismatch", train.save_image(texture(3), "other_size.png"), "other_size.png")
+    plant("wrong-extension", train.save_image(texture(2), "liar.jpg", format="PNG"), "liar.jpg")
+    plant("image-size-mismatch", train.save_image(texture(3), "other_size.png"), "other_size.png")
     train.images[-1]["width"] = 320
     deep = Image.fromarray(np.asarray(texture(4).convert("L"), dtype=np.uint16) * 257)
-    plant("unusual-pixels", train.save_image(deep, "deep.png"), "deep.png")
+    plant("unusual-pixel-format", train.save_image(deep, "deep.png"), "deep.png")
     frames = [texture(5).convert("P"), texture(6).convert("P")]
     film = train.save_image(frames[0], "film.gif", save_all=True, append_images=frames[1:], duration=100)
-    plant("several-frames", film, "film.gif")
+    plant("multi-frame-image", film, "film.gif")
     exif = Image.Exif()
     exif[0x0112] = 3
-    plant("turned-image", train.save_image(texture(7), "turned.jpg", exif=exif, quality=95), "turned.jpg")
+    plant("exif-rotated-image", train.save_image(texture(7), "turned.jpg", exif=exif, quality=95), "turned.jpg")
     train.box(train.save_image(texture(8, 30, 24), "tiny.png"), [4.0, 4.0, 16.0, 14.0])
     planted.append(("tiny-image", "train", "tiny.png"))
     plant("blank-image", train.save_image(Image.new("RGB", (WIDTH, HEIGHT), (90, 120, 60)), "blank.png"), "blank.png")
     train.box(train.save_image(texture(9, 8000, 6000), "huge.jpg", quality=30), [2000.0, 1500.0, 2500.0, 2000.0])
     planted.append(("huge-image", "train", "huge.jpg"))
     train.images.append(dict(train.images[0], file_name="listed_again.png"))
-    planted.append(("repeated-record", "train", "listed_again.png"))
+    planted.append(("duplicate-record", "train", "listed_again.png"))
 
     train.box(train.save_image(texture(10), "one.png"), GOOD)
     plant("duplicate-image", train.save_image(texture(10), "two.png"), "two.png")
     train.box(train.save_image(texture(11), "three.png"), OTHER)
-    plant("duplicate-other-boxes", train.save_image(texture(11), "four.png"), "four.png")
+    plant("duplicate-image-other-boxes", train.save_image(texture(11), "four.png"), "four.png")
     train.box(train.save_image(texture(12), "sharp.png"), GOOD)
     pressed = texture(12).resize((120, 90)).resize((WIDTH, HEIGHT))
     plant("near-duplicate-image", train.save_image(pressed, "pressed.jpg", quality=40), "pressed.jpg")
@@ -121,10 +121,10 @@ def test_planted_faults_of_labels(run: Run, tmp_path: Path) -> None:
     planted: Planted = [
         ("similar-class-names", "", "coco, Dog "),
         ("class-without-boxes", "", "coco, unicorn"),
-        ("class-not-in-train", "", "coco, yeti"),
-        ("placeholder-class", "", "coco, class7"),
+        ("class-not-in-training", "", "coco, yeti"),
+        ("placeholder-class-name", "", "coco, class7"),
         ("rare-class", "", "coco, lynx"),
-        ("class-not-in-split", "val", "coco, lynx"),
+        ("class-not-evaluated", "val", "coco, lynx"),
     ]
     for i in range(12):
         image_id = train.save_image(texture(300 + i), f"more{i}.png")
@@ -146,24 +146,24 @@ def test_planted_faults_of_labels(run: Run, tmp_path: Path) -> None:
 
     plant("zero-area-box", [50.0, 40.0, 0.0, 30.0])
     plant("inverted-box", [90.0, 40.0, -30.0, 30.0])
-    plant("outside-box", [200.0, 40.0, 30.0, 30.0])
-    plant("beyond-border", [130.0, 40.0, 50.0, 44.0])
+    plant("box-outside-image", [200.0, 40.0, 30.0, 30.0])
+    plant("box-exceeds-image", [130.0, 40.0, 50.0, 44.0])
     plant("non-finite-box", [50.0, math.nan, 30.0, 30.0])
     plant("malformed-box", [50.0, 40.0, 30.0])
     plant("unknown-class", GOOD, keys=("category_id",))
-    plant("unlisted-annotation", GOOD, keys=("image_id",))
+    plant("annotation-without-image", GOOD, keys=("image_id",))
     train.annotations[-1]["image_id"] = 9999
     plant("duplicate-box", GOOD, GOOD)
     plant("near-duplicate-box", GOOD, [41.0, 30.0, 50.0, 40.0])
     plant("tiny-box", OTHER, [100.0, 100.0, 1.0, 12.0], at="tiny-box.png, box 2 (cat)")
     plant("whole-image-box", [0.0, 0.0, WIDTH, HEIGHT], at="whole-image-box.png, box 1 (cat)")
-    plant("extreme-ratio", [30.0, 28.5, 63.0, 3.0], at="extreme-ratio.png, box 1 (cat)")
-    plant("contradictory-labels", GOOD, at="contradictory-labels.png, box 2 (dog)")
+    plant("extreme-aspect-ratio", [30.0, 28.5, 63.0, 3.0], at="extreme-aspect-ratio.png, box 1 (cat)")
+    plant("conflicting-labels", GOOD, at="conflicting-labels.png, box 2 (dog)")
     train.box(len(train.images), GOOD, 2)
     crowd = train.save_image(texture(500), "crowded.png")
     for k in range(108):
         train.box(crowd, [2.0 + 13 * (k % 12), 2.0 + 13 * (k // 12), 11.0, 11.0], 1 + k % 3)
-    planted.append(("crowded-image", "train", "crowded.png"))
+    planted.append(("too-many-objects", "train", "crowded.png"))
     lynx = train.save_image(texture(501), "lynx.png")
     train.box(lynx, GOOD, 8)
     train.box(lynx, [0.0, 80.0, 100.0, 40.0], 1, iscrowd=1)
@@ -173,19 +173,19 @@ def test_planted_faults_of_labels(run: Run, tmp_path: Path) -> None:
     assert_found(found_in(run, made.write()), planted)
 
 
-def test_planted_faults_of_reach(run: Run, tmp_path: Path) -> None:
+def test_planted_faults_of_the_regression_range(run: Run, tmp_path: Path) -> None:
     made = CocoSet(tmp_path / "coco")
     flat = made.train.save_image(texture(1), "flat.png")
-    made.train.box(flat, [5.0, 58.0, 150.0, 7.6])  # 200 pixels to its ends at stride 8, of 128
+    made.train.box(flat, [5.0, 58.0, 150.0, 7.6])  # 200 pixels to its ends at stride 8, where the range is 128
     small = made.train.save_image(texture(2), "small.png")
     made.train.box(small, [30.5, 30.5, 2.4, 2.4])  # 6.4 pixels at the input, between the points at 80 and 88
     thin = made.train.save_image(texture(3, 640, 480), "thin.png")
     made.train.box(thin, [200.0, 142.5, 60.0, 3.4])  # 2.3 pixels high at the input, on points
     planted: Planted = [
-        ("edge-beyond-reach", "train", "flat.png, box 1 (cat)"),
-        ("box-without-location", "train", "small.png, box 1 (cat)"),
-        ("many-without-location", "train", "coco, train"),
-        ("small-at-input", "train", "thin.png, box 1 (cat)"),
+        ("edges-outside-regression-range", "train", "flat.png, box 1 (cat)"),
+        ("unassigned-box", "train", "small.png, box 1 (cat)"),
+        ("many-unassigned-boxes", "train", "coco, train"),
+        ("small-box-at-input", "train", "thin.png, box 1 (cat)"),
     ]
     assert_found(found_in(run, made.write()), planted)
 
@@ -200,15 +200,15 @@ def test_planted_faults_of_yolo(run: Run, tmp_path: Path) -> None:
     for i in range(6):
         (folder / "labels" / "val" / f"val{i}.txt").write_text("0 0.5 0.4 0.3 0.3\n")
     planted: Planted = [
-        ("pixels-as-fractions", "train", "train0.txt, train0.png, line 5"),
-        ("bad-record", "train", "train0.txt, line 6"),
-        ("unlisted-annotation", "train", "nobody.txt"),
+        ("unnormalized-box", "train", "train0.txt, train0.png, line 5"),
+        ("invalid-record", "train", "train0.txt, line 6"),
+        ("annotation-without-image", "train", "nobody.txt"),
         ("missing-split", "train", "data.yaml"),
         ("missing-split", "val", "data.yaml"),
-        ("odd-record", "train", "data.yaml, nc 5"),
-        ("odd-record", "val", "data.yaml, nc 5"),
+        ("unusual-record", "train", "data.yaml, nc 5"),
+        ("unusual-record", "val", "data.yaml, nc 5"),
         ("same-box-everywhere", "val", "val0.png, box 1 (cup)"),
-        ("class-not-in-split", "val", "yolo, plate"),
+        ("class-not-evaluated", "val", "yolo, plate"),
     ]
     assert_found(found_in(run, folder), planted)
 
@@ -228,9 +228,9 @@ def test_planted_faults_of_voc(run: Run, tmp_path: Path) -> None:
     texture(3).save(folder / "train" / "swapped.png")
     write_xml(folder / "train" / "swapped.xml", "swapped.png", objects)
     planted: Planted = [
-        ("unannotated-image", "train", "lonely.png"),
-        ("broken-annotation", "train", "half.xml"),
-        *(("beyond-border", "train", f"swapped.png, object {k + 1}") for k in range(5)),
+        ("image-without-annotation", "train", "lonely.png"),
+        ("unreadable-annotation", "train", "half.xml"),
+        *(("box-exceeds-image", "train", f"swapped.png, object {k + 1}") for k in range(5)),
         ("swapped-axes", "train", "swapped.xml, swapped.png, object 1"),
     ]
     assert_found(found_in(run, folder), planted)

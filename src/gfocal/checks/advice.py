@@ -1,26 +1,22 @@
-"""From reach to changes of a config: the smallest ones after which the boxes of a dataset can be learned."""
+"""The smallest changes of a config after which a detector covers the boxes of a dataset.
 
-# FOLDED doctor.layout: What of a detector decides its reach: strides, values of an edge, size of the input, and who learns which box.
+Two problems are solved one after the other: boxes without an assigned point, by a larger input or a finer pyramid
+level; then edges outside the regression range, by a larger n (``reg_max``).
+"""
+
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from gfocal.assigners.atss import assign_atss
-from gfocal.checks.reach import ReachResult, reach_of
-from gfocal.criteria.gfl import Assign, Criterion
+from gfocal.checks.geometry import DetectorGeometry
+from gfocal.checks.regression_range import TOLERATED, RegressionRangeResult, measure_regression_range
 from gfocal.data.dataset import ImageData
-from gfocal.data.preprocess import InputSettings
-from gfocal.models.detector import Detector
-from gfocal.models.necks import STRIDES
-from gfocal.ops.distributions import GeneralDistribution
-from gfocal.ops.points import Origin
 
-FEW = 0.01  # share of edges beyond reach, or of boxes that no point learns, from which on something is advised
-STEP_OF_N, MOST_N = 4, 64
-# What is tried for boxes without a point: times the short side, and whether with a further level, cheapest first. An
-# input costs its pixels; a level of half the finest stride 1.5 to 3 times the time, taken for 2.3.
-LARGER = (
+N_STEP, MAX_N = 4, 64
+# What is tried for unassigned boxes, cheapest first: a factor of the short side, and whether a finer level is added.
+# An input costs time in proportion to its pixels; a level of half the finest stride 1.5 to 3 times, here 2.3.
+ENLARGEMENTS = (
     (1.25, False),
     (1.5, False),
     (1.0, True),
@@ -33,7 +29,8 @@ LARGER = (
     (2.5, True),
     (4.0, False),
 )
-STEP_OF_SIDE = 16
+SIDE_STEP = 16  # pixels
+# Config keys that advice changes.
 ADVISED = (
     "size.short_side",
     "size.long_side",
@@ -42,19 +39,19 @@ ADVISED = (
     "model.options.delta",
     "model.options.finest",
 )
-LOOKED_AT = 200  # images, for each size that is tried
+MAX_IMAGES = 200  # measured for each enlargement
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Changes of a config that belong together, and why."""
+    """Changes of a config that belong together, and the reason."""
 
     changes: dict[str, Any]  # keys as in ``gfocal train --set``
     why: str
 
     def as_options(self) -> str:
         """The changes as options of ``gfocal train``."""
-        return " ".join(f"--set {key}={_value(value)}" for key, value in self.changes.items())
+        return " ".join(f"--set {key}={_format_value(value)}" for key, value in self.changes.items())
 
     def to_json(self) -> dict[str, Any]:
         """As ``gfocal check --json`` writes it."""
@@ -62,153 +59,106 @@ class Advice:
 
 
 def advise(
-    data: ImageData, layout: Layout, result: ReachResult, short_sides: tuple[int, int] | None = None
+    data: ImageData,
+    geometry: DetectorGeometry,
+    result: RegressionRangeResult,
+    short_sides: tuple[int, int] | None = None,
 ) -> list[Advice]:
-    """A larger input or a further level where too many boxes have no point, then enough values per edge there.
+    """Advice on input size and levels where too many boxes are unassigned, then on n for that input.
 
-    ``short_sides`` is the config's own range of augmentation, which grows with the input.
+    ``short_sides`` is the range of short sides of the config's augmentation, which grows with the input.
     """
     given: list[Advice] = []
-    if result.unplaced_share > FEW:
-        found = _larger(data, layout)
+    if result.unassigned_fraction > TOLERATED:
+        found = _find_enlargement(data, geometry)
         if found is not None:
-            wider, before, result = found
-            size = wider.input_settings
-            changes: dict[str, Any] = {}
-            told = []
-            if size.short_side != before.short_side:
-                factor = size.short_side / before.short_side
-                changes |= {"size.short_side": size.short_side, "size.long_side": size.long_side}
-                if short_sides is not None:
-                    changes["augment.short_sides"] = [round(side * factor) for side in short_sides]
-                told.append(f"at {size.short_side} ({factor**2:.1f} times the pixels)")
-            if wider.strides != layout.strides:
-                changes["model.options.finest"] = wider.strides[0]
-                told.append(f"with a level of stride {wider.strides[0]} (1.5 to 3 times the time of a step)")
-            why = (
-                f"{before.unplaced_share:.1%} of the boxes are learned by no point at a short side of "
-                f"{before.short_side}, {result.unplaced_share:.1%} {' and '.join(told)}"
-            )
-            given.append(Advice(changes, why))
-    if result.share > FEW:
-        n, delta = least_values(result)
-        changes = {"model.options.n": n} if n != result.n else {}
+            enlarged, before, result = found
+            given.append(_advise_enlargement(geometry, enlarged, before, result, short_sides))
+    if result.clamped_fraction > TOLERATED:
+        n, delta = find_smallest_range(result)
+        changes: dict[str, Any] = {"model.options.n": n} if n != result.n else {}
         if delta != result.delta:
             changes["model.options.delta"] = delta
         if changes:
             why = (
-                f"{'with that ' if given else ''}{result.share:.1%} of the edges lie beyond "
-                f"{result.n * result.delta:g} strides, "
-                f"{result.share_beyond(n * delta):.1%} beyond {n * delta:g}"
+                f"{'with that ' if given else ''}{result.clamped_fraction:.1%} of the edges are farther than "
+                f"{result.n * result.delta:g} strides (n = reg_max = {result.n}), "
+                f"{result.fraction_beyond(n * delta):.1%} farther than {n * delta:g}"
             )
             given.append(Advice(changes, why))
     return given
 
 
-def none_helps(result: ReachResult) -> str:
-    """What is to be said of boxes without a point where nothing that was tried helps half of them."""
+def _advise_enlargement(
+    geometry: DetectorGeometry,
+    enlarged: DetectorGeometry,
+    before: RegressionRangeResult,
+    after: RegressionRangeResult,
+    short_sides: tuple[int, int] | None,
+) -> Advice:
+    size = enlarged.input_settings
+    changes: dict[str, Any] = {}
+    means = []
+    if size.short_side != before.short_side:
+        factor = size.short_side / before.short_side
+        changes |= {"size.short_side": size.short_side, "size.long_side": size.long_side}
+        if short_sides is not None:
+            changes["augment.short_sides"] = [round(side * factor) for side in short_sides]
+        means.append(f"at {size.short_side} ({factor**2:.1f} times the pixels)")
+    if enlarged.strides != geometry.strides:
+        changes["model.options.finest"] = enlarged.strides[0]
+        means.append(f"with a level of stride {enlarged.strides[0]} (1.5 to 3 times the time of a step)")
+    why = (
+        f"{before.unassigned_fraction:.1%} of the boxes are unassigned at a short side of {before.short_side}, "
+        f"{after.unassigned_fraction:.1%} {' and '.join(means)}"
+    )
+    return Advice(changes, why)
+
+
+def explain_no_advice(result: RegressionRangeResult) -> str:
+    """Why there is no advice for unassigned boxes: nothing that was tried helps half of them."""
     return (
-        f"{result.unplaced_share:.1%} of the boxes are learned by no point at a short side of {result.short_side}; "
-        f"no input up to {LARGER[-1][0]:g} times as large helps half of them; 'gfocal check --html' shows the worst. "
-        "Boxes of such sides, or so many in one place, are not for this detector"
+        f"{result.unassigned_fraction:.1%} of the boxes are unassigned at a short side of {result.short_side}; no "
+        f"input up to {ENLARGEMENTS[-1][0]:g} times as large helps half of them; 'gfocal check --html' shows the "
+        "worst. This detector does not suit boxes with such sides, or so many in one place"
     )
 
 
-def least_values(result: ReachResult, most: float = FEW) -> tuple[int, float]:
-    """The smallest n, in steps of four, with at most this share of edges beyond reach; delta grows past n = 64."""
+def find_smallest_range(result: RegressionRangeResult, tolerated: float = TOLERATED) -> tuple[int, float]:
+    """The smallest n, in steps of four, with at most this fraction of clamped edges; delta doubles past n = 64."""
     delta = result.delta
     while True:
-        for n in range(max(result.n, STEP_OF_N), MOST_N + 1):
-            if (n % STEP_OF_N == 0 or n == result.n) and result.share_beyond(n * delta) <= most:
+        for n in range(max(result.n, N_STEP), MAX_N + 1):
+            if (n % N_STEP == 0 or n == result.n) and result.fraction_beyond(n * delta) <= tolerated:
                 return n, delta
         delta *= 2
 
 
-def _larger(data: ImageData, layout: Layout) -> tuple[Layout, ReachResult, ReachResult] | None:
-    """The cheapest layout with which few boxes lack a point, else the best if it helps half of them."""
-    now = layout.reach(data, LOOKED_AT)
-    short_side = layout.input_settings.short_side
-    tried = []
-    for factor, with_level in LARGER:
-        if with_level and not layout.can_be_finer:
-            continue
-        side = -(-round(short_side * factor) // STEP_OF_SIDE) * STEP_OF_SIDE if factor > 1 else short_side
-        there = layout.at(side)
-        if with_level:
-            there = there.finer()
-        result = there.reach(data, LOOKED_AT)
-        tried.append((there, now, result))
-        if result.unplaced_share <= FEW:
-            return tried[-1]
-    least = min(one[2].unplaced_share for one in tried)
-    nearly_best = next(one for one in tried if one[2].unplaced_share <= least + FEW)
-    return nearly_best if nearly_best[2].unplaced_share <= now.unplaced_share / 2 else None
+def _find_enlargement(
+    data: ImageData, geometry: DetectorGeometry
+) -> tuple[DetectorGeometry, RegressionRangeResult, RegressionRangeResult] | None:
+    """The cheapest geometry with few unassigned boxes, else the best one if it helps half of them.
 
-
-def _value(value: Any) -> str:
-    return f"'{value}'" if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-ORIGINS: tuple[Origin, ...] = ("corner", "legacy", "center")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the boxes of an image are laid out over the points of a detector."""
-
-    strides: tuple[int, ...]
-    origin: Origin
-    n: int
-    delta: float
-    input_settings: InputSettings
-    assign: Assign = assign_atss
-    can_be_finer: bool = False  # whether the preset offers a level of half the finest stride
-
-    def reach(self, data: ImageData, most_images: int | None = None) -> ReachResult:
-        """``reach_of`` with these numbers."""
-        return reach_of(
-            data,
-            self.strides,
-            self.n,
-            self.delta,
-            self.input_settings,
-            origin=self.origin,
-            assign=self.assign,
-            most_images=most_images,
-        )
-
-    def at(self, short_side: int) -> Layout:
-        """The same with a larger or smaller input of the same ratio."""
-        size = self.input_settings
-        long_side = max(round(size.long_side * short_side / size.short_side), short_side)
-        return replace(self, input_settings=replace(size, short_side=short_side, long_side=long_side))
-
-    def finer(self) -> Layout:
-        """The same with a further level of half the finest stride."""
-        return replace(self, strides=(self.strides[0] // 2, *self.strides), can_be_finer=False)
-
-
-def layout_of(model: Detector, criterion: Criterion, short_sides: tuple[int, int] | None = None) -> Layout | None:
-    """The layout of a detector as ``criterion`` teaches it; None where edges have no reach that could be too short.
-
-    ``short_sides`` is the range that augmentation draws the short side from: the largest counts, at which edges are
-    furthest and small boxes largest.
+    With what is measured before and after.
     """
-    box_coder, strides = model.box_coder, getattr(model.head, "level_strides", ())
-    laying = getattr(model.head, "origin", getattr(model.head, "laying", None))
-    origin = next((name for name in ORIGINS if name == laying), None)  # None for heads with anchors
-    if not isinstance(box_coder, GeneralDistribution) or origin is None or not strides:
-        return None
-    layout = Layout(
-        tuple(strides),
-        origin,
-        box_coder.n,
-        box_coder.delta,
-        model.input_settings,
-        getattr(criterion, "assign", assign_atss),
-        can_be_finer=model.built_from["options"].get("finest") == STRIDES[0],
-    )
-    if short_sides is None:
-        return layout
-    size = replace(model.input_settings, short_side=min(short_sides[1], model.input_settings.long_side))
-    return replace(layout, input_settings=size)
+    before = measure_regression_range(data, geometry, MAX_IMAGES)
+    short_side = geometry.input_settings.short_side
+    tried = []
+    for factor, with_level in ENLARGEMENTS:
+        if with_level and not geometry.supports_finer_level:
+            continue
+        side = -(-round(short_side * factor) // SIDE_STEP) * SIDE_STEP if factor > 1 else short_side
+        enlarged = geometry.with_short_side(side)
+        if with_level:
+            enlarged = enlarged.with_finer_level()
+        after = measure_regression_range(data, enlarged, MAX_IMAGES)
+        tried.append((enlarged, before, after))
+        if after.unassigned_fraction <= TOLERATED:
+            return tried[-1]
+    least = min(after.unassigned_fraction for _, _, after in tried)
+    best = next(one for one in tried if one[2].unassigned_fraction <= least + TOLERATED)
+    return best if best[2].unassigned_fraction <= before.unassigned_fraction / 2 else None
+
+
+def _format_value(value: Any) -> str:
+    return f"'{value}'" if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,6 +1,9 @@
-"""What is odd about the boxes that a reader accepted: tiny, huge, contradictory, the same everywhere."""
+"""What is odd about boxes and classes that a reader accepted.
 
-# FOLDED doctor.classes: Classes and splits: names, how many boxes each has, and where.
+Boxes: tiny, huge, of conflicting classes, the same in most images. Classes: names, how many boxes each has, and in
+which split.
+"""
+
 from __future__ import annotations
 
 import re
@@ -15,78 +18,83 @@ from gfocal.checks.findings import Box, Finding
 from gfocal.data.dataset import FileData, Sample
 from gfocal.text import counted
 
-TINY = 2.0  # pixels of the file
-SAME_OBJECT = 0.95  # IoU
-WHOLE = 0.99  # of the image's area
-LONG = 20.0  # times as long as wide
-MOST_OBJECTS = 100  # detections that evaluation keeps of an image
-LEAST_IMAGES = 5  # with the same box, before that is odd
+TINY_SIDE = 2.0  # pixels of the file
+SAME_OBJECT_IOU = 0.95
+WHOLE_IMAGE = 0.99  # of the image's area
+MAX_ASPECT_RATIO = 20.0
+MAX_OBJECTS = 100  # detections per image that evaluation counts
+MIN_REPEATS = 5  # images with the same box, below which it is no finding
+MIN_BOXES = 10  # of a class in training
+MAX_IMBALANCE = 100  # times as many boxes as the rarest class that has some
+MAX_EMPTY = 0.5  # fraction of images without an object
+PLACEHOLDERS = {"object", "objects", "item", "thing", "class", "label", "unlabeled", "none", "unknown"}
+NUMBERED = re.compile(r"(class|label|category)?[ _-]?\d+")
 
 
-def box_findings(data: FileData, split: str) -> list[Finding]:
+def check_boxes(data: FileData, split: str) -> list[Finding]:
     """Findings of single boxes, then of the split as a whole."""
     findings = [
         finding
         for sample in data.samples
         if sample.path is not None and len(sample.boxes)
-        for finding in _of_sample(sample, data.names, split)
+        for finding in _check_sample(sample, data.names, split)
     ]
-    return findings + _same_everywhere(data, split)
+    return findings + _check_repeated_box(data, split)
 
 
-def described(sample: Sample, index: int, names: tuple[str, ...]) -> str:
-    """How a finding names a box: its place among those read, its class and its corners."""
+def describe_box(sample: Sample, index: int, names: tuple[str, ...]) -> str:
+    """How a finding names a box: its number among those of the image, its class and its corners."""
     corners = " ".join(f"{value:g}" for value in sample.boxes[index].tolist())
     return f"box {index + 1} ({names[int(sample.labels[index])]}): {corners}"
 
 
-def box_of(sample: Sample, index: int) -> Box:
+def read_box(sample: Sample, index: int) -> Box:
     """The corners of a box."""
     x1, y1, x2, y2 = sample.boxes[index].tolist()
     return x1, y1, x2, y2
 
 
-def _of_sample(sample: Sample, names: tuple[str, ...], split: str) -> Iterator[Finding]:
+def _check_sample(sample: Sample, names: tuple[str, ...], split: str) -> Iterator[Finding]:
     assert sample.path is not None
     assert sample.size is not None, "a sample of files has a size"
 
     def found(code: str, index: int, text: str, *others: int) -> Finding:
-        boxes = tuple(box_of(sample, i) for i in (index, *others))
-        return Finding(code, str(sample.path), described(sample, index, names), text, split, sample.path, boxes)
+        boxes = tuple(read_box(sample, i) for i in (index, *others))
+        return Finding(code, str(sample.path), describe_box(sample, index, names), text, split, sample.path, boxes)
 
     sides = sample.boxes[:, 2:] - sample.boxes[:, :2]  # (G, 2)
     objects = ~sample.crowd
     short, long = sides.amin(1), sides.amax(1)
-    tiny = objects & (short < TINY)
+    tiny = objects & (short < TINY_SIDE)
     for i in _where(tiny):
         yield found("tiny-box", i, f"{sides[i, 0]:.3g} x {sides[i, 1]:.3g} pixels")
-    whole = objects & (sides.prod(1) >= WHOLE * sample.size[0] * sample.size[1])
+    whole = objects & (sides.prod(1) >= WHOLE_IMAGE * sample.size[0] * sample.size[1])
     for i in _where(whole):
         yield found("whole-image-box", i, "covers the whole image")
-    for i in _where(objects & ~tiny & (long > LONG * short)):
-        yield found("extreme-ratio", i, f"{float(long[i] / short[i]):.0f} times as long as wide")
-    for i, j in _contradictions(sample.boxes, sample.labels, objects):
+    for i in _where(objects & ~tiny & (long > MAX_ASPECT_RATIO * short)):
+        yield found("extreme-aspect-ratio", i, f"{float(long[i] / short[i]):.0f} times as long as wide")
+    for i, j in _find_conflicts(sample.boxes, sample.labels, objects):
         text = f"nearly the same box as box {j + 1}, which is {names[int(sample.labels[j])]}"
-        yield found("contradictory-labels", i, text, j)
-    if int(objects.sum()) > MOST_OBJECTS:
-        text = f"{int(objects.sum())} objects; evaluation keeps {MOST_OBJECTS} detections of an image"
-        yield Finding("crowded-image", str(sample.path), "", text, split, sample.path)
+        yield found("conflicting-labels", i, text, j)
+    if int(objects.sum()) > MAX_OBJECTS:
+        text = f"{int(objects.sum())} objects; evaluation counts {MAX_OBJECTS} detections per image"
+        yield Finding("too-many-objects", str(sample.path), "", text, split, sample.path)
 
 
 def _where(mask: Tensor) -> list[int]:
     return mask.nonzero().flatten().tolist()
 
 
-def _contradictions(boxes: Tensor, labels: Tensor, objects: Tensor) -> list[tuple[int, int]]:
-    """Pairs (later, earlier) of objects of two classes in one place."""
+def _find_conflicts(boxes: Tensor, labels: Tensor, objects: Tensor) -> list[tuple[int, int]]:
+    """Pairs (later, earlier) of boxes of two classes that are nearly the same box."""
     if len(labels.unique()) < 2:
         return []
     other_class = labels[:, None] != labels[None]
-    pairs = (box_iou(boxes, boxes) > SAME_OBJECT) & other_class & objects[:, None] & objects[None]
+    pairs = (box_iou(boxes, boxes) > SAME_OBJECT_IOU) & other_class & objects[:, None] & objects[None]
     return [(i, j) for i, j in pairs.tril(-1).nonzero().tolist()]
 
 
-def _same_everywhere(data: FileData, split: str) -> list[Finding]:
+def _check_repeated_box(data: FileData, split: str) -> list[Finding]:
     """One finding when most images with objects share a box to the hundredth of a pixel."""
     images: Counter[tuple[float, ...]] = Counter()
     first: dict[tuple[float, ...], tuple[Sample, int]] = {}
@@ -101,49 +109,42 @@ def _same_everywhere(data: FileData, split: str) -> list[Finding]:
         return []
     row, count = images.most_common(1)[0]
     sample, index = first[row]
-    if count < LEAST_IMAGES or count <= num_images / 2 or sample.size is None:
+    if count < MIN_REPEATS or count <= num_images / 2 or sample.size is None:
         return []
-    if (row[2] - row[0]) * (row[3] - row[1]) >= WHOLE * sample.size[0] * sample.size[1]:
-        return []  # images of one object each, cut to it
-    text = f"{count} of {counted(num_images, 'image')} with objects have this very box"
-    record = described(sample, index, data.names)
-    box = box_of(sample, index)
+    if (row[2] - row[0]) * (row[3] - row[1]) >= WHOLE_IMAGE * sample.size[0] * sample.size[1]:
+        return []  # images that are crops of one object each
+    text = f"{count} of {counted(num_images, 'image')} with objects have exactly this box"
+    record = describe_box(sample, index, data.names)
+    box = read_box(sample, index)
     return [Finding("same-box-everywhere", str(sample.path), record, text, split, sample.path, (box,))]
 
 
-FEW = 10  # boxes in training
-IMBALANCE = 100  # times as many boxes as the rarest class that has some
-EMPTY = 0.5  # share of images without an object
-PLACEHOLDERS = {"object", "objects", "item", "thing", "class", "label", "unlabeled", "none", "unknown"}
-NUMBERED = re.compile(r"(class|label|category)?[ _-]?\d+")
-
-
-def class_counts(data: FileData) -> list[int]:
-    """Boxes of each class, by label; crowd and difficult ones are none."""
+def count_boxes(data: FileData) -> list[int]:
+    """Number of boxes of each class, by label, without crowd regions and difficult boxes."""
     number = torch.zeros(len(data.names), dtype=torch.int64)
     for sample in data.samples:
         number += torch.bincount(sample.labels[~sample.crowd], minlength=len(data.names))
     return number.tolist()
 
 
-def class_findings(splits: Mapping[str, FileData], training: list[str], where: str) -> list[Finding]:
-    """Findings on the classes of one dataset; ``training`` names the splits of it that are learned."""
+def check_classes(splits: Mapping[str, FileData], training: list[str], where: str) -> list[Finding]:
+    """Findings on the classes of one dataset; ``training`` names its training splits."""
     lists = {name: data.names for name, data in splits.items()}
     first = next(iter(lists.values()))
     for name, names in lists.items():
         if names != first:
             missing = sorted(set(first) ^ set(names))
-            what = f"differs in {', '.join(missing)}" if missing else "has them in another order"
-            return [Finding("class-lists-differ", where, name, f"the list of {name} {what}", name)]
-    findings = list(_names(first, where))
-    counts = {name: dict(zip(first, class_counts(data), strict=True)) for name, data in splits.items()}
-    findings += _counts(first, counts, training, where)
+            what = f"differs in {', '.join(missing)}" if missing else "has another order"
+            return [Finding("class-list-mismatch", where, name, f"the list of {name} {what}", name)]
+    findings = list(_check_names(first, where))
+    counts = {name: dict(zip(first, count_boxes(data), strict=True)) for name, data in splits.items()}
+    findings += _check_counts(first, counts, training, where)
     for name, data in splits.items():
-        findings += _split(data, counts[name], name, name in training, where)
+        findings += _check_split(data, counts[name], name, name in training, where)
     return findings
 
 
-def _names(names: tuple[str, ...], where: str) -> Iterator[Finding]:
+def _check_names(names: tuple[str, ...], where: str) -> Iterator[Finding]:
     plain: dict[str, str] = {}
     for name in names:
         key = re.sub(r"[\W_]+", "", name).casefold() or name
@@ -152,45 +153,49 @@ def _names(names: tuple[str, ...], where: str) -> Iterator[Finding]:
         plain.setdefault(key, name)
         word = name.strip().casefold()
         if word in PLACEHOLDERS or NUMBERED.fullmatch(word):
-            yield Finding("placeholder-class", where, name, f"{name!r} does not say what the objects are")
+            yield Finding("placeholder-class-name", where, name, f"{name!r} does not name an object")
 
 
-def _counts(
+def _check_counts(
     names: tuple[str, ...], counts: Mapping[str, Mapping[str, int]], training: list[str], where: str
 ) -> Iterator[Finding]:
-    learned = {name: sum(counts[split][name] for split in training) for name in names}
+    trained = {name: sum(counts[split][name] for split in training) for name in names}
     for name in names:
         elsewhere = {split: count[name] for split, count in counts.items() if count[name] and split not in training}
-        if not learned[name] and elsewhere:
+        if not trained[name] and elsewhere:
             there = ", ".join(f"{number} in {split}" for split, number in elsewhere.items())
-            yield Finding("class-not-in-train", where, name, f"no box in training, {there}")
-        elif not learned[name]:
+            yield Finding("class-not-in-training", where, name, f"no box in training, {there}")
+        elif not trained[name]:
             yield Finding("class-without-boxes", where, name, "no box in any split")
-        elif learned[name] < FEW:
-            yield Finding("rare-class", where, name, f"{counted(learned[name], 'box', 'boxes')} in training")
+        elif trained[name] < MIN_BOXES:
+            yield Finding("rare-class", where, name, f"{counted(trained[name], 'box', 'boxes')} in training")
         for split, count in counts.items():
-            if learned[name] and split not in training and not count[name] and any(count.values()):
+            if trained[name] and split not in training and not count[name] and any(count.values()):
                 yield Finding(
-                    "class-not-in-split", where, name, f"no box in {split}: it is not evaluated there", split
+                    "class-not-evaluated", where, name, f"no box in {split}: it is not evaluated there", split
                 )
-    some = {name: number for name, number in learned.items() if number}
-    if some and max(some.values()) > IMBALANCE * min(some.values()):
+    some = {name: number for name, number in trained.items() if number}
+    if some and max(some.values()) > MAX_IMBALANCE * min(some.values()):
         most, least = max(some, key=some.__getitem__), min(some, key=some.__getitem__)
         text = f"{most} has {some[most]:,} boxes in training, {least} {some[least]:,}"
-        yield Finding("imbalanced-classes", where, least, text)
+        yield Finding("class-imbalance", where, least, text)
 
 
-def _split(data: FileData, counts: Mapping[str, int], split: str, is_training: bool, where: str) -> Iterator[Finding]:
+def _check_split(
+    data: FileData, counts: Mapping[str, int], split: str, is_training: bool, where: str
+) -> Iterator[Finding]:
     objects = sum(counts.values())
     empty = sum(bool(sample.crowd.all()) for sample in data.samples)
     if not objects:
-        what = "learn" if is_training else "find"
-        yield Finding("no-objects", where, split, f"{counted(len(data), 'image')}, and no object to {what}", split)
-    elif empty > EMPTY * len(data):
+        what = "train on" if is_training else "evaluate on"
+        yield Finding(
+            "split-without-objects", where, split, f"{counted(len(data), 'image')}, no object to {what}", split
+        )
+    elif empty > MAX_EMPTY * len(data):
         text = f"{empty} of {counted(len(data), 'image')} have no object"
         yield Finding("many-empty-images", where, split, text, split)
     ignored = sum(int(sample.crowd.sum()) for sample in data.samples)
     if ignored:
         regions = counted(ignored, "box", "boxes")
-        text = f"{regions} of crowds, or marked difficult: no ground truth in training, ignored in evaluation"
+        text = f"{regions} of crowds or marked difficult: no ground truth in training, ignored in evaluation"
         yield Finding("ignored-regions", where, split, text, split)

@@ -1,6 +1,9 @@
-"""Before the first step: no run that would teach many edges a wrong value in silence."""
+"""What ``gfocal train`` checks before the first step.
 
-# FOLDED doctor.automatic: ``gfocal train --auto``: a config takes the advice that its training data call for.
+It refuses a run in which too many edges would be clamped, warns of validation images that are training images too,
+and with ``--auto`` takes the advice that its training data call for.
+"""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -9,128 +12,138 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from gfocal.build import build_model, criterion_of
-from gfocal.checks.advice import FEW, Advice, Layout, advise, layout_of, least_values, none_helps
-from gfocal.checks.reach import ReachResult
+from gfocal.build import build_criterion, build_model
+from gfocal.checks.advice import Advice, advise, explain_no_advice, find_smallest_range
+from gfocal.checks.duplicates import find_shared_images
+from gfocal.checks.geometry import DetectorGeometry, read_geometry
+from gfocal.checks.regression_range import (
+    TOLERATED,
+    RegressionRangeResult,
+    describe_clamping,
+    format_fraction,
+    measure_regression_range,
+)
 from gfocal.config.config import Config, with_changes
-from gfocal.console import note, say
-from gfocal.data.dataset import FileData, ImageData
+from gfocal.console import note, say, warn
+from gfocal.data.dataset import ImageData
 from gfocal.errors import ClampedEdgesError
+from gfocal.text import counted
 
-LOOKED_AT = 500  # images
-LOOKED_AT_DRAWN = 100  # of scenes that are drawn for it
+MAX_IMAGES = 500  # measured before a run, in a second or two
+MAX_SYNTHETIC_IMAGES = 100  # which are drawn for it
 
 
-def refuse_clamped(
-    layout: Layout | None, data: ImageData, max_clamped_fraction: float, console: Console, data_name: str = ""
-) -> ReachResult | None:
-    """Tell the share of edges beyond reach where there are some.
+def refuse_clamped_edges(
+    geometry: DetectorGeometry | None,
+    data: ImageData,
+    max_clamped_fraction: float,
+    console: Console,
+    data_name: str = "",
+) -> RegressionRangeResult | None:
+    """Measure the regression range on the training data; print a note on clamped edges and unassigned boxes.
 
-    Returns what was found, None for a detector without reach. Raises ClampedEdgesError when they are more than
-    ``max_clamped_fraction`` of all: DFL would teach them the last value of the distribution, and boxes would stay too small.
+    Returns the measurement, None for a detector without a regression range. Raises ClampedEdgesError if more than
+    ``max_clamped_fraction`` of the edges lie outside: their DFL targets would be clamped to the last value, and the
+    predicted boxes would be too small.
     """
-    if layout is None:
+    if geometry is None:
         return None
-    result = layout.reach(data, looked_at(data))
-    if result.share > max_clamped_fraction:
-        n, delta = least_values(result)
+    result = measure_regression_range(data, geometry, _limit_images(data))
+    if result.clamped_fraction > max_clamped_fraction:
+        n, delta = find_smallest_range(result)
         options = f"--set model.options.n={n}"
         options += f" --set model.options.delta={delta:g}" if delta != result.delta else ""
         where = f"{data_name}: " if data_name else ""
         raise ClampedEdgesError(
-            f"{where}{told(result)}, more than run.max_clamped_fraction = {max_clamped_fraction:g} allows: DFL would teach them its "
-            f"last value, and these boxes would stay too small. Give --auto, or {options}; "
-            "--set run.max_clamped_fraction=1 trains all the same"
+            f"{where}{describe_clamping(result)}, more than run.max_clamped_fraction = {max_clamped_fraction:g} "
+            "allows: their DFL targets would be clamped, and these boxes would be too small. Give --auto, or "
+            f"{options}; --set run.max_clamped_fraction=1 trains all the same"
         )
-    if result.unplaced_share > FEW:
+    if result.unassigned_fraction > TOLERATED:
         note(
             console,
-            f"{percent(result.unplaced_share)} of the boxes are learned by no point at a short side of "
+            f"{format_fraction(result.unassigned_fraction)} of the boxes get no point assigned at a short side of "
             f"{result.short_side}, and will hardly be found: 'gfocal check' shows them, --auto takes its advice",
         )
-    if result.share > 0:
-        note(console, told(result))
+    if result.clamped_fraction > 0:
+        note(console, describe_clamping(result))
     return result
 
 
-def looked_at(data: ImageData) -> int:
-    """How many images tell enough before a run, in a second or two."""
-    return LOOKED_AT if isinstance(data, FileData) else LOOKED_AT_DRAWN
-
-
-def told(result: ReachResult) -> str:
-    """The shares in one sentence: overall, then of each level that has such edges."""
-    levels = [
-        f"{percent(level.share)} at stride {level.stride} (reach {level.reach:g} pixels)"
-        for level in result.levels
-        if level.edges_beyond
-    ]
-    return (
-        f"{percent(result.share)} of the edges to learn lie beyond reach (n = {result.n}, delta = {result.delta:g}, "
-        f"short side {result.short_side}): {', '.join(levels) or 'on no level'}"
+def warn_of_shared_images(train_data: ImageData, val_data: ImageData | None, console: Console) -> None:
+    """Print a warning if validation images are training images too: the same file, or files of equal bytes."""
+    train_files, val_files = train_data.files, None if val_data is None else val_data.files
+    if train_files is None or val_files is None:
+        return
+    pairs = find_shared_images(train_files, val_files)
+    if not pairs:
+        return
+    first, other = pairs[0]
+    which = str(first) if first == other else f"{first} is {other}"
+    are = "is a training image" if len(pairs) == 1 else "are training images"
+    warn(
+        console,
+        f"{len(pairs)} of {counted(len(val_files), 'validation image')} {are} too ({which}): AP is too high, and the "
+        "best epoch is chosen by it; 'gfocal check' lists them, and near-duplicates",
     )
 
 
-def percent(share: float) -> str:
-    """A share as people read it; what is there is never 0."""
-    if not share:
-        return "0%"
-    return f"{share:.2%}" if share >= 0.0001 else "under 0.01%"
+def geometry_from_config(config: Config) -> DetectorGeometry | None:
+    """The geometry of a config's detector, which is built without memory for its weights.
 
-
-def config_layout(config: Config) -> Layout | None:
-    """The layout of a config's detector, which is built without memory for its weights."""
+    None for a detector without a regression range. Raises ConfigError if the detector cannot be built.
+    """
     bare = replace(config, model=replace(config.model, pretrained=False, weights=None, init_from=None))
     with torch.device("meta"):
         model = build_model(bare, ("object",))
-    layout = layout_of(model, criterion_of(model, config.method), config.augment.short_sides)
-    # The network of a start stays as it is.
-    return layout if layout is None or config.model.init_from is None else replace(layout, can_be_finer=False)
+    geometry = read_geometry(model, build_criterion(model, config.method), config.augment.short_sides)
+    if geometry is None or config.model.init_from is None:
+        return geometry
+    return replace(geometry, supports_finer_level=False)  # the network is that of the model file
 
 
 def take_advice(config: Config, data: ImageData, console: Console) -> Config:
-    """The config with what ``advise`` gives for these training data; every change is told, with its reason.
+    """The config changed by the advice for these training data; prints every change with its reason.
 
-    Raises:
-        ConfigError: the config's detector cannot be built.
+    Raises ConfigError if the config's detector cannot be built.
     """
-    layout = config_layout(config)
-    if layout is None:
-        say(console, f"auto: nothing to change, {config.model.preset} has no reach")
+    geometry = geometry_from_config(config)
+    if geometry is None:
+        say(console, f"auto: nothing to change, {config.model.preset} has no regression range")
         return config
-    result = layout.reach(data, looked_at(data))
-    given = advise(data, layout, result, config.augment.short_sides)
+    result = measure_regression_range(data, geometry, _limit_images(data))
+    given = advise(data, geometry, result, config.augment.short_sides)
     start = config.model.init_from
     if start is not None and len(given) > 1:
-        say(
-            console, f"auto: {given[0].why}; but {given[1].why}, and the network of {start} stays: nothing is changed"
-        )
+        reasons = f"{given[0].why}; but {given[1].why}"
+        say(console, f"auto: {reasons}, and the network of {start} cannot be changed: nothing is changed")
         return config
-    helping = {"size.short_side", "model.options.finest"}
-    if result.unplaced_share > FEW and not any(helping & advice.changes.keys() for advice in given):
-        say(console, f"auto: {none_helps(result)}")
+    enlarging = {"size.short_side", "model.options.finest"}
+    if result.unassigned_fraction > TOLERATED and not any(enlarging & advice.changes.keys() for advice in given):
+        say(console, f"auto: {explain_no_advice(result)}")
     elif not given:
-        say(console, "auto: nothing to change, the boxes are within reach and have points that learn them")
+        say(console, "auto: nothing to change, edges are inside the regression range and boxes have assigned points")
     for advice in given:
-        if config.model.init_from is not None and any(key.startswith("model.") for key in advice.changes):
-            say(
-                console,
-                f"auto: {advice.why}; but the network is that of {config.model.init_from}, and stays as it is",
-            )
+        if start is not None and any(key.startswith("model.") for key in advice.changes):
+            say(console, f"auto: {advice.why}; but the network is that of {start}, and is not changed")
             continue
-        say(console, f"auto: {_changes_told(advice, config, layout)}: {advice.why}")
+        say(console, f"auto: {_describe_changes(advice, config, geometry)}: {advice.why}")
         config = with_changes(config, advice.changes, "--auto")
     return config
 
 
-def _changes_told(advice: Advice, config: Config, layout: Layout) -> str:
+def _limit_images(data: ImageData) -> int:
+    return MAX_SYNTHETIC_IMAGES if data.files is None else MAX_IMAGES
+
+
+def _describe_changes(advice: Advice, config: Config, geometry: DetectorGeometry) -> str:
     """``model.options.n = 24 (was 16)``, for each change."""
     before: dict[str, Any] = {
-        "model.options.n": layout.n,
-        "model.options.delta": layout.delta,
-        "model.options.finest": layout.strides[0],
-        "size.short_side": layout.input_settings.short_side,
-        "size.long_side": layout.input_settings.long_side,
+        "model.options.n": geometry.n,
+        "model.options.delta": geometry.delta,
+        "model.options.finest": geometry.strides[0],
+        "size.short_side": geometry.input_settings.short_side,
+        "size.long_side": geometry.input_settings.long_side,
         "augment.short_sides": config.augment.short_sides,
     }
     return ", ".join(f"{key} = {value} (was {before[key]})" for key, value in advice.changes.items())

@@ -1,4 +1,4 @@
-"""Every kind of finding, with its severity and its fix: the table that ``docs/check.md`` prints."""
+"""All kinds of findings, each with its severity and its fix. ``docs/check.md`` shows the same table."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")  # worst first
 class Kind:
     """One kind of finding.
 
-    An error loses or falsifies something: boxes that are dropped, a leak between splits, edges that cannot be
-    learned. A warning is most likely a mistake. A note is worth knowing, and is no mistake in many datasets.
+    An error loses data or falsifies results: dropped boxes, a leak between splits, edges that are clamped in
+    training. A warning is most likely a mistake. A note is worth knowing, and no mistake in many datasets.
     """
 
     severity: Severity
@@ -26,76 +26,96 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     # Image files.
-    "missing-image": Kind("error", "image file is missing", "put the file there, or remove its record"),
-    "unreadable-image": Kind("error", "image cannot be read", "save the image anew, or remove it"),
-    "decompression-bomb": Kind("error", "image of too many pixels", "shrink the image, or remove it"),
-    "unsafe-path": Kind("error", "file name leads out of the data", "name files below the data folder"),
-    "lying-extension": Kind("warning", "content is not what the name says", "rename the file"),
-    "tiny-image": Kind("warning", "image is one cell of the network", "remove the image, or find the original"),
-    "blank-image": Kind("warning", "image of one color", "remove the image, or find the original"),
-    "size-mismatch": Kind("warning", "stated size is not the file's", "see whether the boxes fit, then fix the size"),
-    "several-frames": Kind("note", "animation: first frame is used", "save the frames as images if they are wanted"),
-    "unusual-pixels": Kind("note", "unusual pixels, converted", "look at how the image is read"),
-    "turned-image": Kind("note", "turned by its EXIF orientation", "see that its boxes lie on the objects"),
-    "huge-image": Kind("note", "very large image, slow to read", "shrink the image once, before training"),
-    # The same image twice.
+    "missing-image": Kind("error", "image file is missing", "restore the file, or remove its record"),
+    "unreadable-image": Kind("error", "image cannot be read", "save the image again, or remove it"),
+    "decompression-bomb": Kind("error", "image has too many pixels", "downscale the image, or remove it"),
+    "unsafe-path": Kind("error", "file name leads out of the data folder", "name files below the data folder"),
+    "wrong-extension": Kind("warning", "content does not match the file extension", "rename the file"),
+    "tiny-image": Kind("warning", "a side of 32 pixels or less", "remove the image, or find the original"),
+    "blank-image": Kind("warning", "image of a single color", "remove the image, or find the original"),
+    "image-size-mismatch": Kind(
+        "warning", "stated size is not the file's", "check that the boxes fit, then correct the size"
+    ),
+    "multi-frame-image": Kind("note", "animation: only the first frame is used", "extract the frames if needed"),
+    "unusual-pixel-format": Kind("note", "unusual pixel format, converted to RGB", "check how the image is read"),
+    "exif-rotated-image": Kind("note", "rotated by its EXIF orientation", "check that the boxes lie on the objects"),
+    "huge-image": Kind("note", "very large image, slow to read", "downscale the image once, before training"),
+    # Duplicate images.
     "duplicate-across-splits": Kind("error", "same image in two splits", "keep it in one split"),
-    "near-duplicate-across-splits": Kind("warning", "nearly same image in two splits", "put both into one split"),
-    "duplicate-other-boxes": Kind("warning", "same image twice, other boxes", "merge the boxes, and keep one image"),
+    "near-duplicate-across-splits": Kind("warning", "nearly the same image in two splits", "put both into one split"),
+    "duplicate-image-other-boxes": Kind(
+        "warning", "same image twice, with different boxes", "merge the boxes, and keep one image"
+    ),
     "duplicate-image": Kind("warning", "same image twice in a split", "remove one of them"),
-    "near-duplicate-image": Kind("note", "nearly same image in a split", "look whether both are wanted"),
+    "near-duplicate-image": Kind("note", "nearly the same image in a split", "check whether both are needed"),
     # Records.
-    "broken-annotation": Kind("error", "annotation file cannot be read", "write the file anew"),
-    "bad-record": Kind("error", "record that cannot be used", "fix the record"),
-    "unlisted-annotation": Kind("error", "annotation without its image", "list the image, or remove the annotation"),
-    "repeated-record": Kind("warning", "image is listed twice", "remove one of the records"),
-    "unannotated-image": Kind("warning", "image without annotation", "annotate it, or give it an empty annotation"),
-    "odd-record": Kind("note", "read in an unusual way", "see that it was meant so"),
-    "missing-split": Kind("note", "a named split is not there", "fix its path, or remove the entry"),
+    "unreadable-annotation": Kind("error", "annotation file cannot be read", "export the file again"),
+    "invalid-record": Kind("error", "record that cannot be used", "correct the record"),
+    "annotation-without-image": Kind(
+        "error", "annotation of an image that is not listed", "list the image, or remove the annotation"
+    ),
+    "duplicate-record": Kind("warning", "image is listed twice", "remove one of the records"),
+    "image-without-annotation": Kind(
+        "warning", "image without an annotation", "annotate it, or give it an empty annotation"
+    ),
+    "unusual-record": Kind("note", "record was read in an unusual way", "check that this is what was meant"),
+    "missing-split": Kind("note", "a listed split does not exist", "correct its path, or remove the entry"),
     # Boxes.
-    "malformed-box": Kind("error", "not a box of numbers", "fix the numbers"),
-    "non-finite-box": Kind("error", "box is not finite", "fix the numbers"),
+    "malformed-box": Kind("error", "box is not made of four numbers", "correct the numbers"),
+    "non-finite-box": Kind("error", "box has infinite or NaN coordinates", "correct the numbers"),
     "inverted-box": Kind("error", "box is inverted", "swap its corners"),
-    "zero-area-box": Kind("error", "box has no area", "draw the box anew, or remove it"),
-    "outside-box": Kind("error", "box outside the image", "see whether the box is of another image"),
-    "pixels-as-fractions": Kind("error", "box of no fractions", "divide pixels by the image's size"),
-    "unknown-class": Kind("error", "box of an unknown class", "name the class in the list of classes"),
+    "zero-area-box": Kind("error", "box has no area", "redraw the box, or remove it"),
+    "box-outside-image": Kind(
+        "error", "box lies outside the image", "check whether the box belongs to another image"
+    ),
+    "unnormalized-box": Kind("error", "coordinates are not normalized", "divide pixels by the image's size"),
+    "unknown-class": Kind("error", "box of an unknown class", "add the class to the list of classes"),
     "duplicate-box": Kind("warning", "same box and class twice", "remove one of them"),
-    "near-duplicate-box": Kind("warning", "nearly same box and class twice", "remove one of them"),
-    "contradictory-labels": Kind("warning", "one object, two classes", "keep the right class"),
-    "beyond-border": Kind("warning", "box reaches beyond the image", "see whether it fits; it is clipped"),
-    "swapped-axes": Kind("warning", "boxes fit only with x, y swapped", "write x before y"),
-    "tiny-box": Kind("warning", "box under 2 pixels", "remove the box: a slip of the hand, most likely"),
-    "same-box-everywhere": Kind("warning", "same box in most images", "see whether boxes went to wrong images"),
-    "crowded-image": Kind("warning", "more objects than are kept", "cut the image into tiles"),
-    "whole-image-box": Kind("note", "box covers the whole image", "see whether the object fills the image"),
-    "extreme-ratio": Kind("note", "very long or very flat box", "see whether the object has that shape"),
+    "near-duplicate-box": Kind("warning", "nearly the same box and class twice", "remove one of them"),
+    "conflicting-labels": Kind("warning", "one object, two classes", "keep the right class"),
+    "box-exceeds-image": Kind(
+        "warning", "box extends beyond the image, and is clipped", "check the box against the image"
+    ),
+    "swapped-axes": Kind("warning", "boxes fit only with x and y swapped", "write x before y"),
+    "tiny-box": Kind("warning", "box with a side under 2 pixels", "remove the box if it was drawn by mistake"),
+    "same-box-everywhere": Kind("warning", "same box in most images", "check whether boxes went to the wrong images"),
+    "too-many-objects": Kind(
+        "warning", "more than 100 objects: evaluation counts 100 detections", "cut the image into tiles"
+    ),
+    "whole-image-box": Kind("note", "box covers the whole image", "check that the object fills the image"),
+    "extreme-aspect-ratio": Kind("note", "very long or very flat box", "check that the object has that shape"),
     # Classes and splits.
-    "no-objects": Kind("error", "nothing to learn in a split", "give annotations with boxes"),
-    "class-lists-differ": Kind("error", "splits have other classes", "give all splits one list of classes"),
-    "class-not-in-train": Kind("warning", "class only outside training", "move some of its images to training"),
+    "split-without-objects": Kind("error", "split without any object", "give annotations with boxes"),
+    "class-list-mismatch": Kind("error", "splits have different classes", "give all splits one list of classes"),
+    "class-not-in-training": Kind("warning", "class only outside of training", "move some of its images to training"),
     "class-without-boxes": Kind("warning", "class without any box", "remove the class, or annotate it"),
-    "class-named-twice": Kind("warning", "class name stands twice", "give every class a name of its own"),
-    "similar-class-names": Kind("warning", "class names nearly the same", "make them one class, or name them apart"),
-    "placeholder-class": Kind("note", "class name says nothing", "give the class its name"),
-    "rare-class": Kind("note", "class of few boxes", "annotate more of it"),
-    "class-not-in-split": Kind("note", "class is not evaluated", "move some of its images to this split"),
-    "imbalanced-classes": Kind("note", "classes of very unequal number", "annotate more of the rare ones"),
-    "many-empty-images": Kind("note", "most images have no object", "see whether annotations are lacking"),
+    "duplicate-class-name": Kind("warning", "class name is listed twice", "give every class a unique name"),
+    "similar-class-names": Kind("warning", "class names that are nearly the same", "merge or rename the classes"),
+    "placeholder-class-name": Kind("note", "class name does not name an object", "give the class its name"),
+    "rare-class": Kind("note", "class with fewer than 10 training boxes", "annotate more of it"),
+    "class-not-evaluated": Kind(
+        "note", "class without a box in an evaluation split", "move some of its images to that split"
+    ),
+    "class-imbalance": Kind("note", "classes of very different frequency", "annotate more of the rare ones"),
+    "many-empty-images": Kind("note", "most images have no object", "check whether annotations are missing"),
     "ignored-regions": Kind(
-        "note", "crowd or difficult boxes", "nothing: no ground truth in training, ignored in evaluation"
+        "note", "crowd regions or difficult boxes", "nothing: no ground truth in training, ignored in evaluation"
     ),
-    # Reach.
-    "reach-too-short": Kind("error", "edges beyond reach: not trained", "gfocal train --auto, or the advice below"),
-    "reach-short": Kind("warning", "edges beyond reach", "gfocal train --auto, or the advice below"),
-    "many-without-location": Kind(
-        "warning", "boxes learned by no point", "a larger short side, a finer level: see the advice below"
+    # Regression range.
+    "too-many-edges-outside-regression-range": Kind(
+        "error", "gfocal train refuses to clamp so many edges", "gfocal train --auto, or the advice below"
     ),
-    "edge-beyond-reach": Kind("note", "box with edges beyond reach", "see the advice below"),
-    "box-without-location": Kind(
-        "note", "box that no point learns", "a larger short side; or boxes lie on one another"
+    "many-edges-outside-regression-range": Kind(
+        "warning", "edges that are clamped in training", "gfocal train --auto, or the advice below"
     ),
-    "small-at-input": Kind("note", "box under 4 pixels at the input", "a larger short side"),
+    "many-unassigned-boxes": Kind(
+        "warning",
+        "boxes without an assigned point",
+        "a larger short side or a finer level: see the advice below",
+    ),
+    "edges-outside-regression-range": Kind("note", "box with clamped edges", "see the advice below"),
+    "unassigned-box": Kind("note", "box without an assigned point", "a larger short side, or boxes overlap too much"),
+    "small-box-at-input": Kind("note", "box under 4 pixels at the input", "a larger short side"),
 }
 
 
@@ -104,25 +124,25 @@ Box = tuple[float, float, float, float]  # xyxy in pixels of the image
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found: where, what, and what to do."""
+    """One problem: its kind, where it is, and what exactly."""
 
     code: str  # of KINDS
-    file: str  # the file to open for it: an image or an annotation
-    record: str  # what of that file; empty for the whole of it
+    file: str  # the file to open: an image or an annotation
+    record: str  # the part of that file; empty for all of it
     text: str  # one sentence
-    split: str = ""  # empty for what concerns all splits
-    image: Path | None = None  # to look at, with ``boxes`` drawn on it
+    split: str = ""  # empty if it concerns all splits
+    image: Path | None = None  # to show, with ``boxes`` drawn on it
     boxes: tuple[Box, ...] = ()
-    other: Path | None = None  # a second image, for what is twice
+    other: Path | None = None  # the second image of a duplicate
 
     @property
     def severity(self) -> Severity:
-        """As the kind's."""
+        """The severity of its kind."""
         return KINDS[self.code].severity
 
     @property
     def fix(self) -> str:
-        """What to do about it."""
+        """What to do about it, by its kind."""
         return KINDS[self.code].fix
 
     def to_json(self) -> dict[str, str]:
@@ -138,8 +158,8 @@ class Finding:
         }
 
 
-def by_kind(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
-    """Findings of each kind, the worst kinds first, then in the order of ``KINDS``."""
+def group_by_kind(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    """Findings of each kind; the most severe kinds first, then in the order of ``KINDS``."""
     groups: dict[str, list[Finding]] = {code: [] for code in KINDS}
     for finding in findings:
         groups[finding.code].append(finding)
@@ -147,8 +167,8 @@ def by_kind(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
     return {code: groups[code] for code in ranked if groups[code]}
 
 
-def counts(findings: Iterable[Finding]) -> dict[Severity, int]:
-    """How many findings there are of each severity."""
+def count_by_severity(findings: Iterable[Finding]) -> dict[Severity, int]:
+    """Number of findings of each severity."""
     number: dict[Severity, int] = dict.fromkeys(SEVERITIES, 0)
     for finding in findings:
         number[finding.severity] += 1

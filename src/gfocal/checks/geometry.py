@@ -1,0 +1,71 @@
+"""What of a detector decides which points are assigned to a box, and how far from a point an edge can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gfocal.assigners.atss import assign_atss
+from gfocal.criteria.gfl import Assign, Criterion
+from gfocal.data.preprocess import InputSettings
+from gfocal.models.detector import Detector
+from gfocal.models.necks import STRIDES
+from gfocal.ops.distributions import GeneralDistribution
+from gfocal.ops.points import Origin
+
+ORIGINS: tuple[Origin, ...] = ("corner", "legacy", "center")
+
+
+@dataclass(frozen=True)
+class DetectorGeometry:
+    """Strides, points, regression range, input size and assigner of a detector with General distributions."""
+
+    strides: tuple[int, ...]
+    origin: Origin  # where in its cell a point lies
+    n: int  # reg_max: an edge is at most n * delta strides from its point
+    delta: float  # strides between two values of the distribution
+    input_settings: InputSettings
+    assign: Assign = assign_atss
+    supports_finer_level: bool = False  # whether the preset offers a level of half the finest stride
+
+    @property
+    def regression_range(self) -> float:
+        """The largest distance of an edge from its point, in strides."""
+        return self.n * self.delta
+
+    def with_short_side(self, short_side: int) -> DetectorGeometry:
+        """The same at another input size of the same ratio."""
+        size = self.input_settings
+        long_side = max(round(size.long_side * short_side / size.short_side), short_side)
+        return replace(self, input_settings=replace(size, short_side=short_side, long_side=long_side))
+
+    def with_finer_level(self) -> DetectorGeometry:
+        """The same with one more level, of half the finest stride."""
+        return replace(self, strides=(self.strides[0] // 2, *self.strides), supports_finer_level=False)
+
+
+def read_geometry(
+    model: Detector, criterion: Criterion, short_sides: tuple[int, int] | None = None
+) -> DetectorGeometry | None:
+    """The geometry of a detector as ``criterion`` trains it; None if its edges have no regression range.
+
+    ``short_sides`` is the range from which augmentation draws the short side: the largest counts, at which edges are
+    farthest from their points and small boxes largest.
+    """
+    box_coder, strides = model.box_coder, getattr(model.head, "level_strides", ())
+    placement = getattr(model.head, "origin", getattr(model.head, "laying", None))
+    origin = next((name for name in ORIGINS if name == placement), None)  # None for heads with anchors
+    if not isinstance(box_coder, GeneralDistribution) or origin is None or not strides:
+        return None
+    geometry = DetectorGeometry(
+        tuple(strides),
+        origin,
+        box_coder.n,
+        box_coder.delta,
+        model.input_settings,
+        getattr(criterion, "assign", assign_atss),
+        supports_finer_level=model.built_from["options"].get("finest") == STRIDES[0],
+    )
+    if short_sides is None:
+        return geometry
+    size = replace(model.input_settings, short_side=min(short_sides[1], model.input_settings.long_side))
+    return replace(geometry, input_settings=size)
