@@ -1,4 +1,4 @@
-"""gfocal detect: images of every kind in, records in original pixels out, and a broken file stops nothing."""
+"""gfocal detect: images of every kind, records in pixels of the original, and broken files do not end a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from gfocal.cli import DONE, MISTAKE, SOME_FAILED
 from gfocal.data.preprocess import InputSettings
-from gfocal.inference import files as detect_files_room
+from gfocal.models import predict as predict_module
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import create
@@ -129,7 +129,7 @@ def test_detect_in_images_of_every_kind(
     assert any(record["bbox"][2] > 60 for record in coco.dataset["annotations"])  # in pixels of the original
 
 
-def test_records_are_what_the_model_finds(run: Run, model: Path, zoo: Path, tmp_path: Path) -> None:
+def test_records_are_the_detections_of_the_model(run: Run, model: Path, zoo: Path, tmp_path: Path) -> None:
     code, _, _ = run("detect", model, zoo / "turned.jpg", "--out", tmp_path, "--score-threshold", 0, "--no-images")
     assert code == DONE
     assert [file.name for file in tmp_path.iterdir()] == ["detections.json"]
@@ -179,7 +179,7 @@ def test_files_of_one_name_do_not_replace_one_another(run: Run, model: Path, tmp
     assert sorted(Image.open(file).size for file in drawn) == sorted(sizes.values())
 
 
-def test_a_folder_is_looked_through_with_its_subfolders(run: Run, model: Path, tmp_path: Path) -> None:
+def test_a_folder_is_searched_with_its_subfolders(run: Run, model: Path, tmp_path: Path) -> None:
     (tmp_path / "deep" / "er").mkdir(parents=True)
     for name in ("one.jpg", "deep/two.PNG", "deep/er/three.webp"):
         Image.new("RGB", (40, 30)).save(tmp_path / name)
@@ -190,7 +190,7 @@ def test_a_folder_is_looked_through_with_its_subfolders(run: Run, model: Path, t
         code, _, err = run("detect", model, tmp_path, "--out", out)
         assert code == DONE, err
         assert err.splitlines()[0] == (
-            f"note: {tmp_path}: 4 files passed over, not named like images (.avif, .txt, no ending)"
+            f"note: {tmp_path}: 4 files skipped, not named like images (.avif, .txt, no suffix)"
         )
         images = json.loads((out / "detections.json").read_text())["images"]
         names = sorted(Path(i["file_name"]).relative_to(tmp_path).as_posix() for i in images)
@@ -208,7 +208,7 @@ def test_originals_are_never_drawn_over(run: Run, model: Path, tmp_path: Path) -
     assert (tmp_path / "one.jpg").read_bytes() == before
 
 
-def test_a_image_folder_below_the_output_folder_is_read(run: Run, model: Path, tmp_path: Path) -> None:
+def test_an_image_folder_below_the_output_folder_is_read(run: Run, model: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (40, 30)).save(tmp_path / "photos" / "one.jpg")
     assert run("detect", model, tmp_path / "photos", "--out", tmp_path)[0] == DONE
@@ -223,13 +223,13 @@ def test_an_empty_folder_is_a_failure_of_its_own(run: Run, model: Path, zoo: Pat
     assert len(err.splitlines()) == 3
 
 
-def test_nothing_to_look_through_writes_nothing(run: Run, model: Path, tmp_path: Path) -> None:
+def test_without_images_nothing_is_written(run: Run, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "found"
     (tmp_path / "empty").mkdir()
     code, _, err = run("detect", model, tmp_path / "empty", str(tmp_path / "*.jpg"), "--out", out)
     assert code == MISTAKE
     assert [line.partition(":")[0] for line in err.splitlines()] == ["failed", "failed", "gfocal"]
-    assert err.splitlines()[-1].endswith("there is no image to look through; nothing was written")
+    assert err.splitlines()[-1].endswith("no images were found; nothing was written")
     assert not out.exists()
 
 
@@ -244,7 +244,7 @@ def test_a_mistyped_path_leaves_what_was_found_before(run: Run, model: Path, zoo
         assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
-def test_images_with_as_many_boxes_as_there_can_be_are_told(run: Run, model: Path, tmp_path: Path) -> None:
+def test_images_with_the_maximum_number_of_boxes_are_noted(run: Run, model: Path, tmp_path: Path) -> None:
     file = tmp_path / "noise.png"
     Image.effect_noise((160, 120), 60).convert("RGB").save(file)
     detector = load_model(model)
@@ -258,7 +258,7 @@ def test_images_with_as_many_boxes_as_there_can_be_are_told(run: Run, model: Pat
         notes[name] = [line for line in err.splitlines() if line.startswith("note:")]
     assert notes["some"] == []
     assert notes["all"] == [
-        "note: 1 image gave 1 box, as many as this model gives at most, and may hold more objects"
+        "note: 1 image with 1 box, the most that this model gives for an image; there may be more objects"
     ]
 
 
@@ -272,7 +272,7 @@ def test_ctrl_c_keeps_what_was_found(
     out = tmp_path / "found"
     assert run("detect", model, *files, "--out", out, "--score-threshold", 0)[0] == DONE
     whole = json.loads((out / "detections.json").read_text())
-    real: Any = vars(detect_files_room)["detect_batch"]
+    real: Any = predict_module.predict_batch
     batches: list[object] = []
 
     def stopped(*arguments: object) -> object:
@@ -281,7 +281,7 @@ def test_ctrl_c_keeps_what_was_found(
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(detect_files_room, "detect_batch", stopped)
+    monkeypatch.setattr(predict_module, "predict_batch", stopped)
     code, _, err = run("detect", model, *files, "--out", out, "--score-threshold", 0)
     assert code == 130
     left = json.loads((out / "detections.json").read_text())
@@ -290,16 +290,16 @@ def test_ctrl_c_keeps_what_was_found(
         assert left == whole
         return
     assert err.splitlines()[-1] == (
-        f"stopped after 1 of 3 images; what was found until then is in {out / 'detections.json'}; --resume goes on"
+        f"stopped after 1 of 3 images; the results so far are in {out / 'detections.json'}; --resume continues"
     )
     assert left["images"] == whole["images"][:1]
     assert left["annotations"] == [one for one in whole["annotations"] if one["image_id"] == 1]
     assert left["annotations"]
 
-    monkeypatch.setattr(detect_files_room, "detect_batch", real)
+    monkeypatch.setattr(predict_module, "predict_batch", real)
     code, _, err = run("detect", model, *files, "--out", out, "--score-threshold", 0)
     assert code == MISTAKE
-    assert "a run was stopped here after 1 image; go on with it (--resume)" in err
+    assert "a run was stopped here after 1 image; continue it (--resume)" in err
     assert run("detect", model, *files, "--out", out, "--score-threshold", 0, "--resume")[0] == DONE
     assert json.loads((out / "detections.json").read_text()) == whole
     assert not (out / "detections.jsonl").exists()

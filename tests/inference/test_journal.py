@@ -1,4 +1,4 @@
-"""The journal: what is in it is whole, whatever happened to the process."""
+"""The journal: its lines are whole, whatever happened to the process."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gfocal.errors import DataError
-from gfocal.inference.journal import Journal, difference, end_of, read_header, records
+from gfocal.inference.journal import Journal, describe_difference, read_end, read_header, read_records
 
 HEADER = {"model": "abc", "score": 0.3}
 IMAGES = [{"index": i, "file": f"ä{i}.jpg", "labels": [i] * i} for i in range(4)]
 
 
-def written(path: Path) -> bytes:
+def write_journal(path: Path) -> bytes:
     with Journal(path, HEADER) as journal:
         for image in IMAGES:
             journal.add(image)
-            assert [one for one, _ in records(path)] == IMAGES[: journal.count]  # with the system at once
-        assert end_of(path) is None
+            assert [one for one, _ in read_records(path)] == IMAGES[: journal.count]  # with the system at once
+        assert read_end(path) is None
         journal.finish(2)
     return path.read_bytes()
 
 
-def test_what_is_added_is_read(tmp_path: Path) -> None:
+def test_added_records_are_read(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
-    written(path)
+    write_journal(path)
     assert read_header(path) == HEADER
-    assert [one for one, _ in records(path)] == IMAGES
-    assert end_of(path) == {"failed": 2}
+    assert [one for one, _ in read_records(path)] == IMAGES
+    assert read_end(path) == {"failed": 2}
 
 
 @given(cut=st.integers(0, 400))
-def test_law_a_journal_cut_anywhere_goes_on(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+def test_law_a_journal_cut_anywhere_can_be_continued(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     path = tmp_path_factory.mktemp("cut") / "j.jsonl"
-    content = written(path)
+    content = write_journal(path)
     first = content.index(b"\n") + 1
     path.write_bytes(content[: max(cut, first)])
-    there = list(records(path))
+    there = list(read_records(path))
     assert [one for one, _ in there] == IMAGES[: len(there)]
     assert len(there) == min(len(IMAGES), content[first : max(cut, first)].count(b"\n"))
     with Journal(path, HEADER, there[-1][1] if there else first) as journal:
@@ -49,10 +49,10 @@ def test_law_a_journal_cut_anywhere_goes_on(tmp_path_factory: pytest.TempPathFac
     assert path.read_bytes() == content
 
 
-def test_what_was_cut_off_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
-    content = written(path)
-    *_, (_, length) = records(path)
+    content = write_journal(path)
+    *_, (_, length) = read_records(path)
     with path.open("ab") as file:
         file.write(b'{"index": 4, "file": "a long line, longer than all that follows')
     with Journal(path, HEADER, length) as journal:
@@ -68,6 +68,6 @@ def test_other_files_are_no_journals(tmp_path: Path, content: bytes) -> None:
 
 
 def test_differences_are_named() -> None:
-    assert difference(HEADER, dict(HEADER)) is None
-    assert difference(HEADER, {"model": "abc", "score": 0.5}) == "score was 0.3 and is 0.5"
-    assert difference(HEADER, HEADER | {"shards": 2}) == "shards was null and is 2"
+    assert describe_difference(HEADER, dict(HEADER)) is None
+    assert describe_difference(HEADER, {"model": "abc", "score": 0.5}) == "score was 0.3 and is 0.5"
+    assert describe_difference(HEADER, HEADER | {"shards": 2}) == "shards was null and is 2"

@@ -1,4 +1,4 @@
-"""gfocal detect over many files: killed it goes on, several processes share, and every format says the same."""
+"""gfocal detect over many files: killed runs resume, processes share the images, and the formats agree."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from PIL import Image
 from gfocal.cli import DONE, MISTAKE, SOME_FAILED
 from gfocal.data.preprocess import InputSettings
 from gfocal.data.readers.voc import read_voc
-from gfocal.inference import files as detect_files_room
 from gfocal.inference.files import detect_files
+from gfocal.models import predict as predict_module
 from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import create
 
@@ -49,8 +49,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(model: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an undisturbed run writes."""
+def undisturbed(model: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run without interruption."""
     out = tmp_path_factory.mktemp("whole")
     assert detect_files(load_model(model), [photos], out, score_threshold=0.0105, formats=FORMATS.split(",")) == 0
     assert len(json.loads((out / "detections.json").read_text())["annotations"]) > COUNT
@@ -62,19 +62,19 @@ OPTIONS = ("--score-threshold", 0.0105, "--format", FORMATS)
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """All that was written but the journals; a run by shards is called another one in the json."""
+    """Everything that was written but the journals, without the json's header, which differs for shards."""
     files = {f.relative_to(folder).as_posix(): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
     found = json.loads(files.pop("detections.json"))
     del found["info"]["run"]
     return files | {"detections.json": json.dumps(found).encode()}
 
 
-def test_killed_at_any_moment_it_goes_on(run: Run, model: Path, photos: Path, whole: Path, tmp_path: Path) -> None:
-    """By kill -9 of a real process, in the middle of its images."""
+def test_a_killed_run_resumes(run: Run, model: Path, photos: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """After kill -9 of a real process in the middle of its images."""
     out = tmp_path / "out"
     slow = (
-        "import sys, time; from gfocal import detect_files as room; real = room.detect_batch\n"
-        "room.detect_batch = lambda *a: (time.sleep(0.3), real(*a))[1]\n"
+        "import sys, time; from gfocal.models import predict; real = predict.predict_batch\n"
+        "predict.predict_batch = lambda *a: (time.sleep(0.3), real(*a))[1]\n"
         "from gfocal.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", slow, "detect", str(model), str(photos), "--out", str(out), *map(str, OPTIONS)]
@@ -100,7 +100,7 @@ def test_killed_at_any_moment_it_goes_on(run: Run, model: Path, photos: Path, wh
     assert code == DONE, err
     assert err.splitlines()[0] == f"note: {done} images done before, in {journal}"
     assert len(err.splitlines()) == 1 + COUNT - done + 1
-    assert content(out) == content(whole)
+    assert content(out) == content(undisturbed)
     kept = [file for file, when in drawn.items() if file.stat().st_mtime_ns == when]
     assert len(kept) >= done  # not drawn again
 
@@ -110,11 +110,11 @@ def test_killed_at_any_moment_it_goes_on(run: Run, model: Path, photos: Path, wh
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("num_workers", [0, 3])
-def test_signals_write_what_there_is(
-    run: Run, model: Path, photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int,
+def test_signals_write_the_results_so_far(
+    run: Run, model: Path, photos: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int,
     num_workers: int,
 ) -> None:  # fmt: skip
-    real: Any = vars(detect_files_room)["detect_batch"]
+    real: Any = predict_module.predict_batch
     batches: list[object] = []
 
     def stopped(*arguments: object) -> object:
@@ -123,21 +123,21 @@ def test_signals_write_what_there_is(
             os.kill(os.getpid(), number)
         return real(*arguments)
 
-    monkeypatch.setattr(detect_files_room, "detect_batch", stopped)
+    monkeypatch.setattr(predict_module, "predict_batch", stopped)
     command = ("detect", model, photos, "--out", tmp_path / "out", *OPTIONS, "--num-workers", num_workers)
     code, _, err = run(*command)
     assert code == 128 + number
-    assert err.splitlines()[-1].startswith("stopped after 2 of 7 images; what was found until then is in ")
+    assert err.splitlines()[-1].startswith("stopped after 2 of 7 images; the results so far are in ")
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())["images"]) == 2
     assert len(list((tmp_path / "out" / "labels").iterdir())) == 2
-    monkeypatch.setattr(detect_files_room, "detect_batch", real)
+    monkeypatch.setattr(predict_module, "predict_batch", real)
     assert run(*command, "--resume")[0] == DONE
-    assert content(tmp_path / "out") == content(whole)
+    assert content(tmp_path / "out") == content(undisturbed)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def stop_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    real: Any = vars(detect_files_room)["detect_batch"]
+    real: Any = predict_module.predict_batch
     batches: list[object] = []
 
     def stopped(*arguments: object) -> object:
@@ -146,7 +146,7 @@ def stop_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(28, "No space left on device")
         return real(*arguments)
 
-    monkeypatch.setattr(detect_files_room, "detect_batch", stopped)
+    monkeypatch.setattr(predict_module, "predict_batch", stopped)
 
 
 def test_a_full_disk_leaves_what_is_done(
@@ -157,13 +157,13 @@ def test_a_full_disk_leaves_what_is_done(
         code, _, err = run("detect", model, photos, "--out", tmp_path)
     assert code == MISTAKE
     assert err.splitlines()[-2:] == [
-        f"note: 3 images done until here, in {tmp_path / 'detections.jsonl'}; --resume goes on",
+        f"note: 3 images done so far, in {tmp_path / 'detections.jsonl'}; --resume continues from there",
         "gfocal: [Errno 28] No space left on device",
     ]
     assert run("detect", model, photos, "--out", tmp_path, "--resume")[0] == DONE
 
 
-def test_only_the_same_run_goes_on(
+def test_only_the_same_run_resumes(
     run: Run, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -173,16 +173,16 @@ def test_only_the_same_run_goes_on(
     next(other.parameters()).data.add_(1e-3)
     save_model(other, tmp_path / "other.safetensors")
     for command, why in (
-        ((model, "--score-threshold", 0.4), "score was 0.5 and is 0.4"),
-        ((model,), "score was 0.5 and is 0.3"),
+        ((model, "--score-threshold", 0.4), "score_threshold was 0.5 and is 0.4"),
+        ((model,), "score_threshold was 0.5 and is 0.3"),
         ((tmp_path / "other.safetensors", "--score-threshold", 0.5), 'model was "'),
-        ((model, "--score-threshold", 0.5, "--no-images"), "images was true and is false"),
+        ((model, "--score-threshold", 0.5, "--no-images"), "draw was true and is false"),
         ((model, "--score-threshold", 0.5, "--edges", "std"), 'edges was "none" and is "std"'),
     ):
         code, _, err = run("detect", command[0], photos, "--out", tmp_path, "--resume", *command[1:])
         assert code == MISTAKE
         assert why in err.splitlines()[-1]
-        assert "say again what was said then" in err.splitlines()[-1]
+        assert "resume with the same ones" in err.splitlines()[-1]
     code, _, err = run("detect", model, photos, "--out", tmp_path, "--score-threshold", 0.5)
     assert code == MISTAKE
     assert "a run was stopped here after 3 images" in err
@@ -192,8 +192,8 @@ def test_only_the_same_run_goes_on(
     )
 
 
-def test_what_failed_is_tried_again_and_new_images_are_welcome(
-    run: Run, model: Path, photos: Path, whole: Path, tmp_path: Path
+def test_failed_and_new_images_are_processed_when_resuming(
+    run: Run, model: Path, photos: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -213,7 +213,7 @@ def test_what_failed_is_tried_again_and_new_images_are_welcome(
     assert not (tmp_path / "out" / "detections.jsonl").exists()
 
 
-def test_new_images_never_take_the_names_of_those_that_are_done(
+def test_new_images_get_names_that_are_not_in_use(
     run: Run, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("b/1.png", "c/2.png"):
@@ -236,21 +236,21 @@ def test_new_images_never_take_the_names_of_those_that_are_done(
     }
 
 
-def test_a_run_that_ended_gives_way_to_a_new_one(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_run_that_ended_is_replaced_by_a_new_one(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:
     for _ in range(2):
         assert run("detect", model, photos, tmp_path / "no.jpg", "--out", tmp_path / "out")[0] == SOME_FAILED
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
-def test_shards_find_what_one_process_finds(
-    run: Run, model: Path, photos: Path, whole: Path, tmp_path: Path, order: tuple[int, ...]
+def test_shards_give_the_results_of_one_process(
+    run: Run, model: Path, photos: Path, undisturbed: Path, tmp_path: Path, order: tuple[int, ...]
 ) -> None:
     out = tmp_path / "out"
     for place, number in enumerate(order):
         if place == 2:
             code, _, err = run("detect", "--merge", out)
             assert code == MISTAKE
-            assert f"shards {number}/3 have not begun; run what lacks with --resume" in err
+            assert f"shards {number}/3 have not started; run what is missing with --resume" in err
             code, _, err = run("detect", model, photos, "--out", out)
             assert code == MISTAKE
             assert "the journal of another run (it has another number of shards)" in err
@@ -260,15 +260,15 @@ def test_shards_find_what_one_process_finds(
         code, _, err = run("detect", model, photos, "--out", out, *OPTIONS, "--shard", f"{number}/3")
         assert code == DONE, err
         if place < 2:
-            assert err.splitlines()[-1] == f"shard {number}/3 is done; the last one to end merges"
+            assert err.splitlines()[-1] == f"shard {number}/3 is done; the last shard to finish merges the results"
             assert not (out / "detections.json").exists()
-    assert content(out) == content(whole)
+    assert content(out) == content(undisturbed)
     code, _, err = run("detect", model, photos, "--out", out, *OPTIONS, "--shard", "2/3", "--resume")
     assert err == f"{out}: all {COUNT} images are done already\n"
 
 
-def test_shards_go_on_and_merge_by_hand(
-    run: Run, model: Path, photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_shards_resume_and_merge_by_hand(
+    run: Run, model: Path, photos: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     first = ("detect", model, photos, "--out", out, *OPTIONS, "--shard", "1/2")
@@ -277,7 +277,7 @@ def test_shards_go_on_and_merge_by_hand(
         assert run(*first)[0] == MISTAKE
     (out / "detections.merging").touch()  # of a process that was killed while it merged
     assert run(*first[:-1], "2/2")[0] == DONE
-    assert "not every shard has come to its end" in run("detect", "--merge", out)[2]
+    assert "not every shard has ended" in run("detect", "--merge", out)[2]
     (out / "detections.merging").touch()
     assert run(*first)[0] == MISTAKE
     assert run(*first, "--resume")[0] == DONE
@@ -285,14 +285,14 @@ def test_shards_go_on_and_merge_by_hand(
     code, _, err = run("detect", "--merge", out, "--format", FORMATS)
     assert code == DONE
     assert err.startswith(f"{sum(1 for _ in (out / 'detections.csv').open()) - 1} objects in {COUNT} images: ")
-    assert content(out) == content(whole)
-    assert "no journal of a shard is here" in run("detect", "--merge", out)[2]
+    assert content(out) == content(undisturbed)
+    assert "holds no journal of a shard" in run("detect", "--merge", out)[2]
 
 
-def test_a_launcher_shares_the_images_out(
-    run: Run, model: Path, photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_processes_of_a_launcher_share_the_images(
+    run: Run, model: Path, photos: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As torchrun sets the environment; a process that it starts again goes on, a broken image ends nobody."""
+    """As torchrun sets the environment; a restarted process resumes, a broken image ends no process."""
     (tmp_path / "no.txt").write_text(f"{photos}\n{tmp_path / 'no.jpg'}\n")
     command = ("detect", model, f"@{tmp_path / 'no.txt'}", "--out", tmp_path / "out", *OPTIONS)
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -308,18 +308,18 @@ def test_a_launcher_shares_the_images_out(
     code, _, err = run(*command)
     assert code == DONE
     assert " in 7 images, 1 failed: " in err.splitlines()[-1]
-    assert content(tmp_path / "out") == content(whole)  # and no journal
+    assert content(tmp_path / "out") == content(undisturbed)  # and no journal
 
 
-def test_every_format_says_the_same(model: Path, whole: Path, photos: Path) -> None:
-    found = json.loads((whole / "detections.json").read_text())
+def test_formats_agree(model: Path, undisturbed: Path, photos: Path) -> None:
+    found = json.loads((undisturbed / "detections.json").read_text())
     by_image: dict[str, list[dict[str, Any]]] = {Path(i["file_name"]).stem: [] for i in found["images"]}
     sizes = {Path(i["file_name"]).stem: (i["width"], i["height"]) for i in found["images"]}
     names = {i["id"]: Path(i["file_name"]).stem for i in found["images"]}
     for annotation in found["annotations"]:
         by_image[names[annotation["image_id"]]].append(annotation)
-    assert (whole / "classes.txt").read_text() == "cat\ndog\n"
-    with (whole / "detections.csv").open(newline="") as file:
+    assert (undisturbed / "classes.txt").read_text() == "cat\ndog\n"
+    with (undisturbed / "detections.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(found["annotations"])
     for row, annotation in zip(rows, found["annotations"], strict=True):
@@ -332,21 +332,21 @@ def test_every_format_says_the_same(model: Path, whole: Path, photos: Path) -> N
         assert stds == pytest.approx(annotation["edge_std"], abs=0.011)
     for stem, own in by_image.items():
         width, height = sizes[stem]
-        lines = (whole / "labels" / f"{stem}.txt").read_text().splitlines()
+        lines = (undisturbed / "labels" / f"{stem}.txt").read_text().splitlines()
         for line, annotation in zip(lines, own, strict=True):
             label, cx, cy, w, h, score = map(float, line.split())
             box = [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]
             assert box == pytest.approx(annotation["bbox"], abs=0.011)
             assert label + 1 == annotation["category_id"]
             assert score == pytest.approx(annotation["score"], abs=1e-5)
-        text = (whole / "Annotations" / f"{stem}.xml").read_text()
+        text = (undisturbed / "Annotations" / f"{stem}.xml").read_text()
         assert text.count("<score>") == text.count("<edge_std>") == len(own)
         assert f"<path>{photos / stem}.png</path>" in text
 
 
-def test_xml_reads_as_voc(whole: Path, photos: Path, tmp_path: Path) -> None:
+def test_xml_reads_as_voc(undisturbed: Path, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "JPEGImages").symlink_to(photos)
-    (tmp_path / "Annotations").symlink_to(whole / "Annotations")
+    (tmp_path / "Annotations").symlink_to(undisturbed / "Annotations")
     data = read_voc(tmp_path, names=("cat", "dog"))
     assert len(data) == COUNT
     assert sum(len(s.boxes) for s in data.samples) > COUNT
@@ -370,9 +370,7 @@ def test_reading_ahead_changes_nothing(
         assert (tmp_path / image["image"]).is_file()
 
 
-def test_the_models_own_thresholds_count_where_no_score_is_given(
-    run: Run, model: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_class_thresholds_of_the_model_are_the_default(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:
     detector = load_model(model)
     detector.class_thresholds = (0.0105, 0.9)
     save_model(detector, tmp_path / "own.safetensors")
@@ -396,7 +394,7 @@ def test_the_models_own_thresholds_count_where_no_score_is_given(
     assert err.splitlines()[-1].endswith("; scores above 0.0105 (--score-threshold)")
 
 
-def test_mistakes_end_in_one_line(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:
+def test_user_errors_end_in_one_line(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:
     for command, message in (
         ((), "name a MODEL and images"),
         ((model,), "name a MODEL and images"),

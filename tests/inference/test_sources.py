@@ -1,4 +1,4 @@
-"""Which images a command line names."""
+"""The images that a command line names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gfocal.errors import DataError
-from gfocal.inference.sources import images_named
+from gfocal.inference.sources import find_images
 
 
 @pytest.fixture
@@ -21,26 +21,26 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def named(*words: str | Path, **options: object) -> list[str]:
-    found = images_named(words, Path("out"), **options)  # type: ignore[arg-type]
+    found = find_images(words, Path("out"), **options)  # type: ignore[arg-type]
     assert not found.failures
     return found.files
 
 
-def test_patterns_are_of_images_and_reach_into_subfolders(here: Path) -> None:
+def test_patterns_match_images_and_subfolders(here: Path) -> None:
     assert named("a/**/*") == ["a/1.jpg", "a/deep/2.PNG"]
     assert named("?/*.jpg") == ["a/1.jpg", "b/3.jpg"]
     assert named("x[1].jpg") == ["x[1].jpg"]  # a file of this name is that file
-    (failure,) = images_named(["c/*.jpg"], Path("out")).failures
-    assert failure.startswith("c/*.jpg: no image fits this pattern")
+    (failure,) = find_images(["c/*.jpg"], Path("out")).failures
+    assert failure.startswith("c/*.jpg: no image matches this pattern")
 
 
-def test_what_was_drawn_earlier_fits_no_pattern(here: Path) -> None:
+def test_images_drawn_earlier_match_no_pattern(here: Path) -> None:
     (here / "out").mkdir()
     (here / "out" / "1.jpg").touch()
     assert named("*/*.jpg") == ["a/1.jpg", "b/3.jpg"]
 
 
-def test_lists_name_files_and_folders_from_where_one_is(here: Path) -> None:
+def test_paths_in_lists_are_relative_to_the_current_folder(here: Path) -> None:
     (here / "lists").mkdir()
     (here / "lists" / "mine.txt").write_text("\ufeffb/3.jpg\r\n\n   \na\n", encoding="utf-8")
     expected = ["b/3.jpg", "a/1.jpg", "a/deep/2.PNG"]
@@ -49,13 +49,13 @@ def test_lists_name_files_and_folders_from_where_one_is(here: Path) -> None:
     assert named("-", standard_input=io.StringIO("b/3.jpg\na\n")) == expected
     assert named("@odd.jpg") == ["@odd.jpg"]  # a file of this name is that file
     with pytest.raises(DataError, match=r"no\.txt: the list of images cannot be read: No such file"):
-        images_named(["@no.txt"], Path("out"))
+        find_images(["@no.txt"], Path("out"))
 
 
-def test_a_image_is_taken_once(here: Path) -> None:
-    found = images_named(["b/3.jpg", "a", "a/1.jpg", "*/*.jpg"], Path("out"))
+def test_an_image_is_used_once(here: Path) -> None:
+    found = find_images(["b/3.jpg", "a", "a/1.jpg", "*/*.jpg"], Path("out"))
     assert found.files == ["b/3.jpg", "a/1.jpg", "a/deep/2.PNG"]
-    assert found.notes[-1] == "3 images named a second time, taken once"
+    assert found.notes[-1] == "3 images named more than once, used once"
 
 
 def test_names_of_any_bytes(here: Path) -> None:

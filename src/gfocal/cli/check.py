@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE, SOME_FAILED
 from gfocal.cli.inputs import standard_output
-from gfocal.cli.options import add_short_side, set_values, size_changes, whole
+from gfocal.cli.options import add_short_side, int_at_least, parse_settings, short_side_changes
 from gfocal.console import say
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def add(commands: Any) -> None:
         "with boxes (another: --set augment.preset=strong)",
     )
     check.add_argument("--strict", action="store_true", help="end with exit code 1 for warnings too")
-    check.add_argument("--jobs", type=whole(1), metavar="N", help="threads that read images (default: all cores)")
+    check.add_argument(
+        "--jobs", type=int_at_least(1), metavar="N", help="threads that read images (default: all cores)"
+    )
     check.add_argument(
         "--fast", action="store_true", help="headers of images only: no broken pixels, no near-duplicates"
     )
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from gfocal.reports.tables import print_check
 
     config = read_config(args.config)
-    config = with_changes(config, size_changes(config, args.short_side) | set_values(args.set), "--set")
+    config = with_changes(config, short_side_changes(config, args.short_side) | parse_settings(args.set), "--set")
     wanted = [] if args.splits == "all" else [name.strip() for name in args.splits.split(",") if name.strip()]
     found = check_datasets(
         args.data,

@@ -90,7 +90,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def _parts(path: Path, split: str | None, console: Console) -> dict[str, FileData]:
     """The splits of a dataset; data without splits is one, called by the name of its file or else train."""
-    from gfocal.cli.inputs import read
+    from gfocal.cli.inputs import read_dataset
     from gfocal.data.discovery import list_splits
     from gfocal.data.paths import split_name
 
@@ -100,7 +100,7 @@ def _parts(path: Path, split: str | None, console: Console) -> dict[str, FileDat
     for name in wanted:
         words = re.findall("[A-Za-z]+", path.stem)
         own = next((found for word in words if (found := split_name(word))), "train")
-        data = read(str(path), name, console).files
+        data = read_dataset(str(path), name, console).files
         assert data is not None, "a path is a dataset of files"
         parts[own if name is None else split_name(name) or name] = data
     return parts

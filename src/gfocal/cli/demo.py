@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE
 from gfocal.cli.inputs import standard_output
-from gfocal.cli.options import whole
+from gfocal.cli.options import int_at_least
 from gfocal.console import say
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ def add(commands: Any) -> None:
     demo = commands.add_parser("demo", help="train on synthetic images, evaluate, and write a report to look at")
     demo.set_defaults(run=run)
     demo.add_argument("--out", type=Path, default=Path("gfocal-demo"), metavar="DIR", help="(default: gfocal-demo)")
-    demo.add_argument("--seed", type=whole(0), default=0)
+    demo.add_argument("--seed", type=int_at_least(0), default=0)
     demo.add_argument(
-        "--epochs", type=whole(1), help="fewer for a quick look (default: what the AP in the README needs)"
+        "--epochs", type=int_at_least(1), help="fewer for a quick look (default: what the AP in the README needs)"
     )
 
 

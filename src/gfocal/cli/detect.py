@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE, SOME_FAILED
-from gfocal.cli.inputs import chosen_device
-from gfocal.cli.options import add_device, share, whole
-from gfocal.console import say
+from gfocal.cli.inputs import select_device
+from gfocal.cli.options import add_device, fraction, int_at_least
+from gfocal.console import note, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,13 +27,13 @@ def add(commands: Any) -> None:
     """Declare the command and its options."""
     detect = commands.add_parser(
         "detect",
-        help="find objects in images",
+        help="detect objects in images",
         usage="gfocal detect MODEL IMAGE ... [--out DIR] [options]",
-        description="Find objects in images. DIR/detections.json has them as COCO does, with a score and, in "
-        "edge_std, how sure each edge is. Its category ids are 1 to N in the model's order, as its categories list "
-        "them; 'gfocal eval --results' writes those of the data. Every image that is done stands in "
-        "DIR/detections.jsonl until all are: stopped or killed, the same command goes on with --resume. Under "
-        "torchrun or accelerate launch every process takes its share.",
+        description="Detect objects in images. DIR/detections.json has them in COCO's layout, with a score and the "
+        "standard deviations of the four edges (edge_std). Its category ids are 1 to N in the order of the model's "
+        "classes; 'gfocal eval --results' writes those of the dataset. Finished images are recorded in "
+        "DIR/detections.jsonl: after an interruption, the same command with --resume continues. Under torchrun or "
+        "accelerate launch, the processes share the images.",
     )
     detect.set_defaults(run=run)
     detect.add_argument("model", nargs="?", metavar="MODEL", help="a model file or the folder of a run")
@@ -42,54 +42,67 @@ def add(commands: Any) -> None:
         nargs="*",
         metavar="IMAGE",
         help="image files, folders of them, patterns ('a/**/*.jpg'), lists (@list.txt), or - for a list on "
-        "standard input; a list has a path in each line, as one would write it here",
+        "standard input; a list has a path in each line, relative to the current folder",
     )
     detect.add_argument("--list", type=Path, action="append", default=[], metavar="FILE", help="the same as @FILE")
-    detect.add_argument("--out", type=Path, default=Path("detections"), metavar="DIR", help="(default: detections)")
+    detect.add_argument("--batch-size", type=int_at_least(1), default=1, help="images per pass (default: 1)")
     detect.add_argument(
-        "--score-threshold",
-        type=share,
-        metavar="S",
-        help="least score (default: the model's own threshold of each class, where eval has stored some, else 0.3)",
+        "--num-workers",
+        type=int_at_least(0),
+        default=2,
+        help="threads that read images ahead and draw; 0: none (default: 2)",
     )
-    detect.add_argument(
+    add_device(detect)
+    _add_output(detect.add_argument_group("output"))
+    _add_interruptions(detect.add_argument_group("interruptions and several processes"))
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--out", type=Path, default=Path("detections"), metavar="DIR", help="(default: detections)")
+    group.add_argument(
+        "--score-threshold",
+        type=fraction,
+        metavar="S",
+        help="minimum score, 0..1 (default: the model's own threshold of each class, as stored by 'gfocal eval', "
+        "else 0.3)",
+    )
+    group.add_argument(
         "--format",
         type=_formats,
         default=("coco",),
         metavar="F,F",
-        help="what is written: coco (detections.json), yolo (labels/*.txt), voc (Annotations/*.xml), csv "
-        "(detections.csv); several with commas (default: coco)",
+        help="formats, separated by commas: coco (detections.json), yolo (labels/*.txt), voc (Annotations/*.xml), "
+        "csv (detections.csv) (default: coco)",
     )
-    detect.add_argument("--no-images", action="store_true", help="draw no images")
-    detect.add_argument(
+    group.add_argument("--no-images", action="store_true", help="do not draw images")
+    group.add_argument(
         "--edges",
         choices=("none", "std", "distribution"),
         default="none",
-        help="draw how sure each edge is: a band of one standard deviation, or the whole distribution",
+        help="draw the uncertainty of each edge: a band of one standard deviation, or the whole distribution "
+        "(default: none)",
     )
-    detect.add_argument("--batch-size", type=whole(1), default=1)
-    detect.add_argument(
-        "--num-workers", type=whole(0), default=2, help="threads that read ahead and draw; 0: none (default: 2)"
-    )
-    detect.add_argument("--resume", action="store_true", help="go on with a run that was stopped in DIR")
-    detect.add_argument(
-        "--shard", type=_shard, metavar="K/N", help="look through every N-th image from the K-th on, as one of N"
-    )
-    detect.add_argument("--merge", type=Path, metavar="DIR", help="write the results of the shards in DIR, no more")
-    detect.add_argument(
+    group.add_argument(
         "--submission",
         type=Path,
         metavar="INFO.json",
-        help="COCO's image_info_test-dev2017.json: detect in its images, which lie in the folder IMAGE, and "
-        "write the json and zip that the evaluation server takes",
+        help="COCO's image_info_test-dev2017.json: detect in the images that it lists, in the folder IMAGE, and "
+        "write the json and zip that the evaluation server expects",
     )
-    add_device(detect)
+
+
+def _add_interruptions(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--resume", action="store_true", help="continue an interrupted run in DIR")
+    group.add_argument(
+        "--shard", type=_shard, metavar="K/N", help="process K of N: every N-th image, starting with the K-th"
+    )
+    group.add_argument("--merge", type=Path, metavar="DIR", help="only write the results of the shards in DIR")
 
 
 def _formats(text: str) -> tuple[str, ...]:
     kinds = tuple(dict.fromkeys(kind.strip() for kind in text.split(",")))
     if not set(kinds) <= set(FORMATS):
-        raise argparse.ArgumentTypeError(f"takes some of {', '.join(FORMATS)} with commas between them, not {text!r}")
+        raise argparse.ArgumentTypeError(f"takes some of {', '.join(FORMATS)}, separated by commas, not {text!r}")
     return kinds
 
 
@@ -105,29 +118,23 @@ def _shard(text: str) -> Shard:
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal detect."""
     from gfocal.errors import DataError
-    from gfocal.inference.files import detect_files, merge
+    from gfocal.inference.files import detect_files
     from gfocal.inference.shards import Shard, launched_shard
     from gfocal.models.model_file import load_model
 
     if args.merge is not None:
-        if args.model is not None:
-            raise DataError(f"--merge {args.merge}: takes no MODEL and no IMAGE: all is in the journals of DIR")
-        written = merge(args.merge, args.format)
-        assert written is not None, "it is an error where shards are missing"
-        for line in (*(f"note: {note}" for note in written.notes), str(written)):
-            say(console, line)
-        return SOME_FAILED if written.failed else DONE
+        return _merge(args, console)
     if args.model is None or not (args.images or args.list):
         raise DataError("name a MODEL and images: gfocal detect MODEL IMAGE...")
     shard = args.shard or launched_shard()
-    model = load_model(args.model, chosen_device(_on_own_device(args)))
+    model = load_model(args.model, select_device(args.device or _device_of_process()))
     if args.submission:
         from gfocal.inference.coco_submission import write_submission
 
         return SOME_FAILED if write_submission(model, args.submission, args.images, args.out, console) else DONE
     is_launched = args.shard is None and shard != Shard()
-    with _sigterm_stops():
-        failed = detect_files(
+    with _interrupt_on_sigterm():
+        num_failed = detect_files(
             model,
             args.images,
             args.out,
@@ -138,32 +145,48 @@ def run(args: argparse.Namespace, console: Console) -> int:
             draw=not args.no_images,
             edges=args.edges,
             formats=args.format,
-            # A process that torchrun starts again finds its own journal.
+            # A process that torchrun restarts finds its own journal.
             resume=args.resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0,
             shard=shard,
             console=console,
         )
-    # A launcher takes an exit code for a crash, and ends the other processes for one broken image.
-    return SOME_FAILED if failed and not is_launched else DONE
+    # A launcher treats any other exit code as a crash, and would end all processes because of one broken image.
+    return SOME_FAILED if num_failed and not is_launched else DONE
 
 
-def _on_own_device(args: argparse.Namespace) -> argparse.Namespace:
-    """Processes of a launcher share out the GPUs of a machine."""
+def _merge(args: argparse.Namespace, console: Console) -> int:
+    """gfocal detect --merge."""
+    from gfocal.errors import DataError
+    from gfocal.inference.shards import merge_shards
+
+    if args.model is not None:
+        raise DataError(f"--merge {args.merge}: takes no MODEL and no IMAGE; the journals in DIR hold everything")
+    written = merge_shards(args.merge, args.format)
+    for text in written.notes:
+        note(console, text)
+    say(console, str(written))
+    return SOME_FAILED if written.num_failed else DONE
+
+
+def _device_of_process() -> str | None:
+    """The GPU of a process that a launcher started, as the processes share the GPUs of a machine; else None."""
     import torch
 
     rank = os.environ.get("LOCAL_RANK", "")
-    if args.device is None and rank.isdecimal() and torch.cuda.is_available():
-        args.device = f"cuda:{int(rank) % torch.cuda.device_count()}"
-    return args
+    if rank.isdecimal() and torch.cuda.is_available():
+        return f"cuda:{int(rank) % torch.cuda.device_count()}"
+    return None
 
 
 class _Terminated(KeyboardInterrupt):
+    """An interruption by SIGTERM, with its exit code."""
+
     code = 143
 
 
 @contextmanager
-def _sigterm_stops() -> Iterator[None]:
-    """What a scheduler sends before it kills does what Ctrl-C does, with an exit code of its own."""
+def _interrupt_on_sigterm() -> Iterator[None]:
+    """SIGTERM, which a scheduler sends before it kills, acts as Ctrl-C does, but for the exit code."""
     import signal
     import threading
 
@@ -171,18 +194,18 @@ def _sigterm_stops() -> Iterator[None]:
         yield
         return
 
-    asked = False
+    is_terminated = False
 
-    def stop(*_: object) -> None:
-        nonlocal asked
-        asked = True
+    def interrupt(*_: object) -> None:
+        nonlocal is_terminated
+        is_terminated = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     except KeyboardInterrupt as end:
-        if asked:
+        if is_terminated:
             raise _Terminated(str(end)) from None
         raise
     finally:

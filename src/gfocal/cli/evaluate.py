@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal import launch
 from gfocal.cli import DONE
-from gfocal.cli.inputs import chosen_device, parts_of, read_all, standard_output, told_of_coco
-from gfocal.cli.options import add_device, add_rename, threshold_rule, whole
+from gfocal.cli.inputs import explain_missing_coco, read_datasets, select_device, select_splits, standard_output
+from gfocal.cli.options import add_device, add_rename, int_at_least, threshold_rule
 from gfocal.console import note, say
 from gfocal.text import counted
 
@@ -50,8 +50,8 @@ def add(commands: Any) -> None:
     evaluate.add_argument("data", nargs="+", metavar="DATA", help="as for train; several are evaluated as one set")
     add_rename(evaluate)
     evaluate.add_argument("--split", metavar="NAME", help="(default: test, else val)")
-    evaluate.add_argument("--batch-size", type=whole(1), default=8)
-    evaluate.add_argument("--num-workers", type=whole(0), default=2)
+    evaluate.add_argument("--batch-size", type=int_at_least(1), default=8)
+    evaluate.add_argument("--num-workers", type=int_at_least(0), default=2)
     evaluate.add_argument("--out", type=Path, metavar="FILE", help="write all numbers as json")
     evaluate.add_argument(
         "--results",
@@ -64,7 +64,7 @@ def add(commands: Any) -> None:
     )
     evaluate.add_argument(
         "--worst",
-        type=whole(0),
+        type=int_at_least(0),
         default=12,
         metavar="N",
         help="how many of the images with the heaviest mistakes the page shows (default: 12)",
@@ -84,11 +84,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal eval."""
     from gfocal.data.coco_names import COCO_NAMES
     from gfocal.errors import DeviceError
-    from gfocal.evaluation.detections import nothing_found
+    from gfocal.evaluation.detections import explain_no_detections
     from gfocal.evaluation.evaluate import evaluate
-    from gfocal.evaluation.thresholds import read_rule
+    from gfocal.evaluation.thresholds import parse_rule
     from gfocal.interop.coco_results import write_coco_results
-    from gfocal.models.model_file import load_model, local_model_file
+    from gfocal.models.model_file import find_local_file, load_model
     from gfocal.reports.tables import coco_table
     from gfocal.training.distributed import Devices
 
@@ -110,11 +110,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
                     f"--device {args.device}: processes of a launcher share out the devices; leave it out, or say cpu"
                 )
             devices = Devices(cpu=args.device == "cpu")
-        model = load_model(args.model, chosen_device(args) if devices is None else devices.device)
-    model_path = local_model_file(args.model) if rule is not None else None
-    with told_of_coco(model is not None and model.names == COCO_NAMES, args.data[0]):
-        parts = parts_of(args.data, args.split, "test", "val")
-        data = read_all(parts, console, None, None if model is None else model.names, args.rename)
+        model = load_model(args.model, select_device(args.device) if devices is None else devices.device)
+    model_path = find_local_file(args.model) if rule is not None else None
+    with explain_missing_coco(model is not None and model.names == COCO_NAMES, args.data[0]):
+        parts = select_splits(args.data, args.split, "test", "val")
+        data = read_datasets(parts, console, None, None if model is None else model.names, args.rename)
     part = "; ".join(
         f"split {split} of {path}" if split else f"all of {path}, which has no split test or val"
         for path, split in parts
@@ -131,15 +131,15 @@ def run(args: argparse.Namespace, console: Console) -> int:
     evaluation = evaluate(
         data,
         found,
-        stored=model.class_thresholds if model is not None and rule is None else None,
-        precision=read_rule(rule or "f1"),
-        lowest=0.0 if model is None else model.decode_settings.score_threshold,
+        model_thresholds=model.class_thresholds if model is not None and rule is None else None,
+        precision=parse_rule(rule or "f1"),
+        min_score=0.0 if model is None else model.decode_settings.score_threshold,
     )
     output = standard_output()
     output.print(coco_table(evaluation.ap))
     for line in evaluation.summary():
         say(output, line)
-    if model is not None and (why := nothing_found(evaluation.ap, model.decode_settings)):
+    if model is not None and (why := explain_no_detections(evaluation.ap, model.decode_settings)):
         say(console, why)
     if args.out:
         write_text(args.out, json.dumps(evaluation.to_json(), indent=1) + "\n")
@@ -187,7 +187,7 @@ def detections_of(
     """What a model finds in all images, of which several processes take their shares."""
     from gfocal.console import progress_bar
     from gfocal.data.loading import evaluation_loader
-    from gfocal.evaluation.detections import as_rows, detect_all, from_rows
+    from gfocal.evaluation.detections import detect_all, detections_to_rows, rows_to_detections
 
     rank, world = (devices.rank, devices.world_size) if devices is not None else (0, 1)
     batches = evaluation_loader(data, model.input_settings, args.batch_size, args.num_workers, rank, world)
@@ -195,7 +195,7 @@ def detections_of(
         found = detect_all(model, batches, on_batch=bar.advance)
     if devices is None:
         return found
-    everything = from_rows(devices.gather_rows(as_rows(found, model.box_coder.has_distribution)))
+    everything = rows_to_detections(devices.gather_rows(detections_to_rows(found, model.box_coder.has_distribution)))
     in_order = (data.sample(i).image_id for i in range(len(data)))
     return {image_id: everything[image_id] for image_id in in_order if image_id in everything}
 
@@ -210,7 +210,7 @@ def write_page(path: Path, evaluation: Evaluation, data: ImageData, args: argpar
         title=f"Evaluation of {Path(args.model).name}",
         lead=f"{counted(len(data), 'image')}: {part}.",
         images=draw_worst_images(data, evaluation, args.worst),
-        facts={"model": args.model, "data": part, "thresholds": evaluation.in_use_from},
+        facts={"model": args.model, "data": part, "thresholds": evaluation.thresholds_source},
     )
 
 
@@ -218,11 +218,11 @@ def store(path: Path, evaluation: Evaluation, part: str, console: Console) -> No
     """Write the args thresholds into the model file, and say what was written."""
     from gfocal.models.model_file import store_thresholds
 
-    args = evaluation.args
-    how = f"{args.rule} at IoU 0.5 on {counted(evaluation.ap.num_images, 'image')}: {part}"
-    store_thresholds(path, args.scores, how)
+    chosen = evaluation.best_thresholds
+    how = f"{chosen.rule} at IoU 0.5 on {counted(evaluation.ap.num_images, 'image')}: {part}"
+    store_thresholds(path, chosen.scores, how)
     say(console, f"thresholds written into {path}, {how}")
-    for name, one in zip(evaluation.boxes.names, args.classes, strict=True):
+    for name, one in zip(evaluation.boxes.names, chosen.classes, strict=True):
         say(console, f"  {name}: {one.threshold:g}{f' ({one.note})' * bool(one.note)}")
 
 

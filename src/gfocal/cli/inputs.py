@@ -1,8 +1,7 @@
-"""Data and devices that a command line names."""
+"""From arguments to datasets, devices and the standard output."""
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +22,8 @@ PIPE_WIDTH = 200  # columns
 
 
 @contextmanager
-def told_of_coco(is_expected: bool, path: str) -> Iterator[None]:
-    """Where COCO itself is expected, what is missing is told together with where to get it."""
+def explain_missing_coco(is_expected: bool, path: str) -> Iterator[None]:
+    """Where COCO itself is expected, add to a DataError how to download it."""
     from gfocal.data.coco_names import COCO_2017
     from gfocal.errors import DataError
 
@@ -36,73 +35,76 @@ def told_of_coco(is_expected: bool, path: str) -> Iterator[None]:
         raise DataError(f"{error}\n{COCO_2017.format(path=path)}") from error
 
 
-def first_split(data: str, *wanted: str) -> str | None:
-    """The first of the wanted splits that a dataset has."""
+def first_available_split(path: str, *names: str) -> str | None:
+    """The first of the named splits that a dataset has; None where it has none of them."""
     from gfocal.data.discovery import list_splits
 
-    if data == "synthetic":
-        return wanted[0]
-    there = list_splits(Path(data))
-    return next((name for name in wanted if name in there), None)
+    if path == "synthetic":
+        return names[0]
+    available = list_splits(Path(path))
+    return next((name for name in names if name in available), None)
 
 
-def parts_of(paths: Sequence[str], asked: str | None, *wanted: str) -> list[tuple[str, str | None]]:
-    """Each dataset with the split that is asked for, else the first of the wanted that it has, else None: all."""
-    return [(path, asked or first_split(path, *wanted)) for path in paths]
+def select_splits(paths: Sequence[str], split: str | None, *defaults: str) -> list[tuple[str, str | None]]:
+    """Each dataset with the given split, else with the first of the defaults that it has, else with None: all images."""
+    return [(path, split or first_available_split(path, *defaults)) for path in paths]
 
 
-def read_all(
+def read_datasets(
     parts: Sequence[tuple[str, str | None]],
     console: Console,
     config: Config | None = None,
     names: Sequence[str] | None = None,
     renames: Sequence[tuple[str, str]] = (),
 ) -> ImageData:
-    """Several datasets, each with its split, as one; see ``read`` and ``gfocal.data.views``."""
+    """Datasets, each with its split, as one; see ``read_dataset`` and ``gfocal.data.views``."""
     from gfocal.data.views import ONE_CLASS, as_one_class, concatenate
     from gfocal.errors import DataError
 
     if len(parts) == 1 and not renames:
         path, split = parts[0]
-        return read(path, split, console, config, names)
+        return read_dataset(path, split, console, config, names)
     where = ", ".join(path for path, _ in parts)
-    sets = [read(path, split, console, config) for path, split in parts]
+    sets = [read_dataset(path, split, console, config) for path, split in parts]
     files = [data.files for data in sets if data.files is not None]
     if len(files) < len(sets):
         raise DataError(
-            f"{where}: synthetic images neither join other data nor change their classes; give them alone"
+            f"{where}: synthetic images can neither be combined with other data nor renamed; give them alone"
         )
-    is_one = names is not None and tuple(names) == ONE_CLASS
-    found = concatenate(files, None if is_one else names, dict(renames), where)
-    tell(found.problems[sum(len(data.problems) for data in files) :], console)
-    return as_one_class(found) if is_one else found
+    is_class_agnostic = names is not None and tuple(names) == ONE_CLASS
+    found = concatenate(files, None if is_class_agnostic else names, dict(renames), where)
+    print_problems(found.problems[sum(len(data.problems) for data in files) :], console)
+    return as_one_class(found) if is_class_agnostic else found
 
 
-def tell(problems: Sequence[Problem], console: Console) -> None:
-    """What is wrong with the files, a line for each kind."""
+def print_problems(problems: Sequence[Problem], console: Console) -> None:
+    """Print the problems of a dataset, a line for each kind."""
     from gfocal.data.validation import summarize
 
     for line in summarize(problems):
         note(console, line)
 
 
-def read(
+def read_dataset(
     data: str,
     split: str | None,
     console: Console,
     config: Config | None = None,
     names: Sequence[str] | None = None,
 ) -> ImageData:
-    """A dataset by its path, its problems told; ``synthetic`` draws scenes of the config's size.
+    """Read a dataset and print its problems; ``synthetic`` stands for synthetic images of the config's size and seed.
 
-    Where the one class "object" is expected, every class of the data counts as it.
+    ``names`` are the expected classes. Where they are the one class "object", all classes of the data become it.
     """
     from gfocal.data.views import ONE_CLASS, as_one_class
 
     if names is not None and tuple(names) == ONE_CLASS:
-        found = read(data, split, console, config)
+        found = read_dataset(data, split, console, config)
         if found.names != ONE_CLASS:
-            note(console, f"the model knows one class, {ONE_CLASS[0]}: all {len(found.names)} of the data are it")
+            note(
+                console,
+                f"the model has one class, {ONE_CLASS[0]}: all {len(found.names)} classes of the data count as it",
+            )
         return as_one_class(found)
     from gfocal.data.discovery import read_data
     from gfocal.data.paths import class_mismatch
@@ -115,14 +117,14 @@ def read(
         seed = config.run.seed if config else 0
         return SyntheticScenes(1000 if split == "train" else 200, size, seed, split or "test")
     found = read_data(Path(data), split, names)
-    tell(found.problems, console)
+    print_problems(found.problems, console)
     return found
 
 
 def standard_output() -> Console:
-    """What is asked for goes to standard output, everything else to standard error.
+    """A console for results; everything else goes to standard error.
 
-    In a file or a pipe lines are not folded at the 80 columns that a terminal of unknown width is taken for.
+    Where it is no terminal, lines are ``PIPE_WIDTH`` wide instead of rich's 80 columns.
     """
     from rich.console import Console
 
@@ -132,16 +134,16 @@ def standard_output() -> Console:
     return console
 
 
-def chosen_device(args: argparse.Namespace) -> torch.device:
-    """The device of --device, else the first GPU, else the processor; DeviceError for one that is not there."""
+def select_device(name: str | None) -> torch.device:
+    """The named device, else the first GPU, else the CPU. Raises DeviceError for one that is not available."""
     import torch
 
     from gfocal.errors import DeviceError
 
-    if args.device is None:
+    if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.zeros((), device=args.device).device
+        return torch.zeros((), device=name).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise DeviceError(f"--device {args.device}: not there ({reason}); leave it out, or say cpu") from error
+        raise DeviceError(f"--device {name}: not available ({reason}); leave the option out, or give cpu") from error

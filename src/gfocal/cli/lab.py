@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE, SOME_FAILED
-from gfocal.cli.options import whole
+from gfocal.cli.options import int_at_least
 from gfocal.console import fail, say
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _add_commands(commands: Any) -> None:
     run.add_argument(
         "--data", **data, help="images with boxes, in splits train and val or test; synthetic images else"
     )
-    run.add_argument("--seeds", type=whole(1), default=3, metavar="N", help="runs of each row (default: 3)")
+    run.add_argument("--seeds", type=int_at_least(1), default=3, metavar="N", help="runs of each row (default: 3)")
     run.add_argument(
         "--budget",
         choices=("small", "paper"),
@@ -73,7 +73,7 @@ def _add_commands(commands: Any) -> None:
     )
     run.add_argument("--start", action="store_true", help="with --budget paper: make the runs here, in this process")
     run.add_argument("--column", metavar="NAME", help="only this part of the tables, such as atss or fcos")
-    run.add_argument("--threads", type=whole(1), metavar="N", help="threads of a run (default: all)")
+    run.add_argument("--threads", type=int_at_least(1), metavar="N", help="threads of a run (default: all)")
     run.add_argument("--out", **out)
 
     report = commands.add_parser("report", help="gather what is done; write the report")

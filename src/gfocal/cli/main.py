@@ -52,10 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def stopped(args: argparse.Namespace, stop: BaseException, arguments: Sequence[str] | None) -> str:
     """What Ctrl-C or SIGTERM leaves, and how to go on."""
-    from gfocal.training.checkpoints import has_state
-    from gfocal.training.stopping import Stopped
+    from gfocal.run_folder import RunFolder
+    from gfocal.training.stopping import TrainingInterrupt
 
-    if isinstance(stop, Stopped):
+    if isinstance(stop, TrainingInterrupt):
         if args.command != "train" or args.auto_resume:
             return f"{stop}; the same command goes on"
         command = shlex.join(["gfocal", *(sys.argv[1:] if arguments is None else arguments)])
@@ -67,7 +67,7 @@ def stopped(args: argparse.Namespace, stop: BaseException, arguments: Sequence[s
         return "stopped; the same command goes on with it"
     if args.command not in ("train", "demo"):
         return "stopped"
-    if not has_state(args.out):
+    if not RunFolder(args.out).has_state:
         return "stopped before a state was saved; start again"
     return "stopped; " + ("the run goes on with --resume" if args.command == "train" else "the same command goes on")
 

@@ -1,4 +1,4 @@
-"""What options take, and the options that several commands share."""
+"""Types of options, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gfocal.config.config import Config
 
+Options = argparse.ArgumentParser | argparse._ArgumentGroup
 
-def whole(least: int) -> Callable[[str], int]:
-    """The type of an option that takes a whole number."""
+
+def int_at_least(minimum: int) -> Callable[[str], int]:
+    """The type of an option that takes an integer of at least ``minimum``."""
 
     def read(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
-            number = least - 1
-        if number < least:
-            raise argparse.ArgumentTypeError(f"takes a whole number of at least {least}, not {text!r}")
+            number = minimum - 1
+        if number < minimum:
+            raise argparse.ArgumentTypeError(f"takes an integer of at least {minimum}, not {text!r}")
         return number
 
     return read
 
 
-def share(text: str) -> float:
+def fraction(text: str) -> float:
     """The type of an option that takes a number in 0..1."""
     try:
         number = float(text)
@@ -36,9 +38,9 @@ def share(text: str) -> float:
     return number
 
 
-def set_values(texts: Sequence[str]) -> dict[str, str]:
-    """Key -> value of the KEY=VALUE of --set. Raises ConfigError for a text of another form."""
-    from gfocal.config.config import ConfigError
+def parse_settings(texts: Sequence[str]) -> dict[str, str]:
+    """The KEY=VALUE texts of --set as key -> value. Raises ConfigError for a text of another form."""
+    from gfocal.errors import ConfigError
 
     changes: dict[str, str] = {}
     for text in texts:
@@ -50,17 +52,17 @@ def set_values(texts: Sequence[str]) -> dict[str, str]:
 
 
 def threshold_rule(text: str) -> str:
-    """The type of an option that takes a way to choose score thresholds: f1, or precision=0.9."""
-    from gfocal.evaluation.thresholds import read_rule
+    """The type of an option that takes a rule for choosing score thresholds: f1, or precision=0.9."""
+    from gfocal.evaluation.thresholds import parse_rule
 
     try:
-        read_rule(text)
+        parse_rule(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text
 
 
-def pair(text: str) -> tuple[str, str]:
+def old_and_new(text: str) -> tuple[str, str]:
     """The type of an option that takes OLD=NEW."""
     old, equals, new = text.partition("=")
     if not equals or not old or not new:
@@ -68,32 +70,32 @@ def pair(text: str) -> tuple[str, str]:
     return old, new
 
 
-def add_rename(command: argparse.ArgumentParser) -> None:
-    """--rename, of commands that read annotated images of several sets."""
+def add_rename(command: Options) -> None:
+    """--rename, of commands that read several datasets."""
     command.add_argument(
         "--rename",
         action="append",
         default=[],
-        type=pair,
+        type=old_and_new,
         metavar="OLD=NEW",
-        help="a class of the data by another name; two that get one name become one class; may be repeated",
+        help="rename a class of the data; classes that get the same name become one class; may be repeated",
     )
 
 
-def add_short_side(command: argparse.ArgumentParser) -> None:
-    """--short-side, of commands that take a config; see ``size_changes``."""
+def add_short_side(command: Options) -> None:
+    """--short-side, of commands that take a config; see ``short_side_changes``."""
     command.add_argument(
         "--short-side",
-        type=whole(1),
+        type=int_at_least(1),
         metavar="PIXELS",
-        help="images are resized to this; the config's longer side, and the range that augmentation draws sides "
-        "from, grow or shrink along",
+        help="resize images to this shorter side; the config's longer side and the range of sizes in augmentation "
+        "are scaled with it",
     )
 
 
-def size_changes(config: Config, short_side: int | None) -> dict[str, Any]:
-    """The changes of a config that --short-side means: what belongs to the side grows or shrinks along."""
-    size, drawn = config.size, config.augment.short_sides
+def short_side_changes(config: Config, short_side: int | None) -> dict[str, Any]:
+    """Changes of the config for --short-side: the longer side and the sizes in augmentation are scaled with it."""
+    size, sampled = config.size, config.augment.short_sides
     if short_side is None:
         return {}
     changes: dict[str, Any] = {"size.short_side": short_side}
@@ -101,11 +103,11 @@ def size_changes(config: Config, short_side: int | None) -> dict[str, Any]:
         factor = short_side / size.short_side
         if size.long_side:
             changes["size.long_side"] = round(size.long_side * factor)
-        if drawn is not None:
-            changes["augment.short_sides"] = [round(side * factor) for side in drawn]
+        if sampled is not None:
+            changes["augment.short_sides"] = [round(side * factor) for side in sampled]
     return changes
 
 
-def add_device(command: argparse.ArgumentParser) -> None:
+def add_device(command: Options) -> None:
     """--device, of commands that run a model."""
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal import launch
 from gfocal.cli import DONE
-from gfocal.cli.inputs import parts_of, read_all, standard_output, told_of_coco
-from gfocal.cli.options import add_rename, add_short_side, set_values, share, size_changes, whole
+from gfocal.cli.inputs import explain_missing_coco, read_datasets, select_splits, standard_output
+from gfocal.cli.options import add_rename, add_short_side, fraction, int_at_least, parse_settings, short_side_changes
 from gfocal.console import say
 from gfocal.text import counted
 
@@ -71,8 +71,8 @@ def add(commands: Any) -> None:
         help="take the advice of 'gfocal check' on n, size of the input and levels, so that edges are within reach "
         "and small boxes have points; what is changed is told, and stands in config.toml",
     )
-    train.add_argument("--epochs", type=whole(1))
-    train.add_argument("--batch-size", type=whole(1), help="images per step; the learning rate scales along")
+    train.add_argument("--epochs", type=int_at_least(1))
+    train.add_argument("--batch-size", type=int_at_least(1), help="images per step; the learning rate scales along")
     train.add_argument("--lr", type=float, help="learning rate at the config's reference batch")
     add_short_side(train)
     train.add_argument(
@@ -80,12 +80,15 @@ def add(commands: Any) -> None:
     )
     train.add_argument(
         "--repeat-threshold",
-        type=share,
+        type=fraction,
         metavar="SHARE",
         help="images with classes that are in less than this share of them, 0..1, are shown more often in an epoch",
     )
     train.add_argument(
-        "--patience", type=whole(1), metavar="N", help="stop after so many evaluations in a row without a better AP"
+        "--patience",
+        type=int_at_least(1),
+        metavar="N",
+        help="stop after so many evaluations in a row without a better AP",
     )
     train.add_argument(
         "--track",
@@ -105,8 +108,8 @@ def add(commands: Any) -> None:
         "--compile", action="store_true", help="torch.compile; worth it where batches have few different shapes"
     )
     train.add_argument("--precision", choices=("no", "bf16", "fp16"), help="number format of the network")
-    train.add_argument("--num-workers", type=whole(0), help="processes that load images")
-    train.add_argument("--seed", type=whole(0))
+    train.add_argument("--num-workers", type=int_at_least(0), help="processes that load images")
+    train.add_argument("--seed", type=int_at_least(0))
     train.add_argument(
         "--set",
         action="append",
@@ -119,20 +122,20 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal train."""
     from gfocal.reports.tables import coco_table
-    from gfocal.run import run_config
-    from gfocal.training.checkpoints import has_state
+    from gfocal.run import run_training
+    from gfocal.run_folder import RunFolder
 
-    args.resume = args.resume or (args.auto_resume and has_state(args.out))
+    args.resume = args.resume or (args.auto_resume and RunFolder(args.out).has_state)
     config = chosen_config(args)
     val_data = None
-    with told_of_coco(Path(args.config or "").stem.startswith("coco_"), args.data[0]):
-        parts = parts_of(args.data, args.train_split, "train")
-        train_data = read_all(parts, console, config, renames=args.rename)
-        parts = parts_of(args.val or args.data, args.val_split, "val", "test")
+    with explain_missing_coco(Path(args.config or "").stem.startswith("coco_"), args.data[0]):
+        parts = select_splits(args.data, args.train_split, "train")
+        train_data = read_datasets(parts, console, config, renames=args.rename)
+        parts = select_splits(args.val or args.data, args.val_split, "val", "test")
         parts = [(path, split) for path, split in parts if args.val or split]
         if parts:
             names = None if config.model.class_agnostic else train_data.names
-            val_data = read_all(parts, console, config, names, args.rename)
+            val_data = read_datasets(parts, console, config, names, args.rename)
     if args.auto and not args.resume:
         from gfocal.checks.before_training import take_advice
 
@@ -142,15 +145,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
     num_val = 0 if val_data is None else len(val_data)
     say(console, f"{counted(len(train_data), 'image')} to train, {num_val} to validate")
     data_name = ", ".join(args.data)
-    _, result = run_config(
+    _, result = run_training(
         config, train_data, val_data, args.out, resume=args.resume, data_name=data_name, console=console
     )
     if not launch.is_main():
         return DONE
     if result is not None:
         standard_output().print(coco_table(result))
-    files = [args.out / name for name in ("best.safetensors", "last.safetensors")]
-    say(console, f"model files: {', '.join(str(f) for f in files if f.exists())}")
+    say(console, f"model files: {', '.join(map(str, RunFolder(args.out).model_files))}")
     return DONE
 
 
@@ -158,13 +160,13 @@ def chosen_config(args: argparse.Namespace) -> Config:
     """The config with the changes of the options; of a run that goes on, its own."""
     from gfocal.checks.advice import ADVISED
     from gfocal.config.config import ConfigError, SizeSettings, read_config, with_changes
-    from gfocal.config.start import with_network_of_start
-    from gfocal.run import saved_config
+    from gfocal.config.start import with_initial_network
+    from gfocal.run import read_run_config
 
     changes = _changes(args)
     where = "--set" if len(args.set) == len(changes) else "--set and options" if args.set else "options"
     if args.resume:
-        config = saved_config(args.out)
+        config = read_run_config(args.out)
         if with_changes(config, changes, where) == config:  # all at once: keys change what augment.preset names
             return config
         if args.auto:  # what it began with is what came of these
@@ -180,11 +182,11 @@ def chosen_config(args: argparse.Namespace) -> Config:
     config = read_config(args.config or "light")
     if changes.get("model.init_from", config.model.init_from) and not args.config:
         config = replace(config, size=SizeSettings())  # then the model file's
-    along = size_changes(config, args.short_side)
+    along = short_side_changes(config, args.short_side)
     if "augment.preset" in changes:  # then the range is that of the other augmentation
         along.pop("augment.short_sides", None)
     changes = along | changes
-    return with_network_of_start(with_changes(config, changes, where), changes)
+    return with_initial_network(with_changes(config, changes, where), changes)
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
@@ -217,4 +219,4 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     ):
         if wanted:
             changes[key] = True
-    return changes | set_values(args.set)
+    return changes | parse_settings(args.set)
