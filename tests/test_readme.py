@@ -1,4 +1,4 @@
-"""README and docs hold what they say: commands parse, examples run, keys and defaults are the code's."""
+"""README and docs are true: commands parse, examples run, names exist, keys and defaults are the code's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from gfocal.config.config import CONFIG_FOLDER, Config, config_names, read_confi
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 README = CHECKOUT / "README.md"
-PAGES = [README, CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+DOCS = CHECKOUT / "docs"
+PAGES = [README, CHECKOUT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("reference/*.md"))]
+REFERENCE = sorted(DOCS.glob("reference/*.rst"))
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -63,7 +65,7 @@ def test_there_are_commands_of_every_kind() -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a photo and a run, as the examples suppose it; the run's detector is untrained."""
+    """A folder with a photo and a run directory, as the examples expect; the run's detector is untrained."""
     folder = tmp_path_factory.mktemp("examples")
     (folder / "runs" / "mine").mkdir(parents=True)
     torch.manual_seed(0)
@@ -85,10 +87,10 @@ def test_python_examples_run(page: Path, workplace: Path, monkeypatch: pytest.Mo
         assert len(names["found"]) > 0, "the example must be of an image in which something is found"
 
 
-def test_edges_page_gives_the_boxes_it_speaks_of(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_edges_page_computes_the_boxes(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     names: dict[str, Any] = {}
-    for block in blocks(CHECKOUT / "docs" / "edges.md", "python"):
+    for block in blocks(DOCS / "edges.md", "python"):
         exec(compile(block, "edges.md", "exec"), names)
     found = names["found"]
     width = found.size[1]
@@ -102,18 +104,39 @@ def dotted(text: str) -> set[str]:
     return set(re.findall(r"\bgfocal(?:\.\w+)+", text))
 
 
+def resolve(name: str) -> Any:
+    """The module, class or function of a full name."""
+    value: Any = gfocal
+    for part in name.split(".")[1:]:
+        if not hasattr(value, part):
+            __import__(f"{value.__name__}.{part}")
+        value = getattr(value, part)
+    return value
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_names_in_the_text_exist(page: Path) -> None:
     for name in sorted(dotted(" ".join(code_spans(page)))):
-        value: Any = gfocal
-        for part in name.split(".")[1:]:
-            if not hasattr(value, part):
-                __import__(f"{value.__name__}.{part}")
-            value = getattr(value, part)
+        resolve(name)
+
+
+@pytest.mark.parametrize("page", REFERENCE, ids=lambda page: page.name)
+def test_names_in_the_reference_exist(page: Path) -> None:
+    for name, members in re.findall(
+        r"^\.\. auto\w+:: (gfocal[\w.]+)\n(?:   :members: (.+)\n)?", page.read_text(encoding="utf-8"), re.M
+    ):
+        value = resolve(name)
+        assert all(hasattr(value, member.strip()) for member in members.split(",") if member)
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in REFERENCE)
+    documented = set(re.findall(r"^\.\. auto(?:function|class):: gfocal\.(\w+)$", text, re.M))
+    assert documented == {name for name in gfocal.__all__ if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_a_target(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
     dead = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
     assert not dead
@@ -126,7 +149,7 @@ def test_the_second_command_is_that_of_the_checks() -> None:
 
 
 def test_configs_in_the_docs_can_be_read(tmp_path: Path) -> None:
-    found = blocks(CHECKOUT / "docs" / "training.md", "toml")
+    found = blocks(DOCS / "training.md", "toml")
     assert found
     for block in found:
         file = tmp_path / "mine.toml"
@@ -135,17 +158,19 @@ def test_configs_in_the_docs_can_be_read(tmp_path: Path) -> None:
 
 
 def test_the_table_of_keys_is_that_of_the_code() -> None:
-    text = (CHECKOUT / "docs" / "training.md").read_text(encoding="utf-8")
-    told = dict(re.findall(r"^\| `(\w+\.\w+)` \| (\S.*?) \|", text.partition("## Keys")[2], re.M))
+    text = (DOCS / "training.md").read_text(encoding="utf-8")
+    documented = dict(re.findall(r"^\| `(\w+\.\w+)` \| (\S.*?) \|", text.partition("## Keys")[2], re.M))
     config = Config()
     defaults = {
         f"{s.name}.{f.name}": getattr(getattr(config, s.name), f.name)
         for s in fields(config)
         for f in fields(getattr(config, s.name))
     }
-    assert list(told) == list(defaults)
+    assert list(documented) == list(defaults)
     for key, value in defaults.items():
-        assert as_python(told[key]) == (pytest.approx(value, rel=2e-3) if isinstance(value, float) else value), key
+        assert as_python(documented[key]) == (
+            pytest.approx(value, rel=2e-3) if isinstance(value, float) else value
+        ), key
 
 
 def as_python(cell: str) -> object:

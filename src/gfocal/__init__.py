@@ -5,7 +5,7 @@
     found = model.detect("photo.jpg")
     found.boxes, found.scores, found.class_names, found.edge_std
 
-Names are imported when they are first used, so that ``import gfocal`` is fast and pulls in nothing heavy.
+Names are imported when they are first used, so that ``import gfocal`` is fast and imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _HOME = {
     "train": "gfocal.training.loop",
 }
 
-__all__ = [  # noqa: RUF022 (in the order in which one meets them)
+__all__ = [  # noqa: RUF022 (in the order of use)
     "create",
     "load",
     "save",
@@ -85,7 +85,7 @@ __all__ = [  # noqa: RUF022 (in the order in which one meets them)
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("losses", "data", "models", "plots"):
+    if name in ("losses", "data", "models", "visualize"):
         return importlib.import_module(f"gfocal.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'gfocal' has no attribute {name!r}")
