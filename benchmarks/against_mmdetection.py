@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from gfocal.build import criterion_of
+from gfocal.build import build_criterion
 from gfocal.config.config import MethodSettings
 from gfocal.interop.mmdet import import_checkpoint
 from gfocal.models.detector import Detector
@@ -171,7 +171,7 @@ class Comparison:
             self.model = create("ssd512_vgg16", NUM_CLASSES, pretrained=False, sides=SSD_SIDES)
         else:
             self.model = self.imported(json.loads((keys / f"keys_{self.case.keys}.json").read_text()))
-        self.criterion = criterion_of(self.model, self.case.method)
+        self.criterion = build_criterion(self.model, self.case.method)
 
     def imported(self, keys: dict[str, Any]) -> Detector:
         """One checkpoint into both."""

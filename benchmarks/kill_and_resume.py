@@ -18,8 +18,7 @@ import time
 from pathlib import Path
 
 import torch
-
-from gfocal.models.model_file import read_model_file
+from safetensors.torch import load_file
 
 
 def command(chosen: argparse.Namespace, out: Path) -> list[str]:
@@ -83,7 +82,7 @@ def main() -> int:
     killed(chosen, chosen.out / "killed", seconds)
     worst = 0
     for name in ("last.safetensors", "best.safetensors"):
-        one, other = (read_model_file(chosen.out / run / name)[1] for run in ("undisturbed", "killed"))
+        one, other = (load_file(chosen.out / run / name) for run in ("undisturbed", "killed"))
         differing = [key for key in one if not torch.equal(one[key], other[key])]
         worst += len(differing)
         print(f"{name}: {len(one)} tensors, {len(differing)} differ")

@@ -15,7 +15,7 @@ import time
 import torch
 from torch import nn
 
-from gfocal.build import criterion_of
+from gfocal.build import build_criterion
 from gfocal.config.config import MethodSettings
 from gfocal.models.convolutions import convolve
 from gfocal.models.zoo import create
@@ -37,7 +37,7 @@ def make_step(preset: str, precision: str, batch: Batch):
     model = create(preset, 6, pretrained=False).to(memory_format=torch.channels_last).train()
     if precision == "bf16 throughout":
         throughout(model)
-    criterion = criterion_of(model, MethodSettings())
+    criterion = build_criterion(model, MethodSettings())
     devices = Devices("no" if precision == "float32" else "bf16", 1, cpu=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     wrapped, optimizer = devices.prepare(model, optimizer)

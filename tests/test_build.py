@@ -14,15 +14,15 @@ import torch
 from rich.console import Console
 
 import gfocal
-from gfocal.build import build_model, checked_options
+from gfocal.build import build_model, preset_options
 from gfocal.config.config import Config, ConfigError, ModelSettings, SizeSettings, read_config, with_changes
 from gfocal.data.dataset import FileData, Problem, Sample
 from gfocal.data.synthetic.scenes import SyntheticScenes
-from gfocal.data.views import with_objects
+from gfocal.data.views import select_with_objects
 from gfocal.errors import DataError, PresetError, ResumeError, WeightsError
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model
-from gfocal.run import run_config, saved_config
+from gfocal.run import read_run_config, run_training
 
 BODY = "mobilenetv4_conv_small.e2400_r224_in1k"
 TINY = with_changes(
@@ -52,13 +52,13 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(folder: Path, config: Config = TINY, data: Any = DATA, **more: Any) -> tuple[Detector, Any]:
-    return run_config(config, data, VAL, folder, console=Console(file=io.StringIO()), **more)
+    return run_training(config, data, VAL, folder, console=Console(file=io.StringIO()), **more)
 
 
 def test_what_lies_beside_the_weights_gives_them_again(tmp_path: Path) -> None:
     model, result = run(tmp_path / "one", data_name="drawn")
     assert read_config(tmp_path / "one" / "config.toml") == TINY
-    assert saved_config(tmp_path / "one") == TINY
+    assert read_run_config(tmp_path / "one") == TINY
     assert json.loads((tmp_path / "one" / "result.json").read_text()) == result.to_json()
     said = json.loads((tmp_path / "one" / "run.json").read_text())
     assert said["gfocal"] == gfocal.__version__
@@ -106,7 +106,7 @@ def test_resume_takes_the_saved_config(tmp_path: Path) -> None:
     _, result = run(tmp_path, Config(), resume=True)  # another config, which would even want a network
     assert result is None  # nothing was left to do
     assert (tmp_path / "last.safetensors").read_bytes() == weights
-    assert saved_config(tmp_path) == TINY
+    assert read_run_config(tmp_path) == TINY
     # A run that is killed behind its last state has no result yet.
     result_file = tmp_path / "result.json"
     content = result_file.read_bytes()
@@ -186,7 +186,7 @@ def test_a_long_side_that_is_too_short_for_the_preset() -> None:
 )
 def test_options_are_those_of_the_preset(options: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        checked_options(ModelSettings(options=options))
+        preset_options(ModelSettings(options=options))
 
 
 def test_unknown_presets_and_bodies() -> None:
@@ -203,9 +203,9 @@ def sample(number: int, crowd: tuple[bool, ...]) -> Sample:
 def test_images_without_objects_may_be_left_out() -> None:
     samples = [sample(0, ()), sample(1, (True,)), sample(2, (False,)), sample(3, (True, False))]
     data = FileData(("a",), (1,), samples)
-    assert [s.image_id for s in with_objects(data).samples] == [2, 3]  # type: ignore[attr-defined]
+    assert [s.image_id for s in select_with_objects(data).samples] == [2, 3]  # type: ignore[attr-defined]
     assert len(data) == 4
-    assert with_objects(DATA) is DATA
+    assert select_with_objects(DATA) is DATA
 
 
 @pytest.mark.parametrize("skip_empty", [True, False])
@@ -220,9 +220,9 @@ def test_images_of_which_none_holds_an_object_are_no_training_data(tmp_path: Pat
     with pytest.raises(DataError) as error:
         run(tmp_path / "run", config, data, data_name="photos")
     assert str(error.value) == (
-        "photos: none of 2 training images holds an object to learn "
+        "photos: none of 2 training images has an object "
         "(1 x box lies outside the image (dropped), e.g. a.txt: line 1); give data with boxes"
     )
-    with pytest.raises(DataError, match=r"^none of 1 training image holds an object to learn; give data with boxes$"):
+    with pytest.raises(DataError, match=r"^none of 1 training image has an object; give data with boxes$"):
         run(tmp_path / "run", config, FileData(("a",), (1,), [sample(0, ())]))
     assert not (tmp_path / "run").exists()

@@ -10,7 +10,7 @@ from gfocal.assigners.atss import assign_atss
 from gfocal.assigners.fcos import assign_fcos
 from gfocal.assigners.fovea import assign_fovea
 from gfocal.assigners.max_iou import assign_max_iou
-from gfocal.build import criterion_of
+from gfocal.build import build_criterion
 from gfocal.config.config import Config, ConfigError, MethodSettings, with_changes
 from gfocal.criteria.dense import DenseCriterion
 from gfocal.criteria.gfl import GFLCriterion
@@ -33,10 +33,10 @@ def detector(preset: str, **options: Any) -> Detector:
 
 def test_gfl_as_published_is_taught_by_the_page_that_one_reads_first() -> None:
     model = create("gfl_light_fpn", 2, pretrained=False, channels=32, num_convs=1, n=8, delta=2.0)
-    criterion = criterion_of(model, MethodSettings())
+    criterion = build_criterion(model, MethodSettings())
     assert isinstance(criterion, GFLCriterion)
     assert criterion.box_coder == GeneralDistribution(8, 2.0)
-    changed = criterion_of(model, MethodSettings(beta=1.0))
+    changed = build_criterion(model, MethodSettings(beta=1.0))
     assert isinstance(changed, DenseCriterion)
     published = GFLCriterion()
     assert (changed.quality, changed.measure, changed.beta) == ("joint", "iou", 1.0)
@@ -46,7 +46,7 @@ def test_gfl_as_published_is_taught_by_the_page_that_one_reads_first() -> None:
 
 def test_the_published_choices() -> None:
     def of(preset: str, **options: Any) -> DenseCriterion:
-        found = criterion_of(detector(preset, **options), MethodSettings())
+        found = build_criterion(detector(preset, **options), MethodSettings())
         assert isinstance(found, DenseCriterion)
         return found
 
@@ -65,17 +65,17 @@ def test_the_published_choices() -> None:
     assert of("atss_r50_fpn", quality_branch=False).quality == "none"
     assert of("atss_r50_fpn", box="gaussian").box_loss is gaussian_loss
     for softmax, quality in ((True, "none"), (False, "joint")):
-        ssd = criterion_of(detector("ssd512_vgg16", softmax=softmax), MethodSettings())
+        ssd = build_criterion(detector("ssd512_vgg16", softmax=softmax), MethodSettings())
         assert isinstance(ssd, SSDCriterion)
         assert ssd.quality == quality
     sapd = create("sapd_r50_fpn", 2, pretrained=False, **SMALL)
-    assert isinstance(criterion_of(sapd, MethodSettings()), SAPDCriterion)
+    assert isinstance(build_criterion(sapd, MethodSettings()), SAPDCriterion)
 
 
 def test_a_method_changes_what_it_names_and_nothing_else() -> None:
     model = detector("atss_r50_fpn", box="general", quality_branch=False)
     method = MethodSettings(assigner="fcos_center", quality="joint", measure="iou", beta=2.5, dfl=True)
-    found = criterion_of(model, method)
+    found = build_criterion(model, method)
     assert isinstance(found, DenseCriterion)
     assert (found.quality, found.measure, found.beta, found.dfl_weight) == ("joint", "iou", 2.5, 0.25)
     assert found.assign is not assign_atss
@@ -102,7 +102,7 @@ def test_what_does_not_go_together_is_told(
     preset: str, options: dict[str, Any], method: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        criterion_of(detector(preset, **options), MethodSettings(**method))
+        build_criterion(detector(preset, **options), MethodSettings(**method))
 
 
 def test_a_config_says_the_method() -> None:

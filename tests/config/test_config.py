@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gfocal.build import checked_options
+from gfocal.build import preset_options
 from gfocal.config.config import (
     Config,
     ConfigError,
@@ -37,7 +37,7 @@ def test_every_bundled_config_survives_being_written(name: str, tmp_path: Path) 
     config = read_config(name)
     assert config != Config()
     assert parsed(write_config(config), tmp_path) == config
-    checked_options(config.model)  # its options are those of its preset
+    preset_options(config.model)  # its options are those of its preset
 
 
 @pytest.mark.parametrize("name", config_names())

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from device_waits import waits
 from gfocal.assigners.fcos import assign_fcos
-from gfocal.build import criterion_of
+from gfocal.build import build_criterion
 from gfocal.config.config import ConfigError, MethodSettings, config_names, read_config
 from gfocal.criteria.dense import DenseCriterion
 from gfocal.criteria.gfl import Criterion, GFLCriterion
@@ -23,7 +23,7 @@ from gfocal.losses.box import log_iou_loss
 from gfocal.models.zoo import create
 from gfocal.ops.box_coders import DiracDistances
 from gfocal.ops.distributions import GeneralDistribution
-from gfocal.ops.points import make_points, spare_ignored
+from gfocal.ops.points import exclude_ignored, make_points
 from gfocal.structures import BACKGROUND, PADDING, Assignment, HeadOutputs, Losses, Targets, pad_targets
 
 SIZES = torch.tensor([[64, 96], [40, 64], [64, 64]])
@@ -99,7 +99,7 @@ def test_background_in_a_region_teaches_nothing_and_all_else_what_it_taught(case
 @pytest.mark.parametrize("case", CASES)
 def test_as_published_a_region_is_background(case: str) -> None:
     criterion, outputs = CASES[case]()
-    criterion = replace(criterion, spare_ignored=False)  # type: ignore[type-var]
+    criterion = replace(criterion, exclude_ignored=False)  # type: ignore[type-var]
     before, moved_before = at_points(criterion, outputs, test_gfl_criterion.ground_truth())
     after, moved = at_points(criterion, outputs, with_regions(test_gfl_criterion.ground_truth()))
     torch.testing.assert_close(before.total, after.total)
@@ -114,7 +114,7 @@ def test_which_points_are_spared() -> None:
     targets = pad_targets(regions, labels, flags)
     gt_index = torch.tensor([[0, BACKGROUND, 0, BACKGROUND, BACKGROUND, PADDING], [BACKGROUND] * 6])
     given = Assignment(gt_index, torch.zeros(2, 1, dtype=torch.int64), torch.zeros(2, 1, dtype=torch.bool))
-    found = spare_ignored(given, points, targets)
+    found = exclude_ignored(given, points, targets)
     # The second and third lie on the edges of the first region, a positive stays; the second region has none.
     assert found.gt_index.tolist() == [[0, PADDING, 0, PADDING, BACKGROUND, PADDING], [BACKGROUND] * 6]
     assert (found.slots is given.slots, found.slot_positive is given.slot_positive) == (True, True)
@@ -141,16 +141,16 @@ def test_a_config_decides(preset: str) -> None:
     small = {} if preset == "ssd512_vgg16" else {"channels": 32, "num_convs": 1}
     model = create(preset, 2, pretrained=False, **small)
     for wanted in (True, False):
-        criterion = criterion_of(model, MethodSettings(spare_ignored=wanted))
-        assert criterion.spare_ignored is wanted  # type: ignore[attr-defined]
+        criterion = build_criterion(model, MethodSettings(exclude_ignored=wanted))
+        assert criterion.exclude_ignored is wanted  # type: ignore[attr-defined]
         assert isinstance(criterion, GFLCriterion) == (preset == "gfl_r18_fpn")
     if preset == "sapd_r50_fpn":
         with pytest.raises(ConfigError, match="takes no beta"):
-            criterion_of(model, MethodSettings(beta=1.0))
+            build_criterion(model, MethodSettings(beta=1.0))
 
 
 def test_the_published_configs_keep_to_what_was_published() -> None:
-    spared = {name: read_config(name).method.spare_ignored for name in config_names()}
+    spared = {name: read_config(name).method.exclude_ignored for name in config_names()}
     assert {name for name, is_spared in spared.items() if not is_spared} == {
         n for n in spared if n.startswith("coco_")
     }

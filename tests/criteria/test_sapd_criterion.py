@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.profiler import profile
 
-from gfocal.criteria.gfl import GFLCriterion, Staged
+from gfocal.criteria.gfl import GFLCriterion
 from gfocal.criteria.sapd import SAPDCriterion, sapd_levels
 from gfocal.data.preprocess import InputSettings
 from gfocal.models.detector import Detector
-from gfocal.models.sapd import sapd_r50_fpn
+from gfocal.models.sapd import PUBLISHED, sapd_r50_fpn
 from gfocal.ops.box_coders import DiracDistances
 from gfocal.ops.points import inside_own_padding, make_points
 from gfocal.structures import HeadOutputs, Targets, pad_targets
@@ -58,7 +58,7 @@ class Head(nn.Module):
 def criterion(soft: bool = True, topk: int = 2) -> SAPDCriterion:
     """Of a detector that is never run."""
     body = nn.Identity()
-    model = Detector(body, body, Head(), ("a", "b", "c"), DiracDistances(), InputSettings(), {})
+    model = Detector(body, body, Head(), ("a", "b", "c"), DiracDistances(), InputSettings(), {}, PUBLISHED)
     return SAPDCriterion(model, soft=soft, topk=topk)
 
 
@@ -283,12 +283,12 @@ def test_nothing_in_the_loss_waits_for_the_device() -> None:
 @pytest.mark.parametrize(("epochs", "first_soft"), [(12, 6), (5, 3), (1, 1)])
 def test_the_selector_has_its_say_in_the_second_half(epochs: int, first_soft: int) -> None:
     staged = criterion(soft=False)
-    assert isinstance(staged, Staged)
     soft = [staged.at_epoch(epoch, epochs).soft for epoch in range(epochs)]  # type: ignore[attr-defined]
     assert soft == [epoch >= first_soft for epoch in range(epochs)]
     assert staged.at_epoch(epochs, epochs).topk == 2  # type: ignore[attr-defined]
     assert not staged.soft
 
 
-def test_a_criterion_without_stages_has_none() -> None:
-    assert not isinstance(GFLCriterion(), Staged)
+def test_other_criteria_are_the_same_in_every_epoch() -> None:
+    same = GFLCriterion()
+    assert same.at_epoch(3, 4) is same

@@ -15,7 +15,7 @@ from torch import Tensor
 from gfocal.data.preprocess import InputSettings
 from gfocal.interop.mmdet import CheckpointImportError, import_checkpoint
 from gfocal.interop.mmdet_names import LAYOUTS, our_name
-from gfocal.models import convolutions as caffe
+from gfocal.models import caffe
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import create

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 
-from gfocal.build import checked_options
+from gfocal.build import preset_options
 from gfocal.config.config import ConfigError, read_config
 from gfocal.lab.running import plan, run_name
 from gfocal.lab.setup import LabSetting, lab_setting
@@ -27,7 +27,7 @@ def cell_of(study: str, column: str, name: str) -> Cell:
 def test_every_cell_is_a_config(base: str, study: Study, cell: Cell) -> None:
     paper_size = base == "coco_r50_1x"
     config = resolved(read_config(base), cell, paper_size)
-    checked_options(config.model)
+    preset_options(config.model)
     for key, value in (cell.changes | (cell.schedule if paper_size else {})).items():
         section, _, last = key.partition(".")
         part = getattr(config, section)

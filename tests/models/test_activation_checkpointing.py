@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from gfocal.models.backbone import Backbone
+from gfocal.models.backbone import TimmBackbone
 
 NETWORKS = ["resnet18.tv_in1k", "tf_efficientnet_lite0.in1k", "mobilenetv4_conv_small.e2400_r224_in1k"]
 
 
-def trained_once(backbone: Backbone, images: Tensor) -> int:
+def trained_once(backbone: TimmBackbone, images: Tensor) -> int:
     """One pass there and back; returns the bytes that were kept for the way back."""
     kept: dict[int, int] = {}
 
@@ -32,7 +32,7 @@ def trained_once(backbone: Backbone, images: Tensor) -> int:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_and_statistics_are_the_same_to_the_last_bit(name: str) -> None:
     torch.manual_seed(0)
-    plain = Backbone(name, pretrained=False, frozen_stages=1)
+    plain = TimmBackbone(name, pretrained=False, frozen_stages=1)
     lean = copy.deepcopy(plain)
     lean.recompute = True
     images = torch.randn(2, 3, 128, 128)
@@ -48,7 +48,7 @@ def test_gradients_and_statistics_are_the_same_to_the_last_bit(name: str) -> Non
 
 def test_a_copy_calls_its_own_stages() -> None:
     """As the average of the weights is one."""
-    lean = Backbone(NETWORKS[0], pretrained=False)
+    lean = TimmBackbone(NETWORKS[0], pretrained=False)
     lean.recompute = True
     trained_once(lean, torch.randn(2, 3, 64, 64))
     copied = copy.deepcopy(lean)
@@ -60,7 +60,7 @@ def test_a_copy_calls_its_own_stages() -> None:
 
 
 def test_evaluation_is_untouched() -> None:
-    lean = Backbone(NETWORKS[0], pretrained=False).eval()
+    lean = TimmBackbone(NETWORKS[0], pretrained=False).eval()
     images = torch.randn(1, 3, 64, 64)
     before = lean(images)
     lean.recompute = True

@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from gfocal.errors import WeightsError
-from gfocal.models.backbone import Backbone, load_imagenet_weights, read_state
+from gfocal.models.backbone import TimmBackbone, load_imagenet_weights, read_state
 
 R18 = "resnet18.tv_in1k"
 LITE0 = "tf_efficientnet_lite0.in1k"
 
 
-def norms(backbone: Backbone) -> dict[str, nn.BatchNorm2d]:
+def norms(backbone: TimmBackbone) -> dict[str, nn.BatchNorm2d]:
     return {name: m for name, m in backbone.body.named_modules() if isinstance(m, nn.BatchNorm2d)}
 
 
 @pytest.mark.parametrize(("name", "channels"), [(R18, [128, 256, 512]), (LITE0, [40, 112, 320])])
 def test_three_maps_at_strides_8_16_32(name: str, channels: list[int]) -> None:
-    backbone = Backbone(name, pretrained=False)
+    backbone = TimmBackbone(name, pretrained=False)
     maps = backbone(torch.zeros(1, 3, 64, 96))
     assert backbone.channels == channels
     assert [tuple(m.shape) for m in maps] == [
@@ -43,7 +43,7 @@ def test_three_maps_at_strides_8_16_32(name: str, channels: list[int]) -> None:
     ],
 )
 def test_frozen_parts_are_the_stem_and_the_first_stages(name: str, stages: int, prefixes: tuple[str, ...]) -> None:
-    backbone = Backbone(name, pretrained=False, frozen_stages=stages)
+    backbone = TimmBackbone(name, pretrained=False, frozen_stages=stages)
     for key, parameter in backbone.body.named_parameters():
         is_frozen = any(key == p or key.startswith(p + ".") for p in prefixes)
         assert parameter.requires_grad is not is_frozen, key
@@ -51,7 +51,7 @@ def test_frozen_parts_are_the_stem_and_the_first_stages(name: str, stages: int, 
 
 def test_a_resnet_50_has_33_frozen_parameters() -> None:
     with torch.device("meta"):
-        backbone = Backbone("resnet50.tv_in1k", pretrained=False, frozen_stages=1)
+        backbone = TimmBackbone("resnet50.tv_in1k", pretrained=False, frozen_stages=1)
     assert sum(not p.requires_grad for p in backbone.parameters()) == 33
 
 
@@ -60,7 +60,7 @@ def mean_of(norm: nn.BatchNorm2d) -> Tensor:
     return norm.running_mean
 
 
-def step(backbone: Backbone) -> dict[str, tuple[Tensor, Tensor]]:
+def step(backbone: TimmBackbone) -> dict[str, tuple[Tensor, Tensor]]:
     """One training forward; the running statistics of every norm before and after it."""
     before = {name: mean_of(norm).clone() for name, norm in norms(backbone).items()}
     backbone.train()
@@ -69,12 +69,12 @@ def step(backbone: Backbone) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def test_statistics_move_in_training() -> None:
-    for name, (before, after) in step(Backbone(R18, pretrained=False)).items():
+    for name, (before, after) in step(TimmBackbone(R18, pretrained=False)).items():
         assert not torch.equal(before, after), name
 
 
 def test_with_norm_eval_no_statistics_move_and_the_affine_part_is_trained() -> None:
-    backbone = Backbone(R18, pretrained=False, frozen_stages=1, norm_eval=True)
+    backbone = TimmBackbone(R18, pretrained=False, frozen_stages=1, norm_eval=True)
     for name, (before, after) in step(backbone).items():
         assert torch.equal(before, after), name
     assert backbone.training
@@ -84,13 +84,13 @@ def test_with_norm_eval_no_statistics_move_and_the_affine_part_is_trained() -> N
 
 
 def test_without_norm_eval_the_frozen_parts_alone_keep_their_statistics() -> None:
-    for name, (before, after) in step(Backbone(R18, pretrained=False, frozen_stages=1)).items():
+    for name, (before, after) in step(TimmBackbone(R18, pretrained=False, frozen_stages=1)).items():
         frozen = name.startswith(("bn1", "layer1"))
         assert torch.equal(before, after) is frozen, name
 
 
 def test_evaluation_mode_and_back() -> None:
-    backbone = Backbone(R18, pretrained=False, frozen_stages=1)
+    backbone = TimmBackbone(R18, pretrained=False, frozen_stages=1)
     backbone.eval()
     assert not any(m.training for m in backbone.modules())
     backbone.train()
@@ -113,7 +113,7 @@ def test_published_lite0_weights_find_their_places() -> None:
     """The file has names of its own. They are translated here; the loader goes by order."""
     path = lite0_file()
     state = torch.load(path, weights_only=True)
-    body = Backbone(LITE0, pretrained=False, weights=path).body
+    body = TimmBackbone(LITE0, pretrained=False, weights=path).body
     depth = 0  # the file counts blocks throughout, timm per stage
     checked = {"conv_stem.weight": "_conv_stem.weight", "bn1.running_var": "_bn0.running_var"}
     for i, stage in enumerate(body.get_submodule("blocks").children()):
@@ -135,10 +135,10 @@ def test_published_lite0_weights_find_their_places() -> None:
 
 
 def test_a_file_by_the_same_names_is_loaded_by_name_whatever_its_order(tmp_path: Path) -> None:
-    source = Backbone(R18, pretrained=False).body
+    source = TimmBackbone(R18, pretrained=False).body
     state = dict(reversed(source.state_dict().items())) | {"fc.weight": torch.zeros(10, 512)}
     torch.save({"state_dict": state}, tmp_path / "r18.pth")
-    loaded = Backbone(R18, weights=tmp_path / "r18.pth").body
+    loaded = TimmBackbone(R18, weights=tmp_path / "r18.pth").body
     for key, value in source.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value), key
 
@@ -146,21 +146,21 @@ def test_a_file_by_the_same_names_is_loaded_by_name_whatever_its_order(tmp_path:
 def test_safetensors_are_read_too(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    state = Backbone(R18, pretrained=False).body.state_dict()
+    state = TimmBackbone(R18, pretrained=False).body.state_dict()
     save_file(state, tmp_path / "r18.safetensors")
     read = read_state(tmp_path / "r18.safetensors")
     assert all(torch.equal(read[key], value) for key, value in state.items())
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    state = Backbone(R18, pretrained=False).body.state_dict()
+    state = TimmBackbone(R18, pretrained=False).body.state_dict()
     torch.save(state, tmp_path / "r18.pth")
     with pytest.raises(WeightsError, match=r"r18.pth: these weights are not of tf_efficientnet_lite0"):
-        Backbone(LITE0, weights=tmp_path / "r18.pth")
+        TimmBackbone(LITE0, weights=tmp_path / "r18.pth")
     part = dict(list(state.items())[:10])
     torch.save(part, tmp_path / "part.pth")
     with pytest.raises(WeightsError, match=r"needs shape .* and finds nothing"):
-        load_imagenet_weights(Backbone(R18, pretrained=False).body, R18, tmp_path / "part.pth")
+        load_imagenet_weights(TimmBackbone(R18, pretrained=False).body, R18, tmp_path / "part.pth")
 
 
 def test_files_that_hold_no_weights_are_refused(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_unreachable_weights_name_both_ways_out(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(WeightsError, match=r"resnet10t\.c3_in1k could not be fetched") as error:
-        Backbone("resnet10t.c3_in1k")
+        TimmBackbone("resnet10t.c3_in1k")
     assert "pretrained=False" in str(error.value)
     assert "weights=PATH" in str(error.value)
 
@@ -193,16 +193,16 @@ def test_a_network_with_other_strides_is_refused() -> None:
         torch.device("meta"),
         pytest.raises(ValueError, match=r"strides \[.*\], but 8, 16 and 32 are needed"),
     ):
-        Backbone("vgg11.tv_in1k", pretrained=False)
+        TimmBackbone("vgg11.tv_in1k", pretrained=False)
 
 
 def test_an_unknown_network_is_not_taken_for_a_missing_connection() -> None:
     with pytest.raises(WeightsError, match="timm has no network 'resnet19'"):
-        Backbone("resnet19")
+        TimmBackbone("resnet19")
 
 
 def test_the_pixel_values_its_weights_were_trained_with() -> None:
-    resnet, lite0 = Backbone(R18, pretrained=False), Backbone(LITE0, pretrained=False)
+    resnet, lite0 = TimmBackbone(R18, pretrained=False), TimmBackbone(LITE0, pretrained=False)
     assert resnet.mean == pytest.approx((123.675, 116.28, 103.53))
     assert resnet.std == pytest.approx((58.395, 57.12, 57.375))
     assert lite0.mean == lite0.std == pytest.approx((127.5, 127.5, 127.5))

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from gfocal.data.preprocess import InputSettings, normalize
-from gfocal.models import convolutions as caffe
-from gfocal.models.backbone import Backbone
+from gfocal.models import caffe
+from gfocal.models.backbone import TimmBackbone
 from gfocal.models.baselines import atss_r50_fpn, fcos_r50_fpn, foveabox_r50_fpn, retinanet_r50_fpn
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model, save_model
@@ -134,7 +134,7 @@ def test_quality_stands_on_the_tower_of_scores_in_fcos_and_of_boxes_in_atss() ->
 
 @pytest.mark.parametrize(("build", "box"), [(atss_r50_fpn, "bins"), (fcos_r50_fpn, "deltas")])
 def test_an_unknown_box_is_refused(build: type[Detector], box: str) -> None:
-    with pytest.raises(ValueError, match=f"how an edge is represented.*not '{box}'"):
+    with pytest.raises(ValueError, match=f"representation of an edge.*not '{box}'"):
         build(1, pretrained=False, box=box, **SMALL)
 
 
@@ -165,7 +165,7 @@ def test_a_bgr_convolution_on_bgr_pixels_is_the_turned_one_on_ours() -> None:
     mean_bgr = torch.tensor([102.9801, 115.9465, 122.7717]).view(3, 1, 1)
     want = published(image.flip(0).float() - mean_bgr)
     ours = normalize(image, InputSettings(caffe.MEAN, caffe.STD))
-    got = nn.functional.conv2d(ours, caffe.from_bgr(published.weight))
+    got = nn.functional.conv2d(ours, caffe.bgr_to_rgb(published.weight))
     torch.testing.assert_close(got, want, atol=1e-3, rtol=1e-4)
 
 
@@ -174,7 +174,7 @@ def test_caffe_weights_come_from_a_file_and_are_turned(tmp_path: Path) -> None:
         fcos_r50_fpn(1, caffe=True)
     with pytest.raises(ValueError, match="only ResNets with bottlenecks"):
         fcos_r50_fpn(1, pretrained=False, caffe=True, **SMALL)
-    body = Backbone("resnet50.tv_in1k", pretrained=False).body
+    body = TimmBackbone("resnet50.tv_in1k", pretrained=False).body
     torch.save(body.state_dict(), tmp_path / "r50.pth")
     model = fcos_r50_fpn(1, weights=tmp_path / "r50.pth", caffe=True, channels=32, num_convs=1)
     own, given = model.backbone.body.get_parameter("conv1.weight"), body.get_parameter("conv1.weight")

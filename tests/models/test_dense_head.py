@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gfocal.models.heads import DenseHead, GFLHead, QualityBranch
-from gfocal.ops.points import ATSS_ANCHORS, RETINANET_ANCHORS, AnchorShapes, Origin, lay_points
+from gfocal.models.dense_head import DenseHead, QualityBranch
+from gfocal.models.heads import GFLHead
+from gfocal.ops.points import ATSS_ANCHORS, RETINANET_ANCHORS, AnchorShapes, Origin, make_pyramid_points
 
 SHAPES = ((4, 6), (2, 3), (1, 2))
 STRIDES = (8, 16, 32)
@@ -16,13 +17,13 @@ THREE = AnchorShapes(4.0, 3)
 
 def head(
     num_bins: int = 1,
-    laying: Origin | AnchorShapes = "center",
+    point_layout: Origin | AnchorShapes = "center",
     num_groups: int | None = 16,
     quality: QualityBranch = "none",
     scale_levels: bool = True,
 ) -> DenseHead:
     torch.manual_seed(0)
-    return DenseHead(3, 16, 32, 2, num_bins, STRIDES, laying, num_groups, quality, scale_levels)
+    return DenseHead(3, 16, 32, 2, num_bins, STRIDES, point_layout, num_groups, quality, scale_levels)
 
 
 def maps(num_images: int = 2) -> list[Tensor]:
@@ -31,13 +32,13 @@ def maps(num_images: int = 2) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("quality", ["none", "cls", "box"])
-@pytest.mark.parametrize("laying", ["corner", "center", ATSS_ANCHORS, RETINANET_ANCHORS])
+@pytest.mark.parametrize("point_layout", ["corner", "center", ATSS_ANCHORS, RETINANET_ANCHORS])
 @pytest.mark.parametrize("num_bins", [1, 2, 9])
-def test_shapes_and_points(num_bins: int, laying: Origin | AnchorShapes, quality: QualityBranch) -> None:
-    outputs = head(num_bins, laying, quality=quality)(maps())
-    points = lay_points(SHAPES, STRIDES, laying)
+def test_shapes_and_points(num_bins: int, point_layout: Origin | AnchorShapes, quality: QualityBranch) -> None:
+    outputs = head(num_bins, point_layout, quality=quality)(maps())
+    points = make_pyramid_points(SHAPES, STRIDES, point_layout)
     num_points = len(points.xy)
-    assert num_points == 32 * (laying.per_cell if isinstance(laying, AnchorShapes) else 1)
+    assert num_points == 32 * (point_layout.per_cell if isinstance(point_layout, AnchorShapes) else 1)
     assert outputs.cls_logits.shape == (2, num_points, 3)
     assert outputs.box_logits.shape == (2, num_points, 4, num_bins)
     assert torch.equal(outputs.points.xy, points.xy)
@@ -151,7 +152,7 @@ def test_with_the_choices_of_gfl_it_is_the_head_of_gfl() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one class, not 0"):
         DenseHead(0)
-    with pytest.raises(ValueError, match="tower cls or box, or there is none, not 'both'"):
+    with pytest.raises(ValueError, match="quality branch, cls or box, or none; not 'both'"):
         head(quality="both")  # type: ignore[arg-type]
     with pytest.raises(ValueError):
         head()(maps()[:2])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import gfocal
 from gfocal.models.detector import Detector
-from gfocal.models.finetuning import CLASS_LAYER, for_classes, transfer_of
+from gfocal.models.finetuning import CLASS_LAYER, compare_classes, for_classes
 
 BEFORE = ("cat", "dog", "owl")
 TINY = "mobilenetv4_conv_small.e2400_r224_in1k"
@@ -99,8 +99,8 @@ def test_names_must_be_names(names: tuple[str, ...]) -> None:
 
 
 def test_what_became_of_the_classes_in_a_line() -> None:
-    assert str(transfer_of(("owl", "cow", "cat"), BEFORE)) == "2 of 3 classes known; new: cow"
-    assert str(transfer_of(("owl", "cat"), BEFORE)) == "2 of 2 classes known"
-    assert str(transfer_of(("object",), BEFORE)) == "0 of 1 class known"
+    assert str(compare_classes(("owl", "cow", "cat"), BEFORE)) == "2 of 3 classes known; new: cow"
+    assert str(compare_classes(("owl", "cat"), BEFORE)) == "2 of 2 classes known"
+    assert str(compare_classes(("object",), BEFORE)) == "0 of 1 class known"
     many = tuple(f"c{i}" for i in range(9))
-    assert str(transfer_of(("cat", *many), BEFORE)).endswith("new: c0, c1, c2, c3, c4, ...")
+    assert str(compare_classes(("cat", *many), BEFORE)).endswith("new: c0, c1, c2, c3, c4, ...")

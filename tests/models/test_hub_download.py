@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gfocal.errors import HubError
-from gfocal.models.model_file import fetch, load_model, save_model
+from gfocal.models.model_file import download_model, load_model, save_model
 from gfocal.models.zoo import gfl_r18_fpn
 
 REVISION = "0" * 40
@@ -47,13 +47,13 @@ def test_a_model_is_loaded_by_its_address(cache: Path):
 
 def test_what_is_not_there_is_one_clear_error(cache: Path):
     with pytest.raises(HubError, match=r"hf://someone/nothing.*the hub cannot be reached"):
-        fetch("hf://someone/nothing")
+        download_model("hf://someone/nothing")
 
 
 @pytest.mark.parametrize("address", ["hf://", "hf://name", "hf://a/b/c", "hf://../x"])
 def test_an_address_is_owner_and_name(address: str):
     with pytest.raises(HubError, match="hf://owner/name"):
-        fetch(address)
+        download_model(address)
 
 
 def test_a_card_names_the_classes():

@@ -9,9 +9,9 @@ import torch
 
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import PresetError
-from gfocal.models.backbone import Backbone
+from gfocal.models.backbone import TimmBackbone
 from gfocal.models.model_file import load_model, save_model
-from gfocal.models.zoo import PRESETS, Preset, create, gfl_light_fpn, gfl_r18_fpn, gfl_r50_fpn, preset_named
+from gfocal.models.zoo import PRESETS, Preset, create, get_preset, gfl_light_fpn, gfl_r18_fpn, gfl_r50_fpn
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.structures import Detections
 
@@ -91,7 +91,7 @@ def test_weights_from_scratch_leave_nothing_frozen() -> None:
 
 def test_with_imagenet_weights_the_first_stage_is_frozen(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("weights") / "r18.pth"
-    torch.save(Backbone("resnet18.tv_in1k", pretrained=False).body.state_dict(), path)
+    torch.save(TimmBackbone("resnet18.tv_in1k", pretrained=False).body.state_dict(), path)
     model = gfl_r18_fpn(1, weights=path, channels=32)
     frozen = {name.split(".")[2] for name, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {"conv1", "bn1", "layer1"}
@@ -100,7 +100,7 @@ def test_with_imagenet_weights_the_first_stage_is_frozen(tmp_path_factory: pytes
 
 def test_unknown_presets_and_wrong_names_are_refused() -> None:
     with pytest.raises(PresetError, match=r"no preset 'gfl_r19'; there are gfl_light_fpn, gfl_r18_fpn"):
-        preset_named("gfl_r19")
+        get_preset("gfl_r19")
     with pytest.raises(ValueError, match="2 names were given for 3 classes"):
         create("gfl_r18_fpn", 3, names=("a", "b"), pretrained=False, channels=32)
     assert all(PRESETS[name].__name__ == name for name in PRESETS)

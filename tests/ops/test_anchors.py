@@ -14,9 +14,9 @@ from gfocal.ops.points import (
     AnchorShapes,
     Origin,
     inside_own_padding,
-    lay_points,
     make_anchor_points,
     make_points,
+    make_pyramid_points,
 )
 
 SHAPES = ((3, 4), (2, 2))
@@ -80,10 +80,10 @@ def test_torchvision_lays_retinanets_anchors_alike() -> None:
 
 @pytest.mark.parametrize("origin", ["corner", "legacy", "center"])
 def test_bare_points_are_laid_where_the_origin_says(origin: Origin) -> None:
-    points = lay_points(SHAPES, STRIDES, origin)
+    points = make_pyramid_points(SHAPES, STRIDES, origin)
     assert points.anchors is None
     assert torch.equal(points.xy, make_points(SHAPES, STRIDES, origin).xy)
-    assert lay_points(SHAPES, STRIDES, ATSS_ANCHORS).anchors is not None
+    assert make_pyramid_points(SHAPES, STRIDES, ATSS_ANCHORS).anchors is not None
 
 
 def test_all_anchors_of_a_cell_take_part_or_none() -> None:

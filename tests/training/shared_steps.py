@@ -20,9 +20,9 @@ torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
 torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign, assignment]  # losses say .float()
 
-from gfocal.build import criterion_of  # noqa: E402
+from gfocal.build import build_criterion  # noqa: E402
 from gfocal.config.config import MethodSettings  # noqa: E402
-from gfocal.models.backbone import Backbone  # noqa: E402
+from gfocal.models.backbone import TimmBackbone  # noqa: E402
 from gfocal.models.detector import Detector  # noqa: E402
 from gfocal.models.zoo import create  # noqa: E402
 from gfocal.structures import Batch, pad_targets  # noqa: E402
@@ -58,7 +58,7 @@ def detector(name: str) -> Detector:
     torch.manual_seed(0)
     preset, options = DETECTORS[name]
     model = create(preset, 3, pretrained=False, **options)
-    assert isinstance(model.backbone, Backbone)
+    assert isinstance(model.backbone, TimmBackbone)
     model.backbone.freeze(0, norm_eval=True)
     for key, value in model.named_parameters():
         if key.endswith("cls_out.bias"):
@@ -100,7 +100,7 @@ def gradients(detector_name: str, batches: list[list[int]], clip: float = 0.0) -
     model = detector(detector_name)
     devices = Devices(accumulate=len(batches), cpu=True)
     criterion = replace(
-        criterion_of(model, MethodSettings()),  # type: ignore[type-var]
+        build_criterion(model, MethodSettings()),  # type: ignore[type-var]
         sum_over_processes=devices.sum_over_processes,
     )
     names = [name for name, p in model.named_parameters() if p.requires_grad]
@@ -109,7 +109,7 @@ def gradients(detector_name: str, batches: list[list[int]], clip: float = 0.0) -
     total = torch.zeros(())
     for number, counts in enumerate(batches):
         every = images(counts, number)
-        mine = every[devices.rank :: devices.world]
+        mine = every[devices.rank :: devices.world_size]
         devices.is_idle = not mine
         losses = training_step(wrapped, criterion, batch_of(mine or every[:1]), optimizer, devices, clip)
         assert devices.is_step_end == (number + 1 == len(batches))

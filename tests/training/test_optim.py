@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from gfocal.models.backbone import Backbone
+from gfocal.models.backbone import TimmBackbone
 from gfocal.training.optim import (
     OptimizerSettings,
     ScheduleSettings,
-    capped,
+    limit_warmup,
     lr_factor,
     make_optimizer,
     set_learning_rate,
@@ -57,7 +57,7 @@ def test_warm_up_is_a_straight_line_from_its_start_to_one() -> None:
 @pytest.mark.parametrize(("steps", "taken"), [(48, 9), (249, 49), (250, 50), (5000, 50), (3, 0)])
 def test_warm_up_takes_a_fifth_of_a_run_at_most(steps: int, taken: int) -> None:
     settings = ScheduleSettings(warmup_steps=50)
-    shortened, note = capped(settings, steps)
+    shortened, note = limit_warmup(settings, steps)
     assert shortened == ScheduleSettings(warmup_steps=taken)
     assert (str(steps) in note and (str(taken) in note or not taken)) == (taken < 50)
     assert bool(note) == (taken < 50)
@@ -125,7 +125,7 @@ def test_the_backbone_may_learn_more_slowly() -> None:
 @pytest.mark.parametrize("name", ["resnet18.tv_in1k", "tf_efficientnet_lite0.in1k"])
 def test_rates_fall_from_the_last_stage_to_the_stem(name: str) -> None:
     net = nn.Module()
-    net.backbone, net.head = Backbone(name, pretrained=False), nn.Conv2d(4, 4, 3)
+    net.backbone, net.head = TimmBackbone(name, pretrained=False), nn.Conv2d(4, 4, 3)
     settings = OptimizerSettings(lr=0.01, backbone_lr=0.5, layer_decay=0.8)
     found = rates(make_optimizer(net, settings, 16))
     assert found[id(net.head.weight)][0] == pytest.approx(0.01)

@@ -67,7 +67,7 @@ class MethodSettings:
     alpha: float | None = None  # of the Focal Loss: weight of positives
     dfl: bool | None = None  # whether DFL teaches the General distribution
     # Whether background inside crowd, difficult and ignored regions is left out of the class loss.
-    spare_ignored: bool = True
+    exclude_ignored: bool = True
 
     def __post_init__(self) -> None:
         for name in ("beta", "gamma"):
@@ -167,7 +167,10 @@ def write_config(config: Config) -> str:
 
 def _filled(base: Any, table: Mapping[str, Any], where: str, prefix: str) -> Any:
     if isinstance(base, AugmentSettings) and PRESET in table:
-        base, table = _augment_preset(table[PRESET], where), {key: value for key, value in table.items() if key != PRESET}
+        base, table = (
+            _augment_preset(table[PRESET], where),
+            {key: value for key, value in table.items() if key != PRESET},
+        )
     hints = typing.get_type_hints(type(base))
     changes: dict[str, Any] = {}
     for key, value in table.items():

@@ -31,7 +31,7 @@ from gfocal.losses.box import BoxLoss, overlap_loss
 from gfocal.ops.box_coders import BoxCoder
 from gfocal.ops.boxes import distances_to_edges, iou
 from gfocal.ops.distributions import GeneralDistribution
-from gfocal.ops.points import inside_own_padding, spare_ignored
+from gfocal.ops.points import exclude_ignored, inside_own_padding
 from gfocal.structures import PADDING, HeadOutputs, Losses, Targets
 
 Quality = Literal["none", "branch", "guided", "joint"]
@@ -56,12 +56,16 @@ class DenseCriterion:
     quality_weight: float = 1.0
     range_margin: float = 0.1  # of DFL, as in GFLCriterion
     count_images: bool = False  # FoveaBox divides its class loss by positives plus images
-    spare_ignored: bool = True  # as in GFLCriterion
+    exclude_ignored: bool = True  # as in GFLCriterion
     sum_over_processes: Callable[[Tensor], Tensor] = same
 
     def __post_init__(self) -> None:
         if self.dfl_weight and not isinstance(self.box_coder, GeneralDistribution):
             raise ValueError("DFL teaches a General distribution; this box coder has no bins (box='general')")
+
+    def at_epoch(self, epoch: int, epochs: int) -> DenseCriterion:
+        """The criterion of an epoch: the same in all."""
+        return self
 
     def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
         """Losses of a batch; arguments as those of ``GFLCriterion``.
@@ -72,8 +76,8 @@ class DenseCriterion:
         points = outputs.points
         cls_logits = outputs.cls_logits.float()  # (B, P, C)
         assignment = self.assign(points, targets, inside_own_padding(points, sizes))
-        if self.spare_ignored:
-            assignment = spare_ignored(assignment, points, targets)
+        if self.exclude_ignored:
+            assignment = exclude_ignored(assignment, points, targets)
         taking_part = assignment.gt_index != PADDING  # (B, P)
         slots, positive = assignment.slots, assignment.slot_positive  # (B, M)
 

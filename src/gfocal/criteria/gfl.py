@@ -24,7 +24,7 @@ from gfocal.assigners.atss import assign_atss
 from gfocal.losses import distribution_focal_loss, giou_loss, quality_focal_loss
 from gfocal.ops.boxes import boxes_from_distances, distances_to_edges, iou
 from gfocal.ops.distributions import GeneralDistribution
-from gfocal.ops.points import inside_own_padding, spare_ignored
+from gfocal.ops.points import exclude_ignored, inside_own_padding
 from gfocal.structures import PADDING, Assignment, HeadOutputs, Losses, Targets
 
 Assign = Callable[..., Assignment]
@@ -39,17 +39,12 @@ class Criterion(Protocol):
         """Sum of a tensor over all training processes."""
         ...
 
-    def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
-        """Losses of a batch."""
+    def at_epoch(self, epoch: int, epochs: int) -> Criterion:
+        """The criterion of an epoch, counted from 0, in a run of so many."""
         ...
 
-
-@runtime_checkable
-class Staged(Protocol):
-    """A criterion that is another one in the course of a run."""
-
-    def at_epoch(self, epoch: int, epochs: int) -> Criterion:
-        """The criterion of an epoch, counted from 0."""
+    def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
+        """Losses of a batch."""
         ...
 
 
@@ -73,9 +68,13 @@ class GFLCriterion:
     # Distances are clamped this far below the last bin, for DFL only, as the published models had it.
     range_margin: float = 0.1
     # Whether background inside regions to be ignored is left out of the class loss; the published models learned it.
-    spare_ignored: bool = True
+    exclude_ignored: bool = True
     # Sum of a tensor over all training processes: each computes its share of the loss of the whole batch.
     sum_over_processes: Callable[[Tensor], Tensor] = same
+
+    def at_epoch(self, epoch: int, epochs: int) -> GFLCriterion:
+        """The criterion of an epoch: the same in all."""
+        return self
 
     def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
         """Losses of a batch.
@@ -88,8 +87,8 @@ class GFLCriterion:
         points = outputs.points
         cls_logits = outputs.cls_logits.float()  # (B, P, C)
         assignment = self.assign(points, targets, inside_own_padding(points, sizes))
-        if self.spare_ignored:
-            assignment = spare_ignored(assignment, points, targets)
+        if self.exclude_ignored:
+            assignment = exclude_ignored(assignment, points, targets)
         taking_part = assignment.gt_index != PADDING  # (B, P)
         slots, positive = assignment.slots, assignment.slot_positive  # (B, M)
 

@@ -26,7 +26,7 @@ from gfocal.losses import focal_loss
 from gfocal.losses.box import log_iou_loss
 from gfocal.models.detector import Detector
 from gfocal.models.sapd import level_weights
-from gfocal.ops.points import inside_own_padding, spare_ignored
+from gfocal.ops.points import exclude_ignored, inside_own_padding
 from gfocal.structures import PADDING, HeadOutputs, Losses, Targets
 
 
@@ -47,7 +47,7 @@ class SAPDCriterion:
     cls_weight: float = 1.0
     box_weight: float = 1.0
     selector_weight: float = 0.1  # the paper's lambda
-    spare_ignored: bool = True  # as in GFLCriterion
+    exclude_ignored: bool = True  # as in GFLCriterion
     sum_over_processes: Callable[[Tensor], Tensor] = same
 
     def at_epoch(self, epoch: int, epochs: int) -> SAPDCriterion:
@@ -71,8 +71,8 @@ class SAPDCriterion:
             selector, outputs, targets, costs, self.topk, self.soft, self.sum_over_processes
         )
         assignment = self.assign(points, targets, taking_part, weights, effective=self.effective)
-        if self.spare_ignored:
-            assignment = spare_ignored(assignment, points, targets)
+        if self.exclude_ignored:
+            assignment = exclude_ignored(assignment, points, targets)
         assert assignment.weights is not None
         weight = assignment.weights * (assignment.gt_index != PADDING)  # (B, P): the slots are all points, in order
         positive = assignment.gt_index >= 0

@@ -23,7 +23,7 @@ from gfocal.losses.box import BoxLoss, CodedLoss
 from gfocal.losses.ssd import background_cross_entropy, hard_negatives
 from gfocal.ops.box_coders import BoxCoder
 from gfocal.ops.boxes import iou
-from gfocal.ops.points import inside_own_padding, spare_ignored
+from gfocal.ops.points import exclude_ignored, inside_own_padding
 from gfocal.structures import BACKGROUND, HeadOutputs, Losses, Targets
 
 # Positive from an IoU of 0.5 on, and for each box the one anchor that it overlaps most; all else is background.
@@ -43,8 +43,12 @@ class SSDCriterion:
     box_loss: BoxLoss = smooth_l1
     cls_weight: float = 1.0
     box_weight: float = 1.0
-    spare_ignored: bool = True  # as in GFLCriterion
+    exclude_ignored: bool = True  # as in GFLCriterion
     sum_over_processes: Callable[[Tensor], Tensor] = same
+
+    def at_epoch(self, epoch: int, epochs: int) -> SSDCriterion:
+        """The criterion of an epoch: the same in all."""
+        return self
 
     def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
         """Losses of a batch; arguments as those of ``GFLCriterion``.
@@ -54,8 +58,8 @@ class SSDCriterion:
         points = outputs.points
         cls_logits = outputs.cls_logits.float()  # (B, P, C)
         assignment = self.assign(points, targets, inside_own_padding(points, sizes))
-        if self.spare_ignored:
-            assignment = spare_ignored(assignment, points, targets)
+        if self.exclude_ignored:
+            assignment = exclude_ignored(assignment, points, targets)
         positive, negative = assignment.gt_index >= 0, assignment.gt_index == BACKGROUND  # (B, P)
         gt_of_point = assignment.gt_index.clamp(min=0)
         gt_boxes, gt_labels = rows(targets.boxes, gt_of_point), rows(targets.labels, gt_of_point)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gfocal.errors import HubError
 from gfocal.models.detector import Detector
-from gfocal.models.model_file import FILE, SCHEME, save_model
+from gfocal.models.model_file import HUB_FILE, HUB_SCHEME, save_model
 
 
 def push_to_hub(model: Detector, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
@@ -21,14 +21,14 @@ def push_to_hub(model: Detector, repo_id: str, *, private: bool = False, token: 
 
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
-        save_model(model, Path(folder) / FILE)
+        save_model(model, Path(folder) / HUB_FILE)
         (Path(folder) / "README.md").write_text(card(model, repo_id), encoding="utf-8")
         try:
             api.create_repo(repo_id, private=private, exist_ok=True)
             api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Model file of gfocal")
         except (HfHubHTTPError, OSError) as error:
             raise HubError(f"{repo_id}: cannot be published ({str(error).strip().splitlines()[0]})") from error
-    return f"{SCHEME}{repo_id}"
+    return f"{HUB_SCHEME}{repo_id}"
 
 
 def card(model: Detector, repo_id: str) -> str:
@@ -45,7 +45,7 @@ An object detector, preset `{model.built_from["preset"]}`. Classes: {names}.
 ```python
 import gfocal
 
-model = gfocal.load("{SCHEME}{repo_id}")
+model = gfocal.load("{HUB_SCHEME}{repo_id}")
 found = model.detect("photo.jpg")
 ```
 """

@@ -17,8 +17,7 @@ from torch import Tensor
 from gfocal.errors import CheckpointImportError
 from gfocal.interop.mmdet_checkpoint import class_names, configuration, plain_names, read_checkpoint
 from gfocal.interop.mmdet_names import GFL, Layout, layout_of, our_name, recognize
-from gfocal.models.backbone import Backbone
-from gfocal.models.convolutions import from_bgr
+from gfocal.models.caffe import bgr_to_rgb
 from gfocal.models.detector import Detector
 from gfocal.models.zoo import create
 from gfocal.ops.points import Origin
@@ -44,7 +43,7 @@ def import_checkpoint(path: str | Path, origin: Origin | None = None, caffe: boo
         path: the ``.pth`` file.
         origin: where the points of GFL lie; None takes what the file's metadata says: ``legacy`` for MMDetection
             1.x, on which the original GFocal repository stands, ``corner`` for every later version.
-        caffe: whether the backbone of FCOS is of the Caffe kind (``gfocal.models.convolutions``), which its tensors do not
+        caffe: whether the backbone of FCOS is of the Caffe kind (``gfocal.models.caffe``), which its tensors do not
             tell; None takes what the config in the file's metadata says, and without one that it is, as in every
             published FCOS.
 
@@ -77,7 +76,6 @@ def import_checkpoint(path: str | Path, origin: Origin | None = None, caffe: boo
         raise CheckpointImportError(f"{path}: {preset} cannot be built with what the file holds: {error}") from error
     fill(model, state, layout, path)
     # All of them were trained so, and the statistics of COCO are better than those of a batch of a few images.
-    assert isinstance(model.backbone, Backbone)
     model.backbone.freeze(frozen_stages=1, norm_eval=True, norms=bool(kind.get("caffe")))
     # Images are to shrink as they did in training, through OpenCV.
     model.input_settings = replace(model.input_settings, antialias=False)
@@ -136,5 +134,5 @@ def fill(model: Detector, state: Mapping[str, Tensor], layout: Layout, path: Pat
     if missing := sorted(wanted.keys() - found.keys() - counters):
         raise CheckpointImportError(f"{path}: {len(missing)} tensors are missing, the first is {missing[0]}")
     if model.built_from["options"].get("caffe"):
-        found["backbone.body.conv1.weight"] = from_bgr(found["backbone.body.conv1.weight"])
+        found["backbone.body.conv1.weight"] = bgr_to_rgb(found["backbone.body.conv1.weight"])
     model.load_state_dict(found, strict=False)

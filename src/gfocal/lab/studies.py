@@ -14,7 +14,7 @@ from inspect import signature
 from typing import Literal
 
 from gfocal.config.config import Config, with_changes
-from gfocal.models.zoo import preset_named
+from gfocal.models.zoo import get_preset
 
 Choice = str | int | float | bool | tuple[int, ...]
 Changes = dict[str, Choice]
@@ -74,7 +74,7 @@ def resolved(base: Config, cell: Cell, paper_size: bool = False) -> Config:
         PresetError: there is no such detector.
         ConfigError: a change names an unknown key, or a value does not fit.
     """
-    preset = preset_named(str(cell.changes.get("model.preset", base.model.preset)))
+    preset = get_preset(str(cell.changes.get("model.preset", base.model.preset)))
     options = {key: value for key, value in base.model.options.items() if key in signature(preset).parameters}
     base = replace(base, model=replace(base.model, options=options))
     # In quotes a text stays the text it is: "none" is a way to say quality here, not the lack of one.

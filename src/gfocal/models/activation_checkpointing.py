@@ -1,4 +1,4 @@
-"""Gradient checkpointing: what a part computes on the way forward is dropped and computed again on the way back."""
+"""Activation checkpointing: activations are dropped in the forward pass and recomputed in the backward pass."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from torch.utils.checkpoint import checkpoint
 
 
 @contextmanager
-def recomputed(parts: Sequence[nn.Module]) -> Iterator[None]:
-    """While this lasts, each part keeps its input alone for the way back, and not what it computes from it.
+def recompute_activations(parts: Sequence[nn.Module]) -> Iterator[None]:
+    """A context in which each part stores only its input for the backward pass, not its activations.
 
-    Gradients are the same, and so are the statistics of BatchNorm: the second time it leaves them alone.
+    Gradients are the same, and so are the statistics of BatchNorm: the second forward pass does not update them.
     """
     with ExitStack() as stack:
         for part in parts:
-            stack.enter_context(_recomputed(part))
+            stack.enter_context(_recompute(part))
         yield
 
 
 @contextmanager
-def _recomputed(part: nn.Module) -> Iterator[None]:
+def _recompute(part: nn.Module) -> Iterator[None]:
     forward = part.forward
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _statistics_kept(part)
+        return nullcontext(), _without_norm_updates(part)
 
-    def lean(value: Any) -> Any:
+    def checkpointed(value: Any) -> Any:
         return checkpoint(forward, value, use_reentrant=False, context_fn=contexts)
 
-    # Only for one pass: a copy of the network, such as the average of its weights, must not call this part.
-    part.forward = lean
+    # Restored after the pass: a copy of the network, such as the average of its weights, must not call this part.
+    part.forward = checkpointed
     try:
         yield
     finally:
@@ -41,10 +41,10 @@ def _recomputed(part: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _statistics_kept(part: nn.Module) -> Iterator[None]:
+def _without_norm_updates(part: nn.Module) -> Iterator[None]:
     norms = [m for m in part.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms if norm.training]
-    for norm, _, _ in before:  # a momentum of 0 moves nothing, and without a counter nothing is counted
+    for norm, _, _ in before:  # a momentum of 0 changes nothing, and without a counter nothing is counted
         norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield

@@ -1,36 +1,67 @@
-"""The backbone: any timm network that gives feature maps at strides 8, 16 and 32, and 4 where wanted."""
+"""The backbone: any timm network that gives feature maps at strides 8, 16 and 32, and at 4 if asked for."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from gfocal.errors import WeightsError
-from gfocal.models.activation_checkpointing import recomputed
+from gfocal.models.activation_checkpointing import recompute_activations
 from gfocal.models.convolutions import keep_depthwise_float32, make_deformable
 
 RGB = tuple[float, float, float]
+BackbonePart = Literal["none", "stem", "backbone"]
 # Names that timm gives to the stages of its networks: layer1, stages_0, s1; blocks holds all of them.
 STAGE = re.compile(r"(layers?|stages?)_?\d+|s\d")
 IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class Backbone(nn.Module):
+class Backbone(Protocol):
+    """What every backbone offers: its feature maps, and its parts to freeze or to recompute."""
+
+    recompute: bool  # whether training keeps only the inputs of its stages in memory and computes them twice
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> feature maps, finest first."""
+        ...
+
+    def parts(self) -> list[list[nn.Module]]:
+        """The modules of the stem, then those of each stage, in forward order; one part where there are no stages."""
+        ...
+
+    def freeze(self, frozen_stages: int, norm_eval: bool, stem: bool = False, norms: bool = False) -> None:
+        """Set what is excluded from training, as ``TimmBackbone`` documents it."""
+        ...
+
+    def freeze_up_to(self, part: BackbonePart | int) -> None:
+        """Freeze the parts up to and including one: the stem, a number of stages, or all; ValueError if missing."""
+        ...
+
+    def freeze_settings(self) -> dict[str, Any]:
+        """The arguments of ``freeze`` that it is frozen by."""
+        ...
+
+    def synchronize_norms(self) -> None:
+        """Make all BatchNorm take its statistics over all processes; training then needs GPUs. Weights stay."""
+        ...
+
+
+class TimmBackbone(nn.Module):
     """A timm network cut into the feature maps C3, C4 and C5, or C2 to C5.
 
     Args:
         name: of the timm model, e.g. ``resnet50.tv_in1k``.
         pretrained: fetch timm's ImageNet weights from the hub.
         weights: a local file with ImageNet weights instead (safetensors, or a state dict saved by torch).
-        frozen_stages: how many leading parts are never trained: 1 is the stem and the first stage of a
-            ResNet, as published; 0 trains everything.
+        frozen_stages: how many leading stages are never trained, the stem with them: 1 for a ResNet, as
+            published; 0 trains everything.
         norm_eval: keep BatchNorm in evaluation mode while training, as published for ImageNet weights.
         deformable_stages: stages of a ResNet whose 3x3 convolutions are deformable.
-        modulated: version 2 of those, which weighs each tap.
+        modulated: version 2 of those, which weights each tap.
         finest: stride of the first map: 8, or 4 for C2 too.
 
     Raises:
@@ -55,7 +86,7 @@ class Backbone(nn.Module):
         if finest not in (4, 8):
             raise ValueError(f"finest is the stride of the first level, 4 or 8, not {finest}")
         self.name = name
-        self.recompute = False  # whether training keeps less of the stages in memory and computes them twice
+        self.recompute = False
         try:
             indices = (1, 2, 3, 4) if finest == 4 else (2, 3, 4)
             self.body = timm.create_model(
@@ -90,10 +121,10 @@ class Backbone(nn.Module):
         self.freeze(frozen_stages, norm_eval)
 
     def freeze(self, frozen_stages: int, norm_eval: bool, stem: bool = False, norms: bool = False) -> None:
-        """Set what training leaves alone; the arguments are those of the class.
+        """Set what is excluded from training; the first two arguments are those of the class.
 
-        ``stem``: the stem, be there no stage. ``norms``: the weights of all BatchNorm, as in networks of the Caffe
-        kind.
+        ``stem``: freeze the stem even without a stage. ``norms``: freeze the weights of all BatchNorm, as in networks
+        of the Caffe kind.
         """
         self.frozen_stages, self.norm_eval, self.norms_fixed = frozen_stages, norm_eval, norms
         self.num_frozen = 0 if frozen_stages == 0 and not stem else 1 + frozen_stages  # of ``parts``
@@ -105,26 +136,47 @@ class Backbone(nn.Module):
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.requires_grad_(False)
 
+    def freeze_up_to(self, part: BackbonePart | int) -> None:
+        """Freeze the stem, the stem and a number of stages, all of it, or nothing; BatchNorm settings stay.
+
+        Raises:
+            ValueError: there are not as many stages.
+        """
+        stages = len(self.parts()) - 1
+        if isinstance(part, int) and not 0 <= part <= stages:
+            raise ValueError(f"{self.name} has {stages} stages to freeze, not {part}")
+        frozen = part if isinstance(part, int) else stages if part == "backbone" else 0
+        self.freeze(frozen, self.norm_eval, part in ("stem", "backbone"), self.norms_fixed)
+
+    def freeze_settings(self) -> dict[str, Any]:
+        """The arguments of ``freeze`` that it is frozen by."""
+        return {
+            "frozen_stages": self.frozen_stages,
+            "norm_eval": self.norm_eval,
+            "stem": self.num_frozen > 0,
+            "norms": self.norms_fixed,
+        }
+
     def parts(self) -> list[list[nn.Module]]:
-        """The modules of the stem, then those of each stage, in the order in which an image passes them."""
+        """The modules of the stem, then those of each stage, in forward order."""
         parts: list[list[nn.Module]] = [[]]
         for name, child in self.body.named_children():
             if name == "blocks":
                 parts += [[stage] for stage in child.children()]
             elif STAGE.fullmatch(name):
                 parts.append([child])
-            else:  # before the first stage the stem; behind a stage what belongs to it
+            else:  # before the first stage the stem; after a stage what belongs to it
                 parts[-1].append(child)
         return parts
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> C3, C4, C5 at strides 8, 16, 32; with a finest stride of 4 C2 before them."""
+        """(B, 3, H, W) -> C3, C4, C5 at strides 8, 16, 32; with ``finest`` 4, C2 before them."""
         if self.recompute and self.training:
-            with recomputed([module for stage in self.parts()[1:] for module in stage]):
+            with recompute_activations([module for stage in self.parts()[1:] for module in stage]):
                 return self.body(images)
         return self.body(images)
 
-    def train(self, mode: bool = True) -> Backbone:
+    def train(self, mode: bool = True) -> TimmBackbone:
         """Training mode, but frozen parts (and with ``norm_eval`` all BatchNorm) keep their statistics."""
         super().train(mode)
         if mode:
@@ -137,7 +189,7 @@ class Backbone(nn.Module):
         return self
 
     def synchronize_norms(self) -> None:
-        """From now on all BatchNorm takes its statistics over all processes; needs GPUs in training. Same weights."""
+        """Make all BatchNorm take its statistics over all processes; training then needs GPUs. Weights stay."""
         from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
 
         self.body = convert_sync_batchnorm(self.body)
@@ -153,12 +205,12 @@ def published_resnet(
     deformable_stages: tuple[int, ...] = (),
     modulated: bool = True,
     finest: int = 8,
-) -> Backbone:
-    """A ResNet as detectors are published with: from ImageNet weights, stem and first stage are frozen and all
-    statistics of BatchNorm kept; from random weights everything is trained.
+) -> TimmBackbone:
+    """A ResNet as in published detectors: with ImageNet weights, stem and first stage are frozen and BatchNorm stays
+    in evaluation mode; with random weights everything is trained.
     """
     published = pretrained or weights is not None
-    return Backbone(name, pretrained, weights, int(published), published, deformable_stages, modulated, finest)
+    return TimmBackbone(name, pretrained, weights, int(published), published, deformable_stages, modulated, finest)
 
 
 def _pixel_values(unit: tuple[float, ...]) -> RGB:
@@ -167,10 +219,10 @@ def _pixel_values(unit: tuple[float, ...]) -> RGB:
 
 
 def load_imagenet_weights(body: nn.Module, name: str, path: Path) -> None:
-    """Load a classifier's weights into its features, by name or, where names differ, in order.
+    """Load a classifier's weights into its feature extractor, by name or, where names differ, in order.
 
-    Tensors of the classifier that the features lack (its final layers) are left out; a tensor of the
-    features that finds no partner of its shape raises ``WeightsError``.
+    Tensors of the classifier that the extractor lacks (its final layers) are left out; a tensor of the extractor
+    without a counterpart of its shape raises ``WeightsError``.
     """
     state = read_state(path)
     wanted = {key: value for key, value in body.state_dict().items() if "num_batches_tracked" not in key}
@@ -189,7 +241,7 @@ def load_imagenet_weights(body: nn.Module, name: str, path: Path) -> None:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Tensors of a weights file, by name; never runs code from a pickle."""
+    """Tensors of a weights file, by name; never executes code from a pickle."""
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file")
     try:

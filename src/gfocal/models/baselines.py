@@ -1,29 +1,45 @@
 """The detectors that Li et al. 2020 compare with, as presets with the published numbers filled in.
 
 ``body`` is a ResNet-50, or any timm network with feature maps at strides 8, 16 and 32; ``channels`` and ``num_convs``
-are width and depth of neck and head. Where a preset takes ``box``, it says how an edge is represented (table 5 of the
-paper), and ``n`` and ``delta`` are those of the General distribution, in strides.
+are width and depth of neck and head. Where a preset takes ``box``, it is the representation of an edge (table 5 of
+the paper), and ``n`` (``reg_max`` elsewhere) and ``delta`` are those of the General distribution, in strides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from gfocal.data.preprocess import InputSettings
-from gfocal.models import convolutions as caffe_networks
-from gfocal.models.backbone import Backbone, published_resnet
+from gfocal.models import caffe as caffe_networks
+from gfocal.models.backbone import TimmBackbone, published_resnet
+from gfocal.models.dense_head import DenseHead
 from gfocal.models.detector import Detector, class_names
-from gfocal.models.heads import DenseHead, norm_groups
+from gfocal.models.heads import norm_groups
 from gfocal.models.necks import FPN, STRIDES
+from gfocal.models.published import PublishedSettings
 from gfocal.ops.box_coders import AnchorDeltas, BoxCoder, DiracDistances, GaussianDistances, LogDistances
+from gfocal.ops.decoding import DecodeSettings
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.ops.points import ATSS_ANCHORS, RETINANET_ANCHORS
 
 RESNET_50 = "resnet50.tv_in1k"
-NMS_THRESHOLD = 0.5  # of all but ATSS, which has GFL's 0.6
+DECODE = DecodeSettings(nms_threshold=0.5)  # of all but ATSS, which has GFL's 0.6
+RETINANET = PublishedSettings(
+    assigner="max_iou", quality="none", box_loss="smooth_l1", smooth_l1_beta=0.0, box_weight=1.0, decode=DECODE
+)
+FOVEABOX = PublishedSettings(
+    assigner="fovea",
+    quality="none",
+    gamma=1.5,
+    alpha=0.4,
+    box_loss="smooth_l1",
+    smooth_l1_beta=0.11,
+    box_weight=1.0,
+    count_images=True,
+    decode=DECODE,
+)
 
 
 def retinanet_r50_fpn(
@@ -45,8 +61,7 @@ def retinanet_r50_fpn(
     )
     neck = FPN(backbone.channels, channels, len(STRIDES), extra_from_input=True)
     options = {"channels": channels, "num_convs": num_convs, "body": body}
-    detector = _detector("retinanet_r50_fpn", options, backbone, neck, head, box, names, input_settings)
-    return _with_nms(detector, NMS_THRESHOLD)
+    return _detector("retinanet_r50_fpn", options, backbone, neck, head, box, names, input_settings, RETINANET)
 
 
 def foveabox_r50_fpn(
@@ -66,8 +81,7 @@ def foveabox_r50_fpn(
     head = DenseHead(num_classes, channels, channels, num_convs, box.num_bins, STRIDES, "center", None, "none", False)
     neck = FPN(backbone.channels, channels, len(STRIDES), extra_from_input=True)
     options = {"channels": channels, "num_convs": num_convs, "body": body}
-    detector = _detector("foveabox_r50_fpn", options, backbone, neck, head, box, names, input_settings)
-    return _with_nms(detector, NMS_THRESHOLD)
+    return _detector("foveabox_r50_fpn", options, backbone, neck, head, box, names, input_settings, FOVEABOX)
 
 
 def fcos_r50_fpn(
@@ -88,7 +102,7 @@ def fcos_r50_fpn(
 ) -> Detector:
     """FCOS (Tian et al. 2019), its quality branch on the tower of the scores; 32.30 M parameters.
 
-    ``caffe`` builds the kind of ResNet that it was published with (see ``gfocal.models.convolutions``); timm has no ImageNet
+    ``caffe`` builds the kind of ResNet that it was published with (see ``gfocal.models.caffe``); timm has no ImageNet
     weights of that kind, so ``weights`` names a file of such a network, or ``pretrained`` is False.
     """
     if caffe and pretrained and weights is None:
@@ -100,7 +114,7 @@ def fcos_r50_fpn(
     if caffe:
         caffe_networks.make_caffe(backbone.body)
         if weights is not None:
-            caffe_networks.take_bgr_weights(backbone.body)
+            caffe_networks.convert_bgr_weights(backbone.body)
             backbone.freeze(backbone.frozen_stages, backbone.norm_eval, norms=True)  # as published
         backbone.mean, backbone.std = caffe_networks.MEAN, caffe_networks.STD
     box_coder = DiracDistances(in_pixels=True) if box == "dirac" else _distances(box, n, delta)
@@ -127,8 +141,15 @@ def fcos_r50_fpn(
         "body": body,
         "caffe": caffe,
     }
-    detector = _detector("fcos_r50_fpn", options, backbone, neck, head, box_coder, names, input_settings)
-    return _with_nms(detector, NMS_THRESHOLD)
+    published = PublishedSettings(
+        assigner="fcos",
+        quality="branch" if quality_branch else "none",
+        measure="centerness" if quality_branch else "iou",
+        box_loss="log_iou" if box == "dirac" else "gaussian" if box == "gaussian" else "giou",
+        box_weight=1.0,
+        decode=DECODE,
+    )
+    return _detector("fcos_r50_fpn", options, backbone, neck, head, box_coder, names, input_settings, published)
 
 
 def atss_r50_fpn(
@@ -176,31 +197,39 @@ def atss_r50_fpn(
         "num_convs": num_convs,
         "body": body,
     }
-    return _detector("atss_r50_fpn", options, backbone, neck, head, box_coder, names, input_settings)
+    published = PublishedSettings(
+        assigner="atss",
+        quality="branch" if quality_branch else "none",
+        measure="centerness" if quality_branch else "iou",
+        box_loss="gaussian" if box == "gaussian" else "giou",
+        box_weight=1.0 if box == "gaussian" else 2.0,
+    )
+    return _detector("atss_r50_fpn", options, backbone, neck, head, box_coder, names, input_settings, published)
 
 
 def _distances(box: str, n: int, delta: float) -> BoxCoder:
-    """Four distances in strides, as the names of table 5 have them."""
+    """The box coder of four distances in strides, by its name in table 5."""
     if box == "dirac":
         return DiracDistances()
     if box == "gaussian":
         return GaussianDistances(n, delta)
     if box == "general":
         return GeneralDistribution(n, delta)
-    raise ValueError(f"box says how an edge is represented: dirac, gaussian, general, or ATSS's deltas; not {box!r}")
+    raise ValueError(f"box is the representation of an edge: dirac, gaussian, general, or ATSS's deltas; not {box!r}")
 
 
 def _detector(
     preset: str,
     options: dict[str, Any],
-    backbone: Backbone,
+    backbone: TimmBackbone,
     neck: FPN,
     head: DenseHead,
     box_coder: BoxCoder,
     names: Sequence[str] | None,
     input_settings: InputSettings | None,
+    published: PublishedSettings,
 ) -> Detector:
-    """The parts joined; ``options`` are the preset's, which a saved file repeats."""
+    """Backbone, neck and head as a detector; ``options`` are the preset's, which a saved file repeats."""
     return Detector(
         backbone,
         neck,
@@ -209,9 +238,5 @@ def _detector(
         box_coder,
         input_settings or InputSettings(backbone.mean, backbone.std),
         built_from={"preset": preset, "options": options},
+        published=published,
     )
-
-
-def _with_nms(detector: Detector, threshold: float) -> Detector:
-    detector.decode_settings = replace(detector.decode_settings, nms_threshold=threshold)
-    return detector

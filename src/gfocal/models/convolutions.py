@@ -1,12 +1,10 @@
-"""Deformable convolution in chosen stages of a ResNet, through torchvision's operator.
+"""Convolutions that take the place of a network's own: deformable ones, and depthwise ones that stay in float32.
 
-Version 1 (Dai et al. 2017): each of the 9 taps moves by a learned offset, 18 channels; MMDetection's published
-"dconv" models hold this one. Version 2 (Zhu et al. 2019) also weighs each tap, 27 channels; the paper and its
-own repository use this one.
+Deformable, through torchvision's operator. Version 1 (Dai et al. 2017): each of the 9 taps moves by a learned offset,
+18 channels; MMDetection's published "dconv" models have this one. Version 2 (Zhu et al. 2019) also weights each tap,
+27 channels; the paper and its own repository use this one.
 """
 
-# FOLDED models.depthwise: Depthwise convolutions that stay in float32 when a processor computes the rest in bfloat16.
-# FOLDED models.caffe: ResNets of the Caffe kind, on which FCOS was published: another place of the strides, and BGR input.
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -22,7 +20,7 @@ class DeformableConv2d(nn.Module):
 
     Args:
         plain: the convolution whose weight, stride, padding, dilation and groups it takes over.
-        modulated: version 2, which weighs each tap by a sigmoid; it then starts at half the plain output.
+        modulated: version 2, which weights each tap by a sigmoid; it then starts at half the plain output.
     """
 
     def __init__(self, plain: nn.Conv2d, modulated: bool) -> None:
@@ -70,10 +68,10 @@ def make_deformable(body: nn.Module, stages: Iterable[int], modulated: bool) -> 
 
 
 def keep_depthwise_float32(network: nn.Module) -> None:
-    """Have the depthwise convolutions of a network leave bfloat16 out, on a processor under autocast.
+    """Run the depthwise convolutions of a network in float32 on a CPU, under autocast too; in place.
 
-    With kernels of 5 or a stride of 2 their gradients take several times as long there as in float32, which eats more
-    than what all other layers gain (benchmarks/precision.py). On a GPU nothing changes.
+    In bfloat16 their gradients take several times as long there, with kernels of 5 or a stride of 2: more than all
+    other layers gain (benchmarks/precision.py). On a GPU nothing changes.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
@@ -81,43 +79,9 @@ def keep_depthwise_float32(network: nn.Module) -> None:
 
 
 def convolve(convolution: nn.Conv2d, maps: Tensor) -> Tensor:
-    """The convolution by its class: in float32 on a processor under autocast, else as it is. (B, C, H, W) -> same"""
+    """The output of a convolution, computed in float32 on a CPU under autocast. (B, C, H, W) -> (B, C', H', W')"""
     forward = type(convolution).forward
     if maps.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return forward(convolution, maps)
     with torch.autocast("cpu", enabled=False):
         return forward(convolution, maps.float())
-
-
-# Mean pixel values, in the order of our images: red, green, blue. These networks do not divide by a deviation.
-MEAN = (122.7717, 115.9465, 102.9801)
-STD = (1.0, 1.0, 1.0)
-
-
-def make_caffe(body: nn.Module) -> None:
-    """Let each stage of a ResNet shrink its map in the first 1x1 convolution, not in the 3x3 behind it, in place.
-
-    Raises:
-        ValueError: the network has no bottlenecks.
-    """
-    found = False
-    for block in body.modules():
-        first, second = getattr(block, "conv1", None), getattr(block, "conv2", None)
-        if isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d) and hasattr(block, "conv3"):
-            found = True
-            first.stride, second.stride = second.stride, first.stride
-    if not found:
-        raise ValueError("only ResNets with bottlenecks (ResNet-50 and larger) are of the Caffe kind")
-
-
-def from_bgr(weight: Tensor) -> Tensor:
-    """A first convolution for BGR as one for RGB, and the other way round. (O, 3, h, w) -> (O, 3, h, w)"""
-    return weight[:, [2, 1, 0]]
-
-
-@torch.no_grad()
-def take_bgr_weights(body: nn.Module) -> None:
-    """Make a network whose weights are for BGR one for RGB, in place."""
-    conv = body.get_submodule("conv1")
-    assert isinstance(conv, nn.Conv2d)
-    conv.weight.copy_(from_bgr(conv.weight))

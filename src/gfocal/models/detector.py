@@ -8,49 +8,56 @@ from typing import Any
 from torch import Tensor, nn
 
 from gfocal.data.preprocess import InputSettings
+from gfocal.models.backbone import Backbone
+from gfocal.models.published import PublishedSettings
 from gfocal.ops.box_coders import BoxCoder
-from gfocal.ops.decoding import DecodeSettings
 from gfocal.structures import Detections, HeadOutputs
 
 
 class Detector(nn.Module):
-    """A dense detector, and what one must know to use it: classes, distribution, input, decoding.
+    """A dense detector with all that is needed to use it: classes, box coder, input and decoding.
 
-    ``forward`` returns raw tensors, never losses, in training and in use alike.
+    ``forward`` returns raw tensors, never losses, in training and evaluation mode alike.
 
     Attributes:
         names: of the classes, indexed by label.
+        box_coder: what the box logits of the head mean.
         built_from: name of the preset and its options, so that a saved file can build the network again.
-        class_thresholds: by label, the score from which on a detection is worth showing, chosen on annotated
-            images by ``gfocal eval --store-thresholds``; None where nobody chose any. ``detect`` does not apply
-            them by itself: ``model.detect(image).above(model.class_thresholds)``.
+        published: how the preset was trained in its paper; ``gfocal.build`` makes the criterion of it.
+        decode_settings: thresholds and limits of ``detect``; at first the published ones.
+        class_thresholds: score threshold of each class, by label, chosen on annotated images by ``gfocal eval
+            --store-thresholds``; None where none were chosen. ``detect`` does not apply them by itself:
+            ``model.detect(image).above(model.class_thresholds)``.
         thresholds_how: how they were chosen, in a line.
-        is_neck_frozen: whether training leaves the neck alone, see ``freeze_neck``.
+        is_neck_frozen: whether the neck is excluded from training, see ``freeze_neck``.
     """
+
+    backbone: Backbone
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         neck: nn.Module,
         head: nn.Module,
         names: Sequence[str],
         box_coder: BoxCoder,
         input_settings: InputSettings,
         built_from: dict[str, Any],
+        published: PublishedSettings,
     ) -> None:
         super().__init__()
         self.backbone, self.neck, self.head = backbone, neck, head
         self.names = tuple(names)
         self.box_coder = box_coder
         self.input_settings = input_settings
-        self.decode_settings = DecodeSettings()
+        self.published, self.decode_settings = published, published.decode
         self.built_from = built_from
         self.class_thresholds: tuple[float, ...] | None = None
         self.thresholds_how = ""
         self.is_neck_frozen = False
 
     def freeze_neck(self, is_frozen: bool) -> None:
-        """Set whether training leaves the neck alone; model files say so, for further training to go on alike."""
+        """Set whether the neck is excluded from training; a model file stores it, for further training."""
         self.is_neck_frozen = is_frozen
         self.neck.requires_grad_(not is_frozen)
 
@@ -66,13 +73,13 @@ class Detector(nn.Module):
     def detect(
         self, images: Any, score_threshold: float | None = None, batch_size: int = 1
     ) -> list[Detections] | Detections:
-        """Find objects in one image or several, in whatever mode the model is.
+        """Find objects in one image or several. The model may be in training or evaluation mode.
 
         Args:
             images: a path, a PIL image, a uint8 array (H, W, 3) or (H, W), a tensor (3, H, W) that is uint8 or float
                 in 0..1; or a sequence of such, or a tensor or array of four dimensions.
-            score_threshold: detections must score more, 0..1; None takes that of ``decode_settings``, 0.05 unless it
-                was changed, which is low enough to measure AP.
+            score_threshold: detections must score more, 0..1; None: that of ``decode_settings``, 0.05 unless it was
+                changed, which is low enough to measure AP.
             batch_size: images per pass through the network.
 
         Returns:
@@ -88,7 +95,7 @@ class Detector(nn.Module):
 
 
 def class_names(num_classes: int, names: Sequence[str] | None) -> tuple[str, ...]:
-    """The names given, checked against their number; or plain numbers where there are none."""
+    """The given names, or ``class0``, ``class1`` ... Raises ValueError if their number is another."""
     if names is None:
         return tuple(f"class{i}" for i in range(num_classes))
     if len(names) != num_classes:

@@ -1,6 +1,5 @@
-"""A trained detector begins again with other classes: all of it stays but the rows of the class layer."""
+"""Fine-tuning: a copy of a trained detector for other classes, and parts of it that are excluded from training."""
 
-# FOLDED models.freezing: Parts of a detector that training leaves alone.
 from __future__ import annotations
 
 import re
@@ -10,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from gfocal.models.backbone import Backbone
+from gfocal.models.backbone import BackbonePart
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import build_from_description, describe
 from gfocal.text import counted
@@ -21,25 +20,25 @@ CLASS_LAYER = re.compile(r"(^|\.)cls_outs?\.(\d+\.)?(weight|bias)$")
 
 @dataclass(frozen=True)
 class Transfer:
-    """What became of the classes."""
+    """Which classes of a fine-tuned detector the detector before it knew."""
 
-    known: tuple[str, ...]  # keep their rows
-    new: tuple[str, ...]  # start as in a detector that was never trained
+    known: tuple[str, ...]  # keep their rows of the class layer
+    new: tuple[str, ...]  # start as in an untrained detector
 
     def __str__(self) -> str:
         total = len(self.known) + len(self.new)
-        told = f"{len(self.known)} of {counted(total, 'class', 'classes')} known"
+        text = f"{len(self.known)} of {counted(total, 'class', 'classes')} known"
         if self.known and self.new:
             shown = ", ".join(self.new[:5]) + (", ..." if len(self.new) > 5 else "")
-            told += f"; new: {shown}"
-        return told
+            text += f"; new: {shown}"
+        return text
 
 
 def for_classes(model: Detector, names: Sequence[str]) -> Detector:
     """A copy of a detector for other classes, to be trained: ``for_classes(gfocal.load("runs/old"), ("cat", "owl"))``
 
-    Classes known by name keep what was learned of them, in whatever order they come. New ones start at random,
-    with a score of about 0.01 everywhere. Input size, frozen parts and the settings of decoding stay.
+    Classes known by name keep their weights, in any order. New ones start at random, with a score of about 0.01
+    everywhere. Input size, frozen parts and the settings of decoding stay.
 
     Raises:
         ValueError: there are no names, or one comes twice.
@@ -48,25 +47,25 @@ def for_classes(model: Detector, names: Sequence[str]) -> Detector:
     if not names or len(set(names)) != len(names):
         raise ValueError(f"classes need a name each, all different, not {list(names)}")
     about = describe(model) | {"names": list(names)}
-    about.pop("thresholds", None)  # they belong to the weights that they were found with
+    about.pop("thresholds", None)  # they belong to the weights that they were chosen for
     fresh = build_from_description(about)
     fresh.to(next(model.parameters()).device)
     state = model.state_dict()
     for key, value in fresh.state_dict().items():
         if CLASS_LAYER.search(key):
-            take_rows(value, state[key], names, model.names)
+            copy_class_rows(value, state[key], names, model.names)
         else:
             value.copy_(state[key])
     return fresh.train(model.training)
 
 
-def transfer_of(names: Sequence[str], before: Sequence[str]) -> Transfer:
-    """Which of ``names`` a detector for the classes ``before`` knows already."""
+def compare_classes(names: Sequence[str], before: Sequence[str]) -> Transfer:
+    """Which of ``names`` a detector for the classes ``before`` knows."""
     known = tuple(name for name in names if name in before)
     return Transfer(known, tuple(name for name in names if name not in before))
 
 
-def take_rows(into: torch.Tensor, out_of: torch.Tensor, names: Sequence[str], before: Sequence[str]) -> None:
+def copy_class_rows(into: torch.Tensor, out_of: torch.Tensor, names: Sequence[str], before: Sequence[str]) -> None:
     """Copy the rows of the classes that both lists name. into (A * C, ...), out_of (A * D, ...), anchor-major."""
     into, out_of = into.unflatten(0, (-1, len(names))), out_of.unflatten(0, (-1, len(before)))
     pairs = [(row, list(before).index(name)) for row, name in enumerate(names) if name in before]
@@ -74,32 +73,20 @@ def take_rows(into: torch.Tensor, out_of: torch.Tensor, names: Sequence[str], be
         into[:, row].copy_(out_of[:, old])
 
 
-Part = Literal["none", "stem", "backbone", "neck"]
+Part = Literal["none", "stem", "backbone", "neck"]  # ``BackbonePart`` and the neck
 
 
 def freeze(model: Detector, upto: Part | int) -> None:
-    """Freeze a detector from the image's side up to and with a part, and nothing behind it.
+    """Freeze a detector from its input up to and including a part, and nothing after it.
 
     Args:
         model: changed in place. Frozen BatchNorm keeps its statistics too.
         upto: ``none`` trains everything; ``stem``; the stem and a number of the backbone's stages; ``backbone``;
-            ``neck``, then the head alone is trained.
+            ``neck``, so that only the head is trained.
 
     Raises:
         ValueError: the backbone has no such part.
     """
-    backbone = model.backbone
-    everything = upto in ("backbone", "neck")
-    if isinstance(backbone, Backbone):
-        stages = len(backbone.parts()) - 1
-        if isinstance(upto, int) and not 0 <= upto <= stages:
-            raise ValueError(f"{backbone.name} has {stages} stages to freeze, not {upto}")
-        frozen = upto if isinstance(upto, int) else stages if everything else 0
-        backbone.freeze(frozen, backbone.norm_eval, upto == "stem" or everything, backbone.norms_fixed)
-    elif upto not in ("none", "backbone", "neck"):
-        raise ValueError(
-            f"the backbone of {model.built_from['preset']} is frozen as a whole (backbone) or not (none)"
-        )
-    else:
-        backbone.requires_grad_(not everything)
+    part: BackbonePart | int = "backbone" if upto == "neck" else upto
+    model.backbone.freeze_up_to(part)
     model.freeze_neck(upto == "neck")

@@ -1,7 +1,8 @@
 """The paper's detectors as presets: backbone, FPN and the GFL head, with the published numbers filled in.
 
-Every preset takes ``n`` and ``delta`` of the General distribution of an edge: n + 1 values, ``delta`` strides apart;
-and ``finest``, the stride of its first level: 8 as published, or 4 for a further level P2, where objects are small.
+Every preset takes ``n`` (``reg_max`` elsewhere) and ``delta`` of the General distribution of an edge: n + 1 values,
+``delta`` strides apart, so that the regression range of a level is n * delta strides; and ``finest``, the stride of
+its first level: 8 as published, or 4 for a further level P2, where objects are small.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.data.preprocess import InputSettings
-from gfocal.models.backbone import Backbone, published_resnet
+from gfocal.models.backbone import TimmBackbone, published_resnet
 from gfocal.models.detector import Detector, class_names
 from gfocal.models.heads import GFLHead, norm_groups
 from gfocal.models.necks import FPN, strides_from
+from gfocal.models.published import PublishedSettings
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.ops.points import Origin
+
+PUBLISHED = PublishedSettings(criterion="gfl", assigner="atss", quality="joint", dfl_weight=0.25)
 
 
 def gfl_light_fpn(
@@ -37,10 +41,10 @@ def gfl_light_fpn(
     """The light preset, for CPUs and small data: a mobile backbone, FPN and towers of width 96.
 
     ``body`` is EfficientNet-lite0, or any timm network with feature maps at strides 8, 16 and 32. With ImageNet
-    weights the stem and the first two stages are frozen: they see the most pixels, and so take the most time.
+    weights the stem and the first two stages are frozen: they have the largest maps, and so take the most time.
     """
     published = pretrained or weights is not None
-    backbone = Backbone(body, pretrained, weights, frozen_stages=2 if published else 0, finest=finest)
+    backbone = TimmBackbone(body, pretrained, weights, frozen_stages=2 if published else 0, finest=finest)
     settings = input_settings or InputSettings(backbone.mean, backbone.std, short_side=320, long_side=512)
     options = {
         "n": n,
@@ -218,12 +222,12 @@ def gfl_x101_32x4d_dcn_fpn(
 def _gfl(
     preset: str,
     options: dict[str, Any],
-    backbone: Backbone,
+    backbone: TimmBackbone,
     num_classes: int,
     names: Sequence[str] | None,
     input_settings: InputSettings | None,
 ) -> Detector:
-    """Backbone, neck and head joined; ``options`` are the preset's, which a saved file repeats."""
+    """Backbone, neck and head as a detector; ``options`` are the preset's, which a saved file repeats."""
     box_coder = GeneralDistribution(options["n"], options["delta"])
     channels, num_convs = options.get("channels", 256), options.get("num_convs", 4)
     strides = strides_from(options["finest"])
@@ -245,4 +249,5 @@ def _gfl(
         box_coder,
         input_settings or InputSettings(backbone.mean, backbone.std),
         built_from={"preset": preset, "options": options},
+        published=PUBLISHED,
     )

@@ -1,22 +1,19 @@
-"""The GFL head: per point one score per class, and one distribution per box edge."""
+"""The GFL head: per point one score per class and one distribution per box edge; and the parts it shares."""
 
-# FOLDED models.dense_head: The head of the dense detectors that Li et al. 2020 compare with, RetinaNet, FCOS, FoveaBox and ATSS.
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from gfocal.models.necks import STRIDES
-from gfocal.ops.points import AnchorShapes, Origin, lay_points, make_points
+from gfocal.ops.points import Origin, make_points
 from gfocal.structures import HeadOutputs
 
 
 class Scale(nn.Module):
-    """A learnable factor: one per level, it sets how peaked the level's edge distributions are."""
+    """A learnable factor of the box logits: one per level, it sets how peaked the level's edge distributions are."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +32,7 @@ class GFLHead(nn.Module):
         in_channels: width of the pyramid.
         channels: width of the towers, a multiple of ``num_groups``.
         num_convs: depth of each tower, 4 in the paper.
-        num_bins: K = n + 1 values per edge.
+        num_bins: K = n + 1 values per edge, n = 16 (``reg_max``) in the paper.
         level_strides: stride of each level.
         origin: where a cell's point lies.
         num_groups: of GroupNorm.
@@ -94,91 +91,18 @@ def tower(in_channels: int, channels: int, num_convs: int, num_groups: int | Non
 
 
 def norm_groups(channels: int) -> int:
-    """How many groups a tower of this width has: 32 as published, fewer for a narrow one."""
-    # Two channels to a norm group at least: a lone value of a 1x1 map has no spread to divide by.
+    """Number of groups of GroupNorm in a tower of this width: 32 as published, fewer for a narrow one."""
+    # At least two channels per group: a single value of a 1x1 map has no deviation to divide by.
     return min(32, channels // 2)
 
 
 def initialize(head: nn.Module, cls_out: nn.Conv2d) -> None:
-    """Start the convolutions of a head as published: small weights, no bias, and every score at 0.01."""
+    """Initialize the convolutions of a head as published: small weights, zero biases, and every score at 0.01."""
     for module in head.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=0.01)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    # The many negatives would drown the first steps otherwise.
+    # The many negatives would dominate the first steps otherwise.
     assert cls_out.bias is not None
     nn.init.constant_(cls_out.bias, -math.log(99))
-
-
-# Which tower a separate quality branch stands on, if there is one: FCOS has it beside the scores, ATSS beside boxes.
-QualityBranch = Literal["none", "cls", "box"]
-
-
-class DenseHead(nn.Module):
-    """Two towers shared by all levels, as the GFL head has them, with the parts in which its forerunners differ.
-
-    Args:
-        num_classes: C.
-        in_channels: width of the pyramid.
-        channels: width of the towers, a multiple of ``num_groups``.
-        num_convs: depth of each tower.
-        num_bins: K numbers per edge; 1 for the four numbers of a Dirac box.
-        level_strides: stride of each level.
-        laying: where a cell's point lies; or the anchors of a cell, each of which is a point.
-        num_groups: of GroupNorm; None leaves the norm out and gives the convolutions a bias.
-        quality: the tower that a separate quality branch stands on.
-        scale_levels: whether a learnable factor per level multiplies the box numbers.
-    """
-
-    def __init__(
-        self,
-        num_classes: int,
-        in_channels: int = 256,
-        channels: int = 256,
-        num_convs: int = 4,
-        num_bins: int = 1,
-        level_strides: Sequence[int] = STRIDES,
-        laying: Origin | AnchorShapes = "center",
-        num_groups: int | None = 32,
-        quality: QualityBranch = "none",
-        scale_levels: bool = True,
-    ) -> None:
-        super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"a detector needs at least one class, not {num_classes}")
-        if quality not in ("none", "cls", "box"):
-            raise ValueError(f"a quality branch stands on the tower cls or box, or there is none, not {quality!r}")
-        self.num_classes, self.num_bins = num_classes, num_bins
-        self.level_strides, self.laying, self.quality = tuple(level_strides), laying, quality
-        per_cell = laying.per_cell if isinstance(laying, AnchorShapes) else 1
-        self.cls_tower = tower(in_channels, channels, num_convs, num_groups)
-        self.box_tower = tower(in_channels, channels, num_convs, num_groups)
-        self.cls_out = nn.Conv2d(channels, per_cell * num_classes, 3, padding=1)
-        self.box_out = nn.Conv2d(channels, per_cell * 4 * num_bins, 3, padding=1)
-        self.quality_out = None if quality == "none" else nn.Conv2d(channels, per_cell, 3, padding=1)
-        self.scales = nn.ModuleList(Scale() if scale_levels else nn.Identity() for _ in level_strides)
-        initialize(self, self.cls_out)
-
-    def forward(self, maps: Sequence[Tensor]) -> HeadOutputs:
-        """Maps of the pyramid -> logits of all points; channels of a cell are anchor-major, then side-major."""
-        cls_logits, box_logits, quality_logits = [], [], []
-        for level, scale in zip(maps, self.scales, strict=True):
-            of_cls, of_box = self.cls_tower(level), self.box_tower(level)
-            cls_logits.append(per_point(self.cls_out(of_cls), self.num_classes))
-            # float32 from here: a half-precision edge would be off by a part of a pixel.
-            box_logits.append(per_point(scale(self.box_out(of_box).float()), 4 * self.num_bins))
-            if self.quality_out is not None:
-                quality_logits.append(per_point(self.quality_out(of_cls if self.quality == "cls" else of_box), 1))
-        shapes = [(int(level.shape[-2]), int(level.shape[-1])) for level in maps]
-        return HeadOutputs(
-            cls_logits=torch.cat(cls_logits, 1),
-            box_logits=torch.cat(box_logits, 1).unflatten(-1, (4, self.num_bins)),
-            points=lay_points(shapes, self.level_strides, self.laying, maps[0].device),
-            quality_logits=torch.cat(quality_logits, 1).squeeze(-1) if quality_logits else None,
-        )
-
-
-def per_point(level: Tensor, num_values: int) -> Tensor:
-    """A level's map as rows of points. (B, A * num_values, h, w) -> (B, h * w * A, num_values)"""
-    return level.permute(0, 2, 3, 1).reshape(len(level), -1, num_values)

@@ -1,6 +1,10 @@
-"""gfocal's own model file: weights in safetensors, and in its metadata all that builds the network."""
+"""gfocal's model file: weights in safetensors, and in its metadata a description that builds the network.
 
-# FOLDED models.hub: Models on the Hugging Face hub, fetched by ``hf://owner/name``.
+A description is a json object: preset and options, names of the classes, input size, decoding, frozen parts, score
+thresholds. ``load_model`` reads all of a file, ``read_description`` none of its tensors. A file is given by its path,
+by the folder of a run, or by ``hf://owner/name`` on the Hugging Face hub, from which it is downloaded once.
+"""
+
 from __future__ import annotations
 
 import json
@@ -8,7 +12,8 @@ import math
 import re
 import shutil
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,75 +23,24 @@ import torch
 from gfocal.atomic import atomic_write
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import HubError, ModelFileError
-from gfocal.models.backbone import Backbone
 from gfocal.models.detector import Detector
-from gfocal.models.zoo import preset_named
+from gfocal.models.zoo import get_preset
 from gfocal.ops.decoding import DecodeSettings
+from gfocal.run_folder import RunFolder
 
 FORMAT = "gfocal-1"
-
-
-def describe(model: Detector) -> dict[str, Any]:
-    """What a file says of a model besides its weights."""
-    from gfocal import __version__
-
-    about = {
-        "format": FORMAT,
-        "version": __version__,
-        "preset": model.built_from["preset"],
-        "options": model.built_from["options"],
-        "names": list(model.names),
-        "input": asdict(model.input_settings),
-        "decode": asdict(model.decode_settings),
-    }
-    if isinstance(model.backbone, Backbone):  # so that further training goes on as the first one went
-        about["frozen"] = {
-            "frozen_stages": model.backbone.frozen_stages,
-            "norm_eval": model.backbone.norm_eval,
-            "stem": model.backbone.num_frozen > 0,
-            "norms": model.backbone.norms_fixed,
-            "neck": model.is_neck_frozen,
-        }
-    if model.class_thresholds is not None:
-        about["thresholds"] = {"scores": list(model.class_thresholds), "how": model.thresholds_how}
-    return about
+HUB_SCHEME = "hf://"
+HUB_FILE = "model.safetensors"
 
 
 def save_model(model: Detector, path: str | Path) -> None:
-    """Write a model file, atomically: a file of that name is whole, or the one before."""
+    """Write a model file atomically: afterwards the new file is complete, or the old one unchanged."""
     from safetensors.torch import save
 
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     content = save(state, metadata={"gfocal": json.dumps(describe(model))})
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)  # not save_file: a full disk is an OSError here, as for every other file
-
-
-def store_thresholds(path: str | Path, scores: Sequence[float], how: str = "") -> Path:
-    """Write a score threshold for each class into a model file, in place of any that it holds; returns the file.
-
-    Only the description changes: the weights are copied byte for byte. The file is whole or as before.
-
-    Args:
-        path: a model file or the folder of a run, as ``load_model`` takes it, on this machine.
-        scores: a threshold in 0..1 for each class, by label.
-        how: how they were chosen, in a line.
-
-    Raises:
-        ModelFileError: no such file, no gfocal model, or thresholds that do not fit its classes.
-    """
-    path = local_model_file(path)
-    about, _ = read_model_file(path)
-    about["thresholds"] = {"scores": _thresholds(list(scores), len(about["names"])), "how": how}
-    with atomic_write(path) as temporary, path.open("rb") as old, temporary.open("wb") as new:
-        # safetensors: the length of the header as 8 bytes, the header as json, then the tensors.
-        header = json.loads(old.read(struct.unpack("<Q", old.read(8))[0]))
-        header["__metadata__"]["gfocal"] = json.dumps(about)
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        new.write(struct.pack("<Q", len(text)) + text)
-        shutil.copyfileobj(old, new)
-    return path
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> Detector:
@@ -100,8 +54,10 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Detector
     Raises:
         ModelFileError: there is no such file, or it is no gfocal model, or it is damaged.
     """
-    path = fetch(str(path)) if str(path).startswith(SCHEME) else model_file(Path(path))
-    about, state = read_model_file(path)
+    path = find_model_file(path)
+    with _open(path) as file:
+        about = _parse_description(file.metadata(), path)
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     try:
         model = build_from_description(about)
     except (KeyError, TypeError, ValueError) as error:
@@ -118,41 +74,39 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Detector
     return model.eval().to(device)
 
 
-def read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """What a model file says of its network, and its tensors by name. Raises ModelFileError as ``load_model``."""
-    from safetensors import SafetensorError, safe_open
+def read_description(path: str | Path) -> dict[str, Any]:
+    """The description in a model file, read without its tensors; argument and errors as those of ``load_model``."""
+    path = find_model_file(path)
+    with _open(path) as file:
+        return _parse_description(file.metadata(), path)
 
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        if path.suffix.lower() != ".safetensors":
-            raise ModelFileError(
-                f"{path}: not a gfocal model file; give the run's folder or a .safetensors file "
-                "(gfocal import makes one of a checkpoint of MMDetection)"
-            ) from error
-        raise ModelFileError(f"{path}: not readable as safetensors ({error}); was it copied completely?") from error
-    if "gfocal" not in metadata:
-        raise ModelFileError(f"{path}: a safetensors file, but not one that gfocal wrote")
-    try:
-        about = json.loads(metadata["gfocal"])
-        written = about.get("format")
-    except (ValueError, AttributeError) as error:
-        raise ModelFileError(f"{path}: its description is damaged ({error})") from error
-    if written != FORMAT:
-        raise ModelFileError(
-            f"{path}: its format is {written!r}, this gfocal reads {FORMAT!r}; install a newer gfocal"
-        )
-    return about, state
+
+def describe(model: Detector) -> dict[str, Any]:
+    """The description of a model that its file has beside the weights."""
+    from gfocal import __version__
+
+    about = {
+        "format": FORMAT,
+        "version": __version__,
+        "preset": model.built_from["preset"],
+        "options": model.built_from["options"],
+        "names": list(model.names),
+        "input": asdict(model.input_settings),
+        "decode": asdict(model.decode_settings),
+        # so that further training freezes the same parts
+        "frozen": model.backbone.freeze_settings() | {"neck": model.is_neck_frozen},
+    }
+    if model.class_thresholds is not None:
+        about["thresholds"] = {"scores": list(model.class_thresholds), "how": model.thresholds_how}
+    return about
 
 
 def build_from_description(about: dict[str, Any]) -> Detector:
-    """The network that a file's metadata describes, with random weights."""
+    """The detector that a description is of, with random weights."""
     settings: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in about["input"].items()
     }
-    model = preset_named(about["preset"])(
+    model = get_preset(about["preset"])(
         len(about["names"]),
         names=about["names"],
         pretrained=False,
@@ -161,48 +115,65 @@ def build_from_description(about: dict[str, Any]) -> Detector:
     )
     model.decode_settings = DecodeSettings(**about["decode"])
     if "thresholds" in about:
-        model.class_thresholds = tuple(_thresholds(about["thresholds"]["scores"], len(about["names"])))
+        model.class_thresholds = tuple(_check_thresholds(about["thresholds"]["scores"], len(about["names"])))
         model.thresholds_how = str(about["thresholds"]["how"])
-    if "frozen" in about and isinstance(model.backbone, Backbone):
+    if "frozen" in about:
         frozen = dict(about["frozen"])
         model.freeze_neck(frozen.pop("neck", False))
         model.backbone.freeze(**frozen)
     return model
 
 
-def _thresholds(scores: list[float], num_classes: int) -> list[float]:
-    if len(scores) != num_classes:
-        raise ModelFileError(f"{len(scores)} thresholds for {num_classes} classes")
-    if wrong := [s for s in scores if not (math.isfinite(s) and 0 <= s <= 1)]:
-        raise ModelFileError(f"a threshold is a score in 0..1, not {wrong[0]}")
-    return [float(s) for s in scores]
+def store_thresholds(path: str | Path, scores: Sequence[float], how: str = "") -> Path:
+    """Write a score threshold for each class into a model file, replacing any in it; returns the file.
+
+    Only the description changes: the weights are copied byte for byte. The file is complete or as before.
+
+    Args:
+        path: a model file or the folder of a run, as for ``load_model``, but not on the hub.
+        scores: a threshold in 0..1 for each class, by label.
+        how: how they were chosen, in a line.
+
+    Raises:
+        ModelFileError: no such file, no gfocal model, or thresholds that do not fit its classes.
+    """
+    path = find_local_file(path)
+    about = read_description(path)
+    about["thresholds"] = {"scores": _check_thresholds(list(scores), len(about["names"])), "how": how}
+    with atomic_write(path) as temporary, path.open("rb") as old, temporary.open("wb") as new:
+        # safetensors: the length of the header as 8 bytes, the header as json, then the tensors.
+        header = json.loads(old.read(struct.unpack("<Q", old.read(8))[0]))
+        header["__metadata__"]["gfocal"] = json.dumps(about)
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        new.write(struct.pack("<Q", len(text)) + text)
+        shutil.copyfileobj(old, new)
+    return path
 
 
-def local_model_file(path: str | Path) -> Path:
-    """The file on this machine that can be written into; ModelFileError for a model of the hub, or none."""
-    if str(path).startswith(SCHEME):
-        raise ModelFileError(f"{path}: thresholds are stored in a file on this machine; download the model first")
-    return model_file(Path(path))
-
-
-def model_file(path: Path) -> Path:
-    """The model file that a path to a file or to a run's folder means."""
+def find_model_file(path: str | Path) -> Path:
+    """The model file of a path: the file itself, the best or last of a run's folder, or a download from the hub."""
+    if str(path).startswith(HUB_SCHEME):
+        return download_model(str(path))
+    path = Path(path)
     if path.is_dir():
-        for name in ("best.safetensors", "last.safetensors"):
-            if (path / name).is_file():
-                return path / name
+        if found := RunFolder(path).model_files:
+            return found[0]
         raise ModelFileError(f"{path}: holds neither best.safetensors nor last.safetensors; is it a run's folder?")
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file or folder")
     return path
 
 
-SCHEME = "hf://"
-FILE = "model.safetensors"
+def find_local_file(path: str | Path) -> Path:
+    """``find_model_file`` for a file to be changed; ModelFileError for a model on the hub."""
+    if str(path).startswith(HUB_SCHEME):
+        raise ModelFileError(f"{path}: thresholds are stored in a file on this machine; download the model first")
+    return find_model_file(path)
 
 
-def fetch(address: str) -> Path:
-    """The local file of a model on the hub, downloaded if it is not there yet.
+def download_model(address: str) -> Path:
+    """The local file of a model on the hub, downloaded unless it is in the cache.
 
     ``address`` is ``hf://owner/name``, or ``hf://owner/name@revision``; the repository holds a gfocal model
     file named ``model.safetensors``.
@@ -214,14 +185,54 @@ def fetch(address: str) -> Path:
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(found[1], FILE, revision=found[2]))
+        return Path(hf_hub_download(found[1], HUB_FILE, revision=found[2]))
     except LocalEntryNotFoundError as error:
         raise HubError(
-            f"{address}: not on this machine, and the hub cannot be reached; download {FILE} from the "
+            f"{address}: not on this machine, and the hub cannot be reached; download {HUB_FILE} from the "
             "repository elsewhere and give its path"
         ) from error
     except EntryNotFoundError as error:
-        raise HubError(f"{address}: the repository holds no {FILE}, so it is no gfocal model") from error
+        raise HubError(f"{address}: the repository holds no {HUB_FILE}, so it is no gfocal model") from error
     except (HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise HubError(f"{address}: cannot be fetched ({reason}); is the name right, and is it public?") from error
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """A safetensors file opened to read; ModelFileError where it cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        if path.suffix.lower() != ".safetensors":
+            raise ModelFileError(
+                f"{path}: not a gfocal model file; give the run's folder or a .safetensors file "
+                "(gfocal import makes one of a checkpoint of MMDetection)"
+            ) from error
+        raise ModelFileError(f"{path}: not readable as safetensors ({error}); was it copied completely?") from error
+
+
+def _parse_description(metadata: dict[str, str] | None, path: Path) -> dict[str, Any]:
+    if metadata is None or "gfocal" not in metadata:
+        raise ModelFileError(f"{path}: a safetensors file, but not one that gfocal wrote")
+    try:
+        about = json.loads(metadata["gfocal"])
+        written = about.get("format")
+    except (ValueError, AttributeError) as error:
+        raise ModelFileError(f"{path}: its description is damaged ({error})") from error
+    if written != FORMAT:
+        raise ModelFileError(
+            f"{path}: its format is {written!r}, this gfocal reads {FORMAT!r}; install a newer gfocal"
+        )
+    return about
+
+
+def _check_thresholds(scores: list[float], num_classes: int) -> list[float]:
+    if len(scores) != num_classes:
+        raise ModelFileError(f"{len(scores)} thresholds for {num_classes} classes")
+    if wrong := [s for s in scores if not (math.isfinite(s) and 0 <= s <= 1)]:
+        raise ModelFileError(f"a threshold is a score in 0..1, not {wrong[0]}")
+    return [float(s) for s in scores]

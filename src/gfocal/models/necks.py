@@ -27,8 +27,7 @@ class FPN(nn.Module):
         channels: width of the pyramid.
         num_levels: how many levels it has, 5 for P3 to P7, 6 for P2 to P7.
         extra_from_input: make P6 from C5, as RetinaNet and FoveaBox do, instead of P5.
-        relu_between_extra: a ReLU between P6 and the convolution that makes P7 of it, as in FCOS. P6 itself goes
-            to the head without.
+        relu_between_extra: a ReLU between P6 and the convolution to P7, as in FCOS. The head gets P6 without it.
     """
 
     def __init__(
@@ -72,8 +71,7 @@ class FPN(nn.Module):
 def coarser(convolution: nn.Module, maps: Tensor) -> Tensor:
     """A map of half the size. (B, C, H, W) -> (B, C, H/2, W/2)
 
-    A single cell is taken in float32 on a processor: the gradient that torch computes of it there in bfloat16 holds
-    what happened to lie in memory.
+    A single cell is computed in float32 on a CPU: its gradient in bfloat16 contains uninitialized memory there.
     """
     if maps.device.type == "cpu" and maps.shape[-2:] == (1, 1) and torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):

@@ -1,10 +1,12 @@
 """SAPD, the Soft Anchor-Point Detector (Zhu et al. 2020): one point per cell, and a network that selects levels.
 
-Departures: an edge lies 4 exp(x) strides from its point (the paper's head says x itself, also in units of 4 strides);
-and RetinaNet's FPN and towers are taken as this library's preset of RetinaNet has them.
+The level selector (section 3.2, the meta-selection network) predicts how much each pyramid level is to learn of an
+object; the criterion trains and asks it, detection does without.
+
+Departures: an edge lies 4 exp(x) strides from its point (the paper's head predicts x itself, also in units of 4
+strides); and FPN and towers are those of this library's preset of RetinaNet.
 """
 
-# FOLDED models.selector: Which pyramid levels are to learn an object: the meta-selection network of SAPD (Zhu et al. 2020, section 3.2).
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -18,11 +20,23 @@ from torchvision.ops import roi_align
 
 from gfocal.data.preprocess import InputSettings
 from gfocal.models.backbone import published_resnet
+from gfocal.models.dense_head import DenseHead
 from gfocal.models.detector import Detector, class_names
-from gfocal.models.heads import DenseHead
 from gfocal.models.necks import FPN, STRIDES
+from gfocal.models.published import PublishedSettings
 from gfocal.ops.box_coders import DiracDistances
+from gfocal.ops.decoding import DecodeSettings
 from gfocal.structures import HeadOutputs
+
+PUBLISHED = PublishedSettings(
+    criterion="sapd",
+    assigner="sapd",
+    quality="none",
+    box_loss="log_iou",
+    box_weight=1.0,
+    decode=DecodeSettings(nms_threshold=0.5),
+)
+POOLED = 7  # cells per side that RoIAlign pools an object to; three 3x3 convolutions without padding leave one
 
 
 def sapd_r50_fpn(
@@ -38,7 +52,7 @@ def sapd_r50_fpn(
 ) -> Detector:
     """SAPD with a ResNet-50, or any timm network with feature maps at strides 8, 16 and 32."""
     backbone = published_resnet(body, pretrained, weights)
-    model = Detector(
+    return Detector(
         backbone,
         FPN(backbone.channels, channels, len(STRIDES), extra_from_input=True),
         SAPDHead(num_classes, channels, num_convs),
@@ -49,13 +63,12 @@ def sapd_r50_fpn(
             "preset": "sapd_r50_fpn",
             "options": {"channels": channels, "num_convs": num_convs, "body": body},
         },
+        published=PUBLISHED,
     )
-    model.decode_settings = replace(model.decode_settings, nms_threshold=0.5)
-    return model
 
 
 class SAPDHead(nn.Module):
-    """Two towers without norms, and the selector that its criterion asks which levels are to learn an object.
+    """Two towers without norms, and the level selector, which only the criterion calls.
 
     Args:
         num_classes: C.
@@ -71,19 +84,16 @@ class SAPDHead(nn.Module):
             channels,
             num_convs,
             num_bins=1,
-            laying="center",
+            point_layout="center",
             num_groups=None,
             scale_levels=False,
         )
         self.selector = LevelSelector(channels, channels)
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutputs:
-        """Maps of the pyramid -> logits of all points; in training with the maps themselves, for the selector."""
+        """Maps of the pyramid -> logits of all points; in training mode also the maps, for the selector."""
         outputs: HeadOutputs = self.dense(maps)
         return replace(outputs, pyramid=tuple(maps)) if self.training else outputs
-
-
-POOLED = 7  # cells to a side that an object is pooled to; three convolutions without padding leave one
 
 
 class LevelSelector(nn.Module):
@@ -126,8 +136,7 @@ class LevelSelector(nn.Module):
 def level_weights(logits: Tensor, topk: int = 3) -> Tensor:
     """Softmax over levels, 0 on all but the ``topk`` best of each box. logits (B, G, L) -> (B, G, L), detached.
 
-    The weights say what a level is to learn; they are not themselves taught by the detection loss, which would only
-    push them to where it is small.
+    Detached: the detection loss would only push the weights to where it is small.
     """
     weights = logits.detach().softmax(-1)
     best = weights.topk(min(topk, weights.shape[-1]), -1).indices

@@ -3,10 +3,10 @@
 The network is torchvision's VGG-16 with the layers that torchvision's SSD adds to it. It departs from the published
 one in three points:
 
-* An image is resized with its ratio kept and padded to 512 x 512, as everywhere in gfocal; SSD squashed it.
-* The head gives the C class numbers relative to the background's, which is therefore always 0: the softmax sees
-  differences of numbers alone, and the difference of two convolutions is one convolution.
-* fc6 and fc7 start at random, not from the classifier's layers thinned out.
+* An image is resized with its aspect ratio preserved and padded to 512 x 512, as everywhere in gfocal; SSD warped it.
+* The head predicts the C class logits relative to the background's, which is therefore always 0: the softmax depends
+  on differences of logits alone, and the difference of two convolutions is one convolution.
+* fc6 and fc7 start at random, not from the subsampled layers of the classifier.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +25,10 @@ from torchvision.models.vgg import VGG16_Weights, cfgs, make_layers
 
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import WeightsError
-from gfocal.models.backbone import load_imagenet_weights
+from gfocal.models.backbone import BackbonePart, load_imagenet_weights
+from gfocal.models.dense_head import per_point
 from gfocal.models.detector import Detector, class_names
-from gfocal.models.heads import per_point
+from gfocal.models.published import PublishedSettings
 from gfocal.ops.box_coders import AnchorDeltas
 from gfocal.ops.decoding import DecodeSettings
 from gfocal.ops.points import make_points
@@ -39,7 +41,7 @@ RATIOS: tuple[tuple[float, ...], ...] = ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (
 # 4 %, 10 % ... 106 % of 512 on COCO, 7 %, 15 % ... 105 % on Pascal VOC.
 COCO_SIDES = (20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8, 542.72)
 VOC_SIDES = (35.84, 76.8, 153.6, 230.4, 307.2, 384.0, 460.8, 537.6)
-# The last map is made by a 4 x 4 convolution: batches are padded to a multiple of what it needs.
+# The last map comes from a 4 x 4 convolution: batches are padded to a multiple of what it needs.
 INPUT = InputSettings(short_side=512, long_side=512, multiple=512)
 
 
@@ -55,10 +57,10 @@ def ssd512_vgg16(
 ) -> Detector:
     """SSD512 as it is trained on COCO; ``sides=VOC_SIDES`` are the default boxes for Pascal VOC.
 
-    With ``softmax=False`` the same head is read by sigmoids, one of each class: for training with QFL (Li et al.
-    2020, table 1b). Nothing is frozen.
+    With ``softmax=False`` the logits of the same head go through a sigmoid for each class: for training with QFL (Li
+    et al. 2020, table 1b). Nothing is frozen.
     """
-    model = Detector(
+    return Detector(
         VGG16(pretrained, weights),
         nn.Identity(),
         SSDHead(num_classes, sides, softmax),
@@ -66,9 +68,16 @@ def ssd512_vgg16(
         AnchorDeltas(stds=(0.1, 0.1, 0.2, 0.2)),
         input_settings or INPUT,
         built_from={"preset": "ssd512_vgg16", "options": {"softmax": softmax, "sides": list(sides)}},
+        published=PublishedSettings(
+            criterion="ssd",
+            assigner="ssd",
+            quality="none" if softmax else "joint",
+            box_loss="smooth_l1",
+            smooth_l1_beta=1.0,
+            box_weight=1.0,
+            decode=DecodeSettings(0.02, 1000, 0.45, 200, softmax),
+        ),
     )
-    model.decode_settings = DecodeSettings(0.02, 1000, 0.45, 200, softmax)
-    return model
 
 
 class VGG16(nn.Module):
@@ -84,6 +93,8 @@ class VGG16(nn.Module):
 
     def __init__(self, pretrained: bool = True, weights: str | Path | None = None) -> None:
         super().__init__()
+        self.recompute = False
+        self.is_frozen = False
         features = make_layers(cfgs["D"])
         for module in features.modules():
             if isinstance(module, nn.Conv2d):
@@ -107,9 +118,31 @@ class VGG16(nn.Module):
         """(B, 3, H, W), H and W 288 or more -> seven maps at strides 8, 16 ... 512."""
         return list(self.body(images).values())
 
+    def parts(self) -> list[list[nn.Module]]:
+        """All of it: there are no stages that could be frozen or recomputed one by one."""
+        return [[self.body]]
+
+    def freeze(self, frozen_stages: int, norm_eval: bool, stem: bool = False, norms: bool = False) -> None:
+        """Freeze all of it where ``stem`` is set, else nothing; it has neither stages nor BatchNorm."""
+        self.is_frozen = stem
+        self.requires_grad_(not stem)
+
+    def freeze_up_to(self, part: BackbonePart | int) -> None:
+        """Freeze ``backbone`` or ``none`` of it; ValueError for any other part."""
+        if part not in ("none", "backbone"):
+            raise ValueError("VGG-16 is frozen as a whole (backbone) or not at all (none)")
+        self.freeze(0, False, stem=part == "backbone")
+
+    def freeze_settings(self) -> dict[str, Any]:
+        """The arguments of ``freeze`` that it is frozen by."""
+        return {"frozen_stages": 0, "norm_eval": False, "stem": self.is_frozen, "norms": False}
+
+    def synchronize_norms(self) -> None:
+        """Nothing: it has no BatchNorm."""
+
 
 def load_published(features: nn.Module) -> None:
-    """Put torchvision's ImageNet weights into the convolutions of a VGG-16."""
+    """Load torchvision's ImageNet weights into the convolutions of a VGG-16, in place."""
     try:
         state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
     except Exception as error:
@@ -127,8 +160,8 @@ class SSDHead(nn.Module):
     Args:
         num_classes: C, without the background.
         sides: of the square default boxes in pixels, one per map and one more.
-        softmax: whether the classes share a softmax with the background; else each has its sigmoid, and every score
-            starts at 0.01, so that the many negatives do not drown the first steps.
+        softmax: whether the classes share a softmax with the background; else each has a sigmoid, and every score
+            starts at 0.01, so that the many negatives do not dominate the first steps.
     """
 
     def __init__(self, num_classes: int, sides: Sequence[float] = COCO_SIDES, softmax: bool = True) -> None:
@@ -140,7 +173,7 @@ class SSDHead(nn.Module):
         self.num_classes, self.level_strides = num_classes, STRIDES
         shapes = [box_shapes(*level) for level in zip(sides[:-1], sides[1:], RATIOS, strict=True)]
         self.per_cell = tuple(len(level) for level in shapes)
-        # No part of a saved model: the preset's options say it.
+        # Not saved with the weights: the preset's options determine it.
         self.register_buffer("shapes", torch.tensor([box for level in shapes for box in level]), persistent=False)
         self.cls_outs = nn.ModuleList(
             nn.Conv2d(c, n * num_classes, 3, padding=1) for c, n in zip(CHANNELS, self.per_cell, strict=True)
@@ -175,7 +208,7 @@ class SSDHead(nn.Module):
 
 
 def box_shapes(side: float, next_side: float, ratios: Sequence[float]) -> list[tuple[float, float]]:
-    """Width and height of each default box of a map (section 2.2): two squares, and each ratio lying and standing."""
+    """Width and height of each default box of a map (section 2.2): two squares, and each ratio wide and tall."""
     between = math.sqrt(side * next_side)
     shapes = [(side, side), (between, between)]
     for ratio in ratios:
@@ -187,7 +220,7 @@ def box_shapes(side: float, next_side: float, ratios: Sequence[float]) -> list[t
 def default_boxes(
     map_shapes: Sequence[tuple[int, int]], level_strides: Sequence[int], level_boxes: Sequence[Tensor]
 ) -> Points:
-    """One point for each default box, in the middle of its cell; those of a cell one after the other.
+    """One point for each default box, at the center of its cell; those of a cell follow one another.
 
     Args:
         map_shapes: height and width of each level's map.

@@ -1,7 +1,7 @@
 """The table of presets: complete detectors as functions, with the published numbers filled in.
 
-A preset takes the number of classes and the few numbers that people change. The only table of the library
-that is keyed by strings is ``PRESETS``, for the command line and for saved files.
+A preset takes the number of classes and the few numbers that people change. ``PRESETS`` is keyed by name for the
+command line and for saved files. A new detector is one file of this package and one line here.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def preset_named(name: str) -> Preset:
-    """The preset of that name; PresetError names all of them."""
+def get_preset(name: str) -> Preset:
+    """The preset of a name; PresetError lists all of them."""
     if name not in PRESETS:
         raise PresetError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
     return PRESETS[name]
@@ -60,6 +60,6 @@ def create(preset: str = "gfl_light_fpn", num_classes: int = 80, **options: obje
 
     Raises:
         PresetError: there is no such preset.
-        WeightsError: the ImageNet weights cannot be had; the message names the ways out.
+        WeightsError: the ImageNet weights cannot be fetched; the message names what to do.
     """
-    return preset_named(preset)(num_classes, **options)
+    return get_preset(preset)(num_classes, **options)

@@ -1,6 +1,5 @@
-"""The locations at which a dense detector predicts: one point per cell of every pyramid level."""
+"""The locations at which a dense detector predicts: one point per cell of every pyramid level, or one per anchor."""
 
-# FOLDED anchors: The points of detectors that code boxes from anchors: one point for each anchor of each cell.
 from __future__ import annotations
 
 import math
@@ -63,25 +62,25 @@ def inside_own_padding(points: Points, sizes: Tensor, multiple: int = 32) -> Ten
     return (rows < limits[..., 0]) & (columns < limits[..., 1])
 
 
-def spare_ignored(assignment: Assignment, points: Points, targets: Targets) -> Assignment:
-    """The same, but background points inside a region to be ignored take no part: there may be objects there.
+def exclude_ignored(assignment: Assignment, points: Points, targets: Targets) -> Assignment:
+    """The same, but background points inside an ignored region take no part: there may be objects there.
 
-    Positives stay: what they are to find is known. A point on the region's edge counts as inside.
+    Positives stay: their ground truth is known. A point on the region's edge counts as inside.
     """
     x, y = points.xy[:, :1], points.xy[:, 1:]  # (P, 1)
     x1, y1, x2, y2 = targets.boxes.unsqueeze(1).unbind(-1)  # (B, 1, G)
     inside = (x1 <= x) & (x <= x2) & (y1 <= y) & (y <= y2) & targets.ignored.unsqueeze(1)  # (B, P, G)
-    spared = inside.any(-1) & (assignment.gt_index == BACKGROUND)
-    gt_index = torch.where(spared, PADDING, assignment.gt_index)
+    excluded = inside.any(-1) & (assignment.gt_index == BACKGROUND)
+    gt_index = torch.where(excluded, PADDING, assignment.gt_index)
     return Assignment(gt_index, assignment.slots, assignment.slot_positive, assignment.weights)
 
 
 @dataclass(frozen=True)
 class AnchorShapes:
-    """The anchors of one cell, in strides, and so alike on every level; all are centered on the cell's corner.
+    """The anchors of one cell, in strides, and so the same on every level; all are centered on the cell's corner.
 
-    A square of ``side`` strides, grown ``per_octave`` times by equal factors before it would have doubled, and
-    each of those once for every ratio with its area kept. Anchors of one ratio follow one another.
+    A square of ``side`` strides, in ``per_octave`` sizes that grow by equal factors and stay below twice the side, and
+    each of those once for every ratio, of equal area. Anchors of one ratio follow one another.
     """
 
     side: float
@@ -103,7 +102,8 @@ class AnchorShapes:
         return torch.stack((widths, heights), -1)
 
 
-# Lin et al. 2017 (RetinaNet), as MMDetection lays them, and the one square of Zhang et al. 2020 (ATSS).
+PointLayout = Origin | AnchorShapes  # bare points at an origin, or a point for each anchor of each cell
+# Lin et al. 2017 (RetinaNet), placed as in MMDetection, and the one square of Zhang et al. 2020 (ATSS).
 RETINANET_ANCHORS = AnchorShapes(side=4.0, per_octave=3, ratios=(0.5, 1.0, 2.0))
 ATSS_ANCHORS = AnchorShapes(side=8.0)
 
@@ -130,13 +130,13 @@ def make_anchor_points(
     )
 
 
-def lay_points(
+def make_pyramid_points(
     shapes: Sequence[tuple[int, int]],
     level_strides: Sequence[int],
-    laying: Origin | AnchorShapes,
+    point_layout: PointLayout,
     device: torch.device | str | None = None,
 ) -> Points:
-    """The points of a pyramid: anchors, or bare points where ``laying`` only says where in a cell they lie."""
-    if isinstance(laying, AnchorShapes):
-        return make_anchor_points(shapes, level_strides, laying, device)
-    return make_points(shapes, level_strides, laying, device)
+    """The points of a pyramid by their layout: those of anchors, or bare points."""
+    if isinstance(point_layout, AnchorShapes):
+        return make_anchor_points(shapes, level_strides, point_layout, device)
+    return make_points(shapes, level_strides, point_layout, device)

@@ -1,15 +1,14 @@
-"""Optimizers and the learning rate over a run."""
+"""Optimizers, and the learning rate over a run: [optimizer] and [schedule] of a config."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from gfocal.models.backbone import Backbone
 from gfocal.text import counted
 
 
@@ -18,14 +17,23 @@ class OptimizerSettings:
     """Which optimizer, and its numbers."""
 
     kind: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.01  # at ``lr_batch`` images per step; scaled in proportion to the actual number
+    """sgd with momentum, or adamw."""
+    lr: float = 0.01
+    """Learning rate at ``lr_batch`` images per step, greater than 0; scaled in proportion to the actual number."""
     lr_batch: int = 16
-    momentum: float = 0.9  # of sgd
+    """Images per step, over all processes, that ``lr`` is meant for; at least 1."""
+    momentum: float = 0.9
+    """Of sgd, 0 <= momentum < 1."""
     weight_decay: float = 1e-4
-    decay_norms: bool = True  # whether norms and biases decay too, as in the published config
-    backbone_lr: float = 1.0  # the backbone's learning rate, as a factor of the rest's
-    layer_decay: float = 1.0  # each stage's rate, as a factor of the next one's; the stem has the least
-    clip_norm: float = 0.0  # gradients are scaled down to this norm; 0: never
+    """At least 0."""
+    decay_norms: bool = True
+    """Whether weight decay applies to norms and biases too, as in the published configs."""
+    backbone_lr: float = 1.0
+    """The backbone's learning rate as a factor of the rest's, at least 0."""
+    layer_decay: float = 1.0
+    """Each backbone stage's learning rate as a factor of the next one's, 0 < layer_decay <= 1."""
+    clip_norm: float = 0.0
+    """Norm that gradients are scaled down to where theirs is larger; 0: no clipping."""
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf:
@@ -43,13 +51,18 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """The learning rate as a factor of its full value."""
+    """The learning rate over a run, as a factor of its full value."""
 
     kind: Literal["step", "cosine"] = "step"
-    milestones: tuple[int, ...] = (8, 11)  # epochs after which the rate is a tenth, of ``step``
-    final_lr_factor: float = 0.01  # where ``cosine`` ends
-    warmup_steps: int = 500  # at most a fifth of a run, see ``capped``
-    warmup_from: float = 1 / 3  # factor of the very first step
+    """step: a tenth after each milestone; cosine: half a cosine from 1 to ``final_lr_factor``."""
+    milestones: tuple[int, ...] = (8, 11)
+    """Of step: epochs after which the learning rate falls to a tenth."""
+    final_lr_factor: float = 0.01
+    """Of cosine: factor at the end of the run, 0..1."""
+    warmup_steps: int = 500
+    """Optimizer steps of linear warm-up, at least 0; a fifth of the run at most, see ``limit_warmup``."""
+    warmup_from: float = 1 / 3
+    """Factor at the very first step, 0..1."""
 
     def __post_init__(self) -> None:
         for name in ("final_lr_factor", "warmup_from"):
@@ -60,9 +73,9 @@ class ScheduleSettings:
 
 
 def make_optimizer(model: nn.Module, settings: OptimizerSettings, images_per_step: int) -> torch.optim.Optimizer:
-    """Optimizer over the trainable parameters, its rate scaled to the number of images per step."""
+    """Optimizer over the trainable parameters, its learning rate scaled to the number of images per step."""
     lr = settings.lr * images_per_step / settings.lr_batch
-    factors = rate_factors(model, settings)
+    factors = backbone_lr_factors(model, settings)
     groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -80,16 +93,16 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings, images_per_ste
     raise ValueError(f"the optimizer is sgd or adamw, not {settings.kind!r}")
 
 
-def rate_factors(model: nn.Module, settings: OptimizerSettings) -> dict[str, float]:
+def backbone_lr_factors(model: nn.Module, settings: OptimizerSettings) -> dict[str, float]:
     """The learning rate of the backbone's parameters by name, as a factor of the rest's.
 
     With ``layer_decay`` d the last of S stages has ``backbone_lr``, the one before it d times that, the stem d^S.
     """
-    backbone = getattr(model, "backbone", None)
-    if not isinstance(backbone, nn.Module):
+    backbone: Any = getattr(model, "backbone", None)
+    if backbone is None:
         return {}
     factors = {f"backbone.{name}": settings.backbone_lr for name, _ in backbone.named_parameters()}
-    if settings.layer_decay < 1 and isinstance(backbone, Backbone):
+    if settings.layer_decay < 1:
         names = {id(parameter): f"backbone.{name}" for name, parameter in backbone.named_parameters()}
         parts = backbone.parts()
         for depth, part in enumerate(parts):
@@ -98,8 +111,8 @@ def rate_factors(model: nn.Module, settings: OptimizerSettings) -> dict[str, flo
     return factors
 
 
-def capped(settings: ScheduleSettings, steps: int) -> tuple[ScheduleSettings, str]:
-    """A schedule whose warm-up is at most a fifth of a run's steps, and the note that it was shortened, if it was."""
+def limit_warmup(settings: ScheduleSettings, steps: int) -> tuple[ScheduleSettings, str]:
+    """A schedule whose warm-up is at most a fifth of a run's steps; and a line about it, empty if nothing changed."""
     most = steps // 5
     if settings.warmup_steps <= most:
         return settings, ""
@@ -108,8 +121,7 @@ def capped(settings: ScheduleSettings, steps: int) -> tuple[ScheduleSettings, st
         if most
         else f"has no place in {steps} steps,"
     )
-    note = f"warm-up {taken} instead of {settings.warmup_steps}"
-    return replace(settings, warmup_steps=most), f"note: {note}"
+    return replace(settings, warmup_steps=most), f"warm-up {taken} instead of {settings.warmup_steps}"
 
 
 def lr_factor(step: int, steps_per_epoch: int, epochs: int, settings: ScheduleSettings) -> float:
@@ -130,7 +142,7 @@ def lr_factor(step: int, steps_per_epoch: int, epochs: int, settings: ScheduleSe
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set every group's rate to a factor of the one it was made with."""
+    """Set every group's learning rate to a factor of its initial one."""
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
         group["lr"] = group["initial_lr"] * factor
