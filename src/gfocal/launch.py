@@ -1,4 +1,4 @@
-"""What torchrun or accelerate launch has told this process about itself."""
+"""What torchrun or accelerate launch tells this process about itself, by environment variables."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ def rank() -> int:
     return int(os.environ.get("RANK") or 0)
 
 
-def world() -> int:
+def world_size() -> int:
     """How many processes were launched together."""
     return int(os.environ.get("WORLD_SIZE") or 1)
 
 
-def is_first() -> bool:
-    """Whether this is the process that writes files and speaks for all."""
+def is_main() -> bool:
+    """Whether this is the process that writes files and prints."""
     return rank() == 0

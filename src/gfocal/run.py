@@ -1,4 +1,4 @@
-"""Config and data become a run directory."""
+"""Config and data become a run directory: the trained model, and beside it all that is needed to train it again."""
 
 from __future__ import annotations
 
@@ -12,35 +12,29 @@ from typing import Any
 
 from rich.console import Console
 
-from gfocal import __version__
-from gfocal import launch as launched
+from gfocal import __version__, launch
 from gfocal.atomic import atomic_write
-from gfocal.build import build_model, criterion_of, prepared
-from gfocal.checks.advice import layout_of
-from gfocal.checks.before_training import refuse_clamped
-from gfocal.checks.duplicates import tell_shared
+from gfocal.build import build_criterion, build_model, prepare_for_training
+from gfocal.checks.before_training import refuse_clamped_edges, warn_of_shared_images
+from gfocal.checks.geometry import read_geometry
 from gfocal.config.config import Config, flat, read_config, write_config
-from gfocal.config.start import told, with_network_of_start
+from gfocal.config.start import describe_initial_model, with_initial_network
 from gfocal.console import say
+from gfocal.criteria.gfl import Criterion
 from gfocal.data.dataset import ImageData
-from gfocal.data.views import as_one_class, check_objects, with_objects
+from gfocal.data.views import as_one_class, require_objects, select_with_objects
 from gfocal.errors import ResumeError
 from gfocal.evaluation.coco_ap import CocoResult
 from gfocal.evaluation.detections import evaluated
 from gfocal.models.detector import Detector
-from gfocal.models.model_file import build_from_description, describe, load_model, read_model_file
+from gfocal.models.model_file import build_from_description, describe, load_model, read_description
+from gfocal.run_folder import RunFolder
 from gfocal.text import counted
-from gfocal.training.checkpoints import STATE_FILE, has_state
-from gfocal.training.environment import only_run_in
+from gfocal.training.environment import lock_folder
 from gfocal.training.loop import train
 
-CONFIG_FILE = "config.toml"
-RUN_FILE = "run.json"
-RESULT_FILE = "result.json"
-LAST_FILE = "last.safetensors"
 
-
-def run_config(
+def run_training(
     config: Config,
     train_data: ImageData,
     val_data: ImageData | None,
@@ -50,58 +44,41 @@ def run_config(
     data_name: str = "",
     console: Console | None = None,
 ) -> tuple[Detector, CocoResult | None]:
-    """Train as a config says, and leave the config, versions and the result beside the weights.
+    """Train as a config says; write the config, versions, a description of the data and the result to a folder.
 
-    With ``resume`` the config saved in the folder counts, not the one given: with another it would be
-    another run.
+    With ``resume`` the config saved in the folder counts, not the one given. ``data_name`` is what messages and
+    run.json call the data.
 
     Raises:
         ResumeError: the folder holds a run already and ``resume`` is False, or the other way round; or the
-            data are not those that the run began with.
+            data are not those that the run was started with.
         ConfigError: the config's model cannot be built.
-        DataError: no training image holds an object.
-        ClampedEdgesError: too many edges of the training boxes lie beyond the detector's reach.
+        DataError: no training image has an object.
+        ClampedEdgesError: too many edges of the training boxes lie outside the regression range.
         RunFolderInUseError: another process is training in the folder.
         NotADirectoryError: ``folder`` is a file.
     """
-    import torch
-
-    console = console or Console(stderr=True)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: is a file; name a folder for what the run writes")
+    run, console = RunFolder(folder), console or Console(stderr=True)
+    require_folder(run)
     if resume:
-        config = saved_config(folder)
-    elif has_state(folder):
-        raise ResumeError(_holds_a_run(folder))
+        config = read_run_config(folder)
     else:
-        config = with_network_of_start(config)
-    if config.model.class_agnostic:
-        train_data, val_data = as_one_class(train_data), None if val_data is None else as_one_class(val_data)
-    check_objects(train_data, data_name)
-    if config.run.skip_empty:
-        train_data = with_objects(train_data)
+        require_no_run(run)
+        config = with_initial_network(config)
+    train_data, val_data = select_images(config, train_data, val_data, data_name)
     if resume:
-        _check_same_data(folder, train_data)
-    torch.manual_seed(config.run.seed)
-    if config.model.init_from is not None and not resume:
-        say(console, told(config.model.init_from, train_data.names))
-    elif config.model.pretrained and not config.model.weights and not resume:
-        console.print("ImageNet weights: from the Hugging Face hub, unless they are on this machine already")
-    model = started_model(config, train_data.names, folder) if resume else build_model(config, train_data.names)
-    criterion = criterion_of(model, config.method)
+        require_same_data(run, train_data)
+    model, criterion = build_parts(config, train_data.names, run, resume, console)
     if not resume:
-        layout = layout_of(model, criterion, config.augment.short_sides)
-        refuse_clamped(layout, train_data, config.run.max_clamped_fraction, console, data_name)
-        if launched.is_first():
-            tell_shared(train_data, val_data, console)
+        check_data(config, model, criterion, train_data, val_data, data_name, console)
     folder.mkdir(parents=True, exist_ok=True)
-    about = circumstances(data_name, train_data, val_data) | {"model": describe(model)}
-    with only_run_in(folder) if launched.is_first() else nullcontext():
-        if not resume and launched.is_first() and has_state(folder):  # of a run that came and went since
-            raise ResumeError(_holds_a_run(folder))
-        if launched.is_first():
-            _write(folder / CONFIG_FILE, write_config(config))
-            _write(folder / RUN_FILE, json.dumps(about, indent=1) + "\n")
+    description = describe_environment() | describe_data(train_data, val_data, data_name) | {"model": describe(model)}
+    with lock_folder(run) if launch.is_main() else nullcontext():
+        if launch.is_main():
+            if not resume:
+                require_no_run(run)  # that another process has started and ended since
+            write_text(run.config, write_config(config))
+            write_json(run.description, description)
         result = train(
             model,
             train_data,
@@ -116,64 +93,116 @@ def run_config(
             resume=resume,
             console=console,
         )
-        was_killed_behind_its_last_state = result is None and resume and not (folder / RESULT_FILE).is_file()
-        if was_killed_behind_its_last_state and val_data is not None and launched.is_first():
-            result = evaluated(load_model(folder / LAST_FILE), val_data, config.run.eval_batch_size)
-        if result is not None and launched.is_first():
-            _write(folder / RESULT_FILE, json.dumps(result.to_json(), indent=1) + "\n")
+        if launch.is_main():
+            if result is None and resume and val_data is not None and not run.result.is_file():
+                # It was killed after its last epoch, before the result was written.
+                result = evaluated(load_model(run.last), val_data, config.run.eval_batch_size)
+            if result is not None:
+                write_json(run.result, result.to_json())
     return model, result
 
 
-def _holds_a_run(folder: Path) -> str:
-    return f"{folder}: holds a run already; go on with --resume, or name another folder with --out"
+def require_folder(run: RunFolder) -> None:
+    """NotADirectoryError unless the path is a folder, or nothing yet."""
+    if run.path.exists() and not run.path.is_dir():
+        raise NotADirectoryError(f"{run.path}: is a file; name a folder for what the run writes")
 
 
-def started_model(config: Config, names: Sequence[str], folder: Path) -> Detector:
-    """The detector of a run that goes on, its weights still to come: those it began with are not fetched again."""
-    about = _saved_description(folder)
-    if about is None:  # what is frozen follows from the weights that the run began with
-        return build_model(config, names)
-    return prepared(build_from_description(about), config)
-
-
-def _saved_description(folder: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["model"]
-    except (OSError, ValueError, KeyError, TypeError):
-        last = folder / LAST_FILE
-        return read_model_file(last)[0] if last.is_file() else None
-
-
-def saved_config(folder: Path) -> Config:
-    """The config of the run in a folder; ResumeError when no run there can be gone on with."""
-    missing = STATE_FILE if not has_state(folder) else CONFIG_FILE if not (folder / CONFIG_FILE).is_file() else None
-    if missing:
-        raise ResumeError(f"{folder}: nothing to resume, there is no {missing}; start without --resume")
-    return read_config(folder / CONFIG_FILE)
-
-
-def _check_same_data(folder: Path, train_data: ImageData) -> None:
-    """A run goes on with other images or classes only by mistake, and as so many processes as it was."""
-    try:
-        before = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return  # it says only what a run was made of; the state is what it goes on from
-    for key, now in (("classes", list(train_data.names)), ("train_images", len(train_data))):
-        if before.get(key, now) != now:
-            raise ResumeError(
-                f"{folder}: was begun with {key} = {before[key]}, not {now}; "
-                "resume with the same data, or start in another folder"
-            )
-    processes = before.get("processes", launched.world())
-    if processes != launched.world():  # steps, rate and the place in the epoch are theirs
+def require_no_run(run: RunFolder) -> None:
+    """ResumeError if the folder holds a run."""
+    if run.has_state:
         raise ResumeError(
-            f"{folder}: is a run of {counted(processes, 'process', 'processes')}, not of {launched.world()}; launch "
-            f"as many, or begin from its weights in another folder (--init-from {folder})"
+            f"{run.path}: holds a run already; continue it with --resume, or name another folder with --out"
         )
 
 
-def circumstances(data_name: str, train_data: ImageData, val_data: ImageData | None) -> dict[str, object]:
-    """What else decided a run: versions, machine, command, data."""
+def read_run_config(folder: Path) -> Config:
+    """The config of the run in a folder; ResumeError if no run there can be resumed."""
+    run = RunFolder(folder)
+    missing = run.state if not run.has_state else run.config if not run.config.is_file() else None
+    if missing is not None:
+        raise ResumeError(f"{folder}: nothing to resume, there is no {missing.name}; start without --resume")
+    return read_config(run.config)
+
+
+def select_images(
+    config: Config, train_data: ImageData, val_data: ImageData | None, data_name: str
+) -> tuple[ImageData, ImageData | None]:
+    """Training and validation data as a config wants them; DataError if no training image has an object."""
+    if config.model.class_agnostic:
+        train_data, val_data = as_one_class(train_data), None if val_data is None else as_one_class(val_data)
+    require_objects(train_data, data_name)
+    return select_with_objects(train_data) if config.run.skip_empty else train_data, val_data
+
+
+def require_same_data(run: RunFolder, train_data: ImageData) -> None:
+    """ResumeError if classes, number of images or number of processes are not those the run was started with."""
+    try:
+        before = json.loads(run.description.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # the run needs only its state and config
+    for key, now in (("classes", list(train_data.names)), ("train_images", len(train_data))):
+        if before.get(key, now) != now:
+            raise ResumeError(
+                f"{run.path}: was started with {key} = {before[key]}, not {now}; "
+                "resume with the same data, or start in another folder"
+            )
+    processes = before.get("processes", launch.world_size())
+    if processes != launch.world_size():  # they decide steps, learning rate and the place in the epoch
+        raise ResumeError(
+            f"{run.path}: is a run of {counted(processes, 'process', 'processes')}, not of {launch.world_size()}; "
+            f"launch as many, or start from its weights in another folder (--init-from {run.path})"
+        )
+
+
+def build_parts(
+    config: Config, names: Sequence[str], run: RunFolder, resume: bool, console: Console
+) -> tuple[Detector, Criterion]:
+    """Detector and criterion. For a run to be resumed, the initial weights are not downloaded again."""
+    import torch
+
+    torch.manual_seed(config.run.seed)
+    if resume:
+        description = read_saved_description(run)
+        if description is None:  # what is frozen depends on the initial weights
+            model = build_model(config, names)
+        else:
+            model = prepare_for_training(build_from_description(description), config)
+    else:
+        if config.model.init_from is not None:
+            say(console, describe_initial_model(config.model.init_from, names))
+        elif config.model.pretrained and not config.model.weights:
+            say(console, "ImageNet weights: from the Hugging Face hub, unless they are on this machine already")
+        model = build_model(config, names)
+    return model, build_criterion(model, config.method)
+
+
+def read_saved_description(run: RunFolder) -> dict[str, Any] | None:
+    """The description of the network of a run; None if neither run.json nor a model file has it."""
+    try:
+        return json.loads(run.description.read_text(encoding="utf-8"))["model"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return read_description(run.last) if run.last.is_file() else None
+
+
+def check_data(
+    config: Config,
+    model: Detector,
+    criterion: Criterion,
+    train_data: ImageData,
+    val_data: ImageData | None,
+    data_name: str,
+    console: Console,
+) -> None:
+    """Refuse data with too many edges outside the regression range; warn of validation images seen in training."""
+    geometry = read_geometry(model, criterion, config.augment.short_sides)
+    refuse_clamped_edges(geometry, train_data, config.run.max_clamped_fraction, console, data_name)
+    if launch.is_main():
+        warn_of_shared_images(train_data, val_data, console)
+
+
+def describe_environment() -> dict[str, object]:
+    """Versions, machine and command of a run."""
     from importlib.metadata import version
 
     import torch
@@ -186,9 +215,15 @@ def circumstances(data_name: str, train_data: ImageData, val_data: ImageData | N
         "timm": version("timm"),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
-        "processes": launched.world(),
+        "processes": launch.world_size(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "command": " ".join(sys.argv),
+    }
+
+
+def describe_data(train_data: ImageData, val_data: ImageData | None, data_name: str) -> dict[str, object]:
+    """Classes and numbers of images."""
+    return {
         "data": data_name,
         "classes": list(train_data.names),
         "train_images": len(train_data),
@@ -196,6 +231,12 @@ def circumstances(data_name: str, train_data: ImageData, val_data: ImageData | N
     }
 
 
-def _write(path: Path, text: str) -> None:
+def write_json(path: Path, content: object) -> None:
+    """Write json, atomically."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -16,11 +16,11 @@ import gfocal
 from gfocal.cli.main import parser
 from gfocal.cli.train import chosen_config
 from gfocal.config.config import Config, ConfigError, SizeSettings, read_config, with_changes
-from gfocal.config.start import told, with_network_of_start
+from gfocal.config.start import describe_initial_model, with_initial_network
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.data.views import OneClass, as_one_class
 from gfocal.errors import ModelFileError
-from gfocal.run import run_config, saved_config
+from gfocal.run import read_run_config, run_training
 
 OPTIONS = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1, "n": 12}
 NAMES = ("box", "cat", "disc")  # of which the scenes have two
@@ -55,7 +55,7 @@ def config_from(start: Path, **changes: Any) -> Config:
 
 def ran(config: Config, folder: Path, data: Any = DATA, **more: Any) -> tuple[gfocal.Detector, str]:
     said = io.StringIO()
-    model, _ = run_config(config, data, None, folder, console=Console(file=said, width=300), **more)
+    model, _ = run_training(config, data, None, folder, console=Console(file=said, width=300), **more)
     return model, said.getvalue()
 
 
@@ -77,7 +77,7 @@ def test_network_input_and_weights_are_those_of_the_file(old: Path, tmp_path: Pa
     for name in ("box", "disc"):
         row = was[NAMES.index(name)]
         torch.testing.assert_close(weight[SyntheticScenes.names.index(name)], row, rtol=0, atol=1e-4)
-    saved = saved_config(tmp_path / "new")
+    saved = read_run_config(tmp_path / "new")
     assert (saved.model.init_from, saved.model.preset, saved.model.pretrained) == (str(old), "gfl_light_fpn", False)
     assert saved.model.options["n"] == 12
     assert saved.size == SizeSettings(64, 96, False)
@@ -100,16 +100,16 @@ def test_a_run_goes_on_without_the_file_that_it_began_with(old: Path, tmp_path: 
 
 
 def test_the_config_may_say_another_size(old: Path) -> None:
-    found = with_network_of_start(config_from(old, **{"size.short_side": 80}))
+    found = with_initial_network(config_from(old, **{"size.short_side": 80}))
     assert found.size == SizeSettings(80, None, True)
-    assert with_network_of_start(found) == found
-    assert with_network_of_start(Config()) == Config()
+    assert with_initial_network(found) == found
+    assert with_initial_network(Config()) == Config()
 
 
 def test_what_was_asked_for_must_not_contradict_the_file(old: Path) -> None:
     config = config_from(old)
     fitting = {"model.preset": "gfl_light_fpn", "model.options.n": "12", "run.epochs": 9}
-    with_network_of_start(config, fitting)
+    with_initial_network(config, fitting)
     for key, value in {
         "model.preset": "gfl_r18_fpn",
         "model.options.n": "16",
@@ -117,7 +117,7 @@ def test_what_was_asked_for_must_not_contradict_the_file(old: Path) -> None:
         "model.pretrained": False,
     }.items():
         with pytest.raises(ConfigError, match=rf"{key} = {value}: the network is that of .*old, gfl_light_fpn \("):
-            with_network_of_start(config, {key: value})
+            with_initial_network(config, {key: value})
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -194,8 +194,8 @@ def test_on_the_command_line(old: Path, tmp_path: Path) -> None:
         chosen("--init-from", old, "--preset", "gfl_r18_fpn")
 
 
-def test_told(old: Path) -> None:
-    assert told(str(old), NAMES).endswith("3 of 3 classes known")
+def test_describing_the_initial_model(old: Path) -> None:
+    assert describe_initial_model(str(old), NAMES).endswith("3 of 3 classes known")
 
 
 def test_class_agnostic_training_and_judging(old: Path, tmp_path: Path, run: Any) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 torch.set_num_threads(1)
 
-from gfocal import launch as launched  # noqa: E402
+from gfocal import launch  # noqa: E402
 from gfocal.cli.main import main  # noqa: E402
 from gfocal.data.dataset import FileData, Sample  # noqa: E402
 from gfocal.errors import DataError  # noqa: E402
@@ -57,7 +57,7 @@ def flat(data: FileData, found: Mapping[int, ScoredBoxes]) -> CocoResult:
 what = sys.argv[1]
 if what == "flat":
     loop.average_precision = flat  # type: ignore[assignment]
-if launched.rank() == 1:
+if launch.rank() == 1:
     FileData.read = bad_read  # type: ignore[method-assign]
     if what == "nan":
         epoch.training_step = bad_step  # type: ignore[attr-defined]

@@ -20,10 +20,11 @@ from gfocal.data.loading import evaluation_loader
 from gfocal.data.preprocess import InputSettings
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.errors import DeviceError
-from gfocal.evaluation.detections import Scored, as_rows, from_rows
+from gfocal.evaluation.detections import Scored, detections_to_rows, rows_to_detections
 from gfocal.models.zoo import create
+from gfocal.run_folder import RunFolder
 from gfocal.training.distributed import Devices
-from gfocal.training.metrics_log import METRICS_FILE, read_metrics
+from gfocal.training.metrics_log import read_metrics
 
 INPUT = InputSettings(short_side=64, long_side=64)
 HERE = Path(__file__).parent
@@ -123,7 +124,7 @@ def test_two_processes_make_the_run_of_one(tmp_path: Path) -> None:
     assert said[2][1] == ""  # only the first one speaks
     for count in ("7", "5"):
         one, two = (tmp_path / world / count for world in ("1", "2"))
-        rows = [read_metrics(folder / METRICS_FILE) for folder in (one, two)]
+        rows = [read_metrics(RunFolder(folder).metrics) for folder in (one, two)]
         for before, after in zip(*rows, strict=True):
             for name in set(before) - {"seconds"}:
                 assert float(before[name] or 0) == pytest.approx(float(after[name] or 0), abs=2e-6), name
@@ -161,10 +162,10 @@ def test_batch_norm_over_processes_has_the_weights_and_outputs_of_before_and_nee
     kinds = {type(module) for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)}
     assert all(issubclass(kind, torch.nn.SyncBatchNorm) for kind in kinds)
     devices = Devices(cpu=True)
-    assert not devices.shares_norms()
-    monkeypatch.setattr(Devices, "world", 2)
+    assert not devices.needs_sync_norm()
+    monkeypatch.setattr(Devices, "world_size", 2)
     with pytest.raises(DeviceError, match=r"run\.sync_norm: .* needs GPUs"):
-        devices.shares_norms()
+        devices.needs_sync_norm()
 
 
 @given(
@@ -179,7 +180,7 @@ def test_detections_come_back_from_rows_as_they_were(counts: list[int], first: i
         for number, count in enumerate(counts)
     }
     shuffled = dict(sorted(found.items(), key=lambda item: item[0] % 3))
-    back = from_rows(as_rows(shuffled))
+    back = rows_to_detections(detections_to_rows(shuffled))
     assert list(back) == [number for number in sorted(found) if len(found[number].scores)]
     for number, one in back.items():
         assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(one[:3], found[number][:3], strict=True))

@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 
 from gfocal.errors import RunFolderInUseError
-from gfocal.training.environment import only_run_in
+from gfocal.run_folder import RunFolder
+from gfocal.training.environment import lock_folder
 
 pytest.importorskip("fcntl", reason="this system has no locks that go with a process")
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from gfocal.training.environment import only_run_in
-with only_run_in(Path(sys.argv[1])):
+from gfocal.run_folder import RunFolder
+from gfocal.training.environment import lock_folder
+with lock_folder(RunFolder(Path(sys.argv[1]))):
     child = os.fork()  # as a process that loads images is
     if child:
         print(child, flush=True)
@@ -43,32 +45,32 @@ def test_a_folder_is_for_one_run_until_it_ends_however_it_ends(tmp_path: Path) -
     with held(tmp_path) as process:
         with (
             pytest.raises(RunFolderInUseError, match=r"another process is training here .* --out "),
-            only_run_in(tmp_path),
+            lock_folder(RunFolder(tmp_path)),
         ):
             pytest.fail("two at once")
         process.kill()
         process.wait()
-        with only_run_in(tmp_path):  # its child lives on, and holds nothing
+        with lock_folder(RunFolder(tmp_path)):  # its child lives on, and holds nothing
             pass
-    with only_run_in(tmp_path):
+    with lock_folder(RunFolder(tmp_path)):
         pass
 
 
 def test_twice_in_one_process(tmp_path: Path) -> None:
-    with only_run_in(tmp_path):
-        with pytest.raises(RunFolderInUseError, match="this process"), only_run_in(tmp_path / "." / ""):
+    with lock_folder(RunFolder(tmp_path)):
+        with pytest.raises(RunFolderInUseError, match="this process"), lock_folder(RunFolder(tmp_path / "." / "")):
             pytest.fail("two at once")
         (tmp_path / "other").mkdir()
-        with only_run_in(tmp_path / "other"):
+        with lock_folder(RunFolder(tmp_path / "other")):
             pass
-    with only_run_in(tmp_path):
+    with lock_folder(RunFolder(tmp_path)):
         pass
 
 
 def test_a_lock_that_cannot_be_taken_holds_nobody_up(tmp_path: Path) -> None:
     """Another user's file, for instance; for the superuser, who may write it, a folder in its place."""
     (tmp_path / ".run.lock").mkdir()
-    with only_run_in(tmp_path):
+    with lock_folder(RunFolder(tmp_path)):
         pass
 
 

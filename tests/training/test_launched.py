@@ -20,9 +20,8 @@ from PIL import Image
 import gfocal
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.models.model_file import load_model, save_model
-from gfocal.run import RUN_FILE
-from gfocal.training.checkpoints import STATE_FILE
-from gfocal.training.metrics_log import METRICS_FILE, read_metrics
+from gfocal.run_folder import RunFolder
+from gfocal.training.metrics_log import read_metrics
 
 HERE = Path(__file__).parent
 SOURCE = str(Path(gfocal.__file__).resolve().parents[1])
@@ -111,10 +110,10 @@ def test_two_processes_of_which_one_is_killed_or_stopped_come_back_to_the_same_r
     assert ended.stderr.count("stopped in epoch 2, after ") == (what == "SIGTERM")
     for name in ("last.safetensors", "best.safetensors", "result.json"):
         assert (whole / name).read_bytes() == (tmp_path / "run" / name).read_bytes(), name
-    rows = [read_metrics(folder / METRICS_FILE) for folder in (whole, tmp_path / "run")]
+    rows = [read_metrics(RunFolder(folder).metrics) for folder in (whole, tmp_path / "run")]
     assert [{**row, "seconds": ""} for row in rows[0]] == [{**row, "seconds": ""} for row in rows[1]]
     assert [row["step"] for row in rows[0]] == ["4", "8", "12"]  # 7 images an epoch, two to a step
-    assert json.loads((whole / RUN_FILE).read_text())["processes"] == 2
+    assert json.loads(RunFolder(whole).description.read_text())["processes"] == 2
 
 
 def test_two_processes_judge_a_model_as_one_does(place: Path, whole: Path, tmp_path: Path) -> None:
@@ -146,7 +145,7 @@ def test_balanced_epochs_and_an_early_end_are_the_same_for_both(place: Path, tmp
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("stopped early: no better AP than 0.500 of epoch 1 in 1 evaluation") == 1
     (shown,) = re.findall(r"an epoch shows (\d+) images, 7 of them different", ended.stderr)
-    steps = [int(row["step"]) for row in read_metrics(tmp_path / "run" / METRICS_FILE)]
+    steps = [int(row["step"]) for row in read_metrics(RunFolder(tmp_path / "run").metrics)]
     assert int(shown) > 7
     assert steps == [-(-int(shown) // 2), 2 * -(-int(shown) // 2)]
 
@@ -157,7 +156,7 @@ def test_a_fault_in_one_process_ends_both_with_its_reason(place: Path, tmp_path:
     assert ended.returncode != 0
     assert "gfocal: 20 images in a row cannot be read; the last one: image " in ended.stderr
     assert "/cli.py" not in ended.stderr  # no traceback of ours
-    assert not (tmp_path / "data" / STATE_FILE).exists()
+    assert not RunFolder(tmp_path / "data").state.exists()
     assert time.monotonic() - started < 600
 
 
@@ -170,7 +169,7 @@ def test_a_loss_that_is_not_finite_in_one_process_is_found_by_both_at_once(place
     assert "(cls nan, box " in told[0]
     ids = told[0].partition("image ids ")[2].partition(".")[0].split(", ")
     assert len(ids) == 2  # those of both processes
-    state = torch.load(tmp_path / "nan" / STATE_FILE, weights_only=True)
+    state = torch.load(RunFolder(tmp_path / "nan").state, weights_only=True)
     assert state["progress"]["batches"] == 2  # none was saved after it
 
 
@@ -195,7 +194,7 @@ class Alone:
 
     def wait_for(self, epochs: int) -> None:
         deadline = time.monotonic() + 600
-        while not (self.out / METRICS_FILE).exists() or len(read_metrics(self.out / METRICS_FILE)) < epochs:
+        while not RunFolder(self.out).metrics.exists() or len(read_metrics(RunFolder(self.out).metrics)) < epochs:
             assert self.process.poll() is None, self.said()
             assert time.monotonic() < deadline, self.said()
             time.sleep(0.05)
@@ -250,7 +249,7 @@ def test_a_loading_process_that_is_killed_and_a_image_that_vanishes(
     image = place / "scenes" / "train" / "3.png"
     moved = image.rename(tmp_path / "3.png")
     try:
-        done = len(read_metrics(tmp_path / "run" / METRICS_FILE))
+        done = len(read_metrics(RunFolder(tmp_path / "run").metrics))
         run.wait_for(done + 3)
         assert str(Path("scenes") / "train" / "3.png") in run.said()
         assert "the next image takes its place" in run.said()
@@ -265,6 +264,6 @@ def test_a_loading_process_that_is_killed_and_a_image_that_vanishes(
     (told,) = [line for line in run.said().splitlines() if line.startswith("gfocal: ")]
     assert told.startswith("gfocal: a process that loads images ")
     assert "most likely because memory ran out" in told
-    assert "go on with --resume" in told
+    assert "continue with --resume" in told
     assert "/cli.py" not in run.said()  # no traceback of the run itself
-    torch.load(tmp_path / "run" / STATE_FILE, weights_only=True)
+    torch.load(RunFolder(tmp_path / "run").state, weights_only=True)

@@ -21,10 +21,11 @@ from gfocal.errors import NonFiniteLossError, NoPositivesError
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model
 from gfocal.models.zoo import create
-from gfocal.training.checkpoints import STATE_FILE
+from gfocal.run_folder import RunFolder
 from gfocal.training.distributed import Devices
+from gfocal.training.epoch import TrainingRun
 from gfocal.training.loop import RunSettings, train
-from gfocal.training.metrics_log import COLUMNS, METRICS_FILE, read_metrics
+from gfocal.training.metrics_log import COLUMNS, read_metrics
 from gfocal.training.optim import OptimizerSettings, ScheduleSettings
 
 RUN = RunSettings(epochs=2, batch_size=2, num_workers=0, eval_batch_size=4, cpu=True)
@@ -37,6 +38,7 @@ class Squares:
     count: int
     names = ("red", "green")
     category_ids = (1, 2)
+    files = None
 
     def __len__(self) -> int:
         return self.count
@@ -85,7 +87,7 @@ def test_a_few_scenes_are_learned_by_heart(tmp_path: Path) -> None:
     optimizer = OptimizerSettings("adamw", lr=2e-3, lr_batch=2)
     run = replace(RUN, epochs=4, eval_every=100)
     result = learn(model, data, Squares(2), tmp_path, run, optimizer_settings=optimizer)
-    losses = [float(row["loss"]) for row in read_metrics(tmp_path / METRICS_FILE)]
+    losses = [float(row["loss"]) for row in read_metrics(RunFolder(tmp_path).metrics)]
     assert losses[-1] < 0.5 * max(losses)
     assert result.ap50 > 0.99
     for index in range(2):
@@ -107,7 +109,7 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
         RUN,
         console=Console(file=said, width=200),
     )
-    rows = read_metrics(tmp_path / METRICS_FILE)
+    rows = read_metrics(RunFolder(tmp_path).metrics)
     assert tuple(rows[0]) == COLUMNS
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert [row["step"] for row in rows] == ["2", "4"]
@@ -125,7 +127,7 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     for key, value in load_model(tmp_path / "last.safetensors").state_dict().items():
         assert torch.equal(value, model.state_dict()[key])
     assert not model.training
-    assert (tmp_path / STATE_FILE).is_file()
+    assert RunFolder(tmp_path).state.is_file()
     assert not list(tmp_path.glob("*.tmp"))
     lines = said.getvalue().splitlines()
     assert len([line for line in lines if line.startswith("epoch ")]) == 2
@@ -140,8 +142,8 @@ def test_best_is_the_best_not_the_last(tmp_path: Path, monkeypatch: pytest.Monke
     aps = iter([0.2, 0.6, 0.4])
     states: list[dict[str, Tensor]] = []
 
-    def evaluation(model: Detector, *_: object) -> CocoResult:
-        states.append({key: value.clone() for key, value in model.state_dict().items()})
+    def evaluation(training: TrainingRun, _: object) -> CocoResult:
+        states.append({key: value.clone() for key, value in training.model.state_dict().items()})
         return replace(empty, ap=next(aps))
 
     monkeypatch.setattr(loop, "evaluate", evaluation)
@@ -156,7 +158,7 @@ def test_without_validation_there_is_a_last_model_only(tmp_path: Path) -> None:
     assert learn(small(), SyntheticScenes(2, size=96), None, tmp_path, replace(RUN, epochs=1)) is None
     assert (tmp_path / "last.safetensors").is_file()
     assert not (tmp_path / "best.safetensors").exists()
-    assert read_metrics(tmp_path / METRICS_FILE)[0]["ap"] == ""
+    assert read_metrics(RunFolder(tmp_path).metrics)[0]["ap"] == ""
     load_model(tmp_path)
 
 
@@ -166,7 +168,7 @@ def test_evaluations_are_every_few_epochs_and_last(
 ) -> None:
     data = SyntheticScenes(1, size=96)
     learn(small(), data, data, tmp_path, replace(RUN, epochs=epochs, eval_every=every))
-    rows = read_metrics(tmp_path / METRICS_FILE)
+    rows = read_metrics(RunFolder(tmp_path).metrics)
     assert [int(row["epoch"]) for row in rows if row["ap"]] == evaluation
 
 
@@ -174,7 +176,7 @@ def test_the_average_of_the_weights_is_what_is_saved_and_judged(tmp_path: Path) 
     model = small()
     start = {key: value.clone() for key, value in model.named_parameters()}
     learn(model, SyntheticScenes(4, size=96), None, tmp_path, replace(RUN, ema_decay=0.99))
-    state = torch.load(tmp_path / STATE_FILE, weights_only=True)
+    state = torch.load(RunFolder(tmp_path).state, weights_only=True)
     assert state["average_updates"] == 4
     last = load_model(tmp_path / "last.safetensors").state_dict()
     moved_model = moved_average = 0.0
@@ -191,9 +193,9 @@ def test_two_batches_of_two_are_a_step_as_one_of_four(tmp_path: Path) -> None:
     steps, rates = [], []
     for batch_size, accumulate in ((4, 1), (2, 2)):
         folder = tmp_path / str(accumulate)
-        run = replace(RUN, batch_size=batch_size, accumulate=accumulate)
+        run = replace(RUN, batch_size=batch_size, grad_accum_steps=accumulate)
         learn(small(), SyntheticScenes(6, size=96), None, folder, run)  # 6: an epoch ends within a step
-        rows = read_metrics(folder / METRICS_FILE)
+        rows = read_metrics(RunFolder(folder).metrics)
         steps.append([row["step"] for row in rows])
         rates.append([row["lr"] for row in rows])
     assert steps == [["2", "4"], ["2", "4"]]
@@ -203,7 +205,7 @@ def test_two_batches_of_two_are_a_step_as_one_of_four(tmp_path: Path) -> None:
 def test_the_average_follows_steps_not_batches(tmp_path: Path) -> None:
     run = replace(RUN, epochs=1, batch_size=1, grad_accum_steps=2, ema_decay=0.9)
     learn(small(), SyntheticScenes(4, size=96), None, tmp_path, run)
-    assert torch.load(tmp_path / STATE_FILE, weights_only=True)["average_updates"] == 2
+    assert torch.load(RunFolder(tmp_path).state, weights_only=True)["average_updates"] == 2
 
 
 @pytest.fixture
@@ -237,7 +239,7 @@ def test_an_infinite_loss_names_terms_step_and_images(
     assert "cls nan" in message or "cls inf" in message
     assert "box " in message
     assert len(message.splitlines()) == 1
-    assert not (tmp_path / STATE_FILE).exists()
+    assert not RunFolder(tmp_path).state.exists()
     assert not (tmp_path / "last.safetensors").exists()
 
 
@@ -257,7 +259,7 @@ def test_an_epoch_without_a_positive_point_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(NoPositivesError, match=r"in 4 images at 64 x 64 pixels no object was large enough"):
         learn(small(Small.names), Small(4), Squares(2), tmp_path, RUN, console=Console(file=said))
     assert "epoch" not in said.getvalue()
-    assert not (tmp_path / STATE_FILE).exists()
+    assert not RunFolder(tmp_path).state.exists()
 
 
 def test_what_a_run_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +296,7 @@ def test_a_long_warm_up_is_shortened(tmp_path: Path) -> None:
     schedule = ScheduleSettings("step", milestones=(), warmup_steps=50, warmup_from=0.1)
     optimizer = OptimizerSettings("adamw", lr=1e-3, lr_batch=1)
     learn(small(("red", "green")), Squares(10), None, tmp_path, run, schedule=schedule, optimizer_settings=optimizer)
-    assert float(read_metrics(tmp_path / METRICS_FILE)[-1]["lr"]) == pytest.approx(1e-3)
+    assert float(read_metrics(RunFolder(tmp_path).metrics)[-1]["lr"]) == pytest.approx(1e-3)
 
 
 def test_one_thread_and_one_seed_give_one_result(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from gfocal.console import progress_bar
-from gfocal.training.metrics_log import COLUMNS, METRICS_FILE, MetricsLog, epoch_line, mean, read_metrics
+from gfocal.run_folder import RunFolder
+from gfocal.training.metrics_log import COLUMNS, MetricsLog, format_epoch, read_metrics
 
 
 def row(epoch: int, **more: float) -> dict[str, float]:
@@ -17,19 +18,19 @@ def row(epoch: int, **more: float) -> dict[str, float]:
 
 
 def filled(folder: Path, epochs: int) -> Path:
-    log = MetricsLog(folder)
+    log = MetricsLog(RunFolder(folder).metrics)
     for epoch in range(1, epochs + 1):
         log.add(row(epoch))
     log.close()
-    return folder / METRICS_FILE
+    return RunFolder(folder).metrics
 
 
 def test_rows_are_there_as_soon_as_they_are_added(tmp_path: Path) -> None:
-    log = MetricsLog(tmp_path)
+    log = MetricsLog(RunFolder(tmp_path).metrics)
     log.add(row(1))
-    assert [r["epoch"] for r in read_metrics(tmp_path / METRICS_FILE)] == ["1"]
+    assert [r["epoch"] for r in read_metrics(RunFolder(tmp_path).metrics)] == ["1"]
     log.add(row(2, ap=0.25))
-    rows = read_metrics(tmp_path / METRICS_FILE)
+    rows = read_metrics(RunFolder(tmp_path).metrics)
     assert tuple(rows[0]) == COLUMNS
     assert [r["ap"] for r in rows] == ["", "0.25"]
     assert float(rows[1]["loss"]) == 0.5
@@ -38,7 +39,7 @@ def test_rows_are_there_as_soon_as_they_are_added(tmp_path: Path) -> None:
 def test_a_resumed_run_keeps_the_rows_of_the_epochs_that_are_done(tmp_path: Path) -> None:
     path = filled(tmp_path, 4)
     before = path.read_text().splitlines()
-    log = MetricsLog(tmp_path, keep_epochs=2)
+    log = MetricsLog(RunFolder(tmp_path).metrics, keep_epochs=2)
     log.add(row(3, ap=0.5))
     after = path.read_text().splitlines()
     assert after[:3] == before[:3]  # to the letter
@@ -47,14 +48,14 @@ def test_a_resumed_run_keeps_the_rows_of_the_epochs_that_are_done(tmp_path: Path
 
 def test_a_new_run_begins_a_new_table(tmp_path: Path) -> None:
     path = filled(tmp_path, 3)
-    MetricsLog(tmp_path).add(row(1))
+    MetricsLog(RunFolder(tmp_path).metrics).add(row(1))
     assert len(read_metrics(path)) == 1
 
 
 def test_the_table_is_replaced_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = filled(tmp_path, 2)
     before = path.read_bytes()
-    log = MetricsLog(tmp_path, keep_epochs=2)
+    log = MetricsLog(RunFolder(tmp_path).metrics, keep_epochs=2)
 
     def fails(*_: object, **__: object) -> int:
         raise OSError("no space left on device")
@@ -67,7 +68,7 @@ def test_the_table_is_replaced_not_written_over(tmp_path: Path, monkeypatch: pyt
 
 def test_an_unknown_column_is_a_mistake_of_ours(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="lss"):
-        MetricsLog(tmp_path).add({"lss": 1})
+        MetricsLog(RunFolder(tmp_path).metrics).add({"lss": 1})
 
 
 def test_the_bar_is_shown_to_people_only() -> None:
@@ -83,14 +84,9 @@ def test_the_bar_is_shown_to_people_only() -> None:
 @pytest.mark.parametrize(("epochs", "loss"), [(12, 1.0), (300, 12.345)])
 def test_the_line_of_an_epoch_fits_80_columns(epochs: int, loss: float) -> None:
     row = {"loss": loss, "loss_cls": loss, "loss_box": 0.5, "loss_dfl": 0.25, "positives": 1, "ap": 0.1234}
-    line = epoch_line(7, epochs, row, 86_400)
+    line = format_epoch(7, epochs, row, 86_400)
     assert len(line) <= 80
     assert line.split()[0] == "epoch"
     assert line.endswith("box 0.500 dfl 0.250)  AP 0.123  86400 s")
-    assert "AP" not in epoch_line(7, epochs, {key: value for key, value in row.items() if key != "ap"}, 1)
-    assert epoch_line(7, 12, row, 1).startswith("epoch  7/12 ")
-
-
-def test_mean() -> None:
-    assert mean([1, 2, 6]) == 3
-    assert mean([]) == 0
+    assert "AP" not in format_epoch(7, epochs, {key: value for key, value in row.items() if key != "ap"}, 1)
+    assert format_epoch(7, 12, row, 1).startswith("epoch  7/12 ")

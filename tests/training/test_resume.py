@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import gfocal
-from gfocal.training.checkpoints import STATE_FILE
-from gfocal.training.metrics_log import METRICS_FILE, read_metrics
+from gfocal.run_folder import RunFolder
+from gfocal.training.metrics_log import read_metrics
 
 # What is to be killed stops for ever at the third image of its second epoch, and says so by a file.
 SCRIPT = """
@@ -24,7 +24,7 @@ import torch
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 os.fsync = lambda _: None  # a process is killed here, not the machine
-from gfocal.build import run_config
+from gfocal.run import run_training
 from gfocal.config.config import Config, with_changes
 from gfocal.data.synthetic.scenes import SyntheticScenes
 
@@ -33,6 +33,7 @@ epochs_read = []
 
 class Scenes:
     names, category_ids = SyntheticScenes.names, SyntheticScenes.category_ids
+    files = None
 
     def __init__(self, epoch=0):
         self.epoch, self.scenes = epoch, SyntheticScenes(4, size=96).at_epoch(epoch)
@@ -65,7 +66,7 @@ config = with_changes(Config(), {
 })
 if what == "resume":  # the saved config counts
     config = Config()
-run_config(config, Scenes(), SyntheticScenes(2, 96, purpose="val"), folder, resume=what == "resume")
+run_training(config, Scenes(), SyntheticScenes(2, 96, purpose="val"), folder, resume=what == "resume")
 """
 
 
@@ -90,8 +91,8 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
             time.sleep(0.05)
         processes[0].kill()
         assert processes[0].wait() == -signal.SIGKILL
-        assert [row["epoch"] for row in read_metrics(killed / METRICS_FILE)] == ["1"]
-        before = (killed / METRICS_FILE).read_text()
+        assert [row["epoch"] for row in read_metrics(RunFolder(killed).metrics)] == ["1"]
+        before = RunFolder(killed).metrics.read_text()
 
         processes.append(started(script, killed, "resume"))
         assert processes[2].wait(timeout=240) == 0
@@ -100,14 +101,14 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
         for process in processes:
             process.kill()
 
-    assert (killed / METRICS_FILE).read_text().startswith(before)
-    rows = [read_metrics(folder / METRICS_FILE) for folder in (whole, killed)]
+    assert RunFolder(killed).metrics.read_text().startswith(before)
+    rows = [read_metrics(RunFolder(folder).metrics) for folder in (whole, killed)]
     for one, two in zip(*rows, strict=True):
         assert {**one, "seconds": ""} == {**two, "seconds": ""}
     for name in ("best.safetensors", "last.safetensors", "config.toml", "result.json"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
 
-    states = [torch.load(folder / STATE_FILE, weights_only=True) for folder in (whole, killed)]
+    states = [torch.load(RunFolder(folder).state, weights_only=True) for folder in (whole, killed)]
     assert states[0]["average_updates"] == states[1]["average_updates"] == 6
     for part in ("model", "average"):
         for key, value in states[0][part].items():

@@ -8,7 +8,7 @@ import torch
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import NonFiniteLossError, NoPositivesError, ProcessEndedError
 from gfocal.structures import Losses
-from gfocal.training.stopping import check_finite, check_learned, named_failures
+from gfocal.training.stopping import check_finite, check_positives, explain_ended_processes
 
 SIZE = InputSettings(short_side=8, long_side=11)
 
@@ -16,7 +16,7 @@ SIZE = InputSettings(short_side=8, long_side=11)
 def test_a_sound_epoch_passes() -> None:
     levels = torch.ones(5)
     check_finite(Losses(levels, levels, levels, torch.tensor(1.0)).terms(), (1,), 1)
-    check_learned(torch.tensor(0.5), 3, SIZE)  # a mean over processes may be less than one
+    check_positives(torch.tensor(0.5), 3, SIZE)  # a mean over processes may be less than one
 
 
 def test_the_messages_are_of_one_line() -> None:
@@ -25,12 +25,12 @@ def test_the_messages_are_of_one_line() -> None:
         check_finite(Losses(levels, levels, levels, torch.tensor(1.0)).terms(), (3, 4), 7)
     assert "\n" not in str(error.value)
     with pytest.raises(NoPositivesError, match=r"in 1 image at 8 x 11 pixels no object.*--short-side") as error:
-        check_learned(torch.tensor(0.0), 1, SIZE)
+        check_positives(torch.tensor(0.0), 1, SIZE)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("error", "world", "told"),
+    ("error", "world_size", "told"),
     [
         (
             RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "),
@@ -49,10 +49,10 @@ def test_the_messages_are_of_one_line() -> None:
         (RuntimeError("NCCL communicator was aborted on rank 1"), 2, "another process of this run"),
     ],
 )
-def test_a_process_that_is_gone_is_named(error: Exception, world: int, told: str) -> None:
-    with pytest.raises(ProcessEndedError, match=told) as named, named_failures(world):
+def test_a_process_that_is_gone_is_named(error: Exception, world_size: int, told: str) -> None:
+    with pytest.raises(ProcessEndedError, match=told) as named, explain_ended_processes(world_size):
         raise error
-    assert "go on with --resume" in str(named.value)
+    assert "continue with --resume" in str(named.value)
     assert "\n" not in str(named.value)
     assert named.value.__cause__ is error
 
@@ -67,6 +67,6 @@ def test_a_process_that_is_gone_is_named(error: Exception, world: int, told: str
     ],
 )
 def test_other_errors_stay_what_they_are(error: Exception) -> None:
-    with pytest.raises(type(error)) as same, named_failures(1):
+    with pytest.raises(type(error)) as same, explain_ended_processes(1):
         raise error
     assert same.value is error

@@ -16,9 +16,10 @@ from gfocal.config.config import Config, ConfigError, with_changes
 from gfocal.data.dataset import Sample
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.models.detector import Detector
-from gfocal.run import RESULT_FILE, run_config
+from gfocal.run import run_training
+from gfocal.run_folder import RunFolder
 from gfocal.training import loop
-from gfocal.training.metrics_log import METRICS_FILE, read_metrics
+from gfocal.training.metrics_log import read_metrics
 
 TINY = with_changes(
     Config(),
@@ -52,12 +53,12 @@ def ran(
     """The trained detector, and what was said."""
     said = io.StringIO()
     console = Console(file=said, width=200)
-    model, _ = run_config(with_changes(TINY, changes), data, val, folder, console=console, **more)
+    model, _ = run_training(with_changes(TINY, changes), data, val, folder, console=console, **more)
     return model, said.getvalue()
 
 
 def losses(folder: Path) -> list[float]:
-    return [float(row["loss"]) for row in read_metrics(folder / METRICS_FILE)]
+    return [float(row["loss"]) for row in read_metrics(RunFolder(folder).metrics)]
 
 
 def test_recomputed_activations_change_nothing(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_a_compiled_network_learns_the_same(tmp_path: Path, monkeypatch: pytest.
     fast, _ = ran(tmp_path / "fast", changes | {"run.compile": True}, val=VAL)
     assert losses(tmp_path / "fast") == pytest.approx(losses(tmp_path / "plain"), rel=1e-4)
     assert list(plain.state_dict()) == list(fast.state_dict())
-    assert (tmp_path / "fast" / RESULT_FILE).exists()
+    assert RunFolder(tmp_path / "fast").result.exists()
     assert len(used) == 1
 
 
@@ -90,6 +91,7 @@ class Rare:
     """Six images of which the last alone shows class 1."""
 
     names, category_ids = ("often", "rare"), (1, 2)
+    files = None
 
     def __init__(self) -> None:
         self.read_indices: list[int] = []
@@ -114,7 +116,7 @@ def test_rare_classes_are_shown_more_often(tmp_path: Path) -> None:
     _, said = ran(tmp_path, {"run.repeat_threshold": 0.66, "run.epochs": 1}, data)
     assert "an epoch shows 7 images, 6 of them different" in said  # sqrt(0.66 * 6) = 1.99
     assert sorted(data.read_indices) == [0, 1, 2, 3, 4, 5, 5]
-    assert [row["images"] for row in read_metrics(tmp_path / METRICS_FILE)] == ["7"]
+    assert [row["images"] for row in read_metrics(RunFolder(tmp_path).metrics)] == ["7"]
 
 
 def test_a_run_stops_early_and_does_not_go_on_when_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +136,7 @@ def test_a_run_stops_early_and_does_not_go_on_when_resumed(tmp_path: Path, monke
     assert "stopped early" in said
     assert len(losses(tmp_path)) == 4
     assert (tmp_path / "last.safetensors").read_bytes() == before
-    assert (tmp_path / RESULT_FILE).exists()
+    assert RunFolder(tmp_path).result.exists()
 
 
 def test_deterministic_while_it_learns_and_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,10 +151,10 @@ def test_deterministic_while_it_learns_and_judges(tmp_path: Path, monkeypatch: p
 
         monkeypatch.setattr(loop, name, act)
 
-    watched("learn_epoch")
+    watched("train_epoch")
     watched("evaluate")
     ran(tmp_path, {"run.deterministic": True, "run.epochs": 1}, val=VAL)
-    assert seen == [("learn_epoch", True), ("evaluate", True)]
+    assert seen == [("train_epoch", True), ("evaluate", True)]
     assert not torch.are_deterministic_algorithms_enabled()
 
 
@@ -188,7 +190,7 @@ def test_what_a_backbone_without_stages_cannot_do(tmp_path: Path, changes: dict[
     ("changes", "why"),
     [
         ({"run.patience": -1}, "patience must be at least 0"),
-        ({"run.repeat_threshold": 1.5}, "balance lies in 0..1"),
+        ({"run.repeat_threshold": 1.5}, "repeat_threshold lies in 0..1"),
         ({"run.compile": True, "run.checkpoint_activations": True}, "do not go together"),
         ({"run.trackers": ("excel",)}, "run.trackers must be|run.trackers is one of"),
         ({"optimizer.layer_decay": 0.0}, "layer_decay lies in"),

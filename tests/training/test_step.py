@@ -84,7 +84,7 @@ def test_the_gradients_of_accumulated_batches_are_averaged(model: Detector) -> N
     deltas = []
     for accumulate, batches in ((1, [one]), (1, [two]), (2, [one, two])):
         model.load_state_dict(start, strict=False)
-        devices = Devices(accumulate=accumulate, cpu=True)
+        devices = Devices(grad_accum_steps=accumulate, cpu=True)
         wrapped, optimizer = devices.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
         for number, one_batch in enumerate(batches, 1):
             training_step(wrapped, GFLCriterion(), one_batch, optimizer, devices)
@@ -111,19 +111,19 @@ def test_settings_of_one_run_do_not_bind_the_next() -> None:
         devices = Devices(precision, accumulate, cpu=True)  # type: ignore[arg-type]
         assert devices.accelerator.mixed_precision == precision
         assert devices.accelerator.gradient_accumulation_steps == accumulate
-    assert (devices.rank, devices.world, devices.is_main) == (0, 1, True)
+    assert (devices.rank, devices.world_size, devices.is_main) == (0, 1, True)
     assert devices.device.type == "cpu"
 
 
 def test_the_scale_of_fp16_goes_on_where_it_was() -> None:
     devices, again = Devices("no", cpu=True), Devices("no", cpu=True)
-    assert devices.state() == {}
+    assert devices.state_dict() == {}
     devices.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     again.accelerator.scaler = torch.amp.GradScaler("cpu")
-    assert again.state() != devices.state()
-    again.restore(devices.state())
-    assert again.state() == devices.state()
-    Devices("no", cpu=True).restore(devices.state())  # the scale is of no use there, and no error
+    assert again.state_dict() != devices.state_dict()
+    again.load_state_dict(devices.state_dict())
+    assert again.state_dict() == devices.state_dict()
+    Devices("no", cpu=True).load_state_dict(devices.state_dict())  # the scale is of no use there, and no error
 
 
 def test_a_precision_that_the_device_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_a_precision_that_the_device_lacks_is_told(monkeypatch: pytest.MonkeyPat
         raise ValueError("fp16 mixed precision requires\na GPU")
 
     monkeypatch.setattr("accelerate.Accelerator", refuses)
-    with pytest.raises(DeviceError, match=r"'fp16' does not work here: .* requires a GPU; take 'bf16' or 'no'"):
+    with pytest.raises(DeviceError, match=r"'fp16' does not work here: .* requires a GPU; use 'bf16' or 'no'"):
         Devices("fp16", cpu=True)
 
 
@@ -151,6 +151,6 @@ def test_a_process_that_cannot_meet_the_others_says_so(monkeypatch: pytest.Monke
         raise ValueError("environment variable MASTER_ADDR expected, but not set")
 
     monkeypatch.setattr("accelerate.Accelerator", refuses)
-    with pytest.raises(DeviceError, match=r"cannot meet the others: .* MASTER_ADDR .*torchrun") as error:
+    with pytest.raises(DeviceError, match=r"cannot connect to the others: .* MASTER_ADDR .*torchrun") as error:
         Devices(cpu=True)
     assert "precision" not in str(error.value)

@@ -25,14 +25,15 @@ from gfocal.data.preprocess import InputSettings
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.errors import RunWriteError
 from gfocal.models.zoo import create
+from gfocal.run_folder import RunFolder
 from gfocal.training import checkpoints, loop
 from gfocal.training import stopping as signals
-from gfocal.training.checkpoints import PREVIOUS_FILE, STATE_FILE, Progress
+from gfocal.training.checkpoints import Progress
 from gfocal.training.loop import train
-from gfocal.training.metrics_log import METRICS_FILE, read_metrics
+from gfocal.training.metrics_log import read_metrics
 from gfocal.training.optim import OptimizerSettings, ScheduleSettings
 from gfocal.training.settings import RunSettings
-from gfocal.training.stopping import Stopped, stop_requests
+from gfocal.training.stopping import TrainingInterrupt, catch_stop_signals
 from gfocal.training.trackers import Trackers
 
 # Five batches of one image an epoch, in steps of two: an epoch ends with a step of one batch.
@@ -64,6 +65,7 @@ class Scenes:
     seen: list[int] = field(default_factory=list)
     names = SyntheticScenes.names
     category_ids = SyntheticScenes.category_ids
+    files = None
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -125,10 +127,10 @@ def same(one: Path, two: Path) -> None:
     """The runs in two folders are the same, bit for bit."""
     for name in ("best.safetensors", "last.safetensors"):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
-    rows = [read_metrics(folder / METRICS_FILE) for folder in (one, two)]
+    rows = [read_metrics(RunFolder(folder).metrics) for folder in (one, two)]
     for before, after in zip(*rows, strict=True):
         assert {**before, "seconds": ""} == {**after, "seconds": ""}
-    states = [torch.load(folder / STATE_FILE, weights_only=True) for folder in (one, two)]
+    states = [torch.load(RunFolder(folder).state, weights_only=True) for folder in (one, two)]
     for part in ("model", "average"):
         assert all(torch.equal(value, states[1][part][key]) for key, value in states[0][part].items())
     for state in states:
@@ -141,7 +143,7 @@ def send(number: int) -> Callable[[], None]:
 
 
 def progress_of(folder: Path) -> Progress:
-    return Progress(**torch.load(folder / STATE_FILE, weights_only=True)["progress"])
+    return Progress(**torch.load(RunFolder(folder).state, weights_only=True)["progress"])
 
 
 # Reads of the run: 1-5 train, 6-7 evaluate, 8-12 train, 13-14 evaluate.
@@ -151,7 +153,7 @@ def progress_of(folder: Path) -> Progress:
 def test_a_signal_saves_the_step_and_the_run_goes_on_bit_for_bit(
     tmp_path: Path, undisturbed: Path, at: int, epoch: int, batches: int
 ) -> None:
-    with pytest.raises(Stopped) as stop:
+    with pytest.raises(TrainingInterrupt) as stop:
         go(tmp_path, at, send(signal.SIGTERM))
     assert stop.value.code == 143
     assert str(stop.value) == f"stopped in epoch {epoch + 1}, after {batches} of its 5 batches; the state is saved"
@@ -171,7 +173,7 @@ def test_trackers_are_told_of_an_end_before_its_time(
     def fail() -> None:
         raise RuntimeError("no such thing")
 
-    with pytest.raises(Stopped if stopped else RuntimeError):
+    with pytest.raises(TrainingInterrupt if stopped else RuntimeError):
         go(tmp_path, 3, send(signal.SIGTERM) if stopped else fail)
     assert closed == [True]
     closed.clear()
@@ -181,7 +183,7 @@ def test_trackers_are_told_of_an_end_before_its_time(
 
 def test_stops_again_and_again(tmp_path: Path, undisturbed: Path) -> None:
     for turn in range(4):
-        with pytest.raises(Stopped):
+        with pytest.raises(TrainingInterrupt):
             go(tmp_path, 1, send(signal.SIGINT), resume=turn > 0)
     go(tmp_path, resume=True)
     same(undisturbed, tmp_path)
@@ -217,21 +219,21 @@ def test_without_minutes_there_are_states_of_whole_epochs_only(tmp_path: Path, u
 
 
 def test_a_damaged_state_gives_way_to_the_one_before(tmp_path: Path, undisturbed: Path) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingInterrupt):
         go(tmp_path, 9, send(signal.SIGTERM))
-    path = tmp_path / STATE_FILE
+    path = RunFolder(tmp_path).state
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1  # torch would not notice
     path.write_bytes(content)
     said = go(tmp_path, resume=True)
-    assert f"warning: {path}: damaged (the check sum of" in said
-    assert f"{PREVIOUS_FILE}, the one before, is taken" in said
+    assert f"warning: {path}: damaged (the checksum of" in said
+    assert "state-previous.pt, the one before, is used" in said
     assert "resuming after epoch 1 of 2\n" in said
     same(undisturbed, tmp_path)
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "SAME", -1.0)
+    monkeypatch.setattr(signals, "SAME_SIGNAL_SECONDS", -1.0)
 
     def twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -240,12 +242,12 @@ def test_a_second_signal_stops_at_once(tmp_path: Path, monkeypatch: pytest.Monke
 
     with pytest.raises(KeyboardInterrupt, match="at once") as stop:
         go(tmp_path, 9, twice)
-    assert not isinstance(stop.value, Stopped)
+    assert not isinstance(stop.value, TrainingInterrupt)
     assert progress_of(tmp_path).epoch == 1
 
 
 def test_signals_that_a_launcher_passes_on_count_once(capfd: pytest.CaptureFixture[str]) -> None:
-    with stop_requests("stopping") as stop:
+    with catch_stop_signals("stopping") as stop:
         assert not stop.is_made
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -258,7 +260,7 @@ def test_signals_that_a_launcher_passes_on_count_once(capfd: pytest.CaptureFixtu
 def test_what_nohup_ignores_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with stop_requests() as stop:
+        with catch_stop_signals() as stop:
             os.kill(os.getpid(), signal.SIGHUP)
         assert not stop.is_made
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -267,7 +269,7 @@ def test_what_nohup_ignores_stays_ignored() -> None:
 
 
 def test_leftovers_of_a_kill_go_with_the_next_start(tmp_path: Path) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingInterrupt):
         go(tmp_path, 3, send(signal.SIGTERM))
     for name in ("state.pt.01ab23cd.tmp", "best.safetensors.ffffffff.tmp", "notes.tmp", "x.0123.tmp"):
         (tmp_path / name).write_text("half")
@@ -282,7 +284,7 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     full_at: list[int] = []
 
     def writing(path: Path) -> Any:
-        if path.name == STATE_FILE:
+        if path.name == "state.pt":
             attempts.append(len(attempts) + 1)
             if attempts[-1] in full_at:
                 raise OSError(errno.ENOSPC, "No space left on device")
@@ -299,7 +301,7 @@ def test_a_disk_that_is_full_for_a_moment_is_told_and_the_run_goes_on(
     full.append(1)
     said = go(tmp_path)
     assert f"warning: {tmp_path}: cannot be written to (No space left on device; " in said
-    assert " MB are free); the run goes on" in said
+    assert " MB are free); the run continues" in said
     same(undisturbed, tmp_path)
 
 
@@ -309,7 +311,7 @@ def test_a_disk_that_stays_full_ends_the_run_and_the_state_before_is_whole(
     full += [3, 4]
     run = replace(RUN, save_every_minutes=1e-9)
     with pytest.raises(
-        RunWriteError, match=r"No space left on device; \d+ MB are free\).*make room.*--resume"
+        RunWriteError, match=r"No space left on device; \d+ MB are free\).*free some space.*--resume"
     ) as error:
         go(tmp_path, run=run)
     assert len(str(error.value).splitlines()) == 1
@@ -349,7 +351,7 @@ def test_a_full_disk_when_the_weights_are_written_is_the_same(
 
 def test_a_disk_that_is_really_full(tmp_path: Path, undisturbed: Path) -> None:
     """It has room for the files of one epoch and not for what is written beside them before it takes their place."""
-    needed = sum((undisturbed / name).stat().st_size for name in ("last.safetensors", "best.safetensors", STATE_FILE))
+    needed = sum((undisturbed / name).stat().st_size for name in ("last.safetensors", "best.safetensors", "state.pt"))
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={needed + 1_000_000}", "tmpfs", str(disk)]

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from gfocal.errors import TrackerError
+from gfocal.run_folder import RunFolder
 from gfocal.training import trackers
 from gfocal.training.distributed import Devices
-from gfocal.training.metrics_log import METRICS_FILE, MetricsLog, read_metrics
-from gfocal.training.trackers import IDS_FILE, Trackers
+from gfocal.training.metrics_log import MetricsLog, read_metrics
+from gfocal.training.trackers import Trackers
 
 CONFIG = {"run.epochs": 3, "model.preset": "gfl_r18_fpn", "run.trackers": ("wandb",)}
 
@@ -60,7 +61,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> dict[str, Service]:
         made[kind] = Service(kind, project, settings)
         return made[kind]
 
-    monkeypatch.setattr(trackers, "new_tracker", new)
+    monkeypatch.setattr(trackers, "start_tracker", new)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     return made
 
@@ -69,11 +70,15 @@ def row(epoch: int, **more: Any) -> dict[str, Any]:
     return {"epoch": epoch, "step": 10 * epoch, "loss": 0.5, **more}
 
 
+def log_in(folder: Path, *kinds: Any) -> MetricsLog:
+    return MetricsLog(RunFolder(folder).metrics, trackers=Trackers(RunFolder(folder), kinds, CONFIG))
+
+
 def test_config_rows_and_end(tmp_path: Path, services: dict[str, Service], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_PROJECT", raising=False)
     folder = tmp_path / "mine"
     folder.mkdir()
-    log = MetricsLog(folder, trackers=Trackers(folder, ("wandb", "mlflow"), CONFIG))
+    log = log_in(folder, "wandb", "mlflow")
     log.add(row(1, ap=0.25))
     log.close()
     for kind in ("wandb", "mlflow"):
@@ -83,21 +88,21 @@ def test_config_rows_and_end(tmp_path: Path, services: dict[str, Service], monke
     assert services["tensorboard"].told[1:] == services["wandb"].told[1:]
     assert (services["wandb"].project, services["wandb"].settings["name"]) == ("gfocal", "mine")
     assert (services["mlflow"].project, services["mlflow"].settings["run_name"]) == ("gfocal", "mine")
-    assert json.loads((folder / IDS_FILE).read_text()) == {"wandb": "w1", "mlflow": "m1"}
+    assert json.loads(RunFolder(folder).tracker_ids.read_text()) == {"wandb": "w1", "mlflow": "m1"}
 
 
 def test_a_resumed_run_goes_on_under_its_name(tmp_path: Path, services: dict[str, Service]) -> None:
-    Trackers(tmp_path, ("wandb", "mlflow"), CONFIG)
+    Trackers(RunFolder(tmp_path), ("wandb", "mlflow"), CONFIG)
     services["wandb"].id = "changed"
-    (tmp_path / IDS_FILE).write_text('{"wandb": "w7", "mlflow": "m7"}')
-    Trackers(tmp_path, ("wandb", "mlflow"), CONFIG, resume=True, keep_epochs=4)
+    RunFolder(tmp_path).tracker_ids.write_text('{"wandb": "w7", "mlflow": "m7"}')
+    Trackers(RunFolder(tmp_path), ("wandb", "mlflow"), CONFIG, resume=True, keep_epochs=4)
     assert services["wandb"].settings["id"] == "w7"
     assert services["wandb"].settings["resume"] == "allow"
     assert services["mlflow"].settings["run_id"] == "m7"
     assert services["tensorboard"].settings["purge_step"] == 5
     assert not any(service.told for service in services.values())  # the config is there already
-    (tmp_path / IDS_FILE).write_text("{")
-    Trackers(tmp_path, ("wandb",), CONFIG, resume=True)
+    RunFolder(tmp_path).tracker_ids.write_text("{")
+    Trackers(RunFolder(tmp_path), ("wandb",), CONFIG, resume=True)
     assert services["wandb"].settings["id"] is None
 
 
@@ -106,49 +111,51 @@ def test_a_run_that_ends_before_its_time_is_none_that_went_well(
 ) -> None:
     ended: list[str] = []
     monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(end_run=ended.append))
-    MetricsLog(tmp_path, trackers=Trackers(tmp_path, ("wandb", "mlflow"), CONFIG)).close(failed=True)
+    log_in(tmp_path, "wandb", "mlflow").close(failed=True)
     assert services["wandb"].told[-1] == ("failed",)
     assert (ended, services["mlflow"].told[-1][0]) == (["FAILED"], "config")
     assert services["tensorboard"].told[-1] == ("end",)
 
 
 def test_one_that_fails_is_given_up_with_one_warning(tmp_path: Path, services: dict[str, Service]) -> None:
-    log = MetricsLog(tmp_path, trackers=Trackers(tmp_path, ("wandb", "mlflow"), CONFIG))
+    log = log_in(tmp_path, "wandb", "mlflow")
     services["wandb"].broken = True
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         for epoch in (1, 2, 3):
             log.add(row(epoch))
         log.close()
-    assert [str(warning.message) for warning in said] == [
-        "wandb failed (ConnectionError: no route to host); the run goes on without it, and metrics.csv has every row"
-    ]
+    (warning,) = said
+    assert str(warning.message) == (
+        "wandb failed (ConnectionError: no route to host); the run continues without it, and metrics.csv has every "
+        "row"
+    )
     assert [told[0] for told in services["mlflow"].told] == ["config", 1, 2, 3, "end"]
-    assert len(read_metrics(tmp_path / METRICS_FILE)) == 3
+    assert len(read_metrics(RunFolder(tmp_path).metrics)) == 3
 
 
 def test_one_that_does_not_start_is_a_mistake_to_mend(
     tmp_path: Path, services: dict[str, Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretended = trackers.new_tracker
+    pretended = trackers.start_tracker
 
     def refuses(kind: str, project: str, settings: dict[str, Any]) -> Any:
         if kind == "wandb":
             raise ValueError("no API key")
         return pretended(kind, project, settings)
 
-    monkeypatch.setattr(trackers, "new_tracker", refuses)
+    monkeypatch.setattr(trackers, "start_tracker", refuses)
     with pytest.raises(TrackerError, match=r"run\.trackers: wandb does not start \(ValueError: no API key\)"):
-        Trackers(tmp_path, ("mlflow", "wandb"), CONFIG)
+        Trackers(RunFolder(tmp_path), ("mlflow", "wandb"), CONFIG)
     assert services["mlflow"].told == [("end",)]
 
 
 def test_one_that_is_not_installed_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    Trackers(tmp_path, (), CONFIG).add(row(1))  # TensorBoard is missed by nobody
+    Trackers(RunFolder(tmp_path), (), CONFIG).add(row(1))  # TensorBoard is missed by nobody
     for kind in ("tensorboard", "wandb", "mlflow"):
         with pytest.raises(TrackerError, match=rf"{kind} is not installed; pip install 'gfocal\[{kind}\]'"):
-            Trackers(tmp_path, (kind,), CONFIG)  # type: ignore[arg-type]
+            Trackers(RunFolder(tmp_path), (kind,), CONFIG)  # type: ignore[arg-type]
 
 
 def test_the_extras_exist() -> None:
@@ -163,7 +170,8 @@ def test_tensorboard_itself(tmp_path: Path) -> None:
 
     Devices(cpu=True)  # as in a run
     for resume, epochs in ((False, (1, 2, 3)), (True, (3, 4))):
-        log = MetricsLog(tmp_path, trackers=Trackers(tmp_path, (), CONFIG, resume, epochs[0] - 1))
+        trackers = Trackers(RunFolder(tmp_path), (), CONFIG, resume, epochs[0] - 1)
+        log = MetricsLog(RunFolder(tmp_path).metrics, trackers=trackers)
         for epoch in epochs:
             log.add(row(epoch, ap=epoch / 10 + resume))
         log.close()

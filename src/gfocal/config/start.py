@@ -46,8 +46,8 @@ def with_initial_network(config: Config, changes: Mapping[str, Any] | None = Non
         # model.pretrained would have no effect: the weights are those of the model.
         if is_of_network and (key == "model.pretrained" or with_changes(initial, {key: value}) != initial):
             raise ConfigError(
-                f"{key} = {value}: the network is that of {config.model.init_from}, {_describe_network(description)}; "
-                "leave this out, or do not start from there"
+                f"{key} = {value}: the network is that of {config.model.init_from}, "
+                f"{_describe_network(description)}; leave this out, or do not start from there"
             )
     return initial
 

@@ -1,9 +1,10 @@
-"""The state of a run, so that a killed run goes on as if nothing had happened: written whole, read with care.
+"""The state of a run, so that a killed run continues as if nothing had happened: written whole, read with care.
 
-``state.pt`` is the last state and ``state-previous.pt`` the one before, which is taken if the last is damaged.
+``state.pt`` is the last state and ``state-previous.pt`` the one before, which is used if the last is damaged. The
+state is saved every few minutes, at the end of an epoch and when the run is stopped; a full disk ends the run only if
+it stays full.
 """
 
-# FOLDED training.saving: When a run saves its state, and what becomes of it when the disk takes nothing more.
 from __future__ import annotations
 
 import io
@@ -12,7 +13,7 @@ import pickle
 import shutil
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,114 +26,113 @@ from torch import Tensor, nn
 from gfocal.atomic import atomic_write
 from gfocal.console import warn
 from gfocal.errors import ResumeError, RunWriteError
+from gfocal.run_folder import RunFolder
+from gfocal.training.distributed import Devices
 from gfocal.training.ema import WeightAverage
 
-STATE_FILE = "state.pt"
-PREVIOUS_FILE = "state-previous.pt"
+MOST_WRITE_FAILURES = 2  # in a row; then the run ends, because what is computed on meanwhile would be lost
 
 
 @dataclass
 class Progress:
-    """How far a run is. A step of the optimizer is whole wherever a state is saved."""
+    """How far a run is. The state is saved between optimizer steps only."""
 
     epoch: int = 0  # epochs done
     step: int = 0  # optimizer steps done
     best_ap: float = -1.0
     best_epoch: int = 0
-    seconds: float = 0.0  # spent training, over every stretch of the run
-    batches: int = 0  # done of the epoch that is not done yet
+    seconds: float = 0.0  # spent training, also before the run was resumed
+    batches: int = 0  # done in the epoch under way
     sums: dict[str, Tensor] = field(default_factory=dict)  # of its losses and positives, over these batches
 
 
-def has_state(folder: Path) -> bool:
-    """Whether there is a run in a folder that can be gone on with."""
-    return any((folder / name).is_file() for name in (STATE_FILE, PREVIOUS_FILE))
+@dataclass
+class TrainingState:
+    """All that the next step depends on, besides settings and data."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage | None
+    devices: Devices  # has the loss scale of fp16
+    progress: Progress = field(default_factory=Progress)
 
 
-def save_state(
-    folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: WeightAverage | None,
-    progress: Progress,
-    extra: Mapping[str, Any],
-) -> None:
-    """Write everything that the next step depends on, atomically; the state before stays as the previous one."""
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+def save_state(folder: RunFolder, state: TrainingState) -> None:
+    """Write a state, atomically; the one before stays as the previous one."""
+    average = state.average
+    content = {
+        "model": state.model.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
         "average": None if average is None else average.model.state_dict(),
         "average_updates": 0 if average is None else average.updates,
-        "progress": vars(progress),
-        "extra": dict(extra),
+        "progress": vars(state.progress),
+        "extra": state.devices.state_dict(),
     }
-    content = io.BytesIO()  # first into memory: a full disk is then an OSError as any other
-    torch.save(state, content)
-    path = folder / STATE_FILE
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
-        if path.exists():
-            _keep(path, folder / PREVIOUS_FILE)
+    stream = io.BytesIO()  # first into memory: a full disk is then an OSError, as for any other file
+    torch.save(content, stream)
+    with atomic_write(folder.state) as temporary:
+        temporary.write_bytes(stream.getbuffer())
+        if folder.state.exists():
+            _keep_as_previous(folder)
 
 
-def _keep(path: Path, previous: Path) -> None:
-    """Give a file a second name, in place of the one that had it, without a moment in which it has none."""
-    second = previous.with_name(f"{previous.name}.{os.getpid():08x}.tmp")
+def _keep_as_previous(folder: RunFolder) -> None:
+    """Make the state the previous one, without a moment in which there is none."""
+    link = folder.path / f"{folder.previous_state.name}.{os.getpid():08x}.tmp"
     try:
-        second.unlink(missing_ok=True)
-        os.link(path, second)
-    except OSError:  # a disk without links: for a moment there is only the previous one
-        second = path
-    os.replace(second, previous)
+        link.unlink(missing_ok=True)
+        os.link(folder.state, link)
+    except OSError:  # a disk without links: for a moment there is only the previous state
+        link = folder.state
+    os.replace(link, folder.previous_state)
 
 
-def load_state(
-    folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: WeightAverage | None,
-) -> tuple[Progress, dict[str, Any], str]:
-    """Put a saved state back.
+def load_state(folder: RunFolder, state: TrainingState) -> str:
+    """Load the saved state of a folder into ``state``, which holds a new model and optimizer.
 
     Returns:
-        The progress, what was saved beside it, and a line about a damaged state if the one before had to be taken.
+        A warning if the last state is damaged and the one before was used, else an empty text.
 
     Raises:
-        ResumeError: there is nothing to resume, or it is damaged, or it is of another model.
+        ResumeError: there is no state, or it is damaged, or it is of another model or optimizer.
     """
-    if not has_state(folder):
-        raise ResumeError(f"{folder}: nothing to resume, there is no {STATE_FILE}; start without --resume")
-    path, note = folder / STATE_FILE, ""
-    state, damage = _read(path)
-    if state is None:
-        path = folder / PREVIOUS_FILE
-        state, more = _read(path)
-        if state is None:
+    if not folder.has_state:
+        raise ResumeError(
+            f"{folder.path}: nothing to resume, there is no {folder.state.name}; start without --resume"
+        )
+    path, warning = folder.state, ""
+    content, damage = _read(path)
+    if content is None:
+        path = folder.previous_state
+        content, previous_damage = _read(path)
+        if content is None:
             raise ResumeError(
-                f"{folder / STATE_FILE}: damaged ({damage}), and {PREVIOUS_FILE} is no help ({more}); "
+                f"{folder.state}: damaged ({damage}), and {path.name} cannot be used either ({previous_damage}); "
                 "start again in another folder"
             )
-        note = f"{folder / STATE_FILE}: damaged ({damage}); {PREVIOUS_FILE}, the one before, is taken"
+        warning = f"{folder.state}: damaged ({damage}); {path.name}, the one before, is used"
     try:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        if average is not None:
-            average.model.load_state_dict(state["average"])
-            average.updates = state["average_updates"]
-        return Progress(**state["progress"]), state["extra"], note
+        state.model.load_state_dict(content["model"])
+        state.optimizer.load_state_dict(content["optimizer"])
+        if state.average is not None:
+            state.average.model.load_state_dict(content["average"])
+            state.average.updates = content["average_updates"]
+        state.progress = Progress(**content["progress"])
+        state.devices.load_state_dict(content["extra"])
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise ResumeError(f"{path}: was saved by a run with another model or optimizer ({reason})") from error
+    return warning
 
 
 def _read(path: Path) -> tuple[Any, str]:
-    """The content of a state file, or None and why not. Nothing but tensors, numbers and text is ever made of it."""
+    """The content of a state file, or None and why not. Only tensors, numbers and text are ever created from it."""
     if not path.is_file():
         return None, "there is none"
     try:
-        with zipfile.ZipFile(path) as file:  # torch does not look at the check sums that it writes
+        with zipfile.ZipFile(path) as file:  # torch writes checksums and does not check them
             if (broken := file.testzip()) is not None:
-                return None, f"the check sum of {Path(broken).name} is wrong"
+                return None, f"the checksum of {Path(broken).name} is wrong"
         return torch.load(path, map_location="cpu", weights_only=True), ""
     except pickle.UnpicklingError:
         return None, "it holds more than tensors, numbers and text, which is never read"
@@ -140,55 +140,47 @@ def _read(path: Path) -> tuple[Any, str]:
         return None, type(error).__name__
 
 
-PATIENCE = 2  # failures to write in a row that end a run: what is computed on meanwhile would be lost
-
-
 @dataclass
-class StateKeeper:
-    """Saves the state of a run: every few minutes, at the end of an epoch, and when the run is stopped."""
+class Checkpointer:
+    """Saves the state of a run from time to time, in the main process."""
 
-    folder: Path
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    average: WeightAverage | None
-    progress: Progress
-    extra: Callable[[], Mapping[str, Any]]
-    minutes: float  # between two states in the middle of an epoch; 0: there are none
-    is_main: bool
+    folder: RunFolder
+    state: TrainingState
+    minutes: float  # between two states within an epoch; 0: there are none
     console: Console
     failures: int = 0  # in a row
     saved_at: float = field(default_factory=time.monotonic)
 
     @property
     def is_due(self) -> bool:
-        """Whether so many minutes have passed."""
-        return self.is_main and 0 < 60 * self.minutes <= time.monotonic() - self.saved_at
+        """Whether the minutes have passed; False in all but the main process."""
+        return self.state.devices.is_main and 0 < 60 * self.minutes <= time.monotonic() - self.saved_at
 
-    def save(self, must: bool = False) -> None:
-        """Write the state, in the main process.
+    def save(self, is_last: bool = False) -> None:
+        """Write the state.
 
-        ``must``: there will be no other occasion.
+        ``is_last``: the process ends afterwards, so that a failure cannot be made up for later.
 
         Raises:
-            RunWriteError: it could not be written, and must be; or for the second time in a row.
+            RunWriteError: it could not be written, and ``is_last``; or for the second time in a row.
         """
-        if self.is_main:
-            with self.writing(must):
-                save_state(self.folder, self.model, self.optimizer, self.average, self.progress, self.extra())
+        if self.state.devices.is_main:
+            with self.tolerate_write_failure(is_last):
+                save_state(self.folder, self.state)
 
     @contextmanager
-    def writing(self, must: bool) -> Iterator[None]:
-        """Around what writes: a disk that takes nothing is told, and ends the run only if it stays so."""
+    def tolerate_write_failure(self, is_last: bool) -> Iterator[None]:
+        """Around what writes: warn of a disk that does not take it; RunWriteError if it stays so, or ``is_last``."""
         self.saved_at = time.monotonic()
         try:
             yield
             self.failures = 0
         except OSError as error:
             self.failures += 1
-            free = shutil.disk_usage(self.folder).free / 1e6
-            what = f"{self.folder}: cannot be written to ({error.strerror or error}; {free:.0f} MB are free)"
-            if must or self.failures >= PATIENCE:
+            free = shutil.disk_usage(self.folder.path).free / 1e6
+            problem = f"{self.folder.path}: cannot be written to ({error.strerror or error}; {free:.0f} MB are free)"
+            if is_last or self.failures >= MOST_WRITE_FAILURES:
                 raise RunWriteError(
-                    f"{what}. The state that was saved before is whole: make room, and go on with --resume"
+                    f"{problem}. The state saved before is whole: free some space, and continue with --resume"
                 ) from error
-            warn(self.console, f"{what}; the run goes on, and stops if the next state cannot be saved either")
+            warn(self.console, f"{problem}; the run continues, and stops if the next state cannot be saved either")

@@ -1,4 +1,4 @@
-"""Devices, mixed precision, processes and accumulation: the only room that knows accelerate."""
+"""Devices, mixed precision, processes and gradient accumulation: the only module that imports accelerate."""
 
 from __future__ import annotations
 
@@ -10,61 +10,61 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gfocal import launch as launched
+from gfocal import launch
 from gfocal.errors import DeviceError
 
 Precision = Literal["no", "bf16", "fp16"]
 
 
 class Devices:
-    """Where a run computes: a thin face over ``accelerate.Accelerator``.
+    """Where a run computes: a thin wrapper of ``accelerate.Accelerator``.
 
     Args:
-        precision: number format of the network; losses are float32 whatever it is.
-        grad_accum_steps: batches whose gradients make one step.
-        cpu: stay on the processor although there is a GPU.
+        precision: number format of the network; losses are float32 in any case.
+        grad_accum_steps: batches whose gradients make one optimizer step.
+        cpu: compute on the CPU although there is a GPU.
 
     Attributes:
         is_last_batch: set it before the last batch of an epoch, which completes a step in any case.
-        is_idle: set it before a batch of which this process has no share; what it computes then counts nothing.
+        is_idle: set it before a batch of which this process has no share; its losses and gradients then count as 0.
 
     Raises:
-        DeviceError: the device does not know the precision, or several processes cannot meet on it.
+        DeviceError: the device does not support the precision, or several processes cannot share it.
     """
 
     def __init__(self, precision: Precision = "no", grad_accum_steps: int = 1, cpu: bool = False) -> None:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
-        # Told to be one of several, accelerate on a machine without GPUs would be one by itself, and all would train
-        # the same.
-        cpu = cpu or (launched.world() > 1 and not has_accelerator())
-        join_again(cpu)
+        # On a machine without GPUs, accelerate would ignore the launcher, and each process would train everything.
+        cpu = cpu or (launch.world_size() > 1 and not has_accelerator())
+        rejoin_after_restart(cpu)
         # accelerate keeps the first settings of a process and refuses others: a second run could not differ.
         parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
         AcceleratorState._reset_state(reset_partial_state=not parallel)
         try:
-            self.accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_steps=grad_accum_steps, cpu=cpu)
+            self.accelerator = Accelerator(
+                mixed_precision=precision, gradient_accumulation_steps=grad_accum_steps, cpu=cpu
+            )
         except ValueError as error:
             reason = " ".join(str(error).split())
-            if launched.world() > 1 or "environment variable" in reason:
+            if launch.world_size() > 1 or "environment variable" in reason:
                 raise DeviceError(
-                    f"this process is told to be one of several and cannot meet the others: {reason}; start them by "
-                    "torchrun or accelerate launch"
+                    f"this process was launched as one of several and cannot connect to the others: {reason}; start "
+                    "them by torchrun or accelerate launch"
                 ) from error
-            raise DeviceError(f"precision {precision!r} does not work here: {reason}; take 'bf16' or 'no'") from error
-        if self.world != launched.world():
+            raise DeviceError(f"precision {precision!r} does not work here: {reason}; use 'bf16' or 'no'") from error
+        if self.world_size != launch.world_size():
             raise DeviceError(
-                f"this process is told to be one of {launched.world()}, but on {self.device} they cannot share the "
-                "work; compute on the processor (--set run.cpu=true, of gfocal eval --device cpu), or start one "
-                "process"
+                f"this process was launched as one of {launch.world_size()}, but on {self.device} they cannot share "
+                "the work; compute on the CPU (--set run.cpu=true, of gfocal eval --device cpu), or start one process"
             )
         self.grad_accum_steps, self.is_last_batch, self.is_idle = grad_accum_steps, False, False
         self._batches = 0  # since the last step
 
     @property
     def device(self) -> torch.device:
-        """Of this process."""
+        """The device of this process."""
         return self.accelerator.device
 
     @property
@@ -73,7 +73,7 @@ class Devices:
         return self.accelerator.process_index
 
     @property
-    def world(self) -> int:
+    def world_size(self) -> int:
         """Number of processes."""
         return self.accelerator.num_processes
 
@@ -82,28 +82,28 @@ class Devices:
         """Whether this process writes files and prints."""
         return self.accelerator.is_main_process
 
-    def shares_norms(self) -> bool:
-        """Whether there are several processes, for BatchNorm to be taken over them.
+    def needs_sync_norm(self) -> bool:
+        """Whether there are several processes, over which BatchNorm can be synchronized.
 
         Raises:
             DeviceError: there are, but not on GPUs.
         """
-        if self.world > 1 and self.device.type != "cuda":
+        if self.world_size > 1 and self.device.type != "cuda":
             raise DeviceError("run.sync_norm: BatchNorm over several processes needs GPUs; leave it out")
-        return self.world > 1
+        return self.world_size > 1
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
-        """Model and optimizer made ready for these devices."""
+        """Wrap model and optimizer for these devices."""
         return self.accelerator.prepare(model, optimizer)
 
     def unwrap(self, model: nn.Module) -> nn.Module:
-        """The model inside."""
+        """The model inside what ``prepare`` returned."""
         return self.accelerator.unwrap_model(model)
 
     @contextmanager
-    def accumulating(self, model: nn.Module) -> Iterator[None]:
-        """One batch of a step."""
-        # Not accelerator.grad_accum_steps: it would carry the batches left over from one epoch into the next, past
+    def accumulate(self, model: nn.Module) -> Iterator[None]:
+        """Around each batch of a step: gradients are exchanged between processes at the last one only."""
+        # Not accelerator.accumulate: it would carry the batches left over from one epoch into the next, past
         # the state that is saved between them.
         self._batches += 1
         is_end = self.is_last_batch or self._batches == self.grad_accum_steps
@@ -114,38 +114,38 @@ class Devices:
             yield
 
     def backward(self, loss: Tensor) -> None:
-        """Gradients of this process's share of a loss, scaled as the precision needs."""
-        # Gradients are averaged over processes, but the shares of a loss are to be summed.
-        share = 0 if self.is_idle else self.world
+        """Compute the gradients of this process's share of a loss, scaled as the precision needs."""
+        # Gradients are averaged over processes, but the shares of a loss have to be summed.
+        share = 0 if self.is_idle else self.world_size
         self.accelerator.backward(loss if share == 1 else loss * share)
 
-    def clip(self, model: nn.Module, max_norm: float) -> None:
-        """Scale the gradients down to a norm, at the last batch of a step."""
+    def clip_grad_norm(self, model: nn.Module, max_norm: float) -> None:
+        """Scale the gradients down to a norm of at most ``max_norm``, at the last batch of a step."""
         if self.accelerator.sync_gradients:
             self.accelerator.clip_grad_norm_(model.parameters(), max_norm)
 
     @property
     def is_step_end(self) -> bool:
-        """Whether the last batch completed a step of the optimizer."""
+        """Whether the last batch completed an optimizer step."""
         return self.accelerator.sync_gradients
 
     def sum_over_processes(self, value: Tensor) -> Tensor:
-        """Sum of a tensor over processes, without the idle ones. Nobody waits for it."""
-        return self.sum_of_all(torch.zeros_like(value) if self.is_idle else value)
+        """Sum of a tensor over processes, without the idle ones; without synchronizing."""
+        return self.all_reduce(torch.zeros_like(value) if self.is_idle else value)
 
-    def sum_of_all(self, value: Tensor) -> Tensor:
-        """Sum of a tensor over processes, the idle ones too."""
-        return value if self.world == 1 else self.accelerator.reduce(value, reduction="sum")
+    def all_reduce(self, value: Tensor) -> Tensor:
+        """Sum of a tensor over all processes, the idle ones too."""
+        return value if self.world_size == 1 else self.accelerator.reduce(value, reduction="sum")
 
     def gather_objects(self, values: Sequence[Any]) -> list[Any]:
-        """The values of every process, one after the other, known to all of them: numbers and small objects."""
+        """Numbers and small objects of every process, concatenated, in all of them."""
         from accelerate.utils import gather_object
 
-        return list(values) if self.world == 1 else gather_object(list(values))
+        return list(values) if self.world_size == 1 else gather_object(list(values))
 
     def gather_rows(self, rows: Tensor) -> Tensor:
-        """Rows (N, ...) of every process, one after the other, known to all of them."""
-        if self.world == 1:
+        """Rows (N, ...) of every process, concatenated, in all of them."""
+        if self.world_size == 1:
             return rows
         counts = self.accelerator.gather(torch.tensor([len(rows)], device=self.device)).tolist()
         padded = rows.new_zeros(max(counts), *rows.shape[1:]).to(self.device)
@@ -153,52 +153,52 @@ class Devices:
         of_each = self.accelerator.gather(padded).to(rows.device).split(max(counts) or 1)
         return torch.cat([one[:count] for one, count in zip(of_each, counts, strict=False)] or [rows])
 
-    def from_main(self, value: Any) -> Any:
-        """What the main process has there, known to all: numbers and small objects of ours."""
+    def broadcast(self, value: Any) -> Any:
+        """The main process's value, in all of them: numbers and small objects of ours."""
         from accelerate.utils import broadcast_object_list
 
-        return value if self.world == 1 else broadcast_object_list([value])[0]
+        return value if self.world_size == 1 else broadcast_object_list([value])[0]
 
-    def copy_statistics(self, model: nn.Module) -> None:
-        """Give every process the main one's buffers: the statistics of BatchNorm are each process's own."""
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Copy the main process's buffers to every process: each has statistics of BatchNorm of its own."""
         from accelerate.utils import broadcast
 
-        if self.world > 1:
+        if self.world_size > 1:
             for buffer in model.buffers():
                 buffer.copy_(broadcast(buffer))
 
-    def state(self) -> dict[str, Any]:
-        """What a resumed run needs of this room: the loss scale of fp16."""
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs from here: the loss scale of fp16."""
         scaler = self.accelerator.scaler
         return {} if scaler is None else {"scaler": scaler.state_dict()}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Put back what ``state`` gave."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
         if self.accelerator.scaler is not None and "scaler" in state:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
-    def wait(self) -> None:
-        """Until every process is here."""
+    def barrier(self) -> None:
+        """Wait until every process is here."""
         self.accelerator.wait_for_everyone()
 
 
 def has_accelerator() -> bool:
-    """Whether there is a GPU or the like."""
+    """Whether there is a GPU or another accelerator."""
     of_any_kind = getattr(torch, "accelerator", None)  # since torch 2.6
     return torch.cuda.is_available() if of_any_kind is None else of_any_kind.is_available()
 
 
-def join_again(cpu: bool = False) -> None:
-    """Meet the other processes after torchrun has restarted them all on one machine.
+def rejoin_after_restart(cpu: bool = False) -> None:
+    """Connect to the other processes after torchrun has restarted them all on one machine.
 
-    torchrun's store outlives its processes, and the first of the new ones may take an address of those that are gone
-    for that of another new one. A prefix for each attempt keeps them apart. Nothing is done in any other case:
-    accelerate meets them.
+    torchrun's store outlives its processes: the first of the new ones may read an address of those that are gone
+    as that of another new one. A prefix for each attempt keeps them apart. In every other case this does nothing:
+    accelerate connects them.
     """
-    said = os.environ.get
-    attempt = int(said("TORCHELASTIC_RESTART_COUNT") or 0)
-    is_one_machine = said("GROUP_WORLD_SIZE") == "1"  # attempts of several may be counted differently
-    if not attempt or not is_one_machine or said("TORCHELASTIC_USE_AGENT_STORE") != str(True):
+    variable = os.environ.get
+    attempt = int(variable("TORCHELASTIC_RESTART_COUNT") or 0)
+    is_one_machine = variable("GROUP_WORLD_SIZE") == "1"  # attempts of several may be counted differently
+    if not attempt or not is_one_machine or variable("TORCHELASTIC_USE_AGENT_STORE") != str(True):
         return
     from torch import distributed
 
@@ -209,17 +209,17 @@ def join_again(cpu: bool = False) -> None:
     distributed.init_process_group(
         None if torch.cuda.is_available() and not cpu else "gloo",
         store=distributed.PrefixStore(f"attempt{attempt}", store),  # type: ignore[attr-defined]
-        rank=launched.rank(),
-        world_size=launched.world(),
+        rank=launch.rank(),
+        world_size=launch.world_size(),
     )
 
 
-def new_tracker(kind: str, project: str, settings: Mapping[str, Any]) -> Any:
-    """accelerate's face of a service that shows runs, started: ``log(values, step)``, ``finish()``."""
+def start_tracker(kind: str, project: str, settings: Mapping[str, Any]) -> Any:
+    """accelerate's interface to an experiment tracker, started: ``log(values, step)``, ``finish()``."""
     from accelerate import tracking
 
-    homes = {"tensorboard": "TensorBoardTracker", "wandb": "WandBTracker", "mlflow": "MLflowTracker"}
-    tracker = getattr(tracking, homes[kind])(project, **settings)
-    if hasattr(tracker, "start"):  # older ones start when they are made
+    classes = {"tensorboard": "TensorBoardTracker", "wandb": "WandBTracker", "mlflow": "MLflowTracker"}
+    tracker = getattr(tracking, classes[kind])(project, **settings)
+    if hasattr(tracker, "start"):  # older versions start on construction
         tracker.start()
     return tracker

@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights: what is evaluated and saved, where it is switched on."""
+"""Exponential moving average of the weights: evaluated and saved in place of the weights, if run.ema_decay > 0."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from torch import nn
 
 
 class WeightAverage:
-    """A second model whose weights follow the first one's slowly.
+    """A second model whose weights are the moving average of the first one's.
 
-    Early in a run the average follows faster (the decay rises from 0 to ``decay`` over ``warmup`` updates),
-    so that it is not held back by the first random weights.
+    After u updates the decay is min(decay, u / (u + warmup)): the first random weights are soon forgotten.
     """
 
     def __init__(self, model: nn.Module, decay: float, warmup: int = 200) -> None:
         if not 0 <= decay < 1:
-            raise ValueError(f"a decay lies in 0 <= decay < 1, not {decay}")
+            raise ValueError(f"decay lies in 0 <= decay < 1, not {decay}")
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay, self.warmup, self.updates = decay, warmup, 0
 

@@ -1,7 +1,5 @@
-"""Runs that give the same bits each time on the same machine, GPU included."""
+"""The process that trains: deterministic operations, memory that it keeps, and its lock on the run directory."""
 
-# FOLDED training.memory: Memory that a training step frees and wants again at once.
-# FOLDED training.folder_lock: One run at a time in a folder: two that write the same state and weights would spoil both.
 from __future__ import annotations
 
 import ctypes
@@ -15,16 +13,21 @@ from pathlib import Path
 import torch
 
 from gfocal.errors import NonDeterministicOperationError, RunFolderInUseError
+from gfocal.run_folder import RunFolder
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from malloc.h
+_MOST_BYTES = 2**31 - 1
+_locked_here: set[Path] = set()  # by this process, against which its own system locks do not hold
 
 
 @contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """While this lasts, torch takes only operations that give the same bits each time, or says which one it lacks.
+def deterministic(enabled: bool) -> Iterator[None]:
+    """Within this, torch uses only operations that give the same bits each time, or names the one it lacks.
 
     Raises:
-        NonDeterministicOperationError: an operation has no such version on this device.
+        NonDeterministicOperationError: an operation has no deterministic version on this device.
     """
-    if not wanted:
+    if not enabled:
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when a GPU first multiplies matrices
@@ -39,22 +42,18 @@ def deterministic(wanted: bool) -> Iterator[None]:
         if "determinis" not in reason and "CUBLAS_WORKSPACE_CONFIG" not in str(error):
             raise
         raise NonDeterministicOperationError(
-            f"run.deterministic: {reason} Leave run.deterministic out, or compute where there is one (run.cpu = true)"
+            f"run.deterministic: {reason} Leave run.deterministic out, or compute on the CPU (run.cpu = true)"
         ) from error
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
 
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of mallopt's parameters, from malloc.h
-_BYTES = 2**31 - 1
-
-
 def keep_freed_memory() -> bool:
-    """Have the C library keep the memory of freed tensors for the next step; returns whether it does.
+    """Make the C library keep the memory of freed tensors for the next step; returns whether it does.
 
-    glibc hands large blocks back to the kernel when they are freed and takes them anew, page by page, at the
-    next step: on a processor that is a fifth of a light network's training time. The process keeps its peak.
+    glibc returns large blocks to the kernel when they are freed and gets them back, page by page, at the next step:
+    on a CPU that is a fifth of a light network's training time. The process keeps its peak memory.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -63,41 +62,37 @@ def keep_freed_memory() -> bool:
         mallopt = library.mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, _BYTES)) and bool(mallopt(_TRIM_THRESHOLD, _BYTES))
-
-
-LOCK_FILE = ".run.lock"
-_held: set[Path] = set()  # by this process, whose own locks the system does not hold against it
+    return bool(mallopt(_MMAP_THRESHOLD, _MOST_BYTES)) and bool(mallopt(_TRIM_THRESHOLD, _MOST_BYTES))
 
 
 @contextmanager
-def only_run_in(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process alone; raises RunFolderInUseError where another holds it.
+def lock_folder(folder: RunFolder) -> Iterator[None]:
+    """Lock a run directory for this process alone; RunFolderInUseError where another one holds it.
 
-    The lock is the system's, and goes with the process however it ends: a run that was killed can be gone on with at
+    The lock is the system's, and ends with the process however it ends: a run that was killed can be resumed at
     once. Processes that load images do not inherit it. Where the system has no such locks (Windows, some network
-    disks), or the lock file is another user's, other processes are not held off.
+    disks), or the lock file is another user's, other processes are not kept out.
     """
-    place = folder.resolve()
-    if place in _held:
-        raise RunFolderInUseError(f"{folder}: this process is training here already; name another folder")
-    _held.add(place)
+    path = folder.path.resolve()
+    if path in _locked_here:
+        raise RunFolderInUseError(f"{folder.path}: this process is training here already; name another folder")
+    _locked_here.add(path)
     try:
-        with _locked(folder):
+        with _system_lock(folder):
             yield
     finally:
-        _held.discard(place)
+        _locked_here.discard(path)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _system_lock(folder: RunFolder) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:
         yield
         return
     try:
-        file = (folder / LOCK_FILE).open("a")
+        file = folder.lock.open("a")
     except OSError:
         yield
         return
@@ -106,8 +101,8 @@ def _locked(folder: Path) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             raise RunFolderInUseError(
-                f"{folder}: another process is training here at this moment; wait for its end, stop it, or name "
-                f"another folder with --out (a machine that is gone may hold {LOCK_FILE} there: take it away then)"
+                f"{folder.path}: another process is training here at this moment; wait for its end, stop it, or name "
+                f"another folder with --out (a lock of a machine that is gone: delete {folder.lock.name} there)"
             ) from error
         except OSError:
             pass  # no locks on this disk

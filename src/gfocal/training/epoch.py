@@ -1,9 +1,8 @@
-"""One epoch of a run: a step for every batch, and what metrics.csv says of them."""
+"""One epoch of a run: a training step for every batch, and the epoch's row of metrics.csv."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -14,43 +13,64 @@ from torch.utils.data import DataLoader
 
 from gfocal.console import progress_bar
 from gfocal.criteria.gfl import Criterion
+from gfocal.data.dataset import ImageData
 from gfocal.data.samplers import BatchOrder
 from gfocal.models.detector import Detector
+from gfocal.run_folder import RunFolder
 from gfocal.structures import Batch, Losses
-from gfocal.training.checkpoints import Progress, StateKeeper
+from gfocal.training.checkpoints import Checkpointer, Progress, TrainingState
 from gfocal.training.distributed import Devices
-from gfocal.training.ema import WeightAverage
-from gfocal.training.optim import set_learning_rate
+from gfocal.training.optim import ScheduleSettings, lr_factor, set_learning_rate
+from gfocal.training.settings import RunSettings
 from gfocal.training.step import training_step
-from gfocal.training.stopping import Stopped, StopRequest, check_finite, check_learned
+from gfocal.training.stopping import StopRequest, TrainingInterrupt, check_finite, check_positives
 
 
-@dataclass(frozen=True)
-class Learning:
-    """What the epochs of a run have in common."""
+@dataclass(kw_only=True)
+class TrainingRun:
+    """What the epochs of a run share."""
 
-    model: Detector
-    wrapped: nn.Module  # the same, made ready for the devices
-    optimizer: torch.optim.Optimizer
-    average: WeightAverage | None
-    batches: DataLoader[Batch]
-    devices: Devices
-    progress: Progress  # moved on as batches are learned
-    keeper: StateKeeper
-    stop: StopRequest
-    factor_at: Callable[[int], float]  # of the learning rate, by the step
+    folder: RunFolder
+    settings: RunSettings
+    schedule: ScheduleSettings
     clip_norm: float
-    seed: int
+    model: Detector
+    network: nn.Module  # the model, compiled and wrapped for the devices
+    criterion: Criterion
+    batches: DataLoader[Batch]
+    val_data: ImageData | None
+    val_batches: DataLoader[Batch] | None
+    state: TrainingState  # changes with every step
+    checkpointer: Checkpointer
     console: Console
 
+    @property
+    def order(self) -> BatchOrder:
+        """The order of the training batches."""
+        order = self.batches.batch_sampler
+        assert isinstance(order, BatchOrder)
+        return order
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch."""
+        return -(-len(self.batches) // self.settings.grad_accum_steps)
+
+    @property
+    def averaged_model(self) -> Detector:
+        """The model that is evaluated and saved: the average of the weights, if there is one."""
+        model = self.model if self.state.average is None else self.state.average.model
+        assert isinstance(model, Detector)
+        return model
+
 
 @dataclass(frozen=True)
-class Known:
-    """What every process knows of a batch: sums over all of them, not waited for."""
+class BatchSums:
+    """Sums over all processes of what each has of a batch, computed without synchronizing."""
 
     terms: dict[str, Tensor]  # of the loss
     positives: Tensor
-    asked_to_stop: Tensor  # how many were
+    asked_to_stop: Tensor  # number of processes that were
     image_ids: tuple[int, ...]  # of this process alone
 
     def is_finite(self) -> bool:
@@ -58,116 +78,128 @@ class Known:
         return bool(torch.isfinite(torch.stack([*self.terms.values()])).all())
 
 
-def learn_epoch(learning: Learning, criterion: Criterion, title: str) -> dict[str, Any]:
-    """The steps of an epoch that are not done yet; returns its row of metrics.
+def train_epoch(run: TrainingRun, stop: StopRequest) -> dict[str, Any]:
+    """Train on the batches of an epoch that are not done yet; returns its row of metrics.
 
     Raises:
-        Stopped: the run was asked to stop; its state is saved.
+        TrainingInterrupt: the run was asked to stop; its state is saved.
         NonFiniteLossError: a loss is not finite. All processes find it at the same batch.
-        NoPositivesError: no object of the epoch met a point of the detector.
+        NoPositivesError: no object of the epoch was assigned to a point of the detector.
     """
-    progress, devices, keeper = learning.progress, learning.devices, learning.keeper
-    order = learning.batches.batch_sampler
-    assert isinstance(order, BatchOrder)
-    order.first = progress.batches
-    learning.wrapped.train()
+    progress, devices, order = run.state.progress, run.state.devices, run.order
+    order.order.epoch, order.first = progress.epoch, progress.batches
+    criterion = run.criterion.at_epoch(progress.epoch, run.settings.epochs)
+    run.network.train()
     started, before = time.perf_counter(), progress.seconds
-    previous: Known | None = None
-    with progress_bar(learning.console, title, len(order), progress.batches) as bar:
-        for batch in learning.batches:
-            # What a step draws depends on its place in the run alone, so that a resumed run draws the same.
-            torch.manual_seed(_seed(learning.seed, progress.epoch, progress.batches, devices.rank))
-            set_learning_rate(learning.optimizer, learning.factor_at(progress.step))
-            devices.is_last_batch = progress.batches + 1 == len(order)
-            devices.is_idle = order.is_idle(progress.batches)
+    previous: BatchSums | None = None
+    title = f"epoch {progress.epoch + 1}/{run.settings.epochs}"
+    with progress_bar(run.console, title, len(order), progress.batches) as bar:
+        for batch in run.batches:
+            prepare_step(run)
             batch = batch.to(devices.device)
-            losses = training_step(
-                learning.wrapped, criterion, batch, learning.optimizer, devices, learning.clip_norm
-            )
-            known = shared(losses, batch.image_ids, learning.stop, devices)
+            losses = training_step(run.network, criterion, batch, run.state.optimizer, devices, run.clip_norm)
+            sums = sum_over_processes(losses, batch.image_ids, stop, devices)
             # One batch late, so that a GPU is never waited for.
             if previous is not None:
-                _check(previous, progress.step, devices)
-            progress.batches += 1
-            for name, value in {**known.terms, "positives": known.positives}.items():
-                progress.sums[name] = progress.sums.get(name, 0.0) + value
+                check_batch(previous, progress.step, devices)
+            add_batch(progress, sums)
             progress.seconds = before + time.perf_counter() - started
             if devices.is_step_end:
-                progress.step += 1
-                if learning.average is not None:
-                    learning.average.update(learning.model)
-                if _are_to_stop(previous, learning.stop, devices):
-                    _check(known, progress.step, devices)
-                    stop(learning)
-                if keeper.is_due and known.is_finite():
-                    keeper.save()
-            previous = known
-            text = ""
-            if learning.console.is_terminal and progress.batches % 10 == 0:
-                text = " ".join(f"{name} {value:.3f}" for name, value in _mean_terms(progress).items())
-            bar.advance(order.images(progress.batches) - order.images(progress.batches - 1), text)
+                finish_step(run, stop, previous, sums)
+            previous = sums
+            losses_text = ""
+            if run.console.is_terminal and progress.batches % 10 == 0:
+                losses_text = " ".join(f"{name} {value:.3f}" for name, value in mean_terms(progress).items())
+            bar.advance(order.images(progress.batches) - order.images(progress.batches - 1), losses_text)
         if previous is not None:
-            _check(previous, progress.step, devices)
+            check_batch(previous, progress.step, devices)
             if previous.asked_to_stop > 0:
-                stop(learning)
-    images = order.images(len(order))
-    check_learned(progress.sums["positives"], images, learning.model.input_settings)
-    terms = {f"loss_{name}": round(value, 6) for name, value in _mean_terms(progress).items()}
-    return {
-        "images": images,
-        "lr": learning.optimizer.param_groups[-1]["lr"],
-        "loss": round(sum(terms.values()), 6),
-        **terms,
-        "positives": round(float(progress.sums["positives"]) / images, 2),
-    }
+                save_and_interrupt(run, stop)
+    return summarize_epoch(run)
 
 
-def stop_if_asked(learning: Learning) -> None:
-    """Stop this process if it was asked to, where the state is whole and no process waits for another.
-
-    Raises:
-        Stopped: it was.
-    """
-    if learning.stop.is_made:
-        stop(learning)
-
-
-def stop(learning: Learning) -> NoReturn:
-    """Save the state and stop."""
-    learning.keeper.save(must=True)
-    progress = learning.progress
-    done = f"after {progress.batches} of its {len(learning.batches)} batches"
-    raise Stopped(f"stopped in epoch {progress.epoch + 1}, {done}; the state is saved", learning.stop.number)
+def prepare_step(run: TrainingRun) -> None:
+    """Set what the next batch's step depends on: random numbers, learning rate, and this process's share of it."""
+    progress, devices = run.state.progress, run.state.devices
+    # What a step draws depends on its place in the run alone, so that a resumed run draws the same.
+    torch.manual_seed(_seed(run.settings.seed, progress.epoch, progress.batches, devices.rank))
+    factor = lr_factor(progress.step, run.steps_per_epoch, run.settings.epochs, run.schedule)
+    set_learning_rate(run.state.optimizer, factor)
+    devices.is_last_batch = progress.batches + 1 == len(run.order)
+    devices.is_idle = run.order.is_idle(progress.batches)
 
 
 def _seed(seed: int, epoch: int, batch: int, rank: int) -> int:
     return (((seed * 1_000_003 + epoch) * 1_000_003 + batch) * 1_009 + rank) % 2**63
 
 
-def shared(losses: Losses, image_ids: tuple[int, ...], stop: StopRequest, devices: Devices) -> Known:
-    """What each process has of a batch becomes known to all, in one exchange."""
+def sum_over_processes(losses: Losses, image_ids: tuple[int, ...], stop: StopRequest, devices: Devices) -> BatchSums:
+    """Sums over all processes of what each has of a batch, in one exchange."""
     terms = losses.terms()
     values = torch.stack([*terms.values(), losses.num_positives.detach()])
     if devices.is_idle:
         values = torch.zeros_like(values)
     asked = torch.full((1,), float(stop.is_made), device=values.device)
-    *sums, positives, asked_to_stop = devices.sum_of_all(torch.cat([values, asked])).unbind()
-    return Known(dict(zip(terms, sums, strict=True)), positives, asked_to_stop, image_ids)
+    *sums, positives, asked_to_stop = devices.all_reduce(torch.cat([values, asked])).unbind()
+    return BatchSums(dict(zip(terms, sums, strict=True)), positives, asked_to_stop, image_ids)
 
 
-def _check(known: Known, step: int, devices: Devices) -> None:
-    """NonFiniteLossError in all processes, with the images of all."""
-    if not known.is_finite():
-        check_finite(known.terms, devices.gather_objects(known.image_ids), step)
+def check_batch(sums: BatchSums, step: int, devices: Devices) -> None:
+    """NonFiniteLossError in all processes, with the images of all, unless the loss of a batch is finite."""
+    if not sums.is_finite():
+        check_finite(sums.terms, devices.gather_objects(sums.image_ids), step)
 
 
-def _are_to_stop(previous: Known | None, stop: StopRequest, devices: Devices) -> bool:
-    """Whether all processes are to stop after this step: at once if there is one, else as the batch before said."""
-    if devices.world == 1:
-        return stop.is_made
-    return previous is not None and bool(previous.asked_to_stop > 0)
+def add_batch(progress: Progress, sums: BatchSums) -> None:
+    """Count a batch and its losses."""
+    progress.batches += 1
+    for name, value in {**sums.terms, "positives": sums.positives}.items():
+        progress.sums[name] = progress.sums.get(name, 0.0) + value
 
 
-def _mean_terms(progress: Progress) -> dict[str, float]:
+def finish_step(run: TrainingRun, stop: StopRequest, previous: BatchSums | None, sums: BatchSums) -> None:
+    """After an optimizer step: average the weights; stop if asked to; save the state if it is time.
+
+    ``sums`` are those of the step's last batch, ``previous`` those of the one before.
+    """
+    state = run.state
+    state.progress.step += 1
+    if state.average is not None:
+        state.average.update(run.model)
+    # Several processes have to stop after the same step; reading the sums of the batch before waits for nothing.
+    if state.devices.world_size == 1:
+        is_asked = stop.is_made
+    else:
+        is_asked = previous is not None and bool(previous.asked_to_stop > 0)
+    if is_asked:
+        check_batch(sums, state.progress.step, state.devices)
+        save_and_interrupt(run, stop)
+    if run.checkpointer.is_due and sums.is_finite():
+        run.checkpointer.save()
+
+
+def save_and_interrupt(run: TrainingRun, stop: StopRequest) -> NoReturn:
+    """Save the state and raise TrainingInterrupt."""
+    run.checkpointer.save(is_last=True)
+    progress = run.state.progress
+    done = f"after {progress.batches} of its {len(run.batches)} batches"
+    raise TrainingInterrupt(f"stopped in epoch {progress.epoch + 1}, {done}; the state is saved", stop.number)
+
+
+def summarize_epoch(run: TrainingRun) -> dict[str, Any]:
+    """The epoch's row of metrics; NoPositivesError if it had no positive point."""
+    progress, images = run.state.progress, run.order.images(len(run.order))
+    check_positives(progress.sums["positives"], images, run.model.input_settings)
+    terms = {f"loss_{name}": round(value, 6) for name, value in mean_terms(progress).items()}
+    return {
+        "images": images,
+        "lr": run.state.optimizer.param_groups[-1]["lr"],
+        "loss": round(sum(terms.values()), 6),
+        **terms,
+        "positives": round(float(progress.sums["positives"]) / images, 2),
+    }
+
+
+def mean_terms(progress: Progress) -> dict[str, float]:
     """The terms of the loss, as means over the batches so far."""
     return {name: float(value) / progress.batches for name, value in progress.sums.items() if name != "positives"}

@@ -1,10 +1,10 @@
-"""A training run, in chapters: prepare, go on or begin; then each epoch learns, evaluates and is saved."""
+"""A training run: prepare, resume if asked to; then train, evaluate and save, epoch by epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import is_dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +14,40 @@ from torch.utils.data import DataLoader
 
 from gfocal.atomic import remove_leftovers
 from gfocal.console import note, progress_bar, say, warn
-from gfocal.criteria.gfl import Criterion, GFLCriterion, Staged
+from gfocal.criteria.gfl import Criterion, GFLCriterion
 from gfocal.data.augmentation.pipeline import Augmentation, AugmentSettings
 from gfocal.data.dataset import ImageData
 from gfocal.data.loading import evaluation_loader, training_loader
-from gfocal.data.samplers import repeats_of
+from gfocal.data.samplers import dataset_repeat_factors
 from gfocal.evaluation.coco_ap import CocoResult, ScoredBoxes
-from gfocal.evaluation.detections import as_rows, average_precision, detect_all, from_rows, nothing_found
-from gfocal.models.backbone import Backbone
+from gfocal.evaluation.detections import (
+    average_precision,
+    detect_all,
+    detections_to_rows,
+    explain_no_detections,
+    rows_to_detections,
+)
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import save_model
 from gfocal.ops.distributions import GeneralDistribution
+from gfocal.run_folder import RunFolder
 from gfocal.structures import Batch
 from gfocal.text import counted
-from gfocal.training.checkpoints import Progress, StateKeeper, load_state, save_state
+from gfocal.training.checkpoints import Checkpointer, TrainingState, load_state, save_state
 from gfocal.training.distributed import Devices
 from gfocal.training.ema import WeightAverage
 from gfocal.training.environment import deterministic, keep_freed_memory
-from gfocal.training.epoch import Learning, learn_epoch, stop_if_asked
-from gfocal.training.metrics_log import MetricsLog, closed_at_end, epoch_line
-from gfocal.training.optim import OptimizerSettings, ScheduleSettings, capped, lr_factor, make_optimizer
+from gfocal.training.epoch import TrainingRun, save_and_interrupt, train_epoch
+from gfocal.training.metrics_log import MetricsLog, format_epoch
+from gfocal.training.optim import OptimizerSettings, ScheduleSettings, limit_warmup, make_optimizer
 from gfocal.training.settings import RunSettings
-from gfocal.training.stopping import has_run_dry, named_failures, stop_requests, why_stopped
+from gfocal.training.stopping import (
+    StopRequest,
+    catch_stop_signals,
+    describe_early_stop,
+    explain_ended_processes,
+    should_stop_early,
+)
 from gfocal.training.trackers import Trackers
 
 
@@ -56,186 +68,241 @@ def train(
 ) -> CocoResult | None:
     """Train a detector and leave ``best`` and ``last`` model files, metrics.csv and the state in a folder.
 
-    Returns the numbers of the last evaluation, None without validation data. ``config`` is what trackers are told
-    of the run, beside its metrics.
+    Returns the numbers of the last evaluation, None without validation data. ``criterion`` may be left out for a
+    detector of GFL. ``config`` is for experiment trackers, beside the metrics.
 
     Raises:
         NonFiniteLossError: the loss became NaN or infinite.
-        NoPositivesError: no object of a whole epoch met a point of the detector.
+        NoPositivesError: no object of a whole epoch was assigned to a point of the detector.
         ResumeError: ``resume``, but there is no state that fits.
-        Stopped: Ctrl-C or SIGTERM; the state is saved.
-        RunWriteError: the disk takes nothing more.
+        TrainingInterrupt: Ctrl-C or SIGTERM; the state is saved.
+        RunWriteError: the disk is full.
         ProcessEndedError: a process that loads images or takes part in the run has ended.
     """
-    # Prepare.
     devices = Devices(run.precision, run.grad_accum_steps, run.cpu)
-    if not devices.is_main:
-        console = Console(quiet=True)
-    console = console or Console(stderr=True)
-    if devices.device.type == "cpu":
-        keep_freed_memory()
-    torch.manual_seed(run.seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    model.to(devices.device)
-    if run.sync_norm and devices.shares_norms() and isinstance(model.backbone, Backbone):
-        model.backbone.synchronize_norms()
-    if run.channels_last:
-        model.to(memory_format=torch.channels_last)
-    input_settings = model.input_settings
-    augmentation = Augmentation(
-        augment, input_settings.short_side, input_settings.long_side, input_settings.antialias
+    training = prepare(
+        model=model,
+        train_data=train_data,
+        val_data=val_data,
+        folder=RunFolder(folder),
+        devices=devices,
+        console=(console or Console(stderr=True)) if devices.is_main else Console(quiet=True),
+        settings=run,
+        augment=augment,
+        optimizer_settings=optimizer_settings,
+        schedule=schedule,
+        criterion=criterion,
+        resume=resume,
     )
-    batches, order = training_loader(
-        train_data,
-        augmentation,
-        input_settings,
-        run.batch_size,
-        run.seed,
-        run.num_workers,
-        devices.rank,
-        devices.world,
-        run.epochs,
-    )
-    if run.repeat_threshold:
-        order.repeats = repeats_of(train_data, run.repeat_threshold)
-        console.print(f"an epoch shows {counted(len(order), 'image')}, {len(train_data)} of them different")
-    val_batches = None
-    if val_data is not None:
-        val_batches = evaluation_loader(
-            val_data, input_settings, run.eval_batch_size, run.num_workers, devices.rank, devices.world
-        )
-    images_per_step = run.batch_size * run.grad_accum_steps * devices.world
-    optimizer = make_optimizer(model, optimizer_settings, images_per_step)
-    steps_per_epoch = -(-len(batches) // run.grad_accum_steps)
-    schedule, shortened = capped(schedule, steps_per_epoch * run.epochs)
-    if criterion is None:
-        assert isinstance(model.box_coder, GeneralDistribution), "only GFL's criterion is taken for granted"
-        criterion = GFLCriterion(box_coder=model.box_coder)
-    assert is_dataclass(criterion)
-    criterion = replace(criterion, sum_over_processes=devices.sum_over_processes)
-    average = WeightAverage(model, run.ema_decay) if run.ema_decay else None
-
-    # Go on, or begin.
-    if devices.world > 1:
-        say(console, f"{devices.world} processes, {counted(images_per_step, 'image')} a step")
-    if shortened and not resume:
-        console.print(shortened)
-    if (augment.mosaic or augment.mixup or augment.copy_paste) and augment.close_epochs >= run.epochs:
-        note(console, f"augment.close_epochs {augment.close_epochs} leaves no epoch to mosaic and the like")
-    progress, result = Progress(), None
     if resume:
-        progress, extra, damage = load_state(folder, model, optimizer, average)
-        devices.restore(extra)
-        if damage:
-            warn(console, damage)
-        where = f" and {progress.batches} of {len(batches)} batches" if progress.batches else ""
-        done = "; nothing is left to do" if progress.epoch >= run.epochs else ""
-        console.print(f"resuming after epoch {progress.epoch} of {run.epochs}{where}{done}")
-    network = torch.compile(model) if run.compile else model
-    wrapped, optimizer = devices.prepare(network, optimizer)
-    log = None
-    if devices.is_main:
-        trackers = Trackers(folder, run.trackers, config or {}, resume, progress.epoch)
-        log = MetricsLog(folder, progress.epoch, trackers)
-        remove_leftovers(folder)
-    keeper = StateKeeper(
-        folder, model, optimizer, average, progress, devices.state, run.save_every_minutes, devices.is_main, console
-    )
+        resume_state(training)
+    wrap_for_devices(training)
+    log = open_log(training, config or {}, resume) if devices.is_main else None
 
-    stopping = "stopping at the end of this step; once more, and at once" if devices.is_main else ""
-    with named_failures(devices.world), closed_at_end(log), stop_requests(stopping) as stop:
-        learning = Learning(
-            model,
-            wrapped,
-            optimizer,
-            average,
-            batches,
-            devices,
-            progress,
-            keeper,
-            stop,
-            lambda step: lr_factor(step, steps_per_epoch, run.epochs, schedule),
-            optimizer_settings.clip_norm,
-            run.seed,
-            console,
-        )
+    result = None
+    progress = training.state.progress
+    message = "stopping at the end of this step; once more, and at once" if devices.is_main else ""
+    with explain_ended_processes(devices.world_size), log or nullcontext(), catch_stop_signals(message) as stop:
         while progress.epoch < run.epochs:
-            if devices.from_main(has_run_dry(progress, run)):
-                say(console, why_stopped(progress, run))
+            if devices.broadcast(should_stop_early(progress, run)):
+                say(training.console, describe_early_stop(progress, run))
                 break
-
-            # Learn.
-            order.epoch = progress.epoch
-            if isinstance(criterion, Staged):
-                criterion = criterion.at_epoch(progress.epoch, run.epochs)
             with deterministic(run.deterministic):
-                row = learn_epoch(learning, criterion, f"epoch {progress.epoch + 1}/{run.epochs}")
-
-            # Evaluate.
-            evaluation = average.model if average is not None else model
-            assert isinstance(evaluation, Detector)
-            is_last = progress.epoch + 1 == run.epochs
-            latest = None
-            if val_data is not None and (is_last or (progress.epoch + 1) % run.eval_every == 0):
-                assert val_batches is not None
-                if keeper.is_due:
-                    keeper.save()
+                row = train_epoch(training, stop)
+            evaluation = None
+            if needs_evaluation(training):
+                if training.checkpointer.is_due:
+                    training.checkpointer.save()
                 with deterministic(run.deterministic):
-                    stop_between = partial(stop_if_asked, learning)
-                    result = latest = evaluate(evaluation, val_data, val_batches, devices, console, stop_between)
-                row |= {"ap": latest.ap or 0.0, "ap50": latest.ap50 or 0.0, "ap75": latest.ap75 or 0.0}
-
-            # Save.
-            progress.epoch, progress.batches, progress.sums = progress.epoch + 1, 0, {}
-            is_best = latest is not None and row["ap"] > progress.best_ap
-            if log is not None:
-                console.print(epoch_line(progress.epoch, run.epochs, row, progress.seconds))
-                if latest is not None and (why := nothing_found(latest, evaluation.decode_settings)):
-                    say(console, why)
-                with keeper.writing(must=is_last):
-                    counts = {"epoch": progress.epoch, "step": progress.step, "seconds": round(progress.seconds, 1)}
-                    log.add(counts | row)
-                    save_model(evaluation, folder / "last.safetensors")
-                    if is_best:
-                        save_model(evaluation, folder / "best.safetensors")
-                        progress.best_ap, progress.best_epoch = row["ap"], progress.epoch
-                    save_state(folder, model, optimizer, average, progress, devices.state())
-            devices.wait()
+                    evaluation = result = evaluate(training, stop)
+            finish_epoch(training, log, row, evaluation)
     if log is not None and progress.best_epoch:
-        console.print(f"best: epoch {progress.best_epoch}, AP {progress.best_ap:.3f} (best.safetensors)")
-    if average is not None:
-        model.load_state_dict(average.model.state_dict())
+        best = training.folder.best.name
+        say(training.console, f"best: epoch {progress.best_epoch}, AP {progress.best_ap:.3f} ({best})")
+    if training.state.average is not None:
+        model.load_state_dict(training.state.average.model.state_dict())
     model.eval()
     return result
 
 
-def evaluate(
-    model: torch.nn.Module,
-    data: ImageData,
-    batches: DataLoader[Batch],
+def prepare(
+    *,
+    model: Detector,
+    train_data: ImageData,
+    val_data: ImageData | None,
+    folder: RunFolder,
     devices: Devices,
     console: Console,
-    stop_if_asked: Callable[[], object],
-) -> CocoResult:
-    """The COCO numbers of a detector on a dataset, whose batches the processes share."""
-    assert isinstance(model, Detector)
-    devices.copy_statistics(model)
-
-    def advance(images: int) -> None:
-        bar.advance(images)
-        stop_if_asked()
-
-    with progress_bar(console, "evaluating", len(batches)) as bar:
-        found = detect_all(
-            model,
-            batches,
-            data.names,
-            model.box_coder,
-            model.decode_settings,
-            devices.device,
-            on_batch=advance,
+    settings: RunSettings,
+    augment: AugmentSettings,
+    optimizer_settings: OptimizerSettings,
+    schedule: ScheduleSettings,
+    criterion: Criterion | None,
+    resume: bool,
+) -> TrainingRun:
+    """Model on its device, batches, optimizer and criterion: a run before its first step."""
+    torch.manual_seed(settings.seed)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    place_model(model, settings, devices)
+    batches = load_training_batches(train_data, model, augment, settings, devices, console)
+    val_batches = None
+    if val_data is not None:
+        shares = devices.rank, devices.world_size
+        val_batches = evaluation_loader(
+            val_data, model.input_settings, settings.eval_batch_size, settings.num_workers, *shares
         )
+    images_per_step = settings.batch_size * settings.grad_accum_steps * devices.world_size
+    optimizer = make_optimizer(model, optimizer_settings, images_per_step)
+    average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
+    state = TrainingState(model, optimizer, average, devices)
+    training = TrainingRun(
+        folder=folder,
+        settings=settings,
+        schedule=schedule,
+        clip_norm=optimizer_settings.clip_norm,
+        model=model,
+        network=model,
+        criterion=share_criterion(criterion, model, devices),
+        batches=batches,
+        val_data=val_data,
+        val_batches=val_batches,
+        state=state,
+        checkpointer=Checkpointer(folder, state, settings.save_every_minutes, console),
+        console=console,
+    )
+    training.schedule, shortened = limit_warmup(schedule, training.steps_per_epoch * settings.epochs)
+    if devices.world_size > 1:
+        say(console, f"{devices.world_size} processes, {counted(images_per_step, 'image')} a step")
+    if shortened and not resume:
+        note(console, shortened)
+    if (augment.mosaic or augment.mixup or augment.copy_paste) and augment.close_epochs >= settings.epochs:
+        note(console, f"augment.close_epochs {augment.close_epochs} leaves no epoch to mosaic and the like")
+    return training
+
+
+def place_model(model: Detector, settings: RunSettings, devices: Devices) -> None:
+    """Move a model to its device, in the memory layout and with the BatchNorm of the settings."""
+    if devices.device.type == "cpu":
+        keep_freed_memory()
+    model.to(devices.device)
+    if settings.sync_norm and devices.needs_sync_norm():
+        model.backbone.synchronize_norms()
+    if settings.channels_last:
+        model.to(memory_format=torch.channels_last)
+
+
+def load_training_batches(
+    data: ImageData,
+    model: Detector,
+    augment: AugmentSettings,
+    settings: RunSettings,
+    devices: Devices,
+    console: Console,
+) -> DataLoader[Batch]:
+    """This process's training batches, augmented; images with rare classes repeated if the settings say so."""
+    size = model.input_settings
+    batches, order = training_loader(
+        data,
+        Augmentation(augment, size.short_side, size.long_side, size.antialias),
+        size,
+        settings.batch_size,
+        settings.seed,
+        settings.num_workers,
+        devices.rank,
+        devices.world_size,
+        settings.epochs,
+    )
+    if settings.repeat_threshold:
+        order.repeats = dataset_repeat_factors(data, settings.repeat_threshold)
+        say(console, f"an epoch shows {counted(len(order), 'image')}, {len(data)} of them different")
+    return batches
+
+
+def share_criterion(criterion: Criterion | None, model: Detector, devices: Devices) -> Criterion:
+    """The criterion with its normalizers summed over processes; GFL's where none is given."""
+    if criterion is None:
+        assert isinstance(model.box_coder, GeneralDistribution), "a detector other than GFL's needs its criterion"
+        criterion = GFLCriterion(box_coder=model.box_coder)
+    assert is_dataclass(criterion)
+    return replace(criterion, sum_over_processes=devices.sum_over_processes)
+
+
+def resume_state(training: TrainingRun) -> None:
+    """Load the saved state, and print where the run continues."""
+    if damage := load_state(training.folder, training.state):
+        warn(training.console, damage)
+    progress, epochs = training.state.progress, training.settings.epochs
+    batches = f" and {progress.batches} of {len(training.batches)} batches" if progress.batches else ""
+    done = "; nothing is left to do" if progress.epoch >= epochs else ""
+    say(training.console, f"resuming after epoch {progress.epoch} of {epochs}{batches}{done}")
+
+
+def wrap_for_devices(training: TrainingRun) -> None:
+    """Compile the network if the settings say so, and wrap it and the optimizer for the devices."""
+    network: Any = torch.compile(training.model) if training.settings.compile else training.model
+    state = training.state
+    training.network, state.optimizer = state.devices.prepare(network, state.optimizer)
+
+
+def open_log(training: TrainingRun, config: Mapping[str, Any], resume: bool) -> MetricsLog:
+    """Start the trackers and metrics.csv, after the epochs that are done."""
+    folder, epochs = training.folder, training.state.progress.epoch
+    trackers = Trackers(folder, training.settings.trackers, config, resume, epochs)
+    log = MetricsLog(folder.metrics, epochs, trackers)
+    remove_leftovers(folder.path)
+    return log
+
+
+def needs_evaluation(training: TrainingRun) -> bool:
+    """Whether the epoch just trained is to be evaluated: every few epochs, and the last one."""
+    epoch = training.state.progress.epoch + 1
+    is_due = epoch == training.settings.epochs or epoch % training.settings.eval_every == 0
+    return training.val_data is not None and is_due
+
+
+def evaluate(training: TrainingRun, stop: StopRequest) -> CocoResult:
+    """The COCO numbers on the validation data, whose batches the processes share.
+
+    Raises:
+        TrainingInterrupt: this process was asked to stop; its state is saved.
+    """
+    model, devices = training.averaged_model, training.state.devices
+    assert training.val_data is not None
+    assert training.val_batches is not None
+    devices.broadcast_buffers(model)
+
+    def on_batch(images: int) -> None:
+        bar.advance(images)
+        if stop.is_made:  # the state is whole here, and no process waits for another
+            save_and_interrupt(training, stop)
+
+    with progress_bar(training.console, "evaluating", len(training.val_batches)) as bar:
+        found = detect_all(model, training.val_batches, on_batch)
     everything: Mapping[int, ScoredBoxes] = found
-    if devices.world > 1:
-        everything = from_rows(devices.gather_rows(as_rows(found)))
-    return devices.from_main(average_precision(data, everything) if devices.is_main else None)
+    if devices.world_size > 1:
+        everything = rows_to_detections(devices.gather_rows(detections_to_rows(found)))
+    return devices.broadcast(average_precision(training.val_data, everything) if devices.is_main else None)
+
+
+def finish_epoch(
+    training: TrainingRun, log: MetricsLog | None, row: dict[str, Any], result: CocoResult | None
+) -> None:
+    """Count an epoch as done; the main process, which has the log, prints and saves it."""
+    if result is not None:
+        row |= {"ap": result.ap or 0.0, "ap50": result.ap50 or 0.0, "ap75": result.ap75 or 0.0}
+    progress, epochs = training.state.progress, training.settings.epochs
+    progress.epoch, progress.batches, progress.sums = progress.epoch + 1, 0, {}
+    if log is not None:
+        say(training.console, format_epoch(progress.epoch, epochs, row, progress.seconds))
+        model, folder = training.averaged_model, training.folder
+        if result is not None and (why := explain_no_detections(result, model.decode_settings)):
+            say(training.console, why)
+        with training.checkpointer.tolerate_write_failure(is_last=progress.epoch == epochs):
+            counts = {"epoch": progress.epoch, "step": progress.step, "seconds": round(progress.seconds, 1)}
+            log.add(counts | row)
+            save_model(model, folder.last)
+            if result is not None and row["ap"] > progress.best_ap:
+                save_model(model, folder.best)
+                progress.best_ap, progress.best_epoch = row["ap"], progress.epoch
+            save_state(folder, training.state)
+    training.state.devices.barrier()

@@ -1,4 +1,4 @@
-"""The numbers of a run that belong to no other part."""
+"""The settings of a run that belong to no other part: [run] of a config."""
 
 from __future__ import annotations
 
@@ -15,27 +15,48 @@ class RunSettings:
     """How long a run is, what a step takes, and where and how it computes."""
 
     epochs: int = 12
-    batch_size: int = 16  # images per process and batch
-    grad_accum_steps: int = 1  # batches per step of the optimizer
-    num_workers: int = 2  # processes that load images
-    skip_empty: bool = False  # leave out training images without objects, as the published configs do
-    repeat_threshold: float = 0.0  # classes in fewer than this share of the images are shown more often; 0: none
-    precision: Precision = "no"  # number format of the network: no (float32), bf16, fp16
-    ema_decay: float = 0.0  # decay of the average of the weights; 0: no average
-    eval_every: int = 1  # epochs between evaluations; the last epoch is always evaluated
+    """Passes over the training images, at least 1."""
+    batch_size: int = 16
+    """Images per process and batch, at least 1."""
+    grad_accum_steps: int = 1
+    """Batches whose gradients make one optimizer step, at least 1."""
+    num_workers: int = 2
+    """Processes that load images, per training process; 0: the training process loads them itself."""
+    skip_empty: bool = False
+    """Leave out training images without objects, as the published configs do."""
+    repeat_threshold: float = 0.0
+    """Images with classes that occur in less than this share of the images, 0..1, are repeated; 0: none are."""
+    precision: Precision = "no"
+    """Number format of the network: no (float32), bf16 or fp16. Losses are float32 in any case."""
+    ema_decay: float = 0.0
+    """Decay of the exponential moving average of the weights, 0 <= ema_decay < 1; 0: no average."""
+    eval_every: int = 1
+    """Epochs between evaluations, at least 1; the last epoch is always evaluated."""
     eval_batch_size: int = 8
-    save_every_minutes: float = 10.0  # between two states in the middle of an epoch; 0: only at its end
-    patience: int = 0  # evaluations without a better AP after which a run stops; 0: it goes to its end
-    trackers: tuple[Tracker, ...] = ()  # services that get the rows of metrics.csv and the config
-    # Share of the edges to learn that may lie beyond what the General distribution can say; more are refused.
+    """Images per process and batch in an evaluation, at least 1."""
+    save_every_minutes: float = 10.0
+    """Minutes between two saved states within an epoch; 0: the state is saved only at its end."""
+    patience: int = 0
+    """Stop after this many evaluations in a row without a better AP; 0: never."""
+    trackers: tuple[Tracker, ...] = ()
+    """Experiment trackers that get the config and the rows of metrics.csv: tensorboard, wandb, mlflow."""
     max_clamped_fraction: float = 0.05
+    """Share of the training boxes' edges, 0..1, that may lie outside the regression range (``reg_max`` = n); a run
+    with more is refused."""
     seed: int = 0
-    deterministic: bool = False  # only operations that give the same bits each time, slower
-    channels_last: bool = True  # memory layout in which convolutions are faster
-    checkpoint_activations: bool = False  # compute the backbone's stages twice and keep less of them in memory
-    compile: bool = False  # the network through torch.compile; each new shape of a batch is compiled anew
-    sync_norm: bool = False  # of several processes: BatchNorm over the images of all, on GPUs
-    cpu: bool = False  # stay on the processor although there is a GPU
+    """Of all random numbers, 0..2**32 - 1."""
+    deterministic: bool = False
+    """Use only operations that give the same bits each time; slower on a GPU."""
+    channels_last: bool = True
+    """Memory layout in which convolutions are faster."""
+    checkpoint_activations: bool = False
+    """Compute the backbone's stages again in the backward pass: less memory, more time."""
+    compile: bool = False
+    """Run the network through torch.compile; each new shape of a batch is compiled again."""
+    sync_norm: bool = False
+    """With several processes on GPUs: BatchNorm over the images of all of them."""
+    cpu: bool = False
+    """Train on the CPU although there is a GPU."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "grad_accum_steps", "eval_every", "eval_batch_size"):
@@ -44,10 +65,9 @@ class RunSettings:
         for name in ("num_workers", "patience", "save_every_minutes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
-        if not 0 <= self.repeat_threshold <= 1:
-            raise ValueError(f"repeat_threshold lies in 0..1, not {self.repeat_threshold}")
-        if not 0 <= self.max_clamped_fraction <= 1:
-            raise ValueError(f"max_clamped_fraction lies in 0..1, not {self.max_clamped_fraction}")
+        for name in ("repeat_threshold", "max_clamped_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} lies in 0..1, not {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay lies in 0 <= ema_decay < 1, not {self.ema_decay}")
         if not 0 <= self.seed < 2**32:

@@ -18,13 +18,13 @@ def training_step(
     devices: Devices,
     clip_norm: float = 0.0,
 ) -> Losses:
-    """Predict, compare with the ground truth, and move the weights a little. Returns the losses, not waited for."""
-    with devices.accumulating(model):
+    """Forward, loss, backward, optimizer step. Returns the losses without synchronizing."""
+    with devices.accumulate(model):
         outputs = model(batch.images)
         losses = criterion(outputs, batch.targets, batch.sizes)
         devices.backward(losses.total)
         if clip_norm:
-            devices.clip(model, clip_norm)
+            devices.clip_grad_norm(model, clip_norm)
         optimizer.step()
         optimizer.zero_grad()
     return losses
