@@ -12,15 +12,15 @@ import pytest
 
 from gfocal.config.config import Config, with_changes, write_config
 from gfocal.errors import CompareError
-from gfocal.reports.comparison import write_comparison
+from gfocal.reports.comparison import write_comparison_page
 from gfocal.reports.runs import (
-    differing_circumstances,
-    differing_settings,
-    duration,
-    is_same_test,
+    config_differences,
+    environment_differences,
+    format_duration,
+    have_same_evaluation_data,
     read_runs,
+    seed_spreads,
     short_names,
-    spreads,
 )
 
 CLASSES = {
@@ -80,16 +80,16 @@ def test_only_what_differs(tmp_path: Path) -> None:
             made(tmp_path / "c", [0.1], about={"torch": "2.9"}, optimizer__lr=0.5),
         ]
     )
-    assert differing_settings(runs) == {"optimizer.lr": ["0.01", "0.5", "0.5"], "model.options.n": ["–", "8", "–"]}
-    assert differing_circumstances(runs) == {"torch": ["–", "–", '"2.9"']}
-    assert differing_settings(runs[:1]) == {}
+    assert config_differences(runs) == {"optimizer.lr": ["0.01", "0.5", "0.5"], "model.options.n": ["–", "8", "–"]}
+    assert environment_differences(runs) == {"torch": ["–", "–", '"2.9"']}
+    assert config_differences(runs[:1]) == {}
 
 
 def test_a_config_of_an_older_gfocal_and_options_by_default(tmp_path: Path) -> None:
     new = made(tmp_path / "a", [0.1], about={"model": {"options": {"n": 8, "delta": 1.0}}}, model__options={"n": 8})
     old = made(tmp_path / "b", [0.1], about={"model": {"options": {"n": 8, "delta": 1.0}}})
     (old / "config.toml").write_text("[run]\nepochs = 4\nold_key = 3\n")
-    assert differing_settings(read_runs([new, old])) == {"run.old_key": ["–", "3"]}
+    assert config_differences(read_runs([new, old])) == {"run.old_key": ["–", "3"]}
 
 
 def test_spread_over_seeds_alone(tmp_path: Path) -> None:
@@ -101,24 +101,24 @@ def test_spread_over_seeds_alone(tmp_path: Path) -> None:
         made(tmp_path / "e", [0.6, 0.5], run__seed=3, run__epochs=2, about={"val_images": 8}),
         made(tmp_path / "f", [0.6], run__seed=7, run__epochs=2),
     ]
-    (one,) = spreads(read_runs(folders))
-    assert one.places == (0, 2, 5)
+    (one,) = seed_spreads(read_runs(folders))
+    assert one.indices == (0, 2, 5)
     assert one.mean["ap"] == pytest.approx(0.4)
     assert one.std["ap"] == pytest.approx(0.2)  # of a sample
     assert one.mean["ap50"] == pytest.approx(0.65)
 
 
 def test_the_same_seed_twice_says_nothing_of_chance(tmp_path: Path) -> None:
-    assert spreads(read_runs([made(tmp_path / "a", [0.2]), made(tmp_path / "b", [0.4])])) == []
+    assert seed_spreads(read_runs([made(tmp_path / "a", [0.2]), made(tmp_path / "b", [0.4])])) == []
 
 
 def test_other_data_make_another_test(tmp_path: Path) -> None:
     a, b = made(tmp_path / "a", [0.1]), made(tmp_path / "b", [0.1], about={"val_images": 10})
-    assert not is_same_test(read_runs([a, b]))
+    assert not have_same_evaluation_data(read_runs([a, b]))
     c = made(tmp_path / "c", [0.1], about={"torch": "9"})
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "config.toml").write_text(write_config(Config()))
-    assert is_same_test(read_runs([a, c, tmp_path / "d"]))
+    assert have_same_evaluation_data(read_runs([a, c, tmp_path / "d"]))
 
 
 def test_names_are_short_and_tell_runs_apart(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_the_page(tmp_path: Path) -> None:
         made(tmp_path / "d", [], finished=False),
     ]
     runs = read_runs(folders)
-    write_comparison(tmp_path / "page.html", runs)
+    write_comparison_page(tmp_path / "page.html", runs)
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
     page = Page(html)
     assert page.open == []
@@ -207,7 +207,7 @@ def test_the_page(tmp_path: Path) -> None:
 
 def test_a_curve_keeps_the_color_of_its_run(tmp_path: Path) -> None:
     runs = read_runs([made(tmp_path / "a", [None], finished=False), made(tmp_path / "b", [0.5])])
-    write_comparison(tmp_path / "page.html", runs)
+    write_comparison_page(tmp_path / "page.html", runs)
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
     ap = html[html.index("Average precision</text>") :].partition("</svg>")[0]
     assert "--c1" in ap
@@ -216,10 +216,10 @@ def test_a_curve_keeps_the_color_of_its_run(tmp_path: Path) -> None:
 
 def test_the_page_of_runs_on_other_data_says_so(tmp_path: Path) -> None:
     folders = [made(tmp_path / "a", [0.1]), made(tmp_path / "b", [0.1], about={"data": "others"})]
-    write_comparison(tmp_path / "page.html", read_runs(folders))
+    write_comparison_page(tmp_path / "page.html", read_runs(folders))
     text = Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
     assert "evaluated on different data" in text
-    assert "Nowhere." in text
+    assert "None." in text
 
 
 def test_on_the_command_line(tmp_path: Path, run: Any) -> None:
@@ -248,4 +248,4 @@ def test_on_the_command_line(tmp_path: Path, run: Any) -> None:
     ("seconds", "words"), [(None, "–"), (12.4, "12 s"), (150, "2.5 min"), (5999, "100.0 min"), (9000, "2.5 h")]
 )
 def test_durations(seconds: float | None, words: str) -> None:
-    assert duration(seconds) == words
+    assert format_duration(seconds) == words

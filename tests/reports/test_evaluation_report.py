@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 
 from gfocal.data.dataset import FileData, Sample
-from gfocal.evaluation.error_analysis import ImageMistakes, Wrong
+from gfocal.evaluation.error_analysis import FalsePositive, ImageMistakes
 from gfocal.evaluation.evaluate import Evaluation, evaluate
-from gfocal.reports.demo import CaptionedImage
-from gfocal.reports.evaluation import mistakes_drawn, write_evaluation_page
+from gfocal.reports.evaluation import draw_worst_images, write_evaluation_page
+from gfocal.reports.html import CaptionedImage
 from gfocal.visualize import draw_mistakes
 from gfocal.visualize.charts import curve_svg
 from gfocal.visualize.evaluation_charts import f1_chart, miss_rate_chart, precision_recall_charts, reliability_chart
-from gfocal.visualize.mistakes import CROWD, MISSED, RIGHT, WRONG, label_of
+from gfocal.visualize.mistakes import CROWD, FALSE_POSITIVE, MISSED, TRUE_POSITIVE, describe_error
 
 EVIL = "<b>&\"'</b>"
 SCREEN = [20.0, 20.0, 60.0, 60.0]
@@ -37,7 +37,7 @@ def data_of(folder: Path, num_classes: int, num_images: int = 12) -> FileData:
     return FileData((EVIL, *(f"class{c}" for c in range(1, num_classes))), tuple(range(1, num_classes + 1)), samples)
 
 
-def judged_of(data: FileData) -> Evaluation:
+def evaluation_of(data: FileData) -> Evaluation:
     """All of class 0 found, the others taken for the class after them, and one thing in a corner."""
     found = {}
     for sample in data.samples:
@@ -81,8 +81,8 @@ class Outline(HTMLParser):
 
 def test_the_page_is_whole_and_escaped(tmp_path: Path) -> None:
     data = data_of(tmp_path, 3)
-    evaluation = judged_of(data)
-    images = mistakes_drawn(data, evaluation, 4)
+    evaluation = evaluation_of(data)
+    images = draw_worst_images(data, evaluation, 4)
     page = tmp_path / "page.html"
     write_evaluation_page(page, evaluation, title=EVIL, lead=EVIL, images=images, facts={EVIL: EVIL})
     text = page.read_text(encoding="utf-8")
@@ -93,8 +93,8 @@ def test_the_page_is_whole_and_escaped(tmp_path: Path) -> None:
     assert "<b>&" not in text
     assert "".join(outline.headings[:1]) == EVIL
     assert outline.headings[-7:] == [
-        "What goes wrong", "The worst images", "From which score on?", "Class by class", "Precision and recall",
-        "What is taken for what", "Facts",
+        "Error types", "Images with the most errors", "Score thresholds", "AP per class", "Precision-recall curves",
+        "Confusion matrix", "Details",
     ]  # fmt: skip
     for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
         ET.fromstring(svg)
@@ -103,26 +103,26 @@ def test_the_page_is_whole_and_escaped(tmp_path: Path) -> None:
 
 
 def test_the_page_says_the_numbers(tmp_path: Path) -> None:
-    evaluation = judged_of(data_of(tmp_path, 3))
+    evaluation = evaluation_of(data_of(tmp_path, 3))
     write_evaluation_page(tmp_path / "page.html", evaluation, title="t")
     text = re.sub(r"<[^>]+>", " ", (tmp_path / "page.html").read_text(encoding="utf-8"))
     words = re.sub(r"\s+", " ", text)
-    assert f"{evaluation.num_hits} detections right, {evaluation.num_false} wrong" in words
+    assert f"{evaluation.num_true_positives} detections right, {evaluation.num_false_positives} wrong" in words
     assert f"{evaluation.fppi:.2f} wrong ones per image" in words
-    assert "Most often: class1 taken for class2: 3; class2 taken for" in words
+    assert "Most often confused: class1 as class2: 3; class2 as" in words
     counts, cost = evaluation.errors.counts["classification"], evaluation.errors.cost["classification"]
     assert f"classification well placed on an object of another class {counts} {cost:.3f}" in words
 
 
 def test_many_classes_stay_within_bounds(tmp_path: Path) -> None:
-    evaluation = judged_of(data_of(tmp_path, 40, 80))
+    evaluation = evaluation_of(data_of(tmp_path, 40, 80))
     assert len(precision_recall_charts(evaluation)) == 40
     write_evaluation_page(tmp_path / "page.html", evaluation, title="t")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "28 more classes" in text
     matrix = text.split('class="matrix"')[1].split("</table>")[0]
     assert matrix.count("<tr>") == 1 + 24 + 1
-    assert "16 classes with fewer errors left out" in text
+    assert "16 classes with fewer errors omitted" in text
     assert f1_chart(evaluation).count("<polyline") == 6
 
 
@@ -131,22 +131,22 @@ def test_nothing_to_judge_is_still_a_page(tmp_path: Path) -> None:
         ("a",), (1,), [Sample(1, None, torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.bool))]
     )
     write_evaluation_page(tmp_path / "page.html", evaluate(data, {}), title="t")
-    assert "1 class without ground truth left out" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "1 class without ground truth omitted" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_a_image_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     data = data_of(tmp_path, 2)
-    evaluation = judged_of(data)
+    evaluation = evaluation_of(data)
     first, second = evaluation.worst(2)
     (tmp_path / f"{first.image_id - 1}.png").unlink()
-    drawn = mistakes_drawn(data, evaluation, 2)
+    drawn = draw_worst_images(data, evaluation, 2)
     assert [image.caption.split(":")[0] for image in drawn] == [f"{second.image_id - 1}.png"]
-    assert drawn[0].caption.endswith(": 1 wrong (1 classification), 1 not found, 0 right")
+    assert drawn[0].caption.endswith(": 1 false positive (1 classification), 1 missed, 0 true positives")
     assert isinstance(drawn[0], CaptionedImage)
 
 
 def test_charts_mark_the_thresholds(tmp_path: Path) -> None:
-    evaluation = judged_of(data_of(tmp_path, 3))
+    evaluation = evaluation_of(data_of(tmp_path, 3))
     assert f1_chart(evaluation).count('r="3.2"') == 4  # all classes together and three
     assert miss_rate_chart(evaluation).count('r="3.2"') == 3  # nothing is found as class1
     assert ">0.1</text>" in miss_rate_chart(evaluation)  # an axis of powers of ten
@@ -167,44 +167,48 @@ def test_a_legend_takes_as_many_rows_as_it_needs() -> None:
 
 
 def mistakes(**changes: object) -> ImageMistakes:
-    nothing: dict[str, object] = {"hits": (), "wrong": (), "missed": (), "crowd": ()}
+    nothing: dict[str, object] = {"true_positives": (), "false_positives": (), "missed": (), "crowd": ()}
     return ImageMistakes(1, 1.0, **{**nothing, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("changes", "color"),
     [
-        ({"hits": ((20.0, 30.0, 70.0, 70.0),)}, RIGHT),
-        ({"wrong": (Wrong((20.0, 30.0, 70.0, 70.0), 0, 0.5, "background", None),)}, WRONG),
+        ({"true_positives": ((20.0, 30.0, 70.0, 70.0),)}, TRUE_POSITIVE),
+        ({"false_positives": (FalsePositive((20.0, 30.0, 70.0, 70.0), 0, 0.5, "background", None),)}, FALSE_POSITIVE),
         ({"missed": (((20.0, 30.0, 70.0, 70.0), 0),)}, MISSED),
         ({"crowd": ((20.0, 30.0, 70.0, 70.0),)}, CROWD),
     ],
 )
 def test_each_kind_has_its_color_at_its_place(changes: dict[str, object], color: tuple[int, int, int]) -> None:
-    drawn = draw_mistakes(Image.new("RGB", (100, 80), (128, 128, 128)), mistakes(**changes), ["cat"], least_side=400)
+    drawn = draw_mistakes(Image.new("RGB", (100, 80), (128, 128, 128)), mistakes(**changes), ["cat"], min_side=400)
     assert drawn.size == (400, 320)
     of_kind = [(x, y) for x in range(400) for y in range(320) if drawn.getpixel((x, y)) == color]
     assert of_kind
     # The right side of the frame; the label stands at its left.
     assert any(abs(x - 280) <= 4 and 130 < y < 270 for x, y in of_kind)
     assert not any(100 < x < 260 and 150 < y < 260 for x, y in of_kind)
-    assert {c for _, c in drawn.getcolors(1 << 20)} & ({RIGHT, WRONG, MISSED, CROWD} - {color}) == set()
+    assert {c for _, c in drawn.getcolors(1 << 20)} & (
+        {TRUE_POSITIVE, FALSE_POSITIVE, MISSED, CROWD} - {color}
+    ) == set()
 
 
 def test_a_missed_frame_is_dashed_and_a_wrong_one_is_not() -> None:
     def share(**changes: object) -> float:
-        drawn = draw_mistakes(Image.new("RGB", (400, 300)), mistakes(**changes), ["a"], least_side=0)
-        bottom = [any(drawn.getpixel((x, y)) in (WRONG, MISSED) for y in (249, 250, 251)) for x in range(100, 300)]
+        drawn = draw_mistakes(Image.new("RGB", (400, 300)), mistakes(**changes), ["a"], min_side=0)
+        bottom = [
+            any(drawn.getpixel((x, y)) in (FALSE_POSITIVE, MISSED) for y in (249, 250, 251)) for x in range(100, 300)
+        ]
         return sum(bottom) / len(bottom)
 
     box = (100.0, 100.0, 300.0, 251.0)
-    assert share(wrong=(Wrong(box, 0, 0.5, "both", None),)) > 0.95
+    assert share(false_positives=(FalsePositive(box, 0, 0.5, "both", None),)) > 0.95
     assert 0.3 < share(missed=((box, 0),)) < 0.8
 
 
 def test_what_stands_on_a_wrong_one() -> None:
     names = ["cat", "dog"]
     box = (0.0, 0.0, 1.0, 1.0)
-    assert label_of(Wrong(box, 0, 0.714, "classification", 1), names) == "cat 0.71: is dog"
-    assert label_of(Wrong(box, 0, 0.714, "background", None), names) == "cat 0.71: nothing here"
-    assert label_of(Wrong(box, 1, 0.5, "duplicate", None), names) == "dog 0.50: duplicate"
+    assert describe_error(FalsePositive(box, 0, 0.714, "classification", 1), names) == "cat 0.71: is dog"
+    assert describe_error(FalsePositive(box, 0, 0.714, "background", None), names) == "cat 0.71: background"
+    assert describe_error(FalsePositive(box, 1, 0.5, "duplicate", None), names) == "dog 0.50: duplicate"

@@ -19,9 +19,8 @@ from gfocal.data.augmentation.pipeline import AUGMENT_PRESETS, Augmentation, Aug
 from gfocal.data.loading import Item, TrainingItems
 from gfocal.data.preprocess import InputSettings, denormalize, normalize
 from gfocal.data.synthetic.scenes import SyntheticScenes
-from gfocal.run import CONFIG_FILE
-from gfocal.training.checkpoints import STATE_FILE
-from gfocal.visualize.augmented import PAPER, drawn_item, save_augmented_sheets, sheet
+from gfocal.run_folder import RunFolder
+from gfocal.visualize.augmented import PAPER, draw_item, save_augmented_sheets, sheet
 from gfocal.visualize.drawing import class_color
 
 Run = Callable[..., tuple[int, str, str]]
@@ -36,7 +35,7 @@ def gray_item(boxes: list[list[float]], ignored: list[bool], size: tuple[int, in
 
 def test_truth_is_framed_in_its_color_and_ignored_boxes_are_dashed() -> None:
     item = gray_item([[40, 60, 140, 160], [180, 200, 300, 320]], [False, True])
-    pixels = np.asarray(drawn_item(item, INPUT, ("first", "second")))
+    pixels = np.asarray(draw_item(item, INPUT, ("first", "second")))
     assert tuple(pixels[110, 40]) == class_color(0)
     assert (pixels[110, 60] == 128).all()  # inside the ground truth nothing is drawn
     frame = pixels[200, 185:296].astype(int)
@@ -49,14 +48,14 @@ def test_truth_is_framed_in_its_color_and_ignored_boxes_are_dashed() -> None:
 
 def test_small_images_are_enlarged_and_boxes_with_them() -> None:
     item = gray_item([[20, 10, 60, 40]], [False], (50, 80))
-    canvas = drawn_item(item, INPUT, ("a",))
+    canvas = draw_item(item, INPUT, ("a",))
     assert canvas.size == (320, 200)
     assert tuple(np.asarray(canvas)[100, 80]) == class_color(0)
 
 
 def test_images_without_boxes_and_of_a_pixel() -> None:
     for size in ((1, 1), (1, 90), (90, 1)):
-        canvas = drawn_item(gray_item([], [], size), INPUT, ())
+        canvas = draw_item(gray_item([], [], size), INPUT, ())
         assert min(canvas.size) >= 1
 
 
@@ -75,7 +74,7 @@ def test_sheets_show_the_items_of_the_run(tmp_path: Path) -> None:
     augmentation = Augmentation(AUGMENT_PRESETS["strong"], 96, 128)
     item = TrainingItems(data, augmentation, INPUT, 3)[0, 0]
     first = Image.open(paths[0]).crop((8, 8, 8 + 320, 8 + 320))
-    canvas = drawn_item(item, INPUT, data.names)
+    canvas = draw_item(item, INPUT, data.names)
     assert np.array_equal(np.asarray(first)[: canvas.height, : canvas.width], np.asarray(canvas))
     assert denormalize(item.image, INPUT).dtype == torch.uint8
     again = save_augmented_sheets(data, AUGMENT_PRESETS["strong"], INPUT, tmp_path / "again", count=14, seed=3)
@@ -136,8 +135,8 @@ def test_a_run_goes_on_with_the_augmentation_that_it_was_begun_with(tmp_path: Pa
     begun = ["--augment", "strong", "--set", "augment.crop=0.125"]
     config = chosen_config(parser().parse_args(["train", "synthetic", *begun]))
     assert config.augment == replace(AUGMENT_PRESETS["strong"], crop=0.125)
-    (tmp_path / CONFIG_FILE).write_text(write_config(config), encoding="utf-8")
-    (tmp_path / STATE_FILE).touch()
+    RunFolder(tmp_path).config.write_text(write_config(config), encoding="utf-8")
+    RunFolder(tmp_path).state.touch()
     resume = ["train", "synthetic", "--resume", "--out", str(tmp_path)]
     assert chosen_config(parser().parse_args([*resume, *begun])) == config
     with pytest.raises(ConfigError, match=r"differs in augment.preset"):

@@ -85,6 +85,6 @@ def test_the_panel_writes_deviations_in_pixels_and_shows_the_held_bins():
     chart = Shapes(edge_panel_svg(learned, true, bin_sizes=[8, 8, 4, 8]))
     text = [t for t in chart.text if t.strip()]
     assert text.count("±8.0 px") == 3
-    assert "±4.0 px, true ±0.0" in text
+    assert "±4.0 px, ground truth ±0.0" in text
     assert len(chart.of("rect")) == 9
     assert "128" not in text  # the last bin holds nothing

@@ -12,7 +12,7 @@ from torch import Tensor
 from gfocal.data.synthetic.edge_laws import law_probabilities
 from gfocal.structures import Detections
 from gfocal.visualize import draw_detections, draw_edge_distributions
-from gfocal.visualize.axes import TRUTH
+from gfocal.visualize.axes import GROUND_TRUTH
 from gfocal.visualize.drawing import (
     PALETTE,
     bin_bands,
@@ -20,11 +20,11 @@ from gfocal.visualize.drawing import (
     class_color,
     draw_label,
     edge_bands,
-    font_of,
+    load_font,
     overlap,
     score_color,
 )
-from gfocal.visualize.edges import true_edges
+from gfocal.visualize.edges import ground_truth_edges
 
 K = 17
 NAN = float("nan")
@@ -92,7 +92,7 @@ def test_no_detections():
 
 def test_a_small_image_is_enlarged_on_demand():
     found = detections([[10, 10, 30, 30]], (40, 50))
-    image = draw_detections(gray(40, 50), found, least_side=500)
+    image = draw_detections(gray(40, 50), found, min_side=500)
     assert image.size == (500, 400)
     assert image.getpixel((200, 101)) == class_color(0)
 
@@ -149,7 +149,7 @@ def test_a_image_of_another_size_is_refused():
 def test_labels_stay_inside_the_image(box, text, width, height, taken):
     canvas = Image.new("RGB", (width, height))
     places = list(taken)
-    draw_label(ImageDraw.Draw(canvas), text, box, (200, 0, 0), font_of(14), places, (0.0, 0.0, width, height))
+    draw_label(ImageDraw.Draw(canvas), text, box, (200, 0, 0), load_font(14), places, (0.0, 0.0, width, height))
     for x0, y0, x1, y1 in places[len(taken) :]:
         assert x0 >= 0
         assert y0 >= 0
@@ -162,7 +162,9 @@ def test_labels_make_way_for_each_other():
     taken: list = []
     for _ in range(3):
         box = (50.0, 100.0, 200.0, 200.0)
-        draw_label(ImageDraw.Draw(canvas), "dog 0.9", box, (200, 0, 0), font_of(14), taken, (0.0, 0.0, 300.0, 300.0))
+        draw_label(
+            ImageDraw.Draw(canvas), "dog 0.9", box, (200, 0, 0), load_font(14), taken, (0.0, 0.0, 300.0, 300.0)
+        )
     assert len(taken) == 3
     assert not any(overlap(a, b) for i, a in enumerate(taken) for b in taken[:i])
 
@@ -199,8 +201,8 @@ def test_bars_are_drawn_learned_before_true(crop: bool):
     with_law = draw_edge_distributions(image, found, [0], laws, crop=crop)
     assert has_color(plain, PALETTE[1])
     assert has_color(with_law, PALETTE[1])
-    assert has_color(with_law, TRUTH)
-    assert not has_color(plain, TRUTH)
+    assert has_color(with_law, GROUND_TRUTH)
+    assert not has_color(plain, GROUND_TRUTH)
 
 
 def test_bars_lie_at_the_position_of_their_bins():
@@ -208,7 +210,7 @@ def test_bars_lie_at_the_position_of_their_bins():
     edges = torch.zeros(1, 4, K)
     edges[..., 4] = 1
     found = detections([[65, 65, 135, 135]], (400, 400), bin_size=10.0, edges=edges)
-    image = draw_edge_distributions(gray(400, 400), found, least_side=400)
+    image = draw_edge_distributions(gray(400, 400), found, min_side=400)
     pad = round((400 * 400) ** 0.5 / 34)  # nothing leaves the image, so its corner lies at one pad
     row = [image.getpixel((x, 135 + pad + 40)) == PALETTE[1] for x in range(image.width)]
     columns = [x - pad for x, colored in enumerate(row) if colored]
@@ -235,7 +237,7 @@ def test_true_laws_are_projected_and_unknown_ones_are_none():
     found = detections([[60, 60, 140, 170], [10, 10, 50, 50]], (240, 320))
     laws = torch.full((2, 4, 3), NAN)
     laws[0, 2] = torch.tensor([120.0, 160.0, 0.25])
-    rows = true_edges(found, laws)
+    rows = ground_truth_edges(found, laws)
     assert [row is None for row in rows[0]] == [True, True, False, True]
     assert rows[1] == [None] * 4
     mean = sum(p * m for p, m in zip(bin_positions(found)[0, 2].tolist(), rows[0][2], strict=True))

@@ -1,149 +1,119 @@
-"""A check as one self-contained page: what was found, and images of the worst of it."""
+"""The page of ``gfocal check --html``: every kind of finding, with images of the first of each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw
 
-from gfocal.atomic import atomic_write
-from gfocal.checks.before_training import percent
-from gfocal.checks.check import Check
-from gfocal.checks.findings import KINDS, Box, Finding, by_kind
-from gfocal.checks.reach import ReachResult
+from gfocal.checks.check import CheckResult
+from gfocal.checks.findings import KINDS, Box, Finding, group_by_kind
+from gfocal.checks.regression_range import RegressionRangeResult, format_fraction
 from gfocal.data.images import read_image
 from gfocal.errors import ImageError
-from gfocal.reports.demo import STYLE, image_tag
-from gfocal.reports.tables import example
-from gfocal.text import counted, printable
+from gfocal.reports import html
+from gfocal.reports.html import cell, number
+from gfocal.reports.tables import describe_finding
+from gfocal.text import counted
 from gfocal.visualize.charts import bars_svg
-from gfocal.visualize.drawing import Color, Rect, draw_box, enlarge, image_of
+from gfocal.visualize.drawing import Color, Rect, as_pil_image, draw_box, enlarge
 
 PAGE_FILE = "check.html"
-IMAGES_OF_KIND = {"error": 6, "warning": 6, "note": 3}
-RECORDS_OF_KIND = 200
-# Kinds that an image says nothing more of.
-WITHOUT_IMAGES = ("lying-extension", "unusual-pixels", "several-frames", "turned-image", "huge-image")
+MAX_IMAGES = {"error": 6, "warning": 6, "note": 3}  # of each kind of finding
+MAX_RECORDS = 200  # of each kind
+# Kinds that cannot be seen in an image.
+WITHOUT_IMAGES = ("wrong-extension", "unusual-pixel-format", "multi-frame-image", "exif-rotated-image", "huge-image")
 FOUND, OTHER = (230, 57, 70), (29, 120, 224)
-SMALL = 0.2  # of the image's longer side: what is smaller is shown enlarged
-AROUND = 4.0  # times its size, and
-LEAST_AROUND = 160.0  # pixels
-LONGEST = 480  # pixels of an image on the page
-
-COLORS = """
-.error{color:#d92d3a}.warning{color:#b07300}.note-kind{color:#2f6fde}
-@media (prefers-color-scheme:dark){.error{color:#ff7a84}.warning{color:#f0b64a}.note-kind{color:#6ea4ff}}
-h2 small{font-size:.85rem;font-weight:500;margin-left:.6em}
-td,th{text-align:left;white-space:normal}td.number,th.number{text-align:right;white-space:nowrap}
-details{margin:.6em 0}summary{cursor:pointer;color:var(--soft)}li{overflow-wrap:anywhere;font-size:.9rem}
-.pair{display:grid;grid-template-columns:1fr 1fr;gap:2px}.pair figure{border-radius:0}
-"""
+SMALL = 0.2  # of the image's longer side: smaller boxes are shown enlarged, with their surroundings of
+SURROUNDINGS = 4.0  # times their size, and at least
+MIN_SURROUNDINGS = 160.0  # pixels
+MAX_SIDE = 480  # pixels of an image on the page
 
 
-def write_page(check: Check, path: Path) -> None:
+def write_check_page(check: CheckResult, path: Path) -> None:
     """Write the page to ``path``, whole or not at all; the folder must exist."""
     title = f"Check of {', '.join(Path(p).name or p for p in check.paths)}"
-    numbers = "".join(f"<div><b>{number:,}</b><span>{name}s</span></div>" for name, number in check.counts.items())
-    facts = "; ".join(
+    lead = "; ".join(
         f"{name}: {counted(len(data), 'image')}, {counted(sum(len(s.boxes) for s in data.samples), 'box', 'boxes')}"
         for name, data in check.splits.items()
     )
-    lead = f'<p class="lead">{_text(facts)}</p><div class="numbers">{numbers}</div>'
-    parts = [f"<header><h1>{_text(title)}</h1>{lead}</header>"]
-    groups = by_kind(check.findings)
+    counts = {f"{severity}s": f"{count:,}" for severity, count in check.counts.items()}
+    parts = [html.header(title, lead, html.tiles(counts))]
+    groups = group_by_kind(check.findings)
     if groups:
-        parts.append(_section("What was found", _overview(groups)))
-    if check.reach is not None:
-        parts.append(_section("Reach", _reach(check, check.reach)))
-    parts += [_kind(code, group) for code, group in groups.items()]
-    page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{_text(title)}</title><style>{STYLE}{COLORS}</style></head>\n<body><main>"
-        + "\n".join(parts)
-        + "</main></body></html>\n"
-    )
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-
-
-def _text(text: str) -> str:
-    return escape(printable(text))
-
-
-def _section(heading: str, body: str) -> str:
-    return f"<section><h2>{heading}</h2>{body}</section>"
+        parts.append(html.section("Findings", _overview(groups)))
+    if check.regression_range is not None:
+        parts.append(html.section("Regression range", _regression_range(check, check.regression_range)))
+    parts += [_kind_section(code, group) for code, group in groups.items()]
+    html.write_page(path, title, parts, STYLE)
 
 
 def _severity(severity: str) -> str:
-    return f'<span class="{"note-kind" if severity == "note" else severity}">{severity}</span>'
+    return f'<span class="severity-{severity}">{severity}</span>'
 
 
 def _overview(groups: dict[str, list[Finding]]) -> str:
-    rows = "".join(
-        f'<tr><td><a href="#{code}">{code}</a></td><td>{_severity(KINDS[code].severity)}</td>'
-        f'<td class="number">{len(group):,}</td><td>{_text(KINDS[code].title)}</td>'
-        f"<td>{_text(KINDS[code].fix)}</td></tr>"
+    rows = [
+        [
+            f'<a href="#{code}">{code}</a>',
+            cell(_severity(KINDS[code].severity)),
+            cell(f"{len(group):,}", "number"),
+            cell(html.text(KINDS[code].title)),
+            cell(html.text(KINDS[code].fix)),
+        ]
         for code, group in groups.items()
-    )
-    head = '<tr><th>Code</th><th></th><th class="number">Count</th><th>What</th><th>What to do</th></tr>'
-    return f'<div class="scroll"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
+    ]
+    return html.table(("Code", "Severity", "Count", "Finding", "Fix"), rows, "words")
 
 
-def _kind(code: str, group: Sequence[Finding]) -> str:
+def _kind_section(code: str, group: Sequence[Finding]) -> str:
     kind = KINDS[code]
-    figures = []
+    figures: list[str] = []
     for finding in group if code not in WITHOUT_IMAGES else ():
-        figure = _figure(finding)
-        if figure:
+        if figure := _figure(finding):
             figures.append(figure)
-        if len(figures) == IMAGES_OF_KIND[kind.severity]:
+        if len(figures) == MAX_IMAGES[kind.severity]:
             break
-    items = "".join(f"<li>{_text(example(finding))}</li>" for finding in group[:RECORDS_OF_KIND])
-    more = f" (the first {RECORDS_OF_KIND})" if len(group) > RECORDS_OF_KIND else ""
+    items = "".join(f"<li>{html.text(describe_finding(finding))}</li>" for finding in group[:MAX_RECORDS])
+    more = f" (the first {MAX_RECORDS})" if len(group) > MAX_RECORDS else ""
     heading = f'<span id="{code}">{code}</span><small>{_severity(kind.severity)} · {len(group):,}</small>'
-    gallery = f'<div class="gallery">{"".join(figures)}</div>' if figures else ""
-    return _section(
-        heading,
-        f'<p class="note">{_text(kind.title)}: {_text(kind.fix)}.</p>{gallery}'
-        f"<details><summary>All records{more}</summary><ul>{items}</ul></details>",
-    )
+    body = html.gallery(figures) if figures else ""
+    body += html.details(f"All records{more}", f"<ul>{items}</ul>")
+    return html.section(heading, body, f"{html.text(kind.title)}: {html.text(kind.fix)}.")
 
 
 def _figure(finding: Finding) -> str:
     if finding.image is None:
         return ""
     try:
-        color = FOUND if finding.other is None else OTHER  # what is twice is the image, not its first box
-        image = drawn(finding.image, finding.boxes, color)
-        first = image_tag(image, printable(example(finding)), longest=LONGEST)
+        color = FOUND if finding.other is None else OTHER  # the finding of a duplicate is the image, not a box
+        image = draw_finding(finding.image, finding.boxes, color)
+        first = html.figure(image, describe_finding(finding), longest=MAX_SIDE)
         if finding.other is None:
             return first
-        second = image_tag(drawn(finding.other, ()), finding.other.name, longest=LONGEST)
-    except ImageError:  # what is found of it is that it cannot be read
+        second = html.figure(draw_finding(finding.other, ()), finding.other.name, longest=MAX_SIDE)
+    except ImageError:  # its finding is that it cannot be read
         return ""
     return f'<div class="pair">{first}{second}</div>'
 
 
-def drawn(path: Path, boxes: Sequence[Box], first: Color = FOUND) -> Image.Image:
-    """An image with boxes on it, the others in blue; small boxes enlarged, with what lies around them."""
-    image = image_of(read_image(path))
+def draw_finding(path: Path, boxes: Sequence[Box], first: Color = FOUND) -> Image.Image:
+    """An image with boxes on it, all but the first in blue; small boxes enlarged, with their surroundings."""
+    image = as_pil_image(read_image(path))
     window = _window(boxes, image.size)
     image = image.crop((round(window[0]), round(window[1]), round(window[2]), round(window[3])))
-    scale = LONGEST / max(image.size)
+    scale = MAX_SIDE / max(image.size)
     if scale < 1:
-        image.thumbnail((LONGEST, LONGEST))
+        image.thumbnail((MAX_SIDE, MAX_SIDE))
     else:
         image = enlarge(image, scale)
     draw = ImageDraw.Draw(image)
     for i, (x1, y1, x2, y2) in reversed(list(enumerate(boxes))):
         left, top = (x1 - window[0]) * scale, (y1 - window[1]) * scale
         right, bottom = (x2 - window[0]) * scale, (y2 - window[1]) * scale
-        # A box of no area, or inverted, is shown by where it is.
+        # An inverted box, or one without area, is drawn 3 pixels wide where it lies.
         place = (min(left, right), min(top, bottom), max(left, right, left + 3), max(top, bottom, top + 3))
         draw_box(draw, place, OTHER if i else first, 2)
     return image
@@ -156,65 +126,77 @@ def _window(boxes: Sequence[Box], size: tuple[int, int]) -> Rect:
         return whole
     corners = torch.tensor(boxes)
     xs, ys = corners[:, ::2], corners[:, 1::2]
-    middle = (float(xs.min() + xs.max()) / 2, float(ys.min() + ys.max()) / 2)
+    center = (float(xs.min() + xs.max()) / 2, float(ys.min() + ys.max()) / 2)
     extent = max(float(xs.max() - xs.min()), float(ys.max() - ys.min()))
     if extent > SMALL * max(size):
         return whole
-    half = max(AROUND * extent, LEAST_AROUND) / 2
-    left, top = (max(min(m - half, s - 2 * half), 0.0) for m, s in zip(middle, size, strict=True))
+    half = max(SURROUNDINGS * extent, MIN_SURROUNDINGS) / 2
+    left, top = (max(min(c - half, s - 2 * half), 0.0) for c, s in zip(center, size, strict=True))
     return left, top, min(left + 2 * half, whole[2]), min(top + 2 * half, whole[3])
 
 
-def _reach(check: Check, result: ReachResult) -> str:
-    rows = "".join(
-        f'<tr><td class="number">{level.stride}</td><td class="number">{level.reach:g}</td>'
-        f'<td class="number">{level.boxes:,}</td><td class="number">{level.points:,}</td>'
-        f'<td class="number">{percent(level.share) if level.points else "–"}</td></tr>'
-        for level in result.levels
-    )
-    names = ("Stride", "Reach in pixels", "Boxes", "Points", "Edges beyond")
-    head = "".join(f'<th class="number">{name}</th>' for name in names)
+def _regression_range(check: CheckResult, result: RegressionRangeResult) -> str:
     lead = (
-        f"Boxes as the config {check.config_name} lays them out: n = {result.n}, delta = {result.delta:g}, input "
-        f"{result.short_side} to {result.long_side} pixels. {percent(result.share)} of all edges lie beyond reach; "
-        f"{counted(len(result.unplaced), 'box is', 'boxes are')} learned by no point."
+        f"Points are assigned to boxes as in training with the config {check.config_name}: n = {result.n}, delta = "
+        f"{result.delta:g}, input {result.short_side} to {result.long_side} pixels. "
+        f"{format_fraction(result.clamped_fraction)} of the edges lie outside the regression range and are clamped; "
+        f"{counted(len(result.unassigned), 'box is', 'boxes are')} unassigned."
     )
     advice = "".join(
-        f"<p><b>Advice:</b> {_text(one.why)}: <code>{_text(one.as_options())}</code></p>" for one in check.advice
+        f"<p><b>Advice:</b> {html.text(one.why)}: <code>{html.text(one.as_options())}</code></p>"
+        for one in check.advice
     )
-    return (
-        f'<p class="note">{_text(lead)}</p>{advice}<div class="charts"><div>{_side_chart(result)}</div>'
-        f'<div>{_edge_chart(result)}</div></div><div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    rows = [
+        [
+            str(level.stride),
+            cell(f"{level.range_pixels:g}"),
+            number(level.num_boxes),
+            number(level.num_points),
+            cell(format_fraction(level.clamped_fraction) if level.num_points else "–"),
+        ]
+        for level in result.levels
+    ]
+    head = ("Stride", "Regression range, pixels", "Boxes", "Points", "Clamped edges")
+    drawings = html.charts((_side_chart(result), _distance_chart(result)))
+    return html.note(html.text(lead)) + advice + drawings + html.table(head, rows)
 
 
-def _side_chart(result: ReachResult) -> str:
-    edges = [2**k for k in range(2, 11)]  # 4 ... 1024 pixels
-    number = torch.bucketize(result.sides, torch.tensor(edges, dtype=torch.float32), right=True)
-    bars = torch.bincount(number, minlength=len(edges) + 1).tolist()
+def _side_chart(result: RegressionRangeResult) -> str:
+    limits = [2**k for k in range(2, 11)]  # 4 ... 1024 pixels
+    index = torch.bucketize(result.sides, torch.tensor(limits, dtype=torch.float32), right=True)
     return bars_svg(
-        bars,
-        title="Sides of boxes",
-        note="from each number of pixels to the next",
-        x_label="square root of the area, at the input",
-        labels=["0", *map(str, edges)],
+        torch.bincount(index, minlength=len(limits) + 1).tolist(),
+        title="Box sizes",
+        note="number of boxes from each size to the next",
+        x_label="square root of the area, pixels of the input",
+        labels=["0", *map(str, limits)],
         width=400,
         height=240,
     )
 
 
-def _edge_chart(result: ReachResult) -> str:
-    reach = result.n * result.delta
-    width = max(1, round(reach / 16))
-    count = max(int(result.distances[-1]) if len(result.distances) else 0, int(reach)) // width + 1
+def _distance_chart(result: RegressionRangeResult) -> str:
+    limit = result.n * result.delta
+    width = max(1, round(limit / 16))
+    count = max(int(result.distances[-1]) if len(result.distances) else 0, int(limit)) // width + 1
     bars = torch.bincount((result.distances / width).long(), minlength=count).tolist()[:64]
     return bars_svg(
         bars,
-        title="Edges of the points that learn a box",
-        note=f"reach is {reach:g} strides",
-        x_label="distance in strides",
+        title="Regression targets",
+        note=f"the regression range ends at {limit:g} strides",
+        x_label="distance from the point to the edge, strides",
         labels=[str(width * k) for k in range(len(bars))],
         width=400,
         height=240,
     )
+
+
+STYLE = """
+.severity-error{color:#d92d3a}.severity-warning{color:#b07300}.severity-note{color:#2f6fde}
+@media (prefers-color-scheme:dark){.severity-error{color:#ff7a84}.severity-warning{color:#f0b64a}
+.severity-note{color:#6ea4ff}}
+h2 small{font-size:.85rem;font-weight:500;margin-left:.6em}
+td.number{text-align:right;white-space:nowrap}
+li{overflow-wrap:anywhere;font-size:.9rem}
+.pair{display:grid;grid-template-columns:1fr 1fr;gap:2px}.pair figure{border-radius:0}
+"""

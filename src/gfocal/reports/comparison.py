@@ -1,118 +1,104 @@
-"""The page that compares runs: one html file without scripts, and nothing from the network."""
+"""The page of ``gfocal compare``: results, differences, spread over seeds and training curves of several runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gfocal.atomic import atomic_write
-from gfocal.reports.demo import STYLE, series_of
+from gfocal.reports import html
+from gfocal.reports.demo import series_of
+from gfocal.reports.html import cell
 from gfocal.reports.runs import (
-    FIGURES,
+    METRICS,
     ComparedRun,
-    Spread,
-    differing_circumstances,
-    differing_settings,
-    duration,
-    is_same_test,
-    spreads,
+    SeedSpread,
+    config_differences,
+    environment_differences,
+    format_duration,
+    have_same_evaluation_data,
+    seed_spreads,
 )
 from gfocal.text import counted
 from gfocal.visualize.charts import COLORS, curve_svg
 
-Row = Sequence[str]
 
-
-def write_comparison(path: Path, runs: Sequence[ComparedRun]) -> None:
-    """Write the page, whole or not at all; the folder must exist."""
-    parts = [
-        f"<header><h1>{counted(len(runs), 'run')} compared</h1>",
-        "</header>",
-    ]
-    if not is_same_test(runs):
+def write_comparison_page(path: Path, runs: Sequence[ComparedRun]) -> None:
+    """Write the page to ``path``, whole or not at all; the folder must exist."""
+    title = f"{counted(len(runs), 'run')} compared"
+    parts = [html.header(title)]
+    if not have_same_evaluation_data(runs):
         parts.append('<p class="warn">These runs were evaluated on different data: their AP is not comparable.</p>')
-    parts.append(_section("What came of them", results_table(runs), RESULTS_NOTE))
-    if settings := differing_settings(runs):
-        parts.append(_section("Where their configs differ", _values_table(settings)))
+    parts.append(html.section("Results", results_table(runs), RESULTS))
+    if configs := config_differences(runs):
+        parts.append(html.section("Config differences", _differences_table(configs)))
     elif len(runs) > 1:
-        parts.append(_section("Where their configs differ", '<p class="note">Nowhere.</p>'))
-    if circumstances := differing_circumstances(runs):
-        parts.append(_section("Where else they differ", _values_table(circumstances)))
-    if found := spreads(runs):
-        parts.append(_section("Other seeds, the same config", spread_table(found), SPREAD_NOTE))
-    parts.append(
-        _section(
-            "How they learned", f'<div class="charts">{curves(runs)}</div>', CURVES_NOTE * (len(runs) > len(COLORS))
-        )
-    )
+        parts.append(html.section("Config differences", html.note("None.")))
+    if environments := environment_differences(runs):
+        parts.append(html.section("Environment and data differences", _differences_table(environments)))
+    if spreads := seed_spreads(runs):
+        parts.append(html.section("Spread over seeds", spread_table(spreads), SPREAD))
+    charts = training_curves(runs)
+    curves = html.charts(charts) if charts else html.note("No run has finished an epoch yet.")
+    parts.append(html.section("Training curves", curves, CURVES * (len(runs) > len(COLORS))))
     if any(run.class_ap for run in runs):
-        parts.append(_section("Class by class", class_table(runs), CLASS_NOTE))
-    page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{counted(len(runs), 'run')} compared</title><style>{STYLE}{MORE_STYLE}</style></head>\n"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
-    )
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        parts.append(html.section("AP per class", class_table(runs), CLASSES))
+    html.write_page(path, title, parts, STYLE)
 
 
 def results_table(runs: Sequence[ComparedRun]) -> str:
-    """A line for each run: how far it is, its best AP, time, version."""
-    most = max((run.best.get("ap", 0.0) for run in runs), default=0.0)
-    lines = []
+    """A row for each run: best AP, state, time, version."""
+    best_ap = max((run.best.get("ap", 0.0) for run in runs), default=0.0)
+    rows = []
     for k, run in enumerate(runs):
         best = run.best
-        cells = [f"{best[name]:.3f}" if best else "–" for name in FIGURES]
-        if best and best["ap"] == most:
-            cells[0] = f"<b>{cells[0]}</b>"
-        cells += [f"{best['epoch']:.0f}" if best else "–", escape(run.state), duration(run.seconds)]
-        cells.append(escape(str(run.about.get("gfocal", "–"))))
-        lines.append([f"{_badge(k)} {escape(run.name)}", *cells])
-    return _table(["Run", "AP", "AP50", "AP75", "at epoch", "state", "time", "gfocal"], lines)
+        values = [html.decimal(best.get(name)) for name in METRICS]
+        if best and best["ap"] == best_ap:
+            values[0] = f"<b>{values[0]}</b>"
+        values += [html.decimal(best.get("epoch"), 0), run.state, format_duration(run.seconds)]
+        values.append(html.text(run.about.get("gfocal", "–")))
+        rows.append([f"{_badge(k)} {html.text(run.name)}", *map(cell, values)])
+    return html.table(["Run", "AP", "AP50", "AP75", "epoch", "state", "time", "gfocal"], rows)
 
 
-def spread_table(found: Sequence[Spread]) -> str:
-    """Mean and standard deviation of each group."""
-    lines = [
-        ["".join(map(_badge, one.places)), *(f"{one.mean[name]:.3f} ± {one.std[name]:.3f}" for name in FIGURES)]
-        for one in found
+def spread_table(spreads: Sequence[SeedSpread]) -> str:
+    """Mean and standard deviation of each group of runs."""
+    rows = [
+        [
+            "".join(map(_badge, one.indices)),
+            *(cell(f"{one.mean[name]:.3f} ± {one.std[name]:.3f}") for name in METRICS),
+        ]
+        for one in spreads
     ]
-    return _table(["Runs", "AP", "AP50", "AP75"], lines)
+    return html.table(["Runs", "AP", "AP50", "AP75"], rows)
 
 
-def curves(runs: Sequence[ComparedRun]) -> str:
-    """Loss, AP and learning rate of all runs over epochs."""
+def training_curves(runs: Sequence[ComparedRun]) -> list[str]:
+    """Charts of loss, AP and learning rate of all runs over epochs."""
     charts = []
-    for column, heading in (("loss", "Loss"), ("ap", "Average precision"), ("lr", "Learning rate")):
+    for column, title in (("loss", "Loss"), ("ap", "Average precision"), ("lr", "Learning rate")):
         series = {str(k + 1): series_of(run.rows, "epoch", column) for k, run in enumerate(runs)}
         if any(series.values()):
-            charts.append(f"<div>{curve_svg(series, title=heading, x_label='epoch')}</div>")
-    return "".join(charts) or '<p class="note">No run has finished an epoch yet.</p>'
+            charts.append(curve_svg(series, title=title, x_label="epoch"))
+    return charts
 
 
 def class_table(runs: Sequence[ComparedRun]) -> str:
     """AP of every class in every run, as a number and as a bar."""
     names = dict.fromkeys(name for run in runs for name in run.class_ap)
-    lines = []
-    for name in names:
-        cells = [_bar(k, run.class_ap.get(name)) for k, run in enumerate(runs)]
-        lines.append([escape(name), *cells])
-    return _table(["Class", *map(_badge, range(len(runs)))], lines)
+    rows = [[html.text(name), *(_meter(k, run.class_ap.get(name)) for k, run in enumerate(runs))] for name in names]
+    return html.table(["Class", *map(_badge, range(len(runs)))], rows)
 
 
-def _values_table(values: dict[str, list[str]]) -> str:
+def _differences_table(values: Mapping[str, Sequence[str]]) -> str:
     """Each key with its values, and before a value the runs that have it."""
-    lines = []
+    rows = []
     for key, of_runs in values.items():
         parts = []
         for value in dict.fromkeys(of_runs):
             badges = "".join(_badge(k) for k, other in enumerate(of_runs) if other == value)
-            parts.append(f"<span>{badges}{escape(value)}</span>")
-        lines.append([f"<code>{escape(key)}</code>", "".join(parts)])
-    return f'<div class="values">{_table(["", ""], lines)}</div>'
+            parts.append(f"<span>{badges}{html.text(value)}</span>")
+        rows.append([f"<code>{html.text(key)}</code>", cell("".join(parts))])
+    return html.table(["", ""], rows, "words differences")
 
 
 def _badge(k: int) -> str:
@@ -123,40 +109,25 @@ def _color(k: int) -> str:
     return f"var(--c{k % len(COLORS)},{COLORS[k % len(COLORS)]})"
 
 
-def _bar(k: int, value: float | None) -> str:
+def _meter(k: int, value: float | None) -> str:
     if value is None:
-        return "–"
-    return f'<span class="meter"><i style="width:{100 * value:.1f}%;background:{_color(k)}"></i></span>{value:.3f}'
+        return cell("–")
+    fill = f'<i style="width:{100 * value:.1f}%;background:{_color(k)}"></i>'
+    return cell(f'<span class="meter">{fill}</span>{value:.3f}')
 
 
-def _table(head: Row, lines: Sequence[Row]) -> str:
-    """Cells are html already."""
-    heads = "".join(f"<th scope=col>{cell}</th>" for cell in head)
-    rows = "".join(
-        f"<tr><th scope=row>{cells[0]}</th>{''.join(f'<td>{cell}</td>' for cell in cells[1:])}</tr>"
-        for cells in lines
-    )
-    return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+RESULTS = "AP, AP50 and AP75 of the evaluation with the best AP; the highest AP is bold."
+SPREAD = "Mean and standard deviation over runs that differ in their seed alone. A smaller difference may be chance."
+CURVES = "Colors repeat after six runs."
+CLASSES = "AP at the last evaluation, which need not be the best one. An unfinished run has none yet."
 
-
-def _section(heading: str, body: str, note: str = "") -> str:
-    note = f'<p class="note">{note}</p>' if note else ""
-    return f"<section><h2>{escape(heading)}</h2>{note}{body}</section>"
-
-
-RESULTS_NOTE = "AP, AP50 and AP75 are those of the evaluation with the best AP; the best run's is bold."
-SPREAD_NOTE = "Mean and standard deviation over runs that differ in their seed alone. A gap no larger may be chance."
-CURVES_NOTE = "Colors come again after six runs."
-CLASS_NOTE = "AP at the last evaluation, which need not be the best one. A run that goes on has none yet."
-
-MORE_STYLE = """
+STYLE = """
 .run{display:inline-block;min-width:20px;height:20px;padding:0 4px;margin-right:4px;border-radius:10px;
 color:var(--card);font:600 12px/20px system-ui,sans-serif;text-align:center}
 thead .run{margin-right:0}
-.values thead{display:none}
-.values td{text-align:left;white-space:normal;overflow-wrap:anywhere}
-.values td span{display:inline-block;margin:2px 22px 2px 0}
-.values th{white-space:nowrap!important}
+.differences thead{display:none}
+.differences td span{display:inline-block;margin:2px 22px 2px 0}
+.differences th{white-space:nowrap!important}
 .meter{display:inline-block;width:72px;height:10px;border-radius:5px;background:var(--grid);margin-right:8px}
 .meter i{display:block;height:10px;border-radius:5px;min-width:1px}
 .warn{border-left:4px solid var(--c1);padding:8px 14px;background:var(--card)}

@@ -1,26 +1,26 @@
-"""One self-contained page about an evaluation: what goes wrong, where, and from which score on to believe."""
+"""The page of ``gfocal eval --report``: error types, worst images, score thresholds, curves, confusion matrix."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gfocal.atomic import atomic_write
 from gfocal.data.dataset import ImageData
 from gfocal.errors import ImageError
 from gfocal.evaluation.coco_ap import ClassAP
 from gfocal.evaluation.curves import most_confused
 from gfocal.evaluation.error_analysis import MEANINGS
 from gfocal.evaluation.evaluate import Evaluation
-from gfocal.evaluation.thresholds import Choice
-from gfocal.reports.demo import STYLE, CaptionedImage, Cell, fact_list, headline, image_tag
+from gfocal.evaluation.thresholds import ThresholdChoice
+from gfocal.reports import html
+from gfocal.reports.demo import ap_tiles
+from gfocal.reports.html import CaptionedImage, bar, cell, legend_key, number
 from gfocal.text import counted
 from gfocal.visualize.evaluation_charts import (
-    MOST_CURVES,
+    MAX_CURVES,
     f1_chart,
     miss_rate_chart,
     precision_recall_charts,
@@ -28,10 +28,8 @@ from gfocal.visualize.evaluation_charts import (
 )
 from gfocal.visualize.mistakes import draw_mistakes
 
-MOST_CHARTS = 12  # precision-recall charts in sight, the rest behind a click
-MOST_ROWS = 24  # classes of the confusion matrix
-
-Row = Sequence[str]
+MAX_CHARTS = 12  # precision-recall curves in sight, the rest behind a click
+MAX_ROWS = 24  # classes of the confusion matrix
 
 
 def write_evaluation_page(
@@ -41,239 +39,192 @@ def write_evaluation_page(
     title: str,
     lead: str = "",
     images: Sequence[CaptionedImage] = (),
-    facts: Mapping[str, Cell] | None = None,
+    facts: Mapping[str, float | int | str | None] | None = None,
 ) -> None:
     """Write the page to ``path``, whole or not at all; the folder must exist.
 
     Args:
         path: the html file.
-        evaluated: the numbers.
+        evaluation: the numbers.
         title: heading of the page.
-        lead: a sentence that says what was evaluated.
-        images: those with the heaviest mistakes, drawn by ``gfocal.visualize.draw_mistakes``, worst first.
-        facts: name and value of what else should be known.
-
-    All text is escaped. No scripts, and nothing from the network.
+        lead: what was evaluated.
+        images: those with the most errors, drawn by ``draw_worst_images``, worst first.
+        facts: names and values of the evaluation.
     """
     parts = [
-        f'<header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>{headline(evaluation.ap)}</header>',
-        _section("What goes wrong", _errors(evaluation), ERRORS_NOTE),
+        html.header(title, lead, ap_tiles(evaluation.ap)),
+        html.section("Error types", _error_table(evaluation), ERRORS),
     ]
     if images:
-        figures = "".join(image_tag(image.image, image.caption) for image in images)
-        parts.append(_section("The worst images", f'<div class="gallery wide">{figures}</div>', IMAGES_NOTE))
-    parts.append(_section("From which score on?", _thresholds(evaluation), _thresholds_note(evaluation)))
-    parts.append(_section("Class by class", _classes(evaluation), CLASSES_NOTE))
-    parts.append(_section("Precision and recall", _charts(precision_recall_charts(evaluation)), CURVES_NOTE))
-    parts.append(_section("What is taken for what", _confusion(evaluation), _confusion_note(evaluation)))
+        figures = (html.figure(image.image, image.caption) for image in images)
+        parts.append(html.section("Images with the most errors", html.gallery(figures, "wide"), IMAGES))
+    parts += [
+        html.section("Score thresholds", _thresholds(evaluation), _describe_thresholds(evaluation)),
+        html.section("AP per class", _class_table(evaluation), CLASSES),
+        html.section("Precision-recall curves", _charts(precision_recall_charts(evaluation)), CURVES),
+        html.section("Confusion matrix", _confusion_matrix(evaluation), _describe_confusion(evaluation)),
+    ]
     if facts:
-        parts.append(_section("Facts", fact_list(facts)))
-    page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{STYLE}{MORE_STYLE}</style></head>\n<body><main>"
-        + "\n".join(parts)
-        + "</main></body></html>\n"
-    )
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        parts.append(html.section("Details", html.facts(facts)))
+    html.write_page(path, title, parts, STYLE)
 
 
-def mistakes_drawn(data: ImageData, evaluation: Evaluation, most: int) -> list[CaptionedImage]:
-    """The images with the heaviest mistakes, drawn; one that cannot be read is left out."""
-    place = {int(data.sample(i).image_id): i for i in range(len(data))}
+def draw_worst_images(data: ImageData, evaluation: Evaluation, most: int) -> list[CaptionedImage]:
+    """The images with the most errors, drawn; one that cannot be read is left out."""
+    index_of = {int(data.sample(i).image_id): i for i in range(len(data))}
     images = []
     for one in evaluation.worst(most):
         try:
-            image, sample = data.read(place[one.image_id])
+            image, sample = data.read(index_of[one.image_id])
         except ImageError:
             continue
-        kinds = Counter(wrong.kind for wrong in one.wrong)
-        told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        kinds = ", ".join(
+            f"{count} {kind}" for kind, count in Counter(w.kind for w in one.false_positives).most_common()
+        )
         name = sample.path.name if sample.path else f"image {one.image_id}"
-        caption = f"{name}: {len(one.wrong)} wrong{f' ({told})' * bool(told)}, {len(one.missed)} not found, "
-        images.append(CaptionedImage(draw_mistakes(image, one, data.names), f"{caption}{len(one.hits)} right"))
+        caption = (
+            f"{name}: {counted(len(one.false_positives), 'false positive')}{f' ({kinds})' * bool(kinds)}, "
+            f"{len(one.missed)} missed, {counted(len(one.true_positives), 'true positive')}"
+        )
+        images.append(CaptionedImage(draw_mistakes(image, one, data.names), caption))
     return images
 
 
-def _section(heading: str, body: str, note: str = "") -> str:
-    return f'<section><h2>{escape(heading)}</h2><p class="note">{note}</p>{body}</section>'
-
-
-def _table(head: Row, rows: Iterable[Row], kind: str = "") -> str:
-    """Cells are html already, the first of each row its heading."""
-    top = "".join(f"<th scope=col>{cell}</th>" for cell in head)
-    body = "".join(f"<tr><th scope=row>{row[0]}</th>{''.join(row[1:])}</tr>" for row in rows)
-    table = f'<table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
-    return f'<div class="scroll">{table}</div>'
-
-
-def _cell(value: float | int | None, digits: int = 3) -> str:
-    if value is None:
-        return "<td>–</td>"
-    return f"<td>{value:,}</td>" if isinstance(value, int) else f"<td>{value:.{digits}f}</td>"
-
-
-def _errors(evaluation: Evaluation) -> str:
+def _error_table(evaluation: Evaluation) -> str:
     errors = evaluation.errors
     largest = max([cost for cost in errors.cost.values() if cost is not None] + [1e-9])
 
-    def row(name: str, meaning: str, count: int | None, cost: float | None) -> Row:
-        share = min(100.0, max(0.0, 100 * (cost or 0.0) / largest))
-        bar = f'<td class=bar><i style="width:{share:.1f}%"></i></td>' if count is not None else "<td></td>"
-        told = f"<b>{escape(name)}</b><br><span class=soft>{escape(meaning)}</span>"
-        return [told, _cell(count), _cell(cost), bar]
+    def row(name: str, meaning: str, count: int | None, cost: float | None) -> list[str]:
+        heading = f"<b>{html.text(name)}</b><br><span class=soft>{html.text(meaning)}</span>"
+        share = None if count is None else (cost or 0.0) / largest
+        return [heading, number(count), number(cost), bar(share)]
 
     ordered = sorted(errors.cost, key=lambda name: -(errors.cost[name] or 0.0))
     rows = [row(name, MEANINGS[name], errors.counts[name], errors.cost[name]) for name in ordered]
     rows.append(row("all false positives", "every wrong detection, whatever its type", None, errors.false_positives))
     rows.append(row("all false negatives", "every object that was not found", None, errors.false_negatives))
-    return _table(("Type", "Errors", "AP50 lost", ""), rows)
+    return html.table(("Type", "Errors", "AP50 lost", ""), rows)
 
 
 def _thresholds(evaluation: Evaluation) -> str:
     charts = [f1_chart(evaluation), miss_rate_chart(evaluation), reliability_chart(evaluation)]
-    at = evaluation.at_thresholds
-    whole = evaluation.chosen.overall
-    rows = [["all classes together", *_choice_cells(whole)]]
-    rows += [
-        [escape(name), *_choice_cells(one)]
-        for name, one in zip(evaluation.boxes.names, at, strict=True)
-        if one.recall is not None
-    ]
-    head = ("Class", "Objects", "Score above", "Precision", "Recall", "F1", "")
-    return _charts(charts) + _table(head, rows, "notes")
+    classes = zip(evaluation.boxes.names, evaluation.at_thresholds, strict=True)
+    rows = [["all classes", *_choice_cells(evaluation.best_thresholds.overall)]]
+    rows += [[html.text(name), *_choice_cells(one)] for name, one in classes if one.recall is not None]
+    head = ("Class", "Objects", "Threshold", "Precision", "Recall", "F1", "")
+    return html.charts(charts) + html.table(head, rows)
 
 
-def _choice_cells(one: Choice) -> list[str]:
-    figures = [
-        _cell(one.num_ground_truth),
-        f"<td>{one.threshold:g}</td>",
-        *map(_cell, (one.precision, one.recall, one.f1)),
-    ]
-    return [*figures, f"<td>{escape(one.note)}</td>"]
+def _choice_cells(one: ThresholdChoice) -> list[str]:
+    metrics = map(number, (one.precision, one.recall, one.f1))
+    return [number(one.num_ground_truth), cell(f"{one.threshold:g}"), *metrics, cell(html.text(one.note), "remark")]
 
 
-def _thresholds_note(evaluation: Evaluation) -> str:
-    rate, promise = evaluation.miss_rate(), evaluation.reliability.error
-    told = [
-        f"The rows of the classes, the confusion matrix and the images are at {escape(evaluation.in_use_from)}: "
-        f"{counted(evaluation.num_hits, 'detection')} right, {evaluation.num_false:,} wrong, "
-        f"{evaluation.fppi:.2f} wrong ones per image. The first row is one threshold for all classes, "
-        f"chosen on these images by the rule {escape(evaluation.chosen.rule)}."
+def _describe_thresholds(evaluation: Evaluation) -> str:
+    rate, gap = evaluation.miss_rate(), evaluation.reliability.error
+    sentences = [
+        f"The rows of the classes, the confusion matrix and the images are at {html.text(evaluation.thresholds_source)}: "
+        f"{counted(evaluation.num_true_positives, 'true positive')}, {counted(evaluation.num_false_positives, 'false positive')} "
+        f"({evaluation.fppi:.2f} per image). The first row is one threshold for all classes, "
+        f"chosen on these images by the rule {html.text(evaluation.best_thresholds.rule)}."
     ]
     if rate is not None:
-        told.append(
-            f"Between 0.01 and 1 false positives per image {rate:.0%} of the objects are missed "
-            "(log-average miss rate)."
+        sentences.append(
+            f"The log-average miss rate, between 0.01 and 1 false positives per image, is {rate:.0%} of the objects."
         )
-    if promise is not None:
-        told.append(f"A score is the IoU to expect; scores and measured IoU differ by {promise:.3f} on average.")
-    if len(evaluation.boxes.names) > MOST_CURVES:
-        told.append(f"Charts show the {MOST_CURVES} classes with the most objects.")
-    return " ".join(told)
+    if gap is not None:
+        sentences.append(f"Scores predict the IoU; the two differ by {gap:.3f} on average.")
+    if len(evaluation.boxes.names) > MAX_CURVES:
+        sentences.append(f"Charts show the {MAX_CURVES} classes with the most objects.")
+    return " ".join(sentences)
 
 
-def _classes(evaluation: Evaluation) -> str:
-    def figures(name: str, one: ClassAP) -> Row:
-        aps = (one.ap, one.ap50, one.ap75, one.ap_small, one.ap_medium, one.ap_large)
-        return [escape(name), _cell(one.num_ground_truth), *map(_cell, aps)]
+def _class_table(evaluation: Evaluation) -> str:
+    def row(name: str, one: ClassAP) -> list[str]:
+        metrics = (one.ap, one.ap50, one.ap75, one.ap_small, one.ap_medium, one.ap_large)
+        return [html.text(name), number(one.num_ground_truth), *map(number, metrics)]
 
     shown = [(name, one) for name, one in evaluation.ap.per_class.items() if one.num_ground_truth]
-    left_out = len(evaluation.ap.per_class) - len(shown)
-    head = ("Class", "Objects", "AP", "AP50", "AP75", "small", "medium", "large")
-    note = (
-        f'<p class="note">{counted(left_out, "class", "classes")} without ground truth left out.</p>'
-        if left_out
-        else ""
-    )
-    return _table(head, [figures(name, one) for name, one in shown]) + note
+    omitted = len(evaluation.ap.per_class) - len(shown)
+    head = ("Class", "Objects", "AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
+    words = f"{counted(omitted, 'class', 'classes')} without ground truth omitted." if omitted else ""
+    return html.table(head, [row(name, one) for name, one in shown]) + html.note(words)
 
 
-def _charts(charts: Sequence[str]) -> str:
-    def row(some: Sequence[str]) -> str:
-        return '<div class="charts">' + "".join(f"<div>{chart}</div>" for chart in some) + "</div>"
-
-    shown, hidden = charts[:MOST_CHARTS], charts[MOST_CHARTS:]
-    more = f"<details><summary>{counted(len(hidden), 'more class', 'more classes')}</summary>{row(hidden)}</details>"
-    return row(shown) + (more if hidden else "")
+def _charts(drawings: Sequence[str]) -> str:
+    shown, hidden = drawings[:MAX_CHARTS], drawings[MAX_CHARTS:]
+    summary = counted(len(hidden), "more class", "more classes")
+    return html.charts(shown) + (html.details(summary, html.charts(hidden)) if hidden else "")
 
 
-def _shown_in_confusion(evaluation: Evaluation) -> list[int]:
-    """The classes with the most in their row and column beside the diagonal, in the order of the data."""
+def _confused_classes(evaluation: Evaluation) -> list[int]:
+    """The classes with the most errors in their row and column, in the order of the data."""
     matrix = evaluation.confusion
     weight = (matrix.sum(0) + matrix.sum(1))[:-1]
     errors = weight - 2 * np.diag(matrix)[:-1]
     present = [c for c in np.lexsort((-weight, -errors)).tolist() if weight[c]]
-    return sorted(present[:MOST_ROWS])
+    return sorted(present[:MAX_ROWS])
 
 
-def _confusion(evaluation: Evaluation) -> str:
-    names, matrix = evaluation.boxes.names, evaluation.confusion
-    shown = [*_shown_in_confusion(evaluation), len(names)]
+def _confusion_matrix(evaluation: Evaluation) -> str:
+    names, matrix = [html.text(name) for name in evaluation.boxes.names], evaluation.confusion
+    shown = [*_confused_classes(evaluation), len(names)]
     totals = matrix.sum(1)
 
-    def cell(i: int, j: int) -> str:
+    def count_cell(i: int, j: int) -> str:
         count = int(matrix[i, j])
         if i == j == len(names):
-            return "<td></td>"
-        color = "c2" if i == j else "c1"
-        share = 100 * count / max(1, int(totals[i]))
-        shade = f' style="background:color-mix(in srgb,var(--{color}) {0.75 * share:.0f}%,transparent)"'
-        return f"<td{shade if count else ''}>{f'{count:,}' if count else '·'}</td>"
+            return cell("")
+        if not count:
+            return cell("·")
+        color, share = "c2" if i == j else "c1", 75 * count / int(totals[i])
+        return f'<td style="background:color-mix(in srgb,var(--{color}) {share:.0f}%,transparent)">{count:,}</td>'
 
-    head = ["ground truth ↓ &nbsp; found as →", *(escape(names[j]) for j in shown[:-1]), "not found"]
-    rows = [[escape(names[i]) if i < len(names) else "nothing there", *(cell(i, j) for j in shown)] for i in shown]
-    body = _table(head, rows, "matrix")
-    if confused := most_confused(matrix, names):
-        told = "; ".join(f"{escape(a)} taken for {escape(b)}: {count:,}" for a, b, count in confused)
-        body += f'<p class="note">Most often: {told}.</p>'
-    return body
-
-
-def _confusion_note(evaluation: Evaluation) -> str:
-    left_out = int((evaluation.confusion.sum(0) + evaluation.confusion.sum(1) > 0)[:-1].sum()) - len(
-        _shown_in_confusion(evaluation)
+    head = ["ground truth ↓ &nbsp; predicted →", *(names[j] for j in shown[:-1]), "missed"]
+    rows = [[[*names, "background"][i], *(count_cell(i, j) for j in shown)] for i in shown]
+    confused = (
+        f"{html.text(a)} as {html.text(b)}: {count:,}"
+        for a, b, count in most_confused(matrix, evaluation.boxes.names)
     )
-    more = f" {counted(left_out, 'class', 'classes')} with fewer errors left out." if left_out > 0 else ""
-    return CONFUSION_NOTE + more
+    most = "; ".join(confused)
+    return html.table(head, rows, "matrix") + html.note(f"Most often confused: {most}." if most else "")
 
 
-ERRORS_NOTE = (
-    "The error types of TIDE (Bolya et al. 2020). <i>AP50 lost</i> is how much AP at IoU 0.5 would rise were the "
-    "errors of one type gone and all else as it is. The types hide one another, so the numbers do not add up. Errors "
-    "are counted over all detections, also those of low score, which cost little."
+def _describe_confusion(evaluation: Evaluation) -> str:
+    matrix = evaluation.confusion
+    present = int((matrix.sum(0) + matrix.sum(1) > 0)[:-1].sum())
+    omitted = present - len(_confused_classes(evaluation))
+    return CONFUSION + (f" {counted(omitted, 'class', 'classes')} with fewer errors omitted." if omitted > 0 else "")
+
+
+ERRORS = (
+    "The error types of TIDE (Bolya et al. 2020). <i>AP50 lost</i> is how much AP at IoU 0.5 would rise without the "
+    "errors of one type. Types hide one another, so the numbers do not add up. Errors are counted over all "
+    "detections, also those of low score, which cost little."
 )
-IMAGES_NOTE = (
-    "Worst first: by the scores of the wrong detections, and half a point for every object not found. "
-    '<span class="key"><i class="hit"></i>right</span> '
-    '<span class="key"><i class="wrong"></i>wrong</span> '
-    '<span class="key"><i class="missed"></i>not found</span> '
-    '<span class="key"><i class="crowd"></i>region that does not count</span>'
+IMAGES = (
+    "Worst first: by the scores of the false positives, and half a point for every missed object. "
+    + legend_key("hit", "true positive")
+    + legend_key("wrong", "false positive")
+    + legend_key("missed", "missed")
+    + legend_key("crowd", "crowd region, ignored")
 )
-CLASSES_NOTE = (
-    "AP is the mean over IoU 0.50 to 0.95. Small are objects of at most 32 x 32 pixels, large those of at least "
-    "96 x 96; – where there are none."
+CLASSES = (
+    "AP is the mean over IoU thresholds from 0.50 to 0.95. Small objects have at most 32 x 32 pixels, large ones at "
+    "least 96 x 96; – where there are none."
 )
-CURVES_NOTE = (
-    "The area under a curve is AP at that IoU. A curve ends where the recall ends: what follows is not found."
-)
-CONFUSION_NOTE = (
-    "How many objects of each class (row) are found as which class (column), at IoU 0.5 and the thresholds in use. "
+CURVES = "The area under a curve is AP at that IoU. A curve ends at the highest recall that the detector reaches."
+CONFUSION = (
+    "Objects of each class (row) by the class they are detected as (column), at IoU 0.5 and the thresholds in use. "
     "The darker a cell, the larger its share of the row."
 )
 
-MORE_STYLE = """
-.soft{color:var(--soft);font-size:.88rem}
-.gallery.wide{grid-template-columns:repeat(auto-fill,minmax(min(100%,520px),1fr))}
+STYLE = """
 .key .hit{background:none;border:2px solid #00be82}
 .key .wrong{background:#f04628}.key .missed{background:none;border:2px dashed #4696ff}
 .key .crowd{background:none;border:2px dotted #9a9a9a}
-.notes td:last-child{text-align:left;color:var(--soft);font-size:.88rem}
+td.remark{text-align:left;color:var(--soft);font-size:.88rem}
 .matrix td{text-align:center;min-width:3.2em}
 .matrix thead th{text-align:center;max-width:9em;white-space:normal;overflow-wrap:anywhere;vertical-align:bottom}
 .matrix thead th:first-child{text-align:left;white-space:nowrap}
-.charts+.scroll{margin-top:16px}
-details{margin-top:16px}summary{cursor:pointer;color:var(--soft);margin-bottom:12px}
 """

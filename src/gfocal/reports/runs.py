@@ -1,4 +1,4 @@
-"""Runs side by side: what they were made of, what came of them, and how far seeds alone take them apart."""
+"""What ``gfocal compare`` compares: configs, environments and results of runs, and the spread over seeds."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Any
 from gfocal.config.config import Config, flat
 from gfocal.config.values import as_toml, toml_reader
 from gfocal.errors import CompareError
-from gfocal.run import CONFIG_FILE, RESULT_FILE, RUN_FILE
+from gfocal.run_folder import RunFolder
 from gfocal.text import counted
-from gfocal.training.metrics_log import METRICS_FILE, read_metrics
+from gfocal.training.metrics_log import read_metrics
 
 SEED = "run.seed"
-FIGURES = ("ap", "ap50", "ap75")
-# What of a run's circumstances makes its numbers another measurement.
-JUDGED_ON = ("data", "val_images", "classes")
-SETTING = ("gfocal", "torch", "machine", "gpu", "data", "train_images", "val_images", "classes")
+METRICS = ("ap", "ap50", "ap75")
+# Keys of run.json; runs that differ in one of the first were not evaluated on the same data.
+EVALUATION_KEYS = ("data", "val_images", "classes")
+ENVIRONMENT_KEYS = ("gfocal", "torch", "machine", "gpu", "data", "train_images", "val_images", "classes")
 
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run, as far as it has come."""
+    """One run, finished or not."""
 
     name: str
     settings: Mapping[str, Any]  # every value of the config, by its key
     about: Mapping[str, Any]  # of run.json; empty where there is none
     rows: tuple[Mapping[str, str], ...]  # of metrics.csv
-    result: Mapping[str, Any] | None  # the COCO numbers of the last evaluation; None while the run goes on
+    result: Mapping[str, Any] | None  # the COCO numbers of the last evaluation; None of an unfinished run
 
     @property
     def epochs(self) -> int:
@@ -40,12 +40,12 @@ class ComparedRun:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run has come to its end, the planned one or an early one."""
+        """Whether the run has ended, as planned or early."""
         return self.result is not None or self.epochs >= self.settings["run.epochs"]
 
     @property
     def state(self) -> str:
-        """How far it is, in words."""
+        """Progress in words."""
         planned = self.settings["run.epochs"]
         if self.epochs >= planned:
             return counted(planned, "epoch")
@@ -61,32 +61,32 @@ class ComparedRun:
     @property
     def best(self) -> Mapping[str, float]:
         """``epoch``, ``ap``, ``ap50`` and ``ap75`` of the evaluation with the best AP; empty before there was one."""
-        evaluation = [row for row in self.rows if row.get("ap")]
-        if not evaluation:
+        evaluations = [row for row in self.rows if row.get("ap")]
+        if not evaluations:
             return {}
-        row = max(evaluation, key=lambda row: float(row["ap"]))
-        return {name: float(row[name]) for name in ("epoch", *FIGURES)}
+        row = max(evaluations, key=lambda row: float(row["ap"]))
+        return {name: float(row[name]) for name in ("epoch", *METRICS)}
 
     @property
     def class_ap(self) -> Mapping[str, float | None]:
         """AP of each class at the last evaluation."""
-        return {name: figures["ap"] for name, figures in (self.result or {}).get("per_class", {}).items()}
+        return {name: one["ap"] for name, one in (self.result or {}).get("per_class", {}).items()}
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A figure of runs that differ in their seed alone."""
+class SeedSpread:
+    """Mean and standard deviation of the best AP of runs that differ in their seed alone."""
 
-    places: tuple[int, ...]  # of the runs in the list compared, from 0
+    indices: tuple[int, ...]  # of the runs in the list compared
     mean: Mapping[str, float]
-    std: Mapping[str, float]  # of a sample: the sum of squares is divided by one less than their number
+    std: Mapping[str, float]  # with N - 1
 
 
 def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
-    """The runs of some folders, by the shortest names that tell them apart.
+    """The runs in some folders, each under the shortest name that is unique.
 
     Raises:
-        CompareError: a folder holds no run, or its files are damaged.
+        CompareError: a folder holds no run, or damaged files.
     """
     folders = list({folder.resolve(): folder for folder in folders}.values())  # each once
     names = short_names(folders)
@@ -94,7 +94,7 @@ def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """The last part of each path, or as many as tell them apart."""
+    """The last part of each path, or as many parts as make the names unique."""
     parts = [folder.resolve().parts for folder in folders]
     for count in range(1, max(map(len, parts)) + 1):
         names = ["/".join(one[-count:]) for one in parts]
@@ -104,25 +104,27 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 
 def _read(folder: Path, name: str) -> ComparedRun:
-    config = folder / CONFIG_FILE
+    config = RunFolder(folder).config
     if not config.is_file():
         raise CompareError(
-            f"{folder}: holds no run, there is no {CONFIG_FILE}; give folders that 'gfocal train' wrote"
+            f"{folder}: holds no run, there is no {config.name}; give folders that 'gfocal train' wrote"
         )
-    settings = flat(Config())  # of a run of an older gfocal, which did not have every key
+    settings = flat(Config())  # defaults, as a run of an older gfocal does not have every key
     try:
         for section, entries in toml_reader().loads(config.read_text(encoding="utf-8")).items():
             settings |= {f"{section}.{key}": value for key, value in entries.items()}
-        about = _json(folder / RUN_FILE) or {}
-        options = settings.pop("model.options") | about.get("model", {}).get("options", {})  # those not given too
+        about = _json(RunFolder(folder).description) or {}
+        options = settings.pop("model.options") | about.get("model", {}).get(
+            "options", {}
+        )  # with those left at their defaults
         settings |= {f"model.options.{key}": value for key, value in options.items()}
-        metrics = folder / METRICS_FILE
+        metrics = RunFolder(folder).metrics
         return ComparedRun(
             name,
             settings,
             about,
             tuple(read_metrics(metrics)) if metrics.is_file() else (),
-            _json(folder / RESULT_FILE),
+            _json(RunFolder(folder).result),
         )
     except (ValueError, AttributeError) as error:
         raise CompareError(f"{folder}: its files are damaged ({error})") from error
@@ -132,44 +134,44 @@ def _json(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def differing_settings(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
-    """The config's keys in which runs differ, and what each run has there, as TOML."""
+def config_differences(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
+    """The config keys in which runs differ -> the value of each run, as TOML."""
     keys = dict.fromkeys(key for run in runs for key in run.settings)
-    found = {key: [_shown(run.settings.get(key)) for run in runs] for key in keys}
+    found = {key: [_as_text(run.settings.get(key)) for run in runs] for key in keys}
     return {key: values for key, values in found.items() if len(set(values)) > 1}
 
 
-def differing_circumstances(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
-    """Versions, machine and data, as far as runs differ there."""
-    found = {key: [_shown(run.about.get(key)) for run in runs] for key in SETTING}
+def environment_differences(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
+    """The same for versions, machine and data."""
+    found = {key: [_as_text(run.about.get(key)) for run in runs] for key in ENVIRONMENT_KEYS}
     return {key: values for key, values in found.items() if len(set(values)) > 1}
 
 
-def is_same_test(runs: Sequence[ComparedRun]) -> bool:
-    """Whether all runs were evaluated on the same data, as far as they say."""
-    return not set(JUDGED_ON) & set(differing_circumstances([run for run in runs if run.about]))
+def have_same_evaluation_data(runs: Sequence[ComparedRun]) -> bool:
+    """Whether all runs were evaluated on the same data, as far as is known."""
+    return not set(EVALUATION_KEYS) & set(environment_differences([run for run in runs if run.about]))
 
 
-def spreads(runs: Sequence[ComparedRun]) -> list[Spread]:
-    """Mean and spread of the best AP of finished runs that differ in their seed alone, two at least."""
+def seed_spreads(runs: Sequence[ComparedRun]) -> list[SeedSpread]:
+    """The groups of at least two finished runs that differ in their seed alone."""
     groups: dict[str, list[int]] = {}
-    for place, run in enumerate(runs):
+    for index, run in enumerate(runs):
         if run.is_finished and run.best:
-            rest = {key: _shown(value) for key, value in run.settings.items() if key != SEED}
-            rest |= {key: _shown(run.about.get(key)) for key in SETTING}
-            groups.setdefault(json.dumps(rest, sort_keys=True), []).append(place)
+            rest = {key: _as_text(value) for key, value in run.settings.items() if key != SEED}
+            rest |= {key: _as_text(run.about.get(key)) for key in ENVIRONMENT_KEYS}
+            groups.setdefault(json.dumps(rest, sort_keys=True), []).append(index)
     return [
-        Spread(
+        SeedSpread(
             tuple(group),
-            {name: statistics.mean(runs[k].best[name] for k in group) for name in FIGURES},
-            {name: statistics.stdev(runs[k].best[name] for k in group) for name in FIGURES},
+            {name: statistics.mean(runs[k].best[name] for k in group) for name in METRICS},
+            {name: statistics.stdev(runs[k].best[name] for k in group) for name in METRICS},
         )
         for group in groups.values()
         if len({runs[k].settings[SEED] for k in group}) == len(group) > 1
     ]
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, list | tuple) and len(value) > 8:
@@ -177,7 +179,7 @@ def _shown(value: Any) -> str:
     return as_toml(value)
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """A time in words: 12 s, 3.5 min, 2.4 h."""
     if seconds is None:
         return "–"

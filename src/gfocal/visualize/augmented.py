@@ -1,4 +1,4 @@
-"""What the network sees in training, drawn: images after augmentation and resizing, with their boxes."""
+"""Sheets of training images as the network sees them: augmented, resized, with their boxes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gfocal.data.dataset import ImageData
 from gfocal.data.loading import Item, TrainingItems
 from gfocal.data.preprocess import InputSettings, denormalize
 from gfocal.visualize.axes import INK
-from gfocal.visualize.drawing import Color, Rect, class_color, draw_box, draw_label, font_of, image_of
+from gfocal.visualize.drawing import Color, Rect, as_pil_image, class_color, draw_box, draw_label, load_font
 
 GAP, PAPER = 8, (255, 255, 255)
 CAPTION_HEIGHT = 20
 IGNORED: Color = (60, 60, 60)
 PER_SHEET = 12
-LEAST_SIDE = 320  # smaller images are enlarged to this longer side, so that names can be read
+MIN_SIDE = 320  # smaller images are enlarged to this longer side, so that names can be read
 
 
 def save_augmented_sheets(
@@ -35,11 +35,11 @@ def save_augmented_sheets(
     epoch: int = 0,
     epochs: int | None = None,
 ) -> list[Path]:
-    """Draw images as a training epoch shows them, twelve to a sheet; the PNG files written, in order.
+    """Draw images as a training epoch shows them, twelve on a sheet; returns the PNG files written, in order.
 
-    They are the very images that a run of this seed trains on in this epoch (counted from 0). Which ones: spread
-    evenly over the data, and where there are fewer, each several times, as in one epoch after another. ``epochs`` of
-    the run say which epochs are closed to mixed images; None: none is.
+    They are exactly what a run with this seed trains on in this epoch (counted from 0). The images are evenly spaced
+    in the data; where there are fewer than ``count``, each is drawn several times, as in successive epochs.
+    ``epochs`` is the number of epochs of the run, in the last of which images may not be mixed; None: mixed in all.
     """
     augmentation = Augmentation(
         augment, input_settings.short_side, input_settings.long_side, input_settings.antialias
@@ -48,14 +48,14 @@ def save_augmented_sheets(
     shown = min(count, len(data))
     wanted = [(epoch + k // shown, (k % shown) * len(data) // shown) for k in range(count)]
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
+    paths: list[Path] = []
     for start in range(0, count, PER_SHEET):
         part = wanted[start : start + PER_SHEET]
         tiles = []
-        for when, index in part:
-            item = items[when, index]
-            told = f"image {item.image_id}, epoch {when + 1}, {item.image.shape[2]}x{item.image.shape[1]}"
-            tiles.append((drawn_item(item, input_settings, data.names), told))
+        for of_epoch, index in part:
+            item = items[of_epoch, index]
+            caption = f"image {item.image_id}, epoch {of_epoch + 1}, {item.image.shape[2]}x{item.image.shape[1]}"
+            tiles.append((draw_item(item, input_settings, data.names), caption))
         path = folder / f"augmented_{start // PER_SHEET + 1}.png"
         with atomic_write(path) as temporary:
             sheet(tiles, min(columns, len(tiles))).save(temporary, format="PNG")
@@ -63,14 +63,14 @@ def save_augmented_sheets(
     return paths
 
 
-def drawn_item(item: Item, input_settings: InputSettings, names: Sequence[str]) -> Image.Image:
-    """One image on its way to the network, made visible again, with ground truth in color and ignored boxes dashed."""
-    image = image_of(denormalize(item.image, input_settings))
-    scale = max(1.0, LEAST_SIDE / max(image.size))
+def draw_item(item: Item, input_settings: InputSettings, names: Sequence[str]) -> Image.Image:
+    """A network input as an image, with its ground truth in color and ignored boxes dashed."""
+    image = as_pil_image(denormalize(item.image, input_settings))
+    scale = max(1.0, MIN_SIDE / max(image.size))
     canvas = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(canvas)
     width, height = canvas.size
-    font = font_of(max(10, min(14, height // 20)))
+    font = load_font(max(10, min(14, height // 20)))
     boxes = [rect(box * scale) for box in item.boxes]
     for box, ignored in zip(boxes, item.ignored.tolist(), strict=True):
         if ignored:
@@ -81,8 +81,8 @@ def drawn_item(item: Item, input_settings: InputSettings, names: Sequence[str]) 
     taken: list[Rect] = []
     for box, label, ignored in zip(boxes, item.labels.tolist(), item.ignored.tolist(), strict=True):
         if not ignored:
-            room = (0.0, 0.0, float(width), float(height))
-            draw_label(draw, names[label], box, class_color(label), font, taken, room)
+            limits = (0.0, 0.0, float(width), float(height))
+            draw_label(draw, names[label], box, class_color(label), font, taken, limits)
     return canvas
 
 
@@ -93,7 +93,7 @@ def rect(box: Tensor) -> Rect:
 
 
 def draw_ignored(draw: ImageDraw.ImageDraw, box: Rect, dash: int = 6) -> None:
-    """A dashed frame with sparse hatching: neither ground truth nor background."""
+    """A dashed frame with sparse hatching, for what is neither ground truth nor background."""
     x0, y0, x1, y1 = (round(v) for v in box)
     x1, y1 = max(x0, x1 - 1), max(y0, y1 - 1)
     for offset in range(0, x1 - x0 + y1 - y0, 2 * dash):  # lines that rise to the right, clipped to the box
@@ -116,9 +116,9 @@ def sheet(tiles: Sequence[tuple[Image.Image, str]], columns: int) -> Image.Image
     canvas = Image.new("RGB", (columns * (cell + GAP) + GAP, sum(heights) + GAP * (len(rows) + 1)), PAPER)
     draw, y = ImageDraw.Draw(canvas), GAP
     for row, height in zip(rows, heights, strict=True):
-        for column, (image, told) in enumerate(row):
+        for column, (image, caption) in enumerate(row):
             x = GAP + column * (cell + GAP)
             canvas.paste(image, (x, y))
-            draw.text((x, y + image.height + 2), told, font=font_of(12), fill=INK)
+            draw.text((x, y + image.height + 2), caption, font=load_font(12), fill=INK)
         y += height + GAP
     return canvas

@@ -1,4 +1,4 @@
-"""One axis beside a box: the distributions of two opposite edges as bars that lie where their bins lie."""
+"""One axis beside a box: the distributions of two opposite edges as bars, each bar where its bin lies."""
 
 from __future__ import annotations
 
@@ -6,36 +6,55 @@ from dataclasses import dataclass
 
 from PIL import ImageDraw
 
-from gfocal.visualize.drawing import LEAST_MASS, TAIL_MASS, Color, Font, Rect
+from gfocal.visualize.drawing import MAX_TAIL_PROBABILITY, MIN_PROBABILITY, Color, Font, Rect
 
 INK: Color = (38, 42, 48)
-TRUTH: Color = (176, 182, 190)
+GROUND_TRUTH: Color = (176, 182, 190)
 
 
 @dataclass(frozen=True)
 class EdgeAxis:
     """Two opposite edges of one detection on one axis; lengths in pixels of the canvas."""
 
-    places: list[list[float]]  # two edges, K bins: position along the axis
-    masses: list[list[float]]
-    ground_truths: list[list[float]] | None
-    widths: list[float]  # of a bin, per edge
-    box: list[float]  # position of the two box edges
-    texts: list[str]
+    positions: list[list[float]]  # (2, K), of the bins along the axis
+    probabilities: list[list[float]]  # (2, K)
+    ground_truth: list[list[float]] | None  # (2, K), probabilities too
+    bin_sizes: list[float]  # (2,)
+    box: list[float]  # (2,), positions of the edges of the box
+    labels: list[str]  # (2,), written at the edges
 
     @property
-    def reach(self) -> tuple[float, float]:
-        """From the outermost bin that matters, or box edge, to the other: a long thin tail is cut off."""
-        rows = [self.masses] if self.ground_truths is None else [self.masses, self.ground_truths]
+    def extent(self) -> tuple[float, float]:
+        """Both ends: the outermost bins that matter, or the edges of the box. A long thin tail is cut off."""
+        rows = [self.probabilities] if self.ground_truth is None else [self.probabilities, self.ground_truth]
         ends = [
-            place + sign * width / 2
-            for masses in rows
-            for places, row, width in zip(self.places, masses, self.widths, strict=True)
-            for place, mass in zip(places, row, strict=True)
-            if mass > TAIL_MASS
+            position + sign * size / 2
+            for probabilities in rows
+            for positions, row, size in zip(self.positions, probabilities, self.bin_sizes, strict=True)
+            for position, probability in zip(positions, row, strict=True)
+            if probability > MAX_TAIL_PROBABILITY
             for sign in (-1, 1)
         ]
         return min(ends + self.box), max(ends + self.box)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where an axis lies on the canvas. Bars grow across the axis, from ``base`` to ``tip``."""
+
+    along_x: bool
+    is_outward: bool  # below the box, or to its right
+    shift: float  # of positions along the axis
+    base: float
+    tip: float
+
+    def fill(
+        self, draw: ImageDraw.ImageDraw, along: tuple[float, float], across: tuple[float, float], color: Color
+    ) -> None:
+        """Fill a rectangle given along and across the axis."""
+        xs, ys = (along, across) if self.along_x else (across, along)
+        x0, x1, y0, y1 = (round(v) for v in (min(xs), max(xs), min(ys), max(ys)))
+        draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), fill=color)
 
 
 def draw_axis(
@@ -50,77 +69,68 @@ def draw_axis(
     *,
     along_x: bool,
 ) -> None:
-    """Bars, the position of each box edge across them, its standard deviation, and a line to the box.
+    """Draw bars, the position of each box edge across them, its standard deviation, and a line to the box.
 
-    Bars grow upwards beside a box, and away from it to the left or right. The numbers stand on the far side
-    of the strip, so that no line crosses them.
+    Bars grow upwards above and below a box, to the right on its right and to the left on its left. Labels stand on
+    the far side of the strip, so that no line crosses them. ``height`` is that of a line of text.
     """
-    full, little = 4.2 * height, 0.2 * height
-    near, far = (box[1], box[3]) if along_x else (box[0], box[2])
-    outward = strip[1] >= far if along_x else strip[0] >= far  # below the box, or to its right
-    if along_x:
-        base = strip[1] + little + full if outward else strip[3] - little
-        tip = base - full
-    else:
-        base = strip[0] + little if outward else strip[2] - little
-        tip = base + full if outward else base - full
-
-    def block(a0: float, a1: float, c0: float, c1: float, fill: Color) -> None:
-        """A rectangle given along and across the axis."""
-        x0, x1, y0, y1 = (a0, a1, c0, c1) if along_x else (c0, c1, a0, a1)
-        x0, x1, y0, y1 = (round(v) for v in (min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)))
-        draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), fill=fill)
-
-    start, stop = axis.reach
+    frame = _make_frame(strip, shift, box, height, along_x)
     for edge in range(2):
-        learned = axis.masses[edge]
-        ground_truth = axis.ground_truths[edge] if axis.ground_truths is not None else [0.0] * len(learned)
-        peak = max(0.25, max(learned), max(ground_truth))
-        layers = ((ground_truth, 0.96, TRUTH), (learned, 0.56 if any(ground_truth) else 0.84, color))
-        for masses, share, fill in layers:
-            half = max(1.0, axis.widths[edge] * share / 2)
-            for place, mass in zip(axis.places[edge], masses, strict=True):
-                if mass > LEAST_MASS and start < place < stop:
-                    across = base + (tip - base) * mass / peak
-                    block(place + shift - half, place + shift + half, base, across, fill)
-    block(strip[0 if along_x else 1], strip[2 if along_x else 3], base, base + max(1, height // 12), INK)
-
-    corner = far if outward else near
-    end = base if along_x and outward else tip
+        _draw_bars(draw, axis, edge, frame, color)
+    ends = (strip[0], strip[2]) if along_x else (strip[1], strip[3])
+    frame.fill(draw, ends, (frame.base, frame.base + max(1, height // 12)), INK)
+    near, far = (box[1], box[3]) if along_x else (box[0], box[2])
+    corner = far if frame.is_outward else near
+    end = frame.base if along_x and frame.is_outward else frame.tip
     dash = height / 3
     for position in axis.box:
-        at, last = min(corner, end), max(corner, end)
-        while at < last:
-            block(position + shift, position + shift + 1, at, min(at + dash, last), INK)
-            at += 2 * dash
-    write_deviations(draw, axis, shift, base, tip, font, height, along_x=along_x, outward=outward)
+        start, stop = min(corner, end), max(corner, end)
+        while start < stop:
+            at = position + frame.shift
+            frame.fill(draw, (at, at + 1), (start, min(start + dash, stop)), INK)
+            start += 2 * dash
+    _write_labels(draw, axis, frame, font, height)
 
 
-def write_deviations(
-    draw: ImageDraw.ImageDraw,
-    axis: EdgeAxis,
-    shift: float,
-    base: float,
-    tip: float,
-    font: Font,
-    height: int,
-    *,
-    along_x: bool,
-    outward: bool,
-) -> None:
-    """Write the standard deviation at each of two edges, moved apart where they would meet."""
-    low, high = (position + shift for position in axis.box)
-    sizes = [draw.textlength(text, font=font) if along_x else 1.2 * height for text in axis.texts]
-    apart = (sizes[0] + sizes[1]) / 2 + (0.6 * height if along_x else 0)
-    if high - low < apart:
-        middle = (low + high) / 2
-        low, high = middle - apart / 2, middle + apart / 2
-    for position, text in zip((low, high), axis.texts, strict=True):
-        if along_x:
-            place, anchor = (
-                (position, base + 0.3 * height if outward else tip - 0.3 * height),
-                "mt" if outward else "mb",
-            )
+def _make_frame(strip: Rect, shift: float, box: Rect, height: int, along_x: bool) -> _Frame:
+    length, margin = 4.2 * height, 0.2 * height  # of the bars
+    is_outward = strip[1] >= box[3] if along_x else strip[0] >= box[2]
+    if along_x:
+        base = strip[1] + margin + length if is_outward else strip[3] - margin
+        return _Frame(along_x, is_outward, shift, base, base - length)
+    base = strip[0] + margin if is_outward else strip[2] - margin
+    return _Frame(along_x, is_outward, shift, base, base + length if is_outward else base - length)
+
+
+def _draw_bars(draw: ImageDraw.ImageDraw, axis: EdgeAxis, edge: int, frame: _Frame, color: Color) -> None:
+    """The bars of one edge, in front of those of the ground truth."""
+    start, stop = axis.extent
+    predicted = axis.probabilities[edge]
+    ground_truth = axis.ground_truth[edge] if axis.ground_truth is not None else [0.0] * len(predicted)
+    highest = max(0.25, *predicted, *ground_truth)
+    layers = ((ground_truth, 0.96, GROUND_TRUTH), (predicted, 0.56 if any(ground_truth) else 0.84, color))
+    for probabilities, width, fill in layers:
+        half = max(1.0, axis.bin_sizes[edge] * width / 2)
+        for position, probability in zip(axis.positions[edge], probabilities, strict=True):
+            if probability > MIN_PROBABILITY and start < position < stop:
+                at = position + frame.shift
+                top = frame.base + (frame.tip - frame.base) * probability / highest
+                frame.fill(draw, (at - half, at + half), (frame.base, top), fill)
+
+
+def _write_labels(draw: ImageDraw.ImageDraw, axis: EdgeAxis, frame: _Frame, font: Font, height: int) -> None:
+    """Write a label at each of the two edges, moved apart where they would overlap."""
+    low, high = (position + frame.shift for position in axis.box)
+    sizes = [draw.textlength(text, font=font) if frame.along_x else 1.2 * height for text in axis.labels]
+    distance = (sizes[0] + sizes[1]) / 2 + (0.6 * height if frame.along_x else 0)
+    if high - low < distance:
+        center = (low + high) / 2
+        low, high = center - distance / 2, center + distance / 2
+    for position, text in zip((low, high), axis.labels, strict=True):
+        if frame.along_x:
+            place = (position, frame.base + 0.3 * height if frame.is_outward else frame.tip - 0.3 * height)
+            anchor = "mt" if frame.is_outward else "mb"
         else:
-            place, anchor = (tip + (0.4 if outward else -0.4) * height, position), "lm" if outward else "rm"
+            place = (frame.tip + (0.4 if frame.is_outward else -0.4) * height, position)
+            anchor = "lm" if frame.is_outward else "rm"
         draw.text(place, text, font=font, fill=INK, anchor=anchor)

@@ -1,13 +1,14 @@
 """Curves and bar charts as inline SVG: crisp at any size, readable in light and dark, no scripts.
 
-Colors come from CSS variables with defaults (``--c0`` ... ``--c5``, ``--grid``, ``--ground_truth``), so that a
-chart is whole on its own and follows the page it stands in. Every text is escaped.
+Colors come from CSS variables with defaults (``--c0`` ... ``--c5``, ``--grid``, ``--ground-truth``), so that
+a chart is complete on its own and follows the style of the page around it. Every text is escaped.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ Series = Sequence[tuple[float, float]]
 
 COLORS = ("#2f6fde", "#e0662a", "#1c9a6c", "#9a4fd0", "#c9a100", "#d1437f")
 GRAY = "#8a929c"
-MOST_POINTS = 400
+MAX_POINTS = 400
 FONT = "font-family:system-ui,-apple-system,'Segoe UI',sans-serif"
 
 
@@ -35,62 +36,89 @@ def curve_svg(
 ) -> str:
     """Named curves of (x, y) points in one chart, with a legend.
 
-    Points that are not finite are left out, which breaks no curve. A curve of more than 400 points is
-    drawn as the means of 400 stretches. Without any point the chart says so. ``x_ticks`` are places and what to
-    write there; ``marks`` names one point of a curve that gets a dot, which else stands at the end of each;
-    ``dashed`` names the curves to compare with, drawn thin and gray.
+    Points that are not finite are left out; the curve connects their neighbors. A curve of more than 400 points is
+    drawn as 400 means of successive points. A chart without points says so. ``x_ticks`` are positions and their
+    labels; ``marks`` gives a curve a dot at one of its points, instead of one at the end of every curve; ``dashed``
+    are the names of reference curves, drawn thin and gray.
     """
-    kept = {name: _thin([p for p in points if _finite(p)]) for name, points in series.items()}
-    kept = {name: points for name, points in kept.items() if points}
-    places = {name: k for k, name in enumerate(series)}  # a curve keeps its color where another has no points
+    curves = {name: _thin([p for p in points if _finite(p)]) for name, points in series.items()}
+    curves = {name: points for name, points in curves.items() if points}
     left, right = 58, width - 14
-    legend = _legend(list(kept), left, right)
+    legend = _legend(list(curves), left, right)
     more = 18 * max((row for row, _ in legend), default=0)
     height += more
     top, bottom = (58 if title else 34) + more, height - 40
     out = [_open(width, height, title or y_label)]
     if title:
         out.append(_text(left, 18, title, size=14, weight=600))
-    if not kept:
+    if not curves:
         out.append(_text((left + right) / 2, (top + bottom) / 2, "no values yet", anchor="middle"))
         return "".join(out) + "</svg>"
-    xs = [x for points in kept.values() for x, _ in points]
-    ys = [y for points in kept.values() for _, y in points]
-    x0, x1 = x_range or _spread(min(xs), max(xs))
+    xs = [x for points in curves.values() for x, _ in points]
+    ys = [y for points in curves.values() for _, y in points]
     y_ticks = _ticks(*(y_range or _spread(min(0.0, min(ys)), max(ys))))
-    y0, y1 = y_range or (y_ticks[0], y_ticks[-1])
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across, up = (x - x0) / (x1 - x0), (y - y0) / (y1 - y0)
-        return left + (right - left) * across, bottom - (bottom - top) * min(max(up, 0.0), 1.0)
-
-    for tick in y_ticks:
-        y = place(x0, tick)[1]
-        out.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" {_stroke("--grid", GRAY)}/>')
-        out.append(_text(left - 8, y + 4, _number(tick), anchor="end"))
-    for tick, text in (x_ticks or {tick: _number(tick) for tick in _ticks(x0, x1)}).items():
-        if x0 <= tick <= x1:
-            out.append(_text(place(tick, y0)[0], bottom + 16, text, anchor="middle"))
+    area = _PlotArea(
+        left, right, top, bottom, x_range or _spread(min(xs), max(xs)), y_range or (y_ticks[0], y_ticks[-1])
+    )
+    ticks = x_ticks or {tick: _number(tick) for tick in _ticks(*area.x_range)}
+    out += _grid_and_ticks(area, ticks, y_ticks)
     out.append(_text((left + right) / 2, height - 6, x_label, anchor="middle"))
     out.append(_text(left, 12, "" if title else y_label))
-    for (name, points), (row, x) in zip(kept.items(), legend, strict=True):
-        k = places[name]
-        color = f"var(--c{k % len(COLORS)},{COLORS[k % len(COLORS)]})"
-        pen = "2.2"
-        if name in dashed:
-            color, pen = f"var(--axis,{GRAY})", "1.4;stroke-dasharray:5 4"
-        path = " ".join(f"{px:.1f},{py:.1f}" for px, py in (place(*p) for p in points))
-        out.append(
-            f'<polyline points="{path}" style="fill:none;stroke:{color};stroke-width:{pen};'
-            'stroke-linejoin:round;stroke-linecap:round"/>'
-        )
-        if marks is None or name in marks:
-            dot_x, dot_y = place(*(points[-1] if marks is None else marks[name]))
-            out.append(f'<circle cx="{dot_x:.1f}" cy="{dot_y:.1f}" r="3.2" style="fill:{color}"/>')
+    colors = {name: f"var(--c{k % len(COLORS)},{COLORS[k % len(COLORS)]})" for k, name in enumerate(series)}
+    for (name, points), (row, x) in zip(curves.items(), legend, strict=True):
+        dot = points[-1] if marks is None else marks.get(name)
+        color = f"var(--axis,{GRAY})" if name in dashed else colors[name]
+        out += _curve(area, points, dot, color, "1.4;stroke-dasharray:5 4" if name in dashed else "2.2")
         y = top - more - 18 + 18 * row
         out.append(f'<circle cx="{x + 5:.1f}" cy="{y}" r="4.5" style="fill:{color}"/>')
         out.append(_text(x + 14, y + 4, name))
     return "".join(out) + "</svg>"
+
+
+@dataclass(frozen=True)
+class _PlotArea:
+    """The area of a chart that curves are drawn in, and the values at its ends."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Values as a position in the chart; y is clamped to the area."""
+        (x0, x1), (y0, y1) = self.x_range, self.y_range
+        across, up = (x - x0) / (x1 - x0), (y - y0) / (y1 - y0)
+        height = (self.bottom - self.top) * min(max(up, 0.0), 1.0)
+        return self.left + (self.right - self.left) * across, self.bottom - height
+
+
+def _grid_and_ticks(area: _PlotArea, x_ticks: Mapping[float, str], y_ticks: Sequence[float]) -> list[str]:
+    x0, y0 = area.x_range[0], area.y_range[0]
+    out = []
+    for tick in y_ticks:
+        y = area.place(x0, tick)[1]
+        out.append(f'<line x1="{area.left}" x2="{area.right}" y1="{y:.1f}" y2="{y:.1f}" {_stroke("--grid", GRAY)}/>')
+        out.append(_text(area.left - 8, y + 4, _number(tick), anchor="end"))
+    for tick, text in x_ticks.items():
+        if x0 <= tick <= area.x_range[1]:
+            out.append(_text(area.place(tick, y0)[0], area.bottom + 16, text, anchor="middle"))
+    return out
+
+
+def _curve(
+    area: _PlotArea, points: Series, dot: tuple[float, float] | None, color: str, stroke_width: str
+) -> list[str]:
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (area.place(*point) for point in points))
+    out = [
+        f'<polyline points="{path}" style="fill:none;stroke:{color};stroke-width:{stroke_width};'
+        'stroke-linejoin:round;stroke-linecap:round"/>'
+    ]
+    if dot is not None:
+        x, y = area.place(*dot)
+        out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" style="fill:{color}"/>')
+    return out
 
 
 def bars_svg(
@@ -104,9 +132,9 @@ def bars_svg(
     width: int = 240,
     height: int = 180,
 ) -> str:
-    """Bars from zero, with the true values as wider pale bars behind them if given.
+    """Bars from zero; the ground truth, if given, as wider pale bars behind them.
 
-    ``labels`` stand under the bars, as many as there is room for. All values are at least 0.
+    ``labels`` are written below the bars, as many as fit. All values are at least 0.
     """
     out = [_open(width, height, title)]
     out.append(_bars(values, ground_truth, title, note, x_label, labels, width, height))
@@ -122,39 +150,39 @@ def edge_panel_svg(
     width: int = 440,
     height: int = 380,
 ) -> str:
-    """Charts of the four edges, left to bottom: the learned distribution, the true one behind it.
+    """Charts of the four edges, left to bottom: the predicted distribution, the ground truth behind it.
 
     ``probabilities`` are 4 rows of K numbers; a row of ``ground_truth`` may be None. ``bin_sizes`` gives the pixels
     per bin of each edge: with it the axes count pixels and the standard deviations are in pixels. Only the
-    stretch of bins that holds something is drawn. ``columns=4`` with a width of 880 puts all in one row.
+    range of bins that is not empty is drawn. ``columns=4`` with a width of 880 puts all in one row.
     """
     assert len(probabilities) == 4, "an object has four edges"
-    out = [_open(width, height, "learned and true distribution of the four edges")]
+    out = [_open(width, height, "predicted distribution of the four edges")]
     wide, tall = width / columns, height / -(-4 // columns)
     for side, name in enumerate(("left", "top", "right", "bottom")):
-        learned = probabilities[side]
+        predicted = probabilities[side]
         true = ground_truth[side] if ground_truth is not None else None
         step, unit = (bin_sizes[side], "px") if bin_sizes is not None else (1.0, "bins")
-        note = f"±{_std(learned) * step:.1f} {unit}"
+        note = f"±{_std(predicted) * step:.1f} {unit}"
         if true is not None:
-            note += f", true ±{_std(true) * step:.1f}"
-        first, last = _stretch(learned, true)
+            note += f", ground truth ±{_std(true) * step:.1f}"
+        first, last = _bin_range(predicted, true)
         labels = [_number(round(k * step, 1)) for k in range(first, last)]
         shown = true[first:last] if true is not None else None
         x, y = side % columns * wide, side // columns * tall
-        chart = _bars(learned[first:last], shown, name, note, f"{unit} from the point", labels, wide, tall)
+        chart = _bars(predicted[first:last], shown, name, note, f"{unit} from the point", labels, wide, tall)
         out.append(f'<g transform="translate({x:.1f} {y:.1f})">{chart}</g>')
     return "".join(out) + "</svg>"
 
 
-def _stretch(learned: Sequence[float], true: Sequence[float] | None) -> tuple[int, int]:
-    """From the first to behind the last bin with more than 0.5 %, and one more to either side, 7 at least."""
-    rows = [learned] if true is None else [learned, true]
+def _bin_range(predicted: Sequence[float], true: Sequence[float] | None) -> tuple[int, int]:
+    """Start and stop: the bins with more than 0.5 % and one more to either side, 7 at least."""
+    rows = [predicted] if true is None else [predicted, true]
     held = [k for row in rows for k, mass in enumerate(row) if mass > 0.005] or [0]
     first, last = min(held) - 1, max(held) + 2
     lacking = max(0, 7 - (last - first))
     first, last = first - lacking // 2, last + lacking - lacking // 2
-    return max(0, first), min(len(learned), last)
+    return max(0, first), min(len(predicted), last)
 
 
 def _bars(
@@ -172,7 +200,7 @@ def _bars(
     step = (right - left) / max(1, len(values))
     out = [_text(left, 16, title, size=13, weight=600), _text(left, 33, note)]
     layers = (
-        (ground_truth or (), 0.96, f"var(--ground truth,{GRAY});opacity:.45"),
+        (ground_truth or (), 0.96, f"var(--ground-truth,{GRAY});opacity:.45"),
         (values, 0.6, f"var(--c0,{COLORS[0]})"),
     )
     for row, share, fill in layers:
@@ -215,12 +243,12 @@ def _stroke(variable: str, default: str) -> str:
 
 
 def _width(text: str) -> float:
-    """About how wide a text of 12 px is."""
+    """Approximate width of a text of 12 px."""
     return 6.6 * len(text)
 
 
 def _legend(names: Sequence[str], left: float, right: float) -> list[tuple[int, float]]:
-    """Row and left end of each name, in as many rows as they need."""
+    """Row and left end of each name, in as many rows as needed."""
     places, row, x = [], 0, left
     for name in names:
         wide = 14 + _width(name)
@@ -237,15 +265,15 @@ def _finite(point: tuple[float, float]) -> bool:
 
 def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     points = sorted(points)
-    if len(points) <= MOST_POINTS:
+    if len(points) <= MAX_POINTS:
         return points
-    ends = [round(k * len(points) / MOST_POINTS) for k in range(MOST_POINTS + 1)]
+    ends = [round(k * len(points) / MAX_POINTS) for k in range(MAX_POINTS + 1)]
     parts = [points[a:b] for a, b in pairwise(ends)]
     return [(sum(x for x, _ in p) / len(p), sum(y for _, y in p) / len(p)) for p in parts]
 
 
 def _spread(low: float, high: float) -> tuple[float, float]:
-    """Two ends that differ, whatever the values."""
+    """A range of nonzero length that contains both values."""
     if high > low:
         return low, high
     room = abs(low) / 2 or 0.5
@@ -263,7 +291,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _number(value: float) -> str:
-    """A tick without needless digits."""
+    """The label of a tick, without trailing zeros."""
     if abs(value) < 1e-12:
         return "0"
     if 1e-3 <= abs(value) < 1e5:

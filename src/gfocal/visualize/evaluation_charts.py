@@ -11,7 +11,7 @@ from gfocal.evaluation.evaluate import Evaluation
 from gfocal.evaluation.matching import Floats
 from gfocal.visualize.charts import COLORS, Series, curve_svg
 
-MOST_CURVES = len(COLORS) - 1  # beside that of all classes together
+MAX_CURVES = len(COLORS) - 1  # beside that of all classes together
 ALL = "all classes"
 
 
@@ -25,9 +25,9 @@ def precision_recall_charts(evaluation: Evaluation) -> list[str]:
             continue
         charts.append(
             curve_svg(
-                {"IoU 0.50": _as_far_as_found(at50), "IoU 0.75": _as_far_as_found(at75)},
+                {"IoU 0.50": _up_to_highest_recall(at50), "IoU 0.75": _up_to_highest_recall(at75)},
                 title=evaluation.boxes.names[c],
-                x_label="recall, precision upwards",
+                x_label="recall (x), precision (y)",
                 x_range=(0, 1),
                 y_range=(0, 1),
                 marks={},
@@ -37,28 +37,36 @@ def precision_recall_charts(evaluation: Evaluation) -> list[str]:
 
 
 def f1_chart(evaluation: Evaluation) -> str:
-    """F1 over the score threshold, the best threshold of each curve as a dot."""
+    """F1 over the score threshold; dots are the best thresholds."""
     series, marks = {}, {}
-    thresholds = [evaluation.chosen.overall, *(evaluation.chosen.classes[c] for c in drawn_classes(evaluation))]
+    thresholds = [
+        evaluation.best_thresholds.overall,
+        *(evaluation.best_thresholds.classes[c] for c in most_frequent_classes(evaluation)),
+    ]
     for (name, curve), best in zip(_curves(evaluation), thresholds, strict=True):
         values = f1_over_scores(curve)
         series[name] = _pairs(SCORE_POINTS, values)
         marks[name] = (best.threshold, best.f1 or 0.0)
     return curve_svg(
-        series, title="F1 over the threshold", x_label="score above", x_range=(0, 1), y_range=(0, 1), marks=marks
+        series,
+        title="F1 over the score threshold",
+        x_label="score threshold",
+        x_range=(0, 1),
+        y_range=(0, 1),
+        marks=marks,
     )
 
 
 def miss_rate_chart(evaluation: Evaluation) -> str:
-    """Share of the objects that is missed over false positives per image, on a logarithmic axis.
+    """Miss rate over false positives per image, on a logarithmic axis.
 
-    Dots stand at the thresholds in use, of all classes at the best one for all.
+    Dots are the thresholds in use; for all classes together, the best one.
     """
     least = 10.0 ** math.floor(math.log10(1 / evaluation.ap.num_images))
     series, marks = {}, {}
-    for (name, curve), (hits, false) in zip(_curves(evaluation), _kept(evaluation), strict=True):
+    for (name, curve), (hits, false) in zip(_curves(evaluation), _counts_at_thresholds(evaluation), strict=True):
         fppi, missed = miss_rate_curve(curve, evaluation.ap.num_images)
-        last = np.append(fppi[1:] != fppi[:-1], True)[: len(fppi)]  # the least missed at each rate
+        last = np.append(fppi[1:] != fppi[:-1], True)[: len(fppi)]  # the lowest miss rate at each point
         series[name] = [(math.log10(max(x, least)), y) for x, y in _pairs(fppi[last], missed[last])]
         at = max(false / evaluation.ap.num_images, least)
         marks[name] = (math.log10(at), 1 - hits / max(curve.num_ground_truth, 1))
@@ -67,7 +75,7 @@ def miss_rate_chart(evaluation: Evaluation) -> str:
     ticks = {float(k): f"{10.0**k:g}" for k in range(int(low), int(high) + 1)}
     return curve_svg(
         series,
-        title="Missed objects over false positives",
+        title="Miss rate over false positives",
         x_label="false positives per image",
         x_range=(low, high),
         y_range=(0, 1),
@@ -77,38 +85,40 @@ def miss_rate_chart(evaluation: Evaluation) -> str:
 
 
 def reliability_chart(evaluation: Evaluation) -> str:
-    """Mean IoU over mean score, beside the line on which a score keeps its promise."""
+    """Mean IoU over mean score, beside the line of perfect calibration."""
     measured = evaluation.reliability
     return curve_svg(
-        {"promised": [(0.0, 0.0), (1.0, 1.0)], "measured": _pairs(measured.score, measured.iou)},
+        {"calibrated": [(0.0, 0.0), (1.0, 1.0)], "measured": _pairs(measured.score, measured.iou)},
         title="IoU over score",
         x_label="score",
         x_range=(0, 1),
         y_range=(0, 1),
         marks={},
-        dashed=("promised",),
+        dashed=("calibrated",),
     )
 
 
-def drawn_classes(evaluation: Evaluation) -> list[int]:
-    """The classes that get a curve of their own where all share one chart: the five with the most ground truth."""
+def most_frequent_classes(evaluation: Evaluation) -> list[int]:
+    """The five classes with the most ground truth, which have curves of their own in charts of all classes."""
     amounts = evaluation.boxes.num_ground_truth()
-    return [c for c in np.argsort(-amounts, kind="stable").tolist() if amounts[c]][:MOST_CURVES]
+    return [c for c in np.argsort(-amounts, kind="stable").tolist() if amounts[c]][:MAX_CURVES]
 
 
 def _curves(evaluation: Evaluation) -> list[tuple[str, ScoreCurve]]:
-    each = [(evaluation.boxes.names[c], evaluation.class_curves[c]) for c in drawn_classes(evaluation)]
+    each = [(evaluation.boxes.names[c], evaluation.class_curves[c]) for c in most_frequent_classes(evaluation)]
     return [(ALL, evaluation.curve), *each]
 
 
-def _kept(evaluation: Evaluation) -> list[tuple[int, int]]:
-    """Right and wrong detections: of all classes above their one best threshold, of those drawn above that in use."""
-    each = [evaluation.class_curves[c].at(evaluation.in_use[c]) for c in drawn_classes(evaluation)]
-    return [evaluation.curve.at(evaluation.chosen.overall.threshold), *each]
+def _counts_at_thresholds(evaluation: Evaluation) -> list[tuple[int, int]]:
+    """True and false positives: of all classes at their best threshold, of each drawn class at that in use."""
+    each = [
+        evaluation.class_curves[c].count_above(evaluation.thresholds[c]) for c in most_frequent_classes(evaluation)
+    ]
+    return [evaluation.curve.count_above(evaluation.best_thresholds.overall.threshold), *each]
 
 
-def _as_far_as_found(precision: Floats) -> Series:
-    """The points of a curve up to the highest recall that is reached."""
+def _up_to_highest_recall(precision: Floats) -> Series:
+    """The points of a precision-recall curve up to the highest recall."""
     reached = max(1, int((precision > 0).sum()))  # precision at a recall never rises from 0 again
     return _pairs(RECALL_POINTS[:reached], precision[:reached])
 

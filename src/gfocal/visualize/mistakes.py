@@ -1,4 +1,4 @@
-"""An image with what the detector got right, got wrong and did not find."""
+"""An image with the true positives, false positives and missed objects of a detector."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from gfocal.evaluation.error_analysis import ImageMistakes, Wrong
-from gfocal.visualize.drawing import Color, Rect, draw_box, draw_label, enlarge, font_of, image_of, scaled
+from gfocal.evaluation.error_analysis import FalsePositive, ImageMistakes
+from gfocal.visualize.drawing import Color, Rect, as_pil_image, draw_box, draw_label, enlarge, load_font, scale_rect
 
-# Told apart by the line too, for those who do not see the colors: hits thin, wrong ones thick, missed ones dashed.
-RIGHT: Color = (0, 190, 130)
-WRONG: Color = (240, 70, 40)
+# The lines differ too, for those who cannot see the colors: hits are thin, wrong ones thick, missed ones dashed.
+TRUE_POSITIVE: Color = (0, 190, 130)
+FALSE_POSITIVE: Color = (240, 70, 40)
 MISSED: Color = (70, 150, 255)
 CROWD: Color = (200, 200, 200)
-CASING: Color = (20, 20, 20)
-SHORT_KINDS = {"localization": "badly placed", "both": "wrong class, badly placed", "background": "nothing here"}
+OUTLINE: Color = (20, 20, 20)
+SHORT_KINDS = {"localization": "badly localized", "both": "wrong class, badly localized"}
 
 
 def draw_mistakes(
@@ -24,41 +24,41 @@ def draw_mistakes(
     mistakes: ImageMistakes,
     names: Sequence[str],
     *,
-    least_side: int = 900,
+    min_side: int = 900,
     font_path: str | None = None,
 ) -> Image.Image:
-    """Draw the mistakes of one image.
+    """Draw the true positives, false positives and missed objects of one image.
 
-    Right detections have thin green frames without a text. Wrong ones have thick red frames with their class, score
-    and what is wrong. Objects that were not found have dashed blue frames with their class; crowd regions dotted gray
-    ones. An image whose longer side is under ``least_side`` is enlarged, so that the text is legible.
+    True positives have thin green frames without a label. False positives have thick red frames with class, score and
+    type of error. Missed objects have dashed blue frames with their class; crowd regions dotted gray ones. An image
+    whose longer side is under ``min_side`` is enlarged, so that the text is legible.
     """
-    canvas = image_of(image)
-    scale = max(1.0, least_side / max(canvas.size))
+    canvas = as_pil_image(image)
+    scale = max(1.0, min_side / max(canvas.size))
     canvas = enlarge(canvas, scale)
     width, height = canvas.size
     unit = (width * height) ** 0.5
     thin, line = max(1, round(unit / 450)), max(2, round(unit / 240))
-    font = font_of(max(11, min(40, round(unit / 48), max(1, height // 3))), font_path)
+    font = load_font(max(11, min(40, round(unit / 48), max(1, height // 3))), font_path)
     draw = ImageDraw.Draw(canvas)
-    room = (0.0, 0.0, float(width), float(height))
+    limits = (0.0, 0.0, float(width), float(height))
     for box in mistakes.crowd:
-        _draw_dashed(draw, scaled(box, scale), CROWD, thin, thin * 2)
-    for box in mistakes.hits:
-        draw_box(draw, scaled(box, scale), RIGHT, thin)
+        _draw_dashed(draw, scale_rect(box, scale), CROWD, thin, thin * 2)
+    for box in mistakes.true_positives:
+        draw_box(draw, scale_rect(box, scale), TRUE_POSITIVE, thin)
     for box, _ in mistakes.missed:
-        _draw_dashed(draw, scaled(box, scale), MISSED, line, line * 5)
-    for one in reversed(mistakes.wrong):
-        draw_box(draw, scaled(one.box, scale), WRONG, line)
+        _draw_dashed(draw, scale_rect(box, scale), MISSED, line, line * 5)
+    for one in reversed(mistakes.false_positives):
+        draw_box(draw, scale_rect(one.box, scale), FALSE_POSITIVE, line)
     taken: list[Rect] = []
-    for one in mistakes.wrong:
-        draw_label(draw, label_of(one, names), scaled(one.box, scale), WRONG, font, taken, room)
+    for one in mistakes.false_positives:
+        draw_label(draw, describe_error(one, names), scale_rect(one.box, scale), FALSE_POSITIVE, font, taken, limits)
     for box, label in mistakes.missed:
-        draw_label(draw, f"missed {names[label]}", scaled(box, scale), MISSED, font, taken, room)
+        draw_label(draw, f"missed {names[label]}", scale_rect(box, scale), MISSED, font, taken, limits)
     return canvas
 
 
-def label_of(wrong: Wrong, names: Sequence[str]) -> str:
+def describe_error(wrong: FalsePositive, names: Sequence[str]) -> str:
     """``cat 0.71: is dog``."""
     kind = SHORT_KINDS.get(wrong.kind, wrong.kind)
     if wrong.gt_label is not None:
@@ -67,8 +67,8 @@ def label_of(wrong: Wrong, names: Sequence[str]) -> str:
 
 
 def _draw_dashed(draw: ImageDraw.ImageDraw, box: Rect, color: Color, line: int, dash: int) -> None:
-    """A dashed frame inside a thin dark casing."""
-    for ink, wide in ((CASING, line + 2), (color, line)):
+    """A dashed frame with a thin dark outline."""
+    for ink, wide in ((OUTLINE, line + 2), (color, line)):
         for x0, y0, x1, y1 in _dashes(box, dash):
             draw.line((x0, y0, x1, y1), fill=ink, width=wide)
 
