@@ -21,23 +21,25 @@ if TYPE_CHECKING:
 
 
 DESCRIPTION = """\
-Look for what is wrong with a dataset before it is trained on: image files, labels, splits, and whether the
-regression range of the detector covers the boxes. Every kind of finding has a code, a severity and a fix: docs/check.md.
+Check a dataset before training: image files, annotations, splits, and whether the regression range of the detector
+covers the boxes. Every kind of finding has a code, a severity and a fix, see docs/check.md.
 """
-EPILOG = """exit codes: 0 nothing above a note, 1 errors (with --strict: or warnings), 2 it cannot be checked"""
+EPILOG = """exit codes: 0 notes at most, 1 errors (with --strict: or warnings), 2 the dataset cannot be checked"""
 
 
 def add(commands: Any) -> None:
     """Declare the command and its options."""
     check = commands.add_parser(
         "check",
-        help="look for what is wrong with a dataset",
+        help="find problems of a dataset",
         usage="gfocal check DATA ... [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
     )
     check.set_defaults(run=run)
-    check.add_argument("data", nargs="+", metavar="DATA", help="COCO json or folder, VOC or YOLO folder; or several")
+    check.add_argument(
+        "data", nargs="+", metavar="DATA", help="COCO json or folder, VOC or YOLO folder, CSV table; or several"
+    )
     check.add_argument(
         "--config",
         default="light",
@@ -49,7 +51,10 @@ def add(commands: Any) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="any value of the config; may be repeated"
     )
     check.add_argument(
-        "--splits", default="all", metavar="NAMES", help="e.g. train,val (default: train, val and test, else all)"
+        "--splits",
+        default="all",
+        metavar="NAMES",
+        help="splits to check, e.g. train,val (default: train, val and test, else all)",
     )
     check.add_argument(
         "--json", type=Path, metavar="FILE", help="write every finding, the regression range and the advice"
@@ -59,15 +64,17 @@ def add(commands: Any) -> None:
         "--augmented",
         type=Path,
         metavar="DIR",
-        help="draw what the network will see: training images after the config's augmentation and resizing, "
-        "with boxes (another: --set augment.preset=strong)",
+        help="draw training images as the network sees them, with boxes, after the config's augmentation and "
+        "resizing (of another augmentation: --set augment.preset=strong)",
     )
-    check.add_argument("--strict", action="store_true", help="end with exit code 1 for warnings too")
+    check.add_argument("--strict", action="store_true", help="exit code 1 for warnings too")
     check.add_argument(
         "--jobs", type=int_at_least(1), metavar="N", help="threads that read images (default: all cores)"
     )
     check.add_argument(
-        "--fast", action="store_true", help="headers of images only: no broken pixels, no near-duplicates"
+        "--fast",
+        action="store_true",
+        help="read only the headers of images: no search for broken pixels and near-duplicates",
     )
 
 
@@ -80,50 +87,50 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     config = read_config(args.config)
     config = with_changes(config, short_side_changes(config, args.short_side) | parse_settings(args.set), "--set")
-    wanted = [] if args.splits == "all" else [name.strip() for name in args.splits.split(",") if name.strip()]
-    found = check_datasets(
+    splits = [] if args.splits == "all" else [name.strip() for name in args.splits.split(",") if name.strip()]
+    result = check_datasets(
         args.data,
         config,
         Path(args.config).stem,
-        wanted,
+        splits,
         jobs=args.jobs or os.cpu_count() or 1,
         fast=args.fast,
         console=console,
     )
-    print_check(found, standard_output())
+    print_check(result, standard_output())
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(args.json) as temporary:
-            temporary.write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
         say(console, f"findings: {args.json}")
     if args.html:
         from gfocal.reports.check import PAGE_FILE, write_check_page
 
         page = args.html if args.html.suffix.lower() in (".html", ".htm") else args.html / PAGE_FILE
         page.parent.mkdir(parents=True, exist_ok=True)
-        write_check_page(found, page)
+        write_check_page(result, page)
         say(console, f"page: {page}")
     if args.augmented:
-        draw_augmented(found, config, args.augmented, console)
-    bad = found.counts["error"] + args.strict * found.counts["warning"]
+        draw_augmented(result, config, args.augmented, console)
+    bad = result.counts["error"] + args.strict * result.counts["warning"]
     return SOME_FAILED if bad else DONE
 
 
-def draw_augmented(found: CheckResult, config: Config, folder: Path, console: Console) -> None:
-    """Sheets of the training images of every dataset as the config's first epoch shows them."""
+def draw_augmented(result: CheckResult, config: Config, folder: Path, console: Console) -> None:
+    """Contact sheets of the training images of every split as in the first epoch."""
     from dataclasses import replace
 
     from gfocal.build import build_model
     from gfocal.visualize.augmented import save_augmented_sheets
 
-    drawable = replace(config, model=replace(config.model, pretrained=False, weights=None))
-    for name in found.training_splits:
-        data = found.splits[name]
+    untrained = replace(config, model=replace(config.model, pretrained=False, weights=None))
+    for name in result.training_splits:
+        data = result.splits[name]
         paths = save_augmented_sheets(
             data,
             config.augment,
-            build_model(drawable, data.names).input_settings,
-            folder if len(found.training_splits) == 1 else folder / name.replace(":", "_"),
+            build_model(untrained, data.names).input_settings,
+            folder if len(result.training_splits) == 1 else folder / name.replace(":", "_"),
             seed=config.run.seed,
             epochs=config.run.epochs,
         )

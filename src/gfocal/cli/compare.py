@@ -22,14 +22,17 @@ def add(commands: Any) -> None:
     """Declare the command and its options."""
     compare = commands.add_parser(
         "compare",
-        help="runs side by side: configs where they differ, AP, curves, spread over seeds",
-        description="Compare runs that 'gfocal train' wrote, finished or not: where their configs differ, their best "
-        "AP, time, and mean and spread where they differ in the seed alone.",
+        help="compare runs: config differences, AP, training curves, spread over seeds",
+        description="Compare runs of 'gfocal train', finished or not: config differences, best AP, time, and mean and "
+        "standard deviation of runs that differ only in the seed.",
     )
     compare.set_defaults(run=run)
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs")
     compare.add_argument(
-        "--out", type=Path, metavar="FILE", help="write a page (html) with curves and every class as well"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write an html page, with training curves and AP of each class as well",
     )
 
 
@@ -48,13 +51,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise IsADirectoryError(f"{args.out}: is a folder; name a file")
     runs = read_runs(args.runs)
     output = standard_output()
-    output.print(results(runs))
+    output.print(results_table(runs))
     values = config_differences(runs) | environment_differences(runs)
     if values:
-        output.print(differences(values))
+        output.print(differences_table(values))
     for one in seed_spreads(runs):
         line = ", ".join(f"{name.upper()} {one.mean[name]:.3f} ± {one.std[name]:.3f}" for name in one.mean)
-        say(output, f"{_numbers(one.indices)} differ in the seed alone: {line}")
+        say(output, f"{_numbers(one.indices)} differ only in the seed: {line}")
     if not have_same_evaluation_data(runs):
         note(console, "these runs were evaluated on different data: their AP is not comparable")
     if args.out is not None:
@@ -64,43 +67,43 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return DONE
 
 
-def results(runs: Sequence[ComparedRun]) -> Table:
-    """For a terminal: a line for each run."""
+def results_table(runs: Sequence[ComparedRun]) -> Table:
+    """A row for each run."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
     from gfocal.reports.runs import METRICS, format_duration
 
-    found = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-    found.add_column("", justify="right")
-    found.add_column("run", overflow="fold")
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+    table.add_column("", justify="right")
+    table.add_column("run", overflow="fold")
     for name in (*METRICS, "at epoch", "time"):
-        found.add_column(name.upper() if name in METRICS else name, justify="right", no_wrap=True)
-    found.add_column("state", overflow="fold")
+        table.add_column(name.upper() if name in METRICS else name, justify="right", no_wrap=True)
+    table.add_column("state", overflow="fold")
     for k, one in enumerate(runs):
         figures = [f"{one.best[name]:.3f}" if one.best else "–" for name in METRICS]
         epoch = f"{one.best['epoch']:.0f}" if one.best else "–"
-        found.add_row(str(k + 1), escape(one.name), *figures, epoch, format_duration(one.seconds), one.state)
-    return found
+        table.add_row(str(k + 1), escape(one.name), *figures, epoch, format_duration(one.seconds), one.state)
+    return table
 
 
-def differences(values: Mapping[str, Sequence[str]]) -> Table:
-    """For a terminal: each key with its values, and the numbers of the runs that have them."""
+def differences_table(values: Mapping[str, Sequence[str]]) -> Table:
+    """A row for each key: its values, and the numbers of the runs that have them."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    found = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-    found.add_column("differing in", no_wrap=True)
-    found.add_column("value (runs)", overflow="fold")
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+    table.add_column("differing in", no_wrap=True)
+    table.add_column("value (runs)", overflow="fold")
     for key, of_runs in values.items():
         parts = [
             f"{value} ({_numbers([k for k, other in enumerate(of_runs) if other == value])})"
             for value in dict.fromkeys(of_runs)
         ]
-        found.add_row(key, escape(", ".join(parts)))
-    return found
+        table.add_row(key, escape(", ".join(parts)))
+    return table
 
 
 def _numbers(indices: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE, SOME_FAILED
 from gfocal.cli.inputs import select_device
-from gfocal.cli.options import add_device, fraction, int_at_least
+from gfocal.cli.options import Options, add_device, fraction, int_at_least
 from gfocal.console import note, say
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def add(commands: Any) -> None:
     _add_interruptions(detect.add_argument_group("interruptions and several processes"))
 
 
-def _add_output(group: argparse._ArgumentGroup) -> None:
+def _add_output(group: Options) -> None:
     group.add_argument("--out", type=Path, default=Path("detections"), metavar="DIR", help="(default: detections)")
     group.add_argument(
         "--score-threshold",
@@ -91,7 +91,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_interruptions(group: argparse._ArgumentGroup) -> None:
+def _add_interruptions(group: Options) -> None:
     group.add_argument("--resume", action="store_true", help="continue an interrupted run in DIR")
     group.add_argument(
         "--shard", type=_shard, metavar="K/N", help="process K of N: every N-th image, starting with the K-th"

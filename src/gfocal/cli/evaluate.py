@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal import launch
+from gfocal.atomic import atomic_write
 from gfocal.cli import DONE
 from gfocal.cli.inputs import explain_missing_coco, read_datasets, select_device, select_splits, standard_output
-from gfocal.cli.options import add_device, add_rename, int_at_least, threshold_rule
+from gfocal.cli.options import Options, add_device, add_rename, int_at_least, threshold_rule
 from gfocal.console import note, say
 from gfocal.text import counted
 
@@ -33,164 +34,186 @@ def add(commands: Any) -> None:
     """Declare the command and its options."""
     evaluate = commands.add_parser(
         "eval",
-        help="what a model is worth on annotated images, and what goes wrong",
+        help="evaluate a model on annotated images",
         usage="gfocal eval MODEL DATA ... [options]",
-        description="Evaluate a model on annotated images: the COCO numbers of all classes and of each, the type of "
-        "error that costs most, the best score threshold. --report writes a page with all of it: error types, "
-        "precision-recall curves, thresholds, false positives per image, a confusion matrix, the worst images. "
-        "Under torchrun or accelerate launch every process takes its share.",
+        description="Evaluate a model on annotated images: COCO AP of all classes and of each, the error type that "
+        "costs most AP, the best score threshold. --report writes a page with error types, precision-recall curves, "
+        "score thresholds, false positives per image, a confusion matrix and the worst images. Under torchrun or "
+        "accelerate launch, the processes share the images.",
     )
     evaluate.set_defaults(run=run)
     evaluate.add_argument(
         "model",
         metavar="MODEL",
-        help="a model file or the folder of a run; or a .json of detections in COCO's results format, of whatever "
-        "detector, with the image and category ids of the data",
+        help="a model file or the folder of a run; or a .json with the detections of any detector in COCO's results "
+        "format, with the image and category ids of the data",
     )
-    evaluate.add_argument("data", nargs="+", metavar="DATA", help="as for train; several are evaluated as one set")
+    evaluate.add_argument("data", nargs="+", metavar="DATA", help="as for train; several become one dataset")
+    evaluate.add_argument("--split", metavar="NAME", help="(default: test, else val, else all images)")
     add_rename(evaluate)
-    evaluate.add_argument("--split", metavar="NAME", help="(default: test, else val)")
-    evaluate.add_argument("--batch-size", type=int_at_least(1), default=8)
-    evaluate.add_argument("--num-workers", type=int_at_least(0), default=2)
-    evaluate.add_argument("--out", type=Path, metavar="FILE", help="write all numbers as json")
+    evaluate.add_argument("--batch-size", type=int_at_least(1), default=8, help="images per pass (default: 8)")
     evaluate.add_argument(
+        "--num-workers", type=int_at_least(0), default=2, help="processes that load images (default: 2)"
+    )
+    add_device(evaluate)
+    _add_output(evaluate.add_argument_group("output"))
+
+
+def _add_output(group: Options) -> None:
+    group.add_argument("--out", type=Path, metavar="FILE", help="write all numbers as json")
+    group.add_argument(
         "--results",
         type=Path,
         metavar="FILE",
         help="write the detections as COCO results json, with the category ids of the data",
     )
-    evaluate.add_argument(
+    group.add_argument(
         "--report", type=Path, metavar="PATH", help=f"write a page: an .html file, or a folder for {PAGE}"
     )
-    evaluate.add_argument(
+    group.add_argument(
         "--worst",
         type=int_at_least(0),
         default=12,
         metavar="N",
-        help="how many of the images with the heaviest mistakes the page shows (default: 12)",
+        help="number of images with the most severe mistakes on the page (default: 12)",
     )
-    evaluate.add_argument(
+    group.add_argument(
         "--store-thresholds",
         type=threshold_rule,
         metavar="RULE",
-        help="choose a score threshold for each class on these images and write it into the model file, for "
-        "'gfocal detect' to use: f1 for the largest F1, precision=0.9 for the lowest score at which 9 of 10 "
-        "detections are right. Choose on val, evaluate on test",
+        help="choose a score threshold for each class on these images and write it into the model file, where "
+        "'gfocal detect' reads it: f1 for the largest F1, precision=0.9 for the lowest score with a precision of "
+        "0.9. Choose on val, evaluate on test",
     )
-    add_device(evaluate)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal eval."""
-    from gfocal.data.coco_names import COCO_NAMES
-    from gfocal.errors import DeviceError
-    from gfocal.evaluation.detections import explain_no_detections
     from gfocal.evaluation.evaluate import evaluate
     from gfocal.evaluation.thresholds import parse_rule
     from gfocal.interop.coco_results import write_coco_results
-    from gfocal.models.model_file import find_local_file, load_model
-    from gfocal.reports.tables import coco_table
-    from gfocal.training.distributed import Devices
+    from gfocal.models.model_file import find_local_file
 
-    rule, report = args.store_thresholds, args.report
-    if report is not None and report.suffix.lower() not in (".html", ".htm"):
-        report = report / PAGE
-    for file in (args.out, args.results, report):
-        if file is not None and file.is_dir():
-            raise IsADirectoryError(f"{file}: is a folder; name a file")
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-    if is_results(args):
-        model = devices = None
-    else:
-        devices = None
-        if launch.world_size() > 1:
-            if args.device not in (None, "cpu"):
-                raise DeviceError(
-                    f"--device {args.device}: processes of a launcher share out the devices; leave it out, or say cpu"
-                )
-            devices = Devices(cpu=args.device == "cpu")
-        model = load_model(args.model, select_device(args.device) if devices is None else devices.device)
+    rule = args.store_thresholds
+    report = _report_file(args.report)
+    _prepare_files(args.out, args.results, report)
+    model, devices = _load(args)
     model_path = find_local_file(args.model) if rule is not None else None
-    with explain_missing_coco(model is not None and model.names == COCO_NAMES, args.data[0]):
-        parts = select_splits(args.data, args.split, "test", "val")
-        data = read_datasets(parts, console, None, None if model is None else model.names, args.rename)
-    part = "; ".join(
-        f"split {split} of {path}" if split else f"all of {path}, which has no split test or val"
-        for path, split in parts
-    )
+    data, part = _read_data(args, model, console)
     say(console, f"evaluating {counted(len(data), 'image')}: {part}")
-    found: Mapping[int, ScoredBoxes] = (
-        results_read(args.model, data) if model is None else detections_of(model, data, args, console, devices)
-    )
+    if model is None:
+        detections = read_detections(args.model, data)
+    else:
+        detections = detect_in_data(model, data, args, console, devices)
     if not launch.is_main():
         return DONE
     if model is not None and args.results:
-        write_coco_results(args.results, found, data.category_ids, model.box_coder.has_distribution)
+        write_coco_results(args.results, detections, data.category_ids, model.box_coder.has_distribution)
         say(console, f"detections: {args.results}")
     evaluation = evaluate(
         data,
-        found,
+        detections,
         model_thresholds=model.class_thresholds if model is not None and rule is None else None,
         precision=parse_rule(rule or "f1"),
         min_score=0.0 if model is None else model.decode_settings.score_threshold,
     )
-    output = standard_output()
-    output.print(coco_table(evaluation.ap))
-    for line in evaluation.summary():
-        say(output, line)
-    if model is not None and (why := explain_no_detections(evaluation.ap, model.decode_settings)):
-        say(console, why)
+    print_evaluation(evaluation, model, console)
     if args.out:
-        write_text(args.out, json.dumps(evaluation.to_json(), indent=1) + "\n")
+        with atomic_write(args.out) as temporary:
+            temporary.write_text(json.dumps(evaluation.to_json(), indent=1) + "\n", encoding="utf-8")
         say(console, f"numbers: {args.out}")
     if report is not None:
         write_page(report, evaluation, data, args, part)
         say(console, f"report: {report}")
     if model_path is not None:
-        store(model_path, evaluation, part, console)
-        if any(split == "test" for _, split in parts):
-            note(console, "args on the split test, which flatters what is measured on it: choose on val")
+        write_thresholds(model_path, evaluation, part, console)
     return DONE
 
 
-def is_results(args: argparse.Namespace) -> bool:
-    """Whether MODEL is a file of detections; DataError for options that want a model then."""
+def _report_file(path: Path | None) -> Path | None:
+    """The file of --report, which may name a folder."""
+    return path if path is None or path.suffix.lower() in (".html", ".htm") else path / PAGE
+
+
+def _prepare_files(*files: Path | None) -> None:
+    """Create the folders of the files that will be written, before anything is computed."""
+    for file in files:
+        if file is not None and file.is_dir():
+            raise IsADirectoryError(f"{file}: is a folder; name a file")
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _load(args: argparse.Namespace) -> tuple[Detector | None, Devices | None]:
+    """The model, None where MODEL is a file of detections; and the devices where a launcher started the process."""
+    from gfocal.errors import DeviceError
+    from gfocal.models.model_file import load_model
+    from gfocal.training.distributed import Devices
+
+    if is_results_file(args):
+        return None, None
+    if launch.world_size() == 1:
+        return load_model(args.model, select_device(args.device)), None
+    if args.device not in (None, "cpu"):
+        raise DeviceError(
+            f"--device {args.device}: launched processes share the devices; leave the option out, or give cpu"
+        )
+    devices = Devices(cpu=args.device == "cpu")
+    return load_model(args.model, devices.device), devices
+
+
+def _read_data(args: argparse.Namespace, model: Detector | None, console: Console) -> tuple[ImageData, str]:
+    """The data as one dataset, and a description of its parts."""
+    from gfocal.data.coco_names import COCO_NAMES
+
+    with explain_missing_coco(model is not None and model.names == COCO_NAMES, args.data[0]):
+        parts = select_splits(args.data, args.split, "test", "val")
+        data = read_datasets(parts, console, None, None if model is None else model.names, args.rename)
+    if args.store_thresholds is not None and any(split == "test" for _, split in parts):
+        note(console, "thresholds chosen on the split test make its results look better than they are: choose on val")
+    return data, "; ".join(
+        f"split {split} of {path}" if split else f"all of {path}, which has no split test or val"
+        for path, split in parts
+    )
+
+
+def is_results_file(args: argparse.Namespace) -> bool:
+    """Whether MODEL is a file of detections. Raises DataError for options that then have no meaning."""
     from gfocal.errors import DataError
 
     if not args.model.lower().endswith(".json"):
         return False
     if args.store_thresholds is not None:
-        raise DataError(f"{args.model}: detections, no model; --store-thresholds needs a model file to write into")
+        raise DataError(f"{args.model}: a file of detections; --store-thresholds needs a model file to write into")
     if args.results is not None:
-        raise DataError(f"{args.model}: detections already; --results writes those of a model")
+        raise DataError(f"{args.model}: a file of detections already; --results writes those of a model")
     return True
 
 
-def results_read(path: str, data: ImageData) -> Mapping[int, ScoredBoxes]:
-    """Detections from a file, checked to be of these images."""
+def read_detections(path: str, data: ImageData) -> Mapping[int, ScoredBoxes]:
+    """Detections from a file. Raises DataError where some are of images that the data do not have."""
     from gfocal.errors import DataError
     from gfocal.interop.coco_results import read_coco_results
 
-    found = read_coco_results(path, data.category_ids)
-    if unknown := sorted(set(found) - {data.sample(i).image_id for i in range(len(data))}):
+    detections = read_coco_results(path, data.category_ids)
+    if unknown := sorted(set(detections) - {data.sample(i).image_id for i in range(len(data))}):
         raise DataError(
             f"{path}: {counted(len(unknown), 'image id')} not among those of the data, the first is {unknown[0]}; "
-            "evaluate on the images the detections were made on (--split names a part)"
+            "evaluate on the images that the detections were made on (--split selects them)"
         )
-    return found
+    return detections
 
 
-def detections_of(
+def detect_in_data(
     model: Detector, data: ImageData, args: argparse.Namespace, console: Console, devices: Devices | None
 ) -> Mapping[int, ScoredBoxes]:
-    """What a model finds in all images, of which several processes take their shares."""
+    """Detections of a model in all images, which several processes share."""
     from gfocal.console import progress_bar
     from gfocal.data.loading import evaluation_loader
     from gfocal.evaluation.detections import detect_all, detections_to_rows, rows_to_detections
 
-    rank, world = (devices.rank, devices.world_size) if devices is not None else (0, 1)
-    batches = evaluation_loader(data, model.input_settings, args.batch_size, args.num_workers, rank, world)
+    rank, world_size = (devices.rank, devices.world_size) if devices is not None else (0, 1)
+    batches = evaluation_loader(data, model.input_settings, args.batch_size, args.num_workers, rank, world_size)
     with progress_bar(console, "evaluating", len(batches)) as bar:
         found = detect_all(model, batches, on_batch=bar.advance)
     if devices is None:
@@ -198,6 +221,19 @@ def detections_of(
     everything = rows_to_detections(devices.gather_rows(detections_to_rows(found, model.box_coder.has_distribution)))
     in_order = (data.sample(i).image_id for i in range(len(data)))
     return {image_id: everything[image_id] for image_id in in_order if image_id in everything}
+
+
+def print_evaluation(evaluation: Evaluation, model: Detector | None, console: Console) -> None:
+    """The COCO numbers and the summary."""
+    from gfocal.evaluation.detections import explain_no_detections
+    from gfocal.reports.tables import coco_table
+
+    output = standard_output()
+    output.print(coco_table(evaluation.ap))
+    for line in evaluation.summary():
+        say(output, line)
+    if model is not None and (why := explain_no_detections(evaluation.ap, model.decode_settings)):
+        say(console, why)
 
 
 def write_page(path: Path, evaluation: Evaluation, data: ImageData, args: argparse.Namespace, part: str) -> None:
@@ -214,8 +250,8 @@ def write_page(path: Path, evaluation: Evaluation, data: ImageData, args: argpar
     )
 
 
-def store(path: Path, evaluation: Evaluation, part: str, console: Console) -> None:
-    """Write the args thresholds into the model file, and say what was written."""
+def write_thresholds(path: Path, evaluation: Evaluation, part: str, console: Console) -> None:
+    """Write the chosen thresholds into the model file, and print them."""
     from gfocal.models.model_file import store_thresholds
 
     chosen = evaluation.best_thresholds
@@ -224,11 +260,3 @@ def store(path: Path, evaluation: Evaluation, part: str, console: Console) -> No
     say(console, f"thresholds written into {path}, {how}")
     for name, one in zip(evaluation.boxes.names, chosen.classes, strict=True):
         say(console, f"  {name}: {one.threshold:g}{f' ({one.note})' * bool(one.note)}")
-
-
-def write_text(path: Path, text: str) -> None:
-    """A text file, whole or not there."""
-    from gfocal.atomic import atomic_write
-
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

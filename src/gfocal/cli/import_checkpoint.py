@@ -15,27 +15,29 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Declare the command and its options."""
-    bring = commands.add_parser(
+    command = commands.add_parser(
         "import",
-        help="make a model file of a published MMDetection or GFocal checkpoint",
-        description="Make a model file of a published checkpoint of MMDetection (GFL, ATSS, FCOS, FoveaBox, "
-        "RetinaNet) or of the original GFocal repository.",
+        help="convert a published checkpoint of MMDetection or GFocal to a model file",
+        description="Convert a published checkpoint of MMDetection (GFL, ATSS, FCOS, FoveaBox, RetinaNet) or of the "
+        "original GFocal repository to a model file.",
     )
-    bring.set_defaults(run=run)
-    bring.add_argument("checkpoint", type=Path, metavar="FILE.pth", help="only tensors are read, no code is run")
-    bring.add_argument(
+    command.set_defaults(run=run)
+    command.add_argument(
+        "checkpoint", type=Path, metavar="FILE.pth", help="only tensors are read; no code in the file is run"
+    )
+    command.add_argument(
         "--out", type=Path, default=Path("model.safetensors"), metavar="FILE", help="(default: model.safetensors)"
     )
-    bring.add_argument(
+    command.add_argument(
         "--points",
         choices=("corner", "legacy", "center"),
-        help="of GFL: where a cell's point lies; legacy is the original GFocal repository (default: by the file's "
-        "version)",
+        help="for GFL: where in its cell a point lies; legacy is that of the original GFocal repository (default: by "
+        "the version in the file)",
     )
-    bring.add_argument(
+    command.add_argument(
         "--caffe",
         action=argparse.BooleanOptionalAction,
-        help="of FCOS: whether the backbone is of the Caffe kind (default: by the file's config, else yes)",
+        help="for FCOS: whether the backbone is a Caffe-style ResNet (default: by the config in the file, else yes)",
     )
 
 
@@ -47,16 +49,16 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.out.is_dir():
         raise IsADirectoryError(f"{args.out}: is a folder; name a file")
     if args.out.exists() and args.checkpoint.exists() and args.out.samefile(args.checkpoint):
-        raise FileExistsError(f"{args.out}: is the checkpoint itself, which would be lost; give another --out")
+        raise FileExistsError(f"{args.out}: is the checkpoint itself, which would be overwritten; give another --out")
     imported = import_checkpoint(args.checkpoint, args.points, args.caffe)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     save_model(imported.model, args.out)
-    told = [
-        f"{args.checkpoint}: {imported.num_tensors} tensors, every one in its place in {imported.preset}",
+    lines = [
+        f"{args.checkpoint}: {imported.num_tensors} tensors, all assigned to {imported.preset}",
         *imported.notes,
         *(f"left out: {reason}" for reason in imported.left_out),
         f"model file: {args.out}",
     ]
-    for line in told:
+    for line in lines:
         say(console, line)
     return DONE

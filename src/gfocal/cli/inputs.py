@@ -46,7 +46,7 @@ def first_available_split(path: str, *names: str) -> str | None:
 
 
 def select_splits(paths: Sequence[str], split: str | None, *defaults: str) -> list[tuple[str, str | None]]:
-    """Each dataset with the given split, else with the first of the defaults that it has, else with None: all images."""
+    """Each dataset with the given split, else the first of the defaults that it has, else None: all images."""
     return [(path, split or first_available_split(path, *defaults)) for path in paths]
 
 

@@ -132,12 +132,12 @@ def run_studies(args: argparse.Namespace, console: Console) -> int:
     """gfocal lab run: make the runs that are missing, or write the commands that make them."""
     import torch
 
-    from gfocal.lab.running import plan, run_all, write_commands
-    from gfocal.lab.setup import lab_setting
+    from gfocal.lab.running import plan, run_planned, write_commands
+    from gfocal.lab.setup import make_setup
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    setting = lab_setting(args.budget, args.data)
+    setting = make_setup(args.budget, args.data)
     planned = plan(studies_named(args.study), setting, range(args.seeds), args.column)
     if args.budget == "paper" and not args.start:
         file = write_commands(planned, setting, args.out)
@@ -147,7 +147,7 @@ def run_studies(args: argparse.Namespace, console: Console) -> int:
             f"gfocal lab report --out {args.out} gathers them (--start makes them here)",
         )
         return DONE
-    failed = run_all(planned, setting, args.out, console)
+    failed = run_planned(planned, setting, args.out, console)
     write_report(args.out, None, console)
     for name, reason in failed.items():
         fail(console, f"{name}: {reason}")
@@ -174,9 +174,9 @@ def figures(args: argparse.Namespace, console: Console) -> int:
     """gfocal lab figures: those that need no training, and those for which the lab has runs."""
     from gfocal.data.discovery import list_splits
     from gfocal.lab.figures import draw_from_runs, draw_simulated
-    from gfocal.lab.figures.figure_8 import machine, measured
+    from gfocal.lab.figures.figure_8 import machine
     from gfocal.lab.report import FIGURES_FOLDER
-    from gfocal.lab.setup import SYNTHETIC, lab_data, lab_setting
+    from gfocal.lab.setup import SYNTHETIC, load_lab_data, make_setup
 
     folder = args.out / FIGURES_FOLDER
     drawn = args.data == SYNTHETIC
@@ -184,8 +184,8 @@ def figures(args: argparse.Namespace, console: Console) -> int:
     written = draw_simulated(folder, None if drawn else args.data, split=split)
     models = trained_detectors(args.out)
     if models:
-        budget = recorded_setting(args.out, args.data)
-        data = lab_data(lab_setting(budget, args.data), console)
+        budget = read_budget(args.out, args.data)
+        data = load_lab_data(make_setup(budget, args.data), console)
         written += draw_from_runs(
             folder,
             data=data.val,
@@ -194,7 +194,7 @@ def figures(args: argparse.Namespace, console: Console) -> int:
             dirac=models.get("dirac"),
             gaussian=models.get("gaussian"),
             general=models.get("general"),
-            speeds=measured(models, data.val),
+            speeds=measure_speeds(models, data.val),
             machine=machine(),
         )
     missing = [name for name in RUNS_OF_FIGURES if name not in models]
@@ -220,7 +220,7 @@ def trained_detectors(out: Path) -> dict[str, Path]:
     return found
 
 
-def recorded_setting(out: Path, data: str) -> Any:
+def read_budget(out: Path, data: str) -> Any:
     """The budget of a lab folder.
 
     Raises:
@@ -228,12 +228,14 @@ def recorded_setting(out: Path, data: str) -> Any:
     """
     from gfocal.errors import LabError
     from gfocal.lab.results_json import read_results
-    from gfocal.lab.setup import lab_setting
+    from gfocal.lab.setup import make_setup
 
     results = read_results(out)
     assert results is not None, "there are runs, so there are results"
     budget: Any = results.setting["budget"]
-    if (budget == "paper" and data == "synthetic") or lab_setting(budget, data).data_text != results.setting["data"]:
+    if (budget == "paper" and data == "synthetic") or make_setup(budget, data).data_description != results.setting[
+        "data"
+    ]:
         raise LabError(f"{out}: its runs were made on {results.setting['data']}; name these data with --data")
     return budget
 
@@ -267,12 +269,12 @@ def write_report(out: Path, markdown: Path | None, console: Console) -> None:
     """
     from gfocal.errors import LabError
     from gfocal.lab.report import FIGURES_FOLDER, REPORT_FILE, write_markdown, write_page
-    from gfocal.lab.results_json import RESULTS_FILE, gathered, read_results, write_results
+    from gfocal.lab.results_json import RESULTS_FILE, gather_results, read_results, write_results
 
     results = read_results(out)
     if results is None:
         raise LabError(f"{out}: there is no {RESULTS_FILE}; begin with gfocal lab run, or name the folder with --out")
-    now = gathered(results, out)
+    now = gather_results(results, out)
     if now != results:
         write_results(out, now)
     images = sorted((out / FIGURES_FOLDER).glob("*.png"))

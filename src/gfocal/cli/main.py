@@ -1,6 +1,5 @@
-"""The command line: gfocal train, eval, detect, demo, models, import, lab."""
+"""Entry point of the command line: all commands, and errors of the user in one line."""
 
-# FOLDED arguments: What one may write behind ``gfocal``: all commands, each declared in a file of its own.
 from __future__ import annotations
 
 import argparse
@@ -12,105 +11,116 @@ import warnings
 from collections.abc import Sequence
 
 from gfocal import __version__, launch
-from gfocal.cli import MISTAKE, check, compare, convert, demo, detect, evaluate, lab, models, train
-from gfocal.cli import import_checkpoint as bring
+from gfocal.cli import (
+    USER_ERROR,
+    check,
+    compare,
+    convert,
+    demo,
+    detect,
+    evaluate,
+    import_checkpoint,
+    lab,
+    models,
+    train,
+)
 from gfocal.console import report_error, say, warn
 from gfocal.errors import GFocalError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code. Mistakes of the user end in one line, without a traceback."""
-    args = parser().parse_args(arguments)
+    """Run a command; returns the exit code. Errors that a user can cause are printed as a line, without a traceback."""
+    args = build_parser().parse_args(arguments)
     from rich.console import Console
 
-    # Without a network the hub would say 20 lines about it before the one that counts.
+    # Without a network, huggingface_hub would print 20 lines before the one that matters.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     console = Console(stderr=True, quiet=args.command in ("train", "eval") and not launch.is_main())
-    everybody = Console(stderr=True)  # for what only one of several processes knows
-    warnings.showwarning = lambda message, *_, **__: warn(everybody, str(message))
+    every_process = Console(stderr=True)  # for what only one of several processes knows
+    warnings.showwarning = lambda message, *_, **__: warn(every_process, str(message))
     try:
         return args.run(args, console)
-    except KeyboardInterrupt as stop:
-        say(console, stopped(args, stop, arguments))
-        return getattr(stop, "code", 130)
+    except KeyboardInterrupt as interrupt:
+        say(console, describe_interruption(args, interrupt, arguments))
+        return getattr(interrupt, "code", 130)
     except Exception as error:
-        no_room = is_out_of_memory(error)
-        if not no_room and not isinstance(error, GFocalError | OSError):
+        is_memory = is_out_of_memory(error)
+        if not is_memory and not isinstance(error, GFocalError | OSError):
             raise
         if args.traceback:
             traceback.print_exc()
-        if no_room:
-            report_error(
-                everybody,
-                "out of memory. Ways out: a smaller --batch-size (the learning rate follows it), a smaller "
-                "--short-side, --precision bf16, --checkpoint-activations",
-            )
-            return MISTAKE
-        report_error(everybody, error)
-        return MISTAKE
+        report_error(every_process, OUT_OF_MEMORY if is_memory else error)
+        return USER_ERROR
 
 
-def stopped(args: argparse.Namespace, stop: BaseException, arguments: Sequence[str] | None) -> str:
-    """What Ctrl-C or SIGTERM leaves, and how to go on."""
+def describe_interruption(
+    args: argparse.Namespace, interrupt: KeyboardInterrupt, arguments: Sequence[str] | None
+) -> str:
+    """What an interruption by Ctrl-C or SIGTERM left behind, and how to continue."""
     from gfocal.run_folder import RunFolder
     from gfocal.training.stopping import TrainingInterrupt
 
-    if isinstance(stop, TrainingInterrupt):
+    if isinstance(interrupt, TrainingInterrupt):
         if args.command != "train" or args.auto_resume:
-            return f"{stop}; the same command goes on"
+            return f"{interrupt}; the same command continues"
+        if launch.world_size() > 1:
+            return f"{interrupt}; the same launch with --resume continues"
         command = shlex.join(["gfocal", *(sys.argv[1:] if arguments is None else arguments)])
-        how = "the same launch with --resume goes on" if launch.world_size() > 1 else f"go on with: {command}"
-        return f"{stop}; {how}" + " --resume" * (launch.world_size() == 1 and not args.resume)
-    if str(stop):
-        return str(stop)
+        return f"{interrupt}; continue with: {command}" + " --resume" * (not args.resume)
+    if str(interrupt):
+        return str(interrupt)
     if args.command == "lab":
-        return "stopped; the same command goes on with it"
+        return "stopped; the same command continues"
     if args.command not in ("train", "demo"):
         return "stopped"
     if not RunFolder(args.out).has_state:
         return "stopped before a state was saved; start again"
-    return "stopped; " + ("the run goes on with --resume" if args.command == "train" else "the same command goes on")
+    return "stopped; " + ("--resume continues the run" if args.command == "train" else "the same command continues")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device has no room left; the processor's allocator says so in words only."""
+    """Whether a device is out of memory; the CPU allocator's error is recognized by its message alone."""
     import torch
 
     return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
 
 
+OUT_OF_MEMORY = (
+    "out of memory. Use less: a smaller --batch-size (the learning rate is scaled with it), a smaller --short-side, "
+    "--precision bf16, --checkpoint-activations"
+)
 EPILOG = """examples:
-  gfocal demo                                      train, evaluate and look at a report, from nothing
-  gfocal check photos/                             what is wrong with your own images and labels
+  gfocal demo                                      train on synthetic images, evaluate, write a report
+  gfocal check photos/                             find problems of your own images and annotations
   gfocal train photos/ --out runs/mine             train on your own images (COCO, VOC, YOLO or CSV)
-  gfocal train --resume --out runs/mine photos/    go on with a run that was stopped
-  gfocal eval runs/mine photos/ --split test       the COCO numbers
+  gfocal train photos/ --out runs/mine --resume    continue an interrupted run
+  gfocal eval runs/mine photos/ --split test       COCO AP and error analysis
   gfocal detect runs/mine new/*.jpg --out found    boxes as json, and images with the boxes drawn
-  gfocal convert photos/ --to yolo --out photos_yolo    the same annotations in another format
-  gfocal compare runs/a runs/b --out compare.html  runs side by side: configs, AP, curves
-  gfocal models                                    the presets and configs
-  gfocal import gfl_r50.pth --out gfl_r50.safetensors   a published checkpoint of MMDetection
-  gfocal lab run 1a --seeds 3                      a study of the paper, made again on synthetic images
+  gfocal convert photos/ --to yolo --out photos_yolo    convert a dataset to another format
+  gfocal compare runs/a runs/b --out compare.html  compare configs, AP and training curves of runs
+  gfocal models                                    list presets and configs
+  gfocal import gfl_r50.pth --out gfl_r50.safetensors   convert a checkpoint of MMDetection
+  gfocal lab run 1a --seeds 3                      reproduce a study of the paper on synthetic images
 
 exit codes:
   0    all done
   1    some images or runs failed; 'gfocal check' found errors
-  2    something must be fixed: the last line says what
-  130  stopped by Ctrl-C, 143 by SIGTERM, 129 by a terminal that closed: the last line says how to go on"""
+  2    an error that you can fix; the last line says how
+  130  stopped by Ctrl-C, 143 by SIGTERM, 129 by a closed terminal; the last line says how to continue"""
 
 
-def parser() -> argparse.ArgumentParser:
-    """All commands and their options; the one args is ``run`` of what is parsed."""
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and their options; the parsed arguments have the function of the command as ``run``."""
     main = argparse.ArgumentParser(
         prog="gfocal",
-        description="Object detectors with Generalized Focal Loss: what, where, and how sure of each edge.",
+        description="Train and use object detectors with Generalized Focal Loss, which predict the uncertainty of each edge.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     main.add_argument("--version", action="version", version=f"gfocal {__version__}")
-    main.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
+    main.add_argument("--traceback", action="store_true", help="print the traceback of an error")
     commands = main.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (check, train, compare, evaluate, detect, convert, demo, bring, models, lab):
+    for command in (check, train, compare, evaluate, detect, convert, demo, import_checkpoint, models, lab):
         command.add(commands)
     return main
 

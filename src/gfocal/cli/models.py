@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Declare the command and its options."""
-    models = commands.add_parser("models", help="list the presets and configs")
+    models = commands.add_parser("models", help="list presets and configs")
     models.set_defaults(run=run)
 
 

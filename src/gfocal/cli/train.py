@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from gfocal import launch
 from gfocal.cli import DONE
 from gfocal.cli.inputs import explain_missing_coco, read_datasets, select_splits, standard_output
-from gfocal.cli.options import add_rename, add_short_side, fraction, int_at_least, parse_settings, short_side_changes
+from gfocal.cli.options import (
+    Options,
+    add_rename,
+    add_short_side,
+    fraction,
+    int_at_least,
+    parse_settings,
+    short_side_changes,
+)
 from gfocal.console import say
 from gfocal.text import counted
 
@@ -23,100 +31,128 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Declare the command and its options."""
     train = commands.add_parser(
-        "train", help="train a detector on annotated images", usage="gfocal train DATA ... [--out DIR] [options]"
+        "train",
+        help="train a detector on annotated images",
+        usage="gfocal train DATA ... [--out DIR] [options]",
+        description="Train a detector on annotated images, as a config says. Options replace values of the config; "
+        "--set KEY=VALUE replaces any of them.",
     )
     train.set_defaults(run=run)
-    train.add_argument(
+    _add_data(train)
+    _add_run(train.add_argument_group("run"))
+    _add_model(train.add_argument_group("model"))
+    _add_training(train.add_argument_group("training"))
+    _add_computation(train.add_argument_group("computation"))
+
+
+def _add_data(command: Options) -> None:
+    command.add_argument(
         "data",
         nargs="+",
         metavar="DATA",
-        help="COCO json or folder, VOC or YOLO folder, CSV table or folder; several become one set with the classes "
-        "of all; or 'synthetic'",
+        help="COCO json or folder, VOC or YOLO folder, CSV table or folder; several become one dataset with the "
+        "classes of all; or 'synthetic'",
     )
-    train.add_argument("--train-split", metavar="NAME", help="(default: train, or all where there are no splits)")
-    train.add_argument("--val-split", metavar="NAME", help="evaluated at run.eval_every (default: val, else test)")
-    train.add_argument("--val", nargs="+", metavar="DATA", help="validation data that lies elsewhere")
-    add_rename(train)
-    train.add_argument("--config", metavar="NAME|FILE", help="see 'gfocal models' (default: light)")
-    train.add_argument("--out", type=Path, default=Path("runs/train"), metavar="DIR", help="(default: runs/train)")
-    train.add_argument("--resume", action="store_true", help="go on with the run in --out, exactly as it was")
-    train.add_argument(
-        "--auto-resume",
-        action="store_true",
-        help="go on with the run in --out if there is one, else begin it: one command for the first start and every "
-        "restart, by torchrun --max-restarts or a scheduler",
+    command.add_argument(
+        "--train-split", metavar="NAME", help="(default: train, or all images of data without splits)"
     )
-    train.add_argument("--preset", metavar="NAME", help="another network than the config's")
-    train.add_argument("--no-pretrained", action="store_true", help="start from random weights")
-    train.add_argument("--backbone-weights", metavar="FILE", help="ImageNet weights from a local file")
-    train.add_argument(
-        "--init-from",
-        dest="init_from",
-        metavar="MODEL",
-        help="begin with the network and all weights of a model file, a run or hf://owner/name; classes of the same "
-        "name keep what was learned of them, others start anew",
-    )
-    train.add_argument(
-        "--freeze",
-        metavar="PART",
-        help="what is not trained: none, stem, a number of stages behind it, backbone, or neck (then the head alone "
-        "is trained); default: as published for the weights, or as in the run of --init-from",
-    )
-    train.add_argument(
-        "--class-agnostic", action="store_true", help="all classes are one, 'object'; eval then counts them so too"
-    )
-    train.add_argument(
-        "--auto",
-        action="store_true",
-        help="take the advice of 'gfocal check' on n, size of the input and levels, so that edges are within reach "
-        "and small boxes have points; what is changed is told, and stands in config.toml",
-    )
-    train.add_argument("--epochs", type=int_at_least(1))
-    train.add_argument("--batch-size", type=int_at_least(1), help="images per step; the learning rate scales along")
-    train.add_argument("--lr", type=float, help="learning rate at the config's reference batch")
-    add_short_side(train)
-    train.add_argument(
-        "--augment", metavar="NAME", help="light, medium or strong in place of the config's; see docs/augmentation.md"
-    )
-    train.add_argument(
-        "--repeat-threshold",
-        type=fraction,
-        metavar="SHARE",
-        help="images with classes that are in less than this share of them, 0..1, are shown more often in an epoch",
-    )
-    train.add_argument(
-        "--patience",
-        type=int_at_least(1),
-        metavar="N",
-        help="stop after so many evaluations in a row without a better AP",
-    )
-    train.add_argument(
-        "--track",
-        action="append",
-        choices=("tensorboard", "wandb", "mlflow"),
-        help="a service that gets config and metrics; may be repeated (TensorBoard does wherever it is installed)",
-    )
-    train.add_argument(
-        "--deterministic", action="store_true", help="the same bits each time on the same machine, slower on a GPU"
-    )
-    train.add_argument(
-        "--checkpoint-activations",
-        action="store_true",
-        help="less memory, more time: the backbone's stages are computed again on the way back",
-    )
-    train.add_argument(
-        "--compile", action="store_true", help="torch.compile; worth it where batches have few different shapes"
-    )
-    train.add_argument("--precision", choices=("no", "bf16", "fp16"), help="number format of the network")
-    train.add_argument("--num-workers", type=int_at_least(0), help="processes that load images")
-    train.add_argument("--seed", type=int_at_least(0))
-    train.add_argument(
+    command.add_argument("--val-split", metavar="NAME", help="(default: val, else test)")
+    command.add_argument("--val", nargs="+", metavar="DATA", help="other datasets to validate on")
+    add_rename(command)
+
+
+def _add_run(group: Options) -> None:
+    group.add_argument("--config", metavar="NAME|FILE", help="see 'gfocal models' (default: light)")
+    group.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="any value of the config, e.g. --set augment.crop=0.5; may be repeated",
     )
+    group.add_argument("--out", type=Path, default=Path("runs/train"), metavar="DIR", help="(default: runs/train)")
+    group.add_argument("--resume", action="store_true", help="continue the run in --out where it was interrupted")
+    group.add_argument(
+        "--auto-resume",
+        action="store_true",
+        help="continue the run in --out if there is one, else start it: the same command for the first start and "
+        "every restart, by torchrun --max-restarts or a scheduler",
+    )
+    group.add_argument(
+        "--track",
+        action="append",
+        choices=("tensorboard", "wandb", "mlflow"),
+        help="log config and metrics to this service; may be repeated (TensorBoard is used wherever it is installed)",
+    )
+    group.add_argument("--seed", type=int_at_least(0), help="of initial weights, order of images and augmentation")
+
+
+def _add_model(group: Options) -> None:
+    group.add_argument("--preset", metavar="NAME", help="network, see 'gfocal models' (default: of the config)")
+    group.add_argument(
+        "--init-from",
+        dest="init_from",
+        metavar="MODEL",
+        help="fine-tune: network and weights of a model file, a run or hf://owner/name; classes with the same name "
+        "keep their weights, other classes are initialized",
+    )
+    group.add_argument("--no-pretrained", action="store_true", help="start from random weights")
+    group.add_argument("--backbone-weights", metavar="FILE", help="ImageNet weights from a local file")
+    group.add_argument(
+        "--freeze",
+        metavar="PART",
+        help="parts that are not trained: none, stem, the stem and a number of stages, backbone, or neck (backbone "
+        "and neck) (default: as published for the weights, or as in the run of --init-from)",
+    )
+    group.add_argument(
+        "--class-agnostic",
+        action="store_true",
+        help="train on a single class, 'object', that replaces all classes; eval treats the data in the same way",
+    )
+    group.add_argument(
+        "--auto",
+        action="store_true",
+        help="apply the advice of 'gfocal check' on n (reg_max), input size and pyramid levels, so that the "
+        "regression range covers the edges and small boxes are assigned to points; changes are printed and saved in config.toml",
+    )
+
+
+def _add_training(group: Options) -> None:
+    group.add_argument("--epochs", type=int_at_least(1))
+    group.add_argument(
+        "--batch-size", type=int_at_least(1), help="images per step and process; the learning rate is scaled with it"
+    )
+    group.add_argument("--lr", type=float, help="learning rate at the config's reference batch size")
+    add_short_side(group)
+    group.add_argument(
+        "--augment", metavar="NAME", help="augmentation: light, medium or strong; see docs/augmentation.md"
+    )
+    group.add_argument(
+        "--repeat-threshold",
+        type=fraction,
+        metavar="T",
+        help="repeat-factor sampling: images with classes that are in less than this fraction of the images, 0..1, "
+        "are shown more often",
+    )
+    group.add_argument(
+        "--patience", type=int_at_least(1), metavar="N", help="stop after N evaluations in a row without a better AP"
+    )
+
+
+def _add_computation(group: Options) -> None:
+    group.add_argument("--precision", choices=("no", "bf16", "fp16"), help="mixed precision (no: float32)")
+    group.add_argument("--num-workers", type=int_at_least(0), help="processes that load images")
+    group.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same weights, bit for bit, every time on the same machine; slower on a GPU",
+    )
+    group.add_argument(
+        "--checkpoint-activations",
+        action="store_true",
+        help="less memory, more time: the activations of the backbone are recomputed in the backward pass",
+    )
+    group.add_argument("--compile", action="store_true", help="torch.compile; useful with few different image sizes")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -126,7 +162,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from gfocal.run_folder import RunFolder
 
     args.resume = args.resume or (args.auto_resume and RunFolder(args.out).has_state)
-    config = chosen_config(args)
+    config = build_config(args)
     val_data = None
     with explain_missing_coco(Path(args.config or "").stem.startswith("coco_"), args.data[0]):
         parts = select_splits(args.data, args.train_split, "train")
@@ -141,9 +177,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
         config = take_advice(config, train_data, console)
     if val_data is None:
-        console.print("no validation split: the last epoch's weights are the result")
+        console.print("no validation data: the weights of the last epoch are the result")
     num_val = 0 if val_data is None else len(val_data)
-    say(console, f"{counted(len(train_data), 'image')} to train, {num_val} to validate")
+    say(console, f"{counted(len(train_data), 'training image')}, {counted(num_val, 'validation image')}")
     data_name = ", ".join(args.data)
     _, result = run_training(
         config, train_data, val_data, args.out, resume=args.resume, data_name=data_name, console=console
@@ -156,41 +192,49 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return DONE
 
 
-def chosen_config(args: argparse.Namespace) -> Config:
-    """The config with the changes of the options; of a run that goes on, its own."""
-    from gfocal.checks.advice import ADVISED
-    from gfocal.config.config import ConfigError, SizeSettings, read_config, with_changes
+def build_config(args: argparse.Namespace) -> Config:
+    """The config with the changes by options; for a resumed run its own, from which options may not differ."""
+    from gfocal.config.config import SizeSettings, read_config, with_changes
     from gfocal.config.start import with_initial_network
-    from gfocal.run import read_run_config
 
     changes = _changes(args)
     where = "--set" if len(args.set) == len(changes) else "--set and options" if args.set else "options"
     if args.resume:
-        config = read_run_config(args.out)
-        if with_changes(config, changes, where) == config:  # all at once: keys change what augment.preset names
-            return config
-        if args.auto:  # what it began with is what came of these
-            changes = {key: value for key, value in changes.items() if key not in ADVISED}
-        differing = [key for key, value in changes.items() if with_changes(config, {key: value}, where) != config]
-        if differing:
-            raise ConfigError(
-                f"{args.out}: a run goes on with the config it was begun with, which differs in "
-                f"{', '.join(differing)}; leave these options out, or start anew in another folder "
-                f"(--init-from {args.out} begins with the weights of this one)"
-            )
-        return config
+        return _config_of_run(args, changes, where)
     config = read_config(args.config or "light")
     if changes.get("model.init_from", config.model.init_from) and not args.config:
-        config = replace(config, size=SizeSettings())  # then the model file's
-    along = short_side_changes(config, args.short_side)
-    if "augment.preset" in changes:  # then the range is that of the other augmentation
-        along.pop("augment.short_sides", None)
-    changes = along | changes
+        config = replace(config, size=SizeSettings())  # so that the model file's size is used
+    scaled = short_side_changes(config, args.short_side)
+    if "augment.preset" in changes:  # the sizes are then those of that augmentation
+        scaled.pop("augment.short_sides", None)
+    changes = scaled | changes
     return with_initial_network(with_changes(config, changes, where), changes)
 
 
+def _config_of_run(args: argparse.Namespace, changes: dict[str, Any], where: str) -> Config:
+    """The config of the run in --out. Raises ConfigError where the changes differ from it."""
+    from gfocal.checks.advice import ADVISED
+    from gfocal.config.config import with_changes
+    from gfocal.errors import ConfigError
+    from gfocal.run import read_run_config
+
+    config = read_run_config(args.out)
+    if with_changes(config, changes, where) == config:  # all at once: keys change what augment.preset names
+        return config
+    if args.auto:  # these keys have the values that the advice gave
+        changes = {key: value for key, value in changes.items() if key not in ADVISED}
+    differing = [key for key, value in changes.items() if with_changes(config, {key: value}, where) != config]
+    if differing:
+        raise ConfigError(
+            f"{args.out}: a run is resumed with the config it was started with, which differs in "
+            f"{', '.join(differing)}; leave these options out, or start a new run in another folder "
+            f"(--init-from {args.out} starts from the weights of this one)"
+        )
+    return config
+
+
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
-    """The config's keys that options replace."""
+    """Keys of the config -> values given by options."""
     options = {
         "model.preset": args.preset,
         "model.weights": args.backbone_weights,
