@@ -67,9 +67,9 @@ def test_detections_of_another_detector(run: Run, photos: Path, results: Path, t
     assert f"evaluating 12 images: split val of {photos}" in err
     lines = out.splitlines()
     assert lines[0].split() == ["12", "images,", "18", "ground_truth", "boxes,", "13", "detections"]
-    assert lines[-3].startswith("costs most: missed, 6 errors; without them AP50 +")
+    assert lines[-3].startswith("most costly error type: missed, 6 errors; AP50 +")
     assert lines[-2] == "f1, all classes together: scores above 0.45 (precision 0.917, recall 0.611, F1 0.733)"
-    assert lines[-1] == "at the thresholds of largest F1: 0.08 false positives per image"
+    assert lines[-1] == "at the thresholds of highest F1: 0.08 false positives per image"
     told = json.loads((tmp_path / "numbers.json").read_text())
     assert told["errors"]["types"]["classification"]["count"] == 1
     assert told["at_thresholds"]["confusion"]["counts"] == [[11, 1, 0], [0, 0, 6], [0, 0, 0]]
@@ -93,7 +93,7 @@ def test_thresholds_go_into_the_model_and_are_used(run: Run, photos: Path, model
     assert code == DONE, err
     how = f"precision=0.5 at IoU 0.5 on 12 images: split val of {photos}"
     assert f"thresholds written into {model}, {how}" in err
-    assert "flatters" not in err
+    assert "look better than they are" not in err
     stored = load_model(model)
     assert stored.class_thresholds is not None
     assert stored.thresholds_how == how
@@ -116,7 +116,7 @@ def test_thresholds_chosen_on_test_come_with_a_word_of_caution(run: Run, photos:
         (annotations / "instances_test2017.json").unlink()
         (photos / "test2017").unlink()
     assert code == DONE, err
-    assert "note: chosen on the split test, which flatters what is measured on it: choose on val" in err
+    assert "note: thresholds chosen on the split test make its results look better than they are: choose on val" in err
 
 
 def test_what_cannot_be_done_is_said_in_a_line(run: Run, photos: Path, results: Path, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_what_cannot_be_done_is_said_in_a_line(run: Run, photos: Path, results: 
     other.write_text(json.dumps([{"image_id": 6, "category_id": 3, "bbox": [1, 1, 2, 2], "score": 0.5}]))
     for arguments, message in (
         ((results, photos, "--store-thresholds", "f1"), f"{results}: detections, no model"),
-        ((results, photos, "--results", tmp_path / "x.json"), f"{results}: detections already"),
+        ((results, photos, "--results", tmp_path / "x.json"), f"{results}: a file of detections already"),
         ((other, photos), f"{other}: 1 image id not among those of the data, the first is 6"),
         ((tmp_path / "gone.json", photos), "gone.json"),
         ((results, photos, "--store-thresholds", "f2"), "takes f1, or precision=P with P in 0..1"),

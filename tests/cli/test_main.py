@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 import gfocal
 from conftest import OPTIONS, TINY
-from gfocal.cli import DONE, MISTAKE
+from gfocal.cli import DONE, USER_ERROR
 from gfocal.cli.main import main
 from gfocal.data.preprocess import InputSettings
 from gfocal.data.synthetic.scenes import SyntheticScenes
@@ -82,7 +82,7 @@ def test_help(run: Run, command: str) -> None:
 
 def test_help_knows_every_command_and_exit_code(run: Run) -> None:
     out = run("--help")[1]
-    for word in (*COMMANDS, "  0    all done", "  1    some", "  2    something", "  130  stopped", "143 by SIGTERM"):
+    for word in (*COMMANDS, "  0    all done", "  1    some", "  2    an error", "  130  stopped", "143 by SIGTERM"):
         assert word in out
 
 
@@ -104,7 +104,7 @@ def test_train_eval_and_resume(run: Run, voc: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     code, stdout, err = run("train", voc, "--out", out, *TINY)
     assert code == DONE, err
-    assert "3 images to train, 1 to validate" in err
+    assert "3 training images, 1 validation image" in err
     assert "AP" in stdout
     assert load_model(out).names == ("cat", "dog")
     for name in ("best.safetensors", "last.safetensors", "metrics.csv", "config.toml", "run.json"):
@@ -134,7 +134,7 @@ def test_resume_refuses_another_config_and_other_data(run: Run, voc: Path, tmp_p
         (("--train-split", "val"), "train_images = 3, not 1"),
     ):
         code, _, err = run("train", voc, "--out", out, "--resume", *arguments)
-        assert code == MISTAKE
+        assert code == USER_ERROR
         assert told in err.splitlines()[-1]
     assert {file.name: file.read_bytes() for file in out.iterdir() if file.is_file()} == before
     # The same values said again are no difference.
@@ -149,8 +149,8 @@ def test_training_data_without_splits(run: Run, voc: Path, tmp_path: Path) -> No
     shutil.copytree(voc / "Annotations", folder, dirs_exist_ok=True)
     code, _, err = run("train", folder, "--out", tmp_path / "run", *TINY)
     assert code == DONE, err
-    assert "4 images to train, 0 to validate" in err
-    assert "no validation split" in err
+    assert "4 training images, 0 validation images" in err
+    assert "no validation data" in err
     code, _, err = run("eval", tmp_path / "run", folder, "--num-workers", 0)
     assert code == DONE, err
     assert f"evaluating 4 images: all of {folder}, which has no split test or val" in err
@@ -162,7 +162,7 @@ def test_an_evaluation_that_finds_nothing_says_why(run: Run, voc: Path, tmp_path
     save_model(model, tmp_path / "model.safetensors")
     code, _, err = run("eval", tmp_path / "model.safetensors", voc, "--num-workers", 0)
     assert code == DONE, err
-    assert "nothing was found: no score is above the model's threshold of 0.875 (normal in the first epochs)" in err
+    assert "no detections: no score is above the model's threshold of 0.875 (normal in the first epochs)" in err
 
 
 def test_the_short_side_takes_the_long_side_along(run: Run, voc: Path, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_mistakes(run: Run, voc: Path, model: Path, tmp_path: Path) -> None:
     for arguments, told in cases:
         code, out, err = run(*arguments)
         message = err.splitlines()[-1] if err else ""
-        assert code == MISTAKE, (arguments, err)
+        assert code == USER_ERROR, (arguments, err)
         assert message.startswith("gfocal: "), (arguments, err)
         assert told in message, (arguments, err)
         assert "Traceback" not in err + out
@@ -246,7 +246,7 @@ def test_mistakes(run: Run, voc: Path, model: Path, tmp_path: Path) -> None:
 def test_folders_without_annotations_are_told_at_length(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     code, _, err = run("train", tmp_path, *TINY)
-    assert code == MISTAKE
+    assert code == USER_ERROR
     assert "no annotated images found. Looked for" in err
     assert "a.jpg" in err
     assert "Traceback" not in err
@@ -273,15 +273,15 @@ def test_folders_without_annotations_are_told_at_length(run: Run, tmp_path: Path
 )
 def test_options_that_make_no_sense(run: Run, arguments: tuple[str, ...], told: str) -> None:
     code, _, err = run(*arguments)
-    assert code == MISTAKE
+    assert code == USER_ERROR
     assert told in err.splitlines()[-1]
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(run: Run, voc: Path, tmp_path: Path) -> None:
     (tmp_path / "state.pt").write_text("a run")
     code, _, err = run("train", voc, "--out", tmp_path, *TINY)
-    assert code == MISTAKE
-    assert "holds a run already; go on with --resume, or name another folder with --out" in err
+    assert code == USER_ERROR
+    assert "holds a run already; continue it with --resume, or name another folder with --out" in err
     assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]
 
 
@@ -289,25 +289,25 @@ def test_a_damaged_state_is_told(run: Run, voc: Path, tmp_path: Path) -> None:
     assert run("train", voc, "--out", tmp_path, *TINY)[0] == DONE
     (tmp_path / "state.pt").write_bytes(b"PK")
     code, _, err = run("train", voc, "--out", tmp_path, "--resume")
-    assert code == MISTAKE
+    assert code == USER_ERROR
     assert "state.pt: damaged" in err.splitlines()[-1]
 
 
 def test_where_coco_is_missing_one_screen_says_what_to_fetch(run: Run, tmp_path: Path) -> None:
     code, _, err = run("train", tmp_path / "coco", "--config", "coco_r50_1x", "--out", tmp_path / "run")
-    assert code == MISTAKE
+    assert code == USER_ERROR
     assert f"{tmp_path / 'coco'}/annotations/instances_train2017.json" in err
     assert "train2017.zip" in err
     assert "cocodataset.org" in err
     assert len(err.splitlines()) < 24
     code, _, err = run("train", tmp_path / "mine", "--config", "light", "--out", tmp_path / "run")
-    assert code == MISTAKE
+    assert code == USER_ERROR
     assert "cocodataset.org" not in err  # a folder of one's own is not COCO
 
 
 def test_traceback_on_demand(run: Run, tmp_path: Path) -> None:
     code, _, err = run("--traceback", "detect", tmp_path / "gone", "x.jpg")
-    assert code == MISTAKE
+    assert code == USER_ERROR
     assert "Traceback" in err
     assert err.splitlines()[-1] == f"gfocal: {tmp_path / 'gone'}: no such file or folder"
 
@@ -325,14 +325,14 @@ def test_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch, voc: Path, tmp_path: 
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gfocal.run.run_config", stopped)
+    monkeypatch.setattr("gfocal.run.run_training", stopped)
     code, _, err = run("train", voc, "--out", tmp_path / "run", *TINY)
     assert code == 130
     assert err.splitlines()[-1] == "stopped before a state was saved; start again"
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "state.pt").touch()
     code, _, err = run("train", voc, "--out", tmp_path / "run", *TINY)
-    assert err.splitlines()[-1] == "stopped; the run goes on with --resume"
+    assert err.splitlines()[-1] == "stopped; --resume continues the run"
 
 
 @pytest.mark.parametrize("lines", ["", "0 60 40 40 30"])
@@ -344,14 +344,14 @@ def test_yolo_labels_without_an_object(run: Run, tmp_path: Path, lines: str) -> 
         (tmp_path / "data" / "labels" / "train" / f"{name}.txt").write_text(lines)
     (tmp_path / "data" / "data.yaml").write_text("train: images/train\nval: images/vla\nnames: [cat]\n")
     code, _, err = run("train", tmp_path / "data", "--out", tmp_path / "run", *TINY)
-    assert code == MISTAKE
+    assert code == USER_ERROR
     message = err.splitlines()[-1]
-    assert message.startswith(f"gfocal: {tmp_path / 'data'}: none of 2 training images holds an object to learn")
+    assert message.startswith(f"gfocal: {tmp_path / 'data'}: none of 2 training images has an object")
     assert ("are these pixels? YOLO's numbers are fractions of the image" in message) == bool(lines)
     assert "note: 1 x another split that is not there (passed over), e.g. " in err
     assert "val: images/vla" in err
     code, _, err = run("train", tmp_path / "data", "--val-split", "val", "--out", tmp_path / "run", *TINY)
-    assert code == MISTAKE
+    assert code == USER_ERROR
     assert "val: images/vla is not found below" in err.splitlines()[-1]
     assert not (tmp_path / "run").exists()
 
@@ -363,7 +363,7 @@ def test_objects_so_small_that_they_vanish(run: Run, tmp_path: Path) -> None:
     (tmp_path / "labels" / "train" / "a.txt").write_text(f"0 {4 / 120} {4 / 80} {4 / 120} {4 / 80}")
     (tmp_path / "classes.txt").write_text("cat")
     code, _, err = run("train", tmp_path, "--out", tmp_path / "run", *TINY, "--set", "augment.crop=0")
-    assert code == MISTAKE
+    assert code == USER_ERROR
     assert "no object was large enough to be seen by the detector. Ways out: larger images (--short-side" in err
 
 
@@ -388,7 +388,7 @@ def test_without_a_network_the_ways_out_are_named(voc: Path, tmp_path: Path) -> 
         text=True,
         timeout=120,
     )
-    assert process.returncode == MISTAKE
+    assert process.returncode == USER_ERROR
     message = process.stderr.splitlines()[-1]
     assert message.startswith("gfocal: the ImageNet weights of resnet18.tv_in1k could not be fetched")
     assert "\nImageNet weights: from the Hugging Face hub" in process.stderr
@@ -426,6 +426,6 @@ def test_an_import_never_takes_the_place_of_its_checkpoint(run: Run, tmp_path: P
     checkpoint = tmp_path / "gfl.pth"
     checkpoint.write_bytes(b"precious")
     code, _, err = run("import", checkpoint, "--out", checkpoint)
-    assert code == MISTAKE
+    assert code == USER_ERROR
     assert "give another --out" in err
     assert checkpoint.read_bytes() == b"precious"

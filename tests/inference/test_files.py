@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from gfocal.cli import DONE, MISTAKE, SOME_FAILED
+from gfocal.cli import DONE, USER_ERROR, SOME_FAILED
 from gfocal.data.preprocess import InputSettings
 from gfocal.models import predict as predict_module
 from gfocal.models.detector import Detector
@@ -202,7 +202,7 @@ def test_originals_are_never_drawn_over(run: Run, model: Path, tmp_path: Path) -
     before = (tmp_path / "one.jpg").read_bytes()
     for what in (tmp_path, tmp_path / "one.jpg", tmp_path / "." / "one.jpg"):
         code, _, err = run("detect", model, what, "--out", tmp_path)
-        assert code == MISTAKE
+        assert code == USER_ERROR
         assert "--no-images" in err.splitlines()[-1]
     assert run("detect", model, tmp_path, "--out", tmp_path, "--no-images")[0] == DONE
     assert (tmp_path / "one.jpg").read_bytes() == before
@@ -227,7 +227,7 @@ def test_without_images_nothing_is_written(run: Run, model: Path, tmp_path: Path
     out = tmp_path / "found"
     (tmp_path / "empty").mkdir()
     code, _, err = run("detect", model, tmp_path / "empty", str(tmp_path / "*.jpg"), "--out", out)
-    assert code == MISTAKE
+    assert code == USER_ERROR
     assert [line.partition(":")[0] for line in err.splitlines()] == ["failed", "failed", "gfocal"]
     assert err.splitlines()[-1].endswith("no images were found; nothing was written")
     assert not out.exists()
@@ -239,7 +239,7 @@ def test_a_mistyped_path_leaves_what_was_found_before(run: Run, model: Path, zoo
     before = {file.name: file.read_bytes() for file in out.iterdir()}
     for wrong in (tmp_path / "nowhere", zoo / "text.jpg"):
         code, _, err = run("detect", model, wrong, "--out", out)
-        assert code == MISTAKE
+        assert code == USER_ERROR
         assert err.splitlines()[-1] == "gfocal: none of 1 image could be read; nothing was written"
         assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
@@ -298,7 +298,7 @@ def test_ctrl_c_keeps_what_was_found(
 
     monkeypatch.setattr(predict_module, "predict_batch", real)
     code, _, err = run("detect", model, *files, "--out", out, "--score-threshold", 0)
-    assert code == MISTAKE
+    assert code == USER_ERROR
     assert "a run was stopped here after 1 image; continue it (--resume)" in err
     assert run("detect", model, *files, "--out", out, "--score-threshold", 0, "--resume")[0] == DONE
     assert json.loads((out / "detections.json").read_text()) == whole

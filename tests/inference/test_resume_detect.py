@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gfocal.cli import DONE, MISTAKE, SOME_FAILED
+from gfocal.cli import DONE, USER_ERROR, SOME_FAILED
 from gfocal.data.preprocess import InputSettings
 from gfocal.data.readers.voc import read_voc
 from gfocal.inference.files import detect_files
@@ -155,7 +155,7 @@ def test_a_full_disk_leaves_what_is_done(
     with monkeypatch.context() as patch:
         stop_after(3, patch)
         code, _, err = run("detect", model, photos, "--out", tmp_path)
-    assert code == MISTAKE
+    assert code == USER_ERROR
     assert err.splitlines()[-2:] == [
         f"note: 3 images done so far, in {tmp_path / 'detections.jsonl'}; --resume continues from there",
         "gfocal: [Errno 28] No space left on device",
@@ -180,11 +180,11 @@ def test_only_the_same_run_resumes(
         ((model, "--score-threshold", 0.5, "--edges", "std"), 'edges was "none" and is "std"'),
     ):
         code, _, err = run("detect", command[0], photos, "--out", tmp_path, "--resume", *command[1:])
-        assert code == MISTAKE
+        assert code == USER_ERROR
         assert why in err.splitlines()[-1]
         assert "resume with the same ones" in err.splitlines()[-1]
     code, _, err = run("detect", model, photos, "--out", tmp_path, "--score-threshold", 0.5)
-    assert code == MISTAKE
+    assert code == USER_ERROR
     assert "a run was stopped here after 3 images" in err
     assert (
         run("detect", model, photos, "--out", tmp_path, "--score-threshold", 0.5, "--resume", "--batch-size", 3)[0]
@@ -223,7 +223,7 @@ def test_new_images_get_names_that_are_not_in_use(
     (tmp_path / "a").mkdir()
     with monkeypatch.context() as patch:
         stop_after(1, patch)
-        assert run(*command)[0] == MISTAKE
+        assert run(*command)[0] == USER_ERROR
     drawn = (tmp_path / "out" / "1.jpg").read_bytes()
     (tmp_path / "a" / "1.png").write_bytes((photos / "5.png").read_bytes())  # comes first in the list of all
     assert run(*command, "--resume")[0] == DONE
@@ -249,13 +249,13 @@ def test_shards_give_the_results_of_one_process(
     for place, number in enumerate(order):
         if place == 2:
             code, _, err = run("detect", "--merge", out)
-            assert code == MISTAKE
+            assert code == USER_ERROR
             assert f"shards {number}/3 have not started; run what is missing with --resume" in err
             code, _, err = run("detect", model, photos, "--out", out)
-            assert code == MISTAKE
+            assert code == USER_ERROR
             assert "the journal of another run (it has another number of shards)" in err
             code, _, err = run("detect", model, photos, "--out", out, *OPTIONS, "--shard", f"{number}/4")
-            assert code == MISTAKE
+            assert code == USER_ERROR
             assert "shards was 3 and is 4" in err
         code, _, err = run("detect", model, photos, "--out", out, *OPTIONS, "--shard", f"{number}/3")
         assert code == DONE, err
@@ -274,12 +274,12 @@ def test_shards_resume_and_merge_by_hand(
     first = ("detect", model, photos, "--out", out, *OPTIONS, "--shard", "1/2")
     with monkeypatch.context() as patch:
         stop_after(2, patch)
-        assert run(*first)[0] == MISTAKE
+        assert run(*first)[0] == USER_ERROR
     (out / "detections.merging").touch()  # of a process that was killed while it merged
     assert run(*first[:-1], "2/2")[0] == DONE
     assert "not every shard has ended" in run("detect", "--merge", out)[2]
     (out / "detections.merging").touch()
-    assert run(*first)[0] == MISTAKE
+    assert run(*first)[0] == USER_ERROR
     assert run(*first, "--resume")[0] == DONE
     assert not (out / "detections.json").exists()
     code, _, err = run("detect", "--merge", out, "--format", FORMATS)
@@ -299,7 +299,7 @@ def test_processes_of_a_launcher_share_the_images(
     monkeypatch.setenv("RANK", "1")
     with monkeypatch.context() as patch:
         stop_after(1, patch)
-        assert run(*command)[0] == MISTAKE
+        assert run(*command)[0] == USER_ERROR
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     code, _, err = run(*command)
     assert code == DONE
@@ -404,5 +404,5 @@ def test_user_errors_end_in_one_line(run: Run, model: Path, photos: Path, tmp_pa
         ((model, "--list", tmp_path / "no.txt"), "the list of images cannot be read"),
     ):
         code, _, err = run("detect", *command)
-        assert code == MISTAKE
+        assert code == USER_ERROR
         assert message in err.splitlines()[-1]

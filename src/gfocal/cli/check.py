@@ -54,7 +54,7 @@ def add(commands: Any) -> None:
         "--splits",
         default="all",
         metavar="NAMES",
-        help="splits to check, e.g. train,val (default: train, val and test, else all)",
+        help="splits to check, e.g. train,val (default: train, val and test)",
     )
     check.add_argument(
         "--json", type=Path, metavar="FILE", help="write every finding, the regression range and the advice"
@@ -74,7 +74,7 @@ def add(commands: Any) -> None:
     check.add_argument(
         "--fast",
         action="store_true",
-        help="read only the headers of images: no search for broken pixels and near-duplicates",
+        help="read only the headers of images: finds no broken pixels and no near-duplicates",
     )
 
 

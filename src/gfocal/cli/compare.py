@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
     compare = commands.add_parser(
         "compare",
         help="compare runs: config differences, AP, training curves, spread over seeds",
-        description="Compare runs of 'gfocal train', finished or not: config differences, best AP, time, and mean and "
+        description="Compare runs of 'gfocal train', finished or not: config differences, best AP, time, mean and "
         "standard deviation of runs that differ only in the seed.",
     )
     compare.set_defaults(run=run)
@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="write an html page, with training curves and AP of each class as well",
+        help="write an html page, with training curves and AP of each class",
     )
 
 

@@ -33,5 +33,5 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     result = demo(args.out, seed=args.seed, epochs=args.epochs, console=console)
     standard_output().print(coco_table(result))
-    say(console, f"look at {args.out / 'report.html'}")
+    say(console, f"report: {args.out / 'report.html'}")
     return DONE

@@ -82,7 +82,7 @@ def _add_output(group: Options) -> None:
         type=threshold_rule,
         metavar="RULE",
         help="choose a score threshold for each class on these images and write it into the model file, where "
-        "'gfocal detect' reads it: f1 for the largest F1, precision=0.9 for the lowest score with a precision of "
+        "'gfocal detect' reads it: f1 for the highest F1, precision=0.9 for the lowest score with a precision of "
         "0.9. Choose on val, evaluate on test",
     )
 

@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
     )
     command.set_defaults(run=run)
     command.add_argument(
-        "checkpoint", type=Path, metavar="FILE.pth", help="only tensors are read; no code in the file is run"
+        "checkpoint", type=Path, metavar="FILE.pth", help="only its tensors are read, no code is run"
     )
     command.add_argument(
         "--out", type=Path, default=Path("model.safetensors"), metavar="FILE", help="(default: model.safetensors)"

@@ -1,6 +1,5 @@
-"""gfocal lab: the options of its commands; ``gfocal.cli.lab`` does them."""
+"""gfocal lab: list, run, report, figures and theory."""
 
-# FOLDED lab.commands: What each ``gfocal lab`` command does.
 from __future__ import annotations
 
 import argparse
@@ -20,31 +19,25 @@ if TYPE_CHECKING:
 LAB_EPILOG = """examples:
   gfocal lab list                                  the studies, their rows and the paper's AP
   gfocal lab run 1a --column atss                  a part of table 1a on synthetic images, 3 seeds a row
-  gfocal lab run all --seeds 5                     all tables; stopped with Ctrl-C, the same line goes on
+  gfocal lab run all --seeds 5                     all tables; after Ctrl-C the same command continues
   gfocal lab run 3 --data photos/ --out runs/mine  on your own images
   gfocal lab run all --budget paper --data coco/ --out runs/coco
-                                                   config files and commands of the paper's own size
-  gfocal lab report --markdown lab.md              what is done so far, beside the paper"""
+                                                   configs and commands for runs at full size
+  gfocal lab report --markdown lab.md              results so far, beside the paper's"""
 
 
 def add(commands: Any) -> None:
     """Declare the command and its options."""
     lab = commands.add_parser(
         "lab",
-        help="make the paper's studies again, small or in full",
-        description="The paper's tables of variants, made again and set beside the paper's numbers.\n"
-        "Each row of a table is a config that differs from the others in a choice or two.",
+        help="reproduce the paper's studies, small or in full",
+        description="Reproduce the paper's ablation tables and compare the results with the published numbers.\n"
+        "Each row of a table is a config that differs from the others in one or two choices.",
         epilog=LAB_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    lab.set_defaults(run=run)
+    lab.set_defaults(run=run_lab)
     _add_commands(lab.add_subparsers(dest="lab_command", metavar="COMMAND", required=True))
-
-
-def run(args: argparse.Namespace, console: Console) -> int:
-    """gfocal lab."""
-
-    return run_lab(args, console)
 
 
 def _add_commands(commands: Any) -> None:
@@ -58,36 +51,36 @@ def _add_commands(commands: Any) -> None:
     data: dict[str, Any] = {"default": "synthetic", "metavar": "synthetic|PATH"}
     commands.add_parser("list", help="list the studies, their rows and the paper's AP")
 
-    run = commands.add_parser("run", help="make the runs of a study that are missing, then write the report")
+    run = commands.add_parser("run", help="train the missing runs of a study, then write the report")
     run.add_argument("study", metavar="STUDY", help="a table of the paper, such as 1a (see gfocal lab list), or all")
     run.add_argument(
-        "--data", **data, help="images with boxes, in splits train and val or test; synthetic images else"
+        "--data", **data, help="a dataset with splits train, and val or test (default: synthetic images)"
     )
     run.add_argument("--seeds", type=int_at_least(1), default=3, metavar="N", help="runs of each row (default: 3)")
     run.add_argument(
         "--budget",
         choices=("small", "paper"),
         default="small",
-        help="small: minutes a run (default); paper: the paper's config, with COCO as --data, as config files and "
-        "commands for 8 GPUs",
+        help="small: runs of minutes (default); paper: the paper's config with COCO as --data, written as config "
+        "files and commands for 8 GPUs",
     )
-    run.add_argument("--start", action="store_true", help="with --budget paper: make the runs here, in this process")
-    run.add_argument("--column", metavar="NAME", help="only this part of the tables, such as atss or fcos")
-    run.add_argument("--threads", type=int_at_least(1), metavar="N", help="threads of a run (default: all)")
+    run.add_argument("--start", action="store_true", help="with --budget paper: train in this process instead")
+    run.add_argument("--column", metavar="NAME", help="only this column of the tables, such as atss or fcos")
+    run.add_argument("--threads", type=int_at_least(1), metavar="N", help="CPU threads of a run (default: all)")
     run.add_argument("--out", **out)
 
-    report = commands.add_parser("report", help="gather what is done; write the report")
+    report = commands.add_parser("report", help="write the report of the finished runs")
     report.add_argument("--out", **out)
-    report.add_argument("--markdown", type=Path, metavar="FILE", help="write it as markdown too")
+    report.add_argument("--markdown", type=Path, metavar="FILE", help="write it as markdown as well")
 
     figures = commands.add_parser("figures", help="draw the paper's figures")
     figures.add_argument("--out", **out)
-    figures.add_argument("--data", **data, help="images with boxes for the figures of data; synthetic images else")
+    figures.add_argument("--data", **data, help="a dataset for the figures of data (default: synthetic images)")
 
-    commands.add_parser("theory", help="check the paper's statements about its losses with numbers")
+    commands.add_parser("theory", help="check the paper's statements about its losses numerically")
 
 
-# What the figures are drawn from: study, column and row of each.
+# Runs that figures are drawn from: study, column and row.
 RUNS_OF_FIGURES = {
     "joint": ("1a", "atss", "joint IoU (QFL)"),
     "separate": ("1a", "atss", "IoU-branch"),
@@ -104,10 +97,10 @@ def run_lab(args: argparse.Namespace, console: Console) -> int:
     if args.lab_command == "run":
         return run_studies(args, console)
     if args.lab_command == "report":
-        return report(args, console)
+        return report_results(args, console)
     if args.lab_command == "figures":
-        return figures(args, console)
-    return theory()
+        return draw_figures(args, console)
+    return print_theory()
 
 
 def list_studies() -> int:
@@ -129,7 +122,7 @@ def list_studies() -> int:
 
 
 def run_studies(args: argparse.Namespace, console: Console) -> int:
-    """gfocal lab run: make the runs that are missing, or write the commands that make them."""
+    """gfocal lab run: train the missing runs, or write the commands that do."""
     import torch
 
     from gfocal.lab.running import plan, run_planned, write_commands
@@ -138,13 +131,13 @@ def run_studies(args: argparse.Namespace, console: Console) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     setting = make_setup(args.budget, args.data)
-    planned = plan(studies_named(args.study), setting, range(args.seeds), args.column)
+    planned = plan(select_studies(args.study), setting, range(args.seeds), args.column)
     if args.budget == "paper" and not args.start:
         file = write_commands(planned, setting, args.out)
         say(
             console,
-            f"configs: {args.out / 'configs'}\ncommands: {file}\nnothing was started; when runs are done, "
-            f"gfocal lab report --out {args.out} gathers them (--start makes them here)",
+            f"configs: {args.out / 'configs'}\ncommands: {file}\nnothing was started; once runs are "
+            f"finished, gfocal lab report --out {args.out} collects them (--start trains them here)",
         )
         return DONE
     failed = run_planned(planned, setting, args.out, console)
@@ -154,7 +147,7 @@ def run_studies(args: argparse.Namespace, console: Console) -> int:
     return SOME_FAILED if failed else DONE
 
 
-def studies_named(name: str) -> list[Study]:
+def select_studies(name: str) -> list[Study]:
     """One study, or all of them.
 
     Raises:
@@ -170,18 +163,18 @@ def studies_named(name: str) -> list[Study]:
     return [STUDIES[name]]
 
 
-def figures(args: argparse.Namespace, console: Console) -> int:
-    """gfocal lab figures: those that need no training, and those for which the lab has runs."""
+def draw_figures(args: argparse.Namespace, console: Console) -> int:
+    """gfocal lab figures: those without training, and those whose runs are finished."""
     from gfocal.data.discovery import list_splits
     from gfocal.lab.figures import draw_from_runs, draw_simulated
-    from gfocal.lab.figures.figure_8 import machine
+    from gfocal.lab.figures.figure_8 import machine, measure_speeds
     from gfocal.lab.report import FIGURES_FOLDER
     from gfocal.lab.setup import SYNTHETIC, load_lab_data, make_setup
 
     folder = args.out / FIGURES_FOLDER
-    drawn = args.data == SYNTHETIC
-    split = "train" if not drawn and "train" in list_splits(args.data) else None
-    written = draw_simulated(folder, None if drawn else args.data, split=split)
+    is_synthetic = args.data == SYNTHETIC
+    split = "train" if not is_synthetic and "train" in list_splits(args.data) else None
+    written = draw_simulated(folder, None if is_synthetic else args.data, split=split)
     models = trained_detectors(args.out)
     if models:
         budget = read_budget(args.out, args.data)
@@ -202,12 +195,12 @@ def figures(args: argparse.Namespace, console: Console) -> int:
         say(console, str(file))
     if missing:
         wanted = ", ".join(f"{study} ({cell})" for study, _, cell in map(RUNS_OF_FIGURES.__getitem__, missing))
-        say(console, f"not drawn is what needs these runs of column atss, seed 0: {wanted}")
+        say(console, f"not drawn: figures that need these runs of column atss, seed 0: {wanted}")
     return DONE
 
 
 def trained_detectors(out: Path) -> dict[str, Path]:
-    """The model files of the runs that figures are drawn from, as far as they are done."""
+    """The model files of the finished runs that figures are drawn from."""
     from gfocal.lab.results_json import RUNS_FOLDER, is_finished, read_results
 
     results = read_results(out)
@@ -233,15 +226,14 @@ def read_budget(out: Path, data: str) -> Any:
     results = read_results(out)
     assert results is not None, "there are runs, so there are results"
     budget: Any = results.setting["budget"]
-    if (budget == "paper" and data == "synthetic") or make_setup(budget, data).data_description != results.setting[
-        "data"
-    ]:
-        raise LabError(f"{out}: its runs were made on {results.setting['data']}; name these data with --data")
+    description = None if budget == "paper" and data == "synthetic" else make_setup(budget, data).data_description
+    if description != results.setting["data"]:
+        raise LabError(f"{out}: its runs were trained on {results.setting['data']}; name these data with --data")
     return budget
 
 
-def theory() -> int:
-    """gfocal lab theory: the paper's proofs by numbers."""
+def print_theory() -> int:
+    """gfocal lab theory: numerical checks of the paper's proofs."""
     from rich.console import Console
     from rich.table import Table
 
@@ -255,14 +247,14 @@ def theory() -> int:
     return DONE if all(check.holds for check in checks) else SOME_FAILED
 
 
-def report(args: argparse.Namespace, console: Console) -> int:
-    """gfocal lab report: gather what is done, and write the page."""
+def report_results(args: argparse.Namespace, console: Console) -> int:
+    """gfocal lab report."""
     write_report(args.out, args.markdown, console)
     return DONE
 
 
 def write_report(out: Path, markdown: Path | None, console: Console) -> None:
-    """Gather the runs of a lab folder and write its page, and the markdown where a file is named.
+    """Collect the finished runs of a lab folder and write its page, and a markdown file where one is named.
 
     Raises:
         LabError: there are no results in the folder.
@@ -273,15 +265,15 @@ def write_report(out: Path, markdown: Path | None, console: Console) -> None:
 
     results = read_results(out)
     if results is None:
-        raise LabError(f"{out}: there is no {RESULTS_FILE}; begin with gfocal lab run, or name the folder with --out")
-    now = gather_results(results, out)
-    if now != results:
-        write_results(out, now)
+        raise LabError(f"{out}: there is no {RESULTS_FILE}; start with gfocal lab run, or name the folder with --out")
+    collected = gather_results(results, out)
+    if collected != results:
+        write_results(out, collected)
     images = sorted((out / FIGURES_FOLDER).glob("*.png"))
-    write_page(out / REPORT_FILE, now, images)
+    write_page(out / REPORT_FILE, collected, images)
     written = [out / REPORT_FILE]
     if markdown is not None:
         markdown.parent.mkdir(parents=True, exist_ok=True)
-        write_markdown(markdown, now, images)
+        write_markdown(markdown, collected, images)
         written.append(markdown)
-    say(console, f"look at {' and '.join(map(str, written))}")
+    say(console, f"report: {', '.join(map(str, written))}")

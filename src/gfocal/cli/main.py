@@ -29,7 +29,7 @@ from gfocal.errors import GFocalError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code. Errors that a user can cause are printed as a line, without a traceback."""
+    """Run a command; returns the exit code. Errors that a user can cause end in one line, without a traceback."""
     args = build_parser().parse_args(arguments)
     from rich.console import Console
 
@@ -113,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
     """All commands and their options; the parsed arguments have the function of the command as ``run``."""
     main = argparse.ArgumentParser(
         prog="gfocal",
-        description="Train and use object detectors with Generalized Focal Loss, which predict the uncertainty of each edge.",
+        description="Object detectors with Generalized Focal Loss, which predict the uncertainty of each edge.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -113,7 +113,8 @@ def _add_model(group: Options) -> None:
         "--auto",
         action="store_true",
         help="apply the advice of 'gfocal check' on n (reg_max), input size and pyramid levels, so that the "
-        "regression range covers the edges and small boxes are assigned to points; changes are printed and saved in config.toml",
+        "regression range covers the edges and small boxes are assigned to points; changes are "
+        "printed and saved in config.toml",
     )
 
 
