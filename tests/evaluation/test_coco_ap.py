@@ -16,6 +16,7 @@ from gfocal.data.dataset import Sample
 from gfocal.data.readers.coco import read_coco
 from gfocal.evaluation.coco_ap import CocoResult, coco_ap
 from gfocal.evaluation.detections import gt_areas
+from gfocal.reports.tables import coco_table
 
 pycocotools = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed (extra: test)")
 from pycocotools.cocoeval import COCOeval  # noqa: E402
@@ -40,7 +41,7 @@ def reference(ground_truth: dict, results: list[dict]) -> tuple[list[float], lis
             found.createIndex()
         run = COCOeval(gt, found, "bbox")
         run.evaluate()
-        run.grad_accum_steps()
+        run.accumulate()
         run.summarize()
     precision = run.eval["precision"][:, :, :, 0, 2]
     per_class = [p[p > -1].mean() if (p > -1).any() else -1 for p in np.moveaxis(precision, 2, 0)]
@@ -166,7 +167,7 @@ def test_coco_with_crowds_sparse_ids_and_outline_areas(shared: Path):
         assert (-1 if mine.ap is None else mine.ap) == pytest.approx(theirs, abs=1e-9), name
 
 
-def test_no_truth_of_a_size_is_none_and_the_table_says_so():
+def test_no_ground_truth_of_a_size_is_none_and_empty_in_the_table():
     sample = Sample(1, None, torch.tensor([[0.0, 0, 200, 200]]), torch.tensor([0]), torch.tensor([False]))
     result = coco_ap([sample], {}, ["a", "b"])
     assert result.ap == 0
@@ -176,14 +177,14 @@ def test_no_truth_of_a_size_is_none_and_the_table_says_so():
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=120)
-    console.print(result.table())
+    console.print(coco_table(result))
     lines = console.file.getvalue().splitlines()
-    assert lines[0].split() == ["1", "image,", "1", "ground_truth", "box,", "0", "detections"]
+    assert lines[0].split() == ["1", "image,", "1", "ground-truth", "box,", "0", "detections"]
     assert next(line.split() for line in lines if line.startswith("b")) == ["b", "0", "n/a"]
     assert next(line.split() for line in lines if line.startswith("a ")) == ["a", "1", "0.000", "0.000", "0.000"]
 
 
-def test_the_table_cuts_no_figure_on_a_terminal_of_80_columns():
+def test_the_table_cuts_no_number_on_a_terminal_of_80_columns():
     box = torch.tensor([[0.0, 0, 200, 200]])
     sample = Sample(1, None, box, torch.tensor([1]), torch.tensor([False]))
     one = SimpleNamespace(boxes=box, scores=torch.tensor([0.5]), labels=torch.tensor([1]))
@@ -191,7 +192,7 @@ def test_the_table_cuts_no_figure_on_a_terminal_of_80_columns():
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=80)
-    console.print(result.table())
+    console.print(coco_table(result))
     lines = console.file.getvalue().splitlines()
     assert "…" not in console.file.getvalue()
     assert max(len(line) for line in lines) <= 80
@@ -199,7 +200,7 @@ def test_the_table_cuts_no_figure_on_a_terminal_of_80_columns():
     assert next(line.split() for line in lines if "[bold]hydrant" in line)[1:] == ["1"] + ["1.000"] * 3
 
 
-def test_classes_by_size_and_many_without_truth_in_one_line():
+def test_classes_by_size_and_many_without_ground_truth_in_one_line():
     sizes = torch.tensor([[0.0, 0, 20, 20], [100.0, 0, 150, 50], [200.0, 0, 400, 200]])
     sample = Sample(1, None, sizes, torch.tensor([0, 0, 0]), torch.tensor([False] * 3))
     one = SimpleNamespace(boxes=sizes[[0, 2]], scores=torch.tensor([0.5, 0.4]), labels=torch.tensor([0, 0]))
@@ -212,10 +213,10 @@ def test_classes_by_size_and_many_without_truth_in_one_line():
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=80)
-    console.print(result.table())
+    console.print(coco_table(result))
     text = console.file.getvalue()
     assert "none0" not in text
-    assert text.splitlines()[-1].strip() == "4 classes without ground truth are left out"
+    assert text.splitlines()[-1].strip() == "4 classes without ground truth omitted"
     assert "cat" in text
 
 
@@ -247,7 +248,7 @@ def test_malformed_detections_are_refused_by_image_and_box(changed, message):
 
 def test_a_repeated_image_id_is_refused():
     sample = Sample(3, None, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool))
-    with pytest.raises(ValueError, match="image id 3 stands in more than one sample"):
+    with pytest.raises(ValueError, match="image id 3 occurs in more than one sample"):
         coco_ap([sample, sample], {}, ["a"])
 
 

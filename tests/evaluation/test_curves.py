@@ -7,30 +7,30 @@ import pytest
 
 from gfocal.evaluation.curves import (
     ScoreCurve,
-    _score_curve,
     f1_over_scores,
     log_average_miss_rate,
+    make_score_curve,
     precision_at_recall,
 )
 
 
 def curve(scores: list[float], hits: list[bool], num_ground_truth: int) -> ScoreCurve:
-    return _score_curve(np.array(scores), np.array(hits), num_ground_truth)
+    return make_score_curve(np.array(scores), np.array(hits), num_ground_truth)
 
 
 def test_equal_scores_enter_together() -> None:
     one = curve([0.9, 0.5, 0.5, 0.2], [True, False, True, False], 4)
     assert one.score.tolist() == [0.9, 0.5, 0.2]
-    assert one.hits.tolist() == [1, 2, 2]
-    assert one.false.tolist() == [0, 1, 2]
+    assert one.true_positives.tolist() == [1, 2, 2]
+    assert one.false_positives.tolist() == [0, 1, 2]
     assert one.precision.tolist() == pytest.approx([1, 2 / 3, 1 / 2])
     assert one.recall.tolist() == pytest.approx([1 / 4, 1 / 2, 1 / 2])
     assert one.f1.tolist() == pytest.approx([2 / 5, 4 / 7, 4 / 8])
 
 
-def test_a_threshold_keeps_what_scores_more() -> None:
+def test_a_threshold_keeps_higher_scores() -> None:
     one = curve([0.9, 0.5, 0.5, 0.2], [True, False, True, False], 4)
-    assert [one.at(t) for t in (0.95, 0.9, 0.89, 0.5, 0.49, 0.2, 0.0)] == [
+    assert [one.count_above(t) for t in (0.95, 0.9, 0.89, 0.5, 0.49, 0.2, 0.0)] == [
         (0, 0), (0, 0), (1, 0), (1, 0), (2, 1), (2, 1), (2, 2)
     ]  # fmt: skip
     values = f1_over_scores(one)

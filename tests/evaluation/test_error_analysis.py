@@ -18,7 +18,7 @@ from gfocal.data.dataset import Sample
 from gfocal.evaluation import curves
 from gfocal.evaluation.coco_ap import coco_ap
 from gfocal.evaluation.error_analysis import IGNORED, TYPE_NAMES, ErrorTypes, error_types
-from gfocal.evaluation.matching import lay_out, match, overlaps
+from gfocal.evaluation.matching import collect_boxes, compute_overlaps, match
 
 NAMES = ["cat", "dog"]
 CAT, DOG = 0, 1
@@ -35,8 +35,8 @@ def evaluation(ground_truth: list[tuple[list[float], int]], found: Found, crowd:
         labels=torch.tensor([label for _, label, _ in found]),
         scores=torch.tensor([score for _, _, score in found]),
     )
-    laid = lay_out([sample], {1: one}, NAMES)
-    pairs = overlaps(laid)
+    laid = collect_boxes([sample], {1: one}, NAMES)
+    pairs = compute_overlaps(laid)
     return error_types(laid, pairs, match(laid, pairs))
 
 
@@ -141,7 +141,7 @@ def slow_ap(rows: list[tuple[int, bool]], num_ground_truth: dict[int, int], clas
 
 def slow(samples, found):
     """Counts, costs and the two special errors, image by image and detection by detection."""
-    rows = []  # score, image id, place, label, kind, ground truth it took or is about
+    rows = []  # score, image id, place, label, kind, ground-truth box
     ground_truth, state = {}, {}
     for s in sorted(samples, key=lambda one: one.image_id):
         for g in range(len(s.boxes)):
@@ -223,8 +223,8 @@ def slow(samples, found):
 )
 def test_equal_to_a_slow_reading_of_the_paper(seed, num_classes, num_found, crowd, levels):
     samples, found, names, _, _ = scene(seed, 6, num_classes, num_found, crowd, levels)
-    boxes = lay_out(samples, found, names)
-    pairs = overlaps(boxes)
+    boxes = collect_boxes(samples, found, names)
+    pairs = compute_overlaps(boxes)
     errors = error_types(boxes, pairs, match(boxes, pairs))
     assert errors.ap50 == pytest.approx(coco_ap(samples, found, names).ap50, abs=1e-9)
     if errors.ap50 is None:
@@ -280,16 +280,16 @@ def test_equal_to_the_authors_program(seed: int, monkeypatch: pytest.MonkeyPatch
     for one in found.values():
         one.scores = order[place : place + len(one.scores)]
         place += len(one.scores)
-    boxes = lay_out(samples, found, names)
-    pairs = overlaps(boxes)
+    boxes = collect_boxes(samples, found, names)
+    pairs = compute_overlaps(boxes)
     matching = match(boxes, pairs)
     errors = error_types(boxes, pairs, matching)
     ap50, counts, cost, special = theirs(tidecv, samples, found)
     assert errors.ap50 == pytest.approx(ap50, abs=1e-9)
     assert errors.counts == counts
     # Where an object has an error of both kinds it fixes only the better of the two, in the oracles of both.
-    about = {kind: set(errors.about[errors.kind == kind].tolist()) for kind in TYPE_NAMES}
-    shared = {t for t in about[2] & about[3] if matching.taker[t] == -1}
+    about = {kind: set(errors.gt_index[errors.kind == kind].tolist()) for kind in TYPE_NAMES}
+    shared = {t for t in about[2] & about[3] if matching.detection_index[t] == -1}
     for name, expected in cost.items():
         if name in ("classification", "localization") and shared:
             continue

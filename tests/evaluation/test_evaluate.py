@@ -11,9 +11,9 @@ import torch
 from test_coco_ap import scene
 
 from gfocal.data.dataset import FileData, Sample
-from gfocal.evaluation.curves import above, confusion_matrix, most_confused, reliability
+from gfocal.evaluation.curves import confusion_matrix, most_confused, reliability, select_above
 from gfocal.evaluation.evaluate import Evaluation, evaluate
-from gfocal.evaluation.matching import lay_out, match, overlaps
+from gfocal.evaluation.matching import collect_boxes, compute_overlaps, match
 
 NAMES = ("cat", "dog")
 BOXES = [[100.0 * k, 0.0, 100.0 * k + 50, 50.0] for k in range(6)]
@@ -39,7 +39,7 @@ def two_images() -> tuple[FileData, dict[int, SimpleNamespace]]:
         [
             (BOXES[0], 0, 0.95),  # on the crowd
             (BOXES[1], 1, 0.9),  # the dog
-            (BOXES[2], 1, 0.8),  # a cat taken for a dog
+            (BOXES[2], 1, 0.8),  # a cat detected as a dog
             (BOXES[4], 0, 0.7),  # nothing there
             (BOXES[3], 1, 0.2),  # the other dog, unsure
         ]
@@ -50,7 +50,7 @@ def two_images() -> tuple[FileData, dict[int, SimpleNamespace]]:
 @pytest.fixture
 def evaluation() -> Evaluation:
     data, detections = two_images()
-    return evaluate(data, detections, stored=(0.5, 0.3))
+    return evaluate(data, detections, model_thresholds=(0.5, 0.3))
 
 
 def test_the_confusion_matrix(evaluation: Evaluation) -> None:
@@ -58,38 +58,38 @@ def test_the_confusion_matrix(evaluation: Evaluation) -> None:
     assert most_confused(evaluation.confusion, NAMES) == [("cat", "dog", 1)]
 
 
-def test_a_better_one_below_its_threshold_takes_nothing_away() -> None:
-    boxes = lay_out(
+def test_a_detection_below_its_threshold_is_not_matched() -> None:
+    boxes = collect_boxes(
         [sample(1, [1])], {1: found([(BOXES[0], 0, 0.6), (BOXES[0], 1, 0.5)])}, NAMES
-    )  # the cat of 0.6 would take the dog
-    kept = above(boxes, (0.7, 0.3))
-    assert kept.tolist() == [False, True]
-    assert confusion_matrix(boxes, overlaps(boxes), kept)[1, 1] == 1
+    )  # the cat of 0.6 would match the dog
+    selected = select_above(boxes, (0.7, 0.3))
+    assert selected.tolist() == [False, True]
+    assert confusion_matrix(boxes, compute_overlaps(boxes), selected)[1, 1] == 1
 
 
 def test_the_confusion_matrix_counts_every_object_and_every_detection_once() -> None:
     samples, detections, names, _, _ = scene(4, 8, 3, 12, 0.0, 1000)
-    boxes = lay_out(samples, detections, names)
-    matrix = confusion_matrix(boxes, overlaps(boxes), np.ones(len(boxes.score), dtype=bool))
+    boxes = collect_boxes(samples, detections, names)
+    matrix = confusion_matrix(boxes, compute_overlaps(boxes), np.ones(len(boxes.score), dtype=bool))
     assert matrix[:-1].sum(1).tolist() == boxes.num_ground_truth().tolist()
     assert matrix[:, :-1].sum(0).tolist() == np.bincount(boxes.label, minlength=3).tolist()
 
 
 def test_a_score_is_above_its_threshold_as_float32() -> None:
-    boxes = lay_out([sample(1, [0])], {1: found([(BOXES[0], 0, 0.7)])}, NAMES)
+    boxes = collect_boxes([sample(1, [0])], {1: found([(BOXES[0], 0, 0.7)])}, NAMES)
     assert boxes.score[0] != 0.7
-    assert above(boxes, (0.7, 0.0)).tolist() == [False]
+    assert select_above(boxes, (0.7, 0.0)).tolist() == [False]
 
 
 def test_scores_against_overlaps() -> None:
-    # IoU 1 and 0.5 in the stretch of 0.8, 0 in that of 0.1; on the crowd nothing counts, beside it it does.
+    # IoU 1 and 0.5 in the bin of 0.8, 0 in that of 0.1; on the crowd region nothing counts, beside it it does.
     half = [100.0, 0.0, 150.0, 100.0]
-    boxes = lay_out(
+    boxes = collect_boxes(
         [sample(1, [0, 1, 1], crowd=1)],
         {1: found([(BOXES[0], 0, 0.9), (BOXES[2], 1, 0.85), (half, 1, 0.81), ([30.0, 0.0, 80.0, 50.0], 0, 0.15)])},
         NAMES,
     )
-    pairs = overlaps(boxes)
+    pairs = compute_overlaps(boxes)
     measured = reliability(boxes, pairs, match(boxes, pairs))
     assert measured.count.tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 2, 0]
     assert measured.score[8] == pytest.approx(0.83)
@@ -99,29 +99,29 @@ def test_scores_against_overlaps() -> None:
 
 
 def test_the_worst_image_comes_first_with_all_its_mistakes(evaluation: Evaluation) -> None:
-    first, second = evaluation.worst(5)
+    first, second = evaluation.worst_images(5)
     assert (first.image_id, second.image_id) == (1, 2)
-    assert [(w.label, w.kind, w.gt_label) for w in first.wrong] == [
+    assert [(w.label, w.kind, w.gt_label) for w in first.false_positives] == [
         (1, "classification", 0),
         (0, "background", None),
     ]
-    assert first.hits == (tuple(BOXES[1]),)
+    assert first.true_positives == (tuple(BOXES[1]),)
     assert sorted(first.missed) == [(tuple(BOXES[2]), 0), (tuple(BOXES[3]), 1)]  # one is found below its threshold
     assert first.crowd == (tuple(BOXES[0]),)
     assert first.cost == pytest.approx(0.8 + 0.7 + 2 * 0.5)
     assert second.cost == pytest.approx(0.4)
-    assert [one.image_id for one in evaluation.worst(1)] == [1]
+    assert [one.image_id for one in evaluation.worst_images(1)] == [1]
 
 
-def test_a_image_without_mistakes_is_not_among_the_worst() -> None:
+def test_an_image_without_mistakes_is_not_among_the_worst() -> None:
     data = FileData(NAMES, (1, 2), [sample(1, [0])])
-    assert evaluate(data, {1: found([(BOXES[0], 0, 0.9)])}).worst(3) == []
+    assert evaluate(data, {1: found([(BOXES[0], 0, 0.9)])}).worst_images(3) == []
 
 
 def test_false_positives_per_image_at_the_thresholds(evaluation: Evaluation) -> None:
-    assert (evaluation.num_hits, evaluation.num_false) == (1, 3)
+    assert (evaluation.num_true_positives, evaluation.num_false_positives) == (1, 3)
     assert evaluation.fppi == 1.5
-    assert evaluation.in_use_from == "the model's own thresholds"
+    assert evaluation.thresholds_source == "the model's own thresholds"
     assert evaluation.at_thresholds[1].precision == pytest.approx(1 / 3)
     assert evaluation.at_thresholds[1].recall == pytest.approx(1 / 2)
 
@@ -140,22 +140,22 @@ def test_the_curves_are_those_of_both_overlaps() -> None:
 def test_without_stored_thresholds_the_best_ones_are_in_use() -> None:
     data, detections = two_images()
     evaluation = evaluate(data, detections)
-    assert evaluation.in_use == evaluation.chosen.scores
-    assert evaluation.in_use_from == "the thresholds of largest F1"
-    assert evaluate(data, detections, precision=0.5).in_use_from == "the thresholds of precision=0.5"
+    assert evaluation.thresholds == evaluation.best_thresholds.scores
+    assert evaluation.thresholds_source == "the thresholds of highest F1"
+    assert evaluate(data, detections, precision=0.5).thresholds_source == "the thresholds of precision=0.5"
 
 
 def test_the_numbers_as_json_and_in_a_few_lines(evaluation: Evaluation) -> None:
-    told = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
-    assert told["ap50"] == evaluation.ap.ap50 == evaluation.errors.ap50
-    assert told["errors"]["types"]["classification"]["count"] == 1
-    assert told["at_thresholds"]["confusion"]["counts"] == evaluation.confusion.tolist()
-    assert told["at_thresholds"]["false_per_image"] == 1.5
-    assert len(told["curves"]["precision_at_recall_iou50"]["cat"]) == 101
-    assert sum(told["reliability"]["count"]) == 5
-    assert set(told["log_average_miss_rate"]["per_class"]) == set(NAMES)
+    numbers = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
+    assert numbers["ap50"] == evaluation.ap.ap50 == evaluation.errors.ap50
+    assert numbers["errors"]["types"]["classification"]["count"] == 1
+    assert numbers["at_thresholds"]["confusion"]["counts"] == evaluation.confusion.tolist()
+    assert numbers["at_thresholds"]["false_positives_per_image"] == 1.5
+    assert len(numbers["curves"]["precision_at_recall_iou50"]["cat"]) == 101
+    assert sum(numbers["reliability"]["count"]) == 5
+    assert set(numbers["log_average_miss_rate"]["per_class"]) == set(NAMES)
     lines = evaluation.summary()
-    assert lines[0].startswith("costs most: classification, 1 error; without it AP50 +0.")
+    assert lines[0].startswith("most costly error type: classification, 1 error; AP50 +0.")
     assert lines[2] == "at the model's own thresholds: 1.50 false positives per image"
 
 
@@ -163,7 +163,7 @@ def test_nothing_at_all() -> None:
     empty = evaluate(FileData(NAMES, (1, 2), [sample(1, [])]), {})
     assert empty.summary() == []
     json.dumps(empty.to_json(), allow_nan=False)
-    assert empty.worst(3) == []
+    assert empty.worst_images(3) == []
 
 
 def test_detections_of_other_classes_are_refused() -> None:

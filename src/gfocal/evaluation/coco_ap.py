@@ -1,25 +1,21 @@
-"""Average precision by the rules of COCO: the twelve numbers and every class, equal to pycocotools.
+"""Average precision by the rules of COCO: the twelve numbers, and those of every class, equal to pycocotools.
 
-The counting is done by faster-coco-eval; this room turns samples and detections into its form and its arrays
-into a result that says None, not -1, where there was nothing to find. The arrays differ from those of
-pycocotools in the last bit only (it adds 2e-16 to the denominator of a precision).
+faster-coco-eval computes them; this file converts samples and detections into its form and its arrays into a result
+that has None instead of -1 where there is no ground truth. The arrays differ from those of pycocotools in the last
+bit only (it adds 2e-16 to the denominator of a precision).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gfocal.data.dataset import Sample
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
 
 # Areas in square pixels, both ends included, as pycocotools has them: 32 x 32 is small and medium.
 SIZE_RANGES = {
@@ -28,11 +24,11 @@ SIZE_RANGES = {
     "medium": (32.0**2, 96.0**2),
     "large": (96.0**2, 1e10),
 }
-MAX_DETECTIONS = (1, 10, 100)  # per image and class, best first
+MAX_DETECTIONS = (1, 10, 100)  # per image and class, by descending score
 
 
 class ScoredBoxes(Protocol):
-    """What was found in one image; ``gfocal.structures.Detections`` is one."""
+    """Detections in one image; ``gfocal.structures.Detections`` is one."""
 
     @property
     def boxes(self) -> Tensor:
@@ -41,7 +37,7 @@ class ScoredBoxes(Protocol):
 
     @property
     def scores(self) -> Tensor:
-        """(N,) float, more is better."""
+        """(N,) float, higher is better."""
         ...
 
     @property
@@ -51,7 +47,7 @@ class ScoredBoxes(Protocol):
 
 
 class ClassAP(NamedTuple):
-    """The figures of one class; AP is None where the class has no ground truth."""
+    """The numbers of one class; AP is None if the class has no ground truth."""
 
     ap: float | None
     ap50: float | None
@@ -64,10 +60,10 @@ class ClassAP(NamedTuple):
 
 @dataclass(frozen=True)
 class CocoResult:
-    """The twelve numbers of COCO, each in 0..1, or None where no ground truth of that size exists.
+    """The twelve numbers of COCO, each in 0..1, or None if there is no ground truth of that size.
 
     AP is the mean over IoU thresholds 0.50, 0.55 ... 0.95, 101 recall points and classes. Ground truth is counted
-    without crowd regions, which are neither to be found nor wrong to find.
+    without crowd regions, which are ignored.
     """
 
     ap: float | None
@@ -92,14 +88,8 @@ class CocoResult:
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, strings and dicts; None becomes null."""
-        classes = {name: figures._asdict() for name, figures in self.per_class.items()}
+        classes = {name: numbers._asdict() for name, numbers in self.per_class.items()}
         return {f.name: classes if f.name == "per_class" else getattr(self, f.name) for f in fields(self)}
-
-    def table(self) -> Table:
-        """For a terminal: one row for all sizes and for each size, then one for each class."""
-        from gfocal.reports.tables import coco_table
-
-        return coco_table(self)
 
 
 def coco_ap(
@@ -108,27 +98,48 @@ def coco_ap(
     names: Sequence[str],
     areas: Sequence[Tensor] | None = None,
 ) -> CocoResult:
-    """Compare detections with ground truth by the rules of COCO.
+    """Evaluate detections against ground truth by the rules of COCO.
 
-    ``detections`` maps an image id to what was found there; an image of ``samples`` without an entry counts
-    as one in which nothing was found. Boxes of equal score count in the order they are given. Only the best
-    100 of each class and image count. ``names`` are the classes, indexed by label.
+    ``detections`` maps an image id to the detections of that image; an image of ``samples`` without an entry has
+    none. Boxes of equal score count in the order in which they are given, and only the best 100 of each class and
+    image. ``names`` are the classes, indexed by label.
 
     ``areas`` gives the area of each ground-truth box of each sample, (G,) in square pixels, best as float64: it
-    decides which boxes are small, medium and large. COCO takes the area of the object's outline; without
-    ``areas`` that of the box is used, which moves some objects to a larger class and changes nothing else.
+    decides which boxes are small, medium and large. COCO uses the area of the object's outline; without ``areas``
+    that of the box is used, which moves some objects to a larger size and changes nothing else.
 
     Raises ValueError if there are no images, ids or names repeat, detections name an image that is not in
     ``samples``, or boxes, scores or labels are malformed.
     """
+    _check_inputs(samples, detections, names, areas)
+    ground_truth: list[dict[str, Any]] = []
+    for i, sample in enumerate(samples):
+        ground_truth += _gt_records(sample, areas[i] if areas is not None else None, len(names))
+    found: list[dict[str, Any]] = []
+    for image_id, one in detections.items():
+        found += _detection_records(image_id, one, len(names))
+    for records in (ground_truth, found):
+        for i, record in enumerate(records):
+            record["id"] = i + 1  # not from 0, which faster-coco-eval treats as "not matched"
+    image_ids = [sample.image_id for sample in samples]
+    precision, recall = _accumulate(image_ids, ground_truth, found, names)  # (T, R, C, A, M), (T, C, A, M)
+    return _summarize(precision, recall, _count_by_size(ground_truth, len(names)), names, len(samples), len(found))
+
+
+def _check_inputs(
+    samples: Sequence[Sample],
+    detections: Mapping[int, ScoredBoxes],
+    names: Sequence[str],
+    areas: Sequence[Tensor] | None,
+) -> None:
     if not samples:
         raise ValueError("no images to evaluate: the list of samples is empty")
     if not names or len(set(names)) != len(names):
-        raise ValueError(f"every class needs a name of its own, got {list(names)}")
+        raise ValueError(f"every class needs a unique name, got {list(names)}")
     image_ids = [sample.image_id for sample in samples]
     if len(set(image_ids)) != len(image_ids):
         repeated = next(i for i in image_ids if image_ids.count(i) > 1)
-        raise ValueError(f"image id {repeated} stands in more than one sample: give every image an id of its own")
+        raise ValueError(f"image id {repeated} occurs in more than one sample: give every image a unique id")
     if unknown := sorted(set(detections) - set(image_ids)):
         raise ValueError(
             f"detections for image id {unknown[0]} (and {len(unknown) - 1} more), which no sample has: "
@@ -136,21 +147,26 @@ def coco_ap(
         )
     if areas is not None and len(areas) != len(samples):
         raise ValueError(f"areas for {len(areas)} samples, but there are {len(samples)}")
-    ground_truth: list[dict[str, Any]] = []
-    for i, sample in enumerate(samples):
-        ground_truth += _gt_records(sample, areas[i] if areas is not None else None, len(names))
-    found: list[dict[str, Any]] = []
-    for image_id, one in detections.items():
-        found += _found_records(image_id, one, len(names))
-    for records in (ground_truth, found):
-        for i, record in enumerate(records):
-            record["id"] = i + 1  # not from 0, which the counting takes for "not matched"
-    precision, recall = _count(image_ids, ground_truth, found, names)  # (T, R, C, A, M), (T, C, A, M)
 
-    num_ground_truth = np.zeros((len(names), len(SIZE_RANGES)), dtype=np.int64)  # (C, A)
+
+def _count_by_size(ground_truth: list[dict[str, Any]], num_classes: int) -> np.ndarray:
+    """Ground-truth boxes without crowd regions. (C, A) int64"""
+    count = np.zeros((num_classes, len(SIZE_RANGES)), dtype=np.int64)
     for record in ground_truth:
         for a, (low, high) in enumerate(SIZE_RANGES.values()):
-            num_ground_truth[record["category_id"] - 1, a] += not record["iscrowd"] and low <= record["area"] <= high
+            count[record["category_id"] - 1, a] += not record["iscrowd"] and low <= record["area"] <= high
+    return count
+
+
+def _summarize(
+    precision: np.ndarray,
+    recall: np.ndarray,
+    num_ground_truth: np.ndarray,
+    names: Sequence[str],
+    num_images: int,
+    num_detections: int,
+) -> CocoResult:
+    """The result from precision (T, R, C, A, M), recall (T, C, A, M) and the numbers of ground-truth boxes (C, A)."""
     of_size: list[int] = num_ground_truth.sum(0).tolist()
     return CocoResult(
         ap=_mean(precision[..., 0, 2]),
@@ -168,17 +184,17 @@ def coco_ap(
         per_class={
             name: _class_ap(precision[:, :, c, :, 2], int(num_ground_truth[c, 0])) for c, name in enumerate(names)
         },
-        num_images=len(samples),
+        num_images=num_images,
         num_ground_truth=of_size[0],
         num_small=of_size[1],
         num_medium=of_size[2],
         num_large=of_size[3],
-        num_detections=len(found),
+        num_detections=num_detections,
     )
 
 
-def _count(
-    image_ids: list[int], ground_truth: list[dict[str, Any]], found: list[dict[str, Any]], names: Sequence[str]
+def _accumulate(
+    image_ids: list[int], ground_truth: list[dict[str, Any]], detections: list[dict[str, Any]], names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Precision (T, R, C, A, M) and recall (T, C, A, M); -1 where there is no ground truth.
 
@@ -189,37 +205,36 @@ def _count(
     def silent(*_: object) -> None:
         """Both classes print their progress by default."""
 
-    def indexed(records: list[dict[str, Any]]) -> COCO:
+    def index(records: list[dict[str, Any]]) -> COCO:
         images = [{"id": image_id} for image_id in image_ids]
         categories = [{"id": c + 1, "name": name} for c, name in enumerate(names)]
         return COCO({"images": images, "categories": categories, "annotations": records}, print_function=silent)
 
-    # Not through loadRes, which refuses or rewrites an empty list in some versions and adds a polygon to
-    # every box.
-    counter = COCOeval_faster(indexed(ground_truth), indexed(found), iouType="bbox", print_function=silent)
-    counter.params.areaRng = [list(limits) for limits in SIZE_RANGES.values()]
-    counter.params.areaRngLbl = list(SIZE_RANGES)
-    counter.params.maxDets = list(MAX_DETECTIONS)
-    counter.evaluate()
-    counter.accumulate()
-    return np.asarray(counter.eval["precision"]), np.asarray(counter.eval["recall"])
+    # Not by loadRes, which refuses or rewrites an empty list in some versions and adds a polygon to every box.
+    evaluation = COCOeval_faster(index(ground_truth), index(detections), iouType="bbox", print_function=silent)
+    evaluation.params.areaRng = [list(limits) for limits in SIZE_RANGES.values()]
+    evaluation.params.areaRngLbl = list(SIZE_RANGES)
+    evaluation.params.maxDets = list(MAX_DETECTIONS)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
 
 
 def _class_ap(precision: np.ndarray, num_ground_truth: int) -> ClassAP:
-    """The figures of one class from its precision (T, R, A)."""
+    """The numbers of one class from its precision (T, R, A)."""
     ap, small, medium, large = (_mean(precision[..., a]) for a in range(len(SIZE_RANGES)))
     ap50, ap75 = _mean(precision[0, :, 0]), _mean(precision[5, :, 0])
     return ClassAP(ap, ap50, num_ground_truth, ap75, small, medium, large)
 
 
 def _mean(values: np.ndarray) -> float | None:
-    """The mean over what has ground truth; None if nothing has."""
+    """The mean over the entries with ground truth; None if there are none."""
     present = values[values > -1]
     return float(present.mean()) if present.size else None
 
 
 def _records(image_id: int, boxes: Tensor, labels: Tensor, num_classes: int, where: str) -> list[dict[str, Any]]:
-    """COCO's form of boxes, lengths in float64: what is subtracted in float32 can change a match."""
+    """Boxes in COCO's form, sides in float64: a subtraction in float32 can change a match."""
     if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
         raise ValueError(
             f"{where}: expected boxes (N, 4) and labels (N,), got {tuple(boxes.shape)} and {tuple(labels.shape)}"
@@ -256,18 +271,18 @@ def _gt_records(sample: Sample, areas: Tensor | None, num_classes: int) -> list[
     for name, column in columns.items():
         if column.shape != (len(records),):
             raise ValueError(f"{where}: {name} has shape {tuple(column.shape)}, expected ({len(records)},)")
-        if not torch.isfinite(column).all():  # would count in every size and be ground truth in none
+        if not torch.isfinite(column).all():  # would be counted in every size and match in none
             raise ValueError(f"{where}: {name} {column.tolist()} is not finite; give the area of the box there")
         for record, value in zip(records, column.tolist(), strict=True):
             record[name] = int(value) if name == "iscrowd" else float(value)
     return records
 
 
-def _found_records(image_id: int, found: ScoredBoxes, num_classes: int) -> list[dict[str, Any]]:
+def _detection_records(image_id: int, detections: ScoredBoxes, num_classes: int) -> list[dict[str, Any]]:
     where = f"detections in image id {image_id}"
-    records = _records(image_id, found.boxes, found.labels, num_classes, where)
-    if found.scores.shape != (len(records),) or not torch.isfinite(found.scores).all():
-        raise ValueError(f"{where}: expected {len(records)} finite scores, one for each box, got {found.scores}")
-    for record, score in zip(records, found.scores.tolist(), strict=True):
+    records = _records(image_id, detections.boxes, detections.labels, num_classes, where)
+    if detections.scores.shape != (len(records),) or not torch.isfinite(detections.scores).all():
+        raise ValueError(f"{where}: expected {len(records)} finite scores, one for each box, got {detections.scores}")
+    for record, score in zip(records, detections.scores.tolist(), strict=True):
         record["score"] = score
     return records

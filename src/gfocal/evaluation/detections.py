@@ -1,4 +1,4 @@
-"""A detector over a dataset: detections of every image, and their AP."""
+"""Detections of a model on a dataset, and their AP; how processes exchange them."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ def detect_all(
     return found
 
 
-class Scored(NamedTuple):
-    """What an evaluation reads of the detections of an image."""
+class ScoredDetections(NamedTuple):
+    """The part of the detections of an image that an evaluation reads."""
 
     boxes: Tensor  # (N, 4)
     scores: Tensor  # (N,)
     labels: Tensor  # (N,)
-    edge_std: Tensor | None = None  # (N, 4) pixels, where it was asked for
+    edge_std: Tensor | None = None  # (N, 4) pixels, if wanted
 
 
-def as_rows(found: Mapping[int, ScoredBoxes], edge_std: bool = False) -> Tensor:
-    """Detections as numbers that processes can send each other.
+def detections_to_rows(detections: Mapping[int, ScoredBoxes], edge_std: bool = False) -> Tensor:
+    """Detections as one tensor, for processes to exchange.
 
-    (N, 8) float64: upper and lower 32 bits of the image id, which has more than a float64 holds, label, score, box;
-    with ``edge_std`` (N, 12), and the standard deviations of ``Detections``.
+    (N, 8) float64: upper and lower 32 bits of the image id, which does not fit into a float64, label, score, box;
+    with ``edge_std`` (N, 12), also the standard deviations of ``Detections``.
     """
     rows = [torch.zeros(0, 12 if edge_std else 8, dtype=torch.float64)]
-    for image_id, one in found.items():
+    for image_id, one in detections.items():
         number = torch.full_like(one.labels, image_id)
         head = torch.stack([number >> 32, number & 0xFFFFFFFF, one.labels], 1).double()
         columns = [head, one.scores.double().unsqueeze(1), one.boxes.double()]
@@ -57,8 +57,8 @@ def as_rows(found: Mapping[int, ScoredBoxes], edge_std: bool = False) -> Tensor:
     return torch.cat(rows)
 
 
-def from_rows(rows: Tensor) -> dict[int, Scored]:
-    """What ``as_rows`` was made of, by image id in ascending order; each image's detections in their order."""
+def rows_to_detections(rows: Tensor) -> dict[int, ScoredDetections]:
+    """The reverse of ``detections_to_rows``, by image id in ascending order; the order within an image is kept."""
     if not len(rows):
         return {}
     numbers = (rows[:, 0].long() << 32) | rows[:, 1].long()
@@ -66,7 +66,7 @@ def from_rows(rows: Tensor) -> dict[int, Scored]:
     image_ids, counts = numbers[order].unique_consecutive(return_counts=True)
     parts = rows[order, 2:].split(counts.tolist())
     return {
-        image_id: Scored(
+        image_id: ScoredDetections(
             boxes=part[:, 2:6].float(),
             scores=part[:, 1].float(),
             labels=part[:, 0].long(),
@@ -76,30 +76,30 @@ def from_rows(rows: Tensor) -> dict[int, Scored]:
     }
 
 
-def evaluated(model: Detector, data: ImageData, batch_size: int = 1) -> CocoResult:
-    """The COCO numbers of a model on a dataset, by this process alone."""
+def evaluate_model(model: Detector, data: ImageData, batch_size: int = 1) -> CocoResult:
+    """The COCO numbers of a model on a dataset, in this process alone."""
     batches = evaluation_loader(data, model.input_settings, batch_size)
     return average_precision(data, detect_all(model, batches))
 
 
-def average_precision(data: ImageData, found: Mapping[int, ScoredBoxes]) -> CocoResult:
+def average_precision(data: ImageData, detections: Mapping[int, ScoredBoxes]) -> CocoResult:
     """The COCO numbers of detections on a dataset."""
     samples = [data.sample(i) for i in range(len(data))]
-    return coco_ap(samples, found, data.names, [gt_areas(sample) for sample in samples])
+    return coco_ap(samples, detections, data.names, [gt_areas(sample) for sample in samples])
 
 
-def nothing_found(result: CocoResult, settings: DecodeSettings) -> str:
-    """Why an evaluation counted no detection at all, in a line; empty where it counted some."""
+def explain_no_detections(result: CocoResult, settings: DecodeSettings) -> str:
+    """Why an evaluation has no detections at all, in a line; empty if it has some."""
     if result.num_detections:
         return ""
     return (
-        f"nothing was found: no score is above the model's threshold of {settings.score_threshold:g} "
+        f"no detections: no score is above the model's threshold of {settings.score_threshold:g} "
         "(normal in the first epochs)"
     )
 
 
 def gt_areas(sample: Sample) -> Tensor:
-    """Area of each ground-truth box's object: of its outline where the data states it, else of the box. (G,)"""
+    """Area of each object: of its outline if the data state it, else of its box. (G,)"""
     of_boxes = area(sample.boxes.double())
     if sample.areas is None:
         return of_boxes

@@ -1,4 +1,4 @@
-"""Everything an evaluation answers, from one matching: AP, curves, thresholds, error types, confusion, scores."""
+"""A whole evaluation from one matching: AP, curves, thresholds, error types, confusion matrix, reliability."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from gfocal.evaluation.coco_ap import CocoResult, ScoredBoxes, coco_ap
 from gfocal.evaluation.curves import (
     Reliability,
     ScoreCurve,
-    above,
     confusion_matrix,
     f1_over_scores,
     log_average_miss_rate,
+    make_score_curves,
     precision_recall,
     reliability,
-    score_curves,
+    select_above,
 )
 from gfocal.evaluation.detections import gt_areas
 from gfocal.evaluation.error_analysis import ErrorTypes, ImageMistakes, error_types, worst_images
-from gfocal.evaluation.matching import Bools, Boxes, Floats, Ints, Matching, lay_out, match, overlaps
-from gfocal.evaluation.thresholds import Choice, Thresholds, choose_thresholds, described
+from gfocal.evaluation.matching import Bools, Boxes, Floats, Ints, Matching, collect_boxes, compute_overlaps, match
+from gfocal.evaluation.thresholds import ThresholdChoice, Thresholds, choose_thresholds, evaluate_threshold
 from gfocal.text import counted
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What detections on annotated images are worth. Unless said otherwise at IoU 0.5."""
+    """All numbers of detections on annotated images; at IoU 0.5 unless noted otherwise."""
 
     ap: CocoResult
     boxes: Boxes
@@ -41,44 +41,46 @@ class Evaluation:
     class_curves: list[ScoreCurve]
     precision: list[Floats | None]  # by class, at recall 0.00 ... 1.00
     precision75: list[Floats | None]  # at IoU 0.75
-    chosen: Thresholds  # the best ones on these images
-    in_use: tuple[float, ...]  # by label: of the model if it has some, else those chosen
-    in_use_from: str
-    kept: Bools  # (D,), detections above the thresholds in use
-    confusion: Ints  # (C + 1, C + 1), see confusion.py
+    best_thresholds: Thresholds  # chosen on these images
+    thresholds: tuple[float, ...]  # in use, by label: those of the model if it has some, else the best ones
+    thresholds_source: str
+    selected: Bools  # (D,), detections above the thresholds in use
+    confusion: Ints  # (C + 1, C + 1), see ``confusion_matrix``
     reliability: Reliability
 
     @property
-    def at_thresholds(self) -> tuple[Choice, ...]:
+    def at_thresholds(self) -> tuple[ThresholdChoice, ...]:
         """Precision, recall and F1 of each class at the thresholds in use."""
-        pairs = zip(self.class_curves, self.in_use, self.chosen.classes, strict=True)
-        return tuple(described(curve, t, one.note if one.threshold == t else "") for curve, t, one in pairs)
+        choices = zip(self.class_curves, self.thresholds, self.best_thresholds.classes, strict=True)
+        return tuple(
+            evaluate_threshold(curve, t, best.note if best.threshold == t else "") for curve, t, best in choices
+        )
 
     @property
-    def num_false(self) -> int:
-        """Wrong detections above the thresholds in use."""
-        return int((self.kept & ~self.matching.hit & ~self.matching.ignored).sum())
+    def num_false_positives(self) -> int:
+        """False positives above the thresholds in use."""
+        return int((self.selected & ~self.matching.true_positive & ~self.matching.ignored).sum())
 
     @property
-    def num_hits(self) -> int:
-        """Right detections above the thresholds in use."""
-        return int((self.kept & self.matching.hit).sum())
+    def num_true_positives(self) -> int:
+        """True positives above the thresholds in use."""
+        return int((self.selected & self.matching.true_positive).sum())
 
     @property
     def fppi(self) -> float:
-        """Wrong detections per image above the thresholds in use."""
-        return self.num_false / self.ap.num_images
+        """False positives per image above the thresholds in use."""
+        return self.num_false_positives / self.ap.num_images
 
     def miss_rate(self) -> float | None:
         """Log-average miss rate of all classes together."""
         return log_average_miss_rate(self.curve, self.ap.num_images)
 
-    def worst(self, most: int) -> list[ImageMistakes]:
-        """The images with the heaviest mistakes, worst first."""
-        return worst_images(self.boxes, self.matching, self.errors, self.kept, most)
+    def worst_images(self, max_images: int) -> list[ImageMistakes]:
+        """The images with the worst errors, worst first."""
+        return worst_images(self.boxes, self.matching, self.errors, self.selected, max_images)
 
     def to_json(self) -> dict[str, Any]:
-        """All numbers: those of ``CocoResult.to_json`` at the top, the rest below names of their own."""
+        """All numbers: those of ``CocoResult.to_json`` at the top level, the rest below it."""
         names, num_images = self.boxes.names, self.ap.num_images
         cost = self.errors.cost
         types = {name: {"count": self.errors.counts[name], "ap50": cost[name]} for name in cost}
@@ -90,13 +92,13 @@ class Evaluation:
                 "false_positives": self.errors.false_positives,
                 "false_negatives": self.errors.false_negatives,
             },
-            "best_thresholds": self.chosen.to_json(names),
+            "best_thresholds": self.best_thresholds.to_json(names),
             "at_thresholds": {
-                "from": self.in_use_from,
-                "thresholds": dict(zip(names, self.in_use, strict=True)),
-                "right": self.num_hits,
-                "false": self.num_false,
-                "false_per_image": self.fppi,
+                "source": self.thresholds_source,
+                "thresholds": dict(zip(names, self.thresholds, strict=True)),
+                "true_positives": self.num_true_positives,
+                "false_positives": self.num_false_positives,
+                "false_positives_per_image": self.fppi,
                 "confusion": {"names": [*names, "background"], "counts": self.confusion.tolist()},
             },
             "log_average_miss_rate": {
@@ -105,14 +107,14 @@ class Evaluation:
             },
             "reliability": {
                 "count": self.reliability.count.tolist(),
-                "score": _plain(self.reliability.score),
-                "iou": _plain(self.reliability.iou),
+                "score": _round(self.reliability.score),
+                "iou": _round(self.reliability.iou),
                 "error": self.reliability.error,
             },
             "curves": {
-                "precision_at_recall_iou50": {n: _plain(p) for n, p in zip(names, self.precision, strict=True)},
-                "precision_at_recall_iou75": {n: _plain(p) for n, p in zip(names, self.precision75, strict=True)},
-                "f1_over_score": {n: _plain(f1_over_scores(c)) for n, c in self._curves()},
+                "precision_at_recall_iou50": {n: _round(p) for n, p in zip(names, self.precision, strict=True)},
+                "precision_at_recall_iou75": {n: _round(p) for n, p in zip(names, self.precision75, strict=True)},
+                "f1_over_score": {n: _round(f1_over_scores(c)) for n, c in self._curves()},
             },
         }
 
@@ -120,56 +122,57 @@ class Evaluation:
         return list(zip(self.boxes.names, self.class_curves, strict=True))
 
     def summary(self) -> list[str]:
-        """What to know first, in a few lines."""
+        """The most important facts, in a few lines."""
         lines = []
         if (largest := self.errors.largest) is not None:
             number, cost = self.errors.counts[largest], self.errors.cost[largest]
             them = "it" if number == 1 else "them"
-            lines.append(f"costs most: {largest}, {counted(number, 'error')}; without {them} AP50 +{cost:.3f}")
-        best = self.chosen.overall
+            errors = counted(number, "error")
+            lines.append(f"most costly error type: {largest}, {errors}; AP50 +{cost:.3f} without {them}")
+        best = self.best_thresholds.overall
         if best.f1 is not None and best.precision is not None:
             lines.append(
-                f"{self.chosen.rule}, all classes together: scores above {best.threshold:g} "
+                f"best threshold by {self.best_thresholds.rule}, all classes together: {best.threshold:g} "
                 f"(precision {best.precision:.3f}, recall {best.recall:.3f}, F1 {best.f1:.3f})"
             )
         if self.ap.num_detections:
-            lines.append(f"at {self.in_use_from}: {self.fppi:.2f} false positives per image")
+            lines.append(f"at {self.thresholds_source}: {self.fppi:.2f} false positives per image")
         return lines
 
 
 def evaluate(
     data: ImageData,
-    found: Mapping[int, ScoredBoxes],
+    detections: Mapping[int, ScoredBoxes],
     *,
-    stored: Sequence[float] | None = None,
+    model_thresholds: Sequence[float] | None = None,
     precision: float | None = None,
-    lowest: float = 0.0,
+    min_score: float = 0.0,
 ) -> Evaluation:
     """Evaluate detections, by image id, on annotated images.
 
     Args:
         data: the images; their ground truth is read, not their pixels.
-        found: detections by image id; an image without an entry is one in which nothing was found.
-        stored: thresholds of each class that the model brings along.
-        precision: choose thresholds that reach it, instead of those of the largest F1.
-        lowest: the score that all detections are above.
+        detections: by image id; an image without an entry has none.
+        model_thresholds: the model's own score threshold of each class, if it has some.
+        precision: the precision that the best thresholds are to reach; None for those of highest F1.
+        min_score: a score that all detections are above.
 
-    Raises ValueError for malformed detections, as ``coco_ap``, and for those of a model of other classes than the
-    data's.
+    Raises ValueError for malformed detections, as ``coco_ap``, and for those of a model whose classes are not those
+    of the data.
     """
-    for one in found.values():
-        names = getattr(one, "names", data.names)  # of detections from a file nothing is known
+    for one in detections.values():
+        names = getattr(one, "names", data.names)  # detections from a file have none
         if tuple(names) != tuple(data.names):
             raise ValueError(f"detections of the classes {list(names)} cannot be evaluated on {list(data.names)}")
     samples = [data.sample(i) for i in range(len(data))]
-    ap = coco_ap(samples, found, data.names, [gt_areas(sample) for sample in samples])
-    boxes = lay_out(samples, found, data.names)
-    pairs = overlaps(boxes)
+    ap = coco_ap(samples, detections, data.names, [gt_areas(sample) for sample in samples])
+    boxes = collect_boxes(samples, detections, data.names)
+    pairs = compute_overlaps(boxes)
     matching = match(boxes, pairs)
-    curve, class_curves = score_curves(boxes, matching)
-    chosen = choose_thresholds(curve, class_curves, precision, lowest)
-    in_use = chosen.scores if stored is None else tuple(stored)
-    kept = above(boxes, in_use)
+    curve, class_curves = make_score_curves(boxes, matching)
+    best = choose_thresholds(curve, class_curves, precision, min_score)
+    thresholds = best.scores if model_thresholds is None else tuple(model_thresholds)
+    selected = select_above(boxes, thresholds)
     return Evaluation(
         ap=ap,
         boxes=boxes,
@@ -179,17 +182,17 @@ def evaluate(
         class_curves=class_curves,
         precision=precision_recall(boxes, matching),
         precision75=precision_recall(boxes, match(boxes, pairs, 0.75)),
-        chosen=chosen,
-        in_use=in_use,
-        in_use_from=chosen.words if stored is None else "the model's own thresholds",
-        kept=kept,
-        confusion=confusion_matrix(boxes, pairs, kept),
+        best_thresholds=best,
+        thresholds=thresholds,
+        thresholds_source=best.description if model_thresholds is None else "the model's own thresholds",
+        selected=selected,
+        confusion=confusion_matrix(boxes, pairs, selected),
         reliability=reliability(boxes, pairs, matching),
     )
 
 
-def _plain(values: Floats | None) -> list[float | None] | None:
-    """Six digits; None for what is not a number."""
+def _round(values: Floats | None) -> list[float | None] | None:
+    """Six decimals; None for NaN and infinity."""
     if values is None:
         return None
     return [float(np.round(v, 6)) if math.isfinite(v) else None for v in values]

@@ -1,6 +1,6 @@
-"""From which score on a detection is worth showing: a threshold for each class, chosen on annotated images.
+"""A score threshold for each class, chosen on annotated images.
 
-A score of these detectors is the IoU to expect, not the probability to be right, so 0.5 is no natural place to cut.
+A score of these detectors is the expected IoU, not the probability of being right, so 0.5 is no natural threshold.
 """
 
 from __future__ import annotations
@@ -13,37 +13,37 @@ import numpy as np
 
 from gfocal.evaluation.curves import ScoreCurve
 
-LEAST_TRUTH = 10  # a class with fewer objects takes the threshold of all classes together
+MIN_GROUND_TRUTH = 10  # a class with fewer objects gets the threshold of all classes together
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A threshold, and what detections that score more come to at IoU 0.5; None where nothing can be said."""
+class ThresholdChoice:
+    """A threshold, and precision, recall and F1 of the detections above it at IoU 0.5; None if they are undefined."""
 
     threshold: float
     precision: float | None
     recall: float | None
     f1: float | None
     num_ground_truth: int
-    note: str = ""  # why it is not what was asked for
+    note: str = ""  # why the rule could not be followed
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """One for all classes together and one for each class."""
+    """One threshold for all classes together, and one for each class."""
 
     rule: str  # f1, or precision=0.9
-    overall: Choice
-    classes: tuple[Choice, ...]  # by label
+    overall: ThresholdChoice
+    classes: tuple[ThresholdChoice, ...]  # by label
 
     @property
-    def words(self) -> str:
-        """The rule for people."""
-        return "the thresholds of largest F1" if self.rule == "f1" else f"the thresholds of {self.rule}"
+    def description(self) -> str:
+        """The rule, as reports show it."""
+        return "the thresholds of highest F1" if self.rule == "f1" else f"the thresholds of {self.rule}"
 
     @property
     def scores(self) -> tuple[float, ...]:
-        """The threshold of each class, by label, as a model stores them."""
+        """The threshold of each class, by label, as a model file stores them."""
         return tuple(choice.threshold for choice in self.classes)
 
     def to_json(self, names: Sequence[str]) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Thresholds:
         return {"rule": self.rule, "overall": asdict(self.overall), "per_class": classes}
 
 
-def read_rule(rule: str) -> float | None:
+def parse_rule(rule: str) -> float | None:
     """``precision=0.9`` -> 0.9, ``f1`` -> None; ValueError for anything else."""
     if rule == "f1":
         return None
@@ -67,48 +67,48 @@ def read_rule(rule: str) -> float | None:
 
 
 def choose_thresholds(
-    overall: ScoreCurve, classes: Sequence[ScoreCurve], precision: float | None = None, lowest: float = 0.0
+    overall: ScoreCurve, classes: Sequence[ScoreCurve], precision: float | None = None, min_score: float = 0.0
 ) -> Thresholds:
-    """The thresholds of largest F1, or the lowest ones that reach a precision.
+    """The thresholds of highest F1, or the lowest ones that reach a precision.
+
+    A class with fewer than 10 objects, or without true positives, gets the threshold of all classes together; one
+    that never reaches the precision gets the score of its highest precision. The note tells which.
 
     Args:
         overall: the curve of all classes together.
-        classes: that of each class.
-        precision: the share of detections that must be right; None for the largest F1.
-        lowest: the score that every detection is above in any case: the model's own threshold.
-
-    A class with fewer than 10 objects, or with nothing to choose from, takes the threshold of all classes together;
-    one that never reaches the precision takes the score at which it is most precise. The note says so.
+        classes: the curve of each class.
+        precision: fraction of the detections that must be right; None for the highest F1.
+        min_score: a score that every detection is above: the model's score threshold.
     """
-    together = _choice(overall, precision, lowest)
+    for_all = _choose(overall, precision, min_score)
     chosen = []
     for curve in classes:
-        one = _choice(curve, precision, lowest)
-        why = f"fewer than {LEAST_TRUTH} objects" if curve.num_ground_truth < LEAST_TRUTH else ""
+        one = _choose(curve, precision, min_score)
+        why = f"fewer than {MIN_GROUND_TRUTH} objects" if curve.num_ground_truth < MIN_GROUND_TRUTH else ""
         if why or not one.recall:
-            why = f"{why or 'nothing is found'}: as all classes together"
-            one = described(curve, together.threshold, why)
+            why = f"{why or 'no true positives'}: as all classes together"
+            one = evaluate_threshold(curve, for_all.threshold, why)
         chosen.append(one)
-    return Thresholds("f1" if precision is None else f"precision={precision:g}", together, tuple(chosen))
+    return Thresholds("f1" if precision is None else f"precision={precision:g}", for_all, tuple(chosen))
 
 
-def described(curve: ScoreCurve, threshold: float, note: str = "") -> Choice:
-    """What a given threshold comes to."""
-    hits, false = curve.at(threshold)
-    kept = hits + false
-    return Choice(
+def evaluate_threshold(curve: ScoreCurve, threshold: float, note: str = "") -> ThresholdChoice:
+    """Precision, recall and F1 at a given threshold."""
+    true_positives, false_positives = curve.count_above(threshold)
+    count = true_positives + false_positives
+    return ThresholdChoice(
         threshold=threshold,
-        precision=hits / kept if kept else None,
-        recall=hits / curve.num_ground_truth if curve.num_ground_truth else None,
-        f1=2 * hits / (kept + curve.num_ground_truth) if curve.num_ground_truth else None,
+        precision=true_positives / count if count else None,
+        recall=true_positives / curve.num_ground_truth if curve.num_ground_truth else None,
+        f1=2 * true_positives / (count + curve.num_ground_truth) if curve.num_ground_truth else None,
         num_ground_truth=curve.num_ground_truth,
         note=note,
     )
 
 
-def _choice(curve: ScoreCurve, precision: float | None, lowest: float) -> Choice:
+def _choose(curve: ScoreCurve, precision: float | None, min_score: float) -> ThresholdChoice:
     if not len(curve.score):
-        return described(curve, lowest, "nothing is found")
+        return evaluate_threshold(curve, min_score, "no detections")
     note = ""
     if precision is None:
         place = int(np.argmax(curve.f1))
@@ -118,15 +118,16 @@ def _choice(curve: ScoreCurve, precision: float | None, lowest: float) -> Choice
         best = curve.precision.max()
         place = int(np.flatnonzero(curve.precision == best)[-1])
         note = f"reaches {best:.3f} at most"
-    if place + 1 == len(curve.score):  # a separate branch of quality may have pressed scores below the threshold
-        return described(curve, lowest if np.float32(lowest) < np.float32(curve.score[-1]) else 0.0, note)
-    return described(curve, _between(float(curve.score[place + 1]), float(curve.score[place])), note)
+    if place + 1 == len(curve.score):  # a separate quality branch may have lowered scores below the threshold
+        all_are_above = np.float32(min_score) < np.float32(curve.score[-1])
+        return evaluate_threshold(curve, min_score if all_are_above else 0.0, note)
+    return evaluate_threshold(curve, _between(float(curve.score[place + 1]), float(curve.score[place])), note)
 
 
 def _between(below: float, score: float) -> float:
-    """A threshold that keeps ``score`` and drops ``below``: in their middle, with as few decimals as that allows.
+    """A threshold between two scores: near their mean, with as few decimals as possible.
 
-    Scores are float32 and are compared as such, so the threshold must lie between them as float32 too.
+    Scores are compared as float32, so the threshold must lie between them as float32 too.
     """
     middle = (below + score) / 2
     tried = [round(middle, digits) for digits in (2, 3, 4, 5, 6)]
