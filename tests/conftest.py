@@ -3,10 +3,13 @@
 import os
 import signal
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import safetensors
 import torch
 from hypothesis import settings
 
@@ -62,3 +65,31 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return code, out, err
 
     return run_it
+
+
+@pytest.fixture
+def tensor_reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Name of each tensor that gfocal reads from a model file -> how often."""
+    reads: Counter[str] = Counter()
+    real: Any = safetensors.safe_open
+
+    class CountingFile:
+        def __init__(self, path: str, framework: str) -> None:
+            self.file = real(path, framework=framework)
+
+        def __enter__(self) -> "CountingFile":
+            self.file.__enter__()
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self.file.__exit__(*error)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+        def get_tensor(self, key: str) -> torch.Tensor:
+            reads[key] += 1
+            return self.file.get_tensor(key)
+
+    monkeypatch.setattr(safetensors, "safe_open", CountingFile)
+    return reads

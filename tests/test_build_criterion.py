@@ -16,7 +16,7 @@ from gfocal.criteria.dense import DenseCriterion
 from gfocal.criteria.gfl import GFLCriterion
 from gfocal.criteria.sapd import SAPDCriterion
 from gfocal.criteria.ssd import SSDCriterion
-from gfocal.losses.box import CodedLoss, gaussian_loss, log_iou_loss, overlap_loss
+from gfocal.losses.box import SmoothL1Loss, gaussian_loss, log_iou_loss, overlap_loss
 from gfocal.models.detector import Detector
 from gfocal.models.zoo import create
 from gfocal.ops.distributions import GeneralDistribution
@@ -51,10 +51,10 @@ def test_the_published_choices() -> None:
         return found
 
     retina = of("retinanet_r50_fpn")
-    assert (retina.assign, retina.quality, retina.box_loss) == (assign_max_iou, "none", CodedLoss(0.0))
+    assert (retina.assign, retina.quality, retina.box_loss) == (assign_max_iou, "none", SmoothL1Loss(0.0))
     assert (retina.alpha, retina.gamma, retina.box_weight) == (0.25, 2.0, 1.0)
     fovea = of("foveabox_r50_fpn")
-    assert (fovea.assign, fovea.quality, fovea.box_loss) == (assign_fovea, "none", CodedLoss(0.11))
+    assert (fovea.assign, fovea.quality, fovea.box_loss) == (assign_fovea, "none", SmoothL1Loss(0.11))
     assert (fovea.alpha, fovea.gamma, fovea.count_images) == (0.4, 1.5, True)
     fcos = of("fcos_r50_fpn")
     assert (fcos.assign, fcos.quality, fcos.measure) == (assign_fcos, "branch", "centerness")

@@ -15,13 +15,13 @@ from gfocal.assigners.fovea import assign_fovea
 from gfocal.assigners.max_iou import assign_max_iou
 from gfocal.assigners.sapd import assign_sapd
 from gfocal.config.config import Config, ConfigError, MethodSettings, ModelSettings
-from gfocal.config.values import fitted
+from gfocal.config.values import coerce
 from gfocal.criteria.dense import DenseCriterion
 from gfocal.criteria.gfl import Assign, Criterion, GFLCriterion
 from gfocal.criteria.sapd import SAPDCriterion
 from gfocal.criteria.ssd import SSDCriterion, assign_ssd
 from gfocal.errors import ModelFileError, PresetError
-from gfocal.losses.box import BoxLoss, CodedLoss, gaussian_loss, log_iou_loss, overlap_loss
+from gfocal.losses.box import BoxLoss, SmoothL1Loss, gaussian_loss, log_iou_loss, overlap_loss
 from gfocal.models.detector import Detector
 from gfocal.models.finetuning import for_classes, freeze
 from gfocal.models.model_file import load_model
@@ -46,7 +46,7 @@ ASSIGNERS: Mapping[str, Assign] = {
 BOX_LOSSES: Mapping[str, Callable[[PublishedSettings], BoxLoss]] = {
     "giou": lambda _: overlap_loss,
     "log_iou": lambda _: log_iou_loss,
-    "smooth_l1": lambda published: CodedLoss(published.smooth_l1_beta),
+    "smooth_l1": lambda published: SmoothL1Loss(published.smooth_l1_beta),
     "gaussian": lambda _: gaussian_loss,
 }
 DFL_WEIGHT = GFLCriterion.dfl_weight  # of a detector that is published without DFL
@@ -126,7 +126,7 @@ def preset_options(settings: ModelSettings) -> dict[str, Any]:
                 "(model.options={} takes the config's away)"
             )
     where = f"model.options of {settings.preset}"
-    return {key: fitted(value, hints[key], where, key) for key, value in settings.options.items()}
+    return {key: coerce(value, hints[key], where, key) for key, value in settings.options.items()}
 
 
 def build_criterion(model: Detector, method: MethodSettings) -> Criterion:

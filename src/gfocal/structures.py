@@ -1,4 +1,4 @@
-"""The tensors that travel between the rooms of gfocal.
+"""The tensors that pass between the packages of gfocal.
 
 Letters in shapes, the same everywhere: B image, P point over all levels, L pyramid level, G ground-truth box,
 M slot that may hold a positive, C class, K = n + 1 bins of an edge distribution, H W size, N detection.
@@ -24,8 +24,8 @@ class Targets:
 
     boxes: Tensor  # (B, G, 4) float32, xyxy in pixels of the network's input
     labels: Tensor  # (B, G) int64, 0..C-1
-    valid: Tensor  # (B, G) bool, False where a row is no ground truth: padding, or a region to be ignored
-    ignored: Tensor  # (B, G) bool, regions of objects that nobody told apart: neither ground truth nor background
+    valid: Tensor  # (B, G) bool, False where a row is no ground truth: padding, or an ignored region
+    ignored: Tensor  # (B, G) bool, regions of unseparated objects: neither ground truth nor background
 
     def to(self, device: torch.device | str) -> Targets:
         """The same on another device."""
@@ -34,7 +34,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training or evaluation step reads."""
+    """The input of one training or evaluation step."""
 
     images: Tensor  # (B, 3, H, W) float32, normalized, zero beyond each image's own size
     targets: Targets
@@ -43,7 +43,7 @@ class Batch:
     image_ids: tuple[int, ...]
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same on another device, not waited for."""
+        """The same on another device, without synchronizing."""
         return replace(
             self,
             images=self.images.to(device, non_blocking=True),
@@ -62,9 +62,9 @@ class Points:
     cells: Tensor  # (P, 2) int64, column and row in the level's own map
     shapes: tuple[tuple[int, int], ...]  # height and width of each level's map
     level_strides: tuple[int, ...]
-    # Of detectors that code boxes from anchors: one point for each anchor, those of a cell one after the other.
+    # Of detectors that code boxes from anchors: one point for each anchor, those of a cell follow one another.
     anchors: Tensor | None = None  # (P, 4) float32, xyxy in pixels of the network's input
-    per_cell: int | tuple[int, ...] = 1  # points to a cell, of every level or of each
+    per_cell: int | tuple[int, ...] = 1  # points per cell: of every level, or of each
 
     @property
     def counts(self) -> list[int]:
@@ -73,9 +73,9 @@ class Points:
         return [height * width * n for (height, width), n in zip(self.shapes, per_cell, strict=True)]
 
     def select(self, index: Tensor) -> Points:
-        """Some of the points, as ``index`` of any shape (...) names them: xy (..., 2), strides (...), and so on.
+        """The points at ``index``, which has any shape (...): xy (..., 2), strides (...), and so on.
 
-        They are of no map any more: ``shapes`` is empty.
+        They form no map any more: ``shapes`` is empty.
         """
         anchors = None if self.anchors is None else self.anchors[index]
         return Points(self.xy[index], self.strides[index], self.cells[index], (), self.level_strides, anchors)
@@ -89,7 +89,7 @@ class HeadOutputs:
     box_logits: Tensor  # (B, P, 4, K), sides left, top, right, bottom
     points: Points
     quality_logits: Tensor | None = None  # (B, P), of detectors with a separate quality branch
-    # (B, F, h, w) of each level, what the head read: of detectors whose criterion looks at it too, in training only
+    # (B, F, h, w) of each level, the input of the head: of detectors whose criterion needs it, in training mode only
     pyramid: tuple[Tensor, ...] | None = None
 
 
@@ -98,14 +98,14 @@ class Assignment:
     """Which ground-truth box each point is to predict.
 
     ``slots`` lists, at a fixed size, every point that may be positive, so that box losses gather M rows
-    instead of indexing with a boolean mask of unknown size. Each positive point stands in exactly one slot
+    instead of indexing with a boolean mask of unknown size. Each positive point has exactly one slot
     whose ``slot_positive`` is True.
     """
 
     gt_index: Tensor  # (B, P) int64; BACKGROUND, or PADDING where the point takes no part
     slots: Tensor  # (B, M) int64, indices of points
     slot_positive: Tensor  # (B, M) bool
-    # Weight of each slot in every loss, the class loss of its point too; None: 1. Of assigners with soft weights.
+    # Weight of each slot in every loss, also in the class loss of its point; None: 1. Of assigners with soft weights.
     weights: Tensor | None = None  # (B, M) float32
 
 
@@ -121,7 +121,7 @@ class Losses:
 
     @property
     def total(self) -> Tensor:
-        """What is minimized: the sum of all terms. ()"""
+        """The value to minimize: the sum of all terms. ()"""
         total = self.cls.sum() + self.box.sum() + self.dfl.sum()
         return total if self.quality is None else total + self.quality.sum()
 
@@ -141,7 +141,7 @@ class Detections:
     boxes: Tensor  # (N, 4) float32, xyxy in pixels of the original image
     scores: Tensor  # (N,) float32 in 0..1: the expected IoU of the box with an object of its class
     labels: Tensor  # (N,) int64
-    edges: Tensor  # (N, 4, K) float32, probabilities; sides left, top, right, bottom; K = 0: not known
+    edges: Tensor  # (N, 4, K) float32, probabilities; sides left, top, right, bottom; K = 0: no distribution
     points: Tensor  # (N, 2) float32, pixels of the original image
     bin_sizes: Tensor  # (N, 4) float32, pixels of the original image per bin
     names: tuple[str, ...]  # of the model's classes, indexed by label
@@ -152,12 +152,12 @@ class Detections:
 
     def __repr__(self) -> str:
         kinds = Counter(self.class_names).most_common()
-        told = ", ".join(f"{count} {name}" for name, count in kinds[:5]) + ", ..." * (len(kinds) > 5)
-        return f"Detections({len(self)} in {self.size[0]}x{self.size[1]}{': ' * bool(told)}{told})"
+        text = ", ".join(f"{count} {name}" for name, count in kinds[:5]) + ", ..." * (len(kinds) > 5)
+        return f"Detections({len(self)} in {self.size[0]}x{self.size[1]}{': ' * bool(text)}{text})"
 
     @property
     def edge_std(self) -> Tensor:
-        """Standard deviation of each edge. (N, 4), pixels of the original image; NaN where it is not known."""
+        """Standard deviation of each edge. (N, 4), pixels of the original image; NaN without distributions."""
         if not self.edges.shape[-1]:
             return torch.full_like(self.boxes, torch.nan)
         bins = torch.arange(self.edges.shape[-1], dtype=self.edges.dtype, device=self.edges.device)
@@ -170,7 +170,7 @@ class Detections:
         return [self.names[label] for label in self.labels.tolist()]
 
     def select(self, keep: Tensor) -> Detections:
-        """The detections that ``keep`` (a boolean mask or indices) names."""
+        """The detections that ``keep`` (a boolean mask or indices) selects."""
         rows = {f.name: getattr(self, f.name)[keep] for f in fields(self) if f.name not in ("names", "size")}
         return replace(self, **rows)
 
@@ -193,9 +193,9 @@ def pad_targets(
 ) -> Targets:
     """Pad the ground truth of several images to one length.
 
-    ``ignored`` (G,) bool of each image says which of its boxes are no ground truth but regions to be ignored; None: none.
-    ``multiple`` rounds that length up: compiled code then meets few shapes. At least one row is kept, so
-    that a batch without any object has the shapes of every other batch.
+    ``ignored`` (G,) bool of each image marks the boxes that are ignored regions, not ground truth; None: none.
+    ``multiple`` rounds that length up, so that compiled code sees few shapes. There is at least one row, so that a
+    batch without any object has the shapes of every other batch.
     """
     longest = max([len(b) for b in boxes] + [1])
     length = -(-longest // multiple) * multiple

@@ -1,4 +1,4 @@
-"""What the tests of all assigners share: pyramids, random ground truth with corner cases, and the rules of an Assignment."""
+"""Shared by the tests of all assigners: pyramids, random ground truth with corner cases, rules of an Assignment."""
 
 from __future__ import annotations
 

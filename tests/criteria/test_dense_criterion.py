@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from gfocal.criteria.dense import DenseCriterion, centerness
 from gfocal.criteria.gfl import GFLCriterion
 from gfocal.losses import focal_loss, giou_loss
-from gfocal.losses.box import CodedLoss, gaussian_loss, log_iou_loss
+from gfocal.losses.box import SmoothL1Loss, gaussian_loss, log_iou_loss
 from gfocal.ops.box_coders import AnchorDeltas, DiracDistances, GaussianDistances, LogDistances
 from gfocal.ops.boxes import iou
 from gfocal.ops.distributions import GeneralDistribution
@@ -180,7 +180,7 @@ def test_coded_losses_are_zero_at_the_truth_and_smooth_l1_elsewhere(law: AnchorD
     points, box = grid(with_anchors=True), torch.tensor([3.1, 5.2, 40.3, 44.4])
     at = points.select(torch.tensor(27))
     numbers = law.encode(box, at)
-    loss = CodedLoss(0.11)
+    loss = SmoothL1Loss(0.11)
     torch.testing.assert_close(law.boxes(numbers.unsqueeze(-1), at), box, rtol=1e-4, atol=1e-3)
     assert loss(numbers.unsqueeze(-1), law, at, box, box).item() == pytest.approx(0, abs=1e-6)
     off = numbers + torch.tensor([1.0, -0.05, 0.0, 0.0])
@@ -204,8 +204,8 @@ def test_every_choice_is_finite_with_and_without_objects(quality: str, empty: bo
     for law, loss in (
         (DiracDistances(), log_iou_loss),
         (GaussianDistances(), gaussian_loss),
-        (AnchorDeltas(), CodedLoss()),
-        (LogDistances(), CodedLoss(0.11)),
+        (AnchorDeltas(), SmoothL1Loss()),
+        (LogDistances(), SmoothL1Loss(0.11)),
     ):
         outputs = random_outputs(law.num_bins, grid(with_anchors=True), branch=True)
         criterion = DenseCriterion(law, quality=quality, box_loss=loss)  # type: ignore[arg-type]

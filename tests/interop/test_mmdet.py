@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gfocal.interop.mmdet import CheckpointImportError, import_checkpoint
 from gfocal.interop.mmdet_checkpoint import plain_names
-from gfocal.interop.mmdet_names import GFL, layout_of, our_name, recognize
+from gfocal.interop.mmdet_names import GFL, layout_of, recognize, translate_name
 from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import create, gfl_r18_fpn
 
@@ -37,12 +37,12 @@ def test_every_published_key_has_its_place_and_shape(shared: Path, name: str):
         model = create(preset, 80, pretrained=False, **options)
     assert sum(p.numel() for p in model.parameters()) == num_parameters
     ours = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    theirs = {our_name(key): tuple(value.shape) for key, value in state.items()}
+    theirs = {translate_name(key): tuple(value.shape) for key, value in state.items()}
     assert ours == theirs
 
 
 def their_name(key: str) -> str:
-    """MMDetection's name of one of our tensors: the inverse of ``our_name``, for making checkpoints."""
+    """MMDetection's name of one of our tensors: the inverse of ``translate_name``, for making checkpoints."""
     parts = key.split(".")
     if key.startswith("backbone.body."):
         return key.replace("backbone.body.", "backbone.", 1)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gfocal.data.preprocess import InputSettings
 from gfocal.interop.mmdet import CheckpointImportError, import_checkpoint
-from gfocal.interop.mmdet_names import LAYOUTS, our_name
+from gfocal.interop.mmdet_names import LAYOUTS, translate_name
 from gfocal.models import caffe
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model, save_model
@@ -60,7 +60,7 @@ def test_a_whole_checkpoint_loads_and_detects(shared: Path, tmp_path: Path, name
 
 
 def their_name(key: str, detector: str) -> str:
-    """MMDetection's name of one of our tensors, for making checkpoints: the inverse of ``our_name``."""
+    """MMDetection's name of one of our tensors, for making checkpoints: the inverse of ``translate_name``."""
     layout = next(layout for layout in LAYOUTS if layout.detector == detector)
     parts = key.split(".")
     if key.startswith("backbone.body."):
@@ -239,4 +239,4 @@ def test_tensors_that_do_not_fit_are_named(small: Small, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.detector)
 def test_only_gfl_computes_a_tensor_instead_of_storing_it(layout) -> None:
-    assert (our_name("bbox_head.integral.project", layout) is None) == (layout.detector == "GFL")
+    assert (translate_name("bbox_head.integral.project", layout) is None) == (layout.detector == "GFL")

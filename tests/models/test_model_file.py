@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from safetensors.torch import save_file
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import ModelFileError
 from gfocal.models.detector import Detector
-from gfocal.models.model_file import FORMAT, describe, load_model, save_model, store_thresholds
+from gfocal.models.model_file import FORMAT, describe, load_model, read_description, save_model, store_thresholds
 from gfocal.models.zoo import gfl_light_fpn
 from gfocal.ops.decoding import DecodeSettings
 
@@ -54,6 +56,18 @@ def test_a_round_trip_gives_the_same_outputs_bit_by_bit(model: Detector, saved: 
     assert torch.equal(before.box_logits, after.box_logits)
     for name in ("names", "box_coder", "input_settings", "decode_settings", "built_from"):
         assert getattr(again, name) == getattr(model, name), name
+
+
+def test_the_description_is_read_without_the_tensors(saved: Path, tmp_path: Path, tensor_reads: Counter[str]) -> None:
+    state, about = content(saved)
+    assert read_description(saved) == about
+    assert not tensor_reads
+    shutil.copyfile(saved, tmp_path / "last.safetensors")
+    assert read_description(tmp_path) == about  # a run's folder
+    store_thresholds(tmp_path, [0.25, 0.5])
+    assert not tensor_reads
+    load_model(saved)
+    assert tensor_reads == dict.fromkeys(state, 1)
 
 
 def test_the_description_says_how_to_build(model: Detector, saved: Path) -> None:

@@ -71,7 +71,7 @@ def test_files_are_written_without_deviations(dirac: Detector, image: Path, tmp_
     assert annotations
     assert "NaN" not in text
     assert not any("edge_std" in annotation for annotation in annotations)
-    with pytest.raises(DataError, match=r"edges=std: foveabox_r50_fpn gives four numbers"):
+    with pytest.raises(DataError, match=r"edges=std: foveabox_r50_fpn predicts no distribution of an edge"):
         detect_files(dirac, [image], tmp_path / "other", edges="std")
     assert not (tmp_path / "other").exists()
 
@@ -84,7 +84,7 @@ def test_on_the_command_line(
     detect = ["detect", str(model), str(image), "--out", str(tmp_path / "out")]
     assert main([*detect, "--edges", "distribution"]) == 2
     told = capsys.readouterr().err.strip().splitlines()
-    assert told[-1].startswith("gfocal: edges=distribution: foveabox_r50_fpn gives four numbers to a box")
+    assert told[-1].startswith("gfocal: edges=distribution: foveabox_r50_fpn predicts no distribution of an edge")
     assert main(detect) == 0
 
     ground_truth = {

@@ -29,8 +29,8 @@ def assign_atss(
 
     Args:
         points: P points of all levels.
-        targets: ground truth, boxes in pixels of the network's input. A box may end without any point: one of zero
-            area, or so small that no center lies inside.
+        targets: ground truth, boxes in pixels of the network's input. A box may remain unassigned: one of zero area,
+            or so small that no center lies inside.
         taking_part: (B, P) bool, False for points beyond an image's own padding; they are no candidates.
         topk: candidates per level.
         anchor_scale: side of the anchor in strides.
@@ -59,11 +59,11 @@ def assign_atss(
     num_points = len(points.xy)
     best_iou = claim_iou.new_full((num_images, num_points), -1.0).scatter_reduce(1, slots, claim_iou, "amax")
     claims = claims & (claim_iou == best_iou.gather(1, slots))
-    nobody = num_gt
-    winner = slots.new_full((num_images, num_points), nobody)
-    winner = winner.scatter_reduce(1, slots, torch.where(claims, gt_of_slot, nobody), "amin")  # (B, P)
+    unclaimed = num_gt
+    winner = slots.new_full((num_images, num_points), unclaimed)
+    winner = winner.scatter_reduce(1, slots, torch.where(claims, gt_of_slot, unclaimed), "amin")  # (B, P)
 
-    gt_index = torch.where(winner == nobody, BACKGROUND, winner)
+    gt_index = torch.where(winner == unclaimed, BACKGROUND, winner)
     gt_index = torch.where(taking_part, gt_index, PADDING)
     return Assignment(gt_index, slots, claims & (winner.gather(1, slots) == gt_of_slot))
 
@@ -84,8 +84,8 @@ def nearest_points(
         offset = xy[None, :, None] - gt_centers[:, None]  # (B, h*w, G, 2)
         distance = (offset * offset).sum(-1).sqrt()
         distance = distance.masked_fill(~taking_part[:, start : start + count, None], torch.inf)
-        # Ties are common, centers being on a grid. The order of topk over dimension 1 decides them as the
-        # reference implementation does.
+        # Ties are common, as centers lie on a grid. topk over dimension 1 breaks them as in the reference
+        # implementation.
         nearest, index = distance.topk(min(topk, count), dim=1, largest=False)  # (B, k, G)
         indices.append(index.transpose(1, 2) + start)
         counted.append(nearest.transpose(1, 2).isfinite())

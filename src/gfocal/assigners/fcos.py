@@ -1,13 +1,13 @@
 """FCOS (Tian et al. 2019): a point predicts the smallest box around it that fits its pyramid level.
 
 1. A point is a candidate of every box that it lies strictly inside of. With center sampling it must lie strictly
-   inside of the square that reaches ``center_radius`` strides from the box's center, cut at the box's edges.
-2. Of its candidates it keeps those whose farthest edge lies within the regression range of its level. A range
+   inside of the square that extends ``center_radius`` strides from the box's center, clipped to the box.
+2. Its candidates are reduced to those whose farthest edge lies within the regression range of its level. A range
    ends at ``RANGE_IN_STRIDES`` strides and begins where the next finer level's ends, both ends included: 0..64,
    64..128, 128..256, 256..512, 512..inf pixels at strides 8 to 128.
-3. Of several boxes that are left, the point takes the one of the smallest area, then the first.
+3. Of several remaining boxes, the point takes the one of the smallest area, then the first.
 
-A departure from MMDetection 3: points beyond an image's own padding take no part, where there they are background.
+A departure from MMDetection 3: points beyond an image's own padding take no part; there they are background.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from gfocal.ops.boxes import area, distances_to_edges
 from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets
 
-# The farthest edge that a level is to regress, in its strides. The coarsest level has no such end.
+# The distance of the farthest edge that a level regresses, in its strides. The coarsest level has no limit.
 RANGE_IN_STRIDES = 8
 
 
@@ -32,7 +32,7 @@ def assign_fcos(
 
     Args:
         points: P points of all levels, finest level first.
-        targets: ground truth, boxes in pixels of the network's input. A box may end without any point.
+        targets: ground truth, boxes in pixels of the network's input. A box may remain unassigned.
         taking_part: (B, P) bool, False for points beyond an image's own padding.
         center_radius: in strides, 1.5 where center sampling is published; None: no center sampling.
 
@@ -72,8 +72,8 @@ def regression_ranges(points: Points) -> tuple[Float[Tensor, "P 1"], Float[Tenso
 def is_near_center(points: Points, boxes: Float[Tensor, "G 4"], radius: float) -> Bool[Tensor, "P G"]:
     """Center sampling: whose center lies less than ``radius`` strides away in x and in y. boxes (G, 4) -> (P, G)"""
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2  # (G, 2)
-    reach = (points.strides * radius).view(-1, 1, 1)
-    squares = torch.cat((centers - reach, centers + reach), -1)  # (P, G, 4)
+    half_sides = (points.strides * radius).view(-1, 1, 1)
+    squares = torch.cat((centers - half_sides, centers + half_sides), -1)  # (P, G, 4)
     return distances_to_edges(points.xy.unsqueeze(1), squares).amin(-1) > 0
 
 

@@ -7,9 +7,9 @@
    box's width w/2, it covers columns ceil(x1 + (1 - sigma) w/2 - 1/2) to floor(x1 + (1 + sigma) w/2 - 1/2),
    and rows in the same way: the cells whose centers lie inside. Both ends are clamped to the level's map.
 3. A cell in the foveae of several boxes goes to the box of the smallest scale, then to the last, as in MMDetection 3,
-   which paints boxes from large to small.
+   which assigns boxes from large to small.
 
-A departure from it: cells beyond an image's own padding take no part, where there they are background.
+A departure from it: cells beyond an image's own padding take no part; there they are background.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def assign_fovea(points: Points, targets: Targets, taking_part: Tensor, sigma: f
     """Assign the points of a batch.
 
     Args:
-        points: P points of all levels, finest level first, one for each cell. Their cells alone are read: a fovea
-            is meant for points in the centers of cells.
-        targets: ground truth, boxes in pixels of the network's input. A box may end without any point.
+        points: P points of all levels, finest level first, one for each cell. Only their cells are used: a fovea is
+            defined for points in the centers of cells.
+        targets: ground truth, boxes in pixels of the network's input. A box may remain unassigned.
         taking_part: (B, P) bool, False for points beyond an image's own padding.
         sigma: the part of each side that its fovea covers, 0..1.
 
@@ -59,7 +59,7 @@ def assign_fovea(points: Points, targets: Targets, taking_part: Tensor, sigma: f
         top, bottom = fovea(y1, y2, sigma, height)
         inside = (column >= left) & (column <= right) & (row >= top) & (row <= bottom)  # (B, h*w, G)
         fits = (scales >= smallest) & (scales <= largest) & targets.valid  # (B, G)
-        # Flipped, because of equal boxes the last is wanted.
+        # Flipped, because among boxes of equal scale the last is to win.
         index = smallest_box((inside & fits.unsqueeze(1)).flip(-1), scales.flip(-1))  # (B, h*w)
         gt_index.append(torch.where(index >= 0, num_gt - 1 - index, index))
 

@@ -1,11 +1,11 @@
-"""Max-IoU (Lin et al. 2017, RetinaNet; Liu et al. 2016, SSD): anchors predict the boxes that they overlap enough.
+"""Max-IoU (Lin et al. 2017, RetinaNet; Liu et al. 2016, SSD): anchors predict the boxes of sufficient IoU.
 
 1. An anchor whose best IoU with any box is at least ``positive`` predicts that box; the first of equally good ones.
 2. An anchor whose best IoU is below ``negative`` is background.
-3. What lies between is ignored: PADDING, no part in any loss.
-4. So that no box goes without, the anchors that reach a box's own highest IoU predict it, whatever that IoU and
-   whatever they were before: all of them (RetinaNet) or the first alone (SSD). Of several boxes that claim an
-   anchor in this way, the last has it.
+3. Anchors in between are ignored: PADDING, no part in any loss.
+4. So that boxes are not left unassigned, the anchors that attain a box's own highest IoU predict it, whatever that
+   IoU and whatever they were before: all of them (RetinaNet) or the first alone (SSD). Of several boxes that claim
+   an anchor in this way, the last one gets it.
 
 Published numbers: RetinaNet ``positive=0.5, negative=0.4``; SSD ``positive=0.5, negative=0.5, all_best=False``.
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from gfocal.ops.boxes import iou
 from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets
 
-# Boxes compared with all anchors in one go: the corners of 8 x 200 000 intersections are 13 MB each.
+# Boxes compared with all anchors at once: the corners of 8 x 200 000 intersections are 13 MB each.
 BOXES_AT_ONCE = 8
 
 
@@ -39,10 +39,10 @@ def assign_max_iou(
     Args:
         points: P points of all levels, with anchors.
         targets: ground truth, boxes in pixels of the network's input.
-        taking_part: (B, P) bool, False for anchors beyond an image's own padding; they count for no box's best.
+        taking_part: (B, P) bool, False for anchors beyond an image's own padding; they are no box's best.
         positive: lowest IoU of a positive anchor (but for step 4).
         negative: IoU below which an anchor is background, at most ``positive``.
-        all_best: whether all anchors that reach a box's highest IoU become positive for it, or the first alone.
+        all_best: whether all anchors that attain a box's highest IoU become positive for it, or the first alone.
 
     Returns:
         An ``Assignment`` whose slots are all points, in order.
@@ -66,7 +66,7 @@ def assign_max_iou(
 def overlaps(
     boxes: Float[Tensor, "G 4"], anchors: Float[Tensor, "P 4"], valid: Bool[Tensor, " G"], part: Bool[Tensor, " P"]
 ) -> Float[Tensor, "G P"]:
-    """IoU of every box with every anchor; -1 where one of both does not count.
+    """IoU of every box with every anchor; -1 where either takes no part.
 
     boxes (G, 4), anchors (P, 4), valid (G,) and part (P,) bool -> (G, P)
     """

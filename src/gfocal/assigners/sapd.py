@@ -5,15 +5,15 @@
 2. Of several boxes it takes the one of the smallest area, then the first.
 3. Its weight for that box is its generalized centerness, with distances l, t, r, b to the edges of the whole box:
    f = ((min(l, r) min(t, b)) / (max(l, r) max(t, b))) ^ eta: soft-weighted anchor points.
-4. That is multiplied by the weight of its level for that box: soft-selected pyramid levels. The paper has a
-   network predict these weights; a box is assigned to the levels whose weight is greater than zero.
+4. That is multiplied by the weight of its level for that box: soft-selected pyramid levels. In the paper a network
+   predicts these weights; a box is assigned to the levels whose weight is greater than zero.
 
-How the losses are to read ``Assignment.weights`` w: with the focal loss FL and the box loss LB of a point,
+The losses apply ``Assignment.weights`` w so: with the focal loss FL and the box loss LB of a point,
 
     (sum over all points of w FL + sum over positive points of w LB) / sum over positive points of w,
 
 where w is f x level weight at positive points and 1 at background. So a positive point far off its box's center
-teaches little, neither what it is to find nor where, but is no background either.
+contributes little to either loss, but is no background.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def assign_sapd(
     effective: float = 0.2,
     eta: float = 1.0,
 ) -> Assignment:
-    """Assign the points of a batch, and weigh them.
+    """Assign the points of a batch, and weight them.
 
     Args:
         points: P points of all L levels; the paper's lie in the centers of cells.
-        targets: ground truth, boxes in pixels of the network's input. A box may end without any point: a box smaller
-            than stride / ``effective`` has none on that level if no point happens to lie in its middle.
+        targets: ground truth, boxes in pixels of the network's input. A box may remain unassigned: a box smaller
+            than stride / ``effective`` has no point on that level unless one happens to lie in its middle.
         taking_part: (B, P) bool, False for points beyond an image's own padding.
         level_weights: (B, G, L), 0 or more: how much each box counts on each level; None: 1 everywhere. Where it
             is 0 the box is not assigned to the level: its points are free for others, or background. The weights

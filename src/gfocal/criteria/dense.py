@@ -1,17 +1,17 @@
-"""The training loss of every dense detector in the paper, as choices: what ``criterion.py`` is to GFL alone.
+"""The training loss of every dense detector in the paper, with its choices as fields.
 
 Li et al. 2020 compare detectors along five axes, and each axis is a field here: which points learn which box
-(``assign``), how an edge is represented (``box_coder``, with or without DFL), how the quality of a box is said
-(``quality``, figure 6) and measured (``measure``), and the classification loss. With the choices of GFL it gives the
-numbers of ``GFLCriterion``; a test holds the two together.
+(``assign``), how an edge is represented (``box_coder``, with or without DFL), how the quality of a box is predicted
+(``quality``, figure 6) and measured (``measure``), and the classification loss. With the choices of GFL the losses
+equal those of ``GFLCriterion``; a test compares the two.
 
-How quality is said (``quality``):
+How quality is predicted (``quality``):
 
-* ``none``: the class score is all; Focal Loss, one-hot.
-* ``branch``: the head says it beside the class score, taught by binary cross-entropy on positives; at test time both
-  are multiplied.
-* ``guided``: nothing is said; the measure weighs the Focal Loss of positives, whose target stays one-hot.
-* ``joint``: the class score is the quality: QFL.
+* ``none``: not at all, there is only the class score; Focal Loss, one-hot.
+* ``branch``: by a branch beside the class score, trained by binary cross-entropy on positives; at test time both are
+  multiplied.
+* ``guided``: not at all; the measure weights the Focal Loss of positives, whose target stays one-hot.
+* ``joint``: by the class score itself: QFL.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gfocal.assigners.atss import assign_atss
-from gfocal.criteria.gfl import Assign, level_of_point, place, rows, same, sum_per_level
+from gfocal.criteria.gfl import Assign, identity, level_of_point, place, rows, sum_per_level
 from gfocal.losses import distribution_focal_loss, focal_loss, quality_focal_loss
 from gfocal.losses.box import BoxLoss, overlap_loss
 from gfocal.ops.box_coders import BoxCoder
@@ -40,7 +40,7 @@ Measure = Literal["iou", "centerness"]
 
 @dataclass(frozen=True)
 class DenseCriterion:
-    """The five axes and their weights. Call it with outputs, targets and image sizes, as ``GFLCriterion``."""
+    """The five axes and the weights of the losses. Call it as ``GFLCriterion``."""
 
     box_coder: BoxCoder
     assign: Assign = assign_atss
@@ -52,16 +52,16 @@ class DenseCriterion:
     box_loss: BoxLoss = overlap_loss
     cls_weight: float = 1.0
     box_weight: float = 2.0
-    dfl_weight: float = 0.0  # 0: without DFL; GFL has 0.25
+    dfl_weight: float = 0.0  # 0: no DFL; GFL has 0.25
     quality_weight: float = 1.0
     range_margin: float = 0.1  # of DFL, as in GFLCriterion
     count_images: bool = False  # FoveaBox divides its class loss by positives plus images
     exclude_ignored: bool = True  # as in GFLCriterion
-    sum_over_processes: Callable[[Tensor], Tensor] = same
+    sum_over_processes: Callable[[Tensor], Tensor] = identity
 
     def __post_init__(self) -> None:
         if self.dfl_weight and not isinstance(self.box_coder, GeneralDistribution):
-            raise ValueError("DFL teaches a General distribution; this box coder has no bins (box='general')")
+            raise ValueError("DFL trains a General distribution; this box coder has no bins (box='general')")
 
     def at_epoch(self, epoch: int, epochs: int) -> DenseCriterion:
         """The criterion of an epoch: the same in all."""
@@ -71,7 +71,7 @@ class DenseCriterion:
         """Losses of a batch; arguments as those of ``GFLCriterion``.
 
         Raises:
-            ValueError: a quality branch is to be taught that the detector does not have.
+            ValueError: ``quality`` is ``branch``, but the detector has none.
         """
         points = outputs.points
         cls_logits = outputs.cls_logits.float()  # (B, P, C)
@@ -98,7 +98,7 @@ class DenseCriterion:
         weight = self._box_weights(cls_logits, value, positive, slots)  # (B, M)
         box_normalizer = self.sum_over_processes(weight.sum()).clamp(min=1)
         box = self.box_loss(box_logits, self.box_coder, of_slots, boxes, gt_boxes)
-        box = torch.where(positive, box, 0.0) * weight  # what a slot without ground truth gives may be anything
+        box = torch.where(positive, box, 0.0) * weight  # slots without ground truth may give any value
         level = level_of_point(points.counts, slots.device)[slots]  # (B, M)
         num_levels = len(points.counts)
         return Losses(
@@ -126,7 +126,7 @@ class DenseCriterion:
         return loss
 
     def _box_weights(self, cls_logits: Tensor, value: Tensor, positive: Tensor, slots: Tensor) -> Tensor:
-        """(B, M): the quality scores weigh the box losses (section 3); without any, each positive counts one."""
+        """(B, M): the quality scores weight the box losses (section 3); without any, each positive counts one."""
         if self.quality == "none":
             return positive.float()
         if self.quality == "joint":
@@ -150,8 +150,8 @@ class DenseCriterion:
             return None
         if outputs.quality_logits is None:
             raise ValueError("quality='branch', but the detector has no quality branch (quality_branch=True)")
-        said = rows(outputs.quality_logits.float(), slots)
-        loss = torch.where(positive, F.binary_cross_entropy_with_logits(said, value, reduction="none"), 0.0)
+        logits = rows(outputs.quality_logits.float(), slots)
+        loss = torch.where(positive, F.binary_cross_entropy_with_logits(logits, value, reduction="none"), 0.0)
         normalizer = self.sum_over_processes(positive.sum().float()).clamp(min=1)
         return sum_per_level(loss, level, len(outputs.points.counts)) * (self.quality_weight / normalizer)
 

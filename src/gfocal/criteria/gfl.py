@@ -1,13 +1,13 @@
-"""The training loss of GFL (Li et al. 2020, eq. 8): the page to read first.
+"""The training loss of GFL (Li et al. 2020, eq. 8): the file to read first.
 
     L = 1/N_q sum_z QFL  +  1/N_w sum_positives w_z (lambda_0 GIoU loss + lambda_1 DFL)
 
 1. Assign points to ground-truth boxes.
-2. A positive's quality is the IoU of its predicted box with its ground truth; QFL teaches the class score to say it.
-3. Its box is taught by GIoU and DFL, weighted by w, the highest score that the point gives to any class.
+2. A positive's quality is the IoU of its predicted box with its ground truth; QFL makes it the class score's target.
+3. GIoU loss and DFL train its box, weighted by w, the point's highest score of any class.
 
-All weights and normalizers of the method are here and nowhere else. No shape depends on data, nothing waits
-for the device, and an image without objects takes the same path as every other.
+All weights and normalizers of the method are here and nowhere else. No shape depends on data, nothing synchronizes
+with the device, and an image without objects takes the same path as every other.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Assign = Callable[..., Assignment]
 
 @runtime_checkable
 class Criterion(Protocol):
-    """What a training run takes for a criterion: a frozen dataclass that is called as ``GFLCriterion`` below."""
+    """What a training run needs of a criterion: a frozen dataclass that is called as ``GFLCriterion`` below."""
 
     @property
     def sum_over_processes(self) -> Callable[[Tensor], Tensor]:
@@ -48,29 +48,29 @@ class Criterion(Protocol):
         ...
 
 
-def same(value: Tensor) -> Tensor:
+def identity(value: Tensor) -> Tensor:
     """The sum over processes, where there is only one."""
     return value
 
 
 @dataclass(frozen=True)
 class GFLCriterion:
-    """Weights of eq. 8 and what they are applied to. Call it with outputs, targets and image sizes."""
+    """Eq. 8 with its weights. Call it with outputs, targets and image sizes."""
 
     box_coder: GeneralDistribution = field(default_factory=GeneralDistribution)
     assign: Assign = assign_atss
     beta: float = 2.0  # of QFL
     cls_weight: float = 1.0
     box_weight: float = 2.0  # lambda_0, of the GIoU loss
-    # lambda_1, of DFL averaged over the four sides. The paper's sentence can be read as the average alone;
-    # the published models were trained with both the average and the quarter.
+    # lambda_1, of DFL averaged over the four sides. The paper can be read as the average alone; the published
+    # models were trained with both the average and the quarter.
     dfl_weight: float = 0.25
-    # Distances are clamped this far below the last bin, for DFL only, as the published models had it.
+    # Distances are clamped to n - range_margin bins, for DFL only, as in the published models.
     range_margin: float = 0.1
-    # Whether background inside regions to be ignored is left out of the class loss; the published models learned it.
+    # Whether background inside ignored regions is left out of the class loss; in the published models it was not.
     exclude_ignored: bool = True
     # Sum of a tensor over all training processes: each computes its share of the loss of the whole batch.
-    sum_over_processes: Callable[[Tensor], Tensor] = same
+    sum_over_processes: Callable[[Tensor], Tensor] = identity
 
     def at_epoch(self, epoch: int, epochs: int) -> GFLCriterion:
         """The criterion of an epoch: the same in all."""
@@ -138,11 +138,11 @@ def place(
     labels: Int[Tensor, "B M"],
     like: Float[Tensor, "B P C"],
 ) -> Float[Tensor, "B P C"]:
-    """Quality of each slot (B, M) set down at its point and class; 0 elsewhere. -> (B, P, C)"""
+    """Scatter the quality of each slot (B, M) to its point and class; 0 elsewhere. -> (B, P, C)"""
     num_points, num_classes = like.shape[1:]
     flat = slots * num_classes + labels
     target = torch.zeros_like(like).flatten(1)
-    # Each positive point stands in one positive slot, and every other slot adds 0.
+    # Each positive point has one positive slot, and every other slot adds 0.
     return target.scatter_add(1, flat, quality).view(-1, num_points, num_classes)
 
 
@@ -153,7 +153,7 @@ def level_of_point(counts: list[int], device: torch.device) -> Tensor:
 
 def sum_per_level(values: Float[Tensor, "B M"], level: Int[Tensor, "B M"], num_levels: int) -> Float[Tensor, " L"]:
     """Sum of (B, M) values by the level of each slot. -> (L,)"""
-    # F.one_hot would wait for the device, to look whether every index is in range.
+    # F.one_hot would synchronize with the device, to check that every index is in range.
     levels = torch.arange(num_levels, device=level.device)
     membership = (level.flatten().unsqueeze(1) == levels).to(values.dtype)  # (B*M, L)
     return values.flatten() @ membership

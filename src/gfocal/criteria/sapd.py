@@ -2,13 +2,13 @@
 
     L = 1/W (sum over all points of w FL - sum over positives of w log IoU) + 0.1 L_select,   W = sum of positives' w
 
-1. Of each ground-truth box, every level shows what it would cost there: the mean loss of the points in the box's middle.
-2. The selector says how much each level is to learn the box; L_select teaches it to name the level of least cost.
-3. A positive's weight w is its centerness times its level's weight for the box; background weighs 1.
+1. The cost of a ground-truth box on each level is the mean loss of the points in the middle of the box.
+2. The selector predicts a weight of each level for the box; L_select trains it to favor the level of least cost.
+3. A positive's weight w is its centerness times its level's weight for the box; background has weight 1.
 
-The selector is taught from the start but has its say (``soft``) only when it has learned: in the published training,
-in the second half of the epochs. Before, each box goes to its level of least cost alone. Weights that it gives before
-are nearly equal, so that the levels it happens to name would learn every box, become the cheapest, and stay.
+The selector is trained from the start, but its weights are used (``soft``) only in the second half of the epochs, as
+published. Before, each box is assigned to its level of least cost alone. Untrained weights are nearly equal: the
+levels that they happen to favor would learn every box, become the cheapest, and stay so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gfocal.assigners.sapd import assign_sapd, is_in_the_middle
-from gfocal.criteria.gfl import Assign, rows, same
+from gfocal.criteria.gfl import Assign, identity, rows
 from gfocal.losses import focal_loss
 from gfocal.losses.box import log_iou_loss
 from gfocal.models.detector import Detector
@@ -32,26 +32,26 @@ from gfocal.structures import PADDING, HeadOutputs, Losses, Targets
 
 @dataclass(frozen=True)
 class SAPDCriterion:
-    """Weights of SAPD's loss and what they are applied to. Call it as ``GFLCriterion``, on a model in training mode.
+    """SAPD's loss with its weights. Call it as ``GFLCriterion``, with outputs of a model in training mode.
 
-    The selector's loss is ``Losses.quality``, each box at the level that it should have named.
+    The selector's loss is ``Losses.quality``, that of each box at its level of least cost.
     """
 
-    model: Detector = field(repr=False)  # of which it asks the representation of boxes and ``head.selector``
+    model: Detector = field(repr=False)  # its box coder and its ``head.selector`` are used
     assign: Assign = assign_sapd
-    soft: bool = False  # whether the selector has its say, or each box goes to its level of least cost
+    soft: bool = False  # whether the selector's weights are used, or each box goes to its level of least cost
     topk: int = 3  # levels that learn a box, when soft
-    effective: float = 0.2  # part of each side that a box's middle has (the paper's epsilon)
+    effective: float = 0.2  # side of a box's middle, as a fraction of the box's (the paper's epsilon)
     gamma: float = 2.0  # of the Focal Loss
     alpha: float | None = 0.25  # of the Focal Loss: weight of positives
     cls_weight: float = 1.0
     box_weight: float = 1.0
     selector_weight: float = 0.1  # the paper's lambda
     exclude_ignored: bool = True  # as in GFLCriterion
-    sum_over_processes: Callable[[Tensor], Tensor] = same
+    sum_over_processes: Callable[[Tensor], Tensor] = identity
 
     def at_epoch(self, epoch: int, epochs: int) -> SAPDCriterion:
-        """In the second half of a run the selector has its say."""
+        """The criterion of an epoch: in the second half of a run the selector's weights are used."""
         return replace(self, soft=2 * epoch >= epochs)
 
     def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
@@ -132,32 +132,32 @@ def sapd_levels(
     loss_per_level: Tensor,
     topk: int = 3,
     soft: bool = False,
-    sum_over_processes: Callable[[Tensor], Tensor] = same,
+    sum_over_processes: Callable[[Tensor], Tensor] = identity,
 ) -> tuple[Tensor, Tensor]:
-    """How much each level is to learn each ground-truth box, and the selector's own loss.
+    """The weight of each level for each ground-truth box, and the selector's own loss.
 
     Args:
         selector: a ``LevelSelector``.
-        outputs: of a detector in training mode, which fills ``pyramid``.
+        outputs: of a detector in training mode, which have a ``pyramid``.
         targets: ground truth in pixels of the network's input.
-        loss_per_level: (B, G, L) loss of each level on each box; infinite where the level has no point in it.
+        loss_per_level: (B, G, L) loss of each level on each box; infinite where no point of the level lies in it.
         topk: levels that learn a box, when soft.
-        soft: whether weights are the selector's, or 1 at the level of least loss alone.
+        soft: whether the weights are the selector's, or 1 at the level of least loss alone.
         sum_over_processes: of the number of boxes.
 
     Returns:
-        Weights (B, G, L), which pass no gradient, 0 for rows that are padding. And the selector's cross-entropy (L,):
-        each box's stands at its level of least loss, and all are divided by the number of boxes.
+        Weights (B, G, L) without gradient, 0 for rows that are padding. And the selector's cross-entropy (L,): that
+        of each box at its level of least loss, divided by the number of boxes.
     """
     if outputs.pyramid is None:
-        raise ValueError("the selector reads the pyramid, which the detector gives in training mode: model.train()")
+        raise ValueError("the selector needs the pyramid, which the detector returns in training mode: model.train()")
     logits = selector(outputs.pyramid, targets.boxes)  # (B, G, L)
     least, best = loss_per_level.min(-1)  # (B, G)
     levels = torch.arange(logits.shape[-1], device=logits.device)
     at_best = (best.unsqueeze(-1) == levels).to(logits.dtype)  # (B, G, L)
     weights = level_weights(logits, topk) if soft else at_best
 
-    taught = targets.valid & least.isfinite()  # a box without a point in its middle has no right level
+    trained = targets.valid & least.isfinite()  # a box without a point in its middle has no level of least cost
     cross_entropy = F.cross_entropy(logits.flatten(0, 1), best.flatten(), reduction="none").view_as(least)
-    cross_entropy = torch.where(taught, cross_entropy, 0.0) / sum_over_processes(taught.sum()).clamp(min=1)
+    cross_entropy = torch.where(trained, cross_entropy, 0.0) / sum_over_processes(trained.sum()).clamp(min=1)
     return weights * targets.valid.unsqueeze(-1), (cross_entropy.unsqueeze(-1) * at_best).sum((0, 1))

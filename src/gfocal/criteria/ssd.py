@@ -2,8 +2,8 @@
 
     L = 1/N (sum of softmax cross-entropies over positives and hard negatives + sum of smooth L1 over positives)
 
-With ``quality="joint"`` QFL takes the place of the cross-entropy and of the choice of negatives: all points take
-part, and a positive's target is the IoU of its predicted box. Such a detector is built with ``softmax=False``.
+With ``quality="joint"`` QFL replaces the cross-entropy and the selection of negatives: all points take part, and a
+positive's target is the IoU of its predicted box. Such a detector is built with ``softmax=False``.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import torch
 from torch import Tensor
 
 from gfocal.assigners.max_iou import assign_max_iou
-from gfocal.criteria.gfl import Assign, rows, same
+from gfocal.criteria.gfl import Assign, identity, rows
 from gfocal.losses import quality_focal_loss
-from gfocal.losses.box import BoxLoss, CodedLoss
+from gfocal.losses.box import BoxLoss, SmoothL1Loss
 from gfocal.losses.ssd import background_cross_entropy, hard_negatives
 from gfocal.ops.box_coders import BoxCoder
 from gfocal.ops.boxes import iou
 from gfocal.ops.points import exclude_ignored, inside_own_padding
 from gfocal.structures import BACKGROUND, HeadOutputs, Losses, Targets
 
-# Positive from an IoU of 0.5 on, and for each box the one anchor that it overlaps most; all else is background.
+# Positive: anchors of IoU 0.5 or more, and for each box the one anchor that it overlaps most; else background.
 assign_ssd: Assign = partial(assign_max_iou, positive=0.5, negative=0.5, all_best=False)
-smooth_l1: BoxLoss = CodedLoss(1.0)
+smooth_l1: BoxLoss = SmoothL1Loss(1.0)
 
 
 @dataclass(frozen=True)
 class SSDCriterion:
-    """Weights of SSD's loss and what they are applied to. Call it as ``GFLCriterion``."""
+    """SSD's loss with its weights. Call it as ``GFLCriterion``."""
 
     box_coder: BoxCoder
     assign: Assign = assign_ssd
@@ -44,7 +44,7 @@ class SSDCriterion:
     cls_weight: float = 1.0
     box_weight: float = 1.0
     exclude_ignored: bool = True  # as in GFLCriterion
-    sum_over_processes: Callable[[Tensor], Tensor] = same
+    sum_over_processes: Callable[[Tensor], Tensor] = identity
 
     def at_epoch(self, epoch: int, epochs: int) -> SSDCriterion:
         """The criterion of an epoch: the same in all."""
@@ -53,7 +53,7 @@ class SSDCriterion:
     def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
         """Losses of a batch; arguments as those of ``GFLCriterion``.
 
-        As published, an image without objects has no hard negatives and teaches the softmax nothing; QFL it does.
+        As published, an image without objects has no hard negatives, and so no softmax loss; QFL counts it.
         """
         points = outputs.points
         cls_logits = outputs.cls_logits.float()  # (B, P, C)

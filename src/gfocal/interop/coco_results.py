@@ -1,4 +1,4 @@
-"""COCO's json of results, out and in: what pycocotools, evaluation servers and other tools read."""
+"""COCO results in json, written and read: the format of pycocotools, evaluation servers and other tools."""
 
 from __future__ import annotations
 
@@ -38,16 +38,15 @@ def write_coco_results(
 ) -> int:
     """Write detections, keyed by image id, as COCO results; returns the number of records.
 
-    Each record is ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``, one on a line,
-    lengths in pixels rounded to 3 decimals, scores with the 9 digits that keep a float32 and so the order.
-    ``category_ids`` are the dataset's own numbers of the classes, indexed by label. An image without
-    detections leaves no record. The file is whole or not there.
+    Each record is ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``, one per line, lengths in
+    pixels rounded to 3 decimals, scores with the 9 digits that identify a float32 and so preserve the order.
+    ``category_ids`` are the dataset's own numbers of the classes, indexed by label. An image without detections has
+    no record. The file is written atomically.
 
-    ``edge_std`` adds ``"edge_std": [left, top, right, bottom]``, the standard deviation of each edge in
-    pixels, from the attribute of that name which ``Detections`` have; readers of COCO results pass it over.
+    ``edge_std`` adds ``"edge_std": [left, top, right, bottom]``, the standard deviation of each edge in pixels, from
+    the attribute of that name which ``Detections`` have; other readers of COCO results ignore it.
 
-    Raises ValueError if a number is not finite, a label has no category id, or ``edge_std`` is asked for but
-    not there.
+    Raises ValueError if a number is not finite, a label has no category id, or ``edge_std`` is asked for but missing.
     """
     count = 0
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -91,11 +90,11 @@ def _records(
 
 
 def read_coco_results(path: str | os.PathLike[str], category_ids: Sequence[int]) -> dict[int, ImageResults]:
-    """Read COCO results of boxes; returns what was found in each image that has records, by image id.
+    """Read COCO results of boxes; returns the results of each image that has records, by image id.
 
     ``category_ids`` are the dataset's own numbers of the classes, indexed by label. ``edge_std`` is None
-    for an image none of whose records have it. Raises DataError, naming file and record, for anything else
-    than a list of well-formed records.
+    for an image none of whose records have it. Raises DataError, naming file and record, for anything but a list of
+    well-formed records.
     """
     path = Path(path)
     try:

@@ -1,6 +1,5 @@
-"""Detections as objects of the package supervision: its annotators, trackers, zones and metrics."""
+"""Detections as objects of other packages: supervision (annotators, trackers, zones, metrics) and torchvision."""
 
-# FOLDED interop.torchvision: Detections as torchvision's detectors give them: a dictionary of tensors, boxes with the image's size.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -15,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def to_supervision(detections: Detections) -> supervision.Detections:
-    """What was found in one image as ``supervision.Detections``, in the same order.
+    """The detections of one image as ``supervision.Detections``, in the same order.
 
     ``xyxy`` (N, 4) float32 in pixels, ``confidence`` (N,) float32 and ``class_id`` (N,) int64 are boxes, scores and
     labels. ``data`` has ``class_name`` (N,) text and ``edge_std`` (N, 4) float32: the standard deviations of the
-    edges left, top, right, bottom in pixels, NaN of a detector without edge distributions.
+    edges left, top, right, bottom in pixels, NaN for a detector without edge distributions.
 
-    Raises MissingExtraError where the package is not installed.
+    Raises MissingExtraError, which names the extra, if the package is not installed.
     """
     try:
         import supervision
@@ -43,11 +42,11 @@ def to_supervision(detections: Detections) -> supervision.Detections:
 
 
 def to_torchvision(detections: Detections) -> dict[str, Any]:
-    """What was found in one image as ``boxes``, ``scores`` and ``labels``, on the device where they are.
+    """The detections of one image as ``boxes``, ``scores`` and ``labels``, on the same device.
 
-    ``boxes`` is a ``torchvision.tv_tensors.BoundingBoxes`` (N, 4), xyxy in pixels, which knows the image's size:
-    torchvision's transforms move it together with the image. Labels are 0..C-1, as everywhere in gfocal;
-    torchvision's own detectors count from 1, with 0 for the background.
+    ``boxes`` is a ``torchvision.tv_tensors.BoundingBoxes`` (N, 4), xyxy in pixels, with the image's size, to which
+    torchvision's transforms apply. Labels are 0..C-1, as everywhere in gfocal; torchvision's own detectors count from
+    1, with 0 for the background.
     """
     from torchvision import tv_tensors
 

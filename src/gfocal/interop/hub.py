@@ -32,7 +32,7 @@ def push_to_hub(model: Detector, repo_id: str, *, private: bool = False, token: 
 
 
 def card(model: Detector, repo_id: str) -> str:
-    """What the model's page says."""
+    """The model card: the text of the repository's page."""
     names = ", ".join(model.names)
     return f"""---
 library_name: gfocal

@@ -1,7 +1,7 @@
-"""Published checkpoints in: GFL, ATSS, FCOS, FoveaBox and RetinaNet of MMDetection 2.x and 3.x, and of GFocal.
+"""Importing published checkpoints: GFL, ATSS, FCOS, FoveaBox and RetinaNet of MMDetection 2.x and 3.x, and of GFocal.
 
-Every tensor of the file finds its place or is named with the reason why it does not; nothing is guessed and
-no code from a pickle is run.
+Every tensor of the file is used, or listed with the reason why it is not; nothing is guessed, and no code from a
+pickle is executed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from gfocal.errors import CheckpointImportError
-from gfocal.interop.mmdet_checkpoint import class_names, configuration, plain_names, read_checkpoint
-from gfocal.interop.mmdet_names import GFL, Layout, layout_of, our_name, recognize
+from gfocal.interop.mmdet_checkpoint import class_names, config_text, plain_names, read_checkpoint
+from gfocal.interop.mmdet_names import GFL, Layout, layout_of, recognize, translate_name
 from gfocal.models.caffe import bgr_to_rgb
 from gfocal.models.detector import Detector
 from gfocal.models.zoo import create
@@ -27,7 +27,7 @@ __all__ = ["CheckpointImportError", "Imported", "import_checkpoint"]
 
 @dataclass(frozen=True)
 class Imported:
-    """A detector with a checkpoint's weights, and what was found out about the file."""
+    """A detector with a checkpoint's weights, and facts about the file."""
 
     model: Detector
     preset: str
@@ -41,11 +41,10 @@ def import_checkpoint(path: str | Path, origin: Origin | None = None, caffe: boo
 
     Args:
         path: the ``.pth`` file.
-        origin: where the points of GFL lie; None takes what the file's metadata says: ``legacy`` for MMDetection
-            1.x, on which the original GFocal repository stands, ``corner`` for every later version.
+        origin: where the points of GFL lie; None: as in the file's metadata, ``legacy`` for MMDetection 1.x, on which
+            the original GFocal repository is based, ``corner`` for every later version.
         caffe: whether the backbone of FCOS is of the Caffe kind (``gfocal.models.caffe``), which its tensors do not
-            tell; None takes what the config in the file's metadata says, and without one that it is, as in every
-            published FCOS.
+            show; None: as in the config in the file's metadata, or True without one, as in every published FCOS.
 
     Raises:
         CheckpointImportError: the file is missing, truncated, holds code, is of another detector, or a tensor of it
@@ -58,7 +57,7 @@ def import_checkpoint(path: str | Path, origin: Origin | None = None, caffe: boo
     if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointImportError(f"{path}: holds no state dict of tensors; is it a detector's checkpoint?")
     state, left_out = plain_names(state)
-    config = configuration(meta)
+    config = config_text(meta)
     layout = layout_of(state, config, path)
     preset, options = recognize(state, layout, path)
     num_rows = state[f"bbox_head.{layout.cls}.weight"].shape[0]
@@ -68,58 +67,63 @@ def import_checkpoint(path: str | Path, origin: Origin | None = None, caffe: boo
         )
     num_classes = num_rows // layout.per_cell
     names, notes = class_names(meta, num_classes, path)
-    place, told = points_of(layout, origin, str(meta.get("mmdet_version", "")), path)
-    kind, told_too = kind_of_backbone(layout, caffe, config, path)
+    place, place_notes = choose_origin(layout, origin, str(meta.get("mmdet_version", "")), path)
+    kind, kind_notes = choose_backbone_kind(layout, caffe, config, path)
     try:
         model = create(preset, num_classes, names=names, pretrained=False, **options, **place, **kind)
     except ValueError as error:
         raise CheckpointImportError(f"{path}: {preset} cannot be built with what the file holds: {error}") from error
-    fill(model, state, layout, path)
-    # All of them were trained so, and the statistics of COCO are better than those of a batch of a few images.
+    load_weights(model, state, layout, path)
+    # As they were trained; and the statistics of COCO are better than those of a small batch.
     model.backbone.freeze(frozen_stages=1, norm_eval=True, norms=bool(kind.get("caffe")))
-    # Images are to shrink as they did in training, through OpenCV.
+    # Images are resized as in training, with OpenCV.
     model.input_settings = replace(model.input_settings, antialias=False)
-    return Imported(model.eval(), preset, len(state), tuple(left_out), (*notes, *told, *told_too))
+    return Imported(model.eval(), preset, len(state), tuple(left_out), (*notes, *place_notes, *kind_notes))
 
 
-def points_of(layout: Layout, origin: Origin | None, version: str, path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The preset's option that says where points lie, and a note."""
+def choose_origin(
+    layout: Layout, origin: Origin | None, version: str, path: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """The preset's option for where points lie, and a note."""
     legacy = version.startswith("1.")
     if layout is GFL:
         origin = origin or ("legacy" if legacy else "corner")
         return {"origin": origin}, [f"points: {origin}"]
     if origin is not None:
         raise CheckpointImportError(
-            f"{path}: where points lie is for GFL to choose; {layout.detector} has one place for them"
+            f"{path}: where points lie can be chosen for GFL only; {layout.detector} has one place for them"
         )
     if legacy and layout.has_anchors:
         raise CheckpointImportError(
-            f"{path}: a {layout.detector} of MMDetection {version}, whose anchors lay elsewhere; 2.x and 3.x are read"
+            f"{path}: a {layout.detector} of MMDetection {version}, whose anchors have other centers; 2.x and 3.x "
+            "can be imported"
         )
     return {}, []
 
 
-def kind_of_backbone(layout: Layout, caffe: bool | None, config: str, path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The preset's option that says whether the backbone is of the Caffe kind, and a note."""
+def choose_backbone_kind(
+    layout: Layout, caffe: bool | None, config: str, path: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """The preset's option for a backbone of the Caffe kind, and a note."""
     found = re.search(r"style='(caffe|pytorch)'", config)
-    told = None if found is None else found[1] == "caffe"
+    in_config = None if found is None else found[1] == "caffe"
     if layout.detector != "FCOS":
-        if caffe or told:
+        if caffe or in_config:
             raise CheckpointImportError(
-                f"{path}: a {layout.detector} with a backbone of the Caffe kind, which gfocal has for FCOS alone"
+                f"{path}: a {layout.detector} with a backbone of the Caffe kind, which gfocal supports for FCOS alone"
             )
         return {}, []
-    source = "asked for" if caffe is not None else "by the file's config" if told is not None else "as published"
-    is_caffe = caffe if caffe is not None else told is not False
+    source = "asked for" if caffe is not None else "by the file's config" if in_config is not None else "as published"
+    is_caffe = caffe if caffe is not None else in_config is not False
     return {"caffe": is_caffe}, [f"backbone: of the {'Caffe' if is_caffe else 'PyTorch'} kind ({source})"]
 
 
-def fill(model: Detector, state: Mapping[str, Tensor], layout: Layout, path: Path) -> None:
+def load_weights(model: Detector, state: Mapping[str, Tensor], layout: Layout, path: Path) -> None:
     """Load a state dict in MMDetection's names; every tensor on both sides must be accounted for."""
     wanted = model.state_dict()
     found: dict[str, Tensor] = {}
     for key, value in state.items():
-        name = our_name(key, layout)
+        name = translate_name(key, layout)
         if name is None:
             continue
         if name not in wanted:

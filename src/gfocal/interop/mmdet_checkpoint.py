@@ -1,4 +1,4 @@
-"""Reading a checkpoint of MMDetection: tensors by their plain names, and what its metadata tell."""
+"""Reading a checkpoint of MMDetection: tensors by their plain names, and its metadata."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def plain_names(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
-    """Names without wrappers, and what carries no weights of the network.
+    """Tensors by their names without wrappers, and notes on those that are no weights of the network.
 
-    Where a file holds an average of the weights beside the weights, MMDetection saves the average under the
-    plain names and the other under ``ema_...``: the plain names count.
+    Where a file has an average of the weights beside the weights, MMDetection saves the average under the plain names
+    and the weights as ``ema_...``: the plain names are used.
     """
     items = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
     for wrapper in WRAPPERS:
@@ -62,20 +62,20 @@ def plain_names(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]
         if key.startswith("ema_") or key in ("steps", "n_averaged"):
             left_out.append(f"{key}: the other half of a weight average")
         elif key.startswith("data_preprocessor."):
-            left_out.append(f"{key}: normalization, which the preset states")
+            left_out.append(f"{key}: normalization, which the preset defines")
         else:
-            result[renamed(key)] = value
+            result[current_name(key)] = value
     return result, left_out
 
 
-def renamed(key: str) -> str:
-    """The name that a tensor of MMDetection 1.x has had since."""
+def current_name(key: str) -> str:
+    """The name of a tensor of MMDetection 1.x in later versions."""
     # The first deformable convolutions kept their offsets beside the convolution.
     key = key.replace(".conv2_offset.", ".conv2.conv_offset.")
     return re.sub(r"^bbox_head\.(?:fcos|fovea)_(cls|reg|centerness)\.", r"bbox_head.conv_\1.", key)
 
 
-def configuration(meta: Mapping[str, Any]) -> str:
+def config_text(meta: Mapping[str, Any]) -> str:
     """The text of the config that a checkpoint was trained with; empty where the metadata hold none."""
     found = meta.get("cfg", meta.get("config"))
     return found if isinstance(found, str) else ""
@@ -98,5 +98,5 @@ def class_names(meta: Mapping[str, Any], num_classes: int, path: Path) -> tuple[
             )
         return names, ("class names: from the file",)
     if num_classes == len(COCO_NAMES):
-        return COCO_NAMES, ("class names: the file has none; 80 classes are taken for COCO's",)
+        return COCO_NAMES, ("class names: the file has none; 80 classes are assumed to be COCO's",)
     return tuple(f"class{i}" for i in range(num_classes)), ("class names: the file has none",)

@@ -1,4 +1,4 @@
-"""What MMDetection calls the parts of a detector, and which preset of gfocal has them."""
+"""MMDetection's names of the parts of a detector, and the preset of gfocal that has them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BODIES = {
     "r101": "resnet101.tv_in1k",
     "x101_32x4d": "resnext101_32x4d.gluon_in1k",
 }
-# A layer that tells a detector which gfocal does not have.
+# Layers of detectors that gfocal does not have.
 OTHER_DETECTORS = {
     "bbox_head.vfnet_cls": "VarifocalNet",
     "bbox_head.tood_cls": "TOOD",
@@ -32,11 +32,11 @@ OTHER_DETECTORS = {
 
 @dataclass(frozen=True)
 class Layout:
-    """How one detector's head is laid out in a checkpoint."""
+    """The names and shapes of one detector's head in a checkpoint."""
 
     detector: str
     preset: str | None  # None: one preset for each backbone, named after it
-    heads: tuple[str, ...]  # classes of MMDetection whose checkpoints these are; others have the same tensors
+    heads: tuple[str, ...]  # MMDetection's classes of this head; other classes may have the same tensors
     cls: str
     box: str
     quality: str | None = None
@@ -62,12 +62,12 @@ LAYOUTS = (
     ),
 )
 GFL = LAYOUTS[0]
-# Of a config: what changes the meaning of an FCOS head's numbers, not its tensors.
+# Options in a config that change the meaning of an FCOS head's outputs, but not its tensors.
 FCOS_VARIANTS = ("norm_on_bbox=True", "centerness_on_reg=True")
 
 
 def layout_of(state: Mapping[str, Tensor], config: str, path: Path) -> Layout:
-    """Which detector has a state dict of these names, and was trained with this config as far as it is known."""
+    """The layout of a state dict by its names; CheckpointImportError if unknown or if the config contradicts."""
     for layout in LAYOUTS:
         layers = (layout.cls, layout.quality or layout.cls)
         if all(f"bbox_head.{layer}.weight" in state for layer in layers):
@@ -81,7 +81,7 @@ def layout_of(state: Mapping[str, Tensor], config: str, path: Path) -> Layout:
     if heads and not heads & set(layout.heads):
         raise CheckpointImportError(
             f"{path}: its tensors are named as those of {layout.detector}, but its config names "
-            f"{', '.join(sorted(heads))}, whose numbers mean something else"
+            f"{', '.join(sorted(heads))}, whose outputs have another meaning"
         )
     variants = [text for text in FCOS_VARIANTS if text in config] if layout.detector == "FCOS" else []
     if variants:
@@ -90,7 +90,7 @@ def layout_of(state: Mapping[str, Tensor], config: str, path: Path) -> Layout:
 
 
 def recognize(state: Mapping[str, Tensor], layout: Layout, path: Path) -> tuple[str, dict[str, Any]]:
-    """Which preset with which options has a state dict of these names and shapes."""
+    """The preset, and its options, that has a state dict of these names and shapes."""
     box = f"bbox_head.{layout.box}.weight"
     for key in (box, "backbone.layer1.0.conv1.weight"):
         if key not in state:
@@ -133,7 +133,7 @@ def recognize(state: Mapping[str, Tensor], layout: Layout, path: Path) -> tuple[
 
 
 def body_of(state: Mapping[str, Tensor], path: Path) -> str:
-    """Which backbone: a key of ``BODIES``."""
+    """The backbone, a key of ``BODIES``, by the shapes of its tensors."""
     blocks = [len({k.split(".")[2] for k in state if k.startswith(f"backbone.layer{i}.")}) for i in range(1, 5)]
     bottleneck = "backbone.layer1.0.conv3.weight" in state
     width = state["backbone.layer1.0.conv1.weight"].shape[0]
@@ -153,8 +153,8 @@ def tower_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {} if first is None else {"channels": first.shape[0], "num_convs": depth}
 
 
-def our_name(key: str, layout: Layout = GFL) -> str | None:
-    """gfocal's name of an MMDetection tensor; None for one that we compute instead of storing it."""
+def translate_name(key: str, layout: Layout = GFL) -> str | None:
+    """gfocal's name of a tensor of MMDetection; None for one that gfocal computes."""
     if layout is GFL and key == "bbox_head.integral.project":
         return None
     rules = (

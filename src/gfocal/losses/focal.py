@@ -24,7 +24,7 @@ def focal_loss(
         logits: any shape, any float dtype; the arithmetic is float32 at least.
         target: same shape, 0 or 1.
         gamma: focusing parameter, >= 0.
-        alpha: weight of the positives (the negatives weigh 1 - alpha); None leaves it out, as the paper does.
+        alpha: weight of the positives, 1 - alpha that of the negatives; None: no weights, as in the paper.
 
     Returns:
         The loss of each element, float32 at least.

@@ -1,7 +1,7 @@
-"""Quality Focal Loss, Distribution Focal Loss, and the Generalized Focal Loss above both.
+"""Quality Focal Loss, Distribution Focal Loss, and the Generalized Focal Loss that contains both.
 
 Li et al. 2020, eq. 2, 6 and 7. Pure functions on logits or log-probabilities, un-reduced: weights and
-normalizers live in ``gfocal.criteria.gfl`` alone.
+normalizers are in ``gfocal.criteria.gfl`` alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def quality_focal_loss(
 ) -> Float[Tensor, "*shape"]:
     """QFL(s) = -|y - s|^beta ((1 - y) log(1 - s) + y log(s)), eq. 2.
 
-    The minimum of each element lies at s = y: the score learns the IoU of the box it stands for.
+    The minimum of each element lies at s = y: the score learns the IoU of its box.
 
     Args:
         logits: any shape, any float dtype; s = sigmoid(logits). The arithmetic is float32 at least.
@@ -34,10 +34,10 @@ def quality_focal_loss(
     x = at_least_float32(logits)
     y = quality.to(x.dtype)
     opposite, rest = -x, 1 - y
-    # y - s = y (1 - s) - (1 - y) s keeps its digits where s is within rounding of 0 or 1.
+    # y - s = y (1 - s) - (1 - y) s is accurate even where s rounds to 0 or 1.
     distance = (y * torch.sigmoid(opposite) - rest * torch.sigmoid(x)).abs()
-    # As written, not F.binary_cross_entropy_with_logits, which is 0 in float32 for a sure negative: its terms
-    # cancel below x = -15, and are a hundredth off at x = -10.
+    # Not F.binary_cross_entropy_with_logits, which is 0 in float32 for an easy negative: its terms cancel below
+    # x = -15, and are 1 % off at x = -10.
     cross_entropy = y * F.softplus(opposite) + rest * F.softplus(x)
     return power(distance, beta) * cross_entropy
 
@@ -49,10 +49,10 @@ def distribution_focal_loss(
 
     Args:
         logits: (..., n + 1), any float dtype; the arithmetic is float32 at least.
-        target: (...), y in bins, 0 <= y <= n: distance / (stride * Delta). A whole number is allowed, n too.
+        target: (...), y in bins, 0 <= y <= n: distance / (stride * Delta); integers are allowed, n included.
 
     Returns:
-        (...) float32 at least. It has a floor, the entropy of the two weights, that is 0 only on a bin.
+        (...) float32 at least. Its minimum is the entropy of the two weights, which is 0 only on a bin.
     """
     x = at_least_float32(logits)
     y = target.to(x.dtype)

@@ -1,4 +1,4 @@
-"""Numerical care shared by the losses: float32 arithmetic, and powers that have a gradient at zero."""
+"""Numerics shared by the losses: float32 arithmetic, and powers that have a gradient at zero."""
 
 from __future__ import annotations
 

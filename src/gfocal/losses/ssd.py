@@ -1,6 +1,4 @@
-"""The class loss of SSD (Liu et al. 2016, section 2.2): one softmax over classes and background, and which negatives
-take part in it.
-"""
+"""The class loss of SSD (Liu et al. 2016, section 2.2): softmax over classes and background, hard negatives."""
 
 from __future__ import annotations
 
@@ -36,11 +34,11 @@ def hard_negatives(
     Args:
         loss: (B, P) of each point.
         positive: (B, P).
-        negative: (B, P); what is neither, such as a point in the padding, is left out.
+        negative: (B, P); points that are neither, such as those in the padding, are left out.
         ratio: 3 in the paper.
 
     Returns:
-        (B, P) bool; nothing in an image without positives.
+        (B, P) bool; False everywhere in an image without positives.
     """
     hardest_first = loss.detach().masked_fill(~negative, -torch.inf).argsort(stable=True, dim=1, descending=True)
     rank = torch.empty_like(hardest_first).scatter_(

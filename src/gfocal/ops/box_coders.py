@@ -1,8 +1,8 @@
-"""How the numbers that a head gives for an edge become a box: the choices beside the General distribution.
+"""How the logits of a box's edges become a box: the box coders beside the General distribution.
 
-Li et al. 2020, table 5 sets three representations of an edge side by side: a Dirac delta (one number), a Gaussian
-(mean and variance) and the General distribution (``gfocal.ops.distributions``). The detectors before GFL each code their
-Dirac box in a way of their own; those are here too. All share the protocol ``BoxCoder``, so that one head, one
+Li et al. 2020, table 5 compares three representations of an edge: a Dirac delta (one number), a Gaussian (mean and
+variance) and the General distribution (``gfocal.ops.distributions``). Here are the first two, and the different codes
+of the detectors before GFL, all of them Dirac deltas. They share the protocol ``BoxCoder``, so that one head, one
 criterion and one decoder serve every detector.
 """
 
@@ -19,15 +19,15 @@ from torch import Tensor
 from gfocal.ops.boxes import boxes_from_distances
 from gfocal.structures import Points
 
-# A distance grows with exp of its number; beyond this a wild first step would overflow float32.
+# A distance is an exp of its logit; above this limit a bad first step would overflow float32.
 LARGEST_LOG = 10.0
-# Where an edge lies while its number is still 0: half the side of ATSS's anchor, in strides.
+# The distance of an edge whose logit is 0, as at initialization: half the side of ATSS's anchor, in strides.
 FIRST_DISTANCE = 4.0
 
 
 @runtime_checkable
 class BoxCoder(Protocol):
-    """What a detector must know of the numbers (..., 4, K) that its head gives for the four edges of a point."""
+    """What the box logits (..., 4, K) of a head mean, for the four edges of a point."""
 
     @property
     def num_bins(self) -> int:
@@ -89,7 +89,7 @@ class DiracDistances:
 class GaussianDistances:
     """Two numbers per edge: its mean is 4 exp(x_0) strides, its variance exp(x_1) strides squared.
 
-    ``n`` and ``delta`` are the grid on which ``probabilities`` shows it, that of the General distribution.
+    ``n`` and ``delta`` are the grid of ``probabilities``, as in the General distribution.
     """
 
     n: int = 16
@@ -110,7 +110,7 @@ class GaussianDistances:
         return logits[..., 0].float().clamp(max=LARGEST_LOG).exp() * FIRST_DISTANCE
 
     def log_variance(self, logits: Tensor) -> Tensor:
-        """(..., 2) -> (...), log of strides squared; kept within the variances that float32 can divide by."""
+        """(..., 2) -> (...), log of strides squared; clamped to variances that float32 can divide by."""
         return logits[..., 1].float().clamp(-LARGEST_LOG, LARGEST_LOG)
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -128,14 +128,14 @@ class GaussianDistances:
 
 @dataclass(frozen=True)
 class AnchorDeltas:
-    """Four numbers of a box coded from an anchor (Girshick et al. 2014): dx, dy, dw, dh, one in each edge's place.
+    """The four deltas of a box from an anchor (Girshick et al. 2014): dx, dy, dw, dh, one in each edge's place.
 
     ``stds`` scale them; RetinaNet uses ones, ATSS (0.1, 0.1, 0.2, 0.2).
     """
 
     stds: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     delta: float = 1.0
-    largest_ratio: float = 1000 / 16  # a side grows or shrinks at most so much
+    largest_ratio: float = 1000 / 16  # of a side of the box to that of the anchor, and the reverse
 
     @property
     def num_bins(self) -> int:
@@ -161,7 +161,7 @@ class AnchorDeltas:
         return torch.cat((middles - halves, middles + halves), -1)
 
     def encode(self, boxes: Tensor, points: Points) -> Tensor:
-        """The numbers whose ``boxes`` these are. boxes (..., 4), points with anchors (...) -> (..., 4)"""
+        """The inverse of ``boxes``. boxes (..., 4), points with anchors (...) -> (..., 4)"""
         centers, sizes = _centers_and_sizes(points)
         middles, spans = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]).clamp(min=1e-6)
         deltas = torch.cat(((middles - centers) / sizes, (spans / sizes).log()), -1)
@@ -197,7 +197,7 @@ class LogDistances:
         return boxes_from_distances(points.xy, logits.squeeze(-1).float().clamp(max=LARGEST_LOG).exp() * base)
 
     def encode(self, boxes: Tensor, points: Points) -> Tensor:
-        """The numbers whose ``boxes`` these are, kept within 1/16 ... 16 base sides. -> (..., 4)"""
+        """The inverse of ``boxes``, distances clamped to 1/16 ... 16 base sides. -> (..., 4)"""
         base = points.strides.unsqueeze(-1) * self.base_in_strides
         ltrb = torch.cat((points.xy - boxes[..., :2], boxes[..., 2:] - points.xy), -1)
         return (ltrb / base).clamp(1 / 16, 16).log()

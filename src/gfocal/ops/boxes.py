@@ -1,7 +1,7 @@
 """Geometry of boxes: area, IoU, GIoU, and the four distances from a point to the edges.
 
-Boxes are xyxy. Everything is element-wise over leading dimensions and differentiable; the two similarities
-take boxes in any unit, as long as both sides share it.
+Boxes are xyxy. Everything is element-wise over leading dimensions and differentiable; IoU and GIoU take boxes in any
+unit, as long as both share it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def area(boxes: Tensor) -> Tensor:
 
 
 def _product(sizes: Tensor) -> Tensor:
-    """Width times height. (..., 2) -> (...). ``prod`` would wait for the device in its gradient."""
+    """Width times height. (..., 2) -> (...). The gradient of ``prod`` would synchronize with the device."""
     return sizes[..., 0] * sizes[..., 1]
 
 
@@ -60,7 +60,7 @@ def distances_to_edges(xy: Tensor, boxes: Tensor) -> Tensor:
 
 
 def clip_boxes(boxes: Tensor, height: float | Tensor, width: float | Tensor) -> Tensor:
-    """Cut boxes (..., 4) at the border of an image: x to [0, width], y to [0, height]."""
+    """Clip boxes (..., 4) to an image: x to [0, width], y to [0, height]."""
     zero = torch.zeros((), dtype=boxes.dtype, device=boxes.device)
     limit_x = torch.as_tensor(width, dtype=boxes.dtype, device=boxes.device)
     limit_y = torch.as_tensor(height, dtype=boxes.dtype, device=boxes.device)

@@ -1,7 +1,7 @@
-"""From logits to detections: threshold, best candidates, expectation, non-maximum suppression.
+"""From logits to detections: score threshold, best candidates, expectation, non-maximum suppression.
 
-The test-time protocol of Li et al. 2020, appendix D. The class score alone, which stands for class and
-quality together, ranks boxes; the distribution behind each edge is kept.
+The test-time protocol of Li et al. 2020, appendix D. Boxes are ranked by the class score alone, which stands for
+class and quality together; detections include the distribution of each edge.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class DecodeSettings:
     """The numbers of the test-time protocol."""
 
     score_threshold: float = 0.05  # (point, class) pairs at or below are dropped
-    per_level: int = 1000  # best pairs kept per pyramid level
-    nms_threshold: float = 0.6  # boxes of one class that overlap more than this are one object
+    per_level: int = 1000  # best pairs per pyramid level; the others are dropped
+    nms_threshold: float = 0.6  # IoU above which two boxes of a class are one object
     max_detections: int = 100
     softmax: bool = False  # classes share one softmax with an implicit background of logit 0, as in SSD
 
@@ -43,7 +43,7 @@ def decode(
 
     Args:
         outputs: logits of a batch.
-        box_coder: what the numbers of an edge mean.
+        box_coder: what the box logits mean.
         sizes: (B, 2) height and width of each image in the network's input, without padding.
         original_sizes: (B, 2) height and width of each original image.
         names: of the classes.
@@ -79,7 +79,7 @@ def _decode_one(
     settings: DecodeSettings,
 ) -> Detections:
     chosen, scores, labels = best_pairs(cls_logits.float(), points.counts, settings)
-    if quality_logits is not None:  # after the threshold, as the detectors with a separate branch have it
+    if quality_logits is not None:  # after the threshold, as published for detectors with a quality branch
         scores = scores * quality_logits[chosen].float().sigmoid()
     edges = box_coder.probabilities(box_logits[chosen])  # (N, 4, K)
     boxes = clip_boxes(box_coder.boxes(box_logits[chosen], points.select(chosen)), size[0], size[1])
@@ -105,7 +105,7 @@ def _decode_one(
 def best_pairs(cls_logits: Tensor, counts: Sequence[int], settings: DecodeSettings) -> tuple[Tensor, Tensor, Tensor]:
     """The (point, class) pairs above the score threshold, at most ``per_level`` of each level.
 
-    cls_logits (P, C) -> points (N,), scores (N,), labels (N,). One point may stand for several classes.
+    cls_logits (P, C) -> points (N,), scores (N,), labels (N,). A point may be in pairs with several classes.
     """
     num_classes = cls_logits.shape[1]
     scores = F.pad(cls_logits, (1, 0)).softmax(-1)[:, 1:] if settings.softmax else cls_logits.sigmoid()

@@ -20,6 +20,9 @@ from gfocal.structures import Points
 class GeneralDistribution:
     """n + 1 values with spacing ``delta``, in strides. The paper's default is n = 16, delta = 1.
 
+    ``n`` is ``reg_max`` in MMDetection and in GFocal's own code. It sets the regression range: an edge lies at most
+    ``n * delta`` strides from its point.
+
     All methods take ``probabilities`` (..., n + 1) that sum to one, and return values in strides.
     """
 
@@ -39,12 +42,12 @@ class GeneralDistribution:
 
     @property
     def has_distribution(self) -> bool:
-        """True: all of it."""
+        """True: the softmax over n + 1 values."""
         return True
 
     @property
     def regression_range(self) -> float:
-        """The largest distance that can be expressed, in strides."""
+        """The largest distance of an edge from its point, in strides: n * delta."""
         return self.n * self.delta
 
     def values(self, like: Tensor) -> Tensor:
@@ -72,7 +75,7 @@ class GeneralDistribution:
         return (probabilities * (self.values(probabilities) - mean) ** 2).sum(-1)
 
     def std(self, probabilities: Float[Tensor, "*shape bins"]) -> Float[Tensor, "*shape"]:
-        """Standard deviation: how unsure the edge is. (..., n + 1) -> (...), in strides."""
+        """Standard deviation: the uncertainty of the edge. (..., n + 1) -> (...), in strides."""
         return self.variance(probabilities).clamp(min=0).sqrt()
 
     def entropy(self, probabilities: Float[Tensor, "*shape bins"]) -> Float[Tensor, "*shape"]:
@@ -94,7 +97,7 @@ class GeneralDistribution:
         q = q.expand(probabilities.shape[:-1]).unsqueeze(-1)  # (..., 1)
         above = probabilities.cumsum(-1)  # mass up to the upper end of each bin
         total = above[..., -1:]
-        q = q * total  # rounding may leave the sum a little off one
+        q = q * total  # the sum may differ from one by rounding
         index = (above < q).sum(-1, keepdim=True).clamp(max=self.n)  # (..., 1)
         mass = probabilities.gather(-1, index)
         below = above.gather(-1, index) - mass

@@ -79,8 +79,8 @@ def exclude_ignored(assignment: Assignment, points: Points, targets: Targets) ->
 class AnchorShapes:
     """The anchors of one cell, in strides, and so the same on every level; all are centered on the cell's corner.
 
-    A square of ``side`` strides, in ``per_octave`` sizes that grow by equal factors and stay below twice the side, and
-    each of those once for every ratio, of equal area. Anchors of one ratio follow one another.
+    A square of ``side`` strides, in ``per_octave`` sizes that grow by equal factors and stay below twice the side,
+    and each of those once for every ratio, of equal area. Anchors of one ratio follow one another.
     """
 
     side: float
