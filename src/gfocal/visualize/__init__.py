@@ -1,12 +1,12 @@
 """Detections, edge distributions, errors and curves drawn as images (PIL) or charts (inline SVG), without matplotlib.
 
-drawing.py            boxes, labels and the uncertainty of edges on an image
-axes.py               one axis beside a box with the distributions of two opposite edges
-edges.py              the distribution of every edge, drawn in place
-mistakes.py           true positives, false positives and missed objects of an image
-augmented.py          sheets of training images as the network sees them
-charts.py             curves and bars as SVG
-evaluation_charts.py  precision-recall, F1, miss rate and reliability curves of an evaluation
+    drawing.py            boxes, labels and the uncertainty of edges on an image
+    axes.py               one axis beside a box with the distributions of two opposite edges
+    edges.py              the distribution of every edge, drawn in place
+    mistakes.py           true positives, false positives and missed objects of an image
+    augmented.py          sheets of training images as the network sees them
+    charts.py             curves and bars as SVG
+    evaluation_charts.py  precision-recall, F1, miss rate and reliability curves of an evaluation
 """
 
 from __future__ import annotations
