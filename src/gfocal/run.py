@@ -17,7 +17,7 @@ from gfocal.atomic import atomic_write
 from gfocal.build import build_criterion, build_model, prepare_for_training
 from gfocal.checks.before_training import refuse_clamped_edges, warn_of_shared_images
 from gfocal.checks.geometry import read_geometry
-from gfocal.config.config import Config, flat, read_config, write_config
+from gfocal.config.config import Config, flatten, read_config, write_config
 from gfocal.config.start import describe_initial_model, with_initial_network
 from gfocal.console import say
 from gfocal.criteria.gfl import Criterion
@@ -25,7 +25,7 @@ from gfocal.data.dataset import ImageData
 from gfocal.data.views import as_one_class, require_objects, select_with_objects
 from gfocal.errors import ResumeError
 from gfocal.evaluation.coco_ap import CocoResult
-from gfocal.evaluation.detections import evaluated
+from gfocal.evaluation.detections import evaluate_model
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import build_from_description, describe, load_model, read_description
 from gfocal.run_folder import RunFolder
@@ -89,14 +89,14 @@ def run_training(
             optimizer_settings=config.optimizer,
             schedule=config.schedule,
             criterion=criterion,
-            config=flat(config),
+            config=flatten(config),
             resume=resume,
             console=console,
         )
         if launch.is_main():
             if result is None and resume and val_data is not None and not run.result.is_file():
                 # It was killed after its last epoch, before the result was written.
-                result = evaluated(load_model(run.last), val_data, config.run.eval_batch_size)
+                result = evaluate_model(load_model(run.last), val_data, config.run.eval_batch_size)
             if result is not None:
                 write_json(run.result, result.to_json())
     return model, result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from rich.console import Console
 
 import gfocal
-from gfocal.cli.main import parser
+from gfocal.cli.main import build_parser
 from gfocal.cli.train import chosen_config
 from gfocal.config.config import Config, ConfigError, SizeSettings, read_config, with_changes
 from gfocal.config.start import describe_initial_model, with_initial_network
@@ -146,7 +147,7 @@ def test_frozen_as_the_run_before_unless_the_config_says(old: Path, tmp_path: Pa
 
 
 def chosen(*words: object) -> Config:
-    return chosen_config(parser().parse_args(["train", "photos/", *map(str, words)]))
+    return chosen_config(build_parser().parse_args(["train", "photos/", *map(str, words)]))
 
 
 def test_a_short_side_takes_along_what_belongs_to_it() -> None:
@@ -237,3 +238,10 @@ def test_from_the_hub(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert set(asked) == {"hf://somebody/owls"}
     assert "starting from hf://somebody/owls, gfl_light_fpn" in said
     assert model.built_from["options"]["n"] == 12
+
+
+def test_the_weights_are_read_once(old: Path, tmp_path: Path, tensor_reads: Counter[str]) -> None:
+    config = with_initial_network(config_from(old))  # as gfocal train does before it starts the run
+    assert not tensor_reads
+    model, _ = ran(config, tmp_path / "new")
+    assert tensor_reads == dict.fromkeys(model.state_dict(), 1)

@@ -20,7 +20,7 @@ from gfocal.data.loading import evaluation_loader
 from gfocal.data.preprocess import InputSettings
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.errors import DeviceError
-from gfocal.evaluation.detections import Scored, detections_to_rows, rows_to_detections
+from gfocal.evaluation.detections import ScoredDetections, detections_to_rows, rows_to_detections
 from gfocal.models.zoo import create
 from gfocal.run_folder import RunFolder
 from gfocal.training.distributed import Devices
@@ -176,7 +176,7 @@ def test_batch_norm_over_processes_has_the_weights_and_outputs_of_before_and_nee
 def test_detections_come_back_from_rows_as_they_were(counts: list[int], first: int, seed: int) -> None:
     torch.manual_seed(seed)
     found = {
-        first + number: Scored(torch.rand(count, 4) * 500, torch.rand(count), torch.randint(80, (count,)))
+        first + number: ScoredDetections(torch.rand(count, 4) * 500, torch.rand(count), torch.randint(80, (count,)))
         for number, count in enumerate(counts)
     }
     shuffled = dict(sorted(found.items(), key=lambda item: item[0] % 3))

@@ -227,7 +227,7 @@ def test_ctrl_c_of_a_terminal_saves_and_says_how_to_go_on(place: Path, tmp_path:
     assert run.ended() == 130, run.said()
     *_, last = run.said().splitlines()
     assert last.startswith("stopped in epoch ")
-    assert last.endswith(f"the state is saved; go on with: {' '.join(run.command)} --resume")
+    assert last.endswith(f"the state is saved; continue with: {' '.join(run.command)} --resume")
     assert "Traceback" not in run.said()
     assert not list((tmp_path / "run").glob("*.tmp"))
 

@@ -285,7 +285,7 @@ def test_what_a_run_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert lines[0] == ("resuming after epoch 3 of 3; nothing is left to do" if resume else shortened)
         assert lines[-1] == "best: epoch 2, AP 0.500 (best.safetensors)"
         if not resume:
-            nothing = "nothing was found: no score is above the model's threshold of 0.05 (normal in"
+            nothing = "no detections: no score is above the model's threshold of 0.05 (normal in"
             assert [line[:7] for line in lines[1:-1]] == ["epoch 1", nothing[:7], "epoch 2", "epoch 3", nothing[:7]]
             assert lines[2].startswith(nothing)
 

@@ -1,7 +1,7 @@
 """Configs: everything that decides a run, in one typed table that is read from and written to TOML.
 
-A config file need only name what differs from the defaults. An unknown key or a value of the wrong type is an
-error that says where it stands and what would fit.
+A config file names what differs from the defaults. An unknown key or a value of the wrong type is an error that names
+the key and what would fit. [augment], [optimizer], [schedule] and [run] are declared beside the code that reads them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gfocal.config.values import as_toml, fitted, readings, toml_reader
+from gfocal.config.values import coerce, format_toml, import_toml, possible_values
 from gfocal.data.augmentation.pipeline import AUGMENT_PRESETS, AugmentSettings
 from gfocal.errors import ConfigError as ConfigError
 from gfocal.models.finetuning import Part
@@ -22,31 +22,41 @@ from gfocal.training.optim import OptimizerSettings, ScheduleSettings
 from gfocal.training.settings import RunSettings
 
 CONFIG_FOLDER = Path(__file__).parent
-PRESET = "preset"  # the key of [augment] that names a config of augmentation to start from; never written out
+PRESET = "preset"  # key of [augment] that names a whole augmentation, which the other keys change; never written
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Which network, and where its first weights come from."""
+    """Which network, and where its initial weights come from."""
 
     preset: str = "gfl_light_fpn"
-    pretrained: bool = True  # ImageNet weights from the hub
-    weights: str | None = None  # ImageNet weights from a local file instead
-    init_from: str | None = None  # model file, run or hf:// to begin from: its network and all its weights
-    # What is not trained: none, stem, backbone, neck (and all before it), or that many stages; None: as published,
-    # or as the run trained that ``init_from`` is of.
+    """Name of a preset, see ``gfocal models``."""
+    pretrained: bool = True
+    """Download ImageNet weights of the backbone from the hub."""
+    weights: str | None = None
+    """A local file with ImageNet weights, used instead."""
+    init_from: str | None = None
+    """Model file, run directory or ``hf://owner/name`` to start from: its network and all its weights."""
     freeze: Part | int | None = None
-    class_agnostic: bool = False  # every class is one, "object"
-    options: dict[str, Any] = field(default_factory=dict)  # of the preset's function: n, channels, ...
+    """What is not trained: none, stem, a number of backbone stages (and the stem), backbone, or neck (and the
+    backbone); None: as published, or as in the run that ``init_from`` is of."""
+    class_agnostic: bool = False
+    """Train on one class, "object", in place of all classes."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the preset's function: n (``reg_max``, the number of bins of an edge distribution less one),
+    channels, num_convs, ..."""
 
 
 @dataclass(frozen=True)
 class SizeSettings:
-    """Size of the network's input in pixels; None keeps the preset's own."""
+    """Size of the network's input in pixels."""
 
     short_side: int | None = None
+    """Images are resized to this shorter side, at least 33 pixels; None: the preset's own."""
     long_side: int | None = None
-    antialias: bool = True  # False: shrink images as OpenCV does, and so MMDetection's training
+    """Unless their longer side would be more than this, in pixels; None: in proportion to the preset's own."""
+    antialias: bool = True
+    """Smooth images that shrink; False: as OpenCV does, and so MMDetection's training."""
 
     def __post_init__(self) -> None:
         if self.short_side is not None and self.short_side < 1:
@@ -57,17 +67,24 @@ class SizeSettings:
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """How the detector is taught, on the axes of the paper's studies; None: as its preset was published."""
+    """How the detector is trained, on the axes of the paper's studies; None: as its preset was published."""
 
     assigner: Literal["atss", "fcos", "fcos_center", "max_iou", "fovea"] | None = None
-    quality: Literal["none", "branch", "guided", "joint"] | None = None  # how the quality of a box is said (figure 6)
-    measure: Literal["iou", "centerness"] | None = None  # what the quality is
-    beta: float | None = None  # of QFL
-    gamma: float | None = None  # of the Focal Loss
-    alpha: float | None = None  # of the Focal Loss: weight of positives
-    dfl: bool | None = None  # whether DFL teaches the General distribution
-    # Whether background inside crowd, difficult and ignored regions is left out of the class loss.
+    """Which points are to predict which ground-truth box."""
+    quality: Literal["none", "branch", "guided", "joint"] | None = None
+    """How the quality of a box is predicted (Li et al. 2020, figure 6)."""
+    measure: Literal["iou", "centerness"] | None = None
+    """What the quality is."""
+    beta: float | None = None
+    """Exponent of QFL, at least 0."""
+    gamma: float | None = None
+    """Exponent of the Focal Loss, at least 0."""
+    alpha: float | None = None
+    """Weight of positives in the Focal Loss, 0..1."""
+    dfl: bool | None = None
+    """Whether the General distribution is trained with DFL."""
     exclude_ignored: bool = True
+    """Exclude background inside crowd, difficult and ignored regions from the class loss."""
 
     def __post_init__(self) -> None:
         for name in ("beta", "gamma"):
@@ -83,21 +100,28 @@ class Config:
     """A complete run."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
+    """Network and initial weights."""
     method: MethodSettings = field(default_factory=MethodSettings)
+    """Assigner and losses."""
     size: SizeSettings = field(default_factory=SizeSettings)
+    """Size of the network's input."""
     augment: AugmentSettings = field(default_factory=AugmentSettings)
+    """Augmentation of training images."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    """Optimizer and learning rate."""
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    """Learning rate over the run."""
     run: RunSettings = field(default_factory=RunSettings)
+    """Length, batches, devices and files."""
 
 
 def config_names() -> list[str]:
-    """Names of the configs that come with gfocal."""
+    """Names of the bundled configs."""
     return sorted(path.stem for path in CONFIG_FOLDER.glob("*.toml"))
 
 
 def read_config(name_or_path: str | Path) -> Config:
-    """A config by the name of a bundled one, or from a TOML file.
+    """A bundled config by its name, or one from a TOML file.
 
     Raises:
         ConfigError: there is no such config, or something in it is wrong.
@@ -110,21 +134,20 @@ def read_config(name_or_path: str | Path) -> Config:
             f"there is no config {str(name_or_path)!r}; give the path of a .toml file or one of: "
             + ", ".join(config_names())
         )
-    toml = toml_reader()
+    toml = import_toml()
     try:
         table = toml.loads(path.read_text(encoding="utf-8"))
     except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    return _filled(Config(), table, str(path), "")
+    return _replace_values(Config(), table, str(path), "")
 
 
 def with_changes(config: Config, changes: Mapping[str, Any], where: str = "changes") -> Config:
-    """A config with some values replaced: ``{"run.epochs": 3}``; ``where`` says in errors where they come from.
+    """A config with some values replaced: ``{"run.epochs": 3}``; ``where`` tells errors where they come from.
 
-    A value given as text is read as TOML where its key is not text itself: ``{"run.epochs": "3"}``. "none", or no
-    text at all, takes a value away that need not be there; but where "none" is one of the values, it is that value.
-    Keys of ``model.options`` add to those of the config, and an
-    empty table takes all of them away.
+    A value given as text is parsed as TOML unless its key is of type text: ``{"run.epochs": "3"}``. "none" or an
+    empty text set an optional value to None; but where "none" is one of the values, it is that value. Keys of
+    ``model.options`` are added to those of the config, and an empty table removes all of them.
 
     Raises:
         ConfigError: an unknown key, or a value that does not fit.
@@ -132,18 +155,18 @@ def with_changes(config: Config, changes: Mapping[str, Any], where: str = "chang
     # One table for all, so that values that must fit one another may change together.
     table: dict[str, Any] = {}
     for key, value in changes.items():
-        choices = readings(value, _hint_of(config, key)) if isinstance(value, str) else [value]
-        _put(table, key, choices[0])
+        choices = possible_values(value, _type_of(config, key)) if isinstance(value, str) else [value]
+        _set_key(table, key, choices[0])
         for choice in choices:
             alone: dict[str, Any] = {}
-            _put(alone, key, choice)
+            _set_key(alone, key, choice)
             if _fits(config, alone):
-                _put(table, key, choice)
+                _set_key(table, key, choice)
                 break
-    return _filled(config, table, where, "")
+    return _replace_values(config, table, where, "")
 
 
-def flat(config: Config) -> dict[str, Any]:
+def flatten(config: Config) -> dict[str, Any]:
     """Every value by its dotted key."""
     sections = {section.name: getattr(config, section.name) for section in fields(config)}
     return {
@@ -152,7 +175,7 @@ def flat(config: Config) -> dict[str, Any]:
 
 
 def write_config(config: Config) -> str:
-    """The config as TOML, every value written out."""
+    """The config as TOML, with every value."""
     lines = []
     for section in fields(config):
         lines.append(f"[{section.name}]")
@@ -160,12 +183,12 @@ def write_config(config: Config) -> str:
         for entry in fields(part):
             value = getattr(part, entry.name)
             if value is not None:
-                lines.append(f"{entry.name} = {as_toml(value)}")
+                lines.append(f"{entry.name} = {format_toml(value)}")
         lines.append("")
     return "\n".join(lines)
 
 
-def _filled(base: Any, table: Mapping[str, Any], where: str, prefix: str) -> Any:
+def _replace_values(base: Any, table: Mapping[str, Any], where: str, prefix: str) -> Any:
     if isinstance(base, AugmentSettings) and PRESET in table:
         base, table = (
             _augment_preset(table[PRESET], where),
@@ -183,11 +206,11 @@ def _filled(base: Any, table: Mapping[str, Any], where: str, prefix: str) -> Any
         if is_dataclass(current):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{where}: {name} is a section, not a value")
-            changes[key] = _filled(current, value, where, f"{name}.")
+            changes[key] = _replace_values(current, value, where, f"{name}.")
         elif isinstance(current, dict) and isinstance(value, Mapping):
             changes[key] = {**current, **value} if value else {}
         else:
-            changes[key] = fitted(value, hints[key], where, name)
+            changes[key] = coerce(value, hints[key], where, name)
     try:
         return replace(base, **changes)
     except ValueError as error:
@@ -195,13 +218,13 @@ def _filled(base: Any, table: Mapping[str, Any], where: str, prefix: str) -> Any
 
 
 def _augment_preset(name: Any, where: str) -> AugmentSettings:
-    """The augmentation that ``augment.preset`` names, whole; other keys of the section change it."""
+    """The augmentation that ``augment.preset`` names; other keys of the section change it."""
     if not isinstance(name, str) or name not in AUGMENT_PRESETS:
         raise ConfigError(f"{where}: augment.{PRESET} is one of {', '.join(AUGMENT_PRESETS)}, not {name!r}")
     return AUGMENT_PRESETS[name]
 
 
-def _put(table: dict[str, Any], key: str, value: Any) -> None:
+def _set_key(table: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
     for section in sections:
         inner = table.setdefault(section, {})
@@ -213,13 +236,13 @@ def _put(table: dict[str, Any], key: str, value: Any) -> None:
 
 def _fits(config: Config, table: Mapping[str, Any]) -> bool:
     try:
-        _filled(config, table, "", "")
+        _replace_values(config, table, "", "")
     except ConfigError:
         return False
     return True
 
 
-def _hint_of(config: Config, key: str) -> Any:
+def _type_of(config: Config, key: str) -> Any:
     """The type that a dotted key is declared with; None where there is no such key."""
     part: Any = config
     *sections, last = key.split(".")

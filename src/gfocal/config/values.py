@@ -1,4 +1,4 @@
-"""Values of a config: what a text means, what fits a declared type, and how it is written in TOML."""
+"""Values of a config: parsed from text, checked against their declared types, and written as TOML."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any, Literal
 from gfocal.errors import ConfigError
 
 
-def fitted(value: Any, hint: Any, where: str, name: str) -> Any:
-    """The value in the type that ``hint`` declares; ConfigError says where it stands when it does not fit."""
+def coerce(value: Any, hint: Any, where: str, name: str) -> Any:
+    """The value in the type that ``hint`` declares; ConfigError names ``where`` and ``name`` if it does not fit."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         for choice in arguments:
             try:
-                return fitted(value, choice, where, name)
+                return coerce(value, choice, where, name)
             except ConfigError:
                 continue
     elif origin is Literal:
@@ -30,19 +30,19 @@ def fitted(value: Any, hint: Any, where: str, name: str) -> Any:
         is_any_length = origin is Sequence or arguments[-1] is Ellipsis
         kinds = [arguments[0]] * len(value) if is_any_length else list(arguments)
         if len(kinds) == len(value):
-            return tuple(fitted(v, k, where, name) for v, k in zip(value, kinds, strict=True))
+            return tuple(coerce(v, k, where, name) for v, k in zip(value, kinds, strict=True))
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     elif isinstance(hint, type) and isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
         return value
-    raise ConfigError(f"{where}: {name} must be {_in_words(hint)}, not {value!r}")
+    raise ConfigError(f"{where}: {name} must be {_describe_type(hint)}, not {value!r}")
 
 
-def _in_words(hint: Any) -> str:
-    """What a type takes, for people who do not know Python."""
+def _describe_type(hint: Any) -> str:
+    """The values of a type, in words that need no Python."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        parts = [_in_words(argument) for argument in arguments]
+        parts = [_describe_type(argument) for argument in arguments]
         return (", or " if "," in parts[0] else " or ").join(parts)
     if origin is Literal:
         return f"one of {', '.join(map(repr, arguments))}"
@@ -54,26 +54,26 @@ def _in_words(hint: Any) -> str:
     return words.get(hint, "a table, e.g. {n = 8}" if origin is dict else str(hint))
 
 
-def readings(text: str, hint: Any) -> list[Any]:
-    """What a text may mean, likeliest first."""
+def possible_values(text: str, hint: Any) -> list[Any]:
+    """The values that a text may stand for, likeliest first."""
     if text.lower() in ("none", ""):
-        return [text, None] if text in choices(hint) else [None, text]
-    toml = toml_reader()
+        return [text, None] if text in literal_values(hint) else [None, text]
+    toml = import_toml()
     try:
         return [toml.loads(f"value = {text}")["value"], text]
     except toml.TOMLDecodeError:
         return [text]
 
 
-def choices(hint: Any) -> tuple[Any, ...]:
-    """The values that a type lists."""
+def literal_values(hint: Any) -> tuple[Any, ...]:
+    """The values that a Literal type lists, also inside a union."""
     if typing.get_origin(hint) is Literal:
         return typing.get_args(hint)
-    return tuple(value for argument in typing.get_args(hint) for value in choices(argument))
+    return tuple(value for argument in typing.get_args(hint) for value in literal_values(argument))
 
 
-def toml_reader() -> Any:
-    """The module that reads TOML."""
+def import_toml() -> Any:
+    """The module that parses TOML: of the standard library since Python 3.11."""
     if sys.version_info >= (3, 11):
         import tomllib
 
@@ -83,18 +83,18 @@ def toml_reader() -> Any:
     return tomli
 
 
-def as_toml(value: Any) -> str:
+def format_toml(value: Any) -> str:
     """A value as TOML writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_toml_key(key)} = {as_toml(v)}" for key, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_toml_key(key)} = {format_toml(v)}" for key, v in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(as_toml, value)) + "]"
+        return "[" + ", ".join(map(format_toml, value)) + "]"
     return repr(value)
 
 
 def _toml_key(key: str) -> str:
-    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else as_toml(key)
+    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else format_toml(key)

@@ -1,1 +1,15 @@
-"""training"""
+"""A training run: from a detector and data to model files, resumable after every step.
+
+    step.py          one training step: start reading here
+    epoch.py         one epoch: a step for every batch
+    loop.py          a run: prepare, resume; then train, evaluate and save, epoch by epoch
+    settings.py      settings of a run that belong to no other part
+    optim.py         optimizers and the learning rate over a run
+    ema.py           exponential moving average of the weights
+    distributed.py   devices, precision, processes, gradient accumulation; the only module that imports accelerate
+    environment.py   deterministic operations, memory that is kept, the lock on the run directory
+    checkpoints.py   the state of a run: saved, loaded, and when
+    stopping.py      early stopping, signals, and failures put into words
+    metrics_log.py   metrics.csv
+    trackers.py      TensorBoard, Weights & Biases, MLflow
+"""
