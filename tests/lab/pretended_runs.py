@@ -8,9 +8,7 @@ from typing import Any
 
 from gfocal.config.config import Config
 from gfocal.data.dataset import ImageData
-from gfocal.run import RESULT_FILE, RUN_FILE
-from gfocal.training.checkpoints import STATE_FILE
-from gfocal.training.metrics_log import METRICS_FILE
+from gfocal.run_folder import RunFolder
 
 TINY = {
     "size.short_side": 96,
@@ -27,7 +25,7 @@ TINY = {
 
 
 class Runs:
-    """In place of run_config: notes what it is asked for, and leaves what a run leaves."""
+    """In place of run_training: notes what it is asked for, and leaves what a run leaves."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Config, ImageData, Path, bool]] = []
@@ -42,7 +40,7 @@ class Runs:
             raise ValueError("this cannot be built\nmore")
         folder.mkdir(parents=True, exist_ok=True)
         if len(self.asked) == self.stop_at:
-            (folder / STATE_FILE).write_text("half a run")
+            RunFolder(folder).state.write_text("half a run")
             raise KeyboardInterrupt
         leave_run(folder, ap=0.5 + 0.01 * config.run.seed)
         return None, "a result"
@@ -52,6 +50,6 @@ def leave_run(folder: Path, ap: float, seconds: float = 60.0) -> None:
     """The files of a finished run."""
     folder.mkdir(parents=True, exist_ok=True)
     rest = ("ap50", "ap75", "ap_small", "ap_medium", "ap_large")
-    (folder / RESULT_FILE).write_text(json.dumps({"ap": ap, **dict.fromkeys(rest, ap + 0.1)}))
-    (folder / RUN_FILE).write_text(json.dumps({"threads": 2, "gfocal": "9.9", "torch": "8.8", "gpu": None}))
-    (folder / METRICS_FILE).write_text(f"epoch,seconds\n1,1.0\n2,{seconds}\n")
+    RunFolder(folder).result.write_text(json.dumps({"ap": ap, **dict.fromkeys(rest, ap + 0.1)}))
+    RunFolder(folder).description.write_text(json.dumps({"threads": 2, "gfocal": "9.9", "torch": "8.8", "gpu": None}))
+    RunFolder(folder).metrics.write_text(f"epoch,seconds\n1,1.0\n2,{seconds}\n")

@@ -14,12 +14,12 @@ from torch.nn import functional as F
 from gfocal.config.config import read_config, with_changes
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.lab.results_json import RUNS_FOLDER
-from gfocal.lab.running import make_run, plan
-from gfocal.lab.setup import LabSetting
+from gfocal.lab.running import plan_runs, train_run
+from gfocal.lab.setup import LabSetup
 from gfocal.lab.studies import STUDIES, Cell, Study
 from gfocal.models import ssd
-from gfocal.run import RESULT_FILE
-from gfocal.training.metrics_log import METRICS_FILE, read_metrics
+from gfocal.run_folder import RunFolder
+from gfocal.training.metrics_log import read_metrics
 
 STEPS = 50
 TINY = {
@@ -62,19 +62,19 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("cell", CELLS.values(), ids=IDS)
 def test_a_cell_trains(cell: Cell, tmp_path: Path) -> None:
     config = with_changes(read_config("lab_synthetic"), TINY)
-    setting = LabSetting("small", "synthetic", "lab_synthetic", config, "tiny")
-    (one,) = plan([Study("one", "", "", (cell,))], setting, [0], cell.column)
+    setting = LabSetup("small", "synthetic", "lab_synthetic", config, "tiny")
+    (one,) = plan_runs([Study("one", "", "", (cell,))], setting, [0], cell.column)
     train, val = SyntheticScenes(STEPS, 96, 0, "train"), SyntheticScenes(2, 96, 0, "test")
-    make_run(one, train, val, tmp_path, "synthetic", Console(file=io.StringIO()))
+    train_run(one, train, val, tmp_path, "synthetic", Console(file=io.StringIO()))
     folder = tmp_path / RUNS_FOLDER / one.outcome.run
-    (row,) = read_metrics(folder / METRICS_FILE)
+    (row,) = read_metrics(RunFolder(folder).metrics)
     assert int(row["step"]) == STEPS
     assert float(row["positives"]) > 0
     assert float(row["loss_cls"]) > 0
     assert float(row["loss_box"]) != 0
     assert (float(row["loss_dfl"]) > 0) == bool(config_says(cell, "method.dfl"))
     assert bool(float(row.get("loss_quality") or 0)) == (config_says(cell, "method.quality") == "branch")
-    assert (folder / RESULT_FILE).is_file()
+    assert RunFolder(folder).result.is_file()
 
 
 def config_says(cell: Cell, key: str) -> object:

@@ -11,7 +11,7 @@ from PIL import Image
 from gfocal.data.dataset import FileData, Sample
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.errors import DataError
-from gfocal.lab.figures import Measured, MissingExtraError, draw_from_runs, draw_simulated
+from gfocal.lab.figures import DetectorSpeed, MissingExtraError, draw_from_runs, draw_simulated
 from gfocal.lab.figures.canvas import read_table, write_table
 from gfocal.lab.figures.figure_5 import (
     one_expectation,
@@ -19,7 +19,7 @@ from gfocal.lab.figures.figure_5 import (
     qfl_table,
     regression_targets,
     targets_table,
-    tilted,
+    tilt,
 )
 from gfocal.lab.figures.figure_9 import three_representations
 from gfocal.lab.figures.figure_10 import Perturbation, perturbation, perturbation_table
@@ -52,7 +52,7 @@ def test_distributions_of_one_expectation_differ_in_dfl_alone():
 
 @pytest.mark.parametrize("expectation", [0.2, 8.0, 15.9])
 def test_tilting_finds_any_expectation(expectation):
-    p = tilted(torch.zeros(17, dtype=torch.float64), expectation)
+    p = tilt(torch.zeros(17, dtype=torch.float64), expectation)
     assert abs(float(p @ torch.arange(17.0, dtype=torch.float64)) - expectation) < 1e-9
 
 
@@ -73,16 +73,16 @@ def test_regression_targets_are_distances_in_strides():
     assert torch.equal(twice.distances, targets.distances)
 
 
-def test_share_beyond_n_counts_edges():
+def test_clamped_fraction_n_counts_edges():
     targets = regression_targets(one_box(64, 64, 128, 128), 256, 256)
     share = float((targets.distances > 4).double().mean())
     assert 0 < share < 1
-    assert targets.share_beyond(4) == share
-    assert targets.share_beyond(4) <= targets.boxes_beyond(4)
+    assert targets.clamped_fraction(4) == share
+    assert targets.clamped_fraction(4) <= targets.clamped_points_fraction(4)
     table = targets_table(targets)
-    assert float(sum(table["share"])) == pytest.approx(1)
+    assert float(sum(table["fraction"])) == pytest.approx(1)
     first_beyond = table["from_strides"].tolist().index(4.0)
-    assert float(table["share_from_here_on"][first_beyond]) == pytest.approx(
+    assert float(table["cumulative_fraction_from"][first_beyond]) == pytest.approx(
         float((targets.distances >= 4).double().mean())
     )
 
@@ -105,13 +105,13 @@ def test_representations_have_one_mean_and_the_general_one_alone_has_two_peaks()
 
 
 @pytest.fixture(scope="module")
-def disturbed() -> Perturbation:
+def perturbed() -> Perturbation:
     return perturbation(features=6, directions=200)
 
 
-def test_disturbance_of_dirac_and_gaussian_grows_with_the_target_and_of_general_does_not(disturbed):
-    dirac, gaussian = disturbed.mean_error("own", "Dirac"), disturbed.mean_error("own", "Gaussian")
-    general = disturbed.mean_error("own", "General")
+def test_perturbation_of_dirac_and_gaussian_grows_with_the_target_and_of_general_does_not(perturbed):
+    dirac, gaussian = perturbed.mean_error("own", "Dirac"), perturbed.mean_error("own", "Gaussian")
+    general = perturbed.mean_error("own", "General")
     assert dirac[2] / dirac[0] == pytest.approx(3.5 / 1.5, rel=0.1)  # in proportion to the weights
     assert dirac[1] / dirac[0] == pytest.approx(2.5 / 1.5, rel=0.1)
     assert torch.allclose(gaussian, dirac, rtol=0.05)
@@ -119,25 +119,25 @@ def test_disturbance_of_dirac_and_gaussian_grows_with_the_target_and_of_general_
     assert general.max() < 0.1 * dirac.min()
 
 
-def test_dirac_error_is_that_of_its_least_weights(disturbed):
+def test_dirac_error_is_that_of_its_least_weights(perturbed):
     # w = y x / |x|^2, and a direction of norm 0.1 in 256 dimensions: |w d| has a mean of 0.1 y sqrt(2 / (256 pi)).
     expected = 0.1 * torch.tensor([1.5, 2.5, 3.5], dtype=torch.float64) * math.sqrt(2 / (256 * math.pi))
-    assert torch.allclose(disturbed.mean_error("own", "Dirac"), expected, rtol=0.1)
+    assert torch.allclose(perturbed.mean_error("own", "Dirac"), expected, rtol=0.1)
 
 
-def test_one_layer_for_all_targets_takes_most_of_the_lead(disturbed):
-    dirac, general = disturbed.mean_error("shared", "Dirac"), disturbed.mean_error("shared", "General")
+def test_one_layer_for_all_targets_takes_most_of_the_lead(perturbed):
+    dirac, general = perturbed.mean_error("shared", "Dirac"), perturbed.mean_error("shared", "General")
     assert torch.allclose(dirac, dirac[:1].expand(3))  # the same weights for all
-    assert (general > 10 * disturbed.mean_error("own", "General")).all()
+    assert (general > 10 * perturbed.mean_error("own", "General")).all()
     assert (general < dirac).all()
-    exp = disturbed.mean_error("shared", "Dirac, exp")
+    exp = perturbed.mean_error("shared", "Dirac, exp")
     assert exp[2] / exp[0] == pytest.approx(3.5 / 1.5, rel=0.05)
 
 
-def test_every_layer_gives_its_targets(disturbed):
-    for edges in disturbed.before.values():
-        assert (edges - torch.tensor(disturbed.targets)).abs().max() < 0.01
-    assert set(perturbation_table(disturbed)["layer"]) == {"own", "shared"}
+def test_every_layer_gives_its_targets(perturbed):
+    for edges in perturbed.before.values():
+        assert (edges - torch.tensor(perturbed.targets)).abs().max() < 0.01
+    assert set(perturbation_table(perturbed)["layer"]) == {"own", "shared"}
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def labels() -> CenternessMap:
 
 def test_centerness_is_small_over_the_area_of_a_box_and_iou_is_not(labels):
     assert float(labels.centerness.mean()) == pytest.approx((math.pi / 2 - 1) ** 2, abs=1e-3)
-    low, low_iou = labels.share_below(0.2)
+    low, low_iou = labels.fraction_below(0.2)
     assert low > 0.3
     assert low_iou == 0
     assert 0.8 < labels.iou.mean() < 0.9
@@ -195,13 +195,17 @@ def test_simulated_figures_are_drawn(tmp_path):
 
 def test_accuracy_and_speed(tmp_path):
     pytest.importorskip("matplotlib")
-    speeds = [Measured("a", 0.31, 12.5, "GFL"), Measured("b", 0.34, 8.0, "GFL"), Measured("c", 0.3, 12.0)]
+    speeds = [
+        DetectorSpeed("a", 0.31, 12.5, "GFL"),
+        DetectorSpeed("b", 0.34, 8.0, "GFL"),
+        DetectorSpeed("c", 0.3, 12.0),
+    ]
     figure, table = draw_from_runs(tmp_path, speeds=speeds)
     assert read_table(table)["images_per_second"] == [12.5, 8.0, 12.0]
     with Image.open(figure) as image:
         assert image.width == 912
     with pytest.raises(ValueError, match="above 0"):
-        draw_from_runs(tmp_path, speeds=[Measured("a", 0.3, 0.0)])
+        draw_from_runs(tmp_path, speeds=[DetectorSpeed("a", 0.3, 0.0)])
 
 
 def test_without_matplotlib_the_error_names_the_extra_and_nothing_is_written(tmp_path, monkeypatch):
@@ -210,5 +214,5 @@ def test_without_matplotlib_the_error_names_the_extra_and_nothing_is_written(tmp
     with pytest.raises(MissingExtraError, match=r"pip install 'gfocal\[lab\]'"):
         draw_simulated(tmp_path / "figures")
     with pytest.raises(MissingExtraError, match=r"pip install 'gfocal\[lab\]'"):
-        draw_from_runs(tmp_path / "figures", speeds=[Measured("a", 0.3, 1.0)])
+        draw_from_runs(tmp_path / "figures", speeds=[DetectorSpeed("a", 0.3, 1.0)])
     assert not (tmp_path / "figures").exists()

@@ -11,13 +11,13 @@ from gfocal.data.dataset import FileData, Sample
 from gfocal.data.preprocess import InputSettings
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.errors import DataError
-from gfocal.lab.figures import Measured, draw_from_runs
+from gfocal.lab.figures import DetectorSpeed, draw_from_runs
 from gfocal.lab.figures.canvas import read_table
-from gfocal.lab.figures.figure_2 import score_and_quality, score_and_quality_table, sure_background
+from gfocal.lab.figures.figure_2 import confident_background, score_and_quality, score_and_quality_table
 from gfocal.lab.figures.figure_3 import edges_in_images, edges_in_images_table
-from gfocal.lab.figures.figure_7 import occluded, side_by_side, side_by_side_table
+from gfocal.lab.figures.figure_7 import most_occluded, side_by_side, side_by_side_table
 from gfocal.lab.figures.figure_11_12 import quality_labels
-from gfocal.lab.figures.trained import correlation, data_of, read_points
+from gfocal.lab.figures.trained import as_data, correlation, read_points
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import save_model
 from gfocal.models.zoo import create
@@ -47,14 +47,14 @@ def images(tmp_path) -> FileData:
     return FileData(("one", "two"), (1, 2), samples)
 
 
-class Told(Detector):
+class ScriptedDetector(Detector):
     """Not a network: it finds every object of ``BOXES`` at every point inside, as sharply as it is told to."""
 
     def __init__(self, stds: tuple[float, ...] = (0.4, 0.4, 0.4), branch: bool = False) -> None:
         settings = InputSettings((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), SIZE, SIZE)
         like = create("gfl_r18_fpn", 2, names=("one", "two"), pretrained=False, channels=32, num_convs=1)
         nothing = torch.nn.Linear(1, 1)
-        super().__init__(nothing, nothing, nothing, like.names, like.box_coder, settings, {})
+        super().__init__(nothing, nothing, nothing, like.names, like.box_coder, settings, {}, like.published)
         self.stds, self.branch = stds, branch
 
     def forward(self, images: Tensor) -> HeadOutputs:
@@ -79,7 +79,7 @@ class Told(Detector):
 
 
 def test_readings_are_of_positives_and_of_some_background(images):
-    readings = read_points(Told(), images, background=7)
+    readings = read_points(ScriptedDetector(), images, background=7)
     assert (~readings.positive).sum() == 3 * 7
     assert readings.iou[readings.positive].min() > 0.98  # of the box that it is told
     assert readings.iou[~readings.positive].max() <= 1
@@ -89,9 +89,9 @@ def test_readings_are_of_positives_and_of_some_background(images):
     assert labels.min() > 0
     assert labels.max() <= 1
     assert readings.centerness[~readings.positive].isnan().all()
-    again = read_points(Told(), images, background=7)
+    again = read_points(ScriptedDetector(), images, background=7)
     assert torch.equal(readings.point, again.point)  # drawn with a seed
-    assert len(read_points(Told(), images, at_most=1).figure.unique()) == 1
+    assert len(read_points(ScriptedDetector(), images, at_most=1).image.unique()) == 1
 
 
 def test_correlation_is_pearsons():
@@ -103,11 +103,11 @@ def test_correlation_is_pearsons():
 
 
 def test_figure_2_tells_the_two_kinds_apart(images):
-    separate, joint = Told(branch=True), Told()
+    separate, joint = ScriptedDetector(branch=True), ScriptedDetector()
     data = score_and_quality(images, separate, joint)
     table = score_and_quality_table(data)
     assert set(table["detector"]) == {"separate", "joint"}
-    assert len(table["true_iou"]) == len(table["detector"])
+    assert len(table["iou"]) == len(table["detector"])
     with pytest.raises(DataError, match="no quality branch"):
         score_and_quality(images, separate=joint)
     with pytest.raises(DataError, match="beside its score"):
@@ -117,25 +117,25 @@ def test_figure_2_tells_the_two_kinds_apart(images):
 
 
 def test_the_surest_background_is_found(images):
-    found = sure_background(Told(branch=True), images)
+    found = confident_background(ScriptedDetector(branch=True), images)
     assert len(found) == len(BOXES)
     assert all(one.quality == pytest.approx(0.9526, abs=1e-3) for one in found)
     assert all(one.point == (5 * 8, 15 * 8) for one in found)
     assert max(one.iou for one in found) <= 0.1
     with pytest.raises(DataError, match="needs a detector"):
-        sure_background(Told(), images)
+        confident_background(ScriptedDetector(), images)
 
 
 def test_labels_of_a_perfect_detector_are_one(images):
-    labels = quality_labels(Told(), images)
+    labels = quality_labels(ScriptedDetector(), images)
     assert labels.num_images == 3
     assert labels.iou.mean() > 0.99
     assert labels.centerness.mean() < 0.9
 
 
 def test_the_most_occluded_images_come_first(images):
-    assert occluded(images, 5) == (0, 2)  # the second has one object, so nothing can hide it
-    shown = side_by_side({"a": Told(), "b": Told((2.0, 2.0, 2.0))}, images, count=1)
+    assert most_occluded(images, 5) == (0, 2)  # the second has one object, so nothing can hide it
+    shown = side_by_side({"a": ScriptedDetector(), "b": ScriptedDetector((2.0, 2.0, 2.0))}, images, count=1)
     assert shown.images == (0,)
     rows = side_by_side_table(shown)
     assert set(rows["class"]) == {"one", "two"}
@@ -144,8 +144,8 @@ def test_the_most_occluded_images_come_first(images):
 
 
 def test_edges_are_sorted_by_their_spread_in_bins(images):
-    shown = edges_in_images(Told((0.3, 2.5, 1.0)), images, count=1)
-    assert [(one.kind, one.figure) for one in shown] == [("ambiguous", 1), ("sharp", 0)]
+    shown = edges_in_images(ScriptedDetector((0.3, 2.5, 1.0)), images, count=1)
+    assert [(one.kind, one.image) for one in shown] == [("ambiguous", 1), ("sharp", 0)]
     assert shown[0].std_in_bins > 1.5 > 0.7 > shown[1].std_in_bins
     table = edges_in_images_table(shown)
     assert len(table["side"]) == 8
@@ -154,8 +154,8 @@ def test_edges_are_sorted_by_their_spread_in_bins(images):
 
 def test_images_of_other_classes_are_an_error(images):
     with pytest.raises(DataError, match="its own classes"):
-        data_of(SyntheticScenes(2), Told())
-    assert data_of(images, Told()) is images
+        as_data(SyntheticScenes(2), ScriptedDetector())
+    assert as_data(images, ScriptedDetector()) is images
 
 
 def tiny(preset: str, path: Path, **options: object) -> Path:
@@ -190,11 +190,11 @@ def test_all_figures_of_model_files_are_drawn(tmp_path, monkeypatch):
         dirac=tiny("atss_r50_fpn", tmp_path / "b.safetensors", box="dirac", **body),
         gaussian=tiny("atss_r50_fpn", tmp_path / "c.safetensors", box="gaussian", **body),
         general=general,
-        speeds=[Measured("tiny", 0.01, 99.0)],
+        speeds=[DetectorSpeed("tiny", 0.01, 99.0)],
         machine="a test",
     )
     assert [path.stem for path in written[::2]] == [
-        "figure_02a_sure_background",
+        "figure_02a_confident_background",
         "figure_02b_score_and_quality",
         "figure_03_edges_in_images",
         "figure_07_side_by_side",
@@ -221,4 +221,4 @@ def test_nothing_to_draw_from_is_an_error(tmp_path):
     with pytest.raises(DataError, match="nothing to draw from"):
         draw_from_runs(tmp_path)
     with pytest.raises(DataError, match="need data"):
-        draw_from_runs(tmp_path, joint=Told())
+        draw_from_runs(tmp_path, joint=ScriptedDetector())

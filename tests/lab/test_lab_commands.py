@@ -13,12 +13,12 @@ import pytest
 import torch
 from pretended_runs import TINY, Runs
 
-from gfocal.cli import DONE, MISTAKE, SOME_FAILED
+from gfocal.cli import DONE, SOME_FAILED, USER_ERROR
 from gfocal.cli.lab import RUNS_OF_FIGURES
-from gfocal.cli.main import main, parser
+from gfocal.cli.main import build_parser, main
 from gfocal.config.config import read_config, with_changes
 from gfocal.lab import figures, running, theory
-from gfocal.lab import setup as settings
+from gfocal.lab import setup as lab_setup
 from gfocal.lab.figures import figure_8 as speeds
 from gfocal.lab.studies import COLUMNS, STUDIES
 
@@ -29,7 +29,7 @@ Run = Callable[..., tuple[int, str, str]]
 def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr(settings, "read_config", lambda name: with_changes(read_config(name), TINY))
+    monkeypatch.setattr(lab_setup, "read_config", lambda name: with_changes(read_config(name), TINY))
     monkeypatch.setenv("COLUMNS", "160")
 
 
@@ -50,7 +50,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     made = Runs()
-    monkeypatch.setattr(running, "run_config", made)
+    monkeypatch.setattr(running, "run_training", made)
     return made
 
 
@@ -80,7 +80,7 @@ def test_run_then_report(run: Run, runs: Runs, tmp_path: Path) -> None:
     assert code == DONE, err
     assert len(runs.asked) == 8
     assert (out / "report.html").is_file()
-    assert "look at" in err
+    assert "report: " in err
 
     markdown = tmp_path / "docs" / "lab.md"
     code, _, err = run("report", "--out", out, "--markdown", markdown)
@@ -110,7 +110,7 @@ def test_ctrl_c_says_how_to_go_on(run: Run, runs: Runs, tmp_path: Path) -> None:
     runs.stop_at = 2
     code, _, err = run("run", "3", "--seeds", "1", "--out", tmp_path)
     assert code == 130
-    assert err.splitlines()[-1] == "stopped; the same command goes on with it"
+    assert err.splitlines()[-1] == "stopped; the same command continues"
     assert (tmp_path / "results.json").is_file()
 
 
@@ -126,8 +126,8 @@ def test_the_papers_budget_starts_nothing(run: Run, runs: Runs, tmp_path: Path) 
 def test_the_papers_budget_starts_when_told_to(
     run: Run, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scenes = settings.SyntheticScenes(2)
-    monkeypatch.setattr(running, "lab_data", lambda *_: settings.LabData(lambda seed: scenes, scenes))
+    scenes = lab_setup.SyntheticScenes(2)
+    monkeypatch.setattr(running, "load_lab_data", lambda *_: lab_setup.LabData(lambda seed: scenes, scenes))
     arguments = ("--budget", "paper", "--start", "--data", "coco", "--seeds", "1", "--out", tmp_path)
     code, _, err = run("run", "2b", *arguments)
     assert code == DONE, err
@@ -142,7 +142,7 @@ def test_the_papers_budget_starts_when_told_to(
         (("run", "1a", "--column", "ssd"), "column 'ssd'"),
         (("run", "1a", "--data", "nowhere"), "nowhere: no such file or folder"),
         (("run", "1a", "--budget", "paper"), "--data PATH/TO/coco"),
-        (("report", "--out", "nowhere"), "begin with gfocal lab run"),
+        (("report", "--out", "nowhere"), "start with gfocal lab run"),
     ],
 )
 def test_mistakes_end_in_one_line(
@@ -150,7 +150,7 @@ def test_mistakes_end_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, _, err = run(*arguments)
-    assert code == MISTAKE
+    assert code == USER_ERROR
     assert len(err.splitlines()) == 1
     assert said in err
     assert not list(tmp_path.iterdir())
@@ -169,7 +169,7 @@ def test_figures_of_what_there_is(run: Run, runs: Runs, tmp_path: Path, monkeypa
 
     monkeypatch.setattr(figures, "draw_simulated", simulated)
     monkeypatch.setattr(figures, "draw_from_runs", from_runs)
-    monkeypatch.setattr(speeds, "measured", lambda models, data: sorted(models))  # these models are only names
+    monkeypatch.setattr(speeds, "measure_speeds", lambda models, data: sorted(models))  # these models are only names
     code, _, err = run("figures", "--out", tmp_path)
     assert code == DONE
     assert asked == [{"data": None, "split": None}]
@@ -186,12 +186,12 @@ def test_figures_of_what_there_is(run: Run, runs: Runs, tmp_path: Path, monkeypa
     assert given == {"data", "dirac", "gaussian", "general", "speeds", "machine"}
     assert asked[1]["speeds"] == ["dirac", "gaussian", "general"]
     assert asked[1]["general"].read_text().endswith("-seed0")
-    assert len(asked[1]["data"]) == settings.UNSEEN_SCENES
+    assert len(asked[1]["data"]) == lab_setup.TEST_IMAGES
     assert "figure_07.png" in err
     assert err.splitlines()[-1].endswith("1a (joint IoU (QFL)), 1a (IoU-branch)")
 
     code, _, err = run("figures", "--out", tmp_path, "--data", tmp_path)
-    assert code == MISTAKE
+    assert code == USER_ERROR
 
 
 def test_figures_are_of_cells_that_exist() -> None:
@@ -218,4 +218,4 @@ def test_examples_of_the_help_parse() -> None:
     assert len(lines) == 6
     for line in lines:
         words = re.split(" {2,}", line)[0].split()[1:]
-        assert parser().parse_args(words).lab_command == words[1]
+        assert build_parser().parse_args(words).lab_command == words[1]

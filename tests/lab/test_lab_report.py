@@ -1,4 +1,4 @@
-"""The report from made-up results: what agrees, what is noise, what disagrees, and how it is told."""
+"""The report from made-up results: what agrees, what is noise, what disagrees, and how it is reported."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from gfocal.errors import LabError
 from gfocal.lab.paper_comparison import (
     AGREES,
     DISAGREES,
+    FIRST_ROW,
     NOISE,
-    REFERENCE,
-    UNKNOWN,
+    NOT_COMPARED,
     Table,
+    compare_with_paper,
     pooled_standard_error,
-    tables,
     verdict,
 )
-from gfocal.lab.report import DIRECTION, closing_sentence, headings, setting_sentence, write_markdown, write_page
-from gfocal.lab.results_json import Outcome, Results, read_results, with_plan, write_results
+from gfocal.lab.report import AGREEMENT, column_heads, count_verdicts, describe_runs, write_lab_page, write_markdown
+from gfocal.lab.results_json import Outcome, Results, merge_plan, read_results, write_results
 from gfocal.lab.studies import STUDIES
 
-SETTING = {
+SETUP = {
     "budget": "small",
     "config": "lab_synthetic",
-    "data": "500 new synthetic images an epoch",
+    "data": "500 new synthetic images per epoch",
     "input": "160 x 160",
     "network": "channels 64",
     "epochs": 9,
@@ -56,27 +56,27 @@ def outcome(study: str, column: str, cell: str, seed: int, ap: float | None, fai
 
 def made_up() -> Results:
     rows = [outcome("3", "atss", cell, seed, ap) for cell, aps in PARTS.items() for seed, ap in enumerate(aps)]
-    return Results(SETTING, tuple(rows))
+    return Results(SETUP, tuple(rows))
 
 
 def only(results: Results) -> Table:
-    (table,) = tables(results, STUDIES.values())
+    (table,) = compare_with_paper(results, STUDIES.values())
     return table
 
 
 def test_verdicts_of_a_table() -> None:
     table = only(made_up())
     assert [row.cell for row in table.rows] == list(PARTS)
-    assert [row.verdict for row in table.rows] == [REFERENCE, AGREES, NOISE, DISAGREES]
+    assert [row.verdict for row in table.rows] == [FIRST_ROW, AGREES, NOISE, DISAGREES]
     assert [row.paper_difference for row in table.rows] == [None, *map(pytest.approx, (0.7, 0.3, 1.0))]
     assert [row.our_difference for row in table.rows] == [
         None,
         *map(pytest.approx, (5.0, 2 / 3, -10.0)),
     ]
     first = table.rows[0].ours["ap"]
-    assert (first.mean, first.spread) == (pytest.approx(51.0), pytest.approx(1.0))
-    said = closing_sentence(table)
-    assert said == "3 rows compared with the first: agrees 1, inside the noise 1, disagrees 1."
+    assert (first.mean, first.std) == (pytest.approx(51.0), pytest.approx(1.0))
+    sentence = count_verdicts(table)
+    assert sentence == "3 rows compared with the first: agrees 1, within noise 1, disagrees 1."
 
 
 def test_the_line_of_the_noise() -> None:
@@ -94,9 +94,9 @@ def test_the_line_of_the_noise() -> None:
 def test_few_seeds_are_noise_and_what_is_missing_is_not_compared() -> None:
     assert verdict((50.0,), (60.0,), 1.0) == NOISE
     assert verdict((50.0, 50.1), (60.0,), 1.0) == NOISE
-    assert verdict((50.0, 50.1), (), 1.0) == UNKNOWN
-    assert verdict((), (60.0, 60.1), 1.0) == UNKNOWN
-    assert verdict((50.0, 50.1), (60.0, 60.1), None) == UNKNOWN
+    assert verdict((50.0, 50.1), (), 1.0) == NOT_COMPARED
+    assert verdict((), (60.0, 60.1), 1.0) == NOT_COMPARED
+    assert verdict((50.0, 50.1), (60.0, 60.1), None) == NOT_COMPARED
     assert verdict((50.0, 50.0), (50.0, 50.0), 1.0) == NOISE
 
 
@@ -117,10 +117,10 @@ def test_each_column_has_its_own_first_row() -> None:
         for cell, ap in zip([c.name for c in STUDIES["1b"].cells if c.column == column], (without, qfl), strict=True)
         for seed in range(2)
     ]
-    found = {table.column: table for table in tables(Results(SETTING, tuple(rows)), STUDIES.values())}
+    found = {table.column: table for table in compare_with_paper(Results(SETUP, tuple(rows)), STUDIES.values())}
     assert set(found) == {"retinanet", "fcos"}
-    assert [row.verdict for row in found["retinanet"].rows] == [REFERENCE, AGREES]
-    assert [row.verdict for row in found["fcos"].rows] == [REFERENCE, DISAGREES]
+    assert [row.verdict for row in found["retinanet"].rows] == [FIRST_ROW, AGREES]
+    assert [row.verdict for row in found["fcos"].rows] == [FIRST_ROW, DISAGREES]
 
 
 def test_a_row_without_a_number_of_the_paper() -> None:
@@ -129,8 +129,8 @@ def test_a_row_without_a_number_of_the_paper() -> None:
         for cell in ("none", "joint centerness")
         for seed in (0, 1)
     ]
-    by_cell = {row.cell: row for row in only(Results(SETTING, tuple(rows))).rows}
-    assert by_cell["joint centerness"].verdict == UNKNOWN
+    by_cell = {row.cell: row for row in only(Results(SETUP, tuple(rows))).rows}
+    assert by_cell["joint centerness"].verdict == NOT_COMPARED
     assert by_cell["joint centerness"].paper_difference is None
     assert by_cell["IoU-branch"].ours["ap"].mean is None
 
@@ -159,7 +159,7 @@ def test_page_and_markdown_tell_the_same(tmp_path: Path) -> None:
     figure = tmp_path / "figures" / "qfl_curves.png"
     figure.parent.mkdir()
     Image.new("RGB", (40, 30), "red").save(figure)
-    write_page(tmp_path / "report.html", made_up(), [figure])
+    write_lab_page(tmp_path / "report.html", made_up(), [figure])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     text = Text()
     text.feed(page)
@@ -180,17 +180,17 @@ def test_page_and_markdown_tell_the_same(tmp_path: Path) -> None:
     for cell in qfl:
         assert cell in text.cells
     assert "](../figures/qfl_curves.png)" in markdown
-    assert headings(only(made_up()))[DIRECTION - 1] == "direction"
+    assert column_heads(only(made_up()))[AGREEMENT - 1] == "agreement"
     assert f'<tr class="{AGREES}">' in page
-    for told in (closing_sentence(only(made_up())), "Table 3: QFL and DFL, alone and together"):
-        assert told in markdown
-        assert re.sub("'", "&#x27;", told) in page
+    for text_of in (count_verdicts(only(made_up())), "Table 3: QFL and DFL, separately and combined"):
+        assert text_of in markdown
+        assert re.sub("'", "&#x27;", text_of) in page
     columns = {line.count("|") for line in markdown.splitlines() if line.startswith("|")}
     assert len(columns) == 1, "every line of a table has as many cells as its head"
 
 
 def test_setting_sentence() -> None:
-    said = setting_sentence(made_up())
+    sentence = describe_runs(made_up())
     for part in (
         "lab_synthetic",
         "9 epochs",
@@ -199,17 +199,17 @@ def test_setting_sentence() -> None:
         "12 runs with 3 seeds",
         "1.5 minutes",
     ):
-        assert part in said
+        assert part in sentence
     for part in ("2 threads", "cpu", "gfocal 0.1.0", "torch 2.9"):
-        assert part in said
-    assert "No run is done" in setting_sentence(Results(SETTING))
+        assert part in sentence
+    assert "No run has finished" in describe_runs(Results(SETUP))
 
 
 def test_failures_are_told_and_escaped(tmp_path: Path) -> None:
     rows = (outcome("3", "atss", "QFL", 0, None, "ValueError: <b>|no"),)
-    write_page(tmp_path / "report.html", Results(SETTING, rows))
+    write_lab_page(tmp_path / "report.html", Results(SETUP, rows))
     assert "&lt;b&gt;" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    write_markdown(tmp_path / "report.md", Results(SETTING, rows))
+    write_markdown(tmp_path / "report.md", Results(SETUP, rows))
     (line,) = [
         x for x in (tmp_path / "report.md").read_text(encoding="utf-8").splitlines() if x.startswith("| QFL |")
     ]
@@ -222,12 +222,12 @@ def test_results_survive_being_written(tmp_path: Path) -> None:
     assert read_results(tmp_path) == results
     assert len((tmp_path / "results.json").read_text().splitlines()) == 12 + 6 - 1
     assert read_results(tmp_path / "nowhere") is None
-    empty = Results(SETTING)
+    empty = Results(SETUP)
     write_results(tmp_path, empty)
     assert read_results(tmp_path) == empty
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"setting": {}}', '{"setting": {}, "rows": [{"study": "3"}]}'])
+@pytest.mark.parametrize("content", ["", "[]", '{"setup": {}}', '{"setup": {}, "rows": [{"study": "3"}]}'])
 def test_damaged_results_are_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(LabError, match=r"results\.json"):
@@ -237,7 +237,7 @@ def test_damaged_results_are_named(tmp_path: Path, content: str) -> None:
 def test_a_row_whose_run_is_another_now_loses_its_numbers() -> None:
     results = made_up()
     old = results.outcomes[0]
-    same = Outcome(*old.place, run=old.run)
-    other = Outcome(*old.place, run="another")
-    assert with_plan(results, [same]) == results
-    assert with_plan(results, [other]).outcomes[0] == other
+    same = Outcome(*old.key, run=old.run)
+    other = Outcome(*old.key, run="another")
+    assert merge_plan(results, [same]) == results
+    assert merge_plan(results, [other]).outcomes[0] == other

@@ -14,17 +14,16 @@ import pytest
 from pretended_runs import TINY, Runs, leave_run
 from rich.console import Console
 
-from gfocal.cli.main import parser
+from gfocal.cli.main import build_parser
 from gfocal.config.config import read_config, with_changes
 from gfocal.errors import DataError, LabError
 from gfocal.lab import running
-from gfocal.lab import setup as settings
+from gfocal.lab import setup as lab_setup
 from gfocal.lab.results_json import RUNS_FOLDER, read_results
-from gfocal.lab.running import Planned, plan, run_all, write_commands
-from gfocal.lab.setup import LabSetting, lab_data, lab_setting
-from gfocal.lab.studies import Cell, Study, branch, joint, resolved
-from gfocal.run import CONFIG_FILE, RESULT_FILE, RUN_FILE
-from gfocal.training.metrics_log import METRICS_FILE
+from gfocal.lab.running import PlannedRun, plan_runs, run_planned, write_commands
+from gfocal.lab.setup import LabSetup, load_lab_data, make_setup
+from gfocal.lab.studies import Cell, Study, branch, joint, resolve
+from gfocal.run_folder import RunFolder
 
 BRANCH, QFL = branch("atss", "centerness"), joint("atss")
 ONE = Study("1a", "one", "", (Cell("atss", "branch", BRANCH, "39.2"), Cell("atss", "QFL", QFL, "39.9")))
@@ -33,49 +32,51 @@ TWO = Study("3", "two", "", (Cell("atss", "neither", BRANCH, "39.2"), Cell("fcos
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "SCENES_PER_EPOCH", 4)
-    monkeypatch.setattr(settings, "UNSEEN_SCENES", 2)
-    monkeypatch.setattr(settings, "read_config", lambda name: with_changes(read_config(name), TINY))
+    monkeypatch.setattr(lab_setup, "IMAGES_PER_EPOCH", 4)
+    monkeypatch.setattr(lab_setup, "TEST_IMAGES", 2)
+    monkeypatch.setattr(lab_setup, "read_config", lambda name: with_changes(read_config(name), TINY))
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     made = Runs()
-    monkeypatch.setattr(running, "run_config", made)
+    monkeypatch.setattr(running, "run_training", made)
     return made
 
 
 def run(
     studies: Sequence[Study], out: Path, seeds: int = 2, column: str | None = None, data: str = "synthetic"
 ) -> tuple[dict[str, str], str]:
-    setting = lab_setting("small", data)
-    said = io.StringIO()
-    failed = run_all(plan(studies, setting, range(seeds), column), setting, out, Console(file=said, width=200))
-    return failed, said.getvalue()
+    setting = make_setup("small", data)
+    output = io.StringIO()
+    failed = run_planned(
+        plan_runs(studies, setting, range(seeds), column), setting, out, Console(file=output, width=200)
+    )
+    return failed, output.getvalue()
 
 
 def test_equal_cells_run_once_in_whole_seeds(runs: Runs, tmp_path: Path) -> None:
-    failed, said = run([ONE, TWO], tmp_path)
+    failed, output = run([ONE, TWO], tmp_path)
     assert not failed
-    assert "8 rows of tables ask for 6 runs; 0 are done" in said
+    assert "8 rows of tables are 6 runs; 0 are finished" in output
     assert [config.run.seed for config, *_ in runs.asked] == [0, 0, 0, 1, 1, 1]
     assert max(Counter(folder for _, _, folder, _ in runs.asked).values()) == 1
     results = read_results(tmp_path)
     assert results is not None
     assert [o.ap for o in results.outcomes] == [0.5] * 4 + [0.51] * 4
-    by_place = {o.place: o for o in results.outcomes}
+    by_place = {o.key: o for o in results.outcomes}
     assert by_place["1a", "atss", "branch", 0].run == by_place["3", "atss", "neither", 0].run
     first = results.outcomes[0]
     assert (first.seconds, first.epochs, first.threads, first.gfocal, first.device) == (60.0, 2, 2, "9.9", "cpu")
-    assert results.setting["epochs"] == 2
+    assert results.setup["epochs"] == 2
 
 
 def test_what_is_finished_is_skipped(runs: Runs, tmp_path: Path) -> None:
     run([ONE], tmp_path, seeds=1)
     assert len(runs.asked) == 2
-    _, said = run([ONE, TWO], tmp_path, seeds=1)
-    assert "2 are done" in said
+    _, output = run([ONE, TWO], tmp_path, seeds=1)
+    assert "2 are finished" in output
     assert len(runs.asked) == 3
     assert runs.asked[-1][0].model.preset == "fcos_r50_fpn"
     run([ONE, TWO], tmp_path, seeds=1)
@@ -93,7 +94,7 @@ def test_seeds_see_other_scenes_and_are_judged_on_the_same(runs: Runs, tmp_path:
     run([ONE], tmp_path, seeds=2)
     seeds = [(config.run.seed, data.seed) for config, data, *_ in runs.asked if hasattr(data, "seed")]
     assert seeds == [(0, 0), (0, 0), (1, 1), (1, 1)]
-    data = lab_data(lab_setting("small", "synthetic"), Console(file=io.StringIO()))
+    data = load_lab_data(make_setup("small", "synthetic"), Console(file=io.StringIO()))
     images = [data.train(0).read(0)[0], data.train(1).read(0)[0], data.val.read(0)[0]]
     assert not any((images[a] == images[b]).all() for a, b in ((0, 1), (0, 2), (1, 2)))
     assert len(data.val) == 2
@@ -102,9 +103,9 @@ def test_seeds_see_other_scenes_and_are_judged_on_the_same(runs: Runs, tmp_path:
 
 def test_a_failing_cell_is_told_and_the_others_follow(runs: Runs, tmp_path: Path) -> None:
     runs.failing = {"branch"}
-    failed, said = run([ONE, TWO], tmp_path, seeds=1)
+    failed, output = run([ONE, TWO], tmp_path, seeds=1)
     assert list(failed.values()) == ["ValueError: this cannot be built"]
-    assert "failed: ValueError: this cannot be built" in said
+    assert "failed: ValueError: this cannot be built" in output
     assert len(runs.asked) == 3
     results = read_results(tmp_path)
     assert results is not None
@@ -137,13 +138,13 @@ def test_results_outlive_their_runs(runs: Runs, tmp_path: Path) -> None:
     run([ONE], tmp_path, seeds=1)
     before = read_results(tmp_path)
     shutil.rmtree(tmp_path / RUNS_FOLDER)
-    setting = lab_setting("small", "synthetic")
-    assert running.prepare(plan([ONE], setting, [0]), setting, tmp_path) == before
+    setting = make_setup("small", "synthetic")
+    assert running.update_results(plan_runs([ONE], setting, [0]), setting, tmp_path) == before
 
 
 def test_another_setting_needs_another_folder(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run([ONE], tmp_path, seeds=1)
-    monkeypatch.setattr(settings, "SCENES_PER_EPOCH", 6)
+    monkeypatch.setattr(lab_setup, "IMAGES_PER_EPOCH", 6)
     with pytest.raises(LabError, match=r"another data .*--out"):
         run([ONE], tmp_path, seeds=1)
     (tmp_path / "results.json").write_text("{}")
@@ -154,8 +155,8 @@ def test_another_setting_needs_another_folder(runs: Runs, tmp_path: Path, monkey
         run([ONE], tmp_path / "file", seeds=1)
 
 
-def first_run(setting: LabSetting) -> Planned:
-    return plan([ONE], setting, [0])[0]
+def first_run(setting: LabSetup) -> PlannedRun:
+    return plan_runs([ONE], setting, [0])[0]
 
 
 def test_a_real_run_stopped_after_an_epoch_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,24 +179,24 @@ def test_a_real_run_stopped_after_an_epoch_goes_on(tmp_path: Path, monkeypatch: 
     (one,), (other,) = (list((out / RUNS_FOLDER).iterdir()) for out in (whole, stopped))
     assert one.name == other.name
     assert (one / "last.safetensors").read_bytes() == (other / "last.safetensors").read_bytes()
-    assert (one / RESULT_FILE).read_bytes() == (other / RESULT_FILE).read_bytes()
+    assert RunFolder(one).result.read_bytes() == RunFolder(other).result.read_bytes()
 
     # Stopped between its last epoch and its result, it is evaluated again, and no worse.
-    result = (one / RESULT_FILE).read_bytes()
-    (one / RESULT_FILE).unlink()
+    result = RunFolder(one).result.read_bytes()
+    RunFolder(one).result.unlink()
     run([study], whole, seeds=1)
-    assert (one / RESULT_FILE).read_bytes() == result
+    assert RunFolder(one).result.read_bytes() == result
 
 
 def test_the_papers_budget_writes_configs_and_commands(tmp_path: Path) -> None:
-    setting = LabSetting("paper", "some where/coco", "coco_r50_1x", read_config("coco_r50_1x"), "coco")
-    planned = plan([ONE, TWO], setting, range(2))
+    setting = LabSetup("paper", "some where/coco", "coco_r50_1x", read_config("coco_r50_1x"), "coco")
+    planned = plan_runs([ONE, TWO], setting, range(2))
     file = write_commands(planned, setting, tmp_path / "lab")
     lines = [line for line in file.read_text().splitlines() if line.startswith("accelerate")]
     assert len(lines) == 6
     for line in lines:
         words = shlex.split(line)
-        chosen = parser().parse_args(words[6:])
+        chosen = build_parser().parse_args(words[6:])
         assert chosen.data == ["some where/coco"]
         config = read_config(chosen.config)
         assert chosen.out.name == Path(chosen.config).stem
@@ -204,11 +205,11 @@ def test_the_papers_budget_writes_configs_and_commands(tmp_path: Path) -> None:
     by_run = {one.outcome.run: one.config for one in planned}
     for name, config in by_run.items():
         assert read_config(tmp_path / "lab" / "configs" / f"{name}.toml") == config
-    assert by_run[planned[0].outcome.run] == resolved(setting.config, ONE.cells[0])
+    assert by_run[planned[0].outcome.run] == resolve(setting.config, ONE.cells[0])
 
     # The folders of the commands are those that the report gathers.
     leave_run(tmp_path / "lab" / RUNS_FOLDER / planned[0].outcome.run, 0.392)
-    results = running.prepare(planned, setting, tmp_path / "lab")
+    results = running.update_results(planned, setting, tmp_path / "lab")
     assert [o.ap for o in results.outcomes if o.seed == 0] == [0.392, None, 0.392, None]
 
 
@@ -217,26 +218,26 @@ NAMES = ("eval", "detect", "demo", "models", "import", "lab")
 
 def test_settings_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LabError, match="--data"):
-        lab_setting("paper", "synthetic")
+        make_setup("paper", "synthetic")
     with pytest.raises(DataError, match="no such file"):
-        lab_setting("small", str(tmp_path / "nowhere"))
-    assert lab_setting("paper", str(tmp_path / "coco")).data_text == "coco"
+        make_setup("small", str(tmp_path / "nowhere"))
+    assert make_setup("paper", str(tmp_path / "coco")).data_description == "coco"
 
 
 def test_settings_of_bccd(shared: Path, runs: Runs, tmp_path: Path) -> None:
-    setting = lab_setting("small", str(shared / "data" / "bccd"))
+    setting = make_setup("small", str(shared / "data" / "bccd"))
     assert setting.config_name == "lab_files"
-    assert setting.data_text == "bccd, 205 images, evaluated on 87 others"
+    assert setting.data_description == "bccd, 205 images, evaluated on 87 others"
     run([ONE], tmp_path, seeds=1, data=str(shared / "data" / "bccd"))
     assert len(runs.asked[0][1]) == 205
     assert str(shared) not in (tmp_path / "results.json").read_text()
 
 
 def test_a_folder_of_a_run_holds_what_any_run_holds(tmp_path: Path) -> None:
-    setting = lab_setting("small", "synthetic")
+    setting = make_setup("small", "synthetic")
     one = first_run(setting)
-    data = lab_data(setting, Console(file=io.StringIO()))
-    running.make_run(one, data.train(0), data.val, tmp_path, "synthetic", Console(file=io.StringIO()))
+    data = load_lab_data(setting, Console(file=io.StringIO()))
+    running.train_run(one, data.train(0), data.val, tmp_path, "synthetic", Console(file=io.StringIO()))
     folder = tmp_path / RUNS_FOLDER / one.outcome.run
-    assert {RESULT_FILE, CONFIG_FILE, RUN_FILE, METRICS_FILE} <= {file.name for file in folder.iterdir()}
-    assert read_config(folder / CONFIG_FILE) == one.config
+    assert {"result.json", "config.toml", "run.json", "metrics.csv"} <= {file.name for file in folder.iterdir()}
+    assert read_config(RunFolder(folder).config) == one.config

@@ -41,7 +41,7 @@ def test_a_slower_detector_gives_fewer_images_a_second(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(speeds, "detect_batch", timed)
     monkeypatch.setattr(time, "perf_counter", lambda: clock["now"])
-    found = speeds.measured(models, SyntheticScenes(3, 96), images=2)
+    found = speeds.measure_speeds(models, SyntheticScenes(3, 96), images=2)
     assert [(one.ap, one.images_per_second) for one in found] == [(0.25, 2.0), (0.0, 0.5)]
     assert [one.name for one in found] == ["Dirac, centerness branch", "Gaussian, centerness branch"]
-    assert "threads" in speeds.machine()
+    assert "threads" in speeds.describe_machine()

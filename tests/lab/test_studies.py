@@ -8,9 +8,9 @@ import pytest
 
 from gfocal.build import preset_options
 from gfocal.config.config import ConfigError, read_config
-from gfocal.lab.running import plan, run_name
-from gfocal.lab.setup import LabSetting, lab_setting
-from gfocal.lab.studies import COLUMNS, METRICS, STUDIES, Cell, Study, branch, gfl, joint, resolved, unsaid
+from gfocal.lab.running import plan_runs, run_name
+from gfocal.lab.setup import LabSetup, make_setup
+from gfocal.lab.studies import COLUMNS, METRICS, STUDIES, Cell, Study, branch, gfl, joint, no_quality, resolve
 
 CELLS = [(study, cell) for study in STUDIES.values() for cell in study.cells]
 IDS = [f"{study.name}-{cell.column}-{cell.name}" for study, cell in CELLS]
@@ -26,7 +26,7 @@ def cell_of(study: str, column: str, name: str) -> Cell:
 @pytest.mark.parametrize(("study", "cell"), CELLS, ids=IDS)
 def test_every_cell_is_a_config(base: str, study: Study, cell: Cell) -> None:
     paper_size = base == "coco_r50_1x"
-    config = resolved(read_config(base), cell, paper_size)
+    config = resolve(read_config(base), cell, paper_size)
     preset_options(config.model)
     for key, value in (cell.changes | (cell.schedule if paper_size else {})).items():
         section, _, last = key.partition(".")
@@ -37,7 +37,7 @@ def test_every_cell_is_a_config(base: str, study: Study, cell: Cell) -> None:
 
 def test_no_quality_is_a_choice_and_not_the_lack_of_one() -> None:
     base = read_config("lab_synthetic")
-    assert resolved(base, Cell("atss", "none", unsaid("atss"))).method.quality == "none"
+    assert resolve(base, Cell("atss", "none", no_quality("atss"))).method.quality == "none"
     assert base.method.quality is None
 
 
@@ -87,9 +87,9 @@ def test_the_paper_prints_all_but_joint_centerness() -> None:
 
 
 def test_rows_of_the_paper_that_are_one_run_are_one_run_here() -> None:
-    setting = LabSetting("paper", "coco", "coco_r50_1x", read_config("coco_r50_1x"), "coco")
+    setting = LabSetup("paper", "coco", "coco_r50_1x", read_config("coco_r50_1x"), "coco")
     names: dict[tuple[str, str, str], str] = {}
-    for one in plan(STUDIES.values(), setting, [0]):
+    for one in plan_runs(STUDIES.values(), setting, [0]):
         outcome = one.outcome
         names[outcome.study, outcome.column, outcome.cell] = outcome.run
     same = [
@@ -114,13 +114,13 @@ def test_rows_of_the_paper_that_are_one_run_are_one_run_here() -> None:
 
 
 def test_slow_cells_are_left_out_of_a_small_lab_unless_asked_for() -> None:
-    small = lab_setting("small", "synthetic")
-    paper = LabSetting("paper", "coco", "coco_r50_1x", read_config("coco_r50_1x"), "coco")
+    small = make_setup("small", "synthetic")
+    paper = LabSetup("paper", "coco", "coco_r50_1x", read_config("coco_r50_1x"), "coco")
     study = STUDIES["1b"]
-    assert len(plan([study], small, [0])) == 8
+    assert len(plan_runs([study], small, [0])) == 8
     epochs = small.config.run.epochs
-    assert [one.config.run.epochs for one in plan([study], small, [0], "ssd512")] == [epochs, epochs]
-    assert [one.config.run.epochs for one in plan([study], paper, [0])] == [12] * 4 + [120] * 2 + [12] * 4
+    assert [one.config.run.epochs for one in plan_runs([study], small, [0], "ssd512")] == [epochs, epochs]
+    assert [one.config.run.epochs for one in plan_runs([study], paper, [0])] == [12] * 4 + [120] * 2 + [12] * 4
 
 
 def test_both_readings_of_table_2c() -> None:
@@ -139,15 +139,15 @@ def test_both_readings_of_table_2c() -> None:
 
 def test_a_run_is_named_for_all_that_decides_it() -> None:
     base = read_config("lab_synthetic")
-    config = resolved(base, Cell("atss", "", joint("atss")))
+    config = resolve(base, Cell("atss", "", joint("atss")))
     name = run_name(config, "data", 0)
     assert name.startswith("atss_r50_fpn-")
-    assert name == run_name(resolved(base, Cell("other", "row", joint("atss"))), "data", 0)
+    assert name == run_name(resolve(base, Cell("other", "row", joint("atss"))), "data", 0)
     others = [
-        run_name(resolved(base, Cell("atss", "", joint("atss", beta=1.0))), "data", 0),
-        run_name(resolved(base, Cell("atss", "", branch("atss", "iou"))), "data", 0),
-        run_name(resolved(base, Cell("atss", "", gfl(n=16))), "data", 0),
-        run_name(resolved(base, Cell("atss", "", gfl(n=14))), "data", 0),
+        run_name(resolve(base, Cell("atss", "", joint("atss", beta=1.0))), "data", 0),
+        run_name(resolve(base, Cell("atss", "", branch("atss", "iou"))), "data", 0),
+        run_name(resolve(base, Cell("atss", "", gfl(n=16))), "data", 0),
+        run_name(resolve(base, Cell("atss", "", gfl(n=14))), "data", 0),
         run_name(config, "other data", 0),
         run_name(config, "data", 1),
     ]
@@ -156,4 +156,4 @@ def test_a_run_is_named_for_all_that_decides_it() -> None:
 
 def test_a_cell_with_a_wrong_key_is_told() -> None:
     with pytest.raises(ConfigError, match="bta"):
-        resolved(read_config("lab_synthetic"), Cell("atss", "typo", {"method.bta": 2.0}))
+        resolve(read_config("lab_synthetic"), Cell("atss", "typo", {"method.bta": 2.0}))

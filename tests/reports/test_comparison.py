@@ -237,7 +237,7 @@ def test_on_the_command_line(tmp_path: Path, run: Any) -> None:
     assert lines["3"].startswith("3 c 0.400 0.650 0.200 1 30 s 1 of 4 epochs, unfinished"[:40])
     assert lines["optimizer.lr"] == "optimizer.lr 0.01 (1 2), 0.5 (3)"
     assert lines["run.seed"] == "run.seed 0 (1 3), 1 (2)"
-    assert "1 2 differ in the seed alone: AP 0.325 ± 0.035" in out
+    assert "1 2 differ only in the seed: AP 0.325 ± 0.035" in out
     assert "augment" not in out
     code, _, err = run("compare", *folders, "--out", tmp_path)
     assert code == 2

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from gfocal.data.dataset import FileData, Sample
-from gfocal.evaluation.error_analysis import FalsePositive, ImageMistakes
+from gfocal.evaluation.error_analysis import MEANINGS, FalsePositive, ImageMistakes
 from gfocal.evaluation.evaluate import Evaluation, evaluate
 from gfocal.reports.evaluation import draw_worst_images, write_evaluation_page
 from gfocal.reports.html import CaptionedImage
@@ -107,11 +107,11 @@ def test_the_page_says_the_numbers(tmp_path: Path) -> None:
     write_evaluation_page(tmp_path / "page.html", evaluation, title="t")
     text = re.sub(r"<[^>]+>", " ", (tmp_path / "page.html").read_text(encoding="utf-8"))
     words = re.sub(r"\s+", " ", text)
-    assert f"{evaluation.num_true_positives} detections right, {evaluation.num_false_positives} wrong" in words
-    assert f"{evaluation.fppi:.2f} wrong ones per image" in words
+    assert f"{evaluation.num_true_positives} true positives, {evaluation.num_false_positives} false positives" in words
+    assert f"({evaluation.fppi:.2f} per image)" in words
     assert "Most often confused: class1 as class2: 3; class2 as" in words
     counts, cost = evaluation.errors.counts["classification"], evaluation.errors.cost["classification"]
-    assert f"classification well placed on an object of another class {counts} {cost:.3f}" in words
+    assert f"classification {MEANINGS['classification']} {counts} {cost:.3f}" in words
 
 
 def test_many_classes_stay_within_bounds(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_nothing_to_judge_is_still_a_page(tmp_path: Path) -> None:
 def test_a_image_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     data = data_of(tmp_path, 2)
     evaluation = evaluation_of(data)
-    first, second = evaluation.worst(2)
+    first, second = evaluation.worst_images(2)
     (tmp_path / f"{first.image_id - 1}.png").unlink()
     drawn = draw_worst_images(data, evaluation, 2)
     assert [image.caption.split(":")[0] for image in drawn] == [f"{second.image_id - 1}.png"]

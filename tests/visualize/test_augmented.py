@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gfocal.cli.main import parser
-from gfocal.cli.train import chosen_config
+from gfocal.cli.main import build_parser
+from gfocal.cli.train import build_config
 from gfocal.config.config import ConfigError, write_config
 from gfocal.data.augmentation.pipeline import AUGMENT_PRESETS, Augmentation, AugmentSettings
 from gfocal.data.loading import Item, TrainingItems
@@ -133,11 +133,11 @@ def test_train_takes_an_augmentation_by_name(run: Run, tmp_path: Path) -> None:
 def test_a_run_goes_on_with_the_augmentation_that_it_was_begun_with(tmp_path: Path) -> None:
     """The same options again are no change, though one of them changes what the other says."""
     begun = ["--augment", "strong", "--set", "augment.crop=0.125"]
-    config = chosen_config(parser().parse_args(["train", "synthetic", *begun]))
+    config = build_config(build_parser().parse_args(["train", "synthetic", *begun]))
     assert config.augment == replace(AUGMENT_PRESETS["strong"], crop=0.125)
     RunFolder(tmp_path).config.write_text(write_config(config), encoding="utf-8")
     RunFolder(tmp_path).state.touch()
     resume = ["train", "synthetic", "--resume", "--out", str(tmp_path)]
-    assert chosen_config(parser().parse_args([*resume, *begun])) == config
+    assert build_config(build_parser().parse_args([*resume, *begun])) == config
     with pytest.raises(ConfigError, match=r"differs in augment.preset"):
-        chosen_config(parser().parse_args([*resume, "--augment", "strong"]))
+        build_config(build_parser().parse_args([*resume, "--augment", "strong"]))

@@ -28,10 +28,10 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal demo."""
-    from gfocal.lab.demo_run import demo
+    from gfocal.lab.demo_run import run_demo
     from gfocal.reports.tables import coco_table
 
-    result = demo(args.out, seed=args.seed, epochs=args.epochs, console=console)
+    result = run_demo(args.out, seed=args.seed, epochs=args.epochs, console=console)
     standard_output().print(coco_table(result))
     say(console, f"report: {args.out / 'report.html'}")
     return DONE

@@ -125,13 +125,13 @@ def run_studies(args: argparse.Namespace, console: Console) -> int:
     """gfocal lab run: train the missing runs, or write the commands that do."""
     import torch
 
-    from gfocal.lab.running import plan, run_planned, write_commands
+    from gfocal.lab.running import plan_runs, run_planned, write_commands
     from gfocal.lab.setup import make_setup
 
     if args.threads:
         torch.set_num_threads(args.threads)
     setting = make_setup(args.budget, args.data)
-    planned = plan(select_studies(args.study), setting, range(args.seeds), args.column)
+    planned = plan_runs(select_studies(args.study), setting, range(args.seeds), args.column)
     if args.budget == "paper" and not args.start:
         file = write_commands(planned, setting, args.out)
         say(
@@ -167,7 +167,7 @@ def draw_figures(args: argparse.Namespace, console: Console) -> int:
     """gfocal lab figures: those without training, and those whose runs are finished."""
     from gfocal.data.discovery import list_splits
     from gfocal.lab.figures import draw_from_runs, draw_simulated
-    from gfocal.lab.figures.figure_8 import machine, measure_speeds
+    from gfocal.lab.figures.figure_8 import describe_machine, measure_speeds
     from gfocal.lab.report import FIGURES_FOLDER
     from gfocal.lab.setup import SYNTHETIC, load_lab_data, make_setup
 
@@ -188,7 +188,7 @@ def draw_figures(args: argparse.Namespace, console: Console) -> int:
             gaussian=models.get("gaussian"),
             general=models.get("general"),
             speeds=measure_speeds(models, data.val),
-            machine=machine(),
+            machine=describe_machine(),
         )
     missing = [name for name in RUNS_OF_FIGURES if name not in models]
     for file in written:
@@ -208,7 +208,7 @@ def trained_detectors(out: Path) -> dict[str, Path]:
     for name, place in RUNS_OF_FIGURES.items():
         for outcome in results.outcomes if results else ():
             run = out / RUNS_FOLDER / outcome.run
-            if outcome.place == (*place, 0) and is_finished(run) and (run / "last.safetensors").is_file():
+            if outcome.key == (*place, 0) and is_finished(run) and (run / "last.safetensors").is_file():
                 found[name] = run / "last.safetensors"
     return found
 
@@ -225,10 +225,10 @@ def read_budget(out: Path, data: str) -> Any:
 
     results = read_results(out)
     assert results is not None, "there are runs, so there are results"
-    budget: Any = results.setting["budget"]
+    budget: Any = results.setup["budget"]
     description = None if budget == "paper" and data == "synthetic" else make_setup(budget, data).data_description
-    if description != results.setting["data"]:
-        raise LabError(f"{out}: its runs were trained on {results.setting['data']}; name these data with --data")
+    if description != results.setup["data"]:
+        raise LabError(f"{out}: its runs were trained on {results.setup['data']}; name these data with --data")
     return budget
 
 
@@ -260,7 +260,7 @@ def write_report(out: Path, markdown: Path | None, console: Console) -> None:
         LabError: there are no results in the folder.
     """
     from gfocal.errors import LabError
-    from gfocal.lab.report import FIGURES_FOLDER, REPORT_FILE, write_markdown, write_page
+    from gfocal.lab.report import FIGURES_FOLDER, REPORT_FILE, write_lab_page, write_markdown
     from gfocal.lab.results_json import RESULTS_FILE, gather_results, read_results, write_results
 
     results = read_results(out)
@@ -270,7 +270,7 @@ def write_report(out: Path, markdown: Path | None, console: Console) -> None:
     if collected != results:
         write_results(out, collected)
     images = sorted((out / FIGURES_FOLDER).glob("*.png"))
-    write_page(out / REPORT_FILE, collected, images)
+    write_lab_page(out / REPORT_FILE, collected, images)
     written = [out / REPORT_FILE]
     if markdown is not None:
         markdown.parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,12 @@
-"""The paper's laboratory: its studies as tables of choices, run, gathered and set beside the paper's numbers."""
+"""The paper's ablation studies and figures, reproduced and compared with the paper's numbers: ``gfocal lab``.
+
+    studies.py           the studies: every row of every table as changes of a config
+    setup.py             base config and data of a lab, by budget
+    running.py           the training of all runs, seed by seed
+    results_json.py      results.json: the results of all runs
+    paper_comparison.py  means over seeds, differences to the first row, agreement with the paper
+    report.py            the report as a page and as markdown
+    figures/             the paper's figures
+    theory.py            the paper's proofs, checked numerically
+    demo_run.py          ``gfocal demo``: a run on synthetic images with a report
+"""

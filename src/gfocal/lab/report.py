@@ -1,85 +1,84 @@
-"""The lab's report, as one self-contained page and as markdown: a pure function of results.json."""
+"""The report of a lab, as one self-contained page and as markdown, written from results.json alone."""
 
 from __future__ import annotations
 
 import os
 import statistics
 from collections.abc import Iterable, Sequence
-from html import escape
 from pathlib import Path
 
 from PIL import Image
 
 from gfocal.atomic import atomic_write
-from gfocal.lab.paper_comparison import AGREES, DISAGREES, NOISE, Measured, Row, Table, tables
+from gfocal.lab.paper_comparison import (
+    AGREES,
+    DISAGREES,
+    NOISE,
+    MeanOverSeeds,
+    Row,
+    Table,
+    compare_with_paper,
+)
 from gfocal.lab.results_json import Outcome, Results
 from gfocal.lab.studies import COLUMNS, STUDIES
-from gfocal.reports.demo import STYLE, image_tag
+from gfocal.reports import html
+from gfocal.reports.html import cell
+from gfocal.text import counted
 
 REPORT_FILE = "report.html"
 FIGURES_FOLDER = "figures"
-TITLE = "The paper's studies, made again"
-HEADINGS = {
+TITLE = "The paper's ablation studies, reproduced"
+METRIC_NAMES = {
     "ap": "AP",
     "ap50": "AP50",
     "ap75": "AP75",
-    "ap_small": "small",
-    "ap_medium": "medium",
-    "ap_large": "large",
+    "ap_small": "AP small",
+    "ap_medium": "AP medium",
+    "ap_large": "AP large",
 }
 HOW_TO_READ = (
-    "Each number is our mean over the seeds ± their standard deviation, and beside it what the paper printed for "
-    "COCO with a ResNet-50. The data differ, so the levels do: what can be compared are the differences to the "
-    "first row of a table. A row agrees or disagrees when our difference of AP is more than two pooled standard "
-    "errors, with at least two seeds; all else is inside the noise. The paper gives one run each, and no spread."
+    "Each number is the mean over our seeds ± their standard deviation, beside what the paper prints for COCO with a "
+    "ResNet-50. The data differ, and so do the levels of AP: what can be compared are the differences to the first "
+    "row of a table. A row agrees or disagrees with the paper if its difference of AP exceeds two pooled standard "
+    "errors, with at least two seeds; otherwise it is within noise. The paper prints one run each, without deviation."
 )
-DIRECTION = 7  # which column of a table
-COLORS_OF_VERDICTS = "".join(
-    f".{verdict} :nth-child({DIRECTION}){{color:var(--{color});font-weight:600}}"
+AGREEMENT = 7  # number of the column, from 1
+STYLE = "".join(
+    f".{verdict} :nth-child({AGREEMENT}){{color:var(--{color});font-weight:600}}"
     for verdict, color in ((AGREES, "c2"), (DISAGREES, "c1"))
 )
 
 
-def write_page(path: Path, results: Results, figures: Sequence[Path] = ()) -> None:
+def write_lab_page(path: Path, results: Results, figures: Sequence[Path] = ()) -> None:
     """Write the page to ``path``, whole or not at all, with PNG figures inside it."""
-    parts = [f"<header><h1>{escape(TITLE)}</h1>", f'<p class="lead">{escape(setting_sentence(results))}</p>']
-    parts += [f'<p class="note">{escape(HOW_TO_READ)}</p></header>']
-    for number, group in _by_study(tables(results, STUDIES.values())):
-        study = STUDIES[number]
-        body = "".join(f"<h3>{escape(COLUMNS[t.column])}</h3>{_html_table(t)}" for t in group)
-        note = f'<p class="note">{escape(f"Paper: {study.paper_section}. {study.note}")}</p>'
-        parts.append(f"<section><h2>{escape(_heading(number))}</h2>{note}{body}</section>")
+    parts = [html.header(TITLE, describe_runs(results), html.note(html.text(HOW_TO_READ)))]
+    for name, group in _group_by_study(compare_with_paper(results, STUDIES.values())):
+        study = STUDIES[name]
+        body = "".join(f"<h3>{html.text(COLUMNS[table.column])}</h3>{_html_table(table)}" for table in group)
+        source = html.text(f"Paper: {study.paper_section}. {study.note}")
+        parts.append(html.section(html.text(_heading(name)), body, source))
     images = []
     for figure in figures:
         with Image.open(figure) as image:
-            images.append(image_tag(image, figure.stem.replace("_", " ")))
+            images.append(html.figure(image, figure.stem.replace("_", " ")))
     if images:
-        parts.append(f'<section><h2>Figures</h2><div class="gallery">{"".join(images)}</div></section>')
-    page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(TITLE)}</title><style>{STYLE}{COLORS_OF_VERDICTS}</style></head>\n<body><main>"
-        + "\n".join(parts)
-        + "</main></body></html>\n"
-    )
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        parts.append(html.section("Figures", html.gallery(images, "wide")))
+    html.write_page(path, TITLE, parts, STYLE)
 
 
 def write_markdown(path: Path, results: Results, figures: Sequence[Path] = ()) -> None:
-    """Write the report as markdown, whole or not at all; figures are linked from where ``path`` lies."""
+    """Write the report as markdown, whole or not at all; figures are linked relative to ``path``."""
     lines = [f"# {TITLE}", "", "Written by `gfocal lab report`; see `gfocal lab --help`.", ""]
-    lines += [setting_sentence(results), "", HOW_TO_READ, ""]
-    for number, group in _by_study(tables(results, STUDIES.values())):
-        study = STUDIES[number]
-        lines += [f"## {_heading(number)}", "", f"Paper: {study.paper_section}. {study.note}".rstrip(), ""]
+    lines += [describe_runs(results), "", HOW_TO_READ, ""]
+    for name, group in _group_by_study(compare_with_paper(results, STUDIES.values())):
+        study = STUDIES[name]
+        lines += [f"## {_heading(name)}", "", f"Paper: {study.paper_section}. {study.note}".rstrip(), ""]
         for table in group:
             lines += [f"### {COLUMNS[table.column]}", ""]
-            head = headings(table)
+            head = column_heads(table)
             lines += [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
-            lines += [f"| {' | '.join(texts(table, row))} |" for row in table.rows]
-            lines += ["", closing_sentence(table), ""]
+            lines += [f"| {' | '.join(row_cells(table, row))} |" for row in table.rows]
+            lines += ["", count_verdicts(table), ""]
     if figures:
         lines += ["## Figures", ""]
         for figure in figures:
@@ -89,36 +88,36 @@ def write_markdown(path: Path, results: Results, figures: Sequence[Path] = ()) -
         temporary.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
-def setting_sentence(results: Results) -> str:
-    """What was run on what, in plain words."""
+def describe_runs(results: Results) -> str:
+    """Config, data, number of runs, time and versions, in two sentences."""
     done = [outcome for outcome in results.outcomes if outcome.ap is not None]
-    about = results.setting
+    setup = results.setup
     sentences = [
-        f"Config {about.get('config')}: {about.get('epochs')} epochs in batches of {about.get('batch_size')}, input "
-        f"{about.get('input')} pixels, network: {about.get('network')}. Data: {about.get('data')}."
+        f"Config {setup.get('config')}: {setup.get('epochs')} epochs in batches of {setup.get('batch_size')}, input "
+        f"{setup.get('input')} pixels, network: {setup.get('network')}. Data: {setup.get('data')}."
     ]
     if not done:
-        return f"{sentences[0]} No run is done yet."
+        return f"{sentences[0]} No run has finished yet."
     seeds = {outcome.seed for outcome in done}
     runs = {outcome.run: outcome for outcome in done}
     minutes = statistics.median(outcome.seconds or 0.0 for outcome in runs.values()) / 60
     sentences.append(
-        f"{len(runs)} runs with {len(seeds)} seed{'s' * (len(seeds) > 1)}, {minutes:.1f} minutes of training each "
-        f"(median), on {_all('device', runs.values())} with {_all('threads', runs.values())} threads; "
-        f"gfocal {_all('gfocal', runs.values())}, torch {_all('torch', runs.values())}."
+        f"{counted(len(runs), 'run')} with {counted(len(seeds), 'seed')}, {minutes:.1f} minutes of training each "
+        f"(median), on {_values_of('device', runs.values())} with {_values_of('threads', runs.values())} threads; "
+        f"gfocal {_values_of('gfocal', runs.values())}, torch {_values_of('torch', runs.values())}."
     )
     return " ".join(sentences)
 
 
-def headings(table: Table) -> list[str]:
-    """Column heads of a table: first AP, by which rows are compared, then the other metrics."""
-    others = [f"{HEADINGS[metric]} / paper" for metric in table.study.metrics if metric != "ap"]
-    return ["", "seeds", "AP", "paper", "to first row", "paper", "direction", *others]
+def column_heads(table: Table) -> list[str]:
+    """The head of each column: first AP, by which rows are compared, then the other metrics."""
+    others = [f"{METRIC_NAMES[metric]} / paper" for metric in table.study.metrics if metric != "ap"]
+    return ["", "seeds", "AP", "paper", "to first row", "paper", "agreement", *others]
 
 
-def texts(table: Table, row: Row) -> list[str]:
-    """A row as it is printed."""
-    pairs = {m: (_measured(row.ours[m]), _plain(row.paper.get(m))) for m in table.study.metrics}
+def row_cells(table: Table, row: Row) -> list[str]:
+    """The cells of a row as text."""
+    pairs = {m: (_with_std(row.ours[m]), _plain(row.paper.get(m))) for m in table.study.metrics}
     verdict = f"{row.verdict} (failed: {row.failed})" if row.failed else row.verdict
     return [
         row.cell,
@@ -131,41 +130,39 @@ def texts(table: Table, row: Row) -> list[str]:
     ]
 
 
-def closing_sentence(table: Table) -> str:
-    """How many rows agree."""
+def count_verdicts(table: Table) -> str:
+    """How many rows agree with the paper, in a sentence."""
     compared = sum(table.count(verdict) for verdict in (AGREES, NOISE, DISAGREES))
     counts = ", ".join(f"{verdict} {table.count(verdict)}" for verdict in (AGREES, NOISE, DISAGREES))
-    return f"{compared} row{'s' * (compared != 1)} compared with the first: {counts}."
+    return f"{counted(compared, 'row')} compared with the first: {counts}."
 
 
-def _by_study(found: Sequence[Table]) -> list[tuple[str, list[Table]]]:
-    numbers = list(dict.fromkeys(table.study.name for table in found))
-    return [(number, [table for table in found if table.study.name == number]) for number in numbers]
+def _group_by_study(found: Sequence[Table]) -> list[tuple[str, list[Table]]]:
+    names = list(dict.fromkeys(table.study.name for table in found))
+    return [(name, [table for table in found if table.study.name == name]) for name in names]
 
 
-def _heading(number: str) -> str:
-    return f"Table {number}: {STUDIES[number].title}"
+def _heading(name: str) -> str:
+    return f"Table {name}: {STUDIES[name].title}"
 
 
 def _html_table(table: Table) -> str:
-    head = "".join(f"<th scope=col>{escape(name)}</th>" for name in headings(table))
-    lines = []
+    rows = []
     for row in table.rows:
-        name, *cells = map(escape, texts(table, row))
-        shown = "".join(f"<td>{cell}</td>" for cell in cells)
-        lines.append(f'<tr class="{row.verdict.replace(" ", "-")}"><th scope=row>{name}</th>{shown}</tr>')
-    body = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    return f'<div class="scroll">{body}</div><p class="note">{escape(closing_sentence(table))}</p>'
+        name, *values = map(html.text, row_cells(table, row))
+        rows.append([name, *map(cell, values)])
+    kinds = [row.verdict.replace(" ", "-") for row in table.rows]
+    return html.table(column_heads(table), rows, row_kinds=kinds) + html.note(html.text(count_verdicts(table)))
 
 
-def _all(name: str, outcomes: Iterable[Outcome]) -> str:
+def _values_of(name: str, outcomes: Iterable[Outcome]) -> str:
     return ", ".join(sorted({str(getattr(outcome, name)) for outcome in outcomes}))
 
 
-def _measured(number: Measured) -> str:
+def _with_std(number: MeanOverSeeds) -> str:
     if number.mean is None:
         return "–"
-    return f"{number.mean:.1f}" + ("" if number.spread is None else f" ± {number.spread:.1f}")
+    return f"{number.mean:.1f}" + ("" if number.std is None else f" ± {number.std:.1f}")
 
 
 def _plain(number: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Running studies: every cell with every seed once, in an order in which a stopped lab has whole seeds."""
+"""Training the runs of studies: every cell with every seed once, seed by seed."""
 
 from __future__ import annotations
 
@@ -19,96 +19,96 @@ from gfocal.lab.results_json import (
     RUNS_FOLDER,
     Outcome,
     Results,
-    gathered,
+    gather_results,
     is_finished,
+    merge_plan,
     read_results,
-    with_plan,
     write_results,
 )
-from gfocal.lab.setup import Fact, LabSetting, lab_data
-from gfocal.lab.studies import Study, resolved
-from gfocal.run import run_config
-from gfocal.training.checkpoints import has_state
+from gfocal.lab.setup import Fact, LabSetup, load_lab_data
+from gfocal.lab.studies import Study, resolve
+from gfocal.run import run_training
+from gfocal.run_folder import RunFolder
 
 CONFIGS_FOLDER = "configs"
 COMMANDS_FILE = "commands.sh"
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A cell with a seed, and the run that it asks for."""
+class PlannedRun:
+    """A cell with a seed, and the config of its run."""
 
     outcome: Outcome
     config: Config
 
     @property
     def title(self) -> str:
-        """For people: study, column and row."""
+        """Study, column and row, to be printed."""
         return f"{self.outcome.study} {self.outcome.column}, {self.outcome.cell}"
 
 
-def plan(
-    studies: Iterable[Study], setting: LabSetting, seeds: Sequence[int], column: str | None = None
-) -> list[Planned]:
-    """All cells with all seeds, whole seeds one after the other.
+def plan_runs(
+    studies: Iterable[Study], setup: LabSetup, seeds: Sequence[int], column: str | None = None
+) -> list[PlannedRun]:
+    """All cells with all seeds, seed by seed.
 
-    Cells that make the same choices name the same run: its name is drawn from the resolved config and the data.
-    Slow cells have no part in a small lab, unless they stand in the one column asked for.
+    Cells with equal configs share a run, whose name is a hash of config and data. A small lab omits slow cells,
+    unless their column is asked for.
 
     Raises:
-        LabError: no cell stands in that column.
+        LabError: there is no such column.
         ConfigError: a cell's changes do not fit the base config.
     """
     chosen = [(study, cell) for study in studies for cell in study.cells if column in (None, cell.column)]
     if not chosen:
         raise LabError(f"none of these studies has a column {column!r}: see gfocal lab list")
-    paper_size = setting.budget == "paper"
+    paper_size = setup.budget == "paper"
     chosen = [(study, cell) for study, cell in chosen if paper_size or column or not cell.slow]
-    configs = [resolved(setting.config, cell, paper_size) for _, cell in chosen]
+    configs = [resolve(setup.config, cell, paper_size) for _, cell in chosen]
     planned = []
     for seed in seeds:
         for (study, cell), config in zip(chosen, configs, strict=True):
-            name = run_name(config, setting.data_text, seed)
+            name = run_name(config, setup.data_description, seed)
             outcome = Outcome(study.name, cell.column, cell.name, seed, name)
-            planned.append(Planned(outcome, with_changes(config, {"run.seed": seed})))
+            planned.append(PlannedRun(outcome, with_changes(config, {"run.seed": seed})))
     return planned
 
 
-def run_name(config: Config, data_text: str, seed: int) -> str:
-    """The same for the same choices on the same data: detector, the choices as eight letters, seed."""
-    text = write_config(with_changes(config, {"run.seed": 0})) + data_text
+def run_name(config: Config, data_description: str, seed: int) -> str:
+    """Equal for equal configs on the same data: preset, eight digits of a hash, seed."""
+    text = write_config(with_changes(config, {"run.seed": 0})) + data_description
     return f"{config.model.preset}-{hashlib.sha256(text.encode()).hexdigest()[:8]}-seed{seed}"
 
 
-def prepare(planned: Sequence[Planned], setting: LabSetting, out: Path) -> Results:
-    """The plan and what is known of it, written to the lab's results.json.
+def update_results(planned: Sequence[PlannedRun], setup: LabSetup, out: Path) -> Results:
+    """Write results.json with the planned runs and the results of those that are finished.
 
     Raises:
-        LabError: the folder holds the results of another setting.
+        LabError: the folder holds the results of another setup.
     """
     if out.exists() and not out.is_dir():
         raise LabError(f"{out}: is a file; name a folder for the lab with --out")
-    facts = setting_facts(setting)
+    facts = describe_setup(setup)
     results = read_results(out) or Results(facts)
-    differing = sorted(key for key in {*facts, *results.setting} if facts.get(key) != results.setting.get(key))
+    differing = sorted(key for key in {*facts, *results.setup} if facts.get(key) != results.setup.get(key))
     if differing:
         raise LabError(
-            f"{out}: holds results with another {', '.join(differing)} ({results.setting.get(differing[0])!r}, "
+            f"{out}: holds results with another {', '.join(differing)} ({results.setup.get(differing[0])!r}, "
             f"not {facts.get(differing[0])!r}); name another folder with --out"
         )
     out.mkdir(parents=True, exist_ok=True)
-    results = gathered(with_plan(results, [one.outcome for one in planned]), out)
+    results = gather_results(merge_plan(results, [one.outcome for one in planned]), out)
     write_results(out, results)
     return results
 
 
-def setting_facts(setting: LabSetting) -> dict[str, Fact]:
-    """What results.json says of all runs; detectors may have an input size of their own."""
-    config = setting.config
+def describe_setup(setup: LabSetup) -> dict[str, Fact]:
+    """What all runs share, for results.json; a preset may have another input size."""
+    config = setup.config
     return {
-        "budget": setting.budget,
-        "config": setting.config_name,
-        "data": setting.data_text,
+        "budget": setup.budget,
+        "config": setup.config_name,
+        "data": setup.data_description,
         "input": f"{config.size.short_side} x {config.size.long_side}",
         "network": ", ".join(f"{key} {value}" for key, value in config.model.options.items()) or "as published",
         "epochs": config.run.epochs,
@@ -116,55 +116,55 @@ def setting_facts(setting: LabSetting) -> dict[str, Fact]:
     }
 
 
-def run_all(planned: Sequence[Planned], setting: LabSetting, out: Path, console: Console) -> dict[str, str]:
-    """Make every run that is not finished, one at a time, and gather the results after each.
+def run_planned(planned: Sequence[PlannedRun], setup: LabSetup, out: Path, console: Console) -> dict[str, str]:
+    """Train every run that is not finished, one after the other, and write the results after each.
 
-    A run that was stopped goes on. One that fails is told and left; the others follow.
+    A run that was stopped is resumed. If one fails, the error is printed and the next one starts.
 
-    Returns names and errors of the runs that failed.
+    Returns the names and errors of failed runs.
 
     Raises:
-        LabError: the folder holds the results of another setting.
+        LabError: the folder holds the results of another setup.
         DataError: there is no dataset.
     """
-    results = prepare(planned, setting, out)
-    runs = {one.outcome.run: one for one in reversed(planned)}  # of equal ones the first
+    results = update_results(planned, setup, out)
+    runs = {one.outcome.run: one for one in reversed(planned)}  # the first of those that share a run
     waiting = [one for one in planned if runs[one.outcome.run] is one and not is_finished(_folder(out, one))]
-    say(console, f"{len(planned)} rows of tables ask for {len(runs)} runs; {len(runs) - len(waiting)} are done")
+    say(console, f"{len(planned)} rows of tables are {len(runs)} runs; {len(runs) - len(waiting)} are finished")
     failed: dict[str, str] = {}
     if not waiting:
         return failed
-    data = lab_data(setting, console)
+    data = load_lab_data(setup, console)
     for number, one in enumerate(waiting, 1):
         say(console, f"run {number} of {len(waiting)}: {one.title}, seed {one.outcome.seed} -> {_folder(out, one)}")
         try:
-            make_run(one, data.train(one.outcome.seed), data.val, out, setting.data, console)
-        except RunFolderInUseError:  # another lab is at work in this folder
+            train_run(one, data.train(one.outcome.seed), data.val, out, setup.data, console)
+        except RunFolderInUseError:  # by another lab
             raise
         except Exception as error:
             failed[one.outcome.run] = f"{type(error).__name__}: {error}".splitlines()[0]
             fail(console, failed[one.outcome.run])
-        results = gathered(results, out, failed)
+        results = gather_results(results, out, failed)
         write_results(out, results)
     return failed
 
 
-def make_run(
-    one: Planned, train_data: ImageData, val_data: ImageData, out: Path, data_name: str, console: Console
+def train_run(
+    one: PlannedRun, train_data: ImageData, val_data: ImageData, out: Path, data_name: str, console: Console
 ) -> None:
-    """One run from where it is to its result."""
+    """Train one run, or resume it, until it has a result."""
     folder = _folder(out, one)
-    resume = has_state(folder)
-    run_config(one.config, train_data, val_data, folder, resume=resume, data_name=data_name, console=console)
+    resume = RunFolder(folder).has_state
+    run_training(one.config, train_data, val_data, folder, resume=resume, data_name=data_name, console=console)
 
 
-def write_commands(planned: Sequence[Planned], setting: LabSetting, out: Path, processes: int = 8) -> Path:
-    """Write the config of every run, and the file of commands that make them; returns that file.
+def write_commands(planned: Sequence[PlannedRun], setup: LabSetup, out: Path, processes: int = 8) -> Path:
+    """Write the config of every run, and a file of commands that train them; returns that file.
 
     Raises:
-        LabError: the folder holds the results of another setting.
+        LabError: the folder holds the results of another setup.
     """
-    prepare(planned, setting, out)
+    update_results(planned, setup, out)
     (out / CONFIGS_FOLDER).mkdir(exist_ok=True)
     lines = {}
     for one in planned:
@@ -172,7 +172,7 @@ def write_commands(planned: Sequence[Planned], setting: LabSetting, out: Path, p
         train = [
             "gfocal",
             "train",
-            setting.data,
+            setup.data,
             "--config",
             str(config),
             "--out",
@@ -187,7 +187,7 @@ def write_commands(planned: Sequence[Planned], setting: LabSetting, out: Path, p
     return out / COMMANDS_FILE
 
 
-def _folder(out: Path, one: Planned) -> Path:
+def _folder(out: Path, one: PlannedRun) -> Path:
     return out / RUNS_FOLDER / one.outcome.run
 
 

@@ -1,11 +1,10 @@
-"""The paper's studies: for each row of a table, what it chooses and what the paper got for it.
+"""The paper's ablation studies: for each row of a table, its config and the numbers that the paper prints.
 
-To add a cell, add a line. Its changes are those that ``gfocal train --set`` takes; ``gfocal.lab.studies`` has words
-for the common ones. The numbers are the paper's AP AP50 AP75 and AP of small, medium and large objects, of 100, on
-COCO minival with a ResNet-50 after 12 epochs.
+To add a row, add a ``Cell``: its changes of the base config, as ``gfocal train --set`` takes them, with functions for
+the common ones (``branch``, ``joint``, ``gfl`` ...). The numbers are AP, AP50, AP75 and AP of small, medium and large
+objects in percent, on COCO minival with a ResNet-50 after 12 epochs.
 """
 
-# FOLDED lab.cells: What a study is made of: cells, and the words in which they choose among the paper's variants.
 from __future__ import annotations
 
 import json
@@ -22,7 +21,7 @@ System = Literal["atss", "fcos"]
 Box = Literal["dirac", "gaussian", "general"]
 Measure = Literal["iou", "centerness"]
 
-# Of average precision, by their names in result.json, in the order in which the paper prints them.
+# Names in result.json, in the order in which the paper prints them.
 METRICS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 
 
@@ -30,16 +29,16 @@ METRICS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 class Cell:
     """One row of a table."""
 
-    column: str  # the part of the table that the row stands in: fcos, atss, ...
+    column: str  # the part of the table that the row belongs to: fcos, atss, ...
     name: str
-    changes: Changes  # of the base config, keys as in ``gfocal train --set``
-    printed: str = ""  # the paper's numbers, of 100, in the order of METRICS; it may print fewer, or none
-    schedule: Changes = field(default_factory=dict)  # further changes at the paper's size: a schedule of its own
-    slow: bool = False  # left out of a small lab, unless its column is asked for
+    changes: Changes  # of the base config, with keys as in ``gfocal train --set``
+    printed: str = ""  # the paper's numbers in percent, the first of METRICS or all
+    schedule: Changes = field(default_factory=dict)  # further changes with budget paper: its own schedule
+    slow: bool = False  # omitted in a small lab, unless its column is asked for
 
     @property
     def paper(self) -> dict[str, float] | None:
-        """The paper's numbers by their names, of 100."""
+        """The paper's numbers by name, in percent."""
         return dict(zip(METRICS, map(float, self.printed.split()), strict=False)) or None
 
 
@@ -51,60 +50,60 @@ class Study:
     title: str
     paper_section: str
     cells: tuple[Cell, ...]
-    note: str = ""  # what one must know to read it
+    note: str = ""  # how to read it
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The parts of the table; each is compared with its own first row."""
+        """The parts of the table; the rows of each are compared with its first row."""
         return tuple(dict.fromkeys(cell.column for cell in self.cells))
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What the paper prints in this table, some of METRICS."""
+        """Those of METRICS that the paper prints in this table."""
         printed = {name for cell in self.cells for name in cell.paper or ()}
         return tuple(name for name in METRICS if name in printed)
 
 
-def resolved(base: Config, cell: Cell, paper_size: bool = False) -> Config:
-    """The complete config of a cell, with its schedule where ``base`` is of the paper's size.
+def resolve(base: Config, cell: Cell, paper_size: bool = False) -> Config:
+    """The complete config of a cell; with ``paper_size`` also its schedule.
 
-    Options of the base config that the cell's detector does not have are left out: SSD has no pyramid to narrow.
+    Options of the base config that the cell's preset does not have are left out: SSD has no FPN channels.
 
     Raises:
-        PresetError: there is no such detector.
+        PresetError: there is no such preset.
         ConfigError: a change names an unknown key, or a value does not fit.
     """
     preset = get_preset(str(cell.changes.get("model.preset", base.model.preset)))
     options = {key: value for key, value in base.model.options.items() if key in signature(preset).parameters}
     base = replace(base, model=replace(base.model, options=options))
-    # In quotes a text stays the text it is: "none" is a way to say quality here, not the lack of one.
+    # In quotes, as "none" is a value of method.quality here, not the absence of a value.
     changes = {**cell.changes, **(cell.schedule if paper_size else {})}
     quoted = {key: json.dumps(value) if isinstance(value, str) else value for key, value in changes.items()}
     return with_changes(base, quoted)
 
 
 def published(preset: str) -> Changes:
-    """A detector with everything that it is published with."""
+    """A preset with its published settings."""
     return {"model.preset": preset}
 
 
-def unsaid(system: System) -> Changes:
-    """The quality is not said: the class score is all."""
+def no_quality(system: System) -> Changes:
+    """No quality estimate: the class score alone."""
     return _detector(system, "dirac") | _method("none", None)
 
 
 def branch(system: System, measure: Measure, box: Box = "dirac", *, dfl: bool = False) -> Changes:
-    """A separate branch says the quality."""
+    """A separate branch predicts the quality."""
     return _detector(system, box) | _method("branch", measure, dfl=dfl)
 
 
 def guided(system: System, measure: Measure) -> Changes:
-    """The quality is not said, but weighs the loss of the class score."""
+    """No quality estimate, but the quality weights the classification loss."""
     return _detector(system, "dirac") | _method("guided", measure)
 
 
 def joint(system: System, measure: Measure = "iou", *, beta: float = 2.0) -> Changes:
-    """The class score is the quality: QFL."""
+    """Joint representation of class score and quality: QFL."""
     return _detector(system, "dirac") | _method("joint", measure) | {"method.beta": beta}
 
 
@@ -138,23 +137,23 @@ COLUMNS = {
     "foveabox": "FoveaBox",
     "retinanet": "RetinaNet",
     "ssd512": "SSD512",
-    "bins": "ATSS, always 16 steps of Delta",
-    "range": "ATSS, always a range of 16 strides",
+    "bins": "ATSS, n fixed at 16",
+    "range": "ATSS, range fixed at 16 strides",
 }
 
 QUALITY = Study(
     "1a",
-    "How the quality of a box is said",
+    "Localization quality estimation",
     "section 4, table 1a, figure 6",
     (
-        Cell("fcos", "none", unsaid("fcos"), "37.8 56.2 40.8 21.2 42.1 48.2"),
+        Cell("fcos", "none", no_quality("fcos"), "37.8 56.2 40.8 21.2 42.1 48.2"),
         Cell("fcos", "centerness-branch", branch("fcos", "centerness"), "38.5 56.8 41.6 22.4 42.4 49.1"),
         Cell("fcos", "IoU-branch", branch("fcos", "iou"), "38.7 56.7 42.0 21.6 43.0 50.3"),
         Cell("fcos", "centerness-guided", guided("fcos", "centerness"), "37.9 56.7 40.7 21.2 42.1 49.4"),
         Cell("fcos", "IoU-guided", guided("fcos", "iou"), "38.2 57.0 41.1 22.5 42.2 48.9"),
         Cell("fcos", "joint centerness", joint("fcos", "centerness")),
         Cell("fcos", "joint IoU (QFL)", joint("fcos"), "39.0 57.8 41.9 22.0 43.1 51.0"),
-        Cell("atss", "none", unsaid("atss"), "38.0 56.5 40.7 20.6 42.1 49.1"),
+        Cell("atss", "none", no_quality("atss"), "38.0 56.5 40.7 20.6 42.1 49.1"),
         Cell("atss", "centerness-branch", branch("atss", "centerness"), "39.2 57.4 42.2 23.0 42.8 51.1"),
         Cell("atss", "IoU-branch", branch("atss", "iou"), "39.6 57.6 43.0 23.3 43.7 51.2"),
         Cell("atss", "centerness-guided", guided("atss", "centerness"), "38.2 56.2 41.0 21.5 41.9 49.7"),
@@ -162,14 +161,14 @@ QUALITY = Study(
         Cell("atss", "joint centerness", joint("atss", "centerness")),
         Cell("atss", "joint IoU (QFL)", joint("atss"), "39.9 58.5 43.0 22.4 43.9 52.7"),
     ),
-    "Joint centerness completes the pattern; the paper prints no number of it.",
+    "Joint centerness is not in the paper.",
 )
 
 JOINT: Changes = {"method.quality": "joint", "method.beta": 2.0}
-# SSD has an input of its own, and QFL reads its classes by sigmoids, not by one softmax.
+# SSD has its own input size; QFL needs sigmoids instead of the softmax.
 SSD: Changes = published("ssd512_vgg16") | {"size.short_side": 512, "size.long_side": 512}
 SSD_QFL: Changes = SSD | JOINT | {"model.options.softmax": False}
-# The schedule of SSD512 in MMDetection, whose defaults the paper took: 24 times 5 epochs, 8 images on each GPU.
+# The schedule of SSD512 in MMDetection, which the paper uses: 24 times 5 epochs, 8 images per GPU.
 SSD_SCHEDULE: Changes = {
     "augment.color": 0.5,
     "augment.crop": 0.8,
@@ -197,8 +196,8 @@ DETECTORS = Study(
         Cell("atss", "centerness-branch", branch("atss", "centerness"), "39.2 57.4 42.2 23.0 42.8 51.1"),
         Cell("atss", "QFL", joint("atss"), "39.9 58.5 43.0 22.4 43.9 52.7"),
     ),
-    "FCOS and ATSS repeat rows of table 1a. SSD512 is VGG-16 on 512 pixels, seconds an image without a GPU: a small "
-    "lab leaves it out unless asked for it by --column ssd512.",
+    "FCOS and ATSS repeat rows of table 1a. SSD512 is VGG-16 on 512 pixels, seconds per image without a GPU: a small "
+    "lab omits it without --column ssd512.",
 )
 
 BETA = Study(
@@ -216,7 +215,7 @@ BETA = Study(
 
 EDGES = Study(
     "2a",
-    "How an edge of a box is represented",
+    "Box representation",
     "section 4, table 2a, table 5",
     (
         Cell("fcos", "Dirac", branch("fcos", "centerness"), "38.5 56.8 41.6 22.4 42.4 49.1"),
@@ -237,7 +236,7 @@ EDGES = Study(
 
 RANGE = Study(
     "2b",
-    "n of the General distribution",
+    "n (reg_max) of the General distribution",
     "section 4, table 2b",
     (
         Cell("atss", "n 12", gfl(n=12), "40.1 58.4 43.1 23.1 43.8 52.5"),
@@ -253,7 +252,7 @@ SPACING = Study(
     "Delta of the General distribution",
     "section 4, table 2c",
     (
-        # What is asked here is how little reach will do: it is not refused.
+        # The point of this row is a short regression range, so it is not refused.
         Cell("bins", "Delta 0.5", gfl(16, 0.5) | {"run.max_clamped_fraction": 1.0}, "40.2 58.4 43.0 22.3 43.8 53.1"),
         Cell("bins", "Delta 1", gfl(16, 1.0), "40.2 58.6 43.4 23.0 44.3 53.0"),
         Cell("bins", "Delta 2", gfl(16, 2.0), "39.9 58.3 42.9 22.5 43.8 51.8"),
@@ -263,14 +262,14 @@ SPACING = Study(
         Cell("range", "Delta 2", gfl(8, 2.0), "39.9 58.3 42.9 22.5 43.8 51.8"),
         Cell("range", "Delta 4", gfl(4, 4.0), "39.8 58.5 42.8 22.8 43.4 52.3"),
     ),
-    "QFL and DFL. The paper fixes n at 16 while Delta changes, which can be read in two ways: always 16 steps of "
-    "Delta, so that at Delta 0.5 an edge is at most 8 strides away; or always a range of 16 strides, in 16 / Delta "
-    "steps. Both are here, and the paper's one column of numbers stands beside both.",
+    "QFL and DFL. The paper fixes n at 16 while Delta changes, which has two readings: n = 16, so that at Delta 0.5 "
+    "the regression range is 8 strides; or a regression range of 16 strides, so that n = 16 / Delta. Both are here, "
+    "each compared with the paper's one column of numbers.",
 )
 
 PARTS = Study(
     "3",
-    "QFL and DFL, alone and together",
+    "QFL and DFL, separately and combined",
     "section 4, table 3",
     (
         Cell("atss", "neither", branch("atss", "centerness"), "39.2 57.4 42.2"),

@@ -1,6 +1,6 @@
-"""The paper's proofs, checked by numbers: appendix B (where GFL is least) and appendix C (its special cases).
+"""The paper's proofs, checked numerically: appendix B (the minimum of GFL) and appendix C (its special cases).
 
-Every check runs the losses that training uses, in float64, over random cases drawn with a seed. ::
+Every check evaluates the training losses, in float64, on random cases drawn with a seed. ::
 
     for check in check_theory():
         print(check)
@@ -18,18 +18,18 @@ from torch.nn import functional as F
 from gfocal.losses import distribution_focal_loss, focal_loss, generalized_focal_loss, quality_focal_loss
 
 BETAS = (0.5, 1.0, 1.5, 2.0, 2.5, 4.0)
-EDGE = 1e-12  # p is kept this far from 0 and 1, where a logarithm is infinite
+MIN_P = 1e-12  # smallest distance of p from 0 and 1, where a logarithm is infinite
 GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
 class Check:
-    """One statement of the paper, and how far the numbers are from it."""
+    """One statement of the paper, and how far the losses deviate from it."""
 
     name: str
     cases: int
     deviation: float  # the largest of all cases
-    tolerance: float  # what rounding may add up to
+    tolerance: float  # for rounding errors
 
     @property
     def holds(self) -> bool:
@@ -42,50 +42,54 @@ class Check:
 
 
 def check_theory(cases: int = 4000, seed: int = 0) -> list[Check]:
-    """All checks, ``cases`` random cases each."""
+    """All checks, with ``cases`` random cases each."""
     generator = torch.Generator().manual_seed(seed)
     return [*check_minimum(cases, generator), *check_special_cases(cases, generator)]
 
 
 def check_minimum(cases: int, generator: torch.Generator) -> list[Check]:
-    """Appendix B: GFL is least where y_l p_l + y_r p_r = y, there alone, and its least value is 0.
+    """Appendix B: the only minimum of GFL is where y_l p_l + y_r p_r = y, and its value is 0.
 
-    Random y_l in -5..5, y_r up to 8 above it, y between them (a tenth of the cases at one of the two, where the
-    paper's R is 0 and not above it), and one of six beta. The minimum over p_r is sought without any knowledge of
-    where it lies. For beta = 0 (DFL) the place is the same, and the value is the cross-entropy there.
+    Random y_l in -5..5, y_r up to 8 above it, y between them (in a tenth of the cases equal to one of the two, where
+    the paper's R is 0 and not above it), and one of six beta. The minimum over p_r is searched for without using its
+    position. For beta = 0 (DFL) the position is the same, and the value is the cross-entropy there.
     """
     y_left = uniform(generator, cases, -5, 5)
     y_right = y_left + uniform(generator, cases, 0.1, 8)
     share = uniform(generator, cases, 0, 1)
     share[: cases // 20], share[cases // 20 : cases // 10] = 0.0, 1.0
     y = y_left + share * (y_right - y_left)
-    wanted = (y - y_left) / (y_right - y_left)  # p_r* of the paper
+    expected = (y - y_left) / (y_right - y_left)  # p_r* of the paper
     index = torch.randint(len(BETAS), (cases,), generator=generator)
 
-    found, least = torch.zeros_like(y), torch.zeros_like(y)
-    beyond = torch.full_like(y, -torch.inf)
-    elsewhere = uniform(generator, cases * 50, EDGE, 1 - EDGE).view(50, cases)
+    found, minimum = torch.zeros_like(y), torch.zeros_like(y)
+    lower = torch.full_like(y, -torch.inf)
+    elsewhere = uniform(generator, cases * 50, MIN_P, 1 - MIN_P).view(50, cases)
     for number, beta in enumerate(BETAS):
         rows = index == number
         part = _GFL(y[rows], y_left[rows], y_right[rows], beta)
         found[rows] = minimize(part, int(rows.sum()))
-        least[rows] = part(found[rows])
-        beyond[rows] = (least[rows] - part(elsewhere[:, rows])).amax(0)
+        minimum[rows] = part(found[rows])
+        lower[rows] = (minimum[rows] - part(elsewhere[:, rows])).amax(0)
     at_zero_beta = minimize(_GFL(y, y_left, y_right, 0.0), cases)
     return [
-        Check("B: GFL is least at p* = ((y_r - y), (y - y_l)) / (y_r - y_l)", cases, _largest(found - wanted), 1e-9),
-        Check("B: its least value is 0", cases, _largest(least), 1e-4),
-        Check("B: it is nowhere less, at 50 other p each", cases * 50, float(beyond.clamp(min=0).max()), 0.0),
-        # A cross-entropy is flat at its minimum: half of the digits are lost there.
-        Check("B: for beta = 0 (DFL) it is least at the same p*", cases, _largest(at_zero_beta - wanted), 1e-6),
+        Check(
+            "B: the minimum of GFL is at p* = ((y_r - y), (y - y_l)) / (y_r - y_l)",
+            cases,
+            _largest(found - expected),
+            1e-9,
+        ),
+        Check("B: its value is 0", cases, _largest(minimum), 1e-4),
+        Check("B: no lower value at 50 other p each", cases * 50, float(lower.clamp(min=0).max()), 0.0),
+        # A cross-entropy is flat at its minimum: half of the digits are lost.
+        Check("B: for beta = 0 (DFL) the minimum is at the same p*", cases, _largest(at_zero_beta - expected), 1e-6),
     ]
 
 
 def check_special_cases(cases: int, generator: torch.Generator) -> list[Check]:
     """Appendix C: FL, QFL and DFL are GFL with certain y_l, y_r and beta.
 
-    Random logits (normal, std 4) and labels, and each of six exponents. The deviation is relative to the loss where
-    that is above 1.
+    Random logits (normal, std 4) and labels, and each of six exponents. Deviations from losses above 1 are relative.
     """
     x = 4 * torch.randn(cases, generator=generator, dtype=torch.float64)
     hard = (uniform(generator, cases, 0, 1) < 0.5).double()
@@ -130,11 +134,11 @@ class _GFL:
 
 
 def minimize(function: Callable[[Tensor], Tensor], cases: int, steps: int = 90) -> Tensor:
-    """Where functions of p with one minimum are least on 0..1, by golden section. -> (cases,) float64
+    """The minima of unimodal functions of p on 0..1, by golden-section search. -> (cases,) float64
 
     ``function`` takes and returns (cases,); each step shrinks every interval to 0.62 of its length.
     """
-    low = torch.full((cases,), EDGE, dtype=torch.float64)
+    low = torch.full((cases,), MIN_P, dtype=torch.float64)
     high = 1 - low
     for _ in range(steps):
         first, second = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
@@ -144,7 +148,7 @@ def minimize(function: Callable[[Tensor], Tensor], cases: int, steps: int = 90) 
 
 
 def uniform(generator: torch.Generator, cases: int, low: float, high: float) -> Tensor:
-    """(cases,) float64, even between two numbers."""
+    """(cases,) float64, uniform between two numbers."""
     return low + (high - low) * torch.rand(cases, generator=generator, dtype=torch.float64)
 
 

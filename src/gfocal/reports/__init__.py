@@ -1,1 +1,10 @@
-"""reports"""
+"""Pages (one self-contained html file each) and terminal tables about demos, evaluations, checks and runs.
+
+    html.py        the page kit: skeleton, style, escaping, figures, tables
+    demo.py        page of ``gfocal demo``
+    evaluation.py  page of ``gfocal eval --report``
+    check.py       page of ``gfocal check --html``
+    runs.py        what ``gfocal compare`` compares: configs, environments, results, spread over seeds
+    comparison.py  page of ``gfocal compare --out``
+    tables.py      tables for a terminal: COCO numbers, findings of a check
+"""

@@ -73,7 +73,7 @@ def draw_worst_images(data: ImageData, evaluation: Evaluation, most: int) -> lis
     """The images with the most errors, drawn; one that cannot be read is left out."""
     index_of = {int(data.sample(i).image_id): i for i in range(len(data))}
     images = []
-    for one in evaluation.worst(most):
+    for one in evaluation.worst_images(most):
         try:
             image, sample = data.read(index_of[one.image_id])
         except ImageError:
@@ -122,10 +122,13 @@ def _choice_cells(one: ThresholdChoice) -> list[str]:
 
 def _describe_thresholds(evaluation: Evaluation) -> str:
     rate, gap = evaluation.miss_rate(), evaluation.reliability.error
+    counts = (
+        f"{counted(evaluation.num_true_positives, 'true positive')}, "
+        f"{counted(evaluation.num_false_positives, 'false positive')} ({evaluation.fppi:.2f} per image)"
+    )
     sentences = [
-        f"The rows of the classes, the confusion matrix and the images are at {html.text(evaluation.thresholds_source)}: "
-        f"{counted(evaluation.num_true_positives, 'true positive')}, {counted(evaluation.num_false_positives, 'false positive')} "
-        f"({evaluation.fppi:.2f} per image). The first row is one threshold for all classes, "
+        "The rows of the classes, the confusion matrix and the images are at "
+        f"{html.text(evaluation.thresholds_source)}: {counts}. The first row is one threshold for all classes, "
         f"chosen on these images by the rule {html.text(evaluation.best_thresholds.rule)}."
     ]
     if rate is not None:

@@ -106,13 +106,18 @@ def details(summary: str, body: str) -> str:
     return f"<details><summary>{summary}</summary>{body}</details>"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "", row_kinds: Sequence[str] = ()) -> str:
     """A table: the first of each row is its heading, the others are cells, made by ``cell``, ``number`` or ``bar``.
 
-    Numbers are aligned to the right; a table of ``kind`` "words" is aligned to the left.
+    Numbers are aligned to the right; a table of ``kind`` "words" is aligned to the left. ``row_kinds`` are the
+    classes of the rows, for the style of a page.
     """
     top = _join(f"<th scope=col>{name}</th>" for name in head)
-    body = _join(f"<tr><th scope=row>{heading}</th>{_join(cells)}</tr>" for heading, *cells in rows)
+    starts = [f'<tr class="{row_kind}">' for row_kind in row_kinds] or ["<tr>"] * len(rows)
+    body = _join(
+        f"{start}<th scope=row>{heading}</th>{_join(cells)}</tr>"
+        for start, (heading, *cells) in zip(starts, rows, strict=True)
+    )
     return (
         f'<div class="scroll"><table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
     )
@@ -162,6 +167,7 @@ main{max-width:1180px;margin:0 auto;padding:clamp(16px,4vw,48px)}
 h1{font-size:clamp(1.7rem,5vw,2.6rem);line-height:1.15;letter-spacing:-.02em;margin:0 0 .4em;
 overflow-wrap:anywhere}
 h2{font-size:1.35rem;letter-spacing:-.01em;margin:0 0 .3em}
+h3{font-size:1.05rem;margin:1.2em 0 .3em}
 section{margin-top:clamp(32px,5vw,56px)}
 .lead{font-size:1.1rem;max-width:68ch;color:var(--soft);margin:0 0 1.4em;overflow-wrap:anywhere}
 .note{color:var(--soft);font-size:.92rem;max-width:80ch;margin:.3em 0 1em}

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gfocal.config.config import Config, flat
-from gfocal.config.values import as_toml, toml_reader
+from gfocal.config.config import Config, flatten
+from gfocal.config.values import format_toml, import_toml
 from gfocal.errors import CompareError
 from gfocal.run_folder import RunFolder
 from gfocal.text import counted
@@ -109,9 +109,9 @@ def _read(folder: Path, name: str) -> ComparedRun:
         raise CompareError(
             f"{folder}: holds no run, there is no {config.name}; give folders that 'gfocal train' wrote"
         )
-    settings = flat(Config())  # defaults, as a run of an older gfocal does not have every key
+    settings = flatten(Config())  # defaults, as a run of an older gfocal does not have every key
     try:
-        for section, entries in toml_reader().loads(config.read_text(encoding="utf-8")).items():
+        for section, entries in import_toml().loads(config.read_text(encoding="utf-8")).items():
             settings |= {f"{section}.{key}": value for key, value in entries.items()}
         about = _json(RunFolder(folder).description) or {}
         options = settings.pop("model.options") | about.get("model", {}).get(
@@ -175,8 +175,8 @@ def _as_text(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, list | tuple) and len(value) > 8:
-        return f"{len(value)} entries: {as_toml(value[0])} ..."
-    return as_toml(value)
+        return f"{len(value)} entries: {format_toml(value[0])} ..."
+    return format_toml(value)
 
 
 def format_duration(seconds: float | None) -> str:

@@ -1,9 +1,9 @@
-"""The sheet that charts are drawn on: the one place that imports matplotlib, when something is drawn.
+"""The sheets that charts are drawn on, and the data of figures as csv.
 
-matplotlib is an extra: ``pip install 'gfocal[lab]'``. Its global state (``pyplot``) is not touched.
+The one place that imports matplotlib, and only when a figure is drawn; its global state (``pyplot``) is not used.
+matplotlib is an extra: ``pip install 'gfocal[lab]'``.
 """
 
-# FOLDED lab.figures.tables: The data of a figure as csv: columns of equal length, numbers so that they read back as they were.
 from __future__ import annotations
 
 import csv
@@ -28,7 +28,7 @@ LIGHT = "#d9dde2"
 
 
 def require_matplotlib() -> Any:
-    """The class of sheets, ``matplotlib.figure.Figure``. Called first, so that nothing is computed in vain.
+    """``matplotlib.figure.Figure``. Called first, so that nothing is computed in vain.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -47,7 +47,7 @@ def sheet(
 ) -> tuple[Sheet, list[Axes]]:
     """An empty sheet, 912 pixels wide, and its axes from left to right, then down.
 
-    ``height`` is in inches of 120 pixels; shared axes have one scale.
+    ``height`` is in inches of 120 pixels; shared axes have the same limits.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -64,7 +64,7 @@ def sheet(
 
 
 def label(axes: Axes, title: str, x_label: str = "", y_label: str = "", *, grid: bool = True) -> None:
-    """Title (left, over the axes) and axis labels; a pale grid where values are read off."""
+    """Title (left, above the axes) and axis labels; a pale grid if values are to be read off."""
     axes.set_title(title, loc="left", fontsize=10, color=INK)
     axes.set_xlabel(x_label, fontsize=9, color=INK)
     axes.set_ylabel(y_label, fontsize=9, color=INK)
@@ -73,9 +73,9 @@ def label(axes: Axes, title: str, x_label: str = "", y_label: str = "", *, grid:
 
 
 def legend(axes: Axes, title: str | None = None, *, outside: bool = False) -> None:
-    """What the colors mean, without a frame: at the upper left, or to the right of the axes."""
-    place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if outside else {"loc": "upper left"}
-    axes.legend(title=title, frameon=False, fontsize=8.5, title_fontsize=8.5, labelcolor=INK, **place)
+    """A legend without a frame, at the upper left or to the right of the axes."""
+    location = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if outside else {"loc": "upper left"}
+    axes.legend(title=title, frameon=False, fontsize=8.5, title_fontsize=8.5, labelcolor=INK, **location)
 
 
 def heading(figure: Sheet, text: str) -> None:
@@ -93,7 +93,7 @@ Table = Mapping[str, Sequence[Any] | Tensor]
 
 
 def write_table(path: Path, table: Table) -> None:
-    """Write columns as csv with a head, atomically. Floats keep all their digits.
+    """Write columns of equal length as csv, atomically. Floats keep all their digits.
 
     Raises:
         ValueError: the columns differ in length.
@@ -110,7 +110,7 @@ def write_table(path: Path, table: Table) -> None:
 
 
 def read_table(path: Path) -> dict[str, list[Any]]:
-    """The columns of a csv that ``write_table`` wrote; what reads as a number is one."""
+    """The columns of a csv written by ``write_table``; numbers where they can be read as such."""
     with path.open(encoding="utf-8", newline="") as file:
         head, *rows = list(csv.reader(file))
     return {name: [_value(row[i]) for row in rows] for i, name in enumerate(head)}

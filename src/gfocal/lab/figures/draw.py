@@ -1,6 +1,6 @@
-"""All figures in the order of the paper: which can be drawn from simulation alone, and which need trained detectors.
+"""All figures in the order of the paper: those from simulation, and those of trained detectors.
 
-Each becomes an image and, beside it, a csv of what it shows: ``figure_05a_qfl_curves.png`` and ``.csv``.
+Each is written as an image and as a csv of its data: ``figure_05a_qfl_curves.png`` and ``.csv``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.errors import DataError
 from gfocal.lab.figures.canvas import Table, require_matplotlib, write_table
 from gfocal.lab.figures.figure_2 import (
+    confident_background,
+    confident_background_table,
+    draw_confident_background,
     draw_score_and_quality,
-    draw_sure_background,
     score_and_quality,
     score_and_quality_table,
-    sure_background,
-    sure_background_table,
 )
 from gfocal.lab.figures.figure_3 import draw_edges_in_images, edges_in_images, edges_in_images_table
 from gfocal.lab.figures.figure_5 import (
@@ -37,7 +37,7 @@ from gfocal.lab.figures.figure_5 import (
     targets_table,
 )
 from gfocal.lab.figures.figure_7 import draw_side_by_side, side_by_side, side_by_side_table
-from gfocal.lab.figures.figure_8 import Measured, draw_speed, speed_table
+from gfocal.lab.figures.figure_8 import DetectorSpeed, draw_speed, speed_table
 from gfocal.lab.figures.figure_9 import draw_representations, representations_table, three_representations
 from gfocal.lab.figures.figure_10 import draw_perturbation, perturbation, perturbation_table
 from gfocal.lab.figures.figure_11_12 import (
@@ -48,16 +48,16 @@ from gfocal.lab.figures.figure_11_12 import (
     quality_labels,
     quality_labels_table,
 )
-from gfocal.lab.figures.trained import Data, Model, data_of, model_of
+from gfocal.lab.figures.trained import Data, Model, as_data, as_detector
 from gfocal.models.detector import Detector
 
 PAPER_SIZE = (800, 1333)  # short and long side of the network's input in the paper, pixels
-SCENES, SCENE_SIZE = 500, 192
+NUM_IMAGES, IMAGE_SIZE = 500, 192
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of the paper: how its data come about, are drawn, and become a table."""
+    """One figure of the paper: how its data are computed, drawn and tabulated."""
 
     name: str  # of its files
     compute: Callable[[], Any]
@@ -80,13 +80,13 @@ def draw_simulated(
     split: str | None = None,
     size: tuple[int, int] | None = None,
 ) -> list[Path]:
-    """Draw the figures that need no training: 5a, 5b, 5c, 9, 10, 11. Returns the paths of what was written.
+    """Draw the figures that need no training: 5a, 5b, 5c, 9, 10, 11. Returns the files written.
 
     Args:
-        folder: for the images and tables; made where it is missing.
-        data: whose regression targets figure 5c shows; synthetic images by default.
-        split: of the data, where they are a path; all of them by default.
-        size: short and long side to which training resizes an image; (800, 1333), and of synthetic images their own.
+        folder: for the images and tables; created if missing.
+        data: for the regression targets of figure 5c; synthetic images by default.
+        split: of the data, if given as a path; all of them by default.
+        size: short and long side to which images are resized; by default (800, 1333), for synthetic images their own.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -95,7 +95,7 @@ def draw_simulated(
     require_matplotlib()
     folder.mkdir(parents=True, exist_ok=True)
     if data is None:
-        data = SyntheticScenes(SCENES, SCENE_SIZE)
+        data = SyntheticScenes(NUM_IMAGES, IMAGE_SIZE)
     images: ImageData = read_data(data, split) if isinstance(data, str | Path) else data
     if size is None:
         size = (images.size, images.size) if isinstance(images, SyntheticScenes) else PAPER_SIZE
@@ -120,27 +120,27 @@ def draw_from_runs(
     dirac: Model | None = None,
     gaussian: Model | None = None,
     general: Model | None = None,
-    speeds: Sequence[Measured] = (),
+    speeds: Sequence[DetectorSpeed] = (),
     machine: str = "",
     at_most: int = 200,
     device: str = "cpu",
 ) -> list[Path]:
-    """Draw the figures for which trained detectors are given. Returns the paths of what was written.
+    """Draw the figures for which trained detectors are given. Returns the files written.
 
-    * 2: ``separate`` (a quality branch; also its surest background), ``joint`` (QFL), or both
+    * 2: ``separate`` (a quality branch; also its most confident background), ``joint`` (QFL), or both
     * 3 (with 13 and 14): ``general``, else ``joint``
     * 7: at least two of ``dirac``, ``gaussian``, ``general``
     * 8: ``speeds``, measured on ``machine``
     * 12: ``joint``, else ``general``
 
     Args:
-        folder: for the images and tables; made where it is missing.
+        folder: for the images and tables; created if missing.
         data: annotated images of the detectors' classes, or their path; figure 8 alone needs none.
-        split: of the data, where they are a path; val, else test, by default.
+        split: of the data, if given as a path; val, else test, by default.
         joint, separate, dirac, gaussian, general: detectors, or paths that ``gfocal.load`` takes.
         speeds: name, AP and images per second of each detector of figure 8.
-        machine: on which they were measured.
-        at_most: images that a detector reads for one figure.
+        machine: where they were measured.
+        at_most: number of images for one figure.
         device: where the detectors run.
 
     Raises:
@@ -150,17 +150,17 @@ def draw_from_runs(
     """
     require_matplotlib()
     given = {"joint": joint, "separate": separate, "dirac": dirac, "gaussian": gaussian, "general": general}
-    models = {name: model_of(model, device) for name, model in given.items() if model is not None}
+    models = {name: as_detector(model, device) for name, model in given.items() if model is not None}
     if not models and not speeds:
         raise DataError("nothing to draw from: give trained detectors with their data, or measured speeds")
     figures: list[Figure] = []
     if models:
         if data is None:
             raise DataError("the figures of trained detectors need data: images with their classes")
-        images = data_of(data, next(iter(models.values())), split)
+        images = as_data(data, next(iter(models.values())), split)
         for model in models.values():
-            data_of(images, model)  # all of them have these classes
-        figures = [*_of_points(models, images, at_most), *_of_images(models, images, at_most)]
+            as_data(images, model)  # all of them have these classes
+        figures = [*_point_figures(models, images, at_most), *_image_figures(models, images, at_most)]
     if speeds:
         draw = partial(draw_speed, machine=machine)
         figures.append(Figure("08_speed", lambda: speeds, draw, speed_table))
@@ -168,27 +168,27 @@ def draw_from_runs(
     return [path for figure in sorted(figures, key=lambda f: f.name) for path in figure.write(folder)]
 
 
-def _of_points(models: Mapping[str, Detector], data: ImageData, at_most: int) -> list[Figure]:
-    """Figures 2 (right) and 12, for which detectors are read at points."""
+def _point_figures(models: Mapping[str, Detector], data: ImageData, at_most: int) -> list[Figure]:
+    """Figures 2 (right) and 12, of predictions at points."""
     figures = []
     joint, separate = models.get("joint"), models.get("separate")
     if joint is not None or separate is not None:
         compute = partial(score_and_quality, data, separate, joint, at_most)
         figures.append(Figure("02b_score_and_quality", compute, draw_score_and_quality, score_and_quality_table))
-    labelled = joint or models.get("general")
-    if labelled is not None:
-        compute_labels = partial(quality_labels, labelled, data, at_most)
+    labeled = joint or models.get("general")
+    if labeled is not None:
+        compute_labels = partial(quality_labels, labeled, data, at_most)
         figures.append(Figure("12_quality_labels", compute_labels, draw_quality_labels, quality_labels_table))
     return figures
 
 
-def _of_images(models: Mapping[str, Detector], data: ImageData, at_most: int) -> list[Figure]:
-    """Figures 2 (left), 3 and 7, which show images."""
+def _image_figures(models: Mapping[str, Detector], data: ImageData, at_most: int) -> list[Figure]:
+    """Figures 2 (left), 3 and 7, of images."""
     figures = []
     if (separate := models.get("separate")) is not None:
-        compute = partial(sure_background, separate, data, at_most=at_most)
-        draw = partial(draw_sure_background, data=data)
-        figures.append(Figure("02a_sure_background", compute, draw, sure_background_table))
+        compute = partial(confident_background, separate, data, at_most=at_most)
+        draw = partial(draw_confident_background, data=data)
+        figures.append(Figure("02a_confident_background", compute, draw, confident_background_table))
     if (general := models.get("general") or models.get("joint")) is not None:
         compute_edges = partial(edges_in_images, general, data, at_most=at_most)
         draw = partial(draw_edges_in_images, data=data)

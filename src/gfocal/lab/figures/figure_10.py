@@ -1,25 +1,25 @@
-"""Figure 10: how far an edge moves when the features move a little (Li et al. 2020, appendix A).
+"""Figure 10: stability of an edge under a small perturbation of the features (Li et al. 2020, appendix A).
 
-The paper names the disturbance (a random vector of norm 0.1) and the targets (1.5, 2.5, 3.5); the rest of the setup
+The paper gives the perturbation (a random vector of norm 0.1) and the targets (1.5, 2.5, 3.5); the rest of the setup
 is ours:
 
 * A feature vector has ``dim`` = 256 numbers, those of a random direction with the negative ones set to 0 (as after a
-  ReLU), and norm 1. A linear layer without bias turns it into the numbers of an edge. Weights begin as those of the
-  head do, normal with a standard deviation of 0.01, and full-batch gradient descent fits them in float64.
+  ReLU), and norm 1. A linear layer without bias maps it to the parameters of an edge. Weights are initialized as
+  those of the head, normal with a standard deviation of 0.01, and fitted by full-batch gradient descent in float64.
 * Dirac: one number, squared error. Dirac, exp: one number whose exp is the edge, as in FCOS, squared error of the
-  logarithm. Gaussian: mean and log variance, the likelihood of table 5, variance at least exp(-4) (it would fall to
-  0). General: n + 1 = 17 logits, DFL alone. All but the last end at the target; DFL has no end (its logits grow for
-  ever), so a General layer takes 2000 steps of 1.0, which brings its edge to within 0.01.
+  logarithm. Gaussian: mean and log variance, the likelihood of table 5, variance at least exp(-4) (it would converge
+  to 0). General: n + 1 = 17 logits, DFL alone. All but the last converge to the target; the logits of DFL grow
+  without limit, so a General layer takes 2000 steps of 1.0, after which its edge is within 0.01.
 * The error is |edge after - edge before|, over 400 random directions of each of 12 feature vectors.
 
-``own``: each target has a feature vector and a layer to itself. This is the simulation as we read it. A Dirac edge
-must have weights that grow with the target, and so its error grows; the two logits of a General edge between two bins
-come to have the same weights, and its edge hardly moves.
+``own``: each target has its own feature vector and layer. This is the simulation as we read it. The weights of a
+Dirac edge must grow with the target, and so does its error; the two logits of a General edge between two bins get
+nearly the same weights, and its edge hardly moves.
 
 ``shared``: one layer must give all three targets for three different feature vectors, as the head of a detector must.
-The paper does not speak of it. Now every Dirac edge has the same weights and so the same error, which grows with the
-target through exp alone; a General edge leans on differences of weights too, and most of its lead is gone. More
-training makes it smaller still: after 10,000 steps the middle target errs as much as with a Dirac delta.
+This is not in the paper. Now every Dirac edge has the same weights and so the same error, which grows with the
+target only with exp; a General edge depends on differences of weights too, and most of its advantage is gone. More
+training makes it smaller still: after 10,000 steps the error of the middle target is that of a Dirac delta.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Perturbation:
     """Errors of every setup, representation and target."""
 
     targets: tuple[float, ...]  # strides
-    norm: float  # of the disturbance; features have norm 1
-    before: dict[tuple[str, str], Tensor]  # (setup, kind) -> (R, T) edges of the undisturbed features, strides
+    norm: float  # of the perturbation; features have norm 1
+    before: dict[tuple[str, str], Tensor]  # (setup, kind) -> (R, T) edges of the unperturbed features, strides
     errors: dict[tuple[str, str], Tensor]  # (setup, kind) -> (R, T, S) absolute errors, strides
 
     def mean_error(self, setup: str, kind: str) -> Tensor:
@@ -71,7 +71,7 @@ def perturbation(
     directions: int = 400,
     seed: int = 0,
 ) -> Perturbation:
-    """Fit and disturb all representations in both setups; see the module for what is simulated."""
+    """Fit and perturb all representations in both setups, as described at the top of this file."""
     generator = torch.Generator().manual_seed(seed)
 
     def randn(*shape: int) -> Tensor:
@@ -85,21 +85,21 @@ def perturbation(
         for setup in SETUPS:
             # One layer for each feature vector, or one that all T of them share.
             layers = INIT_STD * randn(features, len(targets) if setup == "own" else 1, NUMBERS[kind], dim)
-            fitted = fit(layers, x, y, kind)
-            out = outputs(fitted, x)  # (R, T, K)
-            moved = out.unsqueeze(2) + torch.einsum("rlkd,rsd->rlsk", fitted, shift)  # (R, T, S, K)
+            weights = fit(layers, x, y, kind)
+            out = outputs(weights, x)  # (R, T, K)
+            moved = out.unsqueeze(2) + torch.einsum("rlkd,rsd->rlsk", weights, shift)  # (R, T, S, K)
             before[setup, kind] = edge(out, kind)
             errors[setup, kind] = (edge(moved, kind) - edge(out, kind).unsqueeze(-1)).abs()
     return Perturbation(targets, norm, before, errors)
 
 
 def outputs(layers: Tensor, x: Tensor) -> Tensor:
-    """What the layers give. layers (R, T or 1, K, D), x (R, T, D) -> (R, T, K)"""
+    """The outputs of the layers. layers (R, T or 1, K, D), x (R, T, D) -> (R, T, K)"""
     return (layers @ x.unsqueeze(-1)).squeeze(-1)
 
 
 def edge(numbers: Tensor, kind: str) -> Tensor:
-    """The edge that a layer's numbers stand for. (..., K) -> (...), strides"""
+    """The edge that the outputs of a layer represent. (..., K) -> (...), strides"""
     if kind == "General":
         grid = GeneralDistribution(N)
         return grid.expectation(grid.probabilities(numbers))
@@ -120,12 +120,12 @@ def loss(numbers: Tensor, y: Tensor, kind: str) -> Tensor:
 def fit(layers: Tensor, x: Tensor, y: Tensor, kind: str) -> Tensor:
     """Weights after gradient descent from ``layers``. (R, T or 1, K, D) -> the same shape
 
-    A step moves weights along the feature vectors alone, by dL/dz of each. So descent is run on the T coefficients of
-    each number, which is the same as on its D weights, and much less work.
+    A step changes weights only along the feature vectors, by dL/dz of each. So descent runs on the T coefficients of
+    each output, which is equivalent to its D weights, and much cheaper.
     """
     own = layers.shape[1] == x.shape[1]
     start = outputs(layers, x)  # (R, T, K)
-    gram = x @ x.mT  # (R, T, T): how far a step for one target moves the numbers of another
+    gram = x @ x.mT  # (R, T, T): how far a step for one target changes the outputs of another
     if own:
         gram = gram * torch.eye(x.shape[1], dtype=x.dtype)
     moved = torch.zeros_like(start)
@@ -153,7 +153,7 @@ def draw_perturbation(data: Perturbation, path: Path) -> None:
         one.grid(False, axis="x")
     axes[0].set_ylim(bottom=0)
     legend(axes[0])
-    heading(figure, f"How far an edge moves when its feature vector (norm 1) moves by {data.norm:g}; lines: ±1 std")
+    heading(figure, f"Error of an edge when its feature vector (norm 1) is perturbed by {data.norm:g}; lines: ±1 std")
     save(figure, path)
 
 
@@ -164,7 +164,7 @@ def perturbation_table(data: Perturbation) -> Table:
         "layer": [setup for setup, _, _ in rows],
         "representation": [kind for _, kind, _ in rows],
         "target_strides": [data.targets[t] for _, _, t in rows],
-        "undisturbed_edge_strides": [float(data.before[s, k][:, t].mean()) for s, k, t in rows],
+        "unperturbed_edge_strides": [float(data.before[s, k][:, t].mean()) for s, k, t in rows],
         "mean_absolute_error_strides": [float(data.mean_error(s, k)[t]) for s, k, t in rows],
         "std_of_absolute_error_strides": [float(data.std_of_error(s, k)[t]) for s, k, t in rows],
     }

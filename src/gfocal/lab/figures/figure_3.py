@@ -1,7 +1,7 @@
-"""Figures 3, 13 and 14: edge distributions on images, of edges that are sharp and of edges that are not.
+"""Figures 3, 13 and 14: predicted edge distributions on images, of ambiguous and of sharp edges.
 
-Chosen by the detector's own word: among detections that do find an object, those whose least sure edge has the
-greatest standard deviation, and those of which it is least; in bins, so that pyramid levels compare.
+Chosen by the detector's own uncertainty: among true positives, those whose most uncertain edge has the largest
+standard deviation, and those with the smallest; in bins, so that pyramid levels are comparable.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gfocal.data.dataset import ImageData
 from gfocal.errors import DataError
 from gfocal.lab.figures.canvas import Table
 from gfocal.lab.figures.contact_sheet import Tile, save_contact_sheet
-from gfocal.lab.figures.trained import evenly
+from gfocal.lab.figures.trained import evenly_spaced
 from gfocal.models.detector import Detector
 from gfocal.models.predict import detect_batch
 from gfocal.structures import Detections
@@ -27,12 +27,12 @@ SIDES = ("left", "top", "right", "bottom")
 
 @dataclass(frozen=True)
 class ShownEdges:
-    """One detection, and how unsure its least sure edge is."""
+    """One detection, and the standard deviation of its most uncertain edge."""
 
     image: int  # index in the data
     kind: str  # "ambiguous" or "sharp"
     found: Detections  # of length 1
-    std_in_bins: float  # of the least sure edge
+    std_in_bins: float  # of the most uncertain edge
 
 
 def edges_in_images(
@@ -43,13 +43,13 @@ def edges_in_images(
     score_threshold: float = 0.3,
     iou_threshold: float = 0.5,
 ) -> list[ShownEdges]:
-    """``count`` ambiguous detections and as many sharp ones, each of another image.
+    """``count`` ambiguous detections and as many sharp ones, each in another image.
 
     Raises:
         DataError: the detector has no edge distributions, or finds no object in these images.
     """
-    rated: list[tuple[float, int, Detections]] = []
-    for index in evenly(data, at_most):
+    ranked: list[tuple[float, int, Detections]] = []
+    for index in evenly_spaced(data, at_most):
         image, sample = data.read(index)
         found = detect_batch(model, [image], score_threshold)[0].to("cpu")
         if not found.edges.shape[-1]:
@@ -59,12 +59,12 @@ def edges_in_images(
             continue
         for k in torch.nonzero(overlap.amax(1) >= iou_threshold).flatten().tolist():
             std = float((found.edge_std[k] / found.bin_sizes[k]).max())
-            rated.append((std, index, found.select(torch.tensor([k]))))
-    if not rated:
+            ranked.append((std, index, found.select(torch.tensor([k]))))
+    if not ranked:
         raise DataError("figure 3: the detector finds no object in these images")
-    rated.sort(key=lambda row: row[0])
+    ranked.sort(key=lambda row: row[0])
     chosen: list[ShownEdges] = []
-    for kind, order in (("ambiguous", rated[::-1]), ("sharp", rated)):
+    for kind, order in (("ambiguous", ranked[::-1]), ("sharp", ranked)):
         for std, index, one in order:
             if sum(shown.kind == kind for shown in chosen) == count:
                 break
@@ -76,10 +76,10 @@ def edges_in_images(
 def draw_edges_in_images(shown: list[ShownEdges], path: Path, data: ImageData) -> None:
     """Draw as PNG: a row of ambiguous objects, a row of sharp ones."""
     rows, titles = [], []
-    for kind, title in (("ambiguous", "least sure edges"), ("sharp", "surest edges")):
+    for kind, title in (("ambiguous", "most uncertain edges"), ("sharp", "least uncertain edges")):
         row = []
         for one in (one for one in shown if one.kind == kind):
-            image = draw_edge_distributions(data.read(one.image)[0], one.found, crop=True, least_side=240)
+            image = draw_edge_distributions(data.read(one.image)[0], one.found, crop=True, min_side=240)
             caption = (
                 f"{one.found.class_names[0]} {float(one.found.scores[0]):.2f}, up to ±{one.std_in_bins:.1f} bins"
             )
@@ -87,7 +87,7 @@ def draw_edges_in_images(shown: list[ShownEdges], path: Path, data: ImageData) -
         if row:
             rows.append(row)
             titles.append(title)
-    save_contact_sheet(rows, path, title="The distribution behind each edge", row_titles=titles)
+    save_contact_sheet(rows, path, title="Predicted distribution of each edge", row_titles=titles)
 
 
 def edges_in_images_table(shown: list[ShownEdges]) -> Table:

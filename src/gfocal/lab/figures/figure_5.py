@@ -1,7 +1,10 @@
-"""Figure 5a: QFL over the score, for one quality label and several beta (Li et al. 2020, eq. 2)."""
+"""Figure 5: QFL, DFL and the regression targets (Li et al. 2020, eq. 2 and 6).
 
-# FOLDED lab.figures.one_expectation: Figure 5b: many distributions have one and the same expectation; only DFL tells them apart.
-# FOLDED lab.figures.target_histogram: Figure 5c: how far from its point an edge lies, in strides: how large n must be.
+* 5a: QFL over the score, for one quality label and several beta.
+* 5b: many distributions have the same expectation; only DFL distinguishes them.
+* 5c: how far edges lie from their points, in strides, which decides how large n (reg_max) must be.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -36,7 +39,7 @@ class QFLCurves:
 
 
 def qfl_curves(quality: float = 0.5, betas: Sequence[float] = BETAS, num_scores: int = 999) -> QFLCurves:
-    """QFL at scores from 0.001 to 0.999, by the loss that training uses."""
+    """QFL at scores from 0.001 to 0.999, computed by the training loss."""
     scores = torch.linspace(0.001, 0.999, num_scores, dtype=torch.float64)
     target = torch.full_like(scores, quality)
     return QFLCurves(quality, scores, {beta: quality_focal_loss(scores.logit(), target, beta) for beta in betas})
@@ -74,7 +77,7 @@ class OneExpectation:
 
 
 def one_expectation(y: float = 5.7, n: int = 16) -> OneExpectation:
-    """From flat to sharp: even, two peaks, wide bell, narrow bell, and the minimum of DFL."""
+    """From flat to sharp: flattest, two peaks, wide bell, narrow bell, and the minimum of DFL."""
     grid = GeneralDistribution(n)
     bins = torch.arange(n + 1, dtype=torch.float64)
 
@@ -82,10 +85,10 @@ def one_expectation(y: float = 5.7, n: int = 16) -> OneExpectation:
         return -((bins - middle) ** 2) / (2 * std**2)  # logarithm of the weights
 
     found = {
-        "flattest": tilted(torch.zeros_like(bins), y),
-        "two peaks": tilted(torch.logaddexp(bell(2, 0.8), bell(11, 1.2)), y),
-        "wide bell": tilted(bell(y, 2.5), y),
-        "narrow bell": tilted(bell(y, 0.9), y),
+        "flattest": tilt(torch.zeros_like(bins), y),
+        "two peaks": tilt(torch.logaddexp(bell(2, 0.8), bell(11, 1.2)), y),
+        "wide bell": tilt(bell(y, 2.5), y),
+        "narrow bell": tilt(bell(y, 0.9), y),
         "minimum of DFL": grid.two_hot(torch.tensor(y, dtype=torch.float64)),
     }
     p = torch.stack(list(found.values()))
@@ -100,10 +103,10 @@ def one_expectation(y: float = 5.7, n: int = 16) -> OneExpectation:
     )
 
 
-def tilted(log_weights: Tensor, expectation: float) -> Tensor:
-    """The distribution w_i exp(t i) / sum with a given expectation, t found by bisection. (n + 1,) -> (n + 1,)"""
+def tilt(log_weights: Tensor, expectation: float) -> Tensor:
+    """The distribution w_i exp(t i) / sum with a given expectation, t by bisection. (n + 1,) -> (n + 1,)"""
     bins = torch.arange(len(log_weights), dtype=torch.float64)
-    assert 0 < expectation < len(log_weights) - 1, "an expectation within the bins"
+    assert 0 < expectation < len(log_weights) - 1, "the expectation must lie within the bins"
     low, high = -60.0, 60.0
     for _ in range(200):
         middle = (low + high) / 2
@@ -155,7 +158,7 @@ def one_expectation_table(data: OneExpectation) -> Table:
 
 
 STRIDES = (8, 16, 32, 64, 128)
-REACHES = (14, 16)  # the values of n that the paper recommends
+VALUES_OF_N = (14, 16)  # recommended in the paper
 BIN = 0.5  # width of a bin of the histogram, in strides
 
 
@@ -168,16 +171,16 @@ class RegressionTargets:
     short_side: int  # pixels that the shorter side of an image was resized to,
     long_side: int  # unless the longer one would pass this
 
-    def share_beyond(self, n: float) -> float:
-        """Share of edges that lie farther than n strides from their point."""
+    def clamped_fraction(self, n: float) -> float:
+        """Fraction of edges farther than n strides from their point."""
         return float((self.distances > n).double().mean())
 
-    def boxes_beyond(self, n: float) -> float:
-        """Share of positives of which an edge lies farther than n strides away."""
+    def clamped_points_fraction(self, n: float) -> float:
+        """Fraction of positives with an edge farther than n strides."""
         return float((self.distances > n).any(-1).double().mean())
 
     def histogram(self) -> tuple[Tensor, Tensor]:
-        """Lower ends of the bins, and share of edges in each. (H,), (H,) float64"""
+        """Lower ends of the bins, and fraction of edges in each. (H,), (H,) float64"""
         num_bins = int(self.distances.max() / BIN) + 1
         index = (self.distances.flatten() / BIN).long()
         counts = torch.bincount(index, minlength=num_bins).double()
@@ -185,21 +188,21 @@ class RegressionTargets:
 
 
 def regression_targets(data: ImageData, short_side: int, long_side: int, at_most: int = 2000) -> RegressionTargets:
-    """Assign the points of every image, or of ``at_most`` images at even distances.
+    """Assign the points of all images, or of at most ``at_most`` evenly spaced ones.
 
     Raises:
-        DataError: there is no positive in any of them.
+        DataError: there is no positive in any image.
     """
     chosen = range(0, len(data), max(1, -(-len(data) // at_most)))
-    found = [distances_of(data, index, short_side, long_side) for index in chosen]
+    found = [_positive_distances(data, index, short_side, long_side) for index in chosen]
     distances = torch.cat(found) if found else torch.zeros(0, 4)
     if not len(distances):
         raise DataError("no point is positive in any of these images: figure 5c needs boxes of some size")
     return RegressionTargets(distances.double(), len(found), short_side, long_side)
 
 
-def distances_of(data: ImageData, index: int, short_side: int, long_side: int) -> Tensor:
-    """The distances of the positives of one image, in strides. (N, 4)"""
+def _positive_distances(data: ImageData, index: int, short_side: int, long_side: int) -> Tensor:
+    """The distances of the positives of one image to their edges, in strides. (N, 4)"""
     sample = data.sample(index)
     size = sample.size
     if size is None:
@@ -207,7 +210,7 @@ def distances_of(data: ImageData, index: int, short_side: int, long_side: int) -
         size = (int(image.shape[1]), int(image.shape[2]))
     resized = resized_shape(*size, short_side, long_side)
     boxes = (sample.boxes * scale_xyxy(size, resized))[~sample.crowd]
-    # The maps of the network: halved with rounding up from one level to the next.
+    # The shapes of the feature maps: each level is half the one before, rounded up.
     shapes = [(-(-resized[0] // stride), -(-resized[1] // stride)) for stride in STRIDES]
     points = make_points(shapes, STRIDES)
     targets = pad_targets([boxes], [torch.zeros(len(boxes), dtype=torch.int64)])
@@ -220,35 +223,35 @@ def distances_of(data: ImageData, index: int, short_side: int, long_side: int) -
 def draw_targets(targets: RegressionTargets, path: Path) -> None:
     """Draw as PNG."""
     figure, (axes,) = sheet(height=4.0)
-    starts, shares = targets.histogram()
-    axes.bar(starts, 100 * shares, width=0.92 * BIN, align="edge", color=COLORS[0])
-    top = 100 * float(shares.max())
-    for n, side in zip(REACHES, ("right", "left"), strict=True):
+    starts, fractions = targets.histogram()
+    axes.bar(starts, 100 * fractions, width=0.92 * BIN, align="edge", color=COLORS[0])
+    top = 100 * float(fractions.max())
+    for n, side in zip(VALUES_OF_N, ("right", "left"), strict=True):
         axes.axvline(n, color=COLORS[1], linewidth=1.2)
         axes.text(
             n + (-0.15 if side == "right" else 0.15),
             top,
-            f"n = {n}\n{100 * targets.share_beyond(n):.2f} % beyond",
+            f"n = {n}\n{100 * targets.clamped_fraction(n):.2f} % outside",
             ha=side,
             va="top",
             fontsize=8.5,
             color=COLORS[1],
         )
     axes.axhline(0, color=GRAY, linewidth=0.8)
-    end = max(REACHES[-1] + 4.0, float(starts[-1]) + 2 * BIN)
+    end = max(VALUES_OF_N[-1] + 4.0, float(starts[-1]) + 2 * BIN)
     axes.set(xlim=(0, end), xticks=range(0, int(end) + 1, 2 if end < 40 else 10))
     label(
         axes,
         f"Regression targets: {len(targets.distances):,} positives of ATSS in {targets.num_images:,} images, "
         f"short side {targets.short_side} px",
         "distance from the point to an edge, strides",
-        "share of edges, %",
+        "fraction of edges, %",
     )
     save(figure, path)
 
 
 def targets_table(targets: RegressionTargets) -> Table:
-    """One row per bin: its lower end, its share of the edges, and the share beyond its lower end."""
-    starts, shares = targets.histogram()
-    beyond = shares.flip(0).cumsum(0).flip(0)
-    return {"from_strides": starts, "share": shares, "share_from_here_on": beyond}
+    """One row per bin: its lower end, the fraction of edges in it, and the fraction from its lower end on."""
+    starts, fractions = targets.histogram()
+    cumulative = fractions.flip(0).cumsum(0).flip(0)
+    return {"from_strides": starts, "fraction": fractions, "cumulative_fraction_from": cumulative}

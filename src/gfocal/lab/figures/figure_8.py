@@ -1,6 +1,5 @@
-"""Figure 8: accuracy against speed, as measured by the caller."""
+"""Figure 8: accuracy against speed, of given measurements or of the detectors of a lab."""
 
-# FOLDED lab.speeds: How fast the detectors of a lab are, measured in turn on one image after the other: the data of figure 8.
 from __future__ import annotations
 
 import json
@@ -17,13 +16,13 @@ from gfocal.data.dataset import ImageData
 from gfocal.lab.figures.canvas import INK, Axes, Table, label, save, sheet
 from gfocal.models.model_file import load_model
 from gfocal.models.predict import detect_batch
-from gfocal.run import RESULT_FILE
+from gfocal.run_folder import RunFolder
 from gfocal.visualize.charts import COLORS
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One detector; detectors of one family, such as GFL with several backbones, are joined by a line."""
+class DetectorSpeed:
+    """One detector; those of one family, such as GFL with several backbones, are connected by a line."""
 
     name: str
     ap: float  # 0..1
@@ -31,11 +30,11 @@ class Measured:
     family: str = ""
 
 
-def draw_speed(points: Sequence[Measured], path: Path, machine: str = "") -> None:
-    """Draw as PNG; ``machine`` says on what the speeds were measured.
+def draw_speed(points: Sequence[DetectorSpeed], path: Path, machine: str = "") -> None:
+    """Draw as PNG; ``machine`` is where the speeds were measured.
 
     Raises:
-        ValueError: there is nothing to draw, or a speed that is not positive.
+        ValueError: there is nothing to draw, or a speed is not positive.
     """
     if not points or min(point.images_per_second for point in points) <= 0:
         raise ValueError("figure 8 needs at least one detector, and speeds above 0 images per second")
@@ -52,12 +51,12 @@ def draw_speed(points: Sequence[Measured], path: Path, machine: str = "") -> Non
     save(figure, path)
 
 
-def _write_names(axes: Axes, points: Sequence[Measured]) -> None:
-    """Each name beside its point, at the first of four places where it meets no name written before."""
+def _write_names(axes: Axes, points: Sequence[DetectorSpeed]) -> None:
+    """Write each name beside its point, at the first of four places where it overlaps no other name."""
     taken: list[tuple[float, float, float, float]] = []
     (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
     for point in sorted(points, key=lambda p: -p.ap):
-        # Places are counted in parts of the axes: a letter is about 0.009 wide, a line 0.05 tall.
+        # In fractions of the axes: a letter is about 0.009 wide, a line 0.05 high.
         x = (point.images_per_second - x0) / (x1 - x0)
         y = (100 * point.ap - y0) / (y1 - y0)
         wide, tall = 0.0092 * len(point.name), 0.05
@@ -88,7 +87,7 @@ def _write_names(axes: Axes, points: Sequence[Measured]) -> None:
         )
 
 
-def speed_table(points: Sequence[Measured]) -> Table:
+def speed_table(points: Sequence[DetectorSpeed]) -> Table:
     """One row per detector."""
     return {
         "name": [point.name for point in points],
@@ -98,8 +97,8 @@ def speed_table(points: Sequence[Measured]) -> Table:
     }
 
 
-# The names of the runs that figures are drawn from -> the words of figure 8.
-WORDS = {
+# Names of the runs that figures are drawn from -> names in figure 8.
+NAMES = {
     "joint": "Dirac, QFL",
     "separate": "Dirac, IoU branch",
     "dirac": "Dirac, centerness branch",
@@ -108,11 +107,11 @@ WORDS = {
 }
 
 
-def measured(models: Mapping[str, Path], data: ImageData, images: int = 12) -> list[Measured]:
-    """AP of each run, as its result says, and the images a second that its model detects in, one at a time.
+def measure_speeds(models: Mapping[str, Path], data: ImageData, images: int = 12) -> list[DetectorSpeed]:
+    """AP of each run, from its result, and images per second of its model, one image at a time.
 
-    The detectors take turns, so that a machine whose speed drifts treats all alike; the median counts. The first
-    image warms up.
+    Detectors take turns on each image, so that a drift of the machine affects all alike; the median counts. The first
+    image is a warm-up.
     """
     detectors = {name: load_model(path).eval() for name, path in models.items()}
     seconds: dict[str, list[float]] = {name: [] for name in detectors}
@@ -122,13 +121,13 @@ def measured(models: Mapping[str, Path], data: ImageData, images: int = 12) -> l
             start = time.perf_counter()
             detect_batch(detector, [image])
             seconds[name].append(time.perf_counter() - start)
-    found = []
+    speeds = []
     for name, path in models.items():
-        ap = json.loads((path.parent / RESULT_FILE).read_text(encoding="utf-8"))["ap"] or 0.0
-        found.append(Measured(WORDS[name], ap, 1 / median(seconds[name][1:] or seconds[name])))
-    return found
+        ap = json.loads(RunFolder(path.parent).result.read_text(encoding="utf-8"))["ap"] or 0.0
+        speeds.append(DetectorSpeed(NAMES[name], ap, 1 / median(seconds[name][1:] or seconds[name])))
+    return speeds
 
 
-def machine() -> str:
-    """On what the speeds were measured."""
+def describe_machine() -> str:
+    """Processor and threads that speeds are measured with."""
     return f"{platform.machine()}, {torch.get_num_threads()} threads, one image at a time"

@@ -1,7 +1,7 @@
 """Figure 9: one edge as a Dirac delta, a Gaussian and a General distribution, from rigid to flexible.
 
-The General distribution here is what DFL makes of an edge with two likely places (a strap that may or may not belong
-to the bag). The Gaussian has its mean and variance, and the Dirac delta its mean: the best that each can say of it.
+The General distribution is the minimum of DFL for an edge with two likely positions (a strap that may or may not
+belong to the bag). The Gaussian has its mean and variance, the Dirac delta its mean.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ThreeRepresentations:
     """Curves over one axis, in strides."""
 
     x: Tensor  # (N,) float64
-    ground_truth: Tensor  # (N,) density of where the edge lies
+    ground_truth: Tensor  # (N,) density of the position of the edge
     gaussian: Tensor  # (N,) density
     general: Tensor  # (n + 1,) probabilities of the bins 0..n
     mean: float  # of all
@@ -37,13 +37,13 @@ def three_representations(
     n: int = 14,
     num_points: int = 1401,
 ) -> ThreeRepresentations:
-    """A mixture of two bells, and the three representations of it."""
+    """A mixture of two Gaussians, and its three representations."""
     x = torch.linspace(0, n, num_points, dtype=torch.float64)
     ground_truth = sum(
         (s * normal(x, m, d) for s, m, d in zip(shares, middles, stds, strict=True)), torch.zeros_like(x)
     )
     grid = GeneralDistribution(n)
-    # DFL over many labels is least at the mean of their two-hot vectors.
+    # The minimum of DFL over many labels is the mean of their two-hot vectors.
     general = (grid.two_hot(x) * ground_truth.unsqueeze(-1)).sum(0)
     general = general / general.sum()
     mean, std = float(grid.expectation(general)), float(grid.std(general))
@@ -56,7 +56,7 @@ def normal(x: Tensor, mean: float, std: float) -> Tensor:
 
 
 def draw_representations(data: ThreeRepresentations, path: Path) -> None:
-    """Draw as PNG: three panels over one axis, the ground truth behind each."""
+    """Draw as PNG: three panels with shared axes, the ground truth behind each."""
     figure, axes = sheet(1, 3, height=3.3, share_x=True, share_y=True)
     top = 1.15 * float(torch.cat((data.ground_truth, data.gaussian, data.general)).max())
     for one, title, y_label in zip(
@@ -66,7 +66,7 @@ def draw_representations(data: ThreeRepresentations, path: Path) -> None:
             "Gaussian\nmean and variance",
             f"General\n{len(data.general)} probabilities",
         ),
-        ("density, 1/stride; mass of a bin", "", ""),
+        ("density, 1/stride; probability of a bin", "", ""),
         strict=True,
     ):
         one.fill_between(data.x, data.ground_truth, color=GRAY, alpha=0.25, linewidth=0)
@@ -77,14 +77,14 @@ def draw_representations(data: ThreeRepresentations, path: Path) -> None:
     axes[1].plot(data.x, data.gaussian, color=COLORS[2], linewidth=2)
     axes[2].bar(range(len(data.general)), data.general, width=0.8, color=COLORS[0], alpha=0.85)
     axes[2].plot(range(len(data.general)), data.general, color=COLORS[0], linewidth=1.2, marker="o", markersize=3)
-    heading(figure, "One edge that may lie in two places (gray), as each representation tells it")
+    heading(figure, "Three representations of one edge with two likely positions (gray)")
     save(figure, path)
 
 
 def representations_table(data: ThreeRepresentations) -> Table:
     """Columns: representation, x in strides, value (density, or probability of the bin for general)."""
     curves = (
-        ("ground_truth", data.x, data.ground_truth),
+        ("ground truth", data.x, data.ground_truth),
         ("dirac", torch.tensor([data.mean], dtype=torch.float64), torch.tensor([torch.inf], dtype=torch.float64)),
         ("gaussian", data.x, data.gaussian),
         ("general", torch.arange(len(data.general), dtype=torch.float64), data.general),

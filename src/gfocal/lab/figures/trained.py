@@ -1,7 +1,6 @@
-"""What the figures read from trained detectors: what they say at points whose ground truth is known.
+"""Predictions of trained detectors at points whose ground truth is known.
 
-A detector is given as the path that ``gfocal.load`` takes, or as it is; images as a dataset's path, or as they
-are.
+A detector is given as such or as a path that ``gfocal.load`` takes, images as a dataset or as its path.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import Tensor
 from gfocal.assigners.atss import assign_atss
 from gfocal.criteria.dense import centerness
 from gfocal.data.dataset import ImageData, Sample
-from gfocal.data.discovery import read_data, splits
+from gfocal.data.discovery import list_splits, read_data
 from gfocal.data.loading import Collate, Item
 from gfocal.data.preprocess import normalize, resize, resized_shape, scale_xyxy
 from gfocal.errors import DataError
@@ -30,20 +29,20 @@ Model = Detector | str | Path
 Data = ImageData | str | Path
 
 
-def model_of(model: Model, device: torch.device | str = "cpu") -> Detector:
-    """A detector, loaded from its file where it is not one already."""
+def as_detector(model: Model, device: torch.device | str = "cpu") -> Detector:
+    """A detector on a device, loaded if it is given as a path."""
     return model.eval().to(device) if isinstance(model, Detector) else load_model(model, device)
 
 
-def data_of(data: Data, model: Detector, split: str | None = None) -> ImageData:
-    """Annotated images with the detector's classes; of a path with splits, val (else test) if none is named.
+def as_data(data: Data, model: Detector, split: str | None = None) -> ImageData:
+    """Annotated images with the detector's classes; if a path has splits and none is named, val, else test.
 
     Raises:
         DataError: they cannot be read, or have other classes.
     """
     if isinstance(data, str | Path):
         if split is None:
-            there = splits(data)
+            there = list_splits(data)
             split = next((name for name in ("val", "test", *there) if name in there), None)
         return read_data(data, split, names=model.names)
     if tuple(data.names) != tuple(model.names):
@@ -54,39 +53,39 @@ def data_of(data: Data, model: Detector, split: str | None = None) -> ImageData:
     return data
 
 
-def evenly(data: ImageData, at_most: int) -> range:
-    """Indices of all images, or of at most so many at even distances."""
+def evenly_spaced(data: ImageData, at_most: int) -> range:
+    """Indices of all images, or of at most ``at_most`` evenly spaced ones."""
     return range(0, len(data), max(1, -(-len(data) // at_most)))
 
 
 @dataclass(frozen=True)
-class PointReadings:
-    """What a detector says at points of many images, and what is true there. N points."""
+class PointPredictions:
+    """Predictions and ground truth at N points of many images."""
 
-    positive: Tensor  # (N,) bool: picked by ATSS, else background
-    class_score: Tensor  # (N,) 0..1: of the object's class; of background, the highest of any class
+    positive: Tensor  # (N,) bool: assigned to an object by ATSS, else background
+    class_score: Tensor  # (N,) 0..1: of the object's class; for background, the highest of all classes
     quality: Tensor  # (N,) 0..1: of the separate branch; NaN where there is none
-    iou: Tensor  # (N,) 0..1: of the predicted box with its ground truth; of background, with the ground truth it overlaps most
+    iou: Tensor  # (N,) 0..1: of the predicted box with its ground truth; for background, the highest with any
     centerness: Tensor  # (N,) 0..1: the label; NaN for background
     point: Tensor  # (N,) index of the point in its image
     image: Tensor  # (N,) index of the image in the data
 
-    def select(self, keep: Tensor) -> PointReadings:
-        """Some of the points, by a boolean mask or indices."""
-        return PointReadings(**{field.name: getattr(self, field.name)[keep] for field in fields(self)})
+    def select(self, keep: Tensor) -> PointPredictions:
+        """Some of the points, by a boolean mask or by indices."""
+        return PointPredictions(**{field.name: getattr(self, field.name)[keep] for field in fields(self)})
 
-    def cpu(self) -> PointReadings:
+    def cpu(self) -> PointPredictions:
         """The same on the CPU."""
-        return PointReadings(**{field.name: getattr(self, field.name).cpu() for field in fields(self)})
+        return PointPredictions(**{field.name: getattr(self, field.name).cpu() for field in fields(self)})
 
 
 def read_points(
     model: Detector, data: ImageData, at_most: int = 200, background: int | None = 40, seed: int = 0
-) -> PointReadings:
-    """All positives of up to ``at_most`` images, and ``background`` other points of each, drawn at random.
+) -> PointPredictions:
+    """All positives of up to ``at_most`` images, and ``background`` random other points of each (None: all).
 
-    ``background`` of None takes all of them. Positives are those of ATSS, also for a detector that was trained with
-    another assigner, so that detectors are evaluated at the same points.
+    Positives are those of ATSS, also for a detector that was trained with another assigner, so that detectors are
+    compared at the same points.
 
     Raises:
         DataError: no image has a positive.
@@ -94,29 +93,29 @@ def read_points(
     generator = torch.Generator().manual_seed(seed)
     found = []
     for index, batch, outputs in each_output(model, data, at_most):
-        one = readings_of(model, batch, outputs, index)
+        one = read_image_points(model, batch, outputs, index)
         others = torch.nonzero(~one.positive).flatten()
         if background is not None:
             others = others[torch.randperm(len(others), generator=generator)[:background]]
         found.append(one.select(torch.cat((torch.nonzero(one.positive).flatten(), others))))
     if not any(bool(one.positive.any()) for one in found):
         raise DataError("no point is positive in any of these images: the figure needs images with objects")
-    return PointReadings(
-        **{field.name: torch.cat([getattr(one, field.name) for one in found]) for field in fields(PointReadings)}
+    return PointPredictions(
+        **{field.name: torch.cat([getattr(one, field.name) for one in found]) for field in fields(PointPredictions)}
     )
 
 
 @torch.inference_mode()
 def each_output(model: Detector, data: ImageData, at_most: int) -> Iterator[tuple[int, Batch, HeadOutputs]]:
-    """Index, network input and output of each image, one at a time, on the model's device."""
+    """Index, network input and output of each image, one image at a time, on the model's device."""
     device = next(model.parameters()).device
-    for index in evenly(data, at_most):
-        batch = batch_of(model, *data.read(index)).to(device)
+    for index in evenly_spaced(data, at_most):
+        batch = make_batch(model, *data.read(index)).to(device)
         yield index, batch, model(batch.images)
 
 
-def batch_of(model: Detector, pixels: Tensor, sample: Sample) -> Batch:
-    """One image as the detector sees it, with its ground truth; crowd regions are no ground truth."""
+def make_batch(model: Detector, pixels: Tensor, sample: Sample) -> Batch:
+    """One image as network input, with its ground truth; crowd regions are ignored."""
     settings = model.input_settings
     old = (int(pixels.shape[1]), int(pixels.shape[2]))
     new = resized_shape(*old, settings.short_side, settings.long_side)
@@ -125,35 +124,35 @@ def batch_of(model: Detector, pixels: Tensor, sample: Sample) -> Batch:
     return Collate(settings.multiple)([Item(image, boxes, sample.labels, sample.crowd, old, sample.image_id)])
 
 
-def readings_of(model: Detector, batch: Batch, outputs: HeadOutputs, image: int) -> PointReadings:
-    """Readings at every point of one image that takes part in training."""
+def read_image_points(model: Detector, batch: Batch, outputs: HeadOutputs, image: int) -> PointPredictions:
+    """Predictions and ground truth at every point of one image that takes part in training."""
     points = outputs.points
     taking_part = inside_own_padding(points, batch.sizes)
     gt_index = assign_atss(points, batch.targets, taking_part).gt_index[0]  # (P,)
-    kept = torch.nonzero(taking_part[0]).flatten()
-    owner = gt_index[kept]
+    index = torch.nonzero(taking_part[0]).flatten()
+    owner = gt_index[index]
     positive = owner >= 0
-    place, valid = points.select(kept), batch.targets.valid[0]
-    boxes = model.box_coder.boxes(outputs.box_logits[0, kept], place)  # (N, 4)
+    place, valid = points.select(index), batch.targets.valid[0]
+    boxes = model.box_coder.boxes(outputs.box_logits[0, index], place)  # (N, 4)
     ground_truth = batch.targets.boxes[0, owner.clamp(min=0)]
-    scores = outputs.cls_logits[0, kept].float().sigmoid()
+    scores = outputs.cls_logits[0, index].float().sigmoid()
     of_class = scores.gather(1, batch.targets.labels[0, owner.clamp(min=0)].unsqueeze(1)).squeeze(1)
     overlaps = iou(boxes.unsqueeze(1), batch.targets.boxes[0]) * valid  # (N, G)
-    said = outputs.quality_logits
-    nothing = torch.full_like(of_class, torch.nan)
-    readings = PointReadings(
+    quality_logits = outputs.quality_logits
+    nan = torch.full_like(of_class, torch.nan)
+    predictions = PointPredictions(
         positive=positive,
         class_score=torch.where(positive, of_class, scores.amax(1)),
-        quality=nothing if said is None else said[0, kept].float().sigmoid(),
+        quality=nan if quality_logits is None else quality_logits[0, index].float().sigmoid(),
         iou=torch.where(positive, iou(boxes, ground_truth), overlaps.amax(1)),
-        centerness=torch.where(positive, centerness(distances_to_edges(place.xy, ground_truth)), nothing),
-        point=kept,
-        image=torch.full_like(kept, image),
+        centerness=torch.where(positive, centerness(distances_to_edges(place.xy, ground_truth)), nan),
+        point=index,
+        image=torch.full_like(index, image),
     )
-    return readings.cpu()
+    return predictions.cpu()
 
 
 def correlation(x: Tensor, y: Tensor) -> float:
-    """Pearson's coefficient; NaN where one of the two does not vary."""
+    """Pearson's correlation coefficient; NaN if one of the two is constant."""
     x, y = x.double() - x.double().mean(), y.double() - y.double().mean()
     return float((x * y).sum() / (x.square().sum() * y.square().sum()).sqrt())
