@@ -111,7 +111,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Losses:
-    """The terms of eq. 8, weighted and normalized, one value per pyramid level."""
+    """The terms of the training loss (eq. 8), weighted and normalized, one value per pyramid level."""
 
     cls: Tensor  # (L,)
     box: Tensor  # (L,)

@@ -17,7 +17,7 @@ from gfocal.losses.numerics import at_least_float32, power
 def quality_focal_loss(
     logits: Float[Tensor, "*shape"], quality: Float[Tensor, "*shape"], beta: float = 2.0
 ) -> Float[Tensor, "*shape"]:
-    """QFL(s) = -|y - s|^beta ((1 - y) log(1 - s) + y log(s)), eq. 2.
+    """Quality Focal Loss, eq. 2: ``QFL(s) = -|y - s|^beta ((1 - y) log(1 - s) + y log(s))``.
 
     The minimum of each element lies at s = y: the score learns the IoU of its box.
 
@@ -45,7 +45,7 @@ def quality_focal_loss(
 def distribution_focal_loss(
     logits: Float[Tensor, "*shape bins"], target: Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
-    """DFL(S_i, S_i+1) = -((y_i+1 - y) log S_i + (y - y_i) log S_i+1), eq. 6, with S = softmax(logits).
+    """Distribution Focal Loss, eq. 6: ``DFL = -((y_i+1 - y) log S_i + (y - y_i) log S_i+1)``, S = softmax(logits).
 
     Args:
         logits: (..., n + 1), any float dtype; the arithmetic is float32 at least.
@@ -74,7 +74,9 @@ def generalized_focal_loss(
     y_right: float | Tensor = 1.0,
     beta: float = 2.0,
 ) -> Float[Tensor, "*shape"]:
-    """GFL = -|y - (y_l p_l + y_r p_r)|^beta ((y_r - y) log p_l + (y - y_l) log p_r), eq. 7.
+    """Generalized Focal Loss, eq. 7.
+
+    ``GFL = -|y - (y_l p_l + y_r p_r)|^beta ((y_r - y) log p_l + (y - y_l) log p_r)``
 
     The probabilities of two values y_l < y_r may come from a sigmoid or from a softmax over more values,
     so they are given as log-probabilities (``logsigmoid(-x)`` and ``logsigmoid(x)``, or two entries of
