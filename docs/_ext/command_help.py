@@ -15,10 +15,10 @@ class CommandHelp(Directive):
 
     def run(self) -> list[nodes.Node]:
         """One section for each parser, its help as literal text."""
-        from gfocal.cli.main import parser
+        from gfocal.cli.main import build_parser
 
         os.environ["COLUMNS"] = "100"
-        return [self.section(one.prog, one.format_help()) for one in parsers(parser())]
+        return [self.section(one.prog, one.format_help()) for one in parsers(build_parser())]
 
     def section(self, title: str, text: str) -> nodes.section:
         """A heading and a literal block."""
