@@ -17,7 +17,7 @@ class CommandHelp(Directive):
         """One section for each parser, its help as literal text."""
         from gfocal.cli.main import build_parser
 
-        os.environ["COLUMNS"] = "100"
+        os.environ["COLUMNS"] = "80"
         return [self.section(one.prog, one.format_help()) for one in parsers(build_parser())]
 
     def section(self, title: str, text: str) -> nodes.section:

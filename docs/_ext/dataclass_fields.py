@@ -1,4 +1,4 @@
-"""Sphinx extension: the fields of a dataclass, with the comments that stand beside or above them in the source."""
+"""Sphinx extension: dataclasses get a list of their fields, with the comments of the source, for a signature."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def field_comments(cls: type) -> list[tuple[str, str, str]]:
-    """Name, type and comment of every field; a comment stands on the field's line, above it, or as a string below."""
+    """Name, type with default, and comment of every field: on its line, above it, or as a string below."""
     lines = textwrap.dedent(inspect.getsource(cls)).splitlines()
     body = next(node for node in ast.parse("\n".join(lines)).body if isinstance(node, ast.ClassDef)).body
     found = []
@@ -29,7 +29,10 @@ def field_comments(cls: type) -> list[tuple[str, str, str]]:
         comment = " ".join([*reversed(above), comment.strip()]).strip()
         if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
             comment = inspect.cleandoc(str(following.value.value)).replace("\n", " ")
-        found.append((node.target.id, ast.unparse(node.annotation), comment))
+        kind = ast.unparse(node.annotation)
+        if node.value is not None and not isinstance(node.value, ast.Call):
+            kind += f" = {ast.unparse(node.value)}"
+        found.append((node.target.id, kind, comment))
     return found
 
 
@@ -44,6 +47,15 @@ def add_fields(app: Any, what: str, name: str, obj: Any, options: Any, lines: li
         lines.append(f"* ``{field}``: ``{kind}``" + (f": {escape(comment)}" if comment else ""))
 
 
+def hide_signature(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str, None] | None:
+    """No signature for dataclasses, whose fields are listed, and for protocols, which nobody calls."""
+    if isinstance(obj, type) and (is_dataclass(obj) or getattr(obj, "_is_protocol", False)):
+        return "", None
+    return None
+
+
 def escape(text: str) -> str:
     """Comments are plain text: what reStructuredText would read as markup is escaped, but for double backquotes."""
     parts = text.split("``")
@@ -55,4 +67,5 @@ def escape(text: str) -> str:
 def setup(app: Any) -> dict[str, bool]:
     """Entry point of Sphinx."""
     app.connect("autodoc-process-docstring", add_fields)
+    app.connect("autodoc-process-signature", hide_signature)
     return {"parallel_read_safe": True}
