@@ -21,7 +21,7 @@ NAMES = ("cat", "dog")
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 images in COCO's layout, a cat in each and a dog in every other, all of them to validate."""
+    """12 images in COCO's layout, a cat in each and a dog in every other, all in split val."""
     folder = tmp_path_factory.mktemp("photos")
     (folder / "annotations").mkdir()
     (folder / "val2017").mkdir()
@@ -33,8 +33,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             box = {"bbox": [x, 10, 50, 60], "area": 3000, "iscrowd": 0}
             annotations.append({"id": len(annotations) + 1, "image_id": 10 * k + 5, "category_id": category, **box})
     categories = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
-    told = {"images": images, "categories": categories, "annotations": annotations}
-    (folder / "annotations" / "instances_val2017.json").write_text(json.dumps(told))
+    content = {"images": images, "categories": categories, "annotations": annotations}
+    (folder / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
     return folder
 
 
@@ -66,14 +66,14 @@ def test_detections_of_another_detector(run: Run, photos: Path, results: Path, t
     assert code == DONE, err
     assert f"evaluating 12 images: split val of {photos}" in err
     lines = out.splitlines()
-    assert lines[0].split() == ["12", "images,", "18", "ground_truth", "boxes,", "13", "detections"]
+    assert lines[0].split() == ["12", "images,", "18", "ground-truth", "boxes,", "13", "detections"]
     assert lines[-3].startswith("most costly error type: missed, 6 errors; AP50 +")
-    assert lines[-2] == "f1, all classes together: scores above 0.45 (precision 0.917, recall 0.611, F1 0.733)"
+    assert lines[-2] == "best threshold by f1, all classes together: 0.45 (precision 0.917, recall 0.611, F1 0.733)"
     assert lines[-1] == "at the thresholds of highest F1: 0.08 false positives per image"
-    told = json.loads((tmp_path / "numbers.json").read_text())
-    assert told["errors"]["types"]["classification"]["count"] == 1
-    assert told["at_thresholds"]["confusion"]["counts"] == [[11, 1, 0], [0, 0, 6], [0, 0, 0]]
-    assert told["best_thresholds"]["per_class"]["cat"]["threshold"] == 0.45
+    content = json.loads((tmp_path / "numbers.json").read_text())
+    assert content["errors"]["types"]["classification"]["count"] == 1
+    assert content["at_thresholds"]["confusion"]["counts"] == [[11, 1, 0], [0, 0, 6], [0, 0, 0]]
+    assert content["best_thresholds"]["per_class"]["cat"]["threshold"] == 0.45
 
 
 def test_the_page(run: Run, photos: Path, results: Path, tmp_path: Path) -> None:
@@ -82,13 +82,13 @@ def test_the_page(run: Run, photos: Path, results: Path, tmp_path: Path) -> None
     page = (tmp_path / "folder" / "evaluation.html").read_text(encoding="utf-8")
     assert err.splitlines()[-1] == f"report: {tmp_path / 'folder' / 'evaluation.html'}"
     assert page.count("<figure>") == 2
-    assert "11.jpg: 1 wrong (1 classification), 2 not found, 0 right" in page
+    assert "11.jpg: 1 false positive (1 classification), 2 missed, 0 true positives" in page
     code, _, err = run("eval", results, photos, "--report", tmp_path / "own.html", "--worst", "0")
     assert code == DONE, err
     assert "<figure>" not in (tmp_path / "own.html").read_text(encoding="utf-8")
 
 
-def test_thresholds_go_into_the_model_and_are_used(run: Run, photos: Path, model: Path) -> None:
+def test_stored_thresholds_are_used(run: Run, photos: Path, model: Path) -> None:
     code, _, err = run("eval", model, photos, "--num-workers", 0, "--store-thresholds", "precision=0.5")
     assert code == DONE, err
     how = f"precision=0.5 at IoU 0.5 on 12 images: split val of {photos}"
@@ -105,7 +105,7 @@ def test_thresholds_go_into_the_model_and_are_used(run: Run, photos: Path, model
     assert load_model(model).class_thresholds == stored.class_thresholds  # only --store-thresholds writes
 
 
-def test_thresholds_chosen_on_test_come_with_a_word_of_caution(run: Run, photos: Path, model: Path) -> None:
+def test_thresholds_chosen_on_test_are_noted(run: Run, photos: Path, model: Path) -> None:
     annotations = photos / "annotations"
     (annotations / "instances_test2017.json").write_bytes((annotations / "instances_val2017.json").read_bytes())
     if not (photos / "test2017").exists():
@@ -116,14 +116,19 @@ def test_thresholds_chosen_on_test_come_with_a_word_of_caution(run: Run, photos:
         (annotations / "instances_test2017.json").unlink()
         (photos / "test2017").unlink()
     assert code == DONE, err
-    assert "note: thresholds chosen on the split test make its results look better than they are: choose on val" in err
+    assert (
+        "note: thresholds chosen on the split test make its results look better than they are: choose on val" in err
+    )
 
 
-def test_what_cannot_be_done_is_said_in_a_line(run: Run, photos: Path, results: Path, tmp_path: Path) -> None:
+def test_user_errors_end_in_one_line(run: Run, photos: Path, results: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     other.write_text(json.dumps([{"image_id": 6, "category_id": 3, "bbox": [1, 1, 2, 2], "score": 0.5}]))
     for arguments, message in (
-        ((results, photos, "--store-thresholds", "f1"), f"{results}: detections, no model"),
+        (
+            (results, photos, "--store-thresholds", "f1"),
+            f"{results}: a file of detections; --store-thresholds needs a model file",
+        ),
         ((results, photos, "--results", tmp_path / "x.json"), f"{results}: a file of detections already"),
         ((other, photos), f"{other}: 1 image id not among those of the data, the first is 6"),
         ((tmp_path / "gone.json", photos), "gone.json"),
