@@ -22,8 +22,8 @@ from gfocal.checks.regression_range import (
     format_fraction,
     measure_regression_range,
 )
-from gfocal.cli.main import parser
-from gfocal.cli.train import chosen_config
+from gfocal.cli.main import build_parser
+from gfocal.cli.train import build_config
 from gfocal.config.config import Config, ConfigError, read_config, with_changes
 from gfocal.criteria.gfl import GFLCriterion
 from gfocal.data.dataset import FileData, Sample
@@ -32,7 +32,7 @@ from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.errors import ClampedEdgesError
 from gfocal.models.zoo import create
 from gfocal.ops.distributions import GeneralDistribution
-from gfocal.run import run_config
+from gfocal.run import run_training
 from gfocal.structures import pad_targets
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -269,13 +269,13 @@ def test_a_run_starts_only_inside_the_regression_range(tmp_path: Path, monkeypat
     config = with_changes(Config(), SHORT)
     scenes, console = SyntheticScenes(4, 128), Console(file=io.StringIO())
     with pytest.raises(ClampedEdgesError, match="n = reg_max = 2"):
-        run_config(config, scenes, None, tmp_path / "refused", console=console)
+        run_training(config, scenes, None, tmp_path / "refused", console=console)
     assert not started
     assert not (tmp_path / "refused").exists()
-    run_config(
+    run_training(
         with_changes(config, {"run.max_clamped_fraction": 1.0}), scenes, None, tmp_path / "allowed", console=console
     )
-    run_config(take_advice(config, scenes, console), scenes, None, tmp_path / "auto", console=console)
+    run_training(take_advice(config, scenes, console), scenes, None, tmp_path / "auto", console=console)
     assert started == [1.0, 0.05]
 
 
@@ -299,9 +299,9 @@ def test_train_auto(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "run" / "state.pt").touch()
     for more in ([], ["--set=model.options.n=2", "--short-side=100"]):
         line = [str(word) for word in (*command[:-3], *more, *command[-2:])]
-        assert chosen_config(parser().parse_args([*line, "--auto", "--resume"])) == config
+        assert build_config(build_parser().parse_args([*line, "--auto", "--resume"])) == config
     with pytest.raises(ConfigError, match=r"model\.options\.n"):
-        chosen_config(parser().parse_args([*line, "--resume"]))
+        build_config(build_parser().parse_args([*line, "--resume"]))
 
 
 def test_auto_does_not_change_the_network_of_a_model_file() -> None:

@@ -66,7 +66,7 @@ KINDS: dict[str, Kind] = {
     "inverted-box": Kind("error", "box is inverted", "swap its corners"),
     "zero-area-box": Kind("error", "box has no area", "redraw the box, or remove it"),
     "box-outside-image": Kind(
-        "error", "box lies outside the image", "check whether the box belongs to another image"
+        "error", "box is outside the image", "check whether the box belongs to another image"
     ),
     "unnormalized-box": Kind("error", "coordinates are not normalized", "divide pixels by the image's size"),
     "unknown-class": Kind("error", "box of an unknown class", "add the class to the list of classes"),

@@ -52,8 +52,8 @@ def read_geometry(
     farthest from their points and small boxes largest.
     """
     box_coder, strides = model.box_coder, getattr(model.head, "level_strides", ())
-    placement = getattr(model.head, "origin", getattr(model.head, "laying", None))
-    origin = next((name for name in ORIGINS if name == placement), None)  # None for heads with anchors
+    point_layout = getattr(model.head, "origin", getattr(model.head, "point_layout", None))
+    origin = next((name for name in ORIGINS if name == point_layout), None)  # None for heads with anchors
     if not isinstance(box_coder, GeneralDistribution) or origin is None or not strides:
         return None
     geometry = DetectorGeometry(

@@ -28,13 +28,13 @@ CODES: dict[str, str] = {
     validation.UNLISTED: "annotation-without-image",
     validation.MALFORMED: "malformed-box",
     SPLIT_LOST: "missing-split",
-    "class name stands twice": "duplicate-class-name",
-    "image id stands twice": "duplicate-record",
-    "image stands twice": "duplicate-record",
-    "image without an xml file": "image-without-annotation",
-    "image without a row": "image-without-annotation",
-    "broken xml": "unreadable-annotation",
-    "xml of another kind": "unreadable-annotation",
+    validation.REPEATED_CLASS: "duplicate-class-name",
+    validation.REPEATED_ID: "duplicate-record",
+    validation.REPEATED_IMAGE: "duplicate-record",
+    validation.NO_XML: "image-without-annotation",
+    validation.NO_ROW: "image-without-annotation",
+    validation.BROKEN_XML: "unreadable-annotation",
+    validation.NOT_VOC: "unreadable-annotation",
 }
 MIN_SWAPPED, SWAPPED_FRACTION = 5, 0.2  # boxes that exceed their image, and their fraction of all boxes
 

@@ -21,7 +21,7 @@ from torchvision.ops import box_iou
 from gfocal.checks.annotations import TINY_SIDE, describe_box, read_box
 from gfocal.checks.findings import Finding
 from gfocal.checks.geometry import DetectorGeometry
-from gfocal.data.augmentation.labelled import has_min_side
+from gfocal.data.augmentation.labeled_image import has_min_side
 from gfocal.data.dataset import FileData, ImageData
 from gfocal.data.preprocess import resized_shape, scale_xyxy
 from gfocal.data.validation import NEAR_DUPLICATE_IOU
