@@ -1,4 +1,4 @@
-"""Numbers with their nouns, and text out of strangers' files, for what people read."""
+"""Numbers with their nouns, and untrusted text made safe to print."""
 
 from __future__ import annotations
 
