@@ -67,8 +67,6 @@ MAX_FUNCTION_LINES = 60
 
 # Functions that may be longer, with the reason. None may pass HARD_MAX_FUNCTION_LINES.
 LONG_FUNCTIONS = {
-    "training.loop.train": "a run from start to end on one page; half of it are parameters and their description",
-    "run.run_training": "the same for a run directory",
     "models.baselines.fcos_r50_fpn": "a preset with every published number written out",
 }
 HARD_MAX_FUNCTION_LINES = 100

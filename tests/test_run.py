@@ -92,10 +92,10 @@ def test_a_run_is_neither_overwritten_nor_mixed_with_another(tmp_path: Path) -> 
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
 
 
-def test_a_run_goes_on_with_as_many_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_resumed_with_as_many_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ResumeError, match="is a run of 1 process, not of 2; launch as many, or begin"):
+    with pytest.raises(ResumeError, match="is a run of 1 process, not of 2; launch as many, or start"):
         run(tmp_path, resume=True)
 
 

@@ -59,12 +59,7 @@ def run_training(
         NotADirectoryError: ``folder`` is a file.
     """
     run, console = RunFolder(folder), console or Console(stderr=True)
-    require_folder(run)
-    if resume:
-        config = read_run_config(folder)
-    else:
-        require_no_run(run)
-        config = with_initial_network(config)
+    config = choose_config(config, run, resume)
     train_data, val_data = select_images(config, train_data, val_data, data_name)
     if resume:
         require_same_data(run, train_data)
@@ -93,19 +88,21 @@ def run_training(
             resume=resume,
             console=console,
         )
-        if launch.is_main():
-            if result is None and resume and val_data is not None and not run.result.is_file():
-                # It was killed after its last epoch, before the result was written.
-                result = evaluate_model(load_model(run.last), val_data, config.run.eval_batch_size)
-            if result is not None:
-                write_json(run.result, result.to_json())
+        if result is None and resume and launch.is_main():
+            result = evaluate_finished_run(config, run, val_data)
+        if result is not None and launch.is_main():
+            write_json(run.result, result.to_json())
     return model, result
 
 
-def require_folder(run: RunFolder) -> None:
-    """NotADirectoryError unless the path is a folder, or nothing yet."""
+def choose_config(config: Config, run: RunFolder, resume: bool) -> Config:
+    """The config to train by: of a run to be resumed, the saved one."""
     if run.path.exists() and not run.path.is_dir():
         raise NotADirectoryError(f"{run.path}: is a file; name a folder for what the run writes")
+    if resume:
+        return read_run_config(run.path)
+    require_no_run(run)
+    return with_initial_network(config)
 
 
 def require_no_run(run: RunFolder) -> None:
@@ -199,6 +196,13 @@ def check_data(
     refuse_clamped_edges(geometry, train_data, config.run.max_clamped_fraction, console, data_name)
     if launch.is_main():
         warn_of_shared_images(train_data, val_data, console)
+
+
+def evaluate_finished_run(config: Config, run: RunFolder, val_data: ImageData | None) -> CocoResult | None:
+    """The result of a run that was killed after its last epoch, before it was written; None if it was."""
+    if val_data is None or run.result.is_file():
+        return None
+    return evaluate_model(load_model(run.last), val_data, config.run.eval_batch_size)
 
 
 def describe_environment() -> dict[str, object]:

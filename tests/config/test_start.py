@@ -15,7 +15,7 @@ from rich.console import Console
 
 import gfocal
 from gfocal.cli.main import build_parser
-from gfocal.cli.train import chosen_config
+from gfocal.cli.train import build_config
 from gfocal.config.config import Config, ConfigError, SizeSettings, read_config, with_changes
 from gfocal.config.start import describe_initial_model, with_initial_network
 from gfocal.data.synthetic.scenes import SyntheticScenes
@@ -147,7 +147,7 @@ def test_frozen_as_the_run_before_unless_the_config_says(old: Path, tmp_path: Pa
 
 
 def chosen(*words: object) -> Config:
-    return chosen_config(build_parser().parse_args(["train", "photos/", *map(str, words)]))
+    return build_config(build_parser().parse_args(["train", "photos/", *map(str, words)]))
 
 
 def test_a_short_side_takes_along_what_belongs_to_it() -> None:
@@ -207,7 +207,7 @@ def test_class_agnostic_training_and_judging(old: Path, tmp_path: Path, run: Any
     ran(config, tmp_path / "one", resume=True)  # the same data, by their one class
     code, out, err = run("eval", tmp_path / "one", "synthetic", "--num-workers", 0, "--device", "cpu")
     assert code == 0
-    assert "the model knows one class, object: all 5 of the data are it" in err
+    assert "the model has one class, object: all 5 classes of the data count as it" in err
     assert "object" in out
     assert "triangle" not in out
 
@@ -231,8 +231,7 @@ def test_from_the_hub(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         asked.append(address)
         return old / "best.safetensors"
 
-    for module in ("gfocal.config.start", "gfocal.models.model_file"):
-        monkeypatch.setattr(f"{module}.fetch", fetched)
+    monkeypatch.setattr("gfocal.models.model_file.download_model", fetched)
     config = with_changes(config_from(old), {"model.init_from": "hf://somebody/owls"})
     model, said = ran(config, tmp_path / "new")
     assert set(asked) == {"hf://somebody/owls"}

@@ -177,7 +177,7 @@ def test_frozen_parts_and_rates_by_depth(tmp_path: Path) -> None:
             "run.checkpoint_activations: the backbone of ssd512_vgg16 has no stages",
         ),
         ({"optimizer.layer_decay": 0.9}, "optimizer.layer_decay: the backbone of ssd512_vgg16 has no stages"),
-        ({"model.freeze": 2}, "model.freeze: the backbone of ssd512_vgg16 is frozen as a whole"),
+        ({"model.freeze": 2}, "model.freeze: VGG-16 is frozen as a whole"),
     ],
 )
 def test_what_a_backbone_without_stages_cannot_do(tmp_path: Path, changes: dict[str, Any], why: str) -> None:

@@ -1,5 +1,7 @@
 """A training run: from a detector and data to model files, resumable after every step.
 
+In reading order:
+
     step.py          one training step: start reading here
     epoch.py         one epoch: a step for every batch
     loop.py          a run: prepare, resume; then train, evaluate and save, epoch by epoch

@@ -97,31 +97,35 @@ def train(
     if resume:
         resume_state(training)
     wrap_for_devices(training)
-    log = open_log(training, config or {}, resume) if devices.is_main else None
+    result = run_epochs(training, open_log(training, config or {}, resume) if devices.is_main else None)
+    if training.state.average is not None:
+        model.load_state_dict(training.state.average.model.state_dict())
+    model.eval()
+    return result
 
+
+def run_epochs(training: TrainingRun, log: MetricsLog | None) -> CocoResult | None:
+    """Train, evaluate and save, epoch by epoch. ``log`` is the main process's; returns the last evaluation."""
+    devices, settings, progress = training.state.devices, training.settings, training.state.progress
     result = None
-    progress = training.state.progress
-    message = "stopping at the end of this step; once more, and at once" if devices.is_main else ""
+    message = "stopping at the end of this step; once more to stop at once" if devices.is_main else ""
     with explain_ended_processes(devices.world_size), log or nullcontext(), catch_stop_signals(message) as stop:
-        while progress.epoch < run.epochs:
-            if devices.broadcast(should_stop_early(progress, run)):
-                say(training.console, describe_early_stop(progress, run))
+        while progress.epoch < settings.epochs:
+            if devices.broadcast(should_stop_early(progress, settings)):
+                say(training.console, describe_early_stop(progress, settings))
                 break
-            with deterministic(run.deterministic):
+            with deterministic(settings.deterministic):
                 row = train_epoch(training, stop)
             evaluation = None
             if needs_evaluation(training):
                 if training.checkpointer.is_due:
                     training.checkpointer.save()
-                with deterministic(run.deterministic):
+                with deterministic(settings.deterministic):
                     evaluation = result = evaluate(training, stop)
             finish_epoch(training, log, row, evaluation)
     if log is not None and progress.best_epoch:
         best = training.folder.best.name
         say(training.console, f"best: epoch {progress.best_epoch}, AP {progress.best_ap:.3f} ({best})")
-    if training.state.average is not None:
-        model.load_state_dict(training.state.average.model.state_dict())
-    model.eval()
     return result
 
 
