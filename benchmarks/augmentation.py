@@ -23,14 +23,14 @@ from rich.table import Table
 from torch import Tensor
 
 from gfocal.data.augmentation.pipeline import AUGMENT_PRESETS, Augmentation, AugmentSettings
-from gfocal.data.augmentation.single import turning
+from gfocal.data.augmentation.single import affine_matrix
 from gfocal.data.dataset import ImageData
 from gfocal.data.discovery import read_data
 from gfocal.data.loading import training_loader
 from gfocal.data.preprocess import InputSettings
 from gfocal.ops.boxes import iou
 
-LEAST_OUTLINE = 8.0  # pixels; smaller outlines say little about edges
+MIN_OUTLINE = 8.0  # pixels; smaller outlines say little about edges
 DEGREES = (1.0, 2.0, 3.0, 5.0, 10.0)
 
 
@@ -88,7 +88,7 @@ def turns_table(files: Sequence[Path]) -> Table:
     table = Table("degrees", "ellipse", "rectangle", "left as it was", title=title)
     for degrees in DEGREES:
         errors: dict[str, list[tuple[float, float]]] = {}
-        matrix = turning(degrees, 0.0, 0.0)
+        matrix = affine_matrix(degrees, 0.0, 0.0)
         for outline in outlines:
             low, high = outline.amin(0), outline.amax(0)
             halves = (high - low) / 2
@@ -118,7 +118,7 @@ def outlines_of(file: Path) -> list[Tensor]:
         parts = annotation.get("segmentation")
         if isinstance(parts, list) and parts and not annotation.get("iscrowd"):
             outline = torch.cat([torch.tensor(part).view(-1, 2) for part in parts])
-            if min((outline.amax(0) - outline.amin(0)).tolist()) >= LEAST_OUTLINE and math.isfinite(outline.sum()):
+            if min((outline.amax(0) - outline.amin(0)).tolist()) >= MIN_OUTLINE and math.isfinite(outline.sum()):
                 found.append(outline)
     return found
 

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gfocal.cli import DONE, MISTAKE
+from gfocal.cli import DONE, USER_ERROR
 from gfocal.data import convert as convert_room
-from gfocal.data.convert import TARGETS, convert, first_difference, joined, names_before
+from gfocal.data.convert import TARGETS, concatenate_splits, convert, find_first_difference, original_names
 from gfocal.data.dataset import FileData, Sample
-from gfocal.data.discovery import read_data, splits
+from gfocal.data.discovery import list_splits, read_data
 from gfocal.data.sidecar import SIDECAR
 from gfocal.errors import DataError
 
@@ -29,13 +29,13 @@ PAIRS = [(a, b) for a in TARGETS for b in TARGETS if a != b]
 
 
 def read(folder: Path) -> dict[str, FileData]:
-    return {split: read_data(folder, split) for split in splits(folder)}
+    return {split: read_data(folder, split) for split in list_splits(folder)}
 
 
 def unlike(one: dict[str, FileData], other: dict[str, FileData]) -> str | None:
     if list(one) != list(other):
         return f"splits {list(one)} and {list(other)}"
-    return next((f"{s}: {why}" for s in one if (why := first_difference(one[s], other[s])) is not None), None)
+    return next((f"{s}: {why}" for s in one if (why := find_first_difference(one[s], other[s])) is not None), None)
 
 
 def names(parts: dict[str, FileData], before: dict[Path, str]) -> dict[str, list[str]]:
@@ -128,18 +128,18 @@ def test_law_there_and_back_is_the_same(data: st.DataObject, tmp_path_factory: p
         convert(parts, first, here, "link")
         start = read(here)
         assert {split: len(found) for split, found in start.items()} == {s: len(found) for s, found in parts.items()}
-        assert all(first_difference(parts[split], start[split]) is None for split in parts)
+        assert all(find_first_difference(parts[split], start[split]) is None for split in parts)
         for other in TARGETS:
             if other == first:
                 continue
             there, back = tmp / f"{first}_{other}", tmp / f"{first}_{other}_{first}"
-            convert(start, other, there, "link", names_before(here))
+            convert(start, other, there, "link", original_names(here))
             middle = read(there)
             assert unlike(start, middle) is None
-            convert(middle, first, back, "link", names_before(there))
+            convert(middle, first, back, "link", original_names(there))
             end = read(back)
             assert unlike(start, end) is None
-            assert names(start, names_before(here)) == names(end, names_before(back))
+            assert names(start, original_names(here)) == names(end, original_names(back))
 
 
 def sample(path: Path, boxes: list[list[float]], **options: object) -> Sample:
@@ -180,8 +180,8 @@ def test_what_other_tools_see_of_yolo(tmp_path: Path) -> None:
     assert lines == ["1 0.2 0.375 0.2 0.25", "0 0.4575 0.5078125 0.885 0.959375"]
     assert (tmp_path / "o/labels/train/b.txt").read_text() == ""
     assert notes == [
-        "YOLO has no place for 1 ignored region (crowd, difficult): in gfocal.json, not in labels/; other tools take "
-        "these places for background"
+        "YOLO files cannot store 1 ignored region (crowd, difficult): they are in gfocal.json, not in labels/; other "
+        "tools treat these regions as background"
     ]
 
 
@@ -197,9 +197,7 @@ def test_what_other_tools_see_of_voc(tmp_path: Path) -> None:
     assert corners == [["10", "20", "30", "40"], ["0", "0", "50", "50"], ["1.5", "2.25", "90", "79"]]
     assert (tmp_path / "o/ImageSets/Main/train.txt").read_text() == "a\nb\n"
     assert (tmp_path / "o/classes.txt").read_text() == "dog\ncat\n"
-    assert notes == [
-        "2 corners with decimals, as they are in the source; tools that read whole numbers only must round them"
-    ]
+    assert notes == ["2 corners with decimals, as in the source; tools that read only integers must round them"]
 
 
 def test_what_pycocotools_sees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -284,15 +282,15 @@ def test_images_are_copied_linked_or_left(tmp_path: Path, target: str, run: Run)
         assert os.stat(source).st_nlink == links
         placed = list(out.rglob("*.png"))
         assert len(placed) == (0 if how == "--no-images" else 2)
-        assert ("images stay where they are" in err) == (how == "--no-images")
+        assert ("images are not copied" in err) == (how == "--no-images")
         assert not any(file.is_symlink() for file in placed)
-    moved = next(line for line in err.splitlines() if "images stay" in line)
+    moved = next(line for line in err.splitlines() if "images are not copied" in line)
     place = moved.partition(f"{source} as ")[2].split(" ")[0]  # do what it says
     for file in source.parent.iterdir():
         target_file = out / Path(place).with_name(file.name)
         target_file.parent.mkdir(parents=True, exist_ok=True)
         target_file.write_bytes(file.read_bytes())
-    assert first_difference(read_data(tmp_path / "coco", "train"), read_data(out, "train")) is None
+    assert find_first_difference(read_data(tmp_path / "coco", "train"), read_data(out, "train")) is None
 
 
 def test_a_folder_that_is_there_is_complete(
@@ -307,13 +305,13 @@ def test_a_folder_that_is_there_is_complete(
                 raise error  # type: ignore[misc]
 
             patch.setattr(convert_room, "_compare", stopped)
-            assert run(*command)[0] in (130, MISTAKE)
+            assert run(*command)[0] in (130, USER_ERROR)
         assert sorted(f.name for f in tmp_path.iterdir()) == ["coco", "s"]
     (tmp_path / "out").mkdir()
     assert run(*command)[0] == DONE
     code, _, err = run(*command)
-    assert code == MISTAKE
-    assert err.startswith(f"gfocal: {tmp_path / 'out'}: is not empty; name a new folder")
+    assert code == USER_ERROR
+    assert err.startswith(f"gfocal: {tmp_path / 'out'}: is not empty; choose a new folder")
 
 
 @pytest.mark.parametrize("key", ["image_id", "boxes", "labels", "crowd", "areas", "size"])
@@ -331,17 +329,17 @@ def test_what_reads_back_differently_is_not_kept(tmp_path: Path, key: str, monke
         "size": (81, 100),
     }
     wrong = FileData(data.names, data.category_ids, [replace(first, **{key: values[key]}), data.samples[1]])  # type: ignore[arg-type]
-    assert first_difference(data, data) is None
-    assert first_difference(data, wrong) is not None
+    assert find_first_difference(data, data) is None
+    assert find_first_difference(data, wrong) is not None
     monkeypatch.setattr(convert_room, "read_data", lambda *_: wrong)
-    with pytest.raises(DataError, match="split 'train' reads back differently"):
+    with pytest.raises(DataError, match="split 'train' differs after reading it back"):
         convert({"train": data}, "coco", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_names_that_cannot_be_held_are_refused(tmp_path: Path) -> None:
     data = small(tmp_path / "s")
-    for classes, told in ((("a\nb", "cat"), "rename the class"), (("cat", "cat"), "stands twice")):
+    for classes, told in ((("a\nb", "cat"), "rename the class"), (("cat", "cat"), "occurs twice")):
         for target in ("voc", "csv"):
             with pytest.raises(DataError, match=told):
                 convert({"train": replace(data, names=classes)}, target, tmp_path / "out")  # type: ignore[arg-type]
@@ -349,12 +347,12 @@ def test_names_that_cannot_be_held_are_refused(tmp_path: Path) -> None:
 
 def test_splits_of_names_that_a_format_cannot_tell(tmp_path: Path, run: Run) -> None:
     data = small(tmp_path / "s")
-    with pytest.raises(DataError, match="split 'val_small' cannot be told by its name in this format"):
+    with pytest.raises(DataError, match="this format cannot store the split name 'val_small'"):
         convert({"val_small": data}, "coco", tmp_path / "out")
     convert({"fold1": data}, "voc", tmp_path / "voc")
     code, _, err = run("convert", tmp_path / "voc", "--to", "coco", "--out", tmp_path / "out", "--as", "val")
     assert code == DONE, err
-    assert splits(tmp_path / "out") == ["val"]
+    assert list_splits(tmp_path / "out") == ["val"]
     assert "val: 2 images, 3 objects\n" in err
 
 
@@ -363,11 +361,11 @@ def test_data_without_splits_and_one_split_of_several(tmp_path: Path, run: Run) 
     convert({"train": data, "test": data}, "coco", tmp_path / "coco")
     file = tmp_path / "coco/annotations/instances_test.json"
     assert run("convert", file, "--to", "yolo", "--out", tmp_path / "of_file")[0] == DONE
-    assert splits(tmp_path / "of_file") == ["test"]
+    assert list_splits(tmp_path / "of_file") == ["test"]
     assert run("convert", tmp_path / "coco", "--split", "test", "--to", "voc", "--out", tmp_path / "one")[0] == DONE
-    assert splits(tmp_path / "one") == ["test"]
+    assert list_splits(tmp_path / "one") == ["test"]
     code, _, err = run("convert", tmp_path / "coco", "--as", "x", "--to", "voc", "--out", tmp_path / "no")
-    assert code == MISTAKE
+    assert code == USER_ERROR
     assert "there are splits train, test; choose one with --split" in err
     (tmp_path / "flat").mkdir()
     for file in (tmp_path / "one/Annotations").iterdir():
@@ -375,7 +373,7 @@ def test_data_without_splits_and_one_split_of_several(tmp_path: Path, run: Run) 
     for file in (tmp_path / "one/JPEGImages").iterdir():
         (tmp_path / "flat" / file.name).write_bytes(file.read_bytes())
     assert run("convert", tmp_path / "flat", "--to", "coco", "--out", tmp_path / "of_flat")[0] == DONE
-    assert splits(tmp_path / "of_flat") == ["train"]
+    assert list_splits(tmp_path / "of_flat") == ["train"]
 
 
 def test_several_sets_become_one(tmp_path: Path, run: Run) -> None:
@@ -387,7 +385,7 @@ def test_several_sets_become_one(tmp_path: Path, run: Run) -> None:
     both = read(tmp_path / "out")
     assert {split: len(data) for split, data in both.items()} == {"train": 4, "val": 2}
     assert Counter(len(s.boxes) for s in both["train"].samples) == {3: 2, 0: 2}
-    found = joined([{"train": one}, {"val": FileData(("dog", "cow"), (3, 5), list(two.samples))}])
+    found = concatenate_splits([{"train": one}, {"val": FileData(("dog", "cow"), (3, 5), list(two.samples))}])
     for split, label in (("train", 1), ("val", 2)):
         assert found[split].names == ("dog", "cat", "cow")
         assert found[split].category_ids == (1, 2, 3)  # 3, 8, 5 would be another order in COCO's files
@@ -401,15 +399,15 @@ def test_classes_get_other_names(tmp_path: Path, run: Run) -> None:
     assert run(*command, tmp_path / "out", "--rename", "dog=wolf")[0] == DONE
     found = read(tmp_path / "out")
     assert [d.names for d in found.values()] == [("wolf", "cat")] * 2
-    assert first_difference(replace(data, names=("wolf", "cat")), found["val"]) is None  # type: ignore[arg-type]
+    assert find_first_difference(replace(data, names=("wolf", "cat")), found["val"]) is None  # type: ignore[arg-type]
     twice = torch.tensor([[10.0, 20, 30, 40]] * 2)
     one = sample(tmp_path / "s/a.png", twice.tolist(), labels=torch.tensor([0, 1]))  # a dog and a cat in one place
-    found = joined([{"train": FileData(("dog", "cat"), (1, 2), [one])}], {"dog": "pet", "cat": "pet"})
+    found = concatenate_splits([{"train": FileData(("dog", "cat"), (1, 2), [one])}], {"dog": "pet", "cat": "pet"})
     assert found["train"].samples[0].boxes.tolist() == twice[:1].tolist()
     assert len(found["train"].problems) == 1
     convert(found, "yolo", tmp_path / "pets")
     code, _, err = run(*command, tmp_path / "no", "--rename", "cow=wolf")
-    assert code == MISTAKE
+    assert code == USER_ERROR
     assert "no class 'cow' to rename" in err
 
 
@@ -422,7 +420,7 @@ def test_what_reading_dropped_is_counted(tmp_path: Path, run: Run) -> None:
     code, _, err = run("convert", tmp_path / "coco", "--to", "yolo", "--out", tmp_path / "out")
     assert code == DONE
     assert "note: 1 x box has no area (dropped)" in err
-    assert "train: 2 images, 2 objects (1 record dropped on reading, as train would)\n" in err
+    assert "train: 2 images, 2 objects (1 record dropped on reading, as in training)\n" in err
     assert err.endswith(f"{tmp_path / 'out'}: yolo, read back and found equal\n")
 
 
@@ -445,7 +443,7 @@ def test_the_real_blood_cells_through_every_format(shared: Path, tmp_path: Path)
     first = read(source)
     here = source
     for number, target in enumerate(["coco", "yolo", "csv", "voc", "csv", "yolo", "coco", "voc"]):
-        convert(read(here), target, tmp_path / str(number), "link", names_before(here))  # type: ignore[arg-type]
+        convert(read(here), target, tmp_path / str(number), "link", original_names(here))  # type: ignore[arg-type]
         here = tmp_path / str(number)
         assert unlike(first, read(here)) is None, target
-    assert names(first, {}) == names(read(here), names_before(here))
+    assert names(first, {}) == names(read(here), original_names(here))

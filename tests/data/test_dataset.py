@@ -67,9 +67,9 @@ def assert_same(found: Sequence[Sample], wanted: Sequence[Sample]) -> None:
 
 def test_samples_read_back_as_they_were() -> None:
     samples = some_samples()
-    table = SampleTable.packed(samples)
+    table = SampleTable.from_samples(samples)
     assert_same(table, samples)
-    assert_same(SampleTable.packed(list(table)), samples)
+    assert_same(SampleTable.from_samples(list(table)), samples)
     assert same(table[-1], samples[-1])
     assert_same(table[1:5:2], samples[1:5:2])
     assert_same(table[::-1], samples[::-1])
@@ -79,22 +79,22 @@ def test_samples_read_back_as_they_were() -> None:
 
 
 def test_nothing_at_all_is_a_table_too() -> None:
-    table = SampleTable.packed([])
-    assert len(table) == len(table.select([])) == len(table.with_objects()) == 0
-    assert len(SampleTable.packed([sample(1, 2, None)]).select([])) == 0
+    table = SampleTable.from_samples([])
+    assert len(table) == len(table.select([])) == len(table.indices_with_objects()) == 0
+    assert len(SampleTable.from_samples([sample(1, 2, None)]).select([])) == 0
 
 
 def test_what_is_not_stated_of_one_object_stays_not_stated() -> None:
     areas = torch.tensor([torch.nan, 5.0], dtype=torch.float64)
     stated = Sample(1, None, torch.zeros(2, 4), torch.zeros(2).long(), torch.zeros(2).bool(), areas=areas)
     unsaid = Sample(2, None, torch.zeros(2, 4), torch.zeros(2).long(), torch.zeros(2).bool())
-    table = SampleTable.packed([stated, unsaid])
+    table = SampleTable.from_samples([stated, unsaid])
     found = table[0].areas
     assert found is not None
     assert found.tolist()[1:] == [5.0]
     assert found.isnan().tolist() == [True, False]
     assert table[1].areas is None
-    assert SampleTable.packed([unsaid]).areas is None
+    assert SampleTable.from_samples([unsaid]).areas is None
 
 
 @given(
@@ -110,18 +110,18 @@ def test_law_selecting_from_a_table_is_selecting_from_the_list(
 ) -> None:
     paths = [Path("/images", name) for name in names] + [None] * len(counts)
     samples = [sample(i, n, path, rich) for i, (n, path) in enumerate(zip(counts, paths, strict=False))]
-    table = SampleTable.packed(samples)
+    table = SampleTable.from_samples(samples)
     assert_same(table, samples)
     indices = data.draw(st.lists(st.integers(0, len(samples) - 1), max_size=20)) if samples else []
     assert_same(table.select(indices), [samples[i] for i in indices])
     assert_same(table.select(torch.tensor(indices, dtype=torch.int64)), [samples[i] for i in indices])
-    assert table.owners().tolist() == [i for i, n in enumerate(counts) for _ in range(n)]
-    assert table.with_objects().tolist() == [i for i, s in enumerate(samples) if (~s.crowd).any()]
+    assert table.sample_indices().tolist() == [i for i, n in enumerate(counts) for _ in range(n)]
+    assert table.indices_with_objects().tolist() == [i for i, s in enumerate(samples) if (~s.crowd).any()]
 
 
 def test_a_sample_is_a_copy() -> None:
     """Whoever changes it, or sends it to another process, changes and sends nothing else."""
-    table = SampleTable.packed([sample(i, 100, rich=True) for i in range(50)])
+    table = SampleTable.from_samples([sample(i, 100, rich=True) for i in range(50)])
     one = table[3]
     for values in (one.boxes, one.labels, one.areas, one.edge_laws):
         assert values is not None
@@ -161,7 +161,7 @@ def test_the_table_keeps_few_objects() -> None:
     import gc
 
     def objects(count: int) -> int:
-        table = SampleTable.packed([sample(i, 2, Path(f"/a/{i}.jpg"), rich=True) for i in range(count)])
+        table = SampleTable.from_samples([sample(i, 2, Path(f"/a/{i}.jpg"), rich=True) for i in range(count)])
         seen: dict[int, object] = {}
         waiting: list[object] = [vars(table)]
         while waiting:

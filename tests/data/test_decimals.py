@@ -7,15 +7,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gfocal.data.writers.decimals import fractions, plain, shortest, xywh
+from gfocal.data.writers.decimals import format_decimal, shorten, to_fractions, to_xywh
 
 FLOATS = st.floats(-1e5, 1e5, width=32)
 
 
 @given(value=FLOATS)
 def test_law_short_numbers_are_the_same_float32(value: float) -> None:
-    assert np.float32(shortest(value)) == np.float32(value)
-    assert np.float32(float(plain(value))) == np.float32(value)
+    assert np.float32(shorten(value)) == np.float32(value)
+    assert np.float32(float(format_decimal(value))) == np.float32(value)
 
 
 INSIDE = st.floats(0, 1e5, width=32)  # boxes are clipped to their images
@@ -24,7 +24,7 @@ INSIDE = st.floats(0, 1e5, width=32)  # boxes are clipped to their images
 @given(across=st.tuples(INSIDE, INSIDE).map(sorted), down=st.tuples(INSIDE, INSIDE).map(sorted))
 def test_law_x_and_width_give_the_right_edge(across: list[float], down: list[float]) -> None:
     (x1, x2), (y1, y2) = across, down
-    x, y, width, height = xywh((x1, y1, x2, y2))
+    x, y, width, height = to_xywh((x1, y1, x2, y2))
     assert [np.float32(v) for v in (x, y, x + width, y + height)] == [np.float32(v) for v in (x1, y1, x2, y2)]
 
 
@@ -35,7 +35,7 @@ def test_law_fractions_give_both_edges(size: int, data: st.DataObject) -> None:
     edge = st.one_of(st.just(0.0), st.integers(0, size).map(float), anywhere)
     low, high = sorted((data.draw(edge), data.draw(edge)))
     assume(low < high)
-    found = fractions(low, high, size)
+    found = to_fractions(low, high, size)
     assert found is not None
     center, length = map(float, found)
     edges = np.clip(np.float32([(center - length / 2) * size, (center + length / 2) * size]), 0, np.float32(size))
@@ -51,11 +51,11 @@ def test_law_fractions_give_both_edges(size: int, data: st.DataObject) -> None:
     ],
 )
 def test_no_more_digits_than_needed(box: tuple[float, float, int], expected: tuple[str, str]) -> None:
-    assert fractions(*box) == expected
-    assert plain(5.0) == "5"
-    assert plain(float(np.float32(0.1))) == "0.1"
-    assert xywh((0.1, 0.2, 10, 20.25)) == [0.1, 0.2, 9.9, 20.05]
+    assert to_fractions(*box) == expected
+    assert format_decimal(5.0) == "5"
+    assert format_decimal(float(np.float32(0.1))) == "0.1"
+    assert to_xywh((0.1, 0.2, 10, 20.25)) == [0.1, 0.2, 9.9, 20.05]
 
 
 def test_what_two_decimals_cannot_say_is_admitted() -> None:
-    assert fractions(1e-20, 3.0, 7) is None
+    assert to_fractions(1e-20, 3.0, 7) is None

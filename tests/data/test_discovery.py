@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gfocal.data.discovery import data_format, read_data, splits
+from gfocal.data.discovery import detect_format, list_splits, read_data
 from gfocal.errors import DataError
 
 
@@ -132,8 +132,8 @@ LAYOUTS = {
 def test_every_layout_is_found_and_read_alike(tmp_path: Path, kind: str, make: object) -> None:
     assert callable(make)
     make(tmp_path)
-    assert data_format(tmp_path) == kind
-    assert splits(tmp_path) == ["train", "val"]
+    assert detect_format(tmp_path) == kind
+    assert list_splits(tmp_path) == ["train", "val"]
     for split in ("train", "val", "valid", "validation"):
         data = read_data(str(tmp_path), split)
         assert data.names == ("cat",)
@@ -149,7 +149,7 @@ def test_every_layout_is_found_and_read_alike(tmp_path: Path, kind: str, make: o
 
 def test_without_a_split_one_is_enough_several_are_asked_for(tmp_path: Path) -> None:
     coco_folder(tmp_path)
-    with pytest.raises(DataError, match="name the split to read; there are: train, val"):
+    with pytest.raises(DataError, match="several splits, choose one; there are: train, val"):
         read_data(tmp_path)
     (tmp_path / "annotations" / "instances_val2017.json").unlink()
     assert len(read_data(tmp_path)) == 1
@@ -158,26 +158,26 @@ def test_without_a_split_one_is_enough_several_are_asked_for(tmp_path: Path) -> 
 def test_files(tmp_path: Path) -> None:
     coco_folder(tmp_path)
     file = tmp_path / "annotations" / "instances_val2017.json"
-    assert splits(file) == []
+    assert list_splits(file) == []
     assert len(read_data(file)) == len(read_data(file, "valid")) == 1
     with pytest.raises(DataError, match="of split 'val', not 'train'"):
         read_data(file, "train")
     yolo_yaml(tmp_path / "y")
-    assert data_format(tmp_path / "y" / "cats.yaml") == "yolo"
-    assert splits(tmp_path / "y" / "cats.yaml") == ["train", "val"]
+    assert detect_format(tmp_path / "y" / "cats.yaml") == "yolo"
+    assert list_splits(tmp_path / "y" / "cats.yaml") == ["train", "val"]
 
 
 def test_a_json_file_without_a_split_in_its_name(tmp_path: Path) -> None:
     coco(tmp_path / "labels.json")
     image(tmp_path / "images" / "a.png")
-    assert splits(tmp_path) == ["labels"]
+    assert list_splits(tmp_path) == ["labels"]
     assert len(read_data(tmp_path)) == len(read_data(tmp_path, "labels")) == 1
 
 
 def test_flat_folder_has_no_splits(tmp_path: Path) -> None:
     voc(tmp_path / "a.xml")
     image(tmp_path / "a.jpg")
-    assert splits(tmp_path) == []
+    assert list_splits(tmp_path) == []
     assert len(read_data(tmp_path)) == 1
 
 
@@ -194,7 +194,7 @@ def test_what_was_looked_for_is_told_in_one_screen(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=path.name):
             read_data(path)
         with pytest.raises(DataError, match=path.name):
-            splits(path)
+            list_splits(path)
 
 
 def test_a_data_set_says_what_it_is(tmp_path: Path) -> None:
@@ -213,7 +213,9 @@ def test_a_broken_yaml_is_told_not_passed_over(tmp_path: Path) -> None:
 
 def test_the_real_data(shared: Path) -> None:
     root = shared / "data"
-    assert {name: (data_format(root / name), splits(root / name)) for name in ("bccd", "cards", "coco_ccby")} == {
+    assert {
+        name: (detect_format(root / name), list_splits(root / name)) for name in ("bccd", "cards", "coco_ccby")
+    } == {
         "bccd": ("voc", ["train", "val", "test", "trainval"]),
         "cards": ("voc", ["train", "test"]),
         "coco_ccby": ("coco", ["train", "val"]),

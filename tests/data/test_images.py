@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gfocal.data.images import image_size, read_image, rgb_tensor
+from gfocal.data.images import image_size, read_image, to_rgb_tensor
 from gfocal.errors import ImageError
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20  # (3, 4): not square, all values differ
@@ -244,7 +244,7 @@ def broken_files(folder: Path) -> dict[str, Path]:
     files["a folder"].mkdir()
     files["bad name"] = Path(f"{folder}/nul\0.jpg")
     Image.fromarray(noise).save(folder / "rare.jpg", format="PCX")  # PIL could read it; not in the list
-    files["not an image,"] = folder / "rare.jpg"
+    files["its start is broken"] = folder / "rare.jpg"
     files["PostScript"] = folder / "script.jpg"
     files["PostScript"].write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
     return files
@@ -261,7 +261,7 @@ def test_every_broken_file_gives_one_line_with_file_and_reason(tmp_path: Path) -
         assert message.startswith(str(path).replace("\0", "\\x00") + ": "), kind
         assert len(message) > len(f"{path}: ") + 5, kind
         assert "\n" not in message, kind
-        if kind in ("empty file", "not an image", "not an image,", "no such file", "a folder"):
+        if kind in ("empty file", "not an image", "its start is broken", "no such file", "a folder"):
             with pytest.raises(ImageError, match=kind):
                 image_size(path)
 
@@ -303,6 +303,6 @@ def test_no_file_is_left_open(tmp_path: Path) -> None:
 def test_an_open_image_is_read_by_the_same_rules(tmp_path: Path, suffix: str) -> None:
     path = oriented(tmp_path / f"a.{suffix}", 6, colors())
     with Image.open(path) as image:
-        torch.testing.assert_close(rgb_tensor(image), read_image(path), rtol=0, atol=0)
+        torch.testing.assert_close(to_rgb_tensor(image), read_image(path), rtol=0, atol=0)
     with pytest.raises(ImageError, match="floating-point"):
-        rgb_tensor(Image.fromarray(np.zeros((2, 2), dtype=np.float32)))
+        to_rgb_tensor(Image.fromarray(np.zeros((2, 2), dtype=np.float32)))

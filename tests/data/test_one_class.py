@@ -8,7 +8,7 @@ import torch
 
 from gfocal.data.dataset import FileData, Sample
 from gfocal.data.synthetic.scenes import SyntheticScenes
-from gfocal.data.views import NAMES, as_one_class
+from gfocal.data.views import ONE_CLASS, as_one_class
 
 
 def test_files() -> None:
@@ -29,7 +29,7 @@ def test_drawn_scenes_of_every_epoch() -> None:
     data = SyntheticScenes(3, size=96)
     one = as_one_class(data)
     assert len(one) == 3
-    assert one.names == NAMES
+    assert one.names == ONE_CLASS
     for epoch in (0, 5):
         image, sample = one.at_epoch(epoch).read(1)
         assert not sample.labels.any()

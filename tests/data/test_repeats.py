@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gfocal.data.dataset import FileData, Sample
-from gfocal.data.samplers import BatchOrder, EpochOrder, repeat_factors, repeats_of, systematic
+from gfocal.data.samplers import BatchOrder, EpochOrder, dataset_repeat_factors, repeat_factors, sample_counts
 
 
 def labels_of(*images: list[int]) -> list[torch.Tensor]:
@@ -30,7 +30,7 @@ def test_factors_are_those_of_lvis() -> None:
 def test_crowd_regions_show_no_class() -> None:
     boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0]])
     samples = [Sample(i, None, boxes, torch.tensor([int(i == 0)]), torch.tensor([i == 0])) for i in range(4)]
-    assert repeats_of(FileData(("a", "b"), (1, 2), samples), 1.0).tolist() == pytest.approx(
+    assert dataset_repeat_factors(FileData(("a", "b"), (1, 2), samples), 1.0).tolist() == pytest.approx(
         [1, *[(4 / 3) ** 0.5] * 3]
     )
 
@@ -108,7 +108,7 @@ def test_an_epoch_is_no_shorter_than_its_factors(repeats: list[float], shown: in
 def test_systematic_numbers_have_the_sum_and_lie_next_to_their_share(expected: list[float], seed: int) -> None:
     whole = torch.tensor(expected, dtype=torch.float64)
     total = -int(-whole.sum() // 1)
-    counts = systematic(whole, total, torch.Generator().manual_seed(seed))
+    counts = sample_counts(whole, total, torch.Generator().manual_seed(seed))
     assert int(counts.sum()) == total
     share = whole * (total / max(float(whole.sum()), 1e-12))
     assert ((counts - share).abs() < 1 + 1e-6).all()

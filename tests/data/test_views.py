@@ -16,7 +16,7 @@ from PIL import Image
 from conftest import TINY, Run
 from gfocal.data.dataset import FileData, Problem, Sample
 from gfocal.data.discovery import read_data
-from gfocal.data.views import NEAR_NAMES, SAME_IMAGE, joined
+from gfocal.data.views import NEAR_NAMES, SAME_IMAGE, concatenate
 from gfocal.errors import DataError
 
 
@@ -40,7 +40,7 @@ def classes(data: FileData) -> list[list[str]]:
 def test_classes_go_by_name_and_keep_their_ids() -> None:
     one = FileData(("cat", "dog"), (3, 17), [sample(1, [0, 1, 1]), sample(2, [])], [Problem("a", "b", "c", "kept")])
     two = FileData(("owl", "dog"), (5, 17), [sample(7, [0, 1], areas=True)], [Problem("d", "e", "f", "kept")])
-    data = joined([one, two])
+    data = concatenate([one, two])
     assert (data.names, data.category_ids) == (("cat", "dog", "owl"), (3, 17, 5))
     assert [s.image_id for s in data.samples] == [1, 2, 7]
     assert classes(data) == [["cat", "dog", "dog"], [], ["owl", "dog"]]
@@ -52,19 +52,19 @@ def test_classes_go_by_name_and_keep_their_ids() -> None:
         assert (None if found.areas is None else found.areas.tolist()) == (
             None if wanted.areas is None else wanted.areas.tolist()
         )
-    wanted_order = joined([one, two], ["bee", "owl", "dog", "cat"])
+    wanted_order = concatenate([one, two], ["bee", "owl", "dog", "cat"])
     assert (wanted_order.names, wanted_order.category_ids) == (("bee", "owl", "dog", "cat"), (1, 5, 17, 3))
     assert classes(wanted_order) == classes(data)
-    assert joined([FileData(("cat",), (1,), [sample(1, [0])])], ["bee", "cat"]).category_ids == (2, 1)
+    assert concatenate([FileData(("cat",), (1,), [sample(1, [0])])], ["bee", "cat"]).category_ids == (2, 1)
     with pytest.raises(DataError, match=r"here: classes differ.*not expected: \['owl'\]"):
-        joined([one, two], ["cat", "dog"], where="here")
+        concatenate([one, two], ["cat", "dog"], where="here")
 
 
 @pytest.mark.parametrize("ids", [(4, 17), (3, 3), (17, 3)])
 def test_ids_that_disagree_give_way(ids: tuple[int, int]) -> None:
     """A class of two ids, or an id of two classes; and images of one id."""
     one = FileData(("cat", "dog"), (3, 17), [sample(1, [0]), sample(2, [1])])
-    data = joined([one, FileData(("cat", "owl"), ids, [sample(2, [1])])])
+    data = concatenate([one, FileData(("cat", "owl"), ids, [sample(2, [1])])])
     assert (data.names, data.category_ids) == (("cat", "dog", "owl"), (1, 2, 3))
     assert [s.image_id for s in data.samples] == [1, 2, 3]
     assert classes(data) == [["cat"], ["dog"], ["owl"]]
@@ -73,19 +73,19 @@ def test_ids_that_disagree_give_way(ids: tuple[int, int]) -> None:
 def test_renamed_classes_become_one() -> None:
     one = FileData(("person", "car"), (1, 2), [sample(1, [0, 1])])
     two = FileData(("pedestrian", "Car"), (1, 3), [sample(2, [0, 1])])
-    data = joined([one, two], renames={"pedestrian": "person", "Car": "car"})
+    data = concatenate([one, two], renames={"pedestrian": "person", "Car": "car"})
     assert (data.names, data.category_ids) == (("person", "car"), (1, 2))
     assert classes(data) == [["person", "car"]] * 2
-    alone = joined([one], renames={"car": "person"})
+    alone = concatenate([one], renames={"car": "person"})
     assert (alone.names, classes(alone)) == (("person",), [["person", "person"]])
-    assert joined([one], renames={"pedestrian": "person"}).names == one.names
+    assert concatenate([one], renames={"pedestrian": "person"}).names == one.names
     with pytest.raises(DataError, match="no class 'lorry' to rename; there are: 'Car', 'car', 'pedestrian'"):
-        joined([one, two], renames={"lorry": "truck"}, where="here")
+        concatenate([one, two], renames={"lorry": "truck"}, where="here")
 
 
 def test_near_names_are_told() -> None:
     sets = [FileData((name,), (1,), [sample(i, [0])]) for i, name in enumerate(("Car", "car ", "c-a_r", "cat", "??"))]
-    data = joined(sets, where="here")
+    data = concatenate(sets, where="here")
     assert data.names == ("Car", "car ", "c-a_r", "cat", "??")
     assert [(p.file, p.record, p.reason, p.action) for p in data.problems] == [
         ("here", "'Car' and 'car '", NEAR_NAMES, "kept"),
@@ -100,14 +100,14 @@ def test_a_image_in_two_sets_is_told_under_any_name(tmp_path: Path) -> None:
     os.link(here, hard)
     one = FileData(("cat",), (1,), [sample(1, [0], here), sample(2, [0], here)])
     for path, number in ((link, 1), (hard, 1), (here, 1), (other, 0), (tmp_path / "gone.png", 0)):
-        data = joined([one, FileData(("cat",), (1,), [sample(3, [0], path)])])
+        data = concatenate([one, FileData(("cat",), (1,), [sample(3, [0], path)])])
         assert Counter(p.reason for p in data.problems) == Counter({SAME_IMAGE: number})
         assert all(str(path) in p.record and str(here) in p.record for p in data.problems)
 
 
 def test_nothing_is_no_data() -> None:
     with pytest.raises(DataError, match="no datasets"):
-        joined([])
+        concatenate([])
 
 
 names_of_sets = st.lists(
@@ -124,7 +124,7 @@ def test_law_every_object_keeps_its_class(sets: list[list[str]], seed: int) -> N
         ids = torch.randperm(9, generator=generator)[: len(names)].tolist()
         images = [sample(int(torch.randint(30, (), generator=generator)), draw[:4]), sample(40, draw[4:])]
         parts.append(FileData(tuple(names), tuple(ids), images))
-    data = joined(parts)
+    data = concatenate(parts)
     assert classes(data) == [row for part in parts for row in classes(part)]
     ids_of_images = [s.image_id for s in data.samples]
     assert len(set(ids_of_images)) == len(ids_of_images)
@@ -177,7 +177,7 @@ def test_several_sets_train_and_are_judged(two_sets: tuple[Path, Path], tmp_path
     code, _, err = run("train", one, two, *rename, "--out", tmp_path / "run", *TINY)
     assert code == 0, err
     # The second set has no val: it is evaluated on its test.
-    assert "2 images to train, 2 to validate" in err
+    assert "2 training images, 2 validation images" in err
     about = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (about["classes"], about["data"]) == (["cat", "dog"], f"{one}, {two}")
     code, out, err = run("eval", tmp_path / "run", one, two, *rename, "--num-workers", 0, "--device", "cpu")
@@ -202,7 +202,7 @@ def test_validation_elsewhere_may_be_several(two_sets: tuple[Path, Path], tmp_pa
         "train", one, "--val", one, two / "test.csv", "--rename", "Cat=cat", "--out", tmp_path / "r", *TINY
     )
     assert code == 0, err
-    assert "1 image to train, 2 to validate" in err
+    assert "1 training image, 2 validation images" in err
 
 
 @pytest.mark.parametrize(
@@ -225,4 +225,4 @@ def test_mistakes(
 def test_drawn_scenes_join_nothing(two_sets: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
     code, _, err = run("train", two_sets[0], "synthetic", "--out", tmp_path / "r", *TINY, "--short-side", "96")
     assert code == 2
-    assert "synthetic images neither join other data" in err
+    assert "synthetic images can neither be combined with other data" in err

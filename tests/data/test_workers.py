@@ -14,7 +14,7 @@ from PIL import Image
 
 from gfocal.data.augmentation.pipeline import Augmentation, AugmentSettings
 from gfocal.data.dataset import FileData, Problem, Sample
-from gfocal.data.loading import EvaluationItems, TrainingItems, training_loader, without_problems
+from gfocal.data.loading import EvaluationItems, TrainingItems, drop_problems, training_loader
 from gfocal.data.preprocess import InputSettings
 
 SETTINGS = InputSettings(short_side=32, long_side=32)
@@ -49,7 +49,7 @@ def test_processes_share_what_the_run_has_and_get_no_problems() -> None:
     assert isinstance(items, TrainingItems)
     assert isinstance(items.data, Telling)
     assert items.data.table is whole.table
-    assert EvaluationItems(without_problems(whole), plain).data.sample(2).image_id == 2
+    assert EvaluationItems(drop_problems(whole), plain).data.sample(2).image_id == 2
 
 
 def test_upright_images_are_told_by_their_sizes() -> None:
@@ -76,7 +76,7 @@ none = torch.zeros(0, dtype=torch.int64)
 samples = [Sample(i, Path(sys.argv[1], f"{i}.png"), torch.zeros(0, 4), none, none.bool()) for i in range(4)]
 augmentation = Augmentation(AugmentSettings(), 32, 32)
 settings = InputSettings(short_side=32, long_side=32)
-loader, _ = training_loader(FileData(("a",), (1,), samples), augmentation, settings, 1, 0, workers=1)
+loader, _ = training_loader(FileData(("a",), (1,), samples), augmentation, settings, 1, 0, num_workers=1)
 for batch in loader:
     raise KeyError("nobody expected this")
 """

@@ -1,4 +1,4 @@
-"""One format of annotated images becomes another, and is read back before it counts: gfocal convert."""
+"""Conversion between annotation formats, verified by reading the result: ``gfocal convert``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from typing import Literal, get_args
 import torch
 
 from gfocal.data.dataset import FileData, Problem
-from gfocal.data.discovery import read_data, splits
-from gfocal.data.sidecar import SIDECAR, Sidecar, as_json, read_sidecar
+from gfocal.data.discovery import list_splits, read_data
+from gfocal.data.sidecar import SIDECAR, Sidecar, read_sidecar, to_json
 from gfocal.data.validation import DUPLICATE
-from gfocal.data.views import joined as join
-from gfocal.data.writers import coco as coco_json
-from gfocal.data.writers import voc as voc_xml
-from gfocal.data.writers import yolo as yolo_txt
-from gfocal.data.writers.placing import Images, Placing, move_in, place, same_ground_truth, writable
+from gfocal.data.views import concatenate
+from gfocal.data.writers import coco, csv, voc, yolo
+from gfocal.data.writers.placement import (
+    Images,
+    Placement,
+    have_same_ground_truth,
+    make_writable,
+    place_images,
+    store_images,
+)
 from gfocal.errors import DataError
 from gfocal.text import counted
 
@@ -38,28 +43,30 @@ def convert(
 ) -> list[str]:
     """Write splits of one dataset, by name, in another format; returns notes for the user.
 
-    ``folder`` must be new or empty. All is written to a hidden folder beside it, read back with gfocal's readers and
-    compared with ``parts``, and takes its place last: a folder that is there is complete.
+    ``folder`` must be new or empty. The dataset is written to a hidden folder beside it, read back with gfocal's
+    readers, compared with ``parts`` and renamed last: if ``folder`` exists, it is complete.
 
     Args:
         parts: split -> data, all of the same classes.
         target: the format.
-        folder: where the dataset comes to lie.
-        images: copied, linked (hard, or symbolic to another disk), or left where they are: then the annotations
-            name the places that they would have.
-        known_names: what images were called before an earlier conversion renamed them, see ``names_before``.
+        folder: of the new dataset.
+        images: copied, linked (hard, or symbolic to another disk), or not stored: then the annotations name the files
+            that the images would have.
+        known_names: names of images before an earlier conversion renamed them, see ``original_names``.
 
     Raises:
-        DataError: the folder is not empty, the format cannot hold a class name or the names of the splits, or what
-            was written reads back differently.
+        DataError: the folder is not empty, the format cannot store a class name or the names of the splits, or the
+            written dataset differs from ``parts``.
     """
     if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder}: is a file; name a folder for the dataset")
+        raise DataError(f"{folder}: is a file; choose a folder")
     if folder.is_dir() and any(folder.iterdir()):
-        raise DataError(f"{folder}: is not empty; name a new folder (nothing that is there is ever written over)")
-    for split in parts:  # files are named after it, and a stranger's table may say ../../x
-        if split != writable(split):
-            raise DataError(f"split {split!r:.100} is no name for a file: choose it with --split, name it with --as")
+        raise DataError(f"{folder}: is not empty; choose a new folder (existing files are never overwritten)")
+    for split in parts:  # files are named after it, and an untrusted table may contain ../../x
+        if split != make_writable(split):
+            raise DataError(
+                f"split {split!r:.100} is not a valid file name: choose it with --split, rename it with --as"
+            )
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     work = folder.absolute().with_name(f".{folder.absolute().name}.{secrets.token_hex(4)}.tmp")
     work.mkdir()
@@ -80,107 +87,109 @@ def _write(
     images: Images,
     known_names: Mapping[Path, str] | None,
 ) -> list[str]:
-    placing = place(parts, flat=target == "voc", one_stem_each=target in ("yolo", "voc"), known_names=known_names)
+    placement = place_images(
+        parts, flat=target == "voc", unique_stems=target in ("yolo", "voc"), known_names=known_names
+    )
     sidecar, notes = Sidecar(), []
     if target == "coco":
-        home = coco_json.IMAGES
-        notes = coco_json.write_coco(placing, folder)
+        home = coco.IMAGES
+        notes = coco.write_coco(placement, folder)
     elif target == "yolo":
-        home = yolo_txt.IMAGES
-        sidecar, notes = yolo_txt.write_yolo(placing, folder)
+        home = yolo.IMAGES
+        sidecar, notes = yolo.write_yolo(placement, folder)
     elif target == "voc":
-        home = voc_xml.IMAGES
-        sidecar, notes = voc_xml.write_voc(placing, folder)
+        home = voc.IMAGES
+        sidecar, notes = voc.write_voc(placement, folder)
     else:
-        from gfocal.data.writers import csv as csv_table
-
-        home = csv_table.IMAGES
-        sidecar, notes = csv_table.write_csv(placing, folder)
-    renamed = {f"{home}/{file}": name for file, name in placing.renamed.items()}
-    told = as_json(replace(sidecar, renamed=renamed))
-    if told is not None:
-        (folder / SIDECAR).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    if placing.renamed:
-        first, before = next(iter(placing.renamed.items()))
-        notes.append(f"{counted(len(placing.renamed), 'image')} renamed, e.g. {before} is {home}/{first}")
-    # What is not to be kept is there while it is read back: readers look into the images.
-    move_in(placing, folder / home, "link" if images == "none" else images)
+        home = csv.IMAGES
+        sidecar, notes = csv.write_csv(placement, folder)
+    renamed = {f"{home}/{file}": name for file, name in placement.renamed.items()}
+    content = to_json(replace(sidecar, renamed=renamed))
+    if content is not None:
+        (folder / SIDECAR).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if placement.renamed:
+        first, before = next(iter(placement.renamed.items()))
+        notes.append(f"{counted(len(placement.renamed), 'image')} renamed, e.g. {before} to {home}/{first}")
+    # Images that are not stored are linked while the dataset is read back: readers open them.
+    store_images(placement, folder / home, "link" if images == "none" else images)
     _compare(parts, folder)
     if images == "none":
         shutil.rmtree(folder / home)
-        notes.append(_where_they_belong(placing, home))
+        notes.append(_describe_places(placement, home))
     return notes
 
 
-def _where_they_belong(placing: Placing, home: str) -> str:
-    file, source = next(iter(placing.sources.items()))
+def _describe_places(placement: Placement, home: str) -> str:
+    file, source = next(iter(placement.sources.items()))
     return (
-        f"images stay where they are; gfocal reads these annotations once they lie below {home}/, e.g. {source} as "
-        f"{home}/{file} (readers refuse names that lead out of the folder)"
+        f"images are not copied; gfocal can read these annotations once the images are below {home}/, e.g. {source} "
+        f"as {home}/{file} (readers refuse names that lead out of the folder)"
     )
 
 
 def _compare(parts: Mapping[str, FileData], folder: Path) -> None:
-    """DataError when what was written does not read back as what was read."""
-    there = splits(folder)
+    """Raise DataError if reading the written dataset gives other data than ``parts``."""
+    there = list_splits(folder)
     if sorted(there) != sorted(parts):
         wrong = sorted(set(parts) - set(there))
         raise DataError(
-            f"split {wrong[0]!r} cannot be told by its name in this format (it would read as "
-            f"{', '.join(sorted(set(there) - set(parts)))}): convert it alone with --split and --as"
+            f"this format cannot store the split name {wrong[0]!r} (it would be read as "
+            f"{', '.join(sorted(set(there) - set(parts)))}): convert the split alone with --split and --as"
         )
     for split, data in parts.items():
-        difference = first_difference(data, read_data(folder, split))
+        difference = find_first_difference(data, read_data(folder, split))
         if difference is not None:
-            raise DataError(f"split {split!r} reads back differently: {difference}; nothing was kept")
+            raise DataError(f"split {split!r} differs after reading it back: {difference}; nothing was written")
 
 
-def first_difference(one: FileData, other: FileData) -> str | None:
-    """In what two datasets differ first, file names and problems aside; None when they are equal."""
-    for what in ("names", "category_ids"):
-        if getattr(one, what) != getattr(other, what):
-            return f"{what} {getattr(one, what)} and {getattr(other, what)}"
+def find_first_difference(one: FileData, other: FileData) -> str | None:
+    """The first difference between two datasets, file names and problems aside; None if they are equal."""
+    for name in ("names", "category_ids"):
+        if getattr(one, name) != getattr(other, name):
+            return f"{name} {getattr(one, name)} and {getattr(other, name)}"
     if len(one) != len(other):
         return f"{counted(len(one), 'image')} and {counted(len(other), 'image')}"
     for i in range(len(one)):
         a, b = one.sample(i), other.sample(i)
         if a.image_id != b.image_id:
             return f"image ids {a.image_id} and {b.image_id}"
-        if not same_ground_truth(a, b):
-            for what in ("size", "boxes", "labels", "crowd", "areas"):
-                left, right = getattr(a, what), getattr(b, what)
+        if not have_same_ground_truth(a, b):
+            for name in ("size", "boxes", "labels", "crowd", "areas"):
+                left, right = getattr(a, name), getattr(b, name)
                 left, right = (v.tolist() if isinstance(v, torch.Tensor) else v for v in (left, right))
                 if left != right:
-                    return f"{what} of {a.path}: {left} and {right}"
+                    return f"{name} of {a.path}: {left} and {right}"
             return f"areas of {a.path}"
     return None
 
 
-def joined(sets: Sequence[Mapping[str, FileData]], renames: Mapping[str, str] | None = None) -> dict[str, FileData]:
-    """Several datasets as one, split by split, with the classes of all; see ``gfocal.data.views``."""
+def concatenate_splits(
+    sets: Sequence[Mapping[str, FileData]], renames: Mapping[str, str] | None = None
+) -> dict[str, FileData]:
+    """Concatenate datasets split by split, with the classes of all; see ``gfocal.data.views.concatenate``."""
     renames = renames or {}
     if len(sets) == 1 and not renames:
         return dict(sets[0])
-    found: dict[str, list[FileData]] = {}
+    by_split: dict[str, list[FileData]] = {}
     for parts in sets:
         for split, data in parts.items():
-            found.setdefault(split, []).append(data)
-    everything = join([data for same in found.values() for data in same], renames=renames)
+            by_split.setdefault(split, []).append(data)
+    everything = concatenate([data for same in by_split.values() for data in same], renames=renames)
     names, ids = everything.names, everything.category_ids
-    if list(ids) != sorted(ids):  # COCO's readers take classes in the order of their ids
+    if list(ids) != sorted(ids):  # COCO readers sort classes by id
         ids = tuple(range(1, len(names) + 1))
     whole = {}
-    for split, same in found.items():
+    for split, same in by_split.items():
         own = {name for data in same for name in data.names}
-        one = join(same, names, {old: new for old, new in renames.items() if old in own}, where=split)
+        one = concatenate(same, names, {old: new for old, new in renames.items() if old in own}, where=split)
         order = one.table.image_ids.argsort(stable=True).tolist()
         ordered = FileData(names, ids, one.table.select(order), one.problems)
-        whole[split] = _without_repeats(ordered) if renames else ordered
+        whole[split] = _drop_duplicates(ordered) if renames else ordered
     return whole
 
 
-def _without_repeats(data: FileData) -> FileData:
-    """Of classes that became one, what they said about the same box counts once, as everywhere in reading."""
+def _drop_duplicates(data: FileData) -> FileData:
+    """Without duplicate boxes of classes that were merged, as readers drop them too."""
     samples, problems = [], list(data.problems)
     for sample in data.samples:
         seen: dict[tuple[object, ...], int] = {}
@@ -198,7 +207,7 @@ def _without_repeats(data: FileData) -> FileData:
     return FileData(data.names, data.category_ids, samples, problems)
 
 
-def names_before(path: Path) -> dict[Path, str]:
-    """What the images of a dataset were called before a conversion renamed them."""
+def original_names(path: Path) -> dict[Path, str]:
+    """The names of a dataset's images before a conversion renamed them, by their paths."""
     folder = Path(os.path.abspath(path if path.is_dir() else path.parent))
     return {folder / file: name for file, name in read_sidecar(folder).renamed.items()}

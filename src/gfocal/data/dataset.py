@@ -1,4 +1,4 @@
-"""What a dataset is to the rest of gfocal: names, and images with boxes, whatever file they came from."""
+"""The dataset interface of gfocal: class names, and images with ground truth, whatever format they came from."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Sample:
     """The ground truth of one image."""
 
     image_id: int
-    path: Path | None  # None for an image that is drawn, not read
+    path: Path | None  # None for an image that is generated, not read
     boxes: Tensor  # (G, 4) float32, xyxy in pixels of the upright image
     labels: Tensor  # (G,) int64, 0..C-1
-    crowd: Tensor  # (G,) bool: regions of many objects; no ground truth for training, ignored in evaluation
+    crowd: Tensor  # (G,) bool: ignored regions, neither ground truth nor background in training and evaluation
     size: tuple[int, int] | None = None  # height and width of the image as read
-    # (G,) float64, square pixels of the objects' outlines, NaN where not stated: COCO sorts objects into
+    # (G,) float64, square pixels of the objects' outlines, NaN where not stated: COCO divides objects into
     # small, medium and large by these. None: by the area of the box.
     areas: Tensor | None = None
-    edge_laws: Tensor | None = None  # (G, 4, 3) float32, see gfocal.data.synthetic.scenes
+    edge_laws: Tensor | None = None  # (G, 4, 3) float32, see gfocal.data.synthetic.edge_laws
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Problem:
     file: str
     record: str  # which annotation, line or object of that file
     reason: str  # one fixed text per kind; details go into the record
-    action: str  # dropped, clipped, kept, passed over
+    action: str  # dropped, clipped, kept, skipped
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "record", one_line(self.record, most=400))  # it quotes what strangers have written
+        object.__setattr__(self, "record", one_line(self.record, most=400))  # it quotes untrusted files
         object.__setattr__(self, "file", one_line(self.file, most=600))
 
     def __str__(self) -> str:
@@ -50,10 +50,15 @@ class Problem:
 
 
 class ImageData(Protocol):
-    """Images with ground truth: read from files, or drawn."""
+    """Images with ground truth, read from files or generated."""
 
     names: tuple[str, ...]  # of the classes, indexed by label
     category_ids: tuple[int, ...]  # of the classes in the source's own numbering, for COCO results
+
+    @property
+    def files(self) -> FileData | None:
+        """The dataset itself if its images are files, with their paths and problems; None for any other source."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -66,37 +71,37 @@ class ImageData(Protocol):
         ...
 
     def at_epoch(self, epoch: int) -> ImageData:
-        """What a training epoch sees: drawn data is new every time, files stay what they are."""
+        """The data of one training epoch: generated images differ from epoch to epoch, files do not."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class SampleTable(Sequence[Sample]):
-    """Samples as a few arrays: a ``Sequence[Sample]`` that makes each sample when it is asked for.
+    """Samples as a few arrays: a ``Sequence[Sample]`` that creates each sample on access.
 
-    Processes that load images touch no Python object for each image, and so copy none: memory does not grow with
-    their number. The arrays are tensors because those are shared with processes that are started anew. A sample gets
-    copies of its rows; the arrays are not to be changed.
+    There is no Python object for each image that the loader's worker processes would touch and so copy: memory does
+    not grow with the number of workers. The arrays are tensors because spawned processes share those. A sample has
+    copies of its rows; the arrays must not be modified.
     """
 
     image_ids: Tensor  # (N,) int64
-    sizes: Tensor  # (N, 2) int32, height and width; -1 where not known
-    offsets: Tensor  # (N + 1,) int64: boxes offsets[i] up to offsets[i + 1] are those of sample i
+    sizes: Tensor  # (N, 2) int32, height and width; -1 where unknown
+    offsets: Tensor  # (N + 1,) int64: sample i has the boxes offsets[i] to offsets[i + 1] - 1
     boxes: Tensor  # (M, 4) float32, the boxes of all samples
     labels: Tensor  # (M,) int64
     crowd: Tensor  # (M,) bool
-    areas: Tensor | None  # (M,) float64; a sample of which all are NaN has None
+    areas: Tensor | None  # (M,) float64; a sample whose areas are all NaN gets None
     edge_laws: Tensor | None  # (M, 4, 3) float32; the same
-    folder: bytes  # what all paths begin with
-    path_offsets: Tensor  # (N + 1,) int64, into path_bytes; a sample without any has no path
+    folder: bytes  # common start of all paths
+    path_offsets: Tensor  # (N + 1,) int64, into path_bytes; a sample with none has no path
     path_bytes: Tensor  # uint8
 
     @staticmethod
-    def packed(samples: Sequence[Sample]) -> SampleTable:
-        """The table of some samples."""
+    def from_samples(samples: Sequence[Sample]) -> SampleTable:
+        """A table of the given samples."""
         areas = [torch.full((len(s.boxes),), math.nan) if s.areas is None else s.areas for s in samples]
         laws = [torch.full((len(s.boxes), 4, 3), math.nan) if s.edge_laws is None else s.edge_laws for s in samples]
-        return SampleTable.of_arrays(
+        return SampleTable.from_arrays(
             image_ids=[sample.image_id for sample in samples],
             paths=[sample.path for sample in samples],
             sizes=[sample.size for sample in samples],
@@ -109,7 +114,7 @@ class SampleTable(Sequence[Sample]):
         )
 
     @staticmethod
-    def of_arrays(
+    def from_arrays(
         image_ids: Sequence[int],
         paths: Sequence[Path | None],
         sizes: Sequence[tuple[int, int] | None],
@@ -120,7 +125,7 @@ class SampleTable(Sequence[Sample]):
         areas: Tensor | None = None,
         edge_laws: Tensor | None = None,
     ) -> SampleTable:
-        """A table from the boxes of all samples, one after the other, of which sample i has ``counts[i]``."""
+        """A table from the concatenated boxes of all samples, of which sample i has ``counts[i]``."""
         encoded = [b"" if path is None else os.fsencode(path) for path in paths]
         start = os.path.commonprefix([path for path in encoded if path]) or b""  # noqa: RUF071 (cut at a folder below)
         folder = start[: start.rfind(os.sep.encode()) + 1]
@@ -151,7 +156,7 @@ class SampleTable(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | SampleTable:
         if isinstance(index, slice):
             return self.select(range(len(self))[index])
-        i = range(len(self))[index]  # counts from the end too, and is an IndexError beyond
+        i = range(len(self))[index]  # negative indices too; IndexError outside
         own = slice(*self.offsets[i : i + 2].tolist())
         height, width = self.sizes[i].tolist()
         return Sample(
@@ -171,10 +176,10 @@ class SampleTable(Sequence[Sample]):
         return Path(os.fsdecode(self.folder + self.path_bytes[start:end].numpy().tobytes())) if end > start else None
 
     def select(self, indices: Sequence[int] | Tensor) -> SampleTable:
-        """The samples of some indices, in their order, as another table."""
+        """A table of the samples at some indices, in that order."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
-        offsets, rows = _ragged(self.offsets, chosen)
-        path_offsets, letters = _ragged(self.path_offsets, chosen)
+        offsets, rows = _select_groups(self.offsets, chosen)
+        path_offsets, letters = _select_groups(self.path_offsets, chosen)
         return SampleTable(
             image_ids=self.image_ids[chosen],
             sizes=self.sizes[chosen],
@@ -189,22 +194,22 @@ class SampleTable(Sequence[Sample]):
             path_bytes=self.path_bytes[letters],
         )
 
-    def owners(self) -> Tensor:
+    def sample_indices(self) -> Tensor:
         """Index of the sample of each box. (M,) int64"""
         return torch.arange(len(self)).repeat_interleave(self.offsets.diff())
 
-    def with_objects(self) -> Tensor:
-        """Indices of the samples that hold an object to learn: a box that is no crowd region. int64, ascending"""
-        return self.owners()[~self.crowd].unique()
+    def indices_with_objects(self) -> Tensor:
+        """Indices of the samples with at least one object that is not ignored. int64, ascending"""
+        return self.sample_indices()[~self.crowd].unique()
 
 
 def _offsets(counts: Tensor) -> Tensor:
-    """Where each of some runs of entries starts, and the last one ends. (N,) -> (N + 1,)"""
+    """Start of each group of entries, and the end of the last one, from their lengths. (N,) -> (N + 1,)"""
     return torch.cat((counts.new_zeros(1), counts.cumsum(0)))
 
 
-def _ragged(offsets: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Offsets of the chosen runs, one after the other, and the entries that they consist of."""
+def _select_groups(offsets: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Offsets of the chosen groups once they are concatenated, and the indices of their entries."""
     counts = offsets.diff()[chosen]
     new = _offsets(counts)
     return new, torch.arange(int(new[-1])) + (offsets[chosen] - new[:-1]).repeat_interleave(counts)
@@ -216,34 +221,39 @@ def _stated(values: Tensor | None, own: slice) -> Tensor | None:
 
 @dataclass
 class FileData:
-    """An annotated set of image files (an ``ImageData``)."""
+    """A dataset of annotated image files (an ``ImageData``)."""
 
     names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    samples: Sequence[Sample]  # a SampleTable; any other sequence is packed into one
+    samples: Sequence[Sample]  # a SampleTable; any other sequence is converted to one
     problems: list[Problem] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not isinstance(self.samples, SampleTable):
-            self.samples = SampleTable.packed(self.samples)
+            self.samples = SampleTable.from_samples(self.samples)
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __repr__(self) -> str:
         classes = ", ".join(self.names[:5]) + ", ..." * (len(self.names) > 5)
-        told = [counted(len(self), "image"), counted(len(self.table.boxes), "object")]
-        told.append(counted(len(self.problems), "problem"))
-        return f"FileData({', '.join(told)}; {counted(len(self.names), 'class', 'classes')}: {classes})"
+        counts = [counted(len(self), "image"), counted(len(self.table.boxes), "object")]
+        counts.append(counted(len(self.problems), "problem"))
+        return f"FileData({', '.join(counts)}; {counted(len(self.names), 'class', 'classes')}: {classes})"
+
+    @property
+    def files(self) -> FileData:
+        """Itself."""
+        return self
 
     @property
     def table(self) -> SampleTable:
-        """The samples, as the arrays that they are."""
+        """The samples as arrays."""
         assert isinstance(self.samples, SampleTable)
         return self.samples
 
     def select(self, indices: Sequence[int] | Tensor) -> FileData:
-        """The images of some indices, in their order, with the problems of the whole."""
+        """The images at some indices, in that order, with the problems of the whole dataset."""
         return replace(self, samples=self.table.select(indices))
 
     def sample(self, index: int) -> Sample:
@@ -259,5 +269,5 @@ class FileData:
         return read_image(sample.path, stated_size=sample.size), sample
 
     def at_epoch(self, epoch: int) -> FileData:
-        """Itself: files stay what they are."""
+        """Itself: files are the same in every epoch."""
         return self

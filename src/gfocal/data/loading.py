@@ -1,7 +1,7 @@
 """From images with ground truth to batches: augmentation, normalization, padding.
 
-What a sample looks like depends on the seed, the epoch and its own number alone, never on the worker that
-loads it: a run that is resumed sees the images that it would have seen.
+A training sample depends on the seed, the epoch and its index alone, not on the worker process that loads it: a
+resumed run sees the images that an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from gfocal.data.augmentation.labelled import Labelled
+from gfocal.data.augmentation.labeled_image import LabeledImage
 from gfocal.data.augmentation.pipeline import Augmentation
-from gfocal.data.dataset import FileData, ImageData, Sample
+from gfocal.data.dataset import ImageData, Sample
 from gfocal.data.preprocess import InputSettings, normalize, resize, resized_shape, scale_xyxy, stack_padded
 from gfocal.data.samplers import BatchOrder, EpochOrder
 from gfocal.errors import DataError
 from gfocal.structures import Batch, pad_targets
 
-# How many unreadable images in a row end an epoch: more is no accident of one file.
+# So many unreadable images in a row end the run: that is not a single broken file.
 MAX_UNREADABLE = 20
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image on its way into a batch."""
+    """One preprocessed image with its ground truth, before batching."""
 
     image: Tensor  # (3, h, w) float32, normalized
     boxes: Tensor  # (G, 4) xyxy in pixels of ``image``
     labels: Tensor  # (G,)
-    ignored: Tensor  # (G,) bool: no ground truth, but regions to be ignored
+    ignored: Tensor  # (G,) bool: ignored regions, not ground truth
     original_size: tuple[int, int]
     image_id: int
 
 
 class TrainingItems(Dataset[Item]):
-    """Augmented images with their ground truth; crowd regions come along as ignored.
+    """Augmented images with their ground truth; crowd regions are flagged as ignored.
 
-    ``epochs`` is the number of epochs of the run: in the last of them, as many as the augmentation's settings close,
-    no images are mixed. None: the run has no end.
+    ``epochs`` is the number of epochs of the run: in its last ``close_epochs`` (of the augmentation's settings) no
+    images are mixed. None: images are mixed in every epoch.
     """
 
     def __init__(
@@ -58,12 +58,8 @@ class TrainingItems(Dataset[Item]):
         seed: int,
         epochs: int | None = None,
     ) -> None:
-        self.data, self.augmentation, self.input_settings, self.seed = (
-            data,
-            augmentation,
-            input_settings,
-            seed,
-        )
+        self.data, self.augmentation = data, augmentation
+        self.input_settings, self.seed = input_settings, seed
         self.closed_from = None if epochs is None else epochs - augmentation.settings.close_epochs
 
     def __len__(self) -> int:
@@ -73,12 +69,12 @@ class TrainingItems(Dataset[Item]):
         epoch, index = epoch_and_index
         data = self.data.at_epoch(epoch)
 
-        def another() -> Labelled:
-            """Drawn by the sample's own generator, so that no worker has a say in it."""
+        def read_random() -> LabeledImage:
+            """Chosen by the sample's own generator, so that it does not depend on the worker."""
             image, sample = read_or_next(data, int(torch.randint(len(data), ())))
-            return Labelled(image, sample.boxes, sample.labels, sample.crowd)
+            return LabeledImage(image, sample.boxes, sample.labels, sample.crowd)
 
-        others = another if self.closed_from is None or epoch < self.closed_from else None
+        others = read_random if self.closed_from is None or epoch < self.closed_from else None
         image, sample = read_or_next(data, index)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(((self.seed * 1_000_003 + epoch) * 1_000_003 + index) % 2**63)
@@ -91,10 +87,10 @@ class TrainingItems(Dataset[Item]):
 
 
 class EvaluationItems(Dataset[Item]):
-    """Images as the test-time protocol sees them: resized, nothing else.
+    """Images for evaluation: resized and normalized, without augmentation.
 
-    One that cannot be read is shown as an even surface, in which nothing is to be found, so that its objects
-    count as missed and a broken file does not end a run.
+    An image that cannot be read is replaced by one of the mean color, so that its objects count as missed and a
+    broken file does not end a run.
     """
 
     def __init__(self, data: ImageData, input_settings: InputSettings) -> None:
@@ -110,8 +106,8 @@ class EvaluationItems(Dataset[Item]):
         except DataError as error:
             warnings.warn(f"{error}; its objects count as missed", stacklevel=2)
             sample = self.data.sample(epoch_and_index[1])
-            even = torch.tensor(settings.mean).round().to(torch.uint8)
-            image = even.view(3, 1, 1).expand(3, *(sample.size or (settings.short_side, settings.short_side)))
+            mean = torch.tensor(settings.mean).round().to(torch.uint8)
+            image = mean.view(3, 1, 1).expand(3, *(sample.size or (settings.short_side, settings.short_side)))
         old = (int(image.shape[-2]), int(image.shape[-1]))
         new = resized_shape(*old, settings.short_side, settings.long_side)
         boxes = sample.boxes * scale_xyxy(old, new)
@@ -120,7 +116,7 @@ class EvaluationItems(Dataset[Item]):
 
 
 def read_or_next(data: ImageData, index: int) -> tuple[Tensor, Sample]:
-    """An image, or the next one that can be read: one broken file does not end an epoch."""
+    """The image at an index, or else the next one that can be read: a broken file does not end an epoch."""
     for offset in range(MAX_UNREADABLE):
         try:
             return data.read((index + offset) % len(data))
@@ -132,12 +128,12 @@ def read_or_next(data: ImageData, index: int) -> tuple[Tensor, Sample]:
 
 @dataclass(frozen=True)
 class Collate:
-    """Items -> one padded batch."""
+    """Collate items into one padded batch."""
 
     multiple: int
 
     def __call__(self, items: Sequence[Item]) -> Batch:
-        """As the class says."""
+        """Items of B images -> batch."""
         return Batch(
             images=stack_padded([item.image for item in items], self.multiple),
             targets=pad_targets(
@@ -160,15 +156,15 @@ def training_loader(
     world: int = 1,
     epochs: int | None = None,
 ) -> tuple[DataLoader[Batch], EpochOrder]:
-    """Batches of one process, and the order whose ``epoch`` must be set before each epoch.
+    """Training batches of one process, and the order whose ``epoch`` must be set before each epoch.
 
-    ``epochs`` of the run say which are the last, in which no images are mixed; None: none is.
+    ``epochs`` is the number of epochs of the run, see ``TrainingItems``.
     """
     order = EpochOrder(len(data), seed)
-    items = TrainingItems(without_problems(data), augmentation, input_settings, seed, epochs)
+    items = TrainingItems(drop_problems(data), augmentation, input_settings, seed, epochs)
     upright = [False] * len(data)
-    if isinstance(data, FileData):
-        sizes = data.table.sizes
+    if data.files is not None:
+        sizes = data.files.table.sizes
         upright = (sizes[:, 0] > sizes[:, 1]).tolist()
     return _loader(items, BatchOrder(order, upright, batch_size, rank, world), num_workers, input_settings), order
 
@@ -181,14 +177,14 @@ def evaluation_loader(
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[Batch]:
-    """Batches in the order of the data.
+    """Batches for evaluation, in the order of the data.
 
-    Of several processes each gets every ``world``-th batch, whole: an image is seen beside the ones that it is
-    seen with in one process, so that its detections are the same to the last bit.
+    Each of several processes gets every ``world``-th whole batch: an image is in the same batch for any number of
+    processes, so that its detections are the same to the last bit.
     """
     order = EpochOrder(len(data), 0, shuffle=False)
     batches = list(BatchOrder(order, [False] * len(data), batch_size))[rank::world]
-    return _loader(EvaluationItems(without_problems(data), input_settings), batches, num_workers, input_settings)
+    return _loader(EvaluationItems(drop_problems(data), input_settings), batches, num_workers, input_settings)
 
 
 def _loader(
@@ -203,32 +199,32 @@ def _loader(
         worker_init_fn=start_worker,
         pin_memory=torch.cuda.is_available(),
     )
-    # An error that ends Python keeps the loader alive, and Python would wait for ever for processes that it asks by
-    # SIGTERM to end: they leave that to the run. This comes before Python asks.
+    # An uncaught error keeps the loader alive, and at exit Python would wait forever for workers that it asks to end
+    # by SIGTERM, which they ignore. This is called before that.
     atexit.register(stop_workers, weakref.ref(loader))
     return loader
 
 
 def stop_workers(loader: weakref.ref[DataLoader[Batch]]) -> None:
-    """End the processes of a loader, if it is still there and has begun an epoch."""
+    """End the worker processes of a loader, if it still exists and has started an epoch."""
     iterator = getattr(loader(), "_iterator", None)
     if iterator is not None:
         iterator._shutdown_workers()
 
 
 def start_worker(worker: int) -> None:
-    """What a process that loads images does first."""
-    leave_signals_to_the_run(worker)
-    # Looking for garbage writes into every object there is, which would copy what the process shares with the run.
+    """Initialize a worker process."""
+    ignore_signals()
+    # Garbage collection writes into every object, which would copy the memory shared with the parent process.
     gc.freeze()
 
 
-def without_problems(data: ImageData) -> ImageData:
-    """The data as processes that load images need them: what was wrong with the files is told already."""
-    return replace(data, problems=[]) if isinstance(data, FileData) else data
+def drop_problems(data: ImageData) -> ImageData:
+    """The data as worker processes need it: without the list of problems, which would be copied."""
+    return data if data.files is None else replace(data.files, problems=[])
 
 
-def leave_signals_to_the_run(worker: int) -> None:
-    """Ctrl-C and SIGTERM go to all processes of a group: the run decides what to do, and needs its workers for it."""
+def ignore_signals() -> None:
+    """Ctrl-C and SIGTERM reach all processes of a group, but the main process handles them, and needs its workers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""From an image to the network's input: resize keeping the ratio, normalize, pad into a batch."""
+"""From an image to the network's input: resize with the aspect ratio kept, normalize, pad into a batch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True)
 class InputSettings:
-    """How an image becomes the network's input. Pixel values run from 0 to 255."""
+    """Size and normalization of the network's input. Pixel values are 0..255."""
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     short_side: int = 800  # the shorter side is resized to this,
-    long_side: int = 1333  # unless the longer one would pass this
+    long_side: int = 1333  # unless the longer side would exceed this
     multiple: int = 32  # height and width of a batch are padded to a multiple of this
-    # Whether an image that shrinks is smoothed. MMDetection, and so the published models, take the nearest pixels.
+    # Whether downscaling is antialiased. MMDetection, and so the published models, do not.
     antialias: bool = True
 
     def __post_init__(self) -> None:
@@ -33,22 +33,22 @@ class InputSettings:
 
 
 def resized_shape(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
-    """Height and width after resizing with the ratio kept, each rounded half up, at least one pixel."""
+    """Height and width after resizing with the aspect ratio kept, rounded half up, at least one pixel."""
     factor = min(long_side / max(height, width), short_side / min(height, width))
     return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
 
 def resize(image: Tensor, shape: tuple[int, int], antialias: bool = True) -> Tensor:
-    """Bilinear resize of uint8 (3, H, W), smoothed when it shrinks; without ``antialias`` as OpenCV does it."""
+    """Bilinear resize of uint8 (3, H, W) to (height, width); without ``antialias`` it equals OpenCV's."""
     if tuple(image.shape[-2:]) == shape:
         return image
-    if shape == (1, 1):  # on bytes torch's smoothing kernel fails at this size
+    if shape == (1, 1):  # torch's antialiasing kernel for uint8 fails at this size
         return TF.resize(image.float(), [1, 1], antialias=antialias).round().to(torch.uint8)
     return TF.resize(image, list(shape), antialias=antialias)
 
 
 def scale_xyxy(old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Factors (4,) that bring xyxy boxes from an image of one height and width to another."""
+    """Factors (4,) that scale xyxy boxes from an image of ``old`` height and width to ``new``."""
     return torch.tensor([new[1] / old[1], new[0] / old[0]] * 2)
 
 
@@ -60,16 +60,16 @@ def normalize(image: Tensor, settings: InputSettings) -> Tensor:
 
 
 def denormalize(image: Tensor, settings: InputSettings) -> Tensor:
-    """What ``normalize`` was given: float32 (3, H, W) -> uint8."""
+    """Inverse of ``normalize``: float32 (3, H, W) -> uint8."""
     mean = torch.tensor(settings.mean, device=image.device).view(3, 1, 1)
     std = torch.tensor(settings.std, device=image.device).view(3, 1, 1)
     return (image * std + mean).round().clamp(0, 255).to(torch.uint8)
 
 
 def stack_padded(images: Sequence[Tensor], multiple: int = 32) -> Tensor:
-    """Normalized images of several sizes -> one batch (B, 3, H, W), zero (the mean color) beyond each.
+    """Normalized images of several sizes -> one batch (B, 3, H, W), padded with zeros (the mean color).
 
-    The batch is laid out channels_last, in which convolutions run faster.
+    The memory format is channels_last, in which convolutions run faster.
     """
     height = -(-max(image.shape[1] for image in images) // multiple) * multiple
     width = -(-max(image.shape[2] for image in images) // multiple) * multiple

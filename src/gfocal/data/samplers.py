@@ -1,4 +1,4 @@
-"""Which images an epoch sees, in which order, in which batches, and which process sees them."""
+"""The images of an epoch: their order, their batches, and the process that gets each batch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gfocal.data.dataset import ImageData
 
 
 class EpochOrder(Sampler[tuple[int, int]]):
-    """The order of an epoch, as (epoch, index) pairs: shuffled by seed and epoch.
+    """The order of an epoch as (epoch, index) pairs, shuffled by seed and epoch.
 
     Attributes:
-        epoch: to be set before each epoch.
-        repeats: (N,) how often an epoch shows each image on average, 1 at least; None: once. All epochs are of the
-            same length. An image that comes again has an index larger by N each time, so that augmentation, which
-            draws by the index, makes another one of it.
+        epoch: must be set before each epoch.
+        repeats: (N,) mean number of times that an epoch has each image, at least 1; None: once. All epochs have the
+            same length. Each repetition of an image has an index larger by N, so that augmentation, whose random
+            numbers depend on the index, gives a different result.
     """
 
     def __init__(self, num_images: int, seed: int, shuffle: bool = True) -> None:
@@ -29,7 +29,7 @@ class EpochOrder(Sampler[tuple[int, int]]):
         self.repeats: Tensor | None = None
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = self._shown()
+        order = self._indices()
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
             order = [order[i] for i in torch.randperm(len(order), generator=generator).tolist()]
@@ -38,48 +38,52 @@ class EpochOrder(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return self.num_images + _whole_excess(self.repeats)
 
-    def _shown(self) -> list[int]:
-        """Indices that the epoch shows: each image once, then what is shown again."""
-        shown = list(range(self.num_images))
+    def _indices(self) -> list[int]:
+        """Indices of the epoch, not shuffled: each image once, then the repetitions."""
+        indices = list(range(self.num_images))
         if self.repeats is None:
-            return shown
+            return indices
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) * 2 + 1)
-        again = systematic(self.repeats.double() - 1, _whole_excess(self.repeats), generator)
+        again = sample_counts(self.repeats.double() - 1, _whole_excess(self.repeats), generator)
         for index, times in enumerate(again.tolist()):
-            shown += [index + self.num_images * k for k in range(1, times + 1)]
-        return shown
+            indices += [index + self.num_images * k for k in range(1, times + 1)]
+        return indices
 
 
-def repeats_of(data: ImageData, share: float) -> Tensor:
-    """``repeat_factors`` of a dataset; crowd regions show no class."""
+def dataset_repeat_factors(data: ImageData, threshold: float) -> Tensor:
+    """``repeat_factors`` of a dataset; ignored regions do not count."""
     samples = (data.sample(i) for i in range(len(data)))
-    return repeat_factors([sample.labels[~sample.crowd] for sample in samples], len(data.names), share)
+    return repeat_factors([sample.labels[~sample.crowd] for sample in samples], len(data.names), threshold)
 
 
-def repeat_factors(labels: Sequence[Tensor], num_classes: int, share: float) -> Tensor:
-    """How often images are to be shown so that rare classes are seen (Gupta et al. 2019, section 3.4 of LVIS).
+def repeat_factors(labels: Sequence[Tensor], num_classes: int, threshold: float) -> Tensor:
+    """Repeat factors that oversample images of rare classes (Gupta et al. 2019, LVIS, section 3.4).
 
-    A class in f of all images asks for max(1, sqrt(share / f)), and an image follows the rarest of its classes.
+    A class that is in a fraction f of the images has the factor max(1, sqrt(threshold / f)); an image has the largest
+    factor of its classes.
 
     Args:
-        labels: of each image's objects.
+        labels: of the objects of each image.
         num_classes: C.
-        share: of the images, 0..1; the paper's t.
+        threshold: fraction of the images, 0..1; the paper's t.
 
     Returns:
-        (N,) float64, 1 at least.
+        (N,) float64, at least 1.
     """
     present = torch.zeros(len(labels), num_classes, dtype=torch.bool)
     for row, of_image in zip(present, labels, strict=True):
         row[of_image] = True
     frequency = present.double().mean(0)  # (C,)
-    wanted = (share / frequency.clamp(min=1e-12)).sqrt().clamp(min=1)
+    wanted = (threshold / frequency.clamp(min=1e-12)).sqrt().clamp(min=1)
     return torch.where(present, wanted, 1.0).amax(1)
 
 
-def systematic(expected: Tensor, total: int, generator: torch.Generator) -> Tensor:
-    """Whole numbers (N,) whose sum is ``total``, each next to its share of it in proportion to ``expected`` (N,)."""
-    order = torch.randperm(len(expected), generator=generator)  # neighbors would be drawn alternately
+def sample_counts(expected: Tensor, total: int, generator: torch.Generator) -> Tensor:
+    """Systematic sampling: random integers (N,) whose sum is ``total``.
+
+    Each is its share of the total, in proportion to ``expected`` (N,), rounded up or down.
+    """
+    order = torch.randperm(len(expected), generator=generator)  # otherwise neighbors would alternate
     ends = expected[order].cumsum(0)
     ends = ends * (total / ends[-1].clamp(min=1e-12))
     ends[-1] = total
@@ -94,17 +98,17 @@ def _whole_excess(repeats: Tensor | None) -> int:
 
 
 class BatchOrder(Sampler[list[tuple[int, int]]]):
-    """Batches of images that are all upright or all lying, so that little of a batch is padding.
+    """Batches of images that are all portrait or all landscape, to reduce padding.
 
-    What does not fill a batch of its kind makes mixed ones at the end: the number of batches is that of the
-    images alone.
+    Images that do not fill a batch of their orientation form mixed batches at the end, so that the number of batches
+    depends only on that of the images.
 
-    Several processes share out batches of ``world`` times as many images: they see at each step what one process
-    with such batches would see. Only the last batch of an epoch may be smaller. A process that gets none of it is
-    shown the first image once more, so that it takes part in the step; see ``is_idle``.
+    Several processes divide batches of ``world`` times as many images: at each step they see the images that a single
+    process with such batches would see. Only the last batch of an epoch may be smaller. A process that would get no
+    image of it gets the first one again, so that it takes part in the step; see ``is_idle``.
 
     Attributes:
-        first: number of the batch that the next epoch begins with, of one that was begun before.
+        first: index of the first batch of the next epoch, for an epoch that is resumed.
     """
 
     def __init__(
@@ -122,11 +126,11 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
         return -(-len(self.order) // self.whole_size)
 
     def images(self, batches: int) -> int:
-        """How many images all processes together have seen after so many batches of an epoch."""
+        """Number of images that all processes together have seen after so many batches of an epoch."""
         return min(batches * self.whole_size, len(self.order))
 
     def is_idle(self, batch: int) -> bool:
-        """Whether a batch, by its number in the epoch, holds no image for this process to learn from."""
+        """Whether this process has no image of its own in a batch, given by its index in the epoch."""
         return self.rank >= self.images(batch + 1) - self.images(batch)
 
     def _whole_batches(self) -> Iterator[list[tuple[int, int]]]:

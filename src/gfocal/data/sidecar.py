@@ -1,8 +1,8 @@
-"""gfocal.json beside a dataset: what its format has no place for, read back by gfocal and passed over by others.
+"""gfocal.json beside a dataset: information that its format cannot store, read by gfocal and ignored by other tools.
 
-YOLO's files know no ignored regions, areas, image ids or category ids; VOC's know no ids and no order of classes; a
-CSV no classes without objects. ``gfocal convert`` puts here what would be lost, and nothing that the files say
-themselves: a file that is edited later counts as edited.
+YOLO files store no ignored regions, areas, image ids or category ids; VOC files store no ids and no order of classes;
+a CSV table stores no classes without objects. ``gfocal convert`` writes here what would be lost, and nothing that the
+files store themselves: if a file is edited later, the edit counts.
 """
 
 from __future__ import annotations
@@ -19,62 +19,62 @@ from typing import Any
 from gfocal.errors import DataError
 
 SIDECAR = "gfocal.json"
-ABOUT = "What the files of this dataset have no place for. gfocal reads it back, other tools pass it over."
+ABOUT = "Information that the files of this dataset cannot store. gfocal reads it, other tools ignore it."
 
 
 @dataclass(frozen=True)
-class PlacedBox:
-    """A box that stands in the sidecar alone: an ignored region of YOLO's."""
+class IgnoredRegion:
+    """An ignored region, which YOLO files cannot store."""
 
-    at: int  # its place among the objects of the image
+    at: int  # its index among the objects of the image
     label: int
     box: tuple[float, ...]  # xyxy, fractions of the image
-    area: float  # NaN where not stated
+    area: float  # NaN if not stated
 
 
 @dataclass(frozen=True)
 class LineExtra:
-    """What is known of the object of one line beyond its text."""
+    """Information about the object in one line of a label file."""
 
-    text: str  # the line when it was written: another line now means that it was edited, and this is stale
+    text: str  # the line as it was written: if it differs now, the line was edited and this is outdated
     area: float = math.nan
-    box: tuple[float, ...] | None = None  # xyxy in fractions, where cx cy w h cannot say it exactly
+    box: tuple[float, ...] | None = None  # xyxy in fractions, if cx cy w h cannot represent it exactly
 
 
 @dataclass(frozen=True)
 class ImageExtra:
-    """What is known of one image in one split."""
+    """Information about one image in one split."""
 
     image_id: int | None = None
-    stated_size: tuple[int, int] | None = None  # height, width; where it is not that of the upright image
+    stated_size: tuple[int, int] | None = None  # height, width; if they are not those of the upright image
     lines: Mapping[int, LineExtra] = field(default_factory=dict)
-    ignored: tuple[PlacedBox, ...] = ()
+    ignored: tuple[IgnoredRegion, ...] = ()
 
 
-NOTHING = ImageExtra()
+NO_EXTRA = ImageExtra()
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """All of gfocal.json; empty where there is none."""
+    """The content of gfocal.json; empty if there is no such file."""
 
     names: tuple[str, ...] | None = None
-    category_ids: tuple[int, ...] | None = None  # indexed by the class's place in the files
+    category_ids: tuple[int, ...] | None = None  # indexed by the index of a class in the files
     splits: Mapping[str, Mapping[str, ImageExtra]] = field(default_factory=dict)
-    renamed: Mapping[str, str] = field(default_factory=dict)  # image below the folder -> what it was called before
+    renamed: Mapping[str, str] = field(default_factory=dict)  # image below the folder -> its original name
 
     def image(self, split: str | None, key: str) -> ImageExtra:
-        """What is known of an image, by the key of its format."""
-        return self.splits.get(split or "", {}).get(key, NOTHING)
+        """Information about an image, by the key that its format uses."""
+        return self.splits.get(split or "", {}).get(key, NO_EXTRA)
 
     def free_ids(self, split: str | None) -> Iterator[int]:
-        """Running numbers for images that are not known here, such as those added later: none is taken."""
-        taken = {image.image_id for image in self.splits.get(split or "", {}).values()}
-        return (number for number in itertools.count(1) if number not in taken)
+        """Unused image ids 1, 2, ... for images that are not listed here, such as those added later."""
+        used = {image.image_id for image in self.splits.get(split or "", {}).values()}
+        return (number for number in itertools.count(1) if number not in used)
 
 
 def read_sidecar(folder: Path) -> Sidecar:
-    """The sidecar of a dataset's folder; an empty one where there is none. DataError for a broken one."""
+    """The sidecar of a dataset's folder, empty if there is none. Raises DataError for a broken one."""
     file = folder / SIDECAR
     if not file.is_file():
         return Sidecar()
@@ -91,25 +91,25 @@ def read_sidecar(folder: Path) -> Sidecar:
             },
             renamed={key: _text(name) for key, name in content.get("renamed", {}).items()},
         )
-        _refuse_twice(sidecar.category_ids or (), "category id")
+        _check_unique(sidecar.category_ids or (), "category id")
         for images in sidecar.splits.values():
-            _refuse_twice([p.image_id for p in images.values() if p.image_id is not None], "image id")
+            _check_unique([p.image_id for p in images.values() if p.image_id is not None], "image id")
         return sidecar
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise DataError(
-            f"{file}: broken ({' '.join(str(error).split())[:200]}); convert again, or take it away and lose "
+            f"{file}: broken ({' '.join(str(error).split())[:200]}); convert again, or delete it and lose "
             "ids, areas and ignored regions"
         ) from error
 
 
-def _refuse_twice(ids: Sequence[int], what: str) -> None:
-    twice = [number for number, count in Counter(ids).items() if count > 1]
-    if twice:
-        raise ValueError(f"{what} {twice[0]} stands twice")
+def _check_unique(ids: Sequence[int], what: str) -> None:
+    repeated = [number for number, count in Counter(ids).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{what} {repeated[0]} occurs twice")
 
 
 def _image(entry: Any) -> ImageExtra:
-    size = None if entry.get("size") is None else tuple(map(_whole, entry["size"]))
+    size = None if entry.get("size") is None else tuple(map(_count, entry["size"]))
     if size is not None and len(size) != 2:
         raise ValueError("a size is height and width")
     return ImageExtra(
@@ -124,7 +124,7 @@ def _image(entry: Any) -> ImageExtra:
             for number, line in entry.get("lines", {}).items()
         },
         ignored=tuple(
-            PlacedBox(_whole(one["at"]), _whole(one["class"]), _box(one["box"]), _area(one))
+            IgnoredRegion(_count(one["at"]), _count(one["class"]), _box(one["box"]), _area(one))
             for one in entry.get("ignored", ())
         ),
     )
@@ -140,28 +140,28 @@ def _box(value: Any) -> tuple[float, ...]:
     return x1, y1, x2, y2
 
 
-def _whole(value: Any) -> int:
+def _count(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
-        raise ValueError(f"{value!r:.50} is no whole number of at least 0")
+        raise ValueError(f"{value!r:.50} is not an integer of at least 0")
     return value
 
 
 def _id(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
-        raise ValueError(f"{value!r:.50} is no whole number of 64 bits")
+        raise ValueError(f"{value!r:.50} is not a 64-bit integer")
     return value
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")
+        raise ValueError(f"{value!r} is not a string")
     return value
 
 
-def as_json(sidecar: Sidecar) -> dict[str, Any] | None:
-    """The content of the file; None when there is nothing to tell."""
+def to_json(sidecar: Sidecar) -> dict[str, Any] | None:
+    """The content of the file; None if it would be empty."""
     splits = {
-        split: {key: told for key, image in images.items() if (told := _told(image))}
+        split: {key: entry for key, image in images.items() if (entry := _image_to_json(image))}
         for split, images in sidecar.splits.items()
     }
     content: dict[str, Any] = {
@@ -174,23 +174,23 @@ def as_json(sidecar: Sidecar) -> dict[str, Any] | None:
     return {"about": ABOUT} | content if content else None
 
 
-def _told(image: ImageExtra) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+def _image_to_json(image: ImageExtra) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
     if image.image_id is not None:
-        told["id"] = image.image_id
+        entry["id"] = image.image_id
     if image.stated_size is not None:
-        told["size"] = list(image.stated_size)
+        entry["size"] = list(image.stated_size)
     if image.lines:
-        told["lines"] = {
+        entry["lines"] = {
             str(number): {"text": line.text}
             | ({} if math.isnan(line.area) else {"area": line.area})
             | ({} if line.box is None else {"box": list(line.box)})
             for number, line in image.lines.items()
         }
     if image.ignored:
-        told["ignored"] = [
+        entry["ignored"] = [
             {"at": one.at, "class": one.label, "box": list(one.box)}
             | ({} if math.isnan(one.area) else {"area": one.area})
             for one in image.ignored
         ]
-    return told
+    return entry

@@ -1,17 +1,17 @@
-"""What can be wrong with boxes and images of a dataset, and what is done about it, for all formats alike.
+"""Validation of images and boxes, the same for all formats: what can be wrong, and what is done about it.
 
-| found | done |
+| problem | action |
 |---|---|
 | image missing, unreadable, listed twice, or outside the data folder | image dropped |
-| size in the annotation is not that of the file | kept, the file's size counts |
-| box not finite, inverted, without area, or wholly outside the image | box dropped |
-| numbers of YOLO that are no fractions of the image (pixels, most likely) | box dropped |
-| same box, class and crowd flag a second time in one image | box dropped |
-| box of IoU 0.9 or more with another of its class | kept |
+| stated size is not that of the image file | kept, the size of the file is used |
+| box not finite, inverted, without area, or entirely outside the image | box dropped |
+| numbers in a YOLO file that are no fractions of the image (probably pixels) | box dropped |
+| same box, class and crowd flag twice in one image | second box dropped |
+| IoU of 0.9 or more with another box of the same class | kept |
 | box partly outside the image | box clipped |
 
-A box that reaches beyond the image by half a pixel or less was rounded; it is clipped without a word.
-Readers add what only they can see: unknown classes, annotations of no image, broken records.
+A box that exceeds the image by half a pixel or less is a rounding error; it is clipped without a problem.
+Readers add problems of their format: unknown classes, annotations without an image, broken records.
 """
 
 from __future__ import annotations
@@ -33,29 +33,36 @@ from gfocal.errors import DataError, ImageError
 from gfocal.text import one_line
 
 ROUNDING = 0.5  # pixels
-NEARLY = 0.9  # IoU
-MOST_FRACTION = 2.0  # images: a box in fractions that reaches further is in some other unit
+NEAR_DUPLICATE_IOU = 0.9  # IoU
+MAX_FRACTION = 2.0  # larger numbers are no fractions of the image but some other unit
 
 NOT_FINITE = "box is not finite"
 INVERTED = "box is inverted"
 NO_AREA = "box has no area"
-OUTSIDE = "box lies outside the image"
-NO_FRACTIONS = "box of no fractions: are these pixels? YOLO's numbers are fractions of the image"
-DUPLICATE = "same box and class a second time"
-NEAR_DUPLICATE = "nearly the same box and class a second time"
-BEYOND = "box reaches beyond the image"
+OUTSIDE = "box is outside the image"
+NO_FRACTIONS = "box is not in fractions of the image, as YOLO's are: are these pixels?"
+DUPLICATE = "duplicate box of the same class"
+NEAR_DUPLICATE = "near-duplicate box of the same class"
+BEYOND = "box exceeds the image"
 MISSING = "image file is missing"
 UNREADABLE = "image is unreadable"
-SIZE_DIFFERS = "stated size is not that of the file"
+SIZE_DIFFERS = "stated size is not that of the image file"
 UNSAFE = "file name leads out of the data folder"
 UNKNOWN_CLASS = "unknown class"
 UNLISTED = "annotation of an image that is not listed"
 MALFORMED = "not a box of finite numbers"
+REPEATED_CLASS = "class name occurs twice"
+REPEATED_ID = "image id occurs twice"
+REPEATED_IMAGE = "image is listed twice"
+NO_XML = "image without an xml file"
+NO_ROW = "image without a row"
+BROKEN_XML = "broken xml"
+NOT_VOC = "xml is not a VOC annotation"
 
 
 @dataclass
 class ImageRecord:
-    """One image as an annotation describes it, nothing checked yet."""
+    """One image as the annotations describe it, not validated yet."""
 
     file: str  # the annotation file, for problems
     path: Path
@@ -65,11 +72,11 @@ class ImageRecord:
     boxes: list[Sequence[float]] = field(default_factory=list)  # xyxy
     labels: list[int] = field(default_factory=list)
     crowd: list[bool] = field(default_factory=list)
-    records: list[str] = field(default_factory=list)  # how the file names each box
-    areas: list[float] = field(default_factory=list)  # of the objects' outlines; NaN where not stated
+    records: list[str] = field(default_factory=list)  # where in the file each box is, for problems
+    areas: list[float] = field(default_factory=list)  # of the objects' outlines; NaN if not stated
 
     def add(self, box: Sequence[float], label: int, crowd: bool, record: str, area: float = math.nan) -> None:
-        """Append one box."""
+        """Add one box."""
         self.boxes.append(box)
         self.labels.append(label)
         self.crowd.append(crowd)
@@ -77,50 +84,50 @@ class ImageRecord:
         self.areas.append(area)
 
 
-_Usable = tuple[ImageRecord, tuple[int, int]]  # with the height and width of its file
+_Usable = tuple[ImageRecord, tuple[int, int]]  # with height and width of the image file
 
 
-def checked(
+def validate_records(
     images: Sequence[ImageRecord],
     names: Sequence[str],
     category_ids: Sequence[int],
     problems: list[Problem],
     where: str | Path,
 ) -> FileData:
-    """A dataset of the images and boxes that can be used, with all problems.
+    """The dataset of all usable images and boxes, with the problems of the others.
 
-    Opens the header of every image file: about 0.1 ms each on a local disk. ``problems`` are those the
-    reader has met already. Raises DataError when no image is left.
+    Reads the header of every image file: about 0.1 ms each on a local disk. ``problems`` are those found by the
+    reader. Raises DataError if no image is usable.
     """
     problems = list(problems)
-    usable = [(p, size) for p in images if (size := _real_size(p, problems)) is not None]
+    usable = [(p, size) for p in images if (size := _read_size(p, problems)) is not None]
     if not usable:
         first = f"; the first problem: {one_line(str(problems[0]), most=500)}" if problems else ""
         raise DataError(f"{where}: no usable image among {len(images)}{first}")
     counts = [len(image.labels) for image, _ in usable]
     owner = np.repeat(np.arange(len(usable)), counts)
     boxes, keep = _check_boxes(usable, owner, problems)
-    areas = _of_all(usable, "areas", np.float64)[keep]
-    table = SampleTable.of_arrays(
+    areas = _concatenate(usable, "areas", np.float64)[keep]
+    table = SampleTable.from_arrays(
         image_ids=[image.image_id for image, _ in usable],
         paths=[image.path for image, _ in usable],
         sizes=[size for _, size in usable],
         counts=np.bincount(owner[keep], minlength=len(usable)).tolist(),
         boxes=torch.from_numpy(boxes[keep]),
-        labels=torch.from_numpy(_of_all(usable, "labels", np.int64)[keep]),
-        crowd=torch.from_numpy(_of_all(usable, "crowd", np.bool_)[keep]),
+        labels=torch.from_numpy(_concatenate(usable, "labels", np.int64)[keep]),
+        crowd=torch.from_numpy(_concatenate(usable, "crowd", np.bool_)[keep]),
         areas=None if np.isnan(areas).all() else torch.from_numpy(areas),
     )
     return FileData(tuple(names), tuple(category_ids), table, problems)
 
 
-def _of_all(usable: Sequence[_Usable], what: str, dtype: type[Any]) -> npt.NDArray[Any]:
-    """Labels, flags or areas of the boxes of all images, one after the other. (N,)"""
+def _concatenate(usable: Sequence[_Usable], what: str, dtype: type[Any]) -> npt.NDArray[Any]:
+    """Labels, flags or areas of the boxes of all images. (N,)"""
     values = (value for image, _ in usable for value in getattr(image, what))
     return np.fromiter(values, dtype=dtype, count=sum(len(image.labels) for image, _ in usable))
 
 
-def _real_size(image: ImageRecord, problems: list[Problem]) -> tuple[int, int] | None:
+def _read_size(image: ImageRecord, problems: list[Problem]) -> tuple[int, int] | None:
     if not os.path.isfile(image.path):
         problems.append(Problem(image.file, str(image.path), MISSING, "dropped"))
         return None
@@ -139,7 +146,7 @@ def _real_size(image: ImageRecord, problems: list[Problem]) -> tuple[int, int] |
 def _check_boxes(
     usable: Sequence[_Usable], owner: npt.NDArray[np.intp], problems: list[Problem]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Clipped boxes (N, 4) of all images and which to keep (N,); one problem per box at most."""
+    """Clipped boxes (N, 4) of all images and which of them to keep (N,); at most one problem per box."""
     numbers = (number for image, _ in usable for box in image.boxes for number in box)
     given = np.fromiter(numbers, dtype=np.float64, count=4 * len(owner)).reshape(-1, 4)
     limit = np.array([(w, h, w, h) for _, (h, w) in usable], dtype=np.float64)[owner]  # (N, 4)
@@ -151,14 +158,14 @@ def _check_boxes(
     low, high = clipped[:, :2], clipped[:, 2:]
     reasons = {
         NOT_FINITE: ~np.isfinite(boxes).all(1),
-        NO_FRACTIONS: relative & (np.abs(given) > MOST_FRACTION).any(1),
+        NO_FRACTIONS: relative & (np.abs(given) > MAX_FRACTION).any(1),
         INVERTED: (x2 < x1) | (y2 < y1),
         NO_AREA: (x2 == x1) | (y2 == y1),
         OUTSIDE: (high <= low).any(1),
     }
     bad = np.logical_or.reduce(list(reasons.values()))
-    labels, crowd = _of_all(usable, "labels", np.int64), _of_all(usable, "crowd", np.bool_)
-    reasons[DUPLICATE], nearly = _repeats(clipped, labels, crowd, owner, ~bad)
+    labels, crowd = _concatenate(usable, "labels", np.int64), _concatenate(usable, "crowd", np.bool_)
+    reasons[DUPLICATE], nearly = _find_duplicates(clipped, labels, crowd, owner, ~bad)
     dropped = bad | reasons[DUPLICATE]
     with np.errstate(invalid="ignore"):
         reasons[BEYOND] = (np.abs(clipped - boxes) > ROUNDING).any(1)
@@ -176,7 +183,7 @@ def _check_boxes(
     return clipped, ~dropped
 
 
-def _repeats(
+def _find_duplicates(
     boxes: npt.NDArray[np.float32],
     labels: npt.NDArray[np.int64],
     crowd: npt.NDArray[np.bool_],
@@ -185,32 +192,32 @@ def _repeats(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Which boxes equal an earlier one of the same image, class and flag, and which nearly do. (N,), (N,)
 
-    Boxes are compared with those that follow in order of their left edge, for as long as that edge is near
-    enough for the IoU to reach ``NEARLY``: the time grows with the boxes, not with their pairs.
+    Boxes are sorted by their left edge, and each is compared with the next ones as long as an IoU of
+    ``NEAR_DUPLICATE_IOU`` is possible: the time grows with the number of boxes, not with that of pairs.
     """
     order = np.flatnonzero(alive)
     order = order[np.lexsort((boxes[order, 0], crowd[order], labels[order], owner[order]))]
     box = boxes[order].astype(np.float64)
     group = np.stack((owner[order], labels[order], crowd[order]), axis=1)
-    reach = box[:, 0] + (1 - NEARLY) * (box[:, 2] - box[:, 0]) + 1e-3
+    limit = box[:, 0] + (1 - NEAR_DUPLICATE_IOU) * (box[:, 2] - box[:, 0]) + 1e-3
     area = (box[:, 2:] - box[:, :2]).prod(1)
     equal, near = np.zeros((2, len(boxes)), dtype=np.bool_)
     first, second = np.arange(len(order) - 1), np.arange(1, len(order))
     while len(first):
-        close = (group[first] == group[second]).all(1) & (box[second, 0] <= reach[first])
+        close = (group[first] == group[second]).all(1) & (box[second, 0] <= limit[first])
         first, second = first[close], second[close]
         sides = np.minimum(box[first, 2:], box[second, 2:]) - np.maximum(box[first, :2], box[second, :2])
         overlap = sides.clip(min=0).prod(1)
         later = np.maximum(order[first], order[second])
         equal[later[(box[first] == box[second]).all(1)]] = True
-        near[later[overlap >= NEARLY * (area[first] + area[second] - overlap)]] = True
+        near[later[overlap >= NEAR_DUPLICATE_IOU * (area[first] + area[second] - overlap)]] = True
         follows = second + 1 < len(order)
         first, second = first[follows], second[follows] + 1
     return equal, near & ~crowd
 
 
-def summary(problems: Sequence[Problem]) -> list[str]:
-    """One line per kind of problem, most frequent first: count, reason, action and the first example."""
+def summarize(problems: Sequence[Problem]) -> list[str]:
+    """One line for each kind of problem, most frequent first: count, reason, action and the first example."""
     groups: dict[tuple[str, str], list[Problem]] = {}
     for problem in problems:
         groups.setdefault((problem.reason, problem.action), []).append(problem)

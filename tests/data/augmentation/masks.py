@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gfocal.data.augmentation.labelled import Labelled
+from gfocal.data.augmentation.labeled_image import LabeledImage
 from gfocal.data.augmentation.pipeline import Augmentation, AugmentSettings
 
 BLACK = (0.0, 0.0, 0.0)
@@ -27,7 +27,7 @@ GEOMETRIC = {
 }
 
 
-def scene(height: int, width: int, boxes: Sequence[Sequence[float]], shape: str = "rectangle") -> Labelled:
+def scene(height: int, width: int, boxes: Sequence[Sequence[float]], shape: str = "rectangle") -> LabeledImage:
     """A black image; object k, of label k, is a filled rectangle or ellipse that is 255 in channel k alone."""
     image = torch.zeros(3, height, width, dtype=torch.uint8)
     y = torch.arange(height).view(-1, 1) + 0.5
@@ -41,7 +41,7 @@ def scene(height: int, width: int, boxes: Sequence[Sequence[float]], shape: str 
         image[k][inside] = 255
     count = len(boxes)
     xyxy = torch.tensor(boxes, dtype=torch.float32).view(-1, 4)
-    return Labelled(image, xyxy, torch.arange(count), torch.zeros(count, dtype=torch.bool))
+    return LabeledImage(image, xyxy, torch.arange(count), torch.zeros(count, dtype=torch.bool))
 
 
 def extent(mask: Tensor) -> Tensor:
@@ -50,13 +50,15 @@ def extent(mask: Tensor) -> Tensor:
     return torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]).float()
 
 
-def augmented(settings: AugmentSettings, sample: Labelled, seed: int, short: int = 96, long: int = 160) -> Labelled:
+def augmented(
+    settings: AugmentSettings, sample: LabeledImage, seed: int, short: int = 96, long: int = 160
+) -> LabeledImage:
     torch.manual_seed(seed)
     return Augmentation(settings, short, long, fill=BLACK)(*sample)
 
 
-def boxes_are_those_of_masks(image: Labelled, tolerance: float = 1.5, threshold: int = 127) -> int:
-    """Every ground-truth box is the tight box of its color, and what has no ground-truth box is ignored, cut thin or gone.
+def boxes_are_those_of_masks(image: LabeledImage, tolerance: float = 1.5, threshold: int = 127) -> int:
+    """Every ground-truth box is the tight box of its color; colors without one are ignored, clipped thin or gone.
 
     Returns the number of ground-truth boxes.
     """
@@ -75,7 +77,7 @@ def boxes_are_those_of_masks(image: Labelled, tolerance: float = 1.5, threshold:
     return len(told)
 
 
-def is_sound(image: Labelled) -> None:
+def is_sound(image: LabeledImage) -> None:
     """uint8, boxes inside and not thin, one label and flag for each."""
     height, width = image.size
     assert image.image.dtype == torch.uint8

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from masks import BLACK, boxes_are_those_of_masks, extent, is_sound, scene
 
-from gfocal.data.augmentation.labelled import Labelled
-from gfocal.data.augmentation.mixing import MOST_HIDDEN, copy_paste, copyable, mixup, mosaic
+from gfocal.data.augmentation.labeled_image import LabeledImage
+from gfocal.data.augmentation.mixing import MAX_HIDDEN, copy_paste, find_copyable, mixup, mosaic
 from gfocal.data.preprocess import resized_shape
 
 SIDES = (96, 160)
@@ -19,7 +19,7 @@ OBJECTS = [[20, 30, 61, 57], [70, 10, 95, 80], [10, 70, 60, 95]]
 FAINT = 60  # an image that shines through has at least 0.4 of 255
 
 
-def empty(height: int, width: int) -> Labelled:
+def empty(height: int, width: int) -> LabeledImage:
     return scene(height, width, [])
 
 
@@ -33,10 +33,10 @@ def test_boxes_in_a_mosaic_are_those_of_the_pixels(number: int, size: tuple[int,
         boxes = torch.tensor(OBJECTS) * torch.tensor([size[1], size[0]] * 2) / 100
         images[number] = scene(*size, boxes.tolist(), shape)
         torch.manual_seed(seed)
-        labelled = mosaic(images, SIDES, BLACK)
-        is_sound(labelled)
-        assert labelled.size == resized_shape(*images[0].size, *SIDES)
-        seen += boxes_are_those_of_masks(labelled)
+        item = mosaic(images, SIDES, BLACK)
+        is_sound(item)
+        assert item.size == resized_shape(*images[0].size, *SIDES)
+        seen += boxes_are_those_of_masks(item)
     assert seen >= 5  # of 30
 
 
@@ -48,13 +48,13 @@ def test_a_mosaic_shows_all_four_in_their_quarters() -> None:
         image = torch.full((3, 120, 160), gray, dtype=torch.uint8)
         images.append(empty(120, 160)._replace(image=image))
     for _ in range(10):
-        labelled = mosaic(images, SIDES, BLACK)
-        height, width = labelled.size
-        corners = [labelled.image[0, y, x] for y in (0, height - 1) for x in (0, width - 1)]
+        item = mosaic(images, SIDES, BLACK)
+        height, width = item.size
+        corners = [item.image[0, y, x] for y in (0, height - 1) for x in (0, width - 1)]
         assert [int(corner) for corner in corners] == [50, 100, 150, 200]
-        assert (labelled.image > 0).all()  # the images share a ratio, so nothing is left to fill
+        assert (item.image > 0).all()  # the images share a ratio, so nothing is left to fill
         for gray in (50, 100, 150, 200):
-            x1, y1, x2, y2 = extent(labelled.image[0] == gray).tolist()
+            x1, y1, x2, y2 = extent(item.image[0] == gray).tolist()
             assert 0.28 <= (x2 - x1) / width <= 0.72
             assert 0.28 <= (y2 - y1) / height <= 0.72
 
@@ -64,8 +64,8 @@ def test_tiles_show_images_at_half_to_all_of_their_tested_size() -> None:
     for seed in range(40):
         torch.manual_seed(seed)
         images = [scene(96, 128, [[60, 44, 68, 52]]) if i == 2 else empty(96, 128) for i in range(4)]
-        labelled = mosaic(images, SIDES, BLACK)
-        for box in labelled.boxes[~labelled.crowd]:
+        item = mosaic(images, SIDES, BLACK)
+        for box in item.boxes[~item.crowd]:
             factors.append(float(box[3] - box[1]) / 8)
     assert len(factors) >= 20
     assert 0.45 < min(factors) < 0.7
@@ -76,8 +76,8 @@ def test_what_images_of_other_ratios_do_not_reach_is_filled() -> None:
     long = empty(10, 400)
     long = long._replace(image=torch.full((3, 10, 400), 255, dtype=torch.uint8))
     torch.manual_seed(0)
-    labelled = mosaic([empty(96, 96), long, long, long], SIDES, (7.0, 8.0, 9.0))
-    assert {7, 255, 0} >= {int(v) for v in labelled.image[0].unique()} > {7}
+    item = mosaic([empty(96, 96), long, long, long], SIDES, (7.0, 8.0, 9.0))
+    assert {7, 255, 0} >= {int(v) for v in item.image[0].unique()} > {7}
 
 
 @pytest.mark.parametrize("shape", ["rectangle", "ellipse"])
@@ -85,14 +85,14 @@ def test_boxes_of_both_images_of_a_mixup(shape: str) -> None:
     for seed in range(12):
         first = scene(96, 128, [[20, 30, 61, 57]], shape)
         second = scene(200, 150, [[1, 1, 2, 2], [60, 40, 120, 110], [10, 120, 70, 190]], shape)
-        second = Labelled(second.image, second.boxes[1:], second.labels[1:], second.crowd[1:])
+        second = LabeledImage(second.image, second.boxes[1:], second.labels[1:], second.crowd[1:])
         second.image[0] = 0
         torch.manual_seed(seed)
-        labelled = mixup(first, second)
-        is_sound(labelled)
-        assert labelled.size == first.size
-        assert labelled.labels.tolist() == [0, 1, 2]
-        assert boxes_are_those_of_masks(labelled, threshold=FAINT) == 3
+        item = mixup(first, second)
+        is_sound(item)
+        assert item.size == first.size
+        assert item.labels.tolist() == [0, 1, 2]
+        assert boxes_are_those_of_masks(item, threshold=FAINT) == 3
 
 
 def test_a_mixup_leaves_both_to_be_seen_and_the_rest_untouched() -> None:
@@ -111,22 +111,22 @@ def test_pasted_objects_and_what_they_hide() -> None:
     """A long low box, over whose ends something is pasted at times, and a large one."""
     pasted = shrunk = 0
     source = scene(100, 140, [[1, 1, 2, 2], [2, 2, 3, 3], [50, 30, 75, 65]])
-    source = Labelled(source.image, source.boxes[2:], source.labels[2:], source.crowd[2:])
+    source = LabeledImage(source.image, source.boxes[2:], source.labels[2:], source.crowd[2:])
     source.image[:2] = 0
     for seed in range(60):
         target = scene(96, 128, [[10, 60, 120, 68], [30, 4, 95, 40]])
         torch.manual_seed(seed)
-        labelled = copy_paste(target, source)
-        is_sound(labelled)
-        assert labelled.size == target.size
-        boxes_are_those_of_masks(labelled)
-        pasted += 2 in labelled.labels.tolist()
-        kept = labelled.boxes[labelled.labels < 2]
+        item = copy_paste(target, source)
+        is_sound(item)
+        assert item.size == target.size
+        boxes_are_those_of_masks(item)
+        pasted += 2 in item.labels.tolist()
+        kept = item.boxes[item.labels < 2]
         assert len(kept) == 2
-        assert not labelled.crowd.any()
+        assert not item.crowd.any()
         shrunk += not torch.equal(kept, target.boxes)
         areas, before = ((b[:, 2:] - b[:, :2]).prod(-1) for b in (kept, target.boxes))
-        assert (areas >= (1 - MOST_HIDDEN) * before).all()
+        assert (areas >= (1 - MAX_HIDDEN) * before).all()
     assert pasted >= 40
     assert shrunk >= 3
 
@@ -139,27 +139,27 @@ def test_a_pasted_object_is_opaque_and_its_surroundings_fade() -> None:
         crowd=torch.tensor([False]),
     )
     torch.manual_seed(2)
-    labelled = copy_paste(empty(120, 120), source)
-    x1, y1, x2, y2 = (round(v) for v in labelled.boxes[0].tolist())
-    assert (labelled.image[:, y1:y2, x1:x2] == 255).all()
-    row = labelled.image[0, (y1 + y2) // 2].int()
+    item = copy_paste(empty(120, 120), source)
+    x1, y1, x2, y2 = (round(v) for v in item.boxes[0].tolist())
+    assert (item.image[:, y1:y2, x1:x2] == 255).all()
+    row = item.image[0, (y1 + y2) // 2].int()
     before = row[x1 - 4 : x1]
     assert (before.diff() > 0).all()
     assert before.min() < 230
-    assert labelled.labels.tolist() == [5]
-    assert not labelled.crowd.any()
+    assert item.labels.tolist() == [5]
+    assert not item.crowd.any()
 
 
 def test_objects_that_share_their_crop_with_others_are_not_copied() -> None:
     alone, pair, small = [10, 10, 30, 30], [[50, 50, 70, 70], [60, 52, 85, 80]], [5, 90, 8, 93]
     sample = scene(100, 100, [alone, *pair])
-    assert copyable(sample) == [0]
-    assert copyable(sample._replace(crowd=torch.tensor([True, False, False]))) == []
+    assert find_copyable(sample) == [0]
+    assert find_copyable(sample._replace(crowd=torch.tensor([True, False, False]))) == []
     near = scene(100, 100, [alone, [24, 8, 44, 34]])
-    assert copyable(near) == []
-    assert copyable(near._replace(crowd=torch.tensor([False, True]))) == []  # beside a region to be ignored
-    assert copyable(scene(100, 100, [small])) == []
-    assert copyable(scene(100, 100, [[10, 10, 60, 60], [20, 20, 30, 30]])) == []  # one in the other
+    assert find_copyable(near) == []
+    assert find_copyable(near._replace(crowd=torch.tensor([False, True]))) == []  # beside a region to be ignored
+    assert find_copyable(scene(100, 100, [small])) == []
+    assert find_copyable(scene(100, 100, [[10, 10, 60, 60], [20, 20, 30, 30]])) == []  # one in the other
 
 
 def test_nothing_is_pasted_where_there_is_no_room() -> None:
@@ -184,9 +184,9 @@ def test_pasted_objects_never_lie_on_each_other() -> None:
     several = 0
     for seed in range(40):
         torch.manual_seed(seed)
-        labelled = copy_paste(empty(96, 96), source)
-        several += len(labelled.boxes) > 1
-        assert boxes_are_those_of_masks(labelled) == len(labelled.boxes)
+        item = copy_paste(empty(96, 96), source)
+        several += len(item.boxes) > 1
+        assert boxes_are_those_of_masks(item) == len(item.boxes)
     assert several >= 10
 
 
@@ -194,14 +194,14 @@ boxes_of = st.lists(st.tuples(*[st.floats(0, 1)] * 4), max_size=12)
 sizes = st.tuples(st.integers(1, 130), st.integers(1, 130))
 
 
-def labelled(size: tuple[int, int], shares: list[tuple[float, float, float, float]]) -> Labelled:
+def make_image(size: tuple[int, int], shares: list[tuple[float, float, float, float]]) -> LabeledImage:
     """Boxes anywhere in an image, some flat, some flagged."""
     height, width = size
     four = torch.tensor(shares, dtype=torch.float32).view(-1, 2, 2).sort(dim=1).values.view(-1, 4)
     boxes = four * torch.tensor([width, height, width, height])
     count = len(boxes)
     image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
-    return Labelled(image, boxes, torch.arange(count), torch.arange(count) % 3 == 2)
+    return LabeledImage(image, boxes, torch.arange(count), torch.arange(count) % 3 == 2)
 
 
 @pytest.mark.parametrize(
@@ -216,15 +216,15 @@ def labelled(size: tuple[int, int], shares: list[tuple[float, float, float, floa
 @settings(max_examples=60, deadline=None)
 @given(parts=st.lists(st.tuples(sizes, boxes_of), min_size=4, max_size=4), seed=st.integers(0, 2**31))
 def test_images_of_any_size_and_number_of_boxes(
-    mix: Callable[[list[Labelled]], Labelled],
+    mix: Callable[[list[LabeledImage]], LabeledImage],
     parts: list[tuple[tuple[int, int], list[tuple[float, float, float, float]]]],
     seed: int,
 ) -> None:
     torch.manual_seed(seed)
-    images = [labelled(size, shares) for size, shares in parts]
-    before = [[part.clone() for part in labelled] for labelled in images]
-    labelled = mix(images)
-    is_sound(labelled)
+    images = [make_image(size, shares) for size, shares in parts]
+    before = [[part.clone() for part in image] for image in images]
+    item = mix(images)
+    is_sound(item)
     assert all(
         torch.equal(a, b) for old, new in zip(before, images, strict=True) for a, b in zip(old, new, strict=True)
     )

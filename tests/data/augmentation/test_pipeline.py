@@ -215,14 +215,14 @@ def test_scale_xyxy() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("flip", 2.0, r"flip lies in 0..1, not 2"),
-        ("mosaic", -0.1, r"mosaic lies in 0..1, not -0.1"),
-        ("scale", 1.0, "scale is less than 1, not 1.0"),
-        ("scale", float("nan"), "scale lies in 0..1, not nan"),
-        ("rotate", 46.0, r"rotate lies in 0..45 degrees, not 46"),
-        ("shear", -1.0, r"shear lies in 0..45 degrees, not -1"),
+        ("flip", 2.0, r"flip must be in 0..1, not 2"),
+        ("mosaic", -0.1, r"mosaic must be in 0..1, not -0.1"),
+        ("scale", 1.0, "scale must be less than 1, not 1.0"),
+        ("scale", float("nan"), "scale must be in 0..1, not nan"),
+        ("rotate", 46.0, r"rotate must be in 0..45 degrees, not 46"),
+        ("shear", -1.0, r"shear must be in 0..45 degrees, not -1"),
         ("close_epochs", -1, "close_epochs must be at least 0, not -1"),
-        ("short_sides", (300, 200), "least and most"),
+        ("short_sides", (300, 200), "minimum and maximum"),
     ],
 )
 def test_out_of_range_settings_are_refused(name: str, value: object, told: str) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from masks import BLACK, boxes_are_those_of_masks, is_sound, scene
 
 from gfocal.config.config import Config, ConfigError, read_config, with_changes, write_config
-from gfocal.data.augmentation.labelled import Labelled
+from gfocal.data.augmentation.labeled_image import LabeledImage
 from gfocal.data.augmentation.pipeline import AUGMENT_PRESETS, Augmentation, AugmentSettings
 
 PIXELS = dict.fromkeys(("color", "distort", "gray", "blur", "noise", "jpeg"), 0.0)
@@ -88,7 +88,7 @@ def test_images_of_any_size_and_number_of_boxes(
     chosen = EVERYTHING if name == "everything" else AUGMENT_PRESETS[name]
     four = torch.tensor(shares, dtype=torch.float32).view(-1, 2, 2).sort(dim=1).values.view(-1, 4)
     count = len(four)
-    sample = Labelled(
+    sample = LabeledImage(
         torch.randint(0, 256, (3, height, width), dtype=torch.uint8),
         four * torch.tensor([width, height, width, height]),
         torch.arange(count),
@@ -106,15 +106,15 @@ def written(text: str, folder: Path) -> Config:
     return read_config(path)
 
 
-def test_like_is_a_start_that_other_keys_change_and_is_written_out(tmp_path: Path) -> None:
-    config = written('[augment]\ncrop = 0.9\nlike = "strong"\nmosaic = 0.0\n', tmp_path)
+def test_other_keys_change_a_preset_and_the_result_is_written_out(tmp_path: Path) -> None:
+    config = written('[augment]\ncrop = 0.9\npreset = "strong"\nmosaic = 0.0\n', tmp_path)
     assert config.augment == replace(AUGMENT_PRESETS["strong"], crop=0.9, mosaic=0.0)
     text = write_config(config)
-    assert "preset = " not in text
+    assert "preset = " not in text.partition("[augment]")[2].partition("[")[0]
     assert written(text, tmp_path) == config
 
 
-def test_like_forgets_what_the_config_had_before() -> None:
+def test_a_preset_replaces_what_the_config_had_before() -> None:
     before = with_changes(Config(), {"augment.short_sides": (100, 200), "augment.quarter_turns": 0.5})
     assert with_changes(before, {"augment.preset": "medium"}).augment == AUGMENT_PRESETS["medium"]
     changed = with_changes(before, {"augment.preset": "medium", "augment.quarter_turns": "0.25"}).augment

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from masks import BLACK, boxes_are_those_of_masks, extent, is_sound, scene
 
-from gfocal.data.augmentation.labelled import LEAST_VISIBLE, Labelled, covered, cut, window
-from gfocal.data.augmentation.single import cropped, erased, turned, turning
+from gfocal.data.augmentation.labeled_image import MIN_VISIBLE, LabeledImage, clip_boxes, crop_window, occlude
+from gfocal.data.augmentation.single import affine_matrix, random_affine, random_crop, random_erase
 
 
 def test_a_window_keeps_truth_whose_center_it_holds_and_ignores_other_rests() -> None:
     sample = scene(100, 100, [[10, 10, 30, 30], [34, 10, 54, 30], [60, 60, 90, 90]])
-    part = window(sample, 15, 0, 26, 60)  # x from 15 to 41: centers at 20, 44 and 75
+    part = crop_window(sample, 15, 0, 26, 60)  # x from 15 to 41: centers at 20, 44 and 75
     assert part.boxes.tolist() == [[0.0, 10.0, 15.0, 30.0], [19.0, 10.0, 26.0, 30.0]]
     assert part.labels.tolist() == [0, 1]
     assert part.crowd.tolist() == [False, True]
@@ -24,19 +24,19 @@ def test_a_window_keeps_truth_whose_center_it_holds_and_ignores_other_rests() ->
 
 
 def test_a_rest_thinner_than_a_pixel_is_dropped() -> None:
-    sample = Labelled(
+    sample = LabeledImage(
         torch.zeros(3, 50, 50, dtype=torch.uint8),
         torch.tensor([[-9.0, 10.0, 0.9, 30.0], [-9.0, 10.0, 1.1, 30.0], [-9.0, 10.0, 0.9, 30.0]]),
         torch.tensor([0, 1, 2]),
         torch.tensor([False, False, True]),
     )
-    assert cut(sample).labels.tolist() == [1]
+    assert clip_boxes(sample).labels.tolist() == [1]
 
 
 def test_a_cut_region_stays_ignored_wherever_its_center_is() -> None:
     sample = scene(100, 100, [[0, 0, 60, 60]])._replace(crowd=torch.tensor([True]))
     for x in (0, 20, 40, 55):
-        part = window(sample, x, 0, 40, 40)
+        part = crop_window(sample, x, 0, 40, 40)
         assert part.crowd.tolist() == [True]
         assert part.boxes.tolist() == [[0.0, 0.0, min(60.0 - x, 40.0), 40.0]]
 
@@ -54,20 +54,20 @@ def test_a_covered_box_is_that_of_what_is_still_to_be_seen(
     for (x1, x2), (y1, y2) in covers:
         cover[y1:y2, x1:x2] = True
     seen = (sample.image[0] > 0) & ~cover
-    left = covered(sample, cover)
+    left = occlude(sample, cover)
     if not seen.any():
         assert len(left.boxes) == 0
         return
     assert torch.equal(left.boxes[0], extent(seen))
     share = float(seen.sum()) / ((x[1] - x[0]) * (y[1] - y[0]))
-    assert bool(left.crowd[0]) == (share < LEAST_VISIBLE)
+    assert bool(left.crowd[0]) == (share < MIN_VISIBLE)
 
 
 def test_sides_between_pixels_stay_where_nothing_covers_them() -> None:
     sample = scene(40, 40, [[10.3, 10.6, 29.7, 29.2]])
     cover = torch.zeros(40, 40, dtype=torch.bool)
     cover[:, 25:] = True
-    assert covered(sample, cover).boxes[0].tolist() == pytest.approx([10.3, 10.6, 25.0, 29.2])
+    assert occlude(sample, cover).boxes[0].tolist() == pytest.approx([10.3, 10.6, 25.0, 29.2])
 
 
 def test_the_matrix_of_a_turn_is_torchvisions() -> None:
@@ -75,14 +75,14 @@ def test_the_matrix_of_a_turn_is_torchvisions() -> None:
     for seed in range(8):
         torch.manual_seed(seed)
         sample = scene(120, 160, [[30, 30, 40, 40], [110, 40, 120, 50], [70, 90, 80, 100]])
-        labelled = turned(sample, 20.0, 10.0, BLACK)
+        item = random_affine(sample, 20.0, 10.0, BLACK)
         torch.manual_seed(seed)
         angle, sx, sy = ((2 * torch.rand(3) - 1) * torch.tensor([20.0, 10.0, 10.0])).tolist()
         middle = torch.tensor([80.0, 60.0])
         centers = (sample.boxes[:, :2] + sample.boxes[:, 2:]) / 2
-        expected = (centers - middle) @ turning(angle, sx, sy).T + middle
+        expected = (centers - middle) @ affine_matrix(angle, sx, sy).T + middle
         for k, point in enumerate(expected):
-            mask = (labelled.image[k].float() / 255).clamp(0, 1)
+            mask = (item.image[k].float() / 255).clamp(0, 1)
             ys, xs = torch.meshgrid(torch.arange(120) + 0.5, torch.arange(160) + 0.5, indexing="ij")
             found = torch.stack([(mask * xs).sum(), (mask * ys).sum()]) / mask.sum()
             torch.testing.assert_close(found, point, atol=0.3, rtol=0)
@@ -92,21 +92,21 @@ def test_the_matrix_of_a_turn_is_torchvisions() -> None:
 def test_the_box_of_a_turned_ellipse_is_exact(size: tuple[int, int]) -> None:
     for seed in range(25):
         torch.manual_seed(seed)
-        labelled = turned(
+        item = random_affine(
             scene(*size, [[30, 35, 70, 55], [25, 75, 40, 110], [60, 70, 90, 100]], "ellipse"), 30.0, 15.0, BLACK
         )
-        is_sound(labelled)
-        assert boxes_are_those_of_masks(labelled) >= 2
+        is_sound(item)
+        assert boxes_are_those_of_masks(item) >= 2
 
 
 def test_the_box_of_a_turned_rectangle_lies_inside_that_of_its_mask() -> None:
     """It is the ellipse's: too small for what fills its corners, by no more than the sine of the angle allows."""
     for seed in range(25):
         torch.manual_seed(seed)
-        labelled = turned(scene(160, 160, [[50, 60, 110, 100]]), 5.0, 0.0, BLACK)
+        item = random_affine(scene(160, 160, [[50, 60, 110, 100]]), 5.0, 0.0, BLACK)
         torch.manual_seed(seed)
         angle = abs(math.radians(float((2 * torch.rand(3) - 1)[0] * 5)))
-        box, mask = labelled.boxes[0], extent(labelled.image[0] > 127)
+        box, mask = item.boxes[0], extent(item.image[0] > 127)
         assert (box[:2] >= mask[:2] - 1).all()
         assert (box[2:] <= mask[2:] + 1).all()
         short = (box - mask).abs()
@@ -118,9 +118,9 @@ def test_a_turned_region_to_be_ignored_holds_all_of_its_rectangle() -> None:
     for seed in range(25):
         torch.manual_seed(seed)
         sample = scene(160, 160, [[50, 60, 110, 100]])._replace(crowd=torch.tensor([True]))
-        labelled = turned(sample, 30.0, 10.0, BLACK)
-        assert labelled.crowd.tolist() == [True]
-        torch.testing.assert_close(labelled.boxes[0], extent(labelled.image[0] > 127), atol=1.5, rtol=0)
+        item = random_affine(sample, 30.0, 10.0, BLACK)
+        assert item.crowd.tolist() == [True]
+        torch.testing.assert_close(item.boxes[0], extent(item.image[0] > 127), atol=1.5, rtol=0)
 
 
 def test_a_turn_fills_without_a_seam() -> None:
@@ -128,24 +128,24 @@ def test_a_turn_fills_without_a_seam() -> None:
     image = torch.full((3, 60, 80), 120, dtype=torch.uint8)
     torch.manual_seed(1)
     empty = torch.zeros(0)
-    labelled = turned(
-        Labelled(image, torch.zeros(0, 4), empty.long(), empty.bool()), 20.0, 5.0, (120.0, 120.0, 120.0)
+    item = random_affine(
+        LabeledImage(image, torch.zeros(0, 4), empty.long(), empty.bool()), 20.0, 5.0, (120.0, 120.0, 120.0)
     )
-    assert (labelled.image == 120).all()
+    assert (item.image == 120).all()
 
 
 def test_no_turn_changes_nothing() -> None:
     sample = scene(50, 60, [[10, 10, 30, 40]])
-    labelled = turned(sample, 0.0, 0.0, BLACK)
-    assert torch.equal(labelled.image, sample.image)
-    torch.testing.assert_close(labelled.boxes, sample.boxes)
+    item = random_affine(sample, 0.0, 0.0, BLACK)
+    assert torch.equal(item.image, sample.image)
+    torch.testing.assert_close(item.boxes, sample.boxes)
 
 
 def test_a_crop_is_never_drawn_around_a_region_to_be_ignored() -> None:
     sample = scene(200, 200, [[4, 4, 10, 10], [180, 180, 190, 190]])._replace(crowd=torch.tensor([True, False]))
     for seed in range(30):
         torch.manual_seed(seed)
-        assert 1 in cropped(sample).labels.tolist()
+        assert 1 in random_crop(sample).labels.tolist()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 90), (90, 1), (3, 200), (64, 64)])
@@ -153,5 +153,5 @@ def test_rectangles_and_turns_of_any_size(size: tuple[int, int]) -> None:
     height, width = size
     for seed in range(10):
         torch.manual_seed(seed)
-        is_sound(erased(scene(height, width, [[0, 0, width, height]]), BLACK))
-        is_sound(turned(scene(height, width, [[0, 0, width, height]]), 45.0, 45.0, BLACK))
+        is_sound(random_erase(scene(height, width, [[0, 0, width, height]]), BLACK))
+        is_sound(random_affine(scene(height, width, [[0, 0, width, height]]), 45.0, 45.0, BLACK))

@@ -17,7 +17,7 @@ from PIL import Image
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.discovery import read_data
 from gfocal.data.readers.coco import read_coco
-from gfocal.data.validation import ImageRecord, checked, summary
+from gfocal.data.validation import ImageRecord, summarize, validate_records
 from gfocal.errors import DataError
 
 CATEGORIES = [{"id": 90, "name": "zebra"}, {"id": 3, "name": "cat"}, {"id": 17, "name": "dog"}]
@@ -95,7 +95,7 @@ BAD_BOXES = {
     "box has no area": [[10, 10, 0, 5], [10, 10, 5, 0], [10, 10, 0, 0], [50000, 10, 1e-9, 5]],
     "box is inverted": [[10, 10, -5, 5], [10, 10, 5, -5]],
     "box is not finite": [[float("nan"), 0, 5, 5], [0, 0, float("inf"), 5], [1e300, 0, 5, 5]],
-    "box lies outside the image": [[100, 10, 5, 5], [-20, 10, 20, 5], [10, 80, 5, 5], [10, -9, 5, 5]],
+    "box is outside the image": [[100, 10, 5, 5], [-20, 10, 20, 5], [10, 80, 5, 5], [10, -9, 5, 5]],
     "not a box of finite numbers": [
         [1, 2, 3],
         [1, 2, 3, 4, 5],
@@ -125,7 +125,7 @@ def test_box_partly_outside_is_clipped_and_rounding_is_not_worth_a_word(tmp_path
     annotations = [box(1, 7, 3, [-10, 20, 30, 400]), box(2, 7, 17, [50, 50, 50.3, 30.01])]
     data = read_coco(dump(tmp_path / "a.json", annotations))
     assert data.samples[1].boxes.tolist() == [[0, 20, 20, 80], [50, 50, 100, 80]]
-    assert reasons(data) == {("box reaches beyond the image", "clipped"): 1}
+    assert reasons(data) == {("box exceeds the image", "clipped"): 1}
     assert "annotation 1: -10 20 20 420" in data.problems[0].record
 
 
@@ -145,9 +145,9 @@ def test_exact_repeats_are_dropped_and_near_ones_kept(tmp_path: Path) -> None:
     data = read_coco(dump(tmp_path / "a.json", annotations))
     found = {p.record.split(",")[1].split(":")[0].strip(): (p.reason, p.action) for p in data.problems}
     assert found == {
-        "annotation 5": ("same box and class a second time", "dropped"),
-        "annotation 6": ("same box and class a second time", "dropped"),
-        "annotation 8": ("nearly the same box and class a second time", "kept"),
+        "annotation 5": ("duplicate box of the same class", "dropped"),
+        "annotation 6": ("duplicate box of the same class", "dropped"),
+        "annotation 8": ("near-duplicate box of the same class", "kept"),
     }
     assert [len(s.labels) for s in data.samples] == [1, 6]
 
@@ -198,9 +198,9 @@ def test_images_missing_broken_repeated_or_outside_are_dropped(tmp_path: Path) -
     assert reasons(data) == {
         ("image file is missing", "dropped"): 1,
         ("image is unreadable", "dropped"): 1,
-        ("image id stands twice", "dropped"): 1,
+        ("image id occurs twice", "dropped"): 1,
         ("file name leads out of the data folder", "dropped"): 4,
-        ("no 'id' or no 'file_name'", "dropped"): 2,
+        ("image without 'id' or 'file_name'", "dropped"): 2,
         ("annotation of an image that is not listed", "dropped"): 1,  # of the entry without file name
     }
 
@@ -211,7 +211,7 @@ def test_real_size_counts_where_the_stated_one_is_wrong(tmp_path: Path) -> None:
     data = read_coco(dump(tmp_path / "a.json", [box(1, 1, 3, [50, 40, 500, 400])], images))
     assert data.samples[0].boxes.tolist() == [[50, 40, 100, 80]]
     assert data.samples[0].size == (80, 100)
-    assert reasons(data)["stated size is not that of the file", "kept"] == 1
+    assert reasons(data)["stated size is not that of the image file", "kept"] == 1
     assert "stated 1000x800, file 100x80" in data.problems[0].record
 
 
@@ -257,7 +257,7 @@ def test_images_are_found_in_the_usual_places(tmp_path: Path, json_place: str, i
 def test_where_images_were_looked_for_is_told(tmp_path: Path) -> None:
     file = dump(tmp_path / "annotations" / "instances_val2017.json", [], [{"id": 1, "file_name": "a.png"}])
     with pytest.raises(
-        DataError, match=r"put them into one of the places where 'a.png' was looked for: .*val2017.*images"
+        DataError, match=r"move them to one of the folders in which 'a.png' was looked for: .*val2017.*images"
     ) as caught:
         read_coco(file)
     assert "\n" not in str(caught.value)
@@ -289,7 +289,7 @@ def test_files_that_cannot_be_used(tmp_path: Path, content: str, message: str) -
 
 def test_one_id_for_two_classes(tmp_path: Path) -> None:
     file = dump(tmp_path / "a.json", [], categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}])
-    with pytest.raises(DataError, match="category id 1 stands for 'a' and 'b'"):
+    with pytest.raises(DataError, match="category id 1 is that of 'a' and 'b'"):
         read_coco(file)
 
 
@@ -325,7 +325,7 @@ def test_class_name_that_stands_twice_is_told(tmp_path: Path) -> None:
     categories = [{"id": 0, "name": "fish"}, {"id": 1, "name": "fish"}]
     data = read_coco(dump(tmp_path / "a.json", [], categories=categories))
     assert data.names == ("fish", "fish")
-    assert reasons(data) == {("class name stands twice", "kept"): 1}
+    assert reasons(data) == {("class name occurs twice", "kept"): 1}
 
 
 def test_summary_counts_each_kind_and_shows_the_first() -> None:
@@ -335,12 +335,12 @@ def test_summary_counts_each_kind_and_shows_the_first() -> None:
         Problem("b", "3", "outside", "clipped"),
         Problem("c", "4", "outside", "dropped"),
     ]
-    assert summary(problems) == [
+    assert summarize(problems) == [
         "2 x outside (clipped), e.g. a: 2",
         "1 x no area (dropped), e.g. a: 1",
         "1 x outside (dropped), e.g. c: 4",
     ]
-    assert summary([]) == []
+    assert summarize([]) == []
 
 
 numbers = st.one_of(
@@ -362,7 +362,7 @@ def test_law_whatever_goes_in_what_comes_out_is_sound_and_accounted_for(
     raw = ImageRecord("file", path, 1)
     for number, (corners, label, crowd) in enumerate(rows):
         raw.add(corners, label, crowd, f"row {number}")
-    data = checked([raw], ["a", "b", "c"], [1, 2, 3], [], "file")
+    data = validate_records([raw], ["a", "b", "c"], [1, 2, 3], [], "file")
     boxes = data.samples[0].boxes
     assert torch.isfinite(boxes).all()
     assert (boxes[:, 2:] > boxes[:, :2]).all()
@@ -400,7 +400,7 @@ def test_law_near_repeats_are_those_that_all_pairs_find(seed: int, tmp_path_fact
             iou = overlap / (sum(areas) - overlap)
             if labels[i] == labels[j] and iou >= 0.9:
                 expected.add(j)
-    data = checked([raw], ["a", "b"], [1, 2], [], "file")
+    data = validate_records([raw], ["a", "b"], [1, 2], [], "file")
     assert {int(p.record.split("row ")[1].split(":")[0]) for p in data.problems} == expected
 
 
@@ -496,7 +496,7 @@ def test_the_project_that_exports_list_as_a_category_is_no_class(tmp_path: Path)
     for data in (read_data(tmp_path, "train"), read_data(tmp_path / "valid" / "_annotations.coco.json")):
         assert (data.names, data.category_ids) == (("cat", "dog"), (1, 2))
         assert data.samples[0].labels.tolist() == [1, 0]
-        assert [(p.record, p.action) for p in data.problems] == [("category 0: 'pets'", "passed over")]
+        assert [(p.record, p.action) for p in data.problems] == [("category 0: 'pets'", "skipped")]
     # A model that was trained with it as a class keeps it.
     assert read_data(tmp_path, "train", ["cat", "pets", "dog"]).category_ids == (1, 0, 2)
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gfocal.data.dataset import FileData
-from gfocal.data.discovery import data_format, read_data, splits
-from gfocal.data.readers.csv import CELLS, FRACTIONS, IDS, LONELY, NO_FILE, NO_SPLIT, csv_splits, is_csv, read_csv
+from gfocal.data.discovery import detect_format, list_splits, read_data
+from gfocal.data.readers.csv import CELLS, FRACTIONS, IDS, NO_FILE, NO_SPLIT, csv_splits, is_csv, read_csv
 from gfocal.data.readers.csv_columns import SPELLINGS
-from gfocal.data.validation import DUPLICATE, MALFORMED, MISSING, NO_AREA, SIZE_DIFFERS, UNKNOWN_CLASS, UNSAFE
+from gfocal.data.validation import DUPLICATE, MALFORMED, MISSING, NO_AREA, NO_ROW, SIZE_DIFFERS, UNKNOWN_CLASS, UNSAFE
 from gfocal.errors import DataError
 
 HEADER = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
@@ -92,7 +92,7 @@ def test_the_tables_that_tools_and_people_write(tmp_path: Path, text: str) -> No
         assert [sample.image_id for sample in data.samples] == [1, 2]
         assert all(sample.areas is None for sample in data.samples)
     assert is_csv(tmp_path)
-    assert data_format(tmp_path) == data_format(tmp_path / "my.csv") == "csv"
+    assert detect_format(tmp_path) == detect_format(tmp_path / "my.csv") == "csv"
     assert content(read_data(tmp_path)) == TWO
 
 
@@ -132,7 +132,7 @@ def test_image_ids_that_are_none_give_way_to_running_numbers(tmp_path: Path, ids
     mixed = text.replace("b.png,cat,1,2,3,4", "a.png,cat,5,6,7,8")
     data = read_csv(table(tmp_path / "t.csv", mixed))
     assert [s.image_id for s in data.samples] == [7 if first == second else 1]
-    assert reasons(data) == Counter({IDS: int(first != second), LONELY: 1})
+    assert reasons(data) == Counter({IDS: int(first != second), NO_ROW: 1})
 
 
 def test_every_bad_row_is_reported_and_the_rest_is_read(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_every_bad_row_is_reported_and_the_rest_is_read(tmp_path: Path) -> None:
         MISSING: 1,
         SIZE_DIFFERS: 1,
         "box is not finite": 1,
-        LONELY: 1,
+        NO_ROW: 1,
     }
     told = {problem.record.split(":")[0]: problem.reason for problem in data.problems}
     assert told["line 3"] == CELLS
@@ -196,7 +196,7 @@ def test_splits_of_a_column(tmp_path: Path) -> None:
     )
     file = table(tmp_path / "all.csv", text, *(f"{name}.png" for name in "abcde"))
     for path in (file, tmp_path):
-        assert splits(path) == ["train", "val", "extra"]
+        assert list_splits(path) == ["train", "val", "extra"]
         data = {split: read_data(path, split) for split in ("train", "val", "validation", "extra")}
         assert {name: [row[0] for row in content(one)] for name, one in data.items()} == {
             "train": ["a.png", "c.png"],
@@ -206,10 +206,10 @@ def test_splits_of_a_column(tmp_path: Path) -> None:
         }
         assert {one.names for one in data.values()} == {("ant", "cat", "dog")}
         # An image without a row is told, one of another split is not; nor is a row of another split.
-        assert reasons(data["train"]) == {LONELY: 1, NO_SPLIT: 1}
+        assert reasons(data["train"]) == {NO_ROW: 1, NO_SPLIT: 1}
         with pytest.raises(DataError, match="no split 'test'; there are: train, val, extra"):
             read_data(path, "test")
-        with pytest.raises(DataError, match="name the split to read"):
+        with pytest.raises(DataError, match="several splits, choose one"):
             read_data(path)
 
 
@@ -237,7 +237,7 @@ def make_in_annotations(root: Path) -> None:
 def test_splits_of_files_and_folders_have_the_same_classes(tmp_path: Path, make: object) -> None:
     assert callable(make)
     make(tmp_path)
-    assert (data_format(tmp_path), splits(tmp_path)) == ("csv", ["train", "val"])
+    assert (detect_format(tmp_path), list_splits(tmp_path)) == ("csv", ["train", "val"])
     train, val = read_data(tmp_path, "train"), read_data(tmp_path, "valid")
     assert (train.names, train.problems) == (val.names, val.problems) == (("cat", "dog"), [])
     assert content(train) == [("a.png", [[1, 2, 30, 40]], ["dog"], [False])]
@@ -256,9 +256,9 @@ def test_splits_of_files_and_folders_have_the_same_classes(tmp_path: Path, make:
 
 def test_a_folder_of_one_table_without_a_split(tmp_path: Path) -> None:
     table(tmp_path / "labels.csv", "a.png,1,2,30,40,dog\n", "a.png")
-    assert splits(tmp_path) == ["labels"]
+    assert list_splits(tmp_path) == ["labels"]
     assert len(read_data(tmp_path)) == len(read_data(tmp_path, "labels")) == 1
-    assert splits(tmp_path / "labels.csv") == []
+    assert list_splits(tmp_path / "labels.csv") == []
 
 
 def test_classes(tmp_path: Path) -> None:
@@ -292,16 +292,16 @@ def test_ids_and_order_of_a_sidecar_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "an empty table"),
-        ("\n  \n,,\n", "an empty table"),
-        ("a.png,1,2,3\n", r"its first line \(a.png, 1, 2, 3\) names no file and no class and no xmin"),
-        ("filename,xmin,ymin,xmax,ymax\na.png,1,2,3,4\n", "names no class; write a header such as filename,class"),
-        ("filename,class,x,y\na.png,dog,1,2\n", "names no xmin, ymin, xmax, ymax"),
+        ("", "empty table"),
+        ("\n  \n,,\n", "empty table"),
+        ("a.png,1,2,3\n", r"its first line \(a.png, 1, 2, 3\) has no file and no class and no xmin"),
+        ("filename,xmin,ymin,xmax,ymax\na.png,1,2,3,4\n", "has no class; write a header such as filename,class"),
+        ("filename,class,x,y\na.png,dog,1,2\n", "has no xmin, ymin, xmax, ymax"),
         ("filename,class,xmin,ymin,xmax,ymax\n", "no row has a class and a box"),
         ("filename,class,xmin,ymin,xmax,ymax\na.png,,,,,\n", "no row has a class and a box"),
-        ("filename,class,xmin,ymin,xmax,ymax\ngone.png,dog,1,2,3,4\n", "its images are not found"),
+        ("filename,class,xmin,ymin,xmax,ymax\ngone.png,dog,1,2,3,4\n", "images not found"),
         ('filename,class,xmin,ymin,xmax,ymax\n"' + "x" * 200_000, "broken csv: field larger than"),
-        (HEADER + "../a.png,100,80,dog,1,2,30,40\n", "its images are not found"),
+        (HEADER + "../a.png,100,80,dog,1,2,30,40\n", "images not found"),
     ],
 )
 def test_what_is_no_table_of_boxes_is_told(tmp_path: Path, text: str, told: str) -> None:

@@ -179,9 +179,9 @@ def test_problems_of_images(tmp_path: Path) -> None:
         ("image file is missing", "dropped"): 1,
         ("file name leads out of the data folder", "dropped"): 1,
         ("broken xml", "dropped"): 2,
-        ("xml of another kind", "dropped"): 1,
+        ("xml is not a VOC annotation", "dropped"): 1,
         ("image without an xml file", "dropped"): 1,
-        ("stated size is not that of the file", "kept"): 1,
+        ("stated size is not that of the image file", "kept"): 1,
     }
     places = {Path(p.file).name: p.record for p in data.problems}
     assert "line 2" in places["broken.xml"]
@@ -209,9 +209,9 @@ def test_problems_of_boxes(tmp_path: Path) -> None:
     assert reasons(data) == {
         ("box has no area", "dropped"): 1,
         ("box is inverted", "dropped"): 1,
-        ("box reaches beyond the image", "clipped"): 1,
-        ("box lies outside the image", "dropped"): 1,
-        ("same box and class a second time", "dropped"): 1,
+        ("box exceeds the image", "clipped"): 1,
+        ("box is outside the image", "dropped"): 1,
+        ("duplicate box of the same class", "dropped"): 1,
         ("not a box of finite numbers", "dropped"): 2,
         ("box is not finite", "dropped"): 1,
         ("unknown class", "dropped"): 1,
@@ -248,7 +248,7 @@ def test_the_real_blood_cells(shared: Path, split: str, images: int, boxes: int)
     found = [Path(p.file).stem for p in data.problems if p.reason == "box has no area"]
     assert found == flat[split]
     nearly = {"train": 4, "val": 2, "test": 1}
-    assert reasons(data)["nearly the same box and class a second time", "kept"] == nearly[split]
+    assert reasons(data)["near-duplicate box of the same class", "kept"] == nearly[split]
     assert len(data.problems) == len(found) + nearly[split]
 
 

@@ -110,15 +110,15 @@ def test_bad_lines_are_dropped_and_the_others_kept(tmp_path: Path) -> None:
     assert data.samples[0].labels.tolist() == [0, 0, 1]
     assert reasons(data) == {
         ("neither a box nor a polygon", "dropped"): 2,
-        ("line with something else than numbers", "dropped"): 2,
+        ("line is not only numbers", "dropped"): 2,
         ("unknown class: ids are 0..1", "dropped"): 4,
         ("box is not finite", "dropped"): 2,
-        ("box of no fractions: are these pixels? YOLO's numbers are fractions of the image", "dropped"): 1,
-        ("box lies outside the image", "dropped"): 1,
+        ("box is not in fractions of the image, as YOLO's are: are these pixels?", "dropped"): 1,
+        ("box is outside the image", "dropped"): 1,
         ("box has no area", "dropped"): 1,
         ("box is inverted", "dropped"): 1,
-        ("box reaches beyond the image", "clipped"): 1,
-        ("same box and class a second time", "dropped"): 1,
+        ("box exceeds the image", "clipped"): 1,
+        ("duplicate box of the same class", "dropped"): 1,
     }
     assert all("line " in p.record and p.file.endswith("a.txt") for p in data.problems)
     assert len({p.record for p in data.problems}) == len(data.problems)
@@ -141,7 +141,7 @@ def test_splits_by_any_spelling_lists_of_folders_and_path(tmp_path: Path) -> Non
             assert files(read_yolo(yaml, split)) == ["c.png"]
         with pytest.raises(DataError, match="no split 'test'; there are: train, val"):
             read_yolo(yaml, "test")
-        with pytest.raises(DataError, match="name the split"):
+        with pytest.raises(DataError, match="several splits, choose one"):
             read_yolo(yaml)
 
 
@@ -158,8 +158,8 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
             read_yolo(tmp_path, split)
     data = read_yolo(tmp_path, "train")
     assert [str(p) for p in data.problems] == [
-        f"{yaml}: val: images/vla: another split that is not there (passed over)",
-        f"{yaml}: test: no.txt: another split that is not there (passed over)",
+        f"{yaml}: val: images/vla: another split that does not exist (skipped)",
+        f"{yaml}: test: no.txt: another split that does not exist (skipped)",
     ]
     # Without a split what is meant is train, not the only one that is there.
     text(yaml, "train: images/tarin\nval: images/train\nnames: [cat]\n")
@@ -176,7 +176,7 @@ def test_exports_that_start_one_folder_too_high(tmp_path: Path) -> None:
     )
     data = read_yolo(tmp_path / "set", "train")
     assert len(data.samples[0].labels) == 1
-    assert reasons(data) == {("another split that is not there", "passed over"): 1}
+    assert reasons(data) == {("another split that does not exist", "skipped"): 1}
 
 
 def test_text_lists_of_images(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_text_lists_of_images(tmp_path: Path) -> None:
     data = read_yolo(root, "train")
     assert files(data) == ["a.png", "b.png"]
     assert reasons(data) == {
-        ("image stands twice", "dropped"): 1,
+        ("image is listed twice", "dropped"): 1,
         ("file name leads out of the data folder", "dropped"): 2,
         ("image file is missing", "dropped"): 1,
     }
@@ -299,7 +299,7 @@ def test_a_yaml_that_was_moved_finds_its_splits_beside_it(tmp_path: Path, entry:
     data = read_yolo(tmp_path / "set", "train")
     assert files(data) == ["a.png"]
     told = {(SPLIT_MOVED, "kept"): 1} if is_told else {}
-    assert reasons(data) == {**told, (SPLIT_LOST, "passed over"): 1}
+    assert reasons(data) == {**told, (SPLIT_LOST, "skipped"): 1}
 
 
 def test_a_yaml_never_leads_out_of_its_folder(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gfocal.data.synthetic.edge_laws import draw_edges, is_ambiguous, law_mean, law_probabilities, law_std
+from gfocal.data.synthetic.edge_laws import is_ambiguous, law_mean, law_probabilities, law_std, sample_edges
 
 NAN = float("nan")
 N = 16
@@ -26,7 +26,7 @@ def two_hot(distance: torch.Tensor, n: int) -> torch.Tensor:
 
 def spread_of(law: torch.Tensor, count: int = 20_001) -> torch.Tensor:
     """Evenly spaced quantiles of a law: a deterministic stand-in for many draws."""
-    return draw_edges(law.expand(count, 3), (torch.arange(count, dtype=torch.float64) + 0.5) / count)
+    return sample_edges(law.expand(count, 3), (torch.arange(count, dtype=torch.float64) + 0.5) / count)
 
 
 LAWS = [(40.0, 40.0, 1.0), (40.0, 57.0, 0.3), (40.0, 57.5, 0.7), (40.0, 51.3, NAN), (40.0, 40.6, NAN)]
@@ -43,7 +43,7 @@ def test_mean_and_std_are_those_of_draws(law):
 def test_random_draws_have_the_shares_of_the_law():
     laws = torch.tensor([(10.0, 20.0, 0.3), (20.0, 10.0, 0.7), (20.0, 10.0, NAN)])
     uniforms = torch.from_numpy(np.random.default_rng(0).random((20_000, 3), dtype=np.float32))
-    draws = draw_edges(laws.expand(20_000, 3, 3), uniforms)
+    draws = sample_edges(laws.expand(20_000, 3, 3), uniforms)
     assert set(draws[:, 0].tolist()) == {10.0, 20.0}
     assert (draws[:, 0] == 20).double().mean().item() == pytest.approx(0.3, abs=0.015)
     assert (draws[:, 1] == 10).double().mean().item() == pytest.approx(0.7, abs=0.015)

@@ -14,8 +14,8 @@ import torch
 import gfocal
 from gfocal.data.dataset import ImageData
 from gfocal.data.synthetic.edge_laws import is_ambiguous
-from gfocal.data.synthetic.objects import BARRED_STRIP, PLAIN_STRIP, make_object
-from gfocal.data.synthetic.scenes import LEAST_VISIBLE, SyntheticScenes
+from gfocal.data.synthetic.objects import BARRED_STRIP_PROBABILITY, PLAIN_STRIP_PROBABILITY, make_object
+from gfocal.data.synthetic.scenes import MIN_VISIBLE, SyntheticScenes
 from gfocal.data.synthetic.shapes import SHAPES, draw_opacity, paint_layer, tight_box
 from gfocal.errors import DataError
 
@@ -67,7 +67,7 @@ def test_scenes_keep_the_contract_of_image_data(size):
 
 def test_scenes_are_the_same_in_another_process_and_order():
     code = (
-        "from gfocal.data.synthetic.scenes import SyntheticScenes; from test_synthetic import digest\n"
+        "from gfocal.data.synthetic.scenes import SyntheticScenes; from test_scenes import digest\n"
         "data = SyntheticScenes(1000, seed=5); print([digest(data, i) for i in (7, 3, 900)])"
     )
     paths = [str(Path(gfocal.__file__).parents[1]), str(Path(__file__).parent)]
@@ -116,7 +116,7 @@ def test_boxes_are_those_of_the_visible_pixels():
             covered = np.logical_or.reduce([np.zeros_like(frame), *frames[number + 1 :]])
             visible = frame & ~covered
             touched += bool((frame & covered).any())
-            if visible.sum() < LEAST_VISIBLE * layer.mask.sum():
+            if visible.sum() < MIN_VISIBLE * layer.mask.sum():
                 hidden_objects += 1
             elif layer.sharp:
                 wanted.append(tight_box(visible))
@@ -152,28 +152,28 @@ def test_ambiguous_objects_are_whole_and_their_sides_free():
     assert seen > 50
 
 
-@pytest.mark.parametrize("wants_ambiguity", [False, True])
-def test_painted_pixels_end_where_the_laws_say(wants_ambiguity):
+@pytest.mark.parametrize("ambiguous", [False, True])
+def test_painted_pixels_end_where_the_laws_say(ambiguous):
     """On an even ground: sharp sides and the ends of strips to one pixel, ramps where they have faded."""
     rng = np.random.default_rng(11)
     kinds = set()
     for _ in range(150):
-        thing = make_object(rng, 1.0, wants_ambiguity)
-        assert thing.layer.sharp != wants_ambiguity
-        thing.layer.corner = (20, 20)
+        obj = make_object(rng, 1.0, ambiguous)
+        assert obj.layer.sharp != ambiguous
+        obj.layer.corner = (20, 20)
         canvas = np.full((260, 260, 3), 128, np.uint8)
-        paint_layer(rng, canvas, thing.layer, 1.0)
+        paint_layer(rng, canvas, obj.layer, 1.0)
         change = np.linalg.norm(canvas - 128.0, axis=-1)
-        inner, outer = thing.laws[:, 0] + 20, thing.laws[:, 1] + 20
+        inner, outer = obj.laws[:, 0] + 20, obj.laws[:, 1] + 20
         clear, faint = tight_box(change > 30), tight_box(change > 8)
         assert clear is not None
         assert faint is not None
         for side in range(4):
-            share = thing.laws[side, 2]
+            share = obj.laws[side, 2]
             inwards = 1 if side < 2 else -1
             if inner[side] == outer[side]:
                 assert abs(clear[side] - inner[side]) <= 1
-            elif share in (np.float32(PLAIN_STRIP), np.float32(BARRED_STRIP)):
+            elif share in (np.float32(PLAIN_STRIP_PROBABILITY), np.float32(BARRED_STRIP_PROBABILITY)):
                 assert abs(faint[side] - outer[side]) <= 1
                 assert 7 <= inwards * (inner[side] - outer[side]) <= 35
                 kinds.add(float(share))
@@ -183,7 +183,7 @@ def test_painted_pixels_end_where_the_laws_say(wants_ambiguity):
                 assert 6 <= width <= 24
                 assert 0 <= inwards * (faint[side] - outer[side]) <= 2 + 0.25 * width
                 kinds.add("ramp")
-    assert len(kinds) == (3 if wants_ambiguity else 0)
+    assert len(kinds) == (3 if ambiguous else 0)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -1,4 +1,4 @@
-"""COCO json: images, boxes and crowd regions of an ``instances`` file."""
+"""Reader of COCO json: images, boxes and crowd regions of an ``instances`` file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,22 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from gfocal.data.dataset import FileData, Problem
-from gfocal.data.paths import find_images, ids_of_labels, inside, label_order
-from gfocal.data.validation import MALFORMED, UNKNOWN_CLASS, UNLISTED, UNSAFE, ImageRecord, checked
+from gfocal.data.paths import category_ids_by_label, find_image_folder, map_labels, resolve_inside
+from gfocal.data.validation import (
+    MALFORMED,
+    REPEATED_CLASS,
+    REPEATED_ID,
+    UNKNOWN_CLASS,
+    UNLISTED,
+    UNSAFE,
+    ImageRecord,
+    validate_records,
+)
 from gfocal.errors import DataError
 from gfocal.text import one_line
 
-PLACEHOLDER = "category without annotations, which all others have as their supercategory: no class"
-AREA_OF_BOX = "area_is_of_box"  # of annotations: nobody stated an area, and the writer put that of the box
+PLACEHOLDER = "category without annotations that is the supercategory of all others: not a class"
+AREA_OF_BOX = "area_is_of_box"  # key of annotations: the area was not stated, and the writer has put that of the box
 
 
 def read_coco(
@@ -28,18 +37,18 @@ def read_coco(
     """Read a COCO annotation file.
 
     Labels 0..C-1 follow the category ids in ascending order, or the order of ``names``, which then must contain
-    the classes of the file; ``category_ids`` keeps the file's ids. Boxes (x, y, width, height) become xyxy.
-    ``iscrowd`` and ``ignore`` are the crowd flag. Images without objects are kept. Samples are sorted by image id.
+    the classes of the file; ``category_ids`` has the ids of the file. Boxes (x, y, width, height) are converted to
+    xyxy. ``iscrowd`` and ``ignore`` are the crowd flag. Images without objects are kept. Samples are sorted by image
+    id.
 
-    A category that no annotation uses and that all others have as their ``supercategory`` is no class, if ``names``
-    lacks it: exports put the project's name there. ``siblings`` are the files of other splits, which may use it.
+    A category that no annotation uses and that is the ``supercategory`` of all others is not a class, unless it is in
+    ``names``: exports put the project's name there. ``siblings`` are the files of other splits, which may use it.
 
-    ``image_folder`` is where the ``file_name`` entries start. Without it the usual places beside the file are
-    tried: its own folder, ../<split>, ../images/<split>, ../images, ...
+    ``image_folder`` is the folder that the ``file_name`` entries are relative to. Without it the usual folders are
+    tried: that of the file, ../<split>, ../images/<split>, ../images, ...
 
-    What is wrong with single records is reported in ``problems`` (see ``gfocal.data.validation``).
-    Raises DataError when the file is missing or not COCO json, its images are not found, none is usable,
-    or the classes are not ``names``.
+    Problems of single records are reported in ``problems`` (see ``gfocal.data.validation``). Raises DataError if the
+    file is missing or not COCO json, its images are not found, none is usable, or the classes are not ``names``.
     """
     file = Path(annotation_file)
     content = _load(file)
@@ -47,21 +56,25 @@ def read_coco(
     category_ids, found = _categories(content, file, names or (), siblings, problems)
     for name, count in Counter(found).items():
         if count > 1:
-            problems.append(Problem(str(file), f"categories: {name!r}", "class name stands twice", "kept"))
-    order = label_order(found, names, file)
+            problems.append(Problem(str(file), f"categories: {name!r}", REPEATED_CLASS, "kept"))
+    order = map_labels(found, names, file)
     labels = dict(zip(category_ids, order, strict=True))
-    folder = Path(image_folder) if image_folder is not None else find_images(file, _file_names(content["images"]))
+    folder = (
+        Path(image_folder) if image_folder is not None else find_image_folder(file, _file_names(content["images"]))
+    )
     records = _image_records(content["images"], folder, str(file), problems)
     _add_boxes(content["annotations"], records, labels, str(file), problems)
     placed = [listed for listed in records.values() if listed is not None]
-    if not all(isinstance(key, int) for key in records):  # ids that are words: running numbers instead
+    if not all(isinstance(key, int) for key in records):  # ids that are strings are replaced by 1, 2, ...
         placed.sort(key=lambda listed: str(listed.path))
         for number, listed in enumerate(placed, 1):
             listed.image_id = number
     placed.sort(key=lambda listed: listed.image_id)
     names = names or found
-    content.clear()  # the json of a large set takes more memory than anything else here
-    return checked(placed, names, ids_of_labels(order, category_ids, len(names)), problems, where=file)
+    content.clear()  # the json of a large dataset takes more memory than anything else here
+    return validate_records(
+        placed, names, category_ids_by_label(order, category_ids, len(names)), problems, where=file
+    )
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -72,9 +85,9 @@ def _load(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise DataError(f"{file}: cannot be read as json: {error}") from error
     wanted = ("images", "annotations", "categories")
-    lacking = [k for k in wanted if not isinstance(content.get(k) if isinstance(content, dict) else None, list)]
-    if lacking:
-        raise DataError(f"{file}: not a COCO instances file: lists {', '.join(lacking)} are lacking")
+    missing = [k for k in wanted if not isinstance(content.get(k) if isinstance(content, dict) else None, list)]
+    if missing:
+        raise DataError(f"{file}: not a COCO instances file: it has no lists {', '.join(missing)}")
     return content
 
 
@@ -86,10 +99,10 @@ def _categories(
     for number, entry in enumerate(content["categories"], 1):
         key = entry.get("id") if isinstance(entry, dict) else None
         if not _is_id(key) or not isinstance(entry.get("name"), str):
-            raise DataError(f"{file}: category {number}: needs a whole number 'id' and a text 'name'")
+            raise DataError(f"{file}: category {number}: needs an integer 'id' and a string 'name'")
         if key in entries:
             two = one_line(f"{entries[key]!r:.100} and {entry['name']!r:.100}")
-            raise DataError(f"{file}: category id {key} stands for {two}; give each class an id of its own")
+            raise DataError(f"{file}: category id {key} is that of {two}; give each class its own id")
         entries[key] = entry["name"]
     if not entries:
         raise DataError(f"{file}: no categories")
@@ -98,7 +111,7 @@ def _categories(
         if len(entries) > 1 and all(above[other] == name for other in entries if other != key):
             if name in wanted or any(key in _used(part) for part in (content, *map(_load, siblings))):
                 break
-            problems.append(Problem(str(file), f"category {key}: {name!r}", PLACEHOLDER, "passed over"))
+            problems.append(Problem(str(file), f"category {key}: {name!r}", PLACEHOLDER, "skipped"))
             del entries[key]
             break
     ids = sorted(entries)
@@ -106,7 +119,7 @@ def _categories(
 
 
 def _used(content: dict[str, Any]) -> set[Any]:
-    """The category ids of all annotations."""
+    """The category ids in the annotations."""
     annotated = (entry.get("category_id") for entry in content["annotations"] if isinstance(entry, dict))
     return {key for key in annotated if _is_id(key)}
 
@@ -118,18 +131,18 @@ def _file_names(images: list[Any]) -> list[str]:
 def _image_records(
     images: list[Any], folder: Path, file: str, problems: list[Problem]
 ) -> dict[int | str, ImageRecord | None]:
-    """Image id -> image; None for an image that is listed but cannot be used."""
+    """Image id -> image; None for a listed image that cannot be used."""
     records: dict[int | str, ImageRecord | None] = {}
     for number, entry in enumerate(images, 1):
         key = entry.get("id") if isinstance(entry, dict) else None
         name = entry.get("file_name") if isinstance(entry, dict) else None
         if not (_is_id(key) or isinstance(key, str)) or not isinstance(name, str) or not name:
-            problems.append(Problem(file, f"images, entry {number}", "no 'id' or no 'file_name'", "dropped"))
+            problems.append(Problem(file, f"images, entry {number}", "image without 'id' or 'file_name'", "dropped"))
             continue
         if key in records:
-            problems.append(Problem(file, f"image {key}: {name}", "image id stands twice", "dropped"))
+            problems.append(Problem(file, f"image {key}: {name}", REPEATED_ID, "dropped"))
             continue
-        path = inside(folder, name)
+        path = resolve_inside(folder, name)
         if path is None:
             problems.append(Problem(file, f"image {key}: {name}", UNSAFE, "dropped"))
             records[key] = None
@@ -169,15 +182,17 @@ def _add_boxes(
 
 
 def _area(entry: Mapping[str, Any]) -> float:
-    """Area of an object's outline in square pixels; NaN where the file does not state it."""
+    """Area of an object's outline in square pixels; NaN if not stated."""
     area = entry.get("area")
     if entry.get(AREA_OF_BOX) is True:
         return math.nan
-    if isinstance(area, int | float) and not isinstance(area, bool) and 0 < area < 1e300:  # no float holds more
+    if (
+        isinstance(area, int | float) and not isinstance(area, bool) and 0 < area < 1e300
+    ):  # larger integers are not representable
         return float(area)
     return math.nan
 
 
 def _is_id(key: Any) -> TypeGuard[int]:
-    """Whether it is a whole number of 64 bits; true and false, which Python counts as numbers, are none."""
+    """Whether a value is a 64-bit integer and not a bool, which is an ``int`` in Python."""
     return isinstance(key, int) and not isinstance(key, bool) and -(2**63) <= key < 2**63

@@ -1,4 +1,4 @@
-"""CSV tables of boxes: one row for each object, as TensorFlow's and RetinaNet's tools and spreadsheets write them."""
+"""Reader of CSV tables of boxes with a row for each object, as written by TensorFlow's and RetinaNet's tools."""
 
 from __future__ import annotations
 
@@ -11,78 +11,85 @@ from pathlib import Path
 
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.paths import (
-    find_images,
-    ids_of_labels,
-    images_in,
-    in_split_order,
-    inside,
-    mismatch,
+    category_ids_by_label,
+    class_mismatch,
+    find_image_folder,
+    find_split,
+    find_split_folders,
+    list_images,
     pick_split,
-    split_folders,
-    split_in,
+    resolve_inside,
+    sort_splits,
     split_name,
 )
-from gfocal.data.readers.csv_columns import CORNERS, Table, is_set, looks_like_table, number, read_table, whole_number
+from gfocal.data.readers.csv_columns import (
+    CORNERS,
+    Table,
+    is_true,
+    looks_like_table,
+    parse_integer,
+    parse_number,
+    read_table,
+)
 from gfocal.data.sidecar import SIDECAR, read_sidecar
-from gfocal.data.validation import MALFORMED, UNKNOWN_CLASS, UNSAFE, ImageRecord, checked
+from gfocal.data.validation import MALFORMED, NO_ROW, UNKNOWN_CLASS, UNSAFE, ImageRecord, validate_records
 from gfocal.errors import DataError
 
-CLASS_LISTS = ("classes.csv", "_classes.csv")  # a class and its number in each line, as RetinaNet's tools want
+CLASS_LISTS = ("classes.csv", "_classes.csv")  # a class and its number in each line, as in RetinaNet's tools
 NO_FILE = "row without a file name"
 NO_SPLIT = "row without a split"
 CELLS = "row with too few or too many cells"
-IDS = "image ids are not one whole number for each image"
-FRACTIONS = "all numbers lie in 0..1: taken as fractions of the image"
-LONELY = "image without a row"
+IDS = "image ids are not one integer for each image"
+FRACTIONS = "all numbers are in 0..1: interpreted as fractions of the image"
 
 
 def read_csv(path: str | Path, split: str | None = None, names: Sequence[str] | None = None) -> FileData:
     """Read tables of boxes: a ``.csv`` file, or a folder of them.
 
-    A table has a row for each object: file name, class and box in pixels, in the columns that its header names
-    (``gfocal.data.readers.csv_columns``); without a header, those of TensorFlow or RetinaNet. A row with no class and no box
-    is an image of background. More columns may say that a box is a crowd, difficult or ignored region, the area of
-    an outline, the image id and the split. Numbers that all lie in 0..1 are fractions of the image.
+    A table has a row for each object: file name, class and box in pixels, in the columns named by its header
+    (``gfocal.data.readers.csv_columns``); without a header, in those of TensorFlow or RetinaNet. A row without class
+    and box is an image without objects. Further columns may mark a box as crowd, difficult or ignored, and give the
+    area of an outline, the image id and the split. If all numbers are in 0..1, they are fractions of the image.
 
-    Splits are the values of the column ``split`` where there is one table; else a folder has a table for each, named
-    like it or in a subfolder named like it. Images lie beside the table, or in the usual places, as for COCO.
+    With a single table, splits are the values of its column ``split``; else a folder has a table for each split,
+    named after it or in a subfolder named after it. Images are beside the table, or in the usual folders, as for
+    COCO.
 
-    Classes are the sorted names in all tables of the folder, so that the labels of splits agree, after those that
-    ``classes.csv`` lists; or ``names``, in that order, which must contain them. Category ids are 1..C, image ids
-    those of the table, or running numbers from 1 in the order of file names.
+    Classes are those listed in ``classes.csv``, then the sorted names in all tables of the folder, so that the labels
+    of all splits agree; or ``names``, in that order, which must contain them. Category ids are 1..C; image ids those
+    of the table, else 1, 2, ... in the order of file names.
 
-    What is wrong with single rows is reported in ``problems`` (see ``gfocal.data.validation``). Raises DataError when
-    a table is broken or lacks a column, there is no such split, no image is usable, or a class is not among
-    ``names``.
+    Problems of single rows are reported in ``problems`` (see ``gfocal.data.validation``). Raises DataError if a table
+    is broken or lacks a column, the split does not exist, no image is usable, or a class is not among ``names``.
     """
     path = Path(path)
     source = _open(path)
-    table, value = source.chosen(path, split)
+    table, value = source.select(path, split)
     home = path if path.is_dir() else path.parent
     sidecar = read_sidecar(home)
-    found = _in_listed_order(source.tables, [*(sidecar.names or ()), *_listed_classes(home)])
+    found = _order_classes(source.tables, [*(sidecar.names or ()), *_listed_classes(home)])
     if names is not None and not set(found) <= set(names):
-        raise mismatch(found, names, path)
+        raise class_mismatch(found, names, path)
     names = list(names) if names is not None else found
     if not names:
         raise DataError(f"{path}: no row has a class and a box")
     labels = {name: label for label, name in enumerate(names)}
 
     problems: list[Problem] = []
-    folder = find_images(table.file, list(dict.fromkeys(_file_names(table, value))))
+    folder = find_image_folder(table.file, list(dict.fromkeys(_file_names(table, value))))
     images, image_ids = _images(table, value, folder, labels, problems)
-    _report_lonely(images, folder, source.tables, problems)
-    for image, image_id in zip(images, _numbers(table, image_ids, problems), strict=True):
+    _report_images_without_rows(images, folder, source.tables, problems)
+    for image, image_id in zip(images, _assign_ids(table, image_ids, problems), strict=True):
         image.image_id = image_id
     images.sort(key=lambda image: image.image_id)
     ids = dict(zip(sidecar.names or (), sidecar.category_ids or (), strict=False))
     known = [name for name in ids if name in labels]
-    numbers = ids_of_labels([labels[name] for name in known], [ids[name] for name in known], len(names))
-    return checked(images, names, numbers, problems, where=path)
+    numbers = category_ids_by_label([labels[name] for name in known], [ids[name] for name in known], len(names))
+    return validate_records(images, names, numbers, problems, where=path)
 
 
 def csv_splits(path: Path) -> list[str]:
-    """Names of the splits of a table, or of a folder; empty where there is none, and for a table without splits."""
+    """Names of the splits of a table or folder; empty for a table without splits, and if there is no table."""
     if path.is_dir() and not _files(path):
         return []
     source = _open(path)
@@ -90,7 +97,7 @@ def csv_splits(path: Path) -> list[str]:
 
 
 def is_csv(folder: Path) -> bool:
-    """Whether a folder holds tables of boxes."""
+    """Whether a folder contains tables of boxes."""
     return bool(_files(folder))
 
 
@@ -98,15 +105,17 @@ def is_csv(folder: Path) -> bool:
 class _Source:
     """The tables of a dataset."""
 
-    parts: dict[str, tuple[Table, str | None]]  # split -> its table, and the value of its column where that decides
-    tables: list[Table]  # of all splits, of one that lies beside the given one too
+    parts: dict[
+        str, tuple[Table, str | None]
+    ]  # split -> its table, and its value in the column ``split`` if there is one
+    tables: list[Table]  # of all splits, including those beside the given table
     by_column: bool
 
-    def chosen(self, path: Path, split: str | None) -> tuple[Table, str | None]:
-        """The table of a split. Raises DataError when there is none."""
+    def select(self, path: Path, split: str | None) -> tuple[Table, str | None]:
+        """The table of a split. Raises DataError if there is none."""
         if path.is_dir() or self.by_column:
             return pick_split(self.parts, split, path)
-        own = split_in(path.stem)
+        own = find_split(path.stem)
         if split is not None and own is not None and split_name(split) not in (None, own):
             raise DataError(f"{path}: this file is of split {own!r}, not {split!r}; give its folder to choose")
         return next(iter(self.parts.values()))
@@ -123,23 +132,23 @@ def _open(path: Path) -> _Source:
         (only,) = tables.values()
         values = {value for _, row in only.rows if (value := _split_of(only, row))}
         if values:
-            return _Source({value: (only, value) for value in in_split_order(values)}, [only], True)
+            return _Source({value: (only, value) for value in sort_splits(values)}, [only], True)
         return _Source(dict.fromkeys(tables, (only, None)), [only, *_siblings(only.file)], False)
     return _Source({name: (table, None) for name, table in tables.items()}, list(tables.values()), False)
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Split -> table; one without a split in its name goes by its stem."""
+    """Split -> table; a table without a split in its name is a split of its own, named by its stem."""
     found: dict[str, Path] = {}
-    for name, sub in split_folders(folder).items():
+    for name, sub in find_split_folders(folder).items():
         inner = _tables_in(sub)
         if len(inner) == 1:
             found[name] = inner[0]
     for place in (folder / "annotations", folder):
         for file in reversed(_tables_in(place) if not found or place == folder else ()):
-            own = split_in(file.stem)
+            own = find_split(file.stem)
             found.setdefault(own if own is not None and own not in found else file.stem, file)
-    return {name: found[name] for name in in_split_order(found)}
+    return {name: found[name] for name in sort_splits(found)}
 
 
 def _tables_in(folder: Path) -> list[Path]:
@@ -150,16 +159,16 @@ def _tables_in(folder: Path) -> list[Path]:
 
 
 def _siblings(file: Path) -> Iterator[Table]:
-    """The tables of the other splits, where a file or its folder is named for one: their classes count too."""
+    """The tables of the other splits, if the file or its folder is named after a split: for their classes."""
     home = file.absolute().parent
-    folder = home if split_in(file.stem) else home.parent if split_name(home.name) else None
+    folder = home if find_split(file.stem) else home.parent if split_name(home.name) else None
     others = _files(folder) if folder is not None else {}
     if file.absolute() in others.values():
         yield from (read_table(other) for other in others.values() if other != file.absolute())
 
 
 def _listed_classes(folder: Path) -> list[str]:
-    """The classes of classes.csv by their numbers; none where there is no such list."""
+    """The classes in classes.csv in the order of their numbers; none if there is no such file."""
     file = next((folder / name for name in CLASS_LISTS if (folder / name).is_file()), None)
     if file is None:
         return []
@@ -167,14 +176,14 @@ def _listed_classes(folder: Path) -> list[str]:
         rows = [row for row in csv.reader(file.read_text("utf-8-sig", errors="replace").splitlines()) if row]
     except csv.Error:
         return []
-    numbered = [(whole_number(row[1].strip()), row[0].strip()) for row in rows if len(row) == 2]
+    numbered = [(parse_integer(row[1].strip()), row[0].strip()) for row in rows if len(row) == 2]
     return [name for key, name in sorted((k, n) for k, n in numbered if k is not None and n)]
 
 
-def _in_listed_order(tables: Sequence[Table], listed: Sequence[str]) -> list[str]:
-    """All classes with objects, those that are listed first and in that order, numbers before words."""
+def _order_classes(tables: Sequence[Table], listed: Sequence[str]) -> list[str]:
+    """The listed classes, then all others with objects, numbers before words."""
     found = {table.columns.cell(row, "class") for table in tables for _, row in table.rows if _has_box(table, row)}
-    keys = {name: (number(name) is None, number(name) or 0.0, name) for name in found - {""}}
+    keys = {name: (parse_number(name) is None, parse_number(name) or 0.0, name) for name in found - {""}}
     return list(dict.fromkeys([*listed, *sorted(keys, key=keys.__getitem__)]))
 
 
@@ -184,7 +193,7 @@ def _has_box(table: Table, row: Sequence[str]) -> bool:
 
 
 def _fits(table: Table, row: Sequence[str]) -> bool:
-    """Whether a row has as many cells as the header, and is not the header once more, as in files joined by hand."""
+    """Whether a row has as many cells as the header, and is not a repeated header, as in concatenated files."""
     count = table.columns.count
     return len(row) >= count and not any(map(str.strip, row[count:])) and row != table.columns.header
 
@@ -195,7 +204,7 @@ def _split_of(table: Table, row: Sequence[str]) -> str:
 
 
 def _file_names(table: Table, value: str | None) -> Iterator[str]:
-    """The images that rows name: of one split, or all."""
+    """The file names in the rows of one split, or of all."""
     for _, row in table.rows:
         if _fits(table, row) and value in (None, _split_of(table, row)) and (name := table.columns.cell(row, "file")):
             yield name
@@ -204,10 +213,10 @@ def _file_names(table: Table, value: str | None) -> Iterator[str]:
 def _images(
     table: Table, value: str | None, folder: Path, labels: Mapping[str, int], problems: list[Problem]
 ) -> tuple[list[ImageRecord], list[set[int | None]]]:
-    """The images of a table in the order of their paths, and what the table says are their ids."""
+    """The images of a table in the order of their paths, and the image ids in their rows."""
     columns, file = table.columns, str(table.file)
     images: dict[str, tuple[ImageRecord, set[int | None]] | None] = {}
-    relative = not (table.file.parent / SIDECAR).is_file() and _is_relative(table)  # gfocal writes pixels
+    relative = not (table.file.parent / SIDECAR).is_file() and _is_relative(table)  # gfocal convert writes pixels
     if relative:
         problems.append(Problem(file, "all rows", FRACTIONS, "kept"))
     for line, row in table.rows:
@@ -224,17 +233,17 @@ def _images(
         if not name:
             problems.append(Problem(file, record, NO_FILE, "dropped"))
             continue
-        path = inside(folder, name)
+        path = resolve_inside(folder, name)
         key = str(path or name)
         if key not in images:
             if path is None:
                 problems.append(Problem(file, f"line {line}: {name}", UNSAFE, "dropped"))
-            stated = tuple(whole_number(columns.cell(row, side)) for side in ("height", "width"))
+            stated = tuple(parse_integer(columns.cell(row, side)) for side in ("height", "width"))
             size = (stated[0], stated[1]) if stated[0] and stated[1] else None
             images[key] = None if path is None else (ImageRecord(file, path, 0, size, relative), set())
         entry = images[key]
         if entry is not None:
-            entry[1].add(whole_number(columns.cell(row, "image_id")))
+            entry[1].add(parse_integer(columns.cell(row, "image_id")))
             _add_box(entry[0], table, row, line, labels, problems)
     placed = [entry for _, entry in sorted(images.items()) if entry is not None]
     return [image for image, _ in placed], [ids for _, ids in placed]
@@ -246,8 +255,8 @@ def _add_box(
     columns = table.columns
     cells, name = [columns.cell(row, what) for what in columns.box], columns.cell(row, "class")
     if not any(cells) and not name:
-        return  # background
-    numbers = [number(cell, table.decimal_comma) for cell in cells]
+        return  # an image without objects
+    numbers = [parse_number(cell, table.decimal_comma) for cell in cells]
     record = f"line {line}: {','.join(row)[:80]}"
     if not name:
         problems.append(Problem(image.file, record, UNKNOWN_CLASS, "dropped"))
@@ -257,43 +266,43 @@ def _add_box(
         x1, y1, x2, y2 = (value for value in numbers if value is not None)
         if columns.box != CORNERS:
             x2, y2 = x1 + x2, y1 + y2
-        area = number(columns.cell(row, "area"), table.decimal_comma)
+        area = parse_number(columns.cell(row, "area"), table.decimal_comma)
         is_stated = area is not None and math.isfinite(area) and area > 0
-        crowd = any(is_set(row[i]) for i in columns.flags)
+        crowd = any(is_true(row[i]) for i in columns.flags)
         image.add((x1, y1, x2, y2), labels[name], crowd, f"line {line}", area if is_stated and area else math.nan)
 
 
 def _is_relative(table: Table) -> bool:
-    """Whether every number of every box lies in 0..1, and not all are whole."""
+    """Whether all numbers of all boxes are in 0..1, and not all are integers."""
     columns, some = table.columns, False
     for _, row in table.rows:
         for what in columns.box if _has_box(table, row) else ():
-            value = number(columns.cell(row, what), table.decimal_comma)
+            value = parse_number(columns.cell(row, what), table.decimal_comma)
             if value is not None and not 0 <= value <= 1:
                 return False
             some = some or (value is not None and 0 < value < 1)
     return some
 
 
-def _numbers(table: Table, stated: Sequence[set[int | None]], problems: list[Problem]) -> Sequence[int]:
-    """An id for each image: the table's own, where they are numbers of one image each, or running ones."""
+def _assign_ids(table: Table, stated: Sequence[set[int | None]], problems: list[Problem]) -> Sequence[int]:
+    """An id for each image: those of the table if they are integers and unique, else 1, 2, ..."""
     running = range(1, len(stated) + 1)
-    if "image_id" not in table.columns.place:
+    if "image_id" not in table.columns.index:
         return running
     found = [next(iter(ids)) if len(ids) == 1 else None for ids in stated]
     whole = [image_id for image_id in found if image_id is not None]
     if len(set(whole)) < len(stated):
-        problems.append(Problem(str(table.file), "column image_id", IDS, "passed over"))
+        problems.append(Problem(str(table.file), "column image_id", IDS, "skipped"))
         return running
     return whole
 
 
-def _report_lonely(
+def _report_images_without_rows(
     images: Sequence[ImageRecord], folder: Path, tables: Sequence[Table], problems: list[Problem]
 ) -> None:
-    """An image without a row may be background or forgotten: its owner knows, so it is left out, aloud."""
-    named = {str(inside(folder, name)) for table in tables for name in _file_names(table, None)}
+    """Images without a row are left out with a problem: they may have no objects or may not be annotated yet."""
+    named = {str(resolve_inside(folder, name)) for table in tables for name in _file_names(table, None)}
     for place in sorted({image.path.parent for image in images if os.path.isdir(image.path.parent)}):
-        for path in images_in(place):
+        for path in list_images(place):
             if str(path) not in named:
-                problems.append(Problem(str(path), "whole image", LONELY, "dropped"))
+                problems.append(Problem(str(path), "whole image", NO_ROW, "dropped"))

@@ -1,20 +1,39 @@
-"""Pascal VOC xml: one annotation file per image, in the VOC folders or beside the images."""
+"""Reader of Pascal VOC xml: one annotation file per image, in the VOC folders or beside the images."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.images import SUFFIXES
-from gfocal.data.paths import images_in, in_split_order, inside, mismatch, pick_split, split_folders, split_name
+from gfocal.data.paths import (
+    class_mismatch,
+    find_split_folders,
+    list_images,
+    pick_split,
+    resolve_inside,
+    sort_splits,
+    split_name,
+)
 from gfocal.data.sidecar import read_sidecar
-from gfocal.data.validation import MALFORMED, MISSING, UNKNOWN_CLASS, UNSAFE, ImageRecord, checked
+from gfocal.data.validation import (
+    BROKEN_XML,
+    MALFORMED,
+    MISSING,
+    NO_XML,
+    NOT_VOC,
+    REPEATED_IMAGE,
+    UNKNOWN_CLASS,
+    UNSAFE,
+    ImageRecord,
+    validate_records,
+)
 from gfocal.errors import DataError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -27,18 +46,17 @@ def read_voc(folder: str | Path, split: str | None = None, names: Sequence[str] 
     ``ImageSets/Main/<split>.txt``; (b) xml files beside their images, in ``folder`` or in its subfolders
     train, val, test. Without ``split`` every xml file is read.
 
-    The numbers xmin, ymin, xmax, ymax are taken as they stand as continuous xyxy: VOC's own are pixel
-    indices that start at 1, most tools write edges that start at 0, and a file does not tell; no 1 is
-    subtracted or added. Objects marked ``difficult`` get the crowd flag: not trained, ignored in evaluation.
+    xmin, ymin, xmax, ymax are used unchanged as continuous xyxy: VOC's own are pixel indices that start at 1, most
+    tools write edges that start at 0, and a file does not state which; no 1 is subtracted or added. Objects marked
+    ``difficult`` get the crowd flag: ignored in training and evaluation.
 
-    Classes are the sorted names in all xml files of the dataset, of every split, so that the labels of
-    splits agree; or those of a ``classes.txt`` in the folder, one a line, and in its order; or ``names``, in that
-    order, which must contain them. Category ids are 1..C, image ids running numbers from 1 in the order of file
-    names, if a ``gfocal.json`` does not know better. An object's ``<area>``, which few write, is that of its outline.
+    Classes are the sorted names in all xml files of the dataset, of every split, so that the labels of all splits
+    agree; or those of a ``classes.txt`` in the folder, one per line, in that order; or ``names``, in that order,
+    which must contain them. Category ids are 1..C and image ids 1, 2, ... in the order of file names, unless
+    ``gfocal.json`` has others. An object's ``<area>``, which few tools write, is that of its outline.
 
-    What is wrong with single files and boxes is reported in ``problems`` (see ``gfocal.data.validation``).
-    Raises DataError when there is no such layout or split, no image is usable, or a class is not among
-    ``names``.
+    Problems of single files and boxes are reported in ``problems`` (see ``gfocal.data.validation``). Raises DataError
+    if there is no such layout or split, no image is usable, or a class is not among ``names``.
     """
     folder = Path(folder)
     problems: list[Problem] = []
@@ -46,15 +64,15 @@ def read_voc(folder: str | Path, split: str | None = None, names: Sequence[str] 
     parsed = {file: _parse(file) for file in everything}
     found = sorted({name for p in parsed.values() for name in p.names})
     if names is not None and not set(found) <= set(names):
-        raise mismatch(found, names, folder)
+        raise class_mismatch(found, names, folder)
     sidecar = read_sidecar(folder)
-    names = list(names) if names is not None else _in_listed_order(found, folder)
+    names = list(names) if names is not None else _order_classes(found, folder)
     if not names:
         detail = next((f"; the first problem: {p.problem}" for p in parsed.values() if p.problem), "")
         raise DataError(f"{folder}: no objects in {len(parsed)} xml files{detail}")
     labels = {name: label for label, name in enumerate(names)}
 
-    beside: dict[Path, dict[str, list[Path]]] = {}
+    images_by_stem: dict[Path, dict[str, list[Path]]] = {}
     images: list[ImageRecord] = []
     key = split and (split_name(split) or split)
     free = sidecar.free_ids(key)
@@ -63,50 +81,44 @@ def read_voc(folder: str | Path, split: str | None = None, names: Sequence[str] 
         if content.problem is not None:
             problems.append(content.problem)
             continue
-        if image_folder not in beside:
-            beside[image_folder] = _by_stem(image_folder)
-        path = _image_of(file, content.filename, image_folder, beside[image_folder], problems)
+        if image_folder not in images_by_stem:
+            images_by_stem[image_folder] = _group_by_stem(image_folder)
+        path = _find_image(file, content.filename, image_folder, images_by_stem[image_folder], problems)
         if path is None:
             continue
-        known = sidecar.image(key, file.stem)
-        image_id = next(free) if known.image_id is None else known.image_id
+        extra = sidecar.image(key, file.stem)
+        image_id = next(free) if extra.image_id is None else extra.image_id
         image = ImageRecord(str(file), path, image_id, content.stated_size)
-        for box, name, difficult, record, area in content.objects:
-            if not name:
-                problems.append(Problem(str(file), record, UNKNOWN_CLASS, "dropped"))
-            elif box is None:
-                problems.append(Problem(str(file), record, MALFORMED, "dropped"))
-            else:
-                image.add(box, labels[name], difficult, record, area)
+        _add_boxes(image, content, labels, problems)
         images.append(image)
     images.sort(key=lambda image: image.image_id)
     ids = dict(zip(sidecar.names or (), sidecar.category_ids or (), strict=False))
     numbers = [ids[name] for name in names] if set(names) <= set(ids) else range(1, len(names) + 1)
-    return checked(images, names, numbers, problems, where=folder)
+    return validate_records(images, names, numbers, problems, where=folder)
 
 
-def _in_listed_order(found: list[str], folder: Path) -> list[str]:
-    """The classes in the order of classes.txt, which may name some without objects; others follow by name."""
+def _order_classes(found: list[str], folder: Path) -> list[str]:
+    """The classes in classes.txt, which may include some without objects, then the others by name."""
     file = folder / "classes.txt"
     lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines() if file.is_file() else []
     return list(dict.fromkeys([*filter(None, map(str.strip, lines)), *found]))
 
 
 def voc_splits(folder: Path) -> list[str]:
-    """Names of the splits of a VOC dataset, of either layout; empty when it has none or is no VOC."""
+    """Names of the splits of a VOC dataset, of either layout; empty if it has none or is not VOC."""
     if _annotation_folder(folder) is not None:
-        return in_split_order(_lists(folder))
-    return in_split_order(name for name, sub in split_folders(folder).items() if _xml_in(sub))
+        return sort_splits(_lists(folder))
+    return sort_splits(name for name, sub in find_split_folders(folder).items() if _xml_in(sub))
 
 
 def is_voc(folder: Path) -> bool:
-    """Whether a folder holds VOC xml, in either layout."""
+    """Whether a folder contains VOC xml, in either layout."""
     return bool(_annotation_folder(folder) or _xml_in(folder) or voc_splits(folder))
 
 
 def _xml_in(folder: Path) -> list[Path]:
     files = (f for f in folder.iterdir() if f.suffix.lower() == ".xml" and not f.name.startswith("."))
-    return sorted(f for f in files if f.is_file())  # no pipe
+    return sorted(f for f in files if f.is_file())  # no pipes
 
 
 def _annotation_folder(folder: Path) -> Path | None:
@@ -115,10 +127,10 @@ def _annotation_folder(folder: Path) -> Path | None:
 
 
 def _lists(folder: Path) -> dict[str, Path]:
-    """Split -> its list; the lists per class (dog_train.txt) of the VOC challenge are none."""
+    """Split -> its list, without the VOC challenge's lists per class (dog_train.txt)."""
     files = sorted((f for f in (folder / "ImageSets" / "Main").glob("*.txt") if f.is_file()), reverse=True)
-    whole = [f for f in files if "_" not in f.stem or split_name(f.stem.rsplit("_", 1)[1]) is None]
-    return {split_name(f.stem) or f.stem: f for f in whole if not f.stem.endswith("_trainval")}
+    complete = [f for f in files if "_" not in f.stem or split_name(f.stem.rsplit("_", 1)[1]) is None]
+    return {split_name(f.stem) or f.stem: f for f in complete if not f.stem.endswith("_trainval")}
 
 
 def _collect(folder: Path, split: str | None, problems: list[Problem]) -> tuple[list[Path], list[tuple[Path, Path]]]:
@@ -131,23 +143,23 @@ def _collect(folder: Path, split: str | None, problems: list[Problem]) -> tuple[
         places = [folder / name for name in ("JPEGImages", "images", "Images")]
         place = next((p for p in places if p.is_dir()), home)
         if split is None:
-            _report_lonely(files, place, problems)
+            _report_images_without_xml(files, place, problems)
             return files, [(file, place) for file in files]
         return files, [(file, place) for file in _listed(files, pick_split(_lists(folder), split, folder), problems)]
     if files := _xml_in(folder):
         if split is not None and split_name(split) != split_name(folder.absolute().name):
-            raise DataError(f"{folder}: no split {split!r}: the xml files lie beside the images, without splits")
-        _report_lonely(files, folder, problems)
+            raise DataError(f"{folder}: no split {split!r}: the xml files are beside the images, without splits")
+        _report_images_without_xml(files, folder, problems)
         home = folder.absolute()
-        siblings = split_folders(home.parent) if split_name(home.name) else {}
+        siblings = find_split_folders(home.parent) if split_name(home.name) else {}
         others = [s for s in siblings.values() if s != home]
         return files + [f for s in others for f in _xml_in(s)], [(file, folder) for file in files]
-    folders = {name: sub for name, sub in split_folders(folder).items() if _xml_in(sub)}
+    folders = {name: sub for name, sub in find_split_folders(folder).items() if _xml_in(sub)}
     if not folders:
         raise DataError(f"{folder}: no xml files here, in Annotations/, nor in subfolders train/, val/, test/")
     chosen = list(folders.values()) if split is None else [pick_split(folders, split, folder)]
     for sub in chosen:
-        _report_lonely(_xml_in(sub), sub, problems)
+        _report_images_without_xml(_xml_in(sub), sub, problems)
     return (
         [f for sub in folders.values() for f in _xml_in(sub)],
         [(f, sub) for sub in chosen for f in _xml_in(sub)],
@@ -155,7 +167,7 @@ def _collect(folder: Path, split: str | None, problems: list[Problem]) -> tuple[
 
 
 def _listed(files: list[Path], names_file: Path, problems: list[Problem]) -> list[Path]:
-    """The xml files a split's list names, by file name with or without its ending."""
+    """The xml files in a split's list, by file name with or without suffix."""
     by_stem = {file.stem: file for file in files}
     endings = re.compile("|".join(map(re.escape, (*SUFFIXES, ".xml"))) + "$", re.IGNORECASE)
     chosen: set[Path] = set()
@@ -167,35 +179,35 @@ def _listed(files: list[Path], names_file: Path, problems: list[Problem]) -> lis
         if file is None and line:
             problems.append(Problem(str(names_file), record, "no xml file of this name", "dropped"))
         elif file in chosen:
-            problems.append(Problem(str(names_file), record, "image stands twice", "dropped"))
+            problems.append(Problem(str(names_file), record, REPEATED_IMAGE, "dropped"))
         elif file is not None:
             chosen.add(file)
     return sorted(chosen)
 
 
-def _by_stem(folder: Path) -> dict[str, list[Path]]:
+def _group_by_stem(folder: Path) -> dict[str, list[Path]]:
     stems: dict[str, list[Path]] = {}
-    for path in images_in(folder):
+    for path in list_images(folder):
         stems.setdefault(path.stem, []).append(path)
     return stems
 
 
-def _report_lonely(files: list[Path], folder: Path, problems: list[Problem]) -> None:
-    """An image without xml may be background or forgotten: its owner knows, so it is left out, aloud."""
+def _report_images_without_xml(files: list[Path], folder: Path, problems: list[Problem]) -> None:
+    """Images without xml are left out with a problem: they may have no objects or may not be annotated yet."""
     stems = {file.stem for file in files}
-    for path in images_in(folder):
+    for path in list_images(folder):
         if path.stem not in stems:
-            problems.append(Problem(str(path), "whole image", "image without an xml file", "dropped"))
+            problems.append(Problem(str(path), "whole image", NO_XML, "dropped"))
 
 
-def _image_of(
+def _find_image(
     file: Path, stated: str, folder: Path, by_stem: dict[str, list[Path]], problems: list[Problem]
 ) -> Path | None:
-    """The image of an xml file: of the same stem, else of the name that stands in the xml."""
+    """The image of an xml file: with the same stem, else with the file name in the xml."""
     same = by_stem.get(file.stem, [])
     if same:
         return next((path for path in same if path.name == stated), same[0])
-    path = inside(folder, stated) if stated else folder / file.stem
+    path = resolve_inside(folder, stated) if stated else folder / file.stem
     if path is None:
         problems.append(Problem(str(file), f"filename {stated}", UNSAFE, "dropped"))
     elif not os.path.isfile(path):
@@ -209,7 +221,7 @@ _Object = tuple[tuple[float, ...] | None, str, bool, str, float]  # box, class, 
 
 @dataclass
 class _Content:
-    """What one xml file says."""
+    """The content of one xml file."""
 
     filename: str
     stated_size: tuple[int, int] | None
@@ -226,12 +238,12 @@ def _parse(file: Path) -> _Content:
 
     try:
         root = parse(file).getroot()
-    except (ValueError, SyntaxError, OSError, LookupError) as error:  # defused: entities are a ValueError
-        broken = Problem(str(file), " ".join(str(error).split())[:200], "broken xml", "dropped")
+    except (ValueError, SyntaxError, OSError, LookupError) as error:  # defusedxml raises ValueError for entities
+        broken = Problem(str(file), " ".join(str(error).split())[:200], BROKEN_XML, "dropped")
         return _Content("", None, [], broken)
-    assert root is not None, "parse gives a root or raises"
+    assert root is not None, "parse returns a tree or raises"
     if root.tag != "annotation":
-        other = Problem(str(file), f"root <{root.tag}>", "xml of another kind", "dropped")
+        other = Problem(str(file), f"root <{root.tag}>", NOT_VOC, "dropped")
         return _Content("", None, [], other)
     size = _numbers(root.find("size"), ("height", "width"))
     stated = (int(size[0]), int(size[1])) if size is not None and all(map(math.isfinite, size)) else None
@@ -246,8 +258,18 @@ def _parse(file: Path) -> _Content:
     return _Content((root.findtext("filename") or "").strip(), stated, objects)
 
 
+def _add_boxes(image: ImageRecord, content: _Content, labels: Mapping[str, int], problems: list[Problem]) -> None:
+    for box, name, difficult, record, area in content.objects:
+        if not name:
+            problems.append(Problem(image.file, record, UNKNOWN_CLASS, "dropped"))
+        elif box is None:
+            problems.append(Problem(image.file, record, MALFORMED, "dropped"))
+        else:
+            image.add(box, labels[name], difficult, record, area)
+
+
 def _numbers(element: Any, tags: Sequence[str]) -> tuple[float, ...] | None:
-    """The numbers in the children of an element, or None when one is lacking."""
+    """The numbers in the children of an element, or None if one is missing."""
     try:
         return tuple(float(element.findtext(tag)) for tag in tags)
     except (AttributeError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""YOLO text files: a data.yaml, images, and one label file of normalized boxes per image."""
+"""Reader of YOLO text files: a data.yaml, images, and one label file of normalized boxes per image."""
 
 from __future__ import annotations
 
@@ -11,56 +11,54 @@ from typing import Any
 
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.paths import (
-    ids_of_labels,
-    images_in,
-    in_split_order,
-    inside,
-    label_order,
+    category_ids_by_label,
+    find_split_folders,
+    list_images,
+    map_labels,
     pick_split,
-    split_folders,
+    resolve_inside,
+    sort_splits,
     split_name,
 )
 from gfocal.data.readers.yolo_labels import add_lines, label_file_of
 from gfocal.data.sidecar import Sidecar, read_sidecar
-from gfocal.data.validation import UNLISTED, UNSAFE, ImageRecord, checked
+from gfocal.data.validation import REPEATED_IMAGE, UNLISTED, UNSAFE, ImageRecord, validate_records
 from gfocal.errors import DataError
 from gfocal.text import one_line
 
-SPLIT_MOVED = "a split that is not where the yaml says, but in a folder of that name beside it"
-SPLIT_LOST = "another split that is not there"
+SPLIT_MOVED = "split is not where the yaml says, but in a folder of the same name beside it"
+SPLIT_LOST = "another split that does not exist"
 _NOT_LABELS = ("classes.txt", "obj.names", "labels.txt", "notes.txt")
 
 
 def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Sequence[str] | None = None) -> FileData:
-    """Read a YOLO dataset: a ``data.yaml``, or a folder that holds one.
+    """Read a YOLO dataset: a ``data.yaml``, or a folder with one.
 
-    The yaml gives ``names`` (list, or index -> name) and for each split a folder, a list of folders, or a
-    text file that lists images, below ``path:`` (itself relative to the yaml). A folder without yaml needs
-    ``images/<split>`` or ``<split>/images`` and ``classes.txt`` or the argument ``names``.
+    The yaml has ``names`` (list, or index -> name) and for each split a folder, a list of folders, or a text file
+    that lists images, below ``path:`` (itself relative to the yaml). A folder without yaml needs ``images/<split>``
+    or ``<split>/images``, and ``classes.txt`` or the argument ``names``.
 
-    Labels of ``.../images/a.jpg`` lie in ``.../labels/a.txt``, else beside the image; an empty or
-    missing file means an image of background. A line is ``class cx cy width height`` in fractions of the
-    upright image, or a polygon ``class x1 y1 x2 y2 x3 y3 ...``, whose bounding box counts.
+    The labels of ``.../images/a.jpg`` are in ``.../labels/a.txt``, else beside the image; an empty or missing file
+    means an image without objects. A line is ``class cx cy width height`` in fractions of the upright image, or a
+    polygon ``class x1 y1 x2 y2 x3 y3 ...``, of which the bounding box is taken.
 
     Labels 0..C-1 follow the class indices, or ``names``, which must contain the classes; category ids are the
-    indices of the files. Image ids are running numbers from 1 in the order of paths.
+    indices of the files. Image ids are 1, 2, ... in the order of paths.
 
-    What is wrong with single lines is reported in ``problems`` (see ``gfocal.data.validation``), and so is another
-    split of the yaml that is not there. Raises DataError for a broken yaml, a split that is unknown or not there
-    (``split`` of None means train, or the only one), no usable image, no label file at all, or other classes than
-    ``names``.
+    Problems of single lines are reported in ``problems`` (see ``gfocal.data.validation``), and so are other splits of
+    the yaml that do not exist. Raises DataError for a broken yaml, an unknown or missing split (``split`` None is
+    train, or the only one), no usable image, no label file, or classes that are not among ``names``.
     """
     source = _open(Path(folder_or_yaml), names)
     asked = "train" if split is None else split_name(split) or split
     if asked in source.missing:
         raise DataError(
-            f"{source.file}: {asked}: {one_line(', '.join(source.missing[asked]))} is not found below "
-            f"{one_line(str(source.root), most=400)}; fix the "
-            "entry or 'path:'"
+            f"{source.file}: {asked}: {one_line(', '.join(source.missing[asked]))} not found below "
+            f"{one_line(str(source.root), most=400)}; fix the entry or 'path:'"
         )
     entries = pick_split(source.splits, split, source.file)
     key = asked if asked in source.splits else next(iter(source.splits))
-    order = label_order(list(source.names.values()), names, source.file)
+    order = map_labels(list(source.names.values()), names, source.file)
     labels = dict(zip(source.names, order, strict=True))
 
     problems = list(source.problems)
@@ -87,13 +85,13 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
         ids = list(stated)
     images.sort(key=lambda image: image.image_id)
     names = names or list(source.names.values())
-    return checked(images, names, ids_of_labels(order, ids, len(names)), problems, where=source.file)
+    return validate_records(images, names, category_ids_by_label(order, ids, len(names)), problems, where=source.file)
 
 
 def yolo_splits(path: Path) -> list[str]:
-    """Names of the splits of a YOLO dataset (yaml or folder); empty when it is none."""
+    """Names of the splits of a YOLO dataset (yaml or folder); empty if it is not one."""
     try:
-        return in_split_order(_open(path, ["?"]).splits)
+        return sort_splits(_open(path, ["?"]).splits)
     except DataError:
         if path.is_file() or find_yaml(path):
             raise
@@ -101,7 +99,7 @@ def yolo_splits(path: Path) -> list[str]:
 
 
 def find_yaml(folder: Path) -> Path | None:
-    """The data.yaml of a folder, else its first yaml that gives ``names``."""
+    """The data.yaml of a folder, else its first yaml with ``names``."""
     files = sorted(f for f in folder.iterdir() if f.suffix.lower() in (".yaml", ".yml") and f.is_file())
     named = [f for f in files if f.stem.lower() in ("data", "dataset")]
     named = named or [f for f in files if re.search("^names:", f.read_text("utf-8", errors="replace"), re.M)]
@@ -110,13 +108,13 @@ def find_yaml(folder: Path) -> Path | None:
 
 @dataclass
 class _Source:
-    """Where the parts of a YOLO dataset lie."""
+    """The parts of a YOLO dataset."""
 
     file: Path  # the yaml, or the folder without one
-    root: Path  # every image lies below
+    root: Path  # folder of all images
     names: dict[int, str]  # class index -> name, ascending
     splits: dict[str, list[Path]]  # folders, or text files that list images
-    missing: dict[str, list[str]]  # what the yaml names for a split, and is not there
+    missing: dict[str, list[str]]  # entries of the yaml for a split that do not exist
     problems: list[Problem]
     sidecar: Sidecar = field(default_factory=Sidecar)
 
@@ -141,18 +139,18 @@ def _load(file: Path) -> dict[Any, Any]:
             isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)
         )
         content = None if aliases else yaml.safe_load(text)
-        str(content)  # a ValueError for a number of so many digits that no message could tell it
+        str(content)  # a ValueError for an integer with too many digits to print
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
         raise DataError(f"{file}: broken yaml{place}: {one_line(str(error.problem))}") from error
-    except Exception as error:  # for tags that do not fit their value PyYAML raises nearly anything
+    except Exception as error:  # PyYAML raises nearly anything for tags that do not match their value
         reason = one_line(f"{type(error).__name__}: {error}")
         raise DataError(f"{file}: cannot be read as yaml: {reason}") from error
     if aliases:
-        raise DataError(f"{file}: aliases (*name) are not read: write out what they stand for")
+        raise DataError(f"{file}: aliases (*name) are not supported: write out their values")
     if not isinstance(content, dict):
-        raise DataError(f"{file}: not a YOLO data file: 'names' and 'train' are expected")
+        raise DataError(f"{file}: not a YOLO data file: it needs 'names' and 'train'")
     return content
 
 
@@ -168,7 +166,7 @@ def _from_yaml(file: Path) -> _Source:
         given = file.parent / str(content["path"])
         if os.path.dirname(os.path.abspath(given)) != os.path.abspath(given):  # a whole disk would be searched
             roots.insert(0, given)
-    sidecar = read_sidecar(file.parent)  # which knows of splits with other names
+    sidecar = read_sidecar(file.parent)  # it may have splits of other names
     keys = {k: v for k, v in content.items() if isinstance(k, str) and v and (split_name(k) or k in sidecar.splits)}
     root = next((r for r in roots if any(_resolve(r, v)[0] for v in keys.values())), roots[0])
     splits: dict[str, list[Path]] = {}
@@ -182,11 +180,11 @@ def _from_yaml(file: Path) -> _Source:
         stated = one_line(", ".join(f"{key}: {value}" for key, value in keys.items()), most=200)
         stated = stated or "no train, val or test"
         tried = " or ".join(one_line(str(r), most=200) for r in roots)
-        raise DataError(f"{file}: none of its splits ({stated}) is found below {tried}; fix 'path:'")
+        raise DataError(f"{file}: none of its splits ({stated}) found below {tried}; fix 'path:'")
     problems += [
-        Problem(str(file), f"{name}: {', '.join(lost)}", SPLIT_LOST, "passed over") for name, lost in missing.items()
+        Problem(str(file), f"{name}: {', '.join(lost)}", SPLIT_LOST, "skipped") for name, lost in missing.items()
     ]
-    splits = {name: splits[name] for name in in_split_order(splits)}
+    splits = {name: splits[name] for name in sort_splits(splits)}
     return _Source(file, root, names, splits, missing, problems, sidecar)
 
 
@@ -202,30 +200,30 @@ def _names(value: Any, file: Path) -> dict[int, str]:
 
 
 def _resolve(root: Path, value: Any) -> tuple[list[Path], list[str], list[str]]:
-    """The existing folders and lists of one split entry, below the root; what is not there; what lay elsewhere."""
-    found, lost, moved = [], [], []
+    """Of the entries of a split: existing folders and lists below the root, missing entries, and moved ones."""
+    found, missing, moved = [], [], []
     for entry in map(str, value if isinstance(value, list) else [value]):
         parts = [part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-        path = root if entry in (".", "./") else inside(root, entry)
-        # Exports say ../train/images and mean train/images beside the yaml; others say where the set lay before.
+        path = root if entry in (".", "./") else resolve_inside(root, entry)
+        # Exports have ../train/images for train/images beside the yaml; others have the path on another machine.
         tails = ["/".join(parts[-count:]) for count in (len(parts), 2, 1)] if path is None else []
-        places = [path, *(inside(root, tail) for tail in tails)]
+        places = [path, *(resolve_inside(root, tail) for tail in tails)]
         place = next((p for p in places if p is not None and (os.path.isdir(p) or os.path.isfile(p))), None)
-        if place is None:  # a pipe or a device is none either
-            lost.append(entry)
+        if place is None:  # pipes and devices do not count
+            missing.append(entry)
         else:
             found.append(place)
             moved += [entry] if place not in places[:2] else []
-    return found, lost, moved
+    return found, missing, moved
 
 
 def _from_folder(folder: Path, names: Sequence[str] | None) -> _Source:
     splits: dict[str, list[Path]] = {}
     if (folder / "images").is_dir():
-        splits = {name: [sub] for name, sub in split_folders(folder / "images").items()}
+        splits = {name: [sub] for name, sub in find_split_folders(folder / "images").items()}
         if not splits and (folder / "labels").is_dir():
             splits = {"all": [folder / "images"]}
-    for name, sub in split_folders(folder).items():
+    for name, sub in find_split_folders(folder).items():
         if (sub / "images").is_dir() and (sub / "labels").is_dir():
             splits.setdefault(name, [sub / "images"])
     if not splits:
@@ -235,7 +233,7 @@ def _from_folder(folder: Path, names: Sequence[str] | None) -> _Source:
         lines = lists[0].read_text(encoding="utf-8-sig", errors="replace").splitlines()
         names = [line.strip() for line in lines if line.strip()]
     if not names:
-        raise DataError(f"{folder}: no class names: add a classes.txt with a name in each line, or a data.yaml")
+        raise DataError(f"{folder}: no class names: add a classes.txt with one name per line, or a data.yaml")
     return _Source(folder, folder, dict(enumerate(names)), splits, {}, [])
 
 
@@ -243,25 +241,25 @@ def _listed_images(root: Path, entries: list[Path], problems: list[Problem]) -> 
     found: set[Path] = set()
     for entry in entries:
         if entry.is_dir():
-            found.update(images_in(entry, deep=True))
+            found.update(list_images(entry, deep=True))
             continue
         text = entry.read_text(encoding="utf-8-sig", errors="replace")
         for number, line in enumerate(map(str.strip, text.splitlines()), 1):
             if not line:
                 continue
-            beside, below = inside(root, str(entry.parent.absolute() / line)), inside(root, line)
+            beside, below = resolve_inside(root, str(entry.parent.absolute() / line)), resolve_inside(root, line)
             path = next((p for p in (beside, below) if p is not None and os.path.isfile(p)), beside or below)
             if path is None:
                 problems.append(Problem(str(entry), f"line {number}: {line}", UNSAFE, "dropped"))
             elif path in found:
-                problems.append(Problem(str(entry), f"line {number}: {line}", "image stands twice", "dropped"))
+                problems.append(Problem(str(entry), f"line {number}: {line}", REPEATED_IMAGE, "dropped"))
             else:
                 found.add(path)
     return found
 
 
 def _report_orphans(used: set[Path], expected: set[Path], entries: list[Path], problems: list[Problem]) -> None:
-    """Label files without an image, where a whole folder was read (a list may well name only some)."""
+    """Report label files without an image if whole folders were read (a list may name only some images)."""
     if not all(entry.is_dir() for entry in entries):
         return
     for folder in sorted({file.parent for file in used}):

@@ -1,4 +1,4 @@
-"""The label files of YOLO: where they lie, and what their lines say."""
+"""YOLO label files: where they are, and their lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gfocal.data.validation import UNKNOWN_CLASS, ImageRecord
 
 
 def label_file_of(image: Path) -> Path:
-    """Where the labels of an image lie, whether they are there or not."""
+    """Path of the label file of an image, which may not exist."""
     parts = image.parts
     beside = image.with_suffix(".txt")
     if "images" not in parts[:-1]:
@@ -26,10 +26,10 @@ def label_file_of(image: Path) -> Path:
 def add_lines(
     image: ImageRecord, file: Path, labels: Mapping[int, int], extra: ImageExtra, problems: list[Problem]
 ) -> None:
-    """Add the boxes of a label file to its image, with what the sidecar knows of them.
+    """Add the boxes of a label file to its image, with their information in the sidecar.
 
-    A line is ``class cx cy width height`` in fractions of the image, or a polygon, whose bounding box counts.
-    ``labels`` has the label of each class index. Lines that cannot be used are problems.
+    A line is ``class cx cy width height`` in fractions of the image, or a polygon, which gives its bounding box.
+    ``labels`` has the label of each class index. Lines that cannot be used are added to ``problems``.
     """
     objects: list[tuple[Sequence[float], int, bool, str, float]] = []
     text = file.read_text(encoding="utf-8-sig", errors="replace")
@@ -40,23 +40,23 @@ def add_lines(
         try:
             index, *numbers = map(float, line.split())
         except ValueError:
-            problems.append(Problem(str(file), record, "line with something else than numbers", "dropped"))
+            problems.append(Problem(str(file), record, "line is not only numbers", "dropped"))
             continue
         if len(numbers) == 4:
             cx, cy, w, h = numbers
             box: tuple[float, ...] = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
         elif len(numbers) >= 6 and len(numbers) % 2 == 0:
-            finite = all(map(math.isfinite, numbers))  # min and max would pass over NaN
+            finite = all(map(math.isfinite, numbers))  # min and max would ignore NaN
             xs, ys = numbers[::2], numbers[1::2]
             box = (min(xs), min(ys), max(xs), max(ys)) if finite else (math.nan,) * 4
         else:
             problems.append(Problem(str(file), record, "neither a box nor a polygon", "dropped"))
             continue
         if not index.is_integer() or int(index) not in labels:
-            problems.append(Problem(str(file), record, f"{UNKNOWN_CLASS}: {_known_ids(labels)}", "dropped"))
+            problems.append(Problem(str(file), record, f"{UNKNOWN_CLASS}: {_describe_ids(labels)}", "dropped"))
             continue
         more = extra.lines.get(number)
-        if more is None or more.text != line.strip():  # the line was edited since: what was known is of another
+        if more is None or more.text != line.strip():  # the line was edited
             more = LineExtra(line)
         objects.append((more.box or box, labels[int(index)], False, f"line {number}", more.area))
     for one in extra.ignored:
@@ -67,7 +67,7 @@ def add_lines(
         image.add(*entry)
 
 
-def _known_ids(labels: Collection[int]) -> str:
+def _describe_ids(labels: Collection[int]) -> str:
     if len(labels) > 1 and list(labels) == list(range(len(labels))):
         return f"ids are 0..{len(labels) - 1}"
     return f"ids are {', '.join(map(str, labels))}" if len(labels) > 1 else f"the only id is {next(iter(labels))}"

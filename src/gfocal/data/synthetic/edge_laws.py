@@ -1,12 +1,12 @@
-"""The law of an edge: the distribution that a label's edge was drawn from, when it is known.
+"""The law of an edge: the known distribution from which the edge of a label is sampled.
 
-A law is three float numbers (a, b, p), positions in pixels of the image: x for the left and right side,
-y for the top and bottom side. ``a`` is the inner position (nearer the middle of the object) and ``b`` the
-outer one, so b < a on the left and top side:
+A law is three floats (a, b, p), where a and b are positions in pixels of the image: x for the left and right side, y
+for the top and bottom side. ``a`` is the inner position (nearer to the center of the object) and ``b`` the outer one,
+so b < a on the left and top side:
 
 - sharp edge: ``a == b`` is the label, p = 1;
 - two-point law: the edge is ``b`` with probability p and ``a`` with probability 1 - p, p in 0..1;
-- uniform law: the edge is anywhere between ``a`` and ``b``, p is NaN.
+- uniform law: the edge is uniform between ``a`` and ``b``, p is NaN.
 
 Sides are numbered left 0, top 1, right 2, bottom 3. All functions are pure and take laws of shape (..., 3).
 """
@@ -31,12 +31,12 @@ def law_std(laws: Tensor) -> Tensor:
 
 
 def is_ambiguous(laws: Tensor) -> Tensor:
-    """Whether the edge can lie in more than one place. (..., 3) -> (...) bool."""
+    """Whether the edge has more than one possible position. (..., 3) -> (...) bool."""
     return law_std(laws) > 0
 
 
-def draw_edges(laws: Tensor, uniforms: Tensor) -> Tensor:
-    """Draw one edge from each law by inverting it at ``uniforms``.
+def sample_edges(laws: Tensor, uniforms: Tensor) -> Tensor:
+    """Sample one edge from each law by inverting its distribution at ``uniforms``.
 
     Args:
         laws: (..., 3), pixels.
@@ -56,7 +56,7 @@ def law_probabilities(
 ) -> Tensor:
     """The edge distribution over bins that distribution focal loss converges to under a law.
 
-    Bin i stands for a distance of ``i * bin_size`` pixels from the point outwards, i = 0..n. A label at the
+    Bin i is a distance of ``i * bin_size`` pixels from the point outwards, i = 0..n. A label at the
     distance y (in bins) is the two-hot vector h_i(y) = max(0, 1 - |y - i|), after y is clamped to 0..n; the
     minimizer of its cross-entropy is S_i = E[h_i(y)] (Li et al. 2020, eq. 6, averaged over the label). It has
     the mean of the law, sum_i i S_i = E[y], and its variance enlarged by E[f (1 - f)], f = frac(y). The
@@ -71,8 +71,8 @@ def law_probabilities(
         side: 0 left, 1 top, 2 right, 3 bottom.
 
     Returns:
-        (..., n + 1), at least 0, summing to 1, of the dtype of ``laws``. Edges closer than 0 or farther than
-        n bins are counted in the first and last bin.
+        (..., n + 1), at least 0, with the sum 1, of the dtype of ``laws``. Edges at distances below 0 or above n bins
+        are counted in the first and last bin.
 
     Raises:
         ValueError: if n or side is out of range.

@@ -1,7 +1,7 @@
-"""How a synthetic image looks: masks of shapes, fills, backgrounds, shadows. Plain numpy and Pillow.
+"""Rendering of synthetic images: masks of shapes, fills, backgrounds, shadows, with numpy and Pillow.
 
-Lengths are pixels of the image. An object is drawn in a small patch of its own, four times enlarged and
-then reduced, so that its rim is smooth and the cost does not depend on the image's size.
+Lengths are pixels of the image. An object is drawn into a small patch of its own with fourfold supersampling, so that
+its border is smooth and the cost does not depend on the size of the image.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 SHAPES: tuple[str, ...] = ("disc", "box", "triangle", "ring", "cross")
 RING_HOLE = 0.55  # radius of the hole over the radius of the ring
-ENLARGED = 4
+SUPERSAMPLING = 4
 
 
 @dataclass
 class Layer:
-    """What is painted of one object, in a patch whose top left pixel lies at ``corner`` of the image."""
+    """What is painted of one object, in a patch whose top left pixel is at ``corner`` of the image."""
 
-    mask: Bools  # (h, w) the pixels that the object hides
+    mask: Bools  # (h, w) the pixels that the object covers
     opacity: Floats  # (h, w) 0..1 of the object
-    strip: Floats  # (h, w) 0..1 of its faint extension, painted beneath the object
+    strip: Floats  # (h, w) 0..1 of its faint extension, which is painted below the object
     corner: tuple[int, int]  # x, y
     sharp: bool  # no side is ambiguous
 
     def window(self, size: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Rows and columns of the part inside an image: those of the image, those of the patch."""
+        """Rows and columns of the part inside an image: in the image, and in the patch."""
         (height, width), (x, y) = self.mask.shape, self.corner
         top, left = max(y, 0), max(x, 0)
         bottom, right = max(min(y + height, size), top), max(min(x + width, size), left)
@@ -45,7 +45,7 @@ class Layer:
 
 @cache
 def outline(shape: str) -> Floats:
-    """Corners of a shape of about unit radius, y downwards. (V, 2)."""
+    """Corners of a shape with a radius of about 1, y downwards. (V, 2)."""
     if shape in ("disc", "ring"):
         turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
         corners = np.stack([np.cos(turn), np.sin(turn)], 1)
@@ -64,7 +64,7 @@ def outline(shape: str) -> Floats:
 
 
 def draw_opacity(shape: str, extent: float, stretch: float, angle: float) -> Floats:
-    """Opacity of a shape in the patch that just holds it, with an empty rim of at least one pixel.
+    """Opacity of a shape in the smallest patch with an empty rim of at least one pixel.
 
     Args:
         shape: one of ``SHAPES``.
@@ -81,16 +81,16 @@ def draw_opacity(shape: str, extent: float, stretch: float, angle: float) -> Flo
     low, high = corners.min(0), corners.max(0)
     zoom = extent / (high - low).max()
     width, height = (np.ceil((high - low) * zoom).astype(int) + 3).tolist()
-    image = Image.new("L", (width * ENLARGED, height * ENLARGED))
+    image = Image.new("L", (width * SUPERSAMPLING, height * SUPERSAMPLING))
     pen = ImageDraw.Draw(image)
-    pen.polygon((((corners - low) * zoom + 1) * ENLARGED).ravel().tolist(), fill=255)
+    pen.polygon((((corners - low) * zoom + 1) * SUPERSAMPLING).ravel().tolist(), fill=255)
     if shape == "ring":
-        pen.polygon((((corners * RING_HOLE - low) * zoom + 1) * ENLARGED).ravel().tolist(), fill=0)
-    return np.asarray(image.reduce(ENLARGED), dtype=np.float32) / np.float32(255)
+        pen.polygon((((corners * RING_HOLE - low) * zoom + 1) * SUPERSAMPLING).ravel().tolist(), fill=0)
+    return np.asarray(image.reduce(SUPERSAMPLING), dtype=np.float32) / np.float32(255)
 
 
 def tight_box(mask: Bools) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom of the True pixels as edges of pixels; None if there are none."""
+    """Left, top, right, bottom edges of the True pixels; None if there are none."""
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     if not len(rows):
         return None
@@ -99,7 +99,7 @@ def tight_box(mask: Bools) -> tuple[int, int, int, int] | None:
 
 @lru_cache(maxsize=4)
 def texture_bank(key: tuple[int, ...], size: int) -> tuple[NDArray[np.uint8], Floats]:
-    """Backgrounds and noise to take crops of, the same for the same key.
+    """Textures and noise from which crops are taken, the same for the same key.
 
     Returns:
         textures (12, T, T) uint8 and standard normal noise (T, T, 3), with T = 1.5 size.
@@ -136,7 +136,7 @@ def _crop(rng: Generator, field: NDArray[Any], size: int) -> NDArray[Any]:
 
 
 def paint(layers: list[Layer], size: int, bank_key: tuple[int, ...], rng: Generator) -> NDArray[np.uint8]:
-    """Paint a scene: background, clutter, then the layers in their order, then blur and noise.
+    """Paint a scene: background, clutter, the layers in order, then blur and noise.
 
     Returns:
         (size, size, 3) uint8 RGB.
@@ -165,11 +165,11 @@ def _background(rng: Generator, textures: NDArray[np.uint8], size: int) -> Image
     steps = np.linspace(-127, 127, size, dtype=np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     share = rng.uniform(0.25, 1)
-    reach = (1 - share) / (abs(np.cos(angle)) + abs(np.sin(angle)))
-    slope = steps * np.float32(reach * np.cos(angle)) + (steps * np.float32(reach * np.sin(angle)))[:, None]
+    extent = (1 - share) / (abs(np.cos(angle)) + abs(np.sin(angle)))
+    slope = steps * np.float32(extent * np.cos(angle)) + (steps * np.float32(extent * np.sin(angle)))[:, None]
     level = (texture * np.float32(share) + (slope + np.float32(127 * (1 - share)))).astype(np.uint8)
     middle = rng.uniform(50, 205, 3)
-    # A common part and a smaller part of its own per channel: backgrounds differ more in light than in hue.
+    # A part common to all channels and a smaller independent one: backgrounds vary more in brightness than in hue.
     swing = rng.uniform(20, 70) * rng.choice([-1, 1]) + rng.uniform(-25, 25, 3)
     table = np.clip(middle + np.linspace(-0.5, 0.5, 256)[:, None] * swing, 0, 255).astype(np.uint8)
     image = Image.fromarray(level)
@@ -178,7 +178,7 @@ def _background(rng: Generator, textures: NDArray[np.uint8], size: int) -> Image
 
 
 def _clutter(rng: Generator, image: Image.Image, scale: float) -> None:
-    """Strokes, arcs and small blobs that are no objects."""
+    """Strokes, arcs and small blobs that are not objects."""
     pen, size = ImageDraw.Draw(image), image.width
     for kind in rng.choice(3, rng.integers(2, 9), p=[0.5, 0.2, 0.3]):
         color = tuple(rng.integers(0, 256, 3).tolist())
@@ -188,9 +188,9 @@ def _clutter(rng: Generator, image: Image.Image, scale: float) -> None:
             bends = np.array([x, y]) + np.cumsum(rng.normal(0, 16 * scale, (rng.integers(2, 5), 2)), 0)
             pen.line(bends.ravel().tolist(), fill=color, width=line)
         elif kind == 1:
-            reach = rng.uniform(6, 22, 2) * scale
+            extent = rng.uniform(6, 22, 2) * scale
             start = rng.uniform(0, 360)
-            pen.arc((x, y, x + reach[0], y + reach[1]), start, start + rng.uniform(50, 160), color, line)
+            pen.arc((x, y, x + extent[0], y + extent[1]), start, start + rng.uniform(50, 160), color, line)
         else:
             for dx, dy, r in rng.uniform([-3, -3, 1], [3, 3, 3], (3, 3)) * scale:
                 pen.ellipse((x + dx - r, y + dy - r, x + dx + r, y + dy + r), fill=color)
@@ -206,13 +206,13 @@ def _cast_shadow(canvas: NDArray[np.uint8], layer: Layer, shift: list[int], dept
 
 
 def paint_layer(rng: Generator, canvas: NDArray[np.uint8], layer: Layer, scale: float) -> None:
-    """Paint one object, faint extension first, in colors unlike those behind it, onto (H, W, 3) uint8."""
+    """Paint one object, its faint extension first, in colors unlike the background, onto (H, W, 3) uint8."""
     there, here = layer.window(len(canvas))
     ground = canvas[there].astype(np.float32)
     behind = ground[::4, ::4].mean((0, 1))
     base = _color_unlike(rng, behind, 110)
-    # The other color of the fill is a darker or lighter shade of the first, or any. Of some, the one is
-    # taken that mixes with the first to what is least like the background: a gradient stays visible.
+    # The second color of the fill is a darker or lighter shade of the first one, or random. Of some candidates, the
+    # one whose mixtures with the first color differ most from the background is taken: gradients stay visible.
     seconds = np.stack([base * 0.5, base * 0.5 + 127])
     if rng.random() < 0.25:
         seconds = rng.uniform(5, 250, (3, 3)).astype(np.float32)
@@ -227,14 +227,14 @@ def paint_layer(rng: Generator, canvas: NDArray[np.uint8], layer: Layer, scale: 
 
 
 def _color_unlike(rng: Generator, other: Floats, distance: float) -> Floats:
-    """A random color at least that far from another one, or the farthest of some."""
+    """A random color at least ``distance`` from another one, or the farthest of some candidates."""
     colors = rng.uniform(5, 250, (8, 3)).astype(np.float32)
     gaps = np.linalg.norm(colors - other, axis=1)
     return colors[np.minimum(gaps, distance).argmax()]
 
 
 def _fill(rng: Generator, shape: tuple[int, int], scale: float) -> Floats:
-    """The share of the second color in every pixel of a patch. (h, w), 0..1."""
+    """The fraction of the second color in every pixel of a patch. (h, w), 0..1."""
     height, width = shape
     kind = rng.integers(4)
     angle = rng.uniform(0, np.pi)

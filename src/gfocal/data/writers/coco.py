@@ -1,4 +1,4 @@
-"""COCO json of datasets, out. (Results of detectors are in ``coco_results``.)"""
+"""Writer of COCO json: datasets. (Detections are written by ``gfocal.interop.coco_results``.)"""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from typing import Any
 
 from gfocal.data.paths import split_name
 from gfocal.data.readers.coco import AREA_OF_BOX
-from gfocal.data.writers.decimals import xywh
-from gfocal.data.writers.placing import Part, Placing, stated_areas
+from gfocal.data.writers.decimals import to_xywh
+from gfocal.data.writers.placement import Part, Placement, stated_areas
 
 IMAGES = "images"
 
 
-def write_coco(placing: Placing, folder: Path) -> list[str]:
+def write_coco(placement: Placement, folder: Path) -> list[str]:
     """Write ``annotations/instances_<split>.json`` for images below ``images/``; returns notes for the user.
 
     Boxes have the fewest digits that keep the float32. An area that is not stated is that of the box, which COCO's
-    own tools need, and marked as such for our reader. Splits of other names than train, val and test have a
+    tools require, and marked as such for gfocal's reader. Splits other than train, val and test have a
     ``<split>.json``: readers find the split in the name.
     """
     home = folder / "annotations"
     home.mkdir(parents=True)
-    usual = all(split_name(part.split) == part.split for part in placing.parts)
-    for part in placing.parts:
-        # Names start at the split's own folder where readers look for it, else at the folder of all images.
+    usual = all(split_name(part.split) == part.split for part in placement.parts)
+    for part in placement.parts:
+        # Names are relative to the split's own folder if readers look for it, else to the folder of all images.
         start = f"{part.split}/" if usual and part.has_own_folder else ""
         with (home / f"{'instances_' * usual}{part.split}.json").open("w", encoding="utf-8") as file:
             categories = [
-                {"id": i, "name": name} for i, name in zip(placing.category_ids, placing.names, strict=True)
+                {"id": i, "name": name} for i, name in zip(placement.category_ids, placement.names, strict=True)
             ]
             file.write('{"info": {"description": "written by gfocal convert"},\n"images": [')
             _write_rows(file, _images(part, start))
             file.write('],\n"categories": [')
             _write_rows(file, iter(categories))
             file.write('],\n"annotations": [')
-            _write_rows(file, _annotations(part, placing.category_ids))
+            _write_rows(file, _annotations(part, placement.category_ids))
             file.write("]}\n")
     return []
 
@@ -61,7 +61,7 @@ def _annotations(part: Part, category_ids: tuple[int, ...]) -> Iterator[dict[str
         rows = (sample.boxes, sample.labels, sample.crowd, stated_areas(sample))
         for box, label, crowd, area in zip(*(rows_.tolist() for rows_ in rows), strict=True):
             number += 1
-            x, y, width, height = xywh(box)
+            x, y, width, height = to_xywh(box)
             yield {
                 "id": number,
                 "image_id": sample.image_id,

@@ -1,4 +1,4 @@
-"""CSV tables, out: datasets, and what a detector found."""
+"""Writer of CSV tables: datasets and detections."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.data.sidecar import Sidecar
-from gfocal.data.writers.decimals import plain
-from gfocal.data.writers.placing import Part, Placing, refuse_names, stated_areas
+from gfocal.data.writers.decimals import format_decimal
+from gfocal.data.writers.placement import Part, Placement, check_names, stated_areas
 
 IMAGES = "images"
 TABLE = "annotations.csv"
@@ -22,19 +22,19 @@ COLUMNS = (
 _SIDES = ("left", "top", "right", "bottom")
 
 
-def write_csv(placing: Placing, folder: Path) -> tuple[Sidecar, list[str]]:
+def write_csv(placement: Placement, folder: Path) -> tuple[Sidecar, list[str]]:
     """Write ``annotations.csv``, a row for each object, for images below ``images/``.
 
-    Returns what the table has no place for (order and ids of the classes, and those without objects), and notes for
-    the user. File names start at the table's folder. An image without objects has a row without class and box; one
-    that several splits share has its rows for each of them. Corners have the fewest digits that keep the float32.
+    Returns what the table cannot store (order and ids of the classes, and those without objects), and notes for the
+    user. File names are relative to the table's folder. An image without objects has a row without class and box; an
+    image in several splits has its rows once for each. Corners have the fewest digits that keep the float32.
     """
-    refuse_names(placing.names, "CSV")
+    check_names(placement.names, "CSV")
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
         file.write(_line(COLUMNS))
-        for part in placing.parts:
-            file.writelines(map(_line, _rows(part, placing.names)))
-    return Sidecar(placing.names, placing.category_ids), []
+        for part in placement.parts:
+            file.writelines(map(_line, _rows(part, placement.names)))
+    return Sidecar(placement.names, placement.category_ids), []
 
 
 def _rows(part: Part, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
@@ -48,19 +48,19 @@ def _rows(part: Part, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         rows = (sample.boxes, sample.labels, sample.crowd, stated_areas(sample))
         for box, label, crowd, area in zip(*(row.tolist() for row in rows), strict=True):
             stated = "" if math.isnan(area) else repr(area)
-            yield (*start, names[label], *map(plain, box), int(crowd), stated, *end)
+            yield (*start, names[label], *map(format_decimal, box), int(crowd), stated, *end)
 
 
-def found_header() -> str:
-    """The first line of a table of detections."""
+def format_csv_header() -> str:
+    """The header of a table of detections."""
     return _line(["file", "class", "score", "x1", "y1", "x2", "y2", *(f"std_{side}" for side in _SIDES)])
 
 
-def found_rows(record: Mapping[str, Any], names: Sequence[str]) -> str:
-    """A line for each object found in an image; none where nothing was found.
+def format_csv_rows(record: Mapping[str, Any], names: Sequence[str]) -> str:
+    """A line for each object detected in an image.
 
-    ``record`` has ``file``, ``labels``, ``boxes`` (xyxy in pixels), ``scores`` and maybe ``edge_std``, whose columns
-    are else empty.
+    ``record`` has ``file``, ``labels``, ``boxes`` (xyxy in pixels), ``scores`` and optionally ``edge_std``, whose
+    columns are empty otherwise.
     """
     stds = record.get("edge_std") or [("",) * 4] * len(record["labels"])
     rows = zip(record["labels"], record["scores"], record["boxes"], stds, strict=True)

@@ -1,4 +1,4 @@
-"""Pascal VOC xml, out: datasets, and what a detector found."""
+"""Writer of Pascal VOC xml: datasets and detections."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from xml.etree import ElementTree
 
 from gfocal.data.dataset import Sample
 from gfocal.data.sidecar import ImageExtra, Sidecar
-from gfocal.data.writers.decimals import plain
-from gfocal.data.writers.placing import Placing, refuse_names, stated_areas
+from gfocal.data.writers.decimals import format_decimal
+from gfocal.data.writers.placement import Placement, check_names, stated_areas
 from gfocal.text import counted
 
 IMAGES = "JPEGImages"
 
 
-def write_voc(placing: Placing, folder: Path) -> tuple[Sidecar, list[str]]:
+def write_voc(placement: Placement, folder: Path) -> tuple[Sidecar, list[str]]:
     """Write ``Annotations/*.xml``, ``ImageSets/Main/<split>.txt``, ``classes.txt`` for images in ``JPEGImages/``.
 
-    Returns what VOC's files have no place for, and notes for the user. Corners are continuous, with the fewest digits
-    that keep the float32; ignored regions are ``difficult``; an outline's area is an element ``<area>``.
+    Returns what the files cannot store, and notes for the user. Corners are continuous, with the fewest digits that
+    keep the float32; ignored regions are ``difficult``; an outline's area is an element ``<area>``.
     """
-    refuse_names(placing.names, "VOC xml")
+    check_names(placement.names, "VOC xml")
     (folder / "Annotations").mkdir(parents=True)
     lists = folder / "ImageSets" / "Main"
     lists.mkdir(parents=True)
     extras: dict[str, dict[str, ImageExtra]] = {}
     written: set[str] = set()
-    broken = 0
-    for part in placing.parts:
+    with_decimals = 0
+    for part in placement.parts:
         stems = [Path(name).stem for name in part.files]
         (lists / f"{part.split}.txt").write_text("".join(f"{stem}\n" for stem in sorted(stems)), encoding="utf-8")
         places = {stem: number for number, stem in enumerate(sorted(stems, key=lambda s: Path(f"{s}.xml")), 1)}
@@ -42,24 +42,24 @@ def write_voc(placing: Placing, folder: Path) -> tuple[Sidecar, list[str]]:
         for sample, name in zip(part.data.samples, part.files, strict=True):
             if name not in written:
                 written.add(name)
-                broken += int((sample.boxes != sample.boxes.round()).sum())
-                text = xml_text(sample, name, placing.names)
+                with_decimals += int((sample.boxes != sample.boxes.round()).sum())
+                text = format_annotation(sample, name, placement.names)
                 (folder / "Annotations" / f"{Path(name).stem}.xml").write_text(text, encoding="utf-8")
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in placing.names), encoding="utf-8")
-    ids = placing.category_ids
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in placement.names), encoding="utf-8")
+    ids = placement.category_ids
     is_usual = ids == tuple(range(1, len(ids) + 1))
     notes = []
-    if broken:
+    if with_decimals:
         notes.append(
-            f"{counted(broken, 'corner')} with decimals, as they are in the source; tools that read whole numbers "
-            "only must round them"
+            f"{counted(with_decimals, 'corner')} with decimals, as in the source; tools that read only integers "
+            "must round them"
         )
-    names = None if is_usual else placing.names
+    names = None if is_usual else placement.names
     return Sidecar(names, None if is_usual else ids, extras), notes
 
 
-def xml_text(sample: Sample, filename: str, names: Sequence[str]) -> str:
-    """The xml file of an image."""
+def format_annotation(sample: Sample, filename: str, names: Sequence[str]) -> str:
+    """The xml file of an image, as text."""
     assert sample.size is not None, "samples of files have a size"
     root = _annotation(filename, sample.size)
     rows = (sample.boxes, sample.labels, sample.crowd, stated_areas(sample))
@@ -67,8 +67,8 @@ def xml_text(sample: Sample, filename: str, names: Sequence[str]) -> str:
         entry = _object(root, names[label], crowd)
         if not math.isnan(area):
             ElementTree.SubElement(entry, "area").text = repr(area)
-        _corners(entry, [plain(value) for value in box])
-    return _as_text(root)
+        _corners(entry, [format_decimal(value) for value in box])
+    return _to_text(root)
 
 
 def _annotation(filename: str, size: Sequence[int], path: str = "") -> ElementTree.Element:
@@ -98,30 +98,32 @@ def _corners(entry: ElementTree.Element, numbers: Sequence[str]) -> None:
         ElementTree.SubElement(element, tag).text = text
 
 
-def _as_text(root: ElementTree.Element) -> str:
+def _to_text(root: ElementTree.Element) -> str:
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def found_xml(record: Mapping[str, Any], names: Sequence[str]) -> str:
-    """What was found in an image, with a ``<score>`` to each object, and ``<edge_std>`` where it is known.
+def format_voc_xml(record: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The xml file of an image's detections, each with a ``<score>``, and ``<edge_std>`` if known.
 
-    ``record`` has ``file``, ``size``, ``labels``, ``boxes`` (xyxy in pixels), ``scores`` and maybe ``edge_std``.
+    ``record`` has ``file``, ``size``, ``labels``, ``boxes`` (xyxy in pixels), ``scores`` and optionally ``edge_std``.
     """
-    root = _annotation(_holdable(Path(record["file"]).name), record["size"], _holdable(record["file"]))
+    root = _annotation(
+        _replace_unprintable(Path(record["file"]).name), record["size"], _replace_unprintable(record["file"])
+    )
     stds = record.get("edge_std") or [None] * len(record["labels"])
     rows = zip(record["labels"], record["boxes"], record["scores"], stds, strict=True)
     for label, box, score, std in rows:
-        entry = _object(root, _holdable(names[label]), False)
+        entry = _object(root, _replace_unprintable(names[label]), False)
         ElementTree.SubElement(entry, "score").text = f"{score:.5f}"
         _corners(entry, [f"{value:.2f}" for value in box])
         if std is not None:
             element = ElementTree.SubElement(entry, "edge_std")
             for tag, value in zip(("left", "top", "right", "bottom"), std, strict=True):
                 ElementTree.SubElement(element, tag).text = f"{value:.2f}"
-    return _as_text(root)
+    return _to_text(root)
 
 
-def _holdable(text: str) -> str:
-    """Text that xml can hold: signs that it cannot are replaced."""
+def _replace_unprintable(text: str) -> str:
+    """Text with every character that xml cannot store replaced by a question mark."""
     return "".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else "?" for c in text)
