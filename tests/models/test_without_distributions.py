@@ -83,8 +83,8 @@ def test_on_the_command_line(
     save_model(dirac, model)
     detect = ["detect", str(model), str(image), "--out", str(tmp_path / "out")]
     assert main([*detect, "--edges", "distribution"]) == 2
-    told = capsys.readouterr().err.strip().splitlines()
-    assert told[-1].startswith("gfocal: edges=distribution: foveabox_r50_fpn predicts no distribution of an edge")
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("gfocal: edges=distribution: foveabox_r50_fpn predicts no distribution of an edge")
     assert main(detect) == 0
 
     ground_truth = {
