@@ -1,4 +1,4 @@
-"""Files that are whole or not there: what a run writes survives being killed in the middle of writing."""
+"""Atomic file writes: a process that is killed while writing leaves no incomplete file."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ TEMPORARY = re.compile(r".+\.[0-9a-f]{8}\.tmp")
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write a file, text or binary, so that ``path`` holds either the old content or all of the new.
+    """Write a file, text or binary, so that ``path`` holds either its old content or all of the new.
 
-    Yields a path in the same folder for the caller to write to and close. On leaving without an exception
-    that file is flushed to disk and takes the place of ``path`` in one step; on any exception it is removed
-    and ``path`` is as before. A symbolic link stays a link: the file it points to is replaced. The file has the
-    permissions of the one it replaces, or those of any new file. The folder must exist. ::
+    Yields a temporary path in the same folder for the caller to write to and close. On leaving without an exception
+    that file is flushed to disk and renamed to ``path``; on any exception it is removed and ``path`` is unchanged. A
+    symbolic link stays a link: the file it points to is replaced. The file has the permissions of the one it
+    replaces, or those of any new file. The folder must exist. ::
 
         with atomic_write(folder / "report.json") as temporary:
             temporary.write_text(text)
     """
     target = Path(os.path.realpath(path))
-    # The name ends in .tmp so that what a killed run leaves behind is never taken for a checkpoint by a
-    # pattern such as "*.pt".
+    # The name ends in .tmp so that what a killed process leaves behind matches no pattern such as "*.pt".
     temporary = target.with_name(f"{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        # Some writers make files for their owner alone. What others may do is what the system gives an empty one.
+        # Some writers create files that only their owner can read; a new file gets the permissions of an empty one.
         temporary.touch()
         mode = temporary.stat().st_mode
         temporary.unlink()
@@ -46,7 +45,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # elsewhere a folder cannot be opened, and its entry needs no flush of its own
+    if os.name == "posix":  # elsewhere a folder cannot be opened, and needs no flush
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -55,7 +54,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove what a killed process has left half written in a folder; returns it. Nobody may be writing there."""
+    """Remove and return the temporary files that a killed process left in a folder. No process may be writing there."""
     found = [path for path in folder.iterdir() if path.is_file() and TEMPORARY.fullmatch(path.name)]
     for path in found:
         path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Errors that a user can cause. The command line prints a ``GFocalError`` as one line and shows a traceback of all else.
+"""Errors that a user can cause. The command line prints a ``GFocalError`` as one line, and a traceback of any other.
 
 Each message names what is wrong (file, record, key or option) and how to fix it. A class also derives from the builtin
-error that its kind is known as, so that ``except ValueError`` around a call of the library goes on to work.
+error of its kind, so that ``except ValueError`` around a call of the library catches it too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ class DataError(GFocalError, ValueError):
     """A dataset that cannot be used; the message names the file, the record and the fix."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message, most=3000))  # it quotes names of classes and files, which are untrusted
+        super().__init__(
+            printable(message, max_length=3000)
+        )  # it quotes names of classes and files, which are untrusted
 
 
 class ImageError(DataError):
@@ -37,7 +39,7 @@ class PresetError(GFocalError, ValueError):
 
 
 class WeightsError(GFocalError, RuntimeError):
-    """Pretrained weights that cannot be had or do not fit; the message names the ways out."""
+    """Pretrained weights that are not available or do not fit; the message names the alternatives."""
 
 
 class ModelFileError(GFocalError, ValueError):
@@ -61,11 +63,11 @@ class RunFolderInUseError(GFocalError, RuntimeError):
 
 
 class RunWriteError(GFocalError, OSError):
-    """A checkpoint could not be written; the message says what the last whole one is, and how to resume."""
+    """A checkpoint cannot be written; the message names the last complete one, and how to resume."""
 
 
 class NonFiniteLossError(GFocalError, RuntimeError):
-    """The loss became NaN or infinite; the message names the terms, the step and the images."""
+    """The loss is NaN or infinite; the message names the terms, the step and the images."""
 
 
 class NoPositivesError(GFocalError, RuntimeError):
@@ -81,7 +83,7 @@ class NonDeterministicOperationError(GFocalError, RuntimeError):
 
 
 class DeviceError(GFocalError, ValueError):
-    """Settings that this machine cannot compute with; the message names the fix."""
+    """A device or setting that this machine does not support; the message names the fix."""
 
 
 class TrackerError(GFocalError, RuntimeError):
@@ -89,7 +91,7 @@ class TrackerError(GFocalError, RuntimeError):
 
 
 class CompareError(GFocalError, ValueError):
-    """A folder that holds no run; the message names it."""
+    """Runs that cannot be compared, mostly a folder without a run; the message names it."""
 
 
 class LabError(GFocalError, ValueError):
@@ -97,4 +99,4 @@ class LabError(GFocalError, ValueError):
 
 
 class MissingExtraError(GFocalError, ImportError):
-    """An optional package is not installed; the message names the extra of gfocal that brings it."""
+    """An optional package is not installed; the message names the extra of gfocal that installs it."""

@@ -29,7 +29,7 @@ from gfocal.evaluation.detections import evaluate_model
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import build_from_description, describe, load_model, read_description
 from gfocal.run_folder import RunFolder
-from gfocal.text import counted
+from gfocal.text import pluralize
 from gfocal.training.environment import lock_folder
 from gfocal.training.loop import train
 
@@ -147,7 +147,7 @@ def require_same_data(run: RunFolder, train_data: ImageData) -> None:
     processes = before.get("processes", launch.world_size())
     if processes != launch.world_size():  # they decide steps, learning rate and the place in the epoch
         raise ResumeError(
-            f"{run.path}: is a run of {counted(processes, 'process', 'processes')}, not of {launch.world_size()}; "
+            f"{run.path}: is a run of {pluralize(processes, 'process', 'processes')}, not of {launch.world_size()}; "
             f"launch as many, or start from its weights in another folder (--init-from {run.path})"
         )
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import re
 
-# What moves the cursor or colors a terminal, turns the direction of writing, or is no character at all.
+# Characters that move the cursor, color a terminal or reverse the writing direction, and lone surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """``1 epoch``, ``2,000 epochs``; ``plural`` where an s is not enough."""
+def pluralize(number: int, noun: str, plural: str = "") -> str:
+    """``1 epoch``, ``2,000 epochs``; ``plural`` for nouns whose plural is irregular."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def printable(text: str, most: int = 300) -> str:
-    """Text that is safe to print: signs that steer a terminal are escaped, the middle of a long text is left out."""
-    text = _UNPRINTABLE.sub(lambda sign: sign[0].encode("unicode_escape").decode("ascii"), text)
-    half = most // 2
-    return text if len(text) <= most else f"{text[:half]} ... {text[-half:]}"
+def printable(text: str, max_length: int = 300) -> str:
+    """Text that is safe to print: control characters are escaped, the middle of a long text is left out."""
+    text = _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+    half = max_length // 2
+    return text if len(text) <= max_length else f"{text[:half]} ... {text[-half:]}"
 
 
-def one_line(text: str, most: int = 300) -> str:
-    """The same in one line."""
-    return printable(text, most).replace("\n", " ").replace("\t", " ")
+def one_line(text: str, max_length: int = 300) -> str:
+    """``printable`` text in one line."""
+    return printable(text, max_length).replace("\n", " ").replace("\t", " ")

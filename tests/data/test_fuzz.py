@@ -44,7 +44,7 @@ def fuzzing(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         "fuzz_grammar",
         "fuzz_files",
         "fuzz_pool",
-        "fuzz_judging",
+        "fuzz_checks",
         "fuzz_readers",
         "fuzz_images",
         "fuzz_markup",
@@ -90,7 +90,7 @@ def yolo(folder: Path, yaml: str = "train: images\nnames: [cat, dog]\n", labels:
 
 def test_the_grammar_finds_nothing_wrong(fuzzing: dict[str, Any], tmp_path: Path) -> None:
     readers = fuzzing["fuzz_readers"]
-    work = readers.begin_in(tmp_path, 1, 10.0, tmp_path / "out")()
+    work = readers.make_start(tmp_path, 1, 10.0, tmp_path / "out")()
     for name, kind in readers.KINDS.items():
         for number in range(3 if len(kind.files) > 1 else 60):
             tally = work(name, number)
@@ -102,15 +102,15 @@ def test_mutated_images_are_read_or_refused(fuzzing: dict[str, Any], tmp_path: P
     images = fuzzing["fuzz_images"]
     kinds = images.seeds()
     assert set(kinds) == {"jpeg", "png", "gif", "webp", "tiff", "bmp", "ppm", "jpeg2000"}
-    fuzzing["fuzz_judging"].listen()
+    fuzzing["fuzz_checks"].install_alarm()
     path, read = tmp_path / "a.jpg", 0
     for kind, originals in kinds.items():
         for original in originals:
             path.write_bytes(original)
             assert image_size(path) in (SIZE, (24, 40), (40, 24), (2, 2), (2, 3)), kind
         for number in range(25):
-            path.write_bytes(images.mutated(fuzzing["fuzz_readers"].Random(f"{kind} {number}"), kinds, kind))
-            read += images.tried(path, 10.0)[0]
+            path.write_bytes(images.mutate(fuzzing["fuzz_readers"].Random(f"{kind} {number}"), kinds, kind))
+            read += images.run_case(path, 10.0)[0]
     assert 20 < read < 180, "of 200 images, some are to be read and some not"
 
 
@@ -129,27 +129,27 @@ def test_mutated_images_are_read_or_refused(fuzzing: dict[str, Any], tmp_path: P
 def test_the_judge_is_strict(
     fuzzing: dict[str, Any], tmp_path: Path, wrong: Callable[[Path], Any], kind: str
 ) -> None:
-    judging = fuzzing["fuzz_judging"]
-    judging.listen()
-    judging.alarm(0.3)
+    judging = fuzzing["fuzz_checks"]
+    judging.install_alarm()
+    judging.set_alarm(0.3)
     try:
-        with pytest.raises(judging.WrongError) as caught:
+        with pytest.raises(judging.FindingError) as caught:
             judging.evaluation(lambda: wrong(tmp_path), tmp_path, SIZE)
     finally:
-        judging.alarm(0)
+        judging.set_alarm(0)
     assert caught.value.args[0] == kind
 
 
 def test_the_judge_looks_at_every_number(fuzzing: dict[str, Any], tmp_path: Path) -> None:
-    judging, data = fuzzing["fuzz_judging"], read_coco(coco(tmp_path))
-    judging.sane(data, tmp_path, SIZE)
+    judging, data = fuzzing["fuzz_checks"], read_coco(coco(tmp_path))
+    judging.check_data(data, tmp_path, SIZE)
     for column, value in (("boxes", 99.0), ("boxes", float("nan")), ("labels", 1), ("sizes", 7), ("image_ids", 1)):
         broken = read_coco(coco(tmp_path, images=[{"id": i, "file_name": "a.png"} for i in (1, 2)]))
         getattr(broken.table, column)[..., -1:] = value
-        with pytest.raises(judging.WrongError):
-            judging.sane(broken, tmp_path, SIZE)
-    with pytest.raises(judging.WrongError):
-        judging.sane(data, tmp_path / "elsewhere", SIZE)
+        with pytest.raises(judging.FindingError):
+            judging.check_data(broken, tmp_path, SIZE)
+    with pytest.raises(judging.FindingError):
+        judging.check_data(data, tmp_path / "elsewhere", SIZE)
 
 
 anything = st.recursive(
@@ -239,7 +239,7 @@ def sane_or_refused(read: Callable[[], FileData], home: Path) -> None:
     assert (boxes[:, 2] <= SIZE[1]).all()
     assert (boxes[:, 3] <= SIZE[0]).all()
     assert len(data.table.image_ids.unique()) == len(data)
-    assert all(printable(str(problem), most=5000) == str(problem) for problem in data.problems)
+    assert all(printable(str(problem), max_length=5000) == str(problem) for problem in data.problems)
 
 
 # What the fuzzers have found.
@@ -398,7 +398,7 @@ def test_the_splits_of_a_table_are_told_in_one_line(tmp_path: Path) -> None:
 
 def test_long_texts_keep_their_ends() -> None:
     assert printable("a" * 300) == "a" * 300
-    assert printable("a" * 200 + "b" * 200, most=10) == "aaaaa ... bbbbb"
+    assert printable("a" * 200 + "b" * 200, max_length=10) == "aaaaa ... bbbbb"
     assert one_line("café\u00a0名\n\tx") == "café\u00a0名  x"
 
 

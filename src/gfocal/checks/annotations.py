@@ -16,7 +16,7 @@ from torchvision.ops import box_iou
 
 from gfocal.checks.findings import Box, Finding
 from gfocal.data.dataset import FileData, Sample
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 TINY_SIDE = 2.0  # pixels of the file
 SAME_OBJECT_IOU = 0.95
@@ -113,7 +113,7 @@ def _check_repeated_box(data: FileData, split: str) -> list[Finding]:
         return []
     if (row[2] - row[0]) * (row[3] - row[1]) >= WHOLE_IMAGE * sample.size[0] * sample.size[1]:
         return []  # images that are crops of one object each
-    text = f"{count} of {counted(num_images, 'image')} with objects have exactly this box"
+    text = f"{count} of {pluralize(num_images, 'image')} with objects have exactly this box"
     record = describe_box(sample, index, data.names)
     box = read_box(sample, index)
     return [Finding("same-box-everywhere", str(sample.path), record, text, split, sample.path, (box,))]
@@ -168,7 +168,7 @@ def _check_counts(
         elif not trained[name]:
             yield Finding("class-without-boxes", where, name, "no box in any split")
         elif trained[name] < MIN_BOXES:
-            yield Finding("rare-class", where, name, f"{counted(trained[name], 'box', 'boxes')} in training")
+            yield Finding("rare-class", where, name, f"{pluralize(trained[name], 'box', 'boxes')} in training")
         for split, count in counts.items():
             if trained[name] and split not in training and not count[name] and any(count.values()):
                 yield Finding(
@@ -189,13 +189,13 @@ def _check_split(
     if not objects:
         what = "train on" if is_training else "evaluate on"
         yield Finding(
-            "split-without-objects", where, split, f"{counted(len(data), 'image')}, no object to {what}", split
+            "split-without-objects", where, split, f"{pluralize(len(data), 'image')}, no object to {what}", split
         )
     elif empty > MAX_EMPTY * len(data):
-        text = f"{empty} of {counted(len(data), 'image')} have no object"
+        text = f"{empty} of {pluralize(len(data), 'image')} have no object"
         yield Finding("many-empty-images", where, split, text, split)
     ignored = sum(int(sample.crowd.sum()) for sample in data.samples)
     if ignored:
-        regions = counted(ignored, "box", "boxes")
+        regions = pluralize(ignored, "box", "boxes")
         text = f"{regions} of crowds or marked difficult: no ground truth in training, ignored in evaluation"
         yield Finding("ignored-regions", where, split, text, split)

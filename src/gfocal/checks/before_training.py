@@ -27,7 +27,7 @@ from gfocal.config.config import Config, with_changes
 from gfocal.console import note, say, warn
 from gfocal.data.dataset import ImageData
 from gfocal.errors import ClampedEdgesError
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 MAX_IMAGES = 500  # measured before a run, in a second or two
 MAX_SYNTHETIC_IMAGES = 100  # which are drawn for it
@@ -83,7 +83,7 @@ def warn_of_shared_images(train_data: ImageData, val_data: ImageData | None, con
     are = "is a training image" if len(pairs) == 1 else "are training images"
     warn(
         console,
-        f"{len(pairs)} of {counted(len(val_files), 'validation image')} {are} too ({which}): AP is too high, and the "
+        f"{len(pairs)} of {pluralize(len(val_files), 'validation image')} {are} too ({which}): AP is too high, and the "
         "best epoch is chosen by it; 'gfocal check' lists them, and near-duplicates",
     )
 

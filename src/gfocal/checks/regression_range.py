@@ -28,7 +28,7 @@ from gfocal.data.validation import NEAR_DUPLICATE_IOU
 from gfocal.ops.boxes import distances_to_edges
 from gfocal.ops.points import inside_own_padding, make_points
 from gfocal.structures import Points, pad_targets
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 TOLERATED = 0.01  # fraction of clamped edges, or of unassigned boxes, above which there is a finding and advice
 SMALL_SIDE = 4.0  # pixels of the network's input
@@ -268,7 +268,7 @@ def check_regression_range(
         findings.append(Finding(code, where, split, describe_clamping(result), split))
     if result.unassigned_fraction > TOLERATED:
         text = (
-            f"{len(result.unassigned)} of {counted(result.num_boxes, 'box', 'boxes')} "
+            f"{len(result.unassigned)} of {pluralize(result.num_boxes, 'box', 'boxes')} "
             f"({result.unassigned_fraction:.1%}) get no point assigned at a short side of {result.short_side}"
         )
         findings.append(Finding("many-unassigned-boxes", where, split, text, split))

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal convert."""
     from gfocal.data.convert import concatenate_splits, convert, original_names
     from gfocal.errors import DataError
-    from gfocal.text import counted
+    from gfocal.text import pluralize
 
     datasets = [_read_splits(Path(path), args.split, console) for path in args.data]
     names = {path: name for data in args.data for path, name in original_names(Path(data)).items()}
@@ -80,8 +80,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for split, data in parts.items():
         objects = sum(len(sample.boxes) for sample in data.samples)
         dropped = sum(problem.action == "dropped" for problem in data.problems)
-        text = f"{split}: {counted(len(data), 'image')}, {counted(objects, 'object')}"
-        text += f" ({counted(dropped, 'record')} dropped while reading, as in training)" if dropped else ""
+        text = f"{split}: {pluralize(len(data), 'image')}, {pluralize(objects, 'object')}"
+        text += f" ({pluralize(dropped, 'record')} dropped while reading, as in training)" if dropped else ""
         say(console, text)
     say(console, f"{args.out}: {args.to}, read back and found equal")
     return DONE

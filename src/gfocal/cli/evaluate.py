@@ -13,7 +13,7 @@ from gfocal.cli import DONE
 from gfocal.cli.inputs import explain_missing_coco, read_datasets, select_device, select_splits, standard_output
 from gfocal.cli.options import Options, add_device, add_rename, int_at_least, threshold_rule
 from gfocal.console import note, say
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     model, devices = _load(args)
     model_path = find_local_file(args.model) if rule is not None else None
     data, part = _read_data(args, model, console)
-    say(console, f"evaluating {counted(len(data), 'image')}: {part}")
+    say(console, f"evaluating {pluralize(len(data), 'image')}: {part}")
     if model is None:
         detections = read_detections(args.model, data)
     else:
@@ -198,7 +198,7 @@ def read_detections(path: str, data: ImageData) -> Mapping[int, ScoredBoxes]:
     detections = read_coco_results(path, data.category_ids)
     if unknown := sorted(set(detections) - {data.sample(i).image_id for i in range(len(data))}):
         raise DataError(
-            f"{path}: {counted(len(unknown), 'image id')} not among those of the data, the first is {unknown[0]}; "
+            f"{path}: {pluralize(len(unknown), 'image id')} not among those of the data, the first is {unknown[0]}; "
             "evaluate on the images that the detections were made on (--split selects them)"
         )
     return detections
@@ -244,7 +244,7 @@ def write_page(path: Path, evaluation: Evaluation, data: ImageData, args: argpar
         path,
         evaluation,
         title=f"Evaluation of {Path(args.model).name}",
-        lead=f"{counted(len(data), 'image')}: {part}.",
+        lead=f"{pluralize(len(data), 'image')}: {part}.",
         images=draw_worst_images(data, evaluation, args.worst),
         facts={"model": args.model, "data": part, "thresholds": evaluation.thresholds_source},
     )
@@ -255,7 +255,7 @@ def write_thresholds(path: Path, evaluation: Evaluation, part: str, console: Con
     from gfocal.models.model_file import store_thresholds
 
     chosen = evaluation.best_thresholds
-    how = f"{chosen.rule} at IoU 0.5 on {counted(evaluation.ap.num_images, 'image')}: {part}"
+    how = f"{chosen.rule} at IoU 0.5 on {pluralize(evaluation.ap.num_images, 'image')}: {part}"
     store_thresholds(path, chosen.scores, how)
     say(console, f"thresholds written into {path}, {how}")
     for name, one in zip(evaluation.boxes.names, chosen.classes, strict=True):

@@ -20,7 +20,7 @@ from gfocal.cli.options import (
     short_side_changes,
 )
 from gfocal.console import say
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -180,7 +180,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if val_data is None:
         console.print("no validation data: the weights of the last epoch are the result")
     num_val = 0 if val_data is None else len(val_data)
-    say(console, f"{counted(len(train_data), 'training image')}, {counted(num_val, 'validation image')}")
+    say(console, f"{pluralize(len(train_data), 'training image')}, {pluralize(num_val, 'validation image')}")
     data_name = ", ".join(args.data)
     _, result = run_training(
         config, train_data, val_data, args.out, resume=args.resume, data_name=data_name, console=console

@@ -28,7 +28,7 @@ from gfocal.data.writers.placement import (
     store_images,
 )
 from gfocal.errors import DataError
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 Target = Literal["coco", "yolo", "voc", "csv"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -109,7 +109,7 @@ def _write(
         (folder / SIDECAR).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if placement.renamed:
         first, before = next(iter(placement.renamed.items()))
-        notes.append(f"{counted(len(placement.renamed), 'image')} renamed, e.g. {before} to {home}/{first}")
+        notes.append(f"{pluralize(len(placement.renamed), 'image')} renamed, e.g. {before} to {home}/{first}")
     # Images that are not stored are linked while the dataset is read back: readers open them.
     store_images(placement, folder / home, "link" if images == "none" else images)
     _compare(parts, folder)
@@ -148,7 +148,7 @@ def find_first_difference(one: FileData, other: FileData) -> str | None:
         if getattr(one, name) != getattr(other, name):
             return f"{name} {getattr(one, name)} and {getattr(other, name)}"
     if len(one) != len(other):
-        return f"{counted(len(one), 'image')} and {counted(len(other), 'image')}"
+        return f"{pluralize(len(one), 'image')} and {pluralize(len(other), 'image')}"
     for i in range(len(one)):
         a, b = one.sample(i), other.sample(i)
         if a.image_id != b.image_id:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfocal.text import counted, one_line
+from gfocal.text import one_line, pluralize
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Problem:
     action: str  # dropped, clipped, kept, skipped
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "record", one_line(self.record, most=400))  # it quotes untrusted files
-        object.__setattr__(self, "file", one_line(self.file, most=600))
+        object.__setattr__(self, "record", one_line(self.record, max_length=400))  # it quotes untrusted files
+        object.__setattr__(self, "file", one_line(self.file, max_length=600))
 
     def __str__(self) -> str:
         return f"{self.file}: {self.record}: {self.reason} ({self.action})"
@@ -237,9 +237,9 @@ class FileData:
 
     def __repr__(self) -> str:
         classes = ", ".join(self.names[:5]) + ", ..." * (len(self.names) > 5)
-        counts = [counted(len(self), "image"), counted(len(self.table.boxes), "object")]
-        counts.append(counted(len(self.problems), "problem"))
-        return f"FileData({', '.join(counts)}; {counted(len(self.names), 'class', 'classes')}: {classes})"
+        counts = [pluralize(len(self), "image"), pluralize(len(self.table.boxes), "object")]
+        counts.append(pluralize(len(self.problems), "problem"))
+        return f"FileData({', '.join(counts)}; {pluralize(len(self.names), 'class', 'classes')}: {classes})"
 
     @property
     def files(self) -> FileData:

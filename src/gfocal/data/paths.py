@@ -38,7 +38,7 @@ def pick_split(available: Mapping[str, T], split: str | None, where: str | Path)
 
     Raises DataError, which lists the available splits.
     """
-    known = one_line(", ".join(sort_splits(available)), most=1000) or "none"
+    known = one_line(", ".join(sort_splits(available)), max_length=1000) or "none"
     if split is None:
         if len(available) == 1:
             return next(iter(available.values()))

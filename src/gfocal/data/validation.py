@@ -102,7 +102,7 @@ def validate_records(
     problems = list(problems)
     usable = [(p, size) for p in images if (size := _read_size(p, problems)) is not None]
     if not usable:
-        first = f"; the first problem: {one_line(str(problems[0]), most=500)}" if problems else ""
+        first = f"; the first problem: {one_line(str(problems[0]), max_length=500)}" if problems else ""
         raise DataError(f"{where}: no usable image among {len(images)}{first}")
     counts = [len(image.labels) for image, _ in usable]
     owner = np.repeat(np.arange(len(usable)), counts)

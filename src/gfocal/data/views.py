@@ -15,7 +15,7 @@ from gfocal.data.dataset import FileData, ImageData, Problem, Sample, SampleTabl
 from gfocal.data.paths import class_mismatch
 from gfocal.data.validation import summarize
 from gfocal.errors import DataError
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 NEAR_NAMES = "class names that are nearly the same: separate classes unless renamed"
 SAME_IMAGE = "the same image in two datasets"
@@ -187,5 +187,5 @@ def require_objects(data: ImageData, data_name: str = "") -> None:
     lost = summarize([problem for problem in files.problems if problem.action == "dropped"])
     reason = f" ({lost[0]})" if lost else ""
     raise DataError(
-        f"{where}none of {counted(len(data), 'training image')} has an object{reason}; give data with boxes"
+        f"{where}none of {pluralize(len(data), 'training image')} has an object{reason}; give data with boxes"
     )

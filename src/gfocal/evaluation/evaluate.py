@@ -26,7 +26,7 @@ from gfocal.evaluation.detections import gt_areas
 from gfocal.evaluation.error_analysis import ErrorTypes, ImageMistakes, error_types, worst_images
 from gfocal.evaluation.matching import Bools, Boxes, Floats, Ints, Matching, collect_boxes, compute_overlaps, match
 from gfocal.evaluation.thresholds import ThresholdChoice, Thresholds, choose_thresholds, evaluate_threshold
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Evaluation:
         if (largest := self.errors.largest) is not None:
             number, cost = self.errors.counts[largest], self.errors.cost[largest]
             them = "it" if number == 1 else "them"
-            errors = counted(number, "error")
+            errors = pluralize(number, "error")
             lines.append(f"most costly error type: {largest}, {errors}; AP50 +{cost:.3f} without {them}")
         best = self.best_thresholds.overall
         if best.f1 is not None and best.precision is not None:

@@ -18,7 +18,7 @@ from gfocal.interop.coco_results import write_coco_results
 from gfocal.models.detector import Detector
 from gfocal.models.predict import ImageBatch, predict, preprocess, stack_inputs
 from gfocal.structures import Detections
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 RESULTS = "detections_test-dev2017_gfocal_results"
 
@@ -46,7 +46,7 @@ def write_submission(model: Detector, info: Path, folders: Sequence[str], out: P
             bar.advance(1)
     if not found:
         raise DataError(
-            f"{folders[0]}: none of the {counted(len(images), 'image')} that {info} lists could be read, so no zip "
+            f"{folders[0]}: none of the {pluralize(len(images), 'image')} that {info} lists could be read, so no zip "
             "was written; name the folder in which they lie"
         )
     out.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def write_submission(model: Detector, info: Path, folders: Sequence[str], out: P
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         archive.write(path, path.name)
-    say(console, f"{counted(count, 'detection')} in {counted(len(found), 'image')}: {path.with_suffix('.zip')}")
+    say(console, f"{pluralize(count, 'detection')} in {pluralize(len(found), 'image')}: {path.with_suffix('.zip')}")
     return len({image_id for image_id, _ in images}) - len(found)
 
 

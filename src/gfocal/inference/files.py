@@ -18,7 +18,7 @@ from gfocal.inference.shards import Shard, merge_if_finished
 from gfocal.inference.sources import find_images
 from gfocal.inference.stages import Edges, ImageFile, Pipeline
 from gfocal.models.detector import Detector
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 
 def detect_files(
@@ -119,14 +119,14 @@ def _find(
 def _run(pipeline: Pipeline, job: _Job, resume: bool) -> int:
     """Process the files that are not done yet and write the results; returns how many files failed."""
     folder, console = pipeline.folder, pipeline.console
-    total = counted(len(job.files), "image")
+    total = pluralize(len(job.files), "image")
     if resume and is_finished(folder, job.files, job.header):
         say(console, f"{folder}: all {total} are done already")
         return pipeline.num_failed
     journal, done = open_journal(folder, job.shard, job.header, resume)
     with journal:
         if done:
-            note(console, f"{counted(len(done), 'image')} done before, in {journal.path}")
+            note(console, f"{pluralize(len(done), 'image')} done before, in {journal.path}")
         _process(pipeline, job, journal, done)
         journal.finish(pipeline.num_failed)
     is_only = job.shard.count == 1
@@ -162,7 +162,7 @@ def _process(pipeline: Pipeline, job: _Job, journal: Journal, done: Mapping[str,
         if count := len(done) + journal.count:
             note(
                 pipeline.console,
-                f"{counted(count, 'image')} done so far, in {journal.path}; --resume continues from there",
+                f"{pluralize(count, 'image')} done so far, in {journal.path}; --resume continues from there",
             )
         raise
 
@@ -173,7 +173,7 @@ def _write_interrupted(folder: Path, job: _Job, journal: Journal, num_before: in
     if not count:
         journal.path.unlink()
         return "stopped before an image was done; nothing was written"
-    message = f"stopped after {count:,} of {counted(len(job.shard.of(len(job.files))), 'image')}"
+    message = f"stopped after {count:,} of {pluralize(len(job.shard.of(len(job.files))), 'image')}"
     if job.shard.count > 1:
         return f"{message} of shard {job.shard}; the same command with --resume continues"
     paths = write_results([journal.path], folder, job.formats, job.header).paths

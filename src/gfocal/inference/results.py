@@ -18,7 +18,7 @@ from gfocal.data.writers.yolo import format_yolo_text
 from gfocal.inference.journal import Record, read_end, read_records
 from gfocal.models.detector import Detector
 from gfocal.structures import Detections
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 Format = Literal["coco", "yolo", "voc", "csv"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -62,7 +62,7 @@ class WrittenResults:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        text = f"{counted(self.num_objects, 'object')} in {counted(self.num_images, 'image')}"
+        text = f"{pluralize(self.num_objects, 'object')} in {pluralize(self.num_images, 'image')}"
         text += f", {self.num_failed:,} failed" if self.num_failed else ""
         return f"{text}: {', '.join(map(str, self.paths))}"
 
@@ -131,7 +131,7 @@ def write_results(
     notes = []
     if limited:
         notes.append(
-            f"{counted(limited, 'image')} with {counted(most, 'box', 'boxes')}, the most that this model gives "
+            f"{pluralize(limited, 'image')} with {pluralize(most, 'box', 'boxes')}, the most that this model gives "
             "for an image; there may be more objects"
         )
     return WrittenResults(images, objects, tuple(paths), failed, tuple(notes))

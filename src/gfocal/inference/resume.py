@@ -16,7 +16,7 @@ from gfocal.inference.journal import Journal, describe_difference, read_end, rea
 from gfocal.inference.results import JSON_FILE
 from gfocal.inference.shards import Shard, digest, find_journals
 from gfocal.models.detector import Detector
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 
 def run_header(
@@ -82,12 +82,12 @@ def open_journal(
         count = sum(1 for _ in read_records(path))
         if count and shard.count > 1 and read_end(path) is not None:
             raise DataError(
-                f"{path}: shard {shard} is done, {counted(count, 'image')}; run the others, or remove this file to "
+                f"{path}: shard {shard} is done, {pluralize(count, 'image')}; run the others, or remove this file to "
                 "repeat it"
             )
         if count and read_end(path) is None:
             raise DataError(
-                f"{path}: a run was stopped here after {counted(count, 'image')}; continue it (--resume), name "
+                f"{path}: a run was stopped here after {pluralize(count, 'image')}; continue it (--resume), name "
                 "another folder, or remove this file to start again"
             )
         return Journal(path, header), {}

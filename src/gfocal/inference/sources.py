@@ -12,7 +12,7 @@ from typing import TextIO
 
 from gfocal.data.paths import is_image, list_visible
 from gfocal.errors import DataError
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 STANDARD_INPUT = "-"
 KNOWN_BY = "known by suffixes such as .jpg and .png"
@@ -50,7 +50,7 @@ def find_images(
         repeated += sum(file in found for file in files)
         found.update(dict.fromkeys(files))
     if repeated:
-        result.notes.append(f"{counted(repeated, 'image')} named more than once, used once")
+        result.notes.append(f"{pluralize(repeated, 'image')} named more than once, used once")
     result.files = list(found)
     return result
 
@@ -100,7 +100,7 @@ def _find(argument: str | Path, out: Path, notes: list[str]) -> tuple[list[str],
     others = outside(out, [file for file in below if not is_image(file) and file.is_file()], argument)
     if others:
         suffixes = ", ".join(sorted({Path(other).suffix.lower() or "no suffix" for other in others}))
-        notes.append(f"{argument}: {counted(len(others), 'file')} skipped, not named like images ({suffixes})")
+        notes.append(f"{argument}: {pluralize(len(others), 'file')} skipped, not named like images ({suffixes})")
     return files, "" if files else f"{argument}: no images in this folder ({KNOWN_BY})"
 
 

@@ -25,7 +25,7 @@ from gfocal.reports.html import CaptionedImage
 from gfocal.run import read_run_config, run_training
 from gfocal.run_folder import RunFolder
 from gfocal.structures import Detections
-from gfocal.text import counted
+from gfocal.text import pluralize
 from gfocal.training.metrics_log import read_metrics
 from gfocal.visualize import draw_detections, draw_edge_distributions, edge_panel_svg
 from gfocal.visualize.edges import ground_truth_edges
@@ -61,8 +61,8 @@ def run_demo(folder: Path, *, seed: int = 0, epochs: int | None = None, console:
     test_data = SyntheticScenes(TEST_IMAGES, size, seed, "test")
     say(
         console,
-        f"{counted(config.run.epochs, 'epoch')} of {counted(len(train_data), 'new synthetic image')} each on "
-        f"{counted(torch.get_num_threads(), 'thread')}; the report will be {folder / REPORT_FILE}",
+        f"{pluralize(config.run.epochs, 'epoch')} of {pluralize(len(train_data), 'new synthetic image')} each on "
+        f"{pluralize(torch.get_num_threads(), 'thread')}; the report will be {folder / REPORT_FILE}",
     )
     run_training(config, train_data, None, folder, resume=resume, data_name="synthetic", console=console)
     model = load_model(folder)
@@ -111,7 +111,7 @@ def draw_test_images(data: SyntheticScenes, found: dict[int, Detections], count:
     for i in range(min(count, len(data))):
         image, sample = data.read(i)
         drawn = draw_detections(image, found[sample.image_id], 0.3, edges="std", colors="score", min_side=480)
-        images.append(CaptionedImage(drawn, f"image {i}, {counted(len(sample.boxes), 'object')}"))
+        images.append(CaptionedImage(drawn, f"image {i}, {pluralize(len(sample.boxes), 'object')}"))
     return images
 
 
@@ -143,7 +143,7 @@ def draw_edge_examples(data: SyntheticScenes, found: dict[int, Detections], coun
 
 def _draw_edge_example(image: torch.Tensor, one: Detections, laws: torch.Tensor, title: str) -> EdgeExample:
     deviations = ", ".join(
-        f"{side} ±{predicted:.1f} px (ground truth ±{true:.1f})"
+        f"{side} ±{predicted:.1f} px (labels ±{true:.1f})"
         for side, predicted, true in zip(
             ("left", "top", "right", "bottom"),
             one.edge_std[0].tolist(),
@@ -165,7 +165,7 @@ def describe_run(config: Config, model: Detector, folder: Path) -> dict[str, str
     return {
         "network": f"{config.model.preset}, {parameters / 1e6:.2f} M parameters, from random weights",
         "training images": f"{config.run.epochs * TRAIN_IMAGES_PER_EPOCH:,}",
-        "training time": f"{float(last['seconds']) / 60:.1f} minutes on {counted(torch.get_num_threads(), 'thread')}",
+        "training time": f"{float(last['seconds']) / 60:.1f} minutes on {pluralize(torch.get_num_threads(), 'thread')}",
         "input": f"{model.input_settings.short_side} x {model.input_settings.long_side} pixels",
         "seed": str(config.run.seed),
         "torch": torch.__version__,

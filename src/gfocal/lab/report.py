@@ -23,7 +23,7 @@ from gfocal.lab.results_json import Outcome, Results
 from gfocal.lab.studies import COLUMNS, STUDIES
 from gfocal.reports import html
 from gfocal.reports.html import cell
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 REPORT_FILE = "report.html"
 FIGURES_FOLDER = "figures"
@@ -102,7 +102,7 @@ def describe_runs(results: Results) -> str:
     runs = {outcome.run: outcome for outcome in done}
     minutes = statistics.median(outcome.seconds or 0.0 for outcome in runs.values()) / 60
     sentences.append(
-        f"{counted(len(runs), 'run')} with {counted(len(seeds), 'seed')}, {minutes:.1f} minutes of training each "
+        f"{pluralize(len(runs), 'run')} with {pluralize(len(seeds), 'seed')}, {minutes:.1f} minutes of training each "
         f"(median), on {_values_of('device', runs.values())} with {_values_of('threads', runs.values())} threads; "
         f"gfocal {_values_of('gfocal', runs.values())}, torch {_values_of('torch', runs.values())}."
     )
@@ -134,7 +134,7 @@ def count_verdicts(table: Table) -> str:
     """How many rows agree with the paper, in a sentence."""
     compared = sum(table.count(verdict) for verdict in (AGREES, NOISE, DISAGREES))
     counts = ", ".join(f"{verdict} {table.count(verdict)}" for verdict in (AGREES, NOISE, DISAGREES))
-    return f"{counted(compared, 'row')} compared with the first: {counts}."
+    return f"{pluralize(compared, 'row')} compared with the first: {counts}."
 
 
 def _group_by_study(found: Sequence[Table]) -> list[tuple[str, list[Table]]]:

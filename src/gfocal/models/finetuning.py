@@ -12,7 +12,7 @@ import torch
 from gfocal.models.backbone import BackbonePart
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import build_from_description, describe
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 # The convolutions whose outputs are classes, of every head: one for all levels, or SSD's one for each.
 CLASS_LAYER = re.compile(r"(^|\.)cls_outs?\.(\d+\.)?(weight|bias)$")
@@ -22,12 +22,12 @@ CLASS_LAYER = re.compile(r"(^|\.)cls_outs?\.(\d+\.)?(weight|bias)$")
 class Transfer:
     """Which classes of a fine-tuned detector the detector before it knew."""
 
-    known: tuple[str, ...]  # keep their rows of the class layer
+    known: tuple[str, ...]  # their rows of the class layer are copied
     new: tuple[str, ...]  # start as in an untrained detector
 
     def __str__(self) -> str:
         total = len(self.known) + len(self.new)
-        text = f"{len(self.known)} of {counted(total, 'class', 'classes')} known"
+        text = f"{len(self.known)} of {pluralize(total, 'class', 'classes')} known"
         if self.known and self.new:
             shown = ", ".join(self.new[:5]) + (", ..." if len(self.new) > 5 else "")
             text += f"; new: {shown}"

@@ -1,4 +1,4 @@
-"""Images through a model: the loop that evaluation, files and submissions share, and ``detect`` for any kind of image."""
+"""Images through a model: the loop of evaluation, files and submissions, and ``detect`` for images of any kind."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from gfocal.errors import ImageError
 from gfocal.reports import html
 from gfocal.reports.html import cell, number
 from gfocal.reports.tables import describe_finding
-from gfocal.text import counted
+from gfocal.text import pluralize
 from gfocal.visualize.charts import bars_svg
 from gfocal.visualize.drawing import Color, Rect, as_pil_image, draw_box, enlarge
 
@@ -36,7 +36,7 @@ def write_check_page(check: CheckResult, path: Path) -> None:
     """Write the page to ``path``, whole or not at all; the folder must exist."""
     title = f"Check of {', '.join(Path(p).name or p for p in check.paths)}"
     lead = "; ".join(
-        f"{name}: {counted(len(data), 'image')}, {counted(sum(len(s.boxes) for s in data.samples), 'box', 'boxes')}"
+        f"{name}: {pluralize(len(data), 'image')}, {pluralize(sum(len(s.boxes) for s in data.samples), 'box', 'boxes')}"
         for name, data in check.splits.items()
     )
     counts = {f"{severity}s": f"{count:,}" for severity, count in check.counts.items()}
@@ -65,7 +65,7 @@ def _overview(groups: dict[str, list[Finding]]) -> str:
         ]
         for code, group in groups.items()
     ]
-    return html.table(("Code", "Severity", "Count", "Finding", "Fix"), rows, "words")
+    return html.table(("Code", "Severity", "Count", "Finding", "Fix"), rows, "words overview")
 
 
 def _kind_section(code: str, group: Sequence[Finding]) -> str:
@@ -140,7 +140,7 @@ def _regression_range(check: CheckResult, result: RegressionRangeResult) -> str:
         f"Points are assigned to boxes as in training with the config {check.config_name}: n = {result.n}, delta = "
         f"{result.delta:g}, input {result.short_side} to {result.long_side} pixels. "
         f"{format_fraction(result.clamped_fraction)} of the edges lie outside the regression range and are clamped; "
-        f"{counted(len(result.unassigned), 'box is', 'boxes are')} unassigned."
+        f"{pluralize(len(result.unassigned), 'box is', 'boxes are')} unassigned."
     )
     advice = "".join(
         f"<p><b>Advice:</b> {html.text(one.why)}: <code>{html.text(one.as_options())}</code></p>"
@@ -196,7 +196,7 @@ STYLE = """
 @media (prefers-color-scheme:dark){.severity-error{color:#ff7a84}.severity-warning{color:#f0b64a}
 .severity-note{color:#6ea4ff}}
 h2 small{font-size:.85rem;font-weight:500;margin-left:.6em}
-td.number{text-align:right;white-space:nowrap}
+.overview th:nth-child(3),td.number{text-align:right;white-space:nowrap}
 li{overflow-wrap:anywhere;font-size:.9rem}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:2px}.pair figure{border-radius:0}
 """

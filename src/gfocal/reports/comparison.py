@@ -18,13 +18,13 @@ from gfocal.reports.runs import (
     have_same_evaluation_data,
     seed_spreads,
 )
-from gfocal.text import counted
+from gfocal.text import pluralize
 from gfocal.visualize.charts import COLORS, curve_svg
 
 
 def write_comparison_page(path: Path, runs: Sequence[ComparedRun]) -> None:
     """Write the page to ``path``, whole or not at all; the folder must exist."""
-    title = f"{counted(len(runs), 'run')} compared"
+    title = f"{pluralize(len(runs), 'run')} compared"
     parts = [html.header(title)]
     if not have_same_evaluation_data(runs):
         parts.append('<p class="warn">These runs were evaluated on different data: their AP is not comparable.</p>')
@@ -57,7 +57,7 @@ def results_table(runs: Sequence[ComparedRun]) -> str:
         values += [html.decimal(best.get("epoch"), 0), run.state, format_duration(run.seconds)]
         values.append(html.text(run.about.get("gfocal", "–")))
         rows.append([f"{_badge(k)} {html.text(run.name)}", *map(cell, values)])
-    return html.table(["Run", "AP", "AP50", "AP75", "epoch", "state", "time", "gfocal"], rows)
+    return html.table(["Run", "AP", "AP50", "AP75", "Epoch", "State", "Time", "gfocal"], rows)
 
 
 def spread_table(spreads: Sequence[SeedSpread]) -> str:

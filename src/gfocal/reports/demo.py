@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gfocal.evaluation.coco_ap import CocoResult
 from gfocal.reports import html
 from gfocal.reports.html import CaptionedImage
-from gfocal.text import counted
+from gfocal.text import pluralize
 from gfocal.visualize.charts import curve_svg
 
 Value = float | int | str | None
@@ -80,7 +80,7 @@ def ap_tiles(result: CocoResult) -> str:
         "AP large": result.ap_large,
     }
     shown = {name: html.decimal(value) for name, value in numbers.items() if name == "AP" or value is not None}
-    count = f"{counted(result.num_ground_truth, 'object')} in {counted(result.num_images, 'image')}"
+    count = f"{pluralize(result.num_ground_truth, 'object')} in {pluralize(result.num_images, 'image')}"
     return html.tiles(shown) + html.note(f"COCO average precision, 0 to 1, on {count}.")
 
 

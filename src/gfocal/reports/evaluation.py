@@ -18,7 +18,7 @@ from gfocal.evaluation.thresholds import ThresholdChoice
 from gfocal.reports import html
 from gfocal.reports.demo import ap_tiles
 from gfocal.reports.html import CaptionedImage, bar, cell, legend_key, number
-from gfocal.text import counted
+from gfocal.text import pluralize
 from gfocal.visualize.evaluation_charts import (
     MAX_CURVES,
     f1_chart,
@@ -83,8 +83,8 @@ def draw_worst_images(data: ImageData, evaluation: Evaluation, most: int) -> lis
         )
         name = sample.path.name if sample.path else f"image {one.image_id}"
         caption = (
-            f"{name}: {counted(len(one.false_positives), 'false positive')}{f' ({kinds})' * bool(kinds)}, "
-            f"{len(one.missed)} missed, {counted(len(one.true_positives), 'true positive')}"
+            f"{name}: {pluralize(len(one.false_positives), 'false positive')}{f' ({kinds})' * bool(kinds)}, "
+            f"{len(one.missed)} missed, {pluralize(len(one.true_positives), 'true positive')}"
         )
         images.append(CaptionedImage(draw_mistakes(image, one, data.names), caption))
     return images
@@ -123,8 +123,8 @@ def _choice_cells(one: ThresholdChoice) -> list[str]:
 def _describe_thresholds(evaluation: Evaluation) -> str:
     rate, gap = evaluation.miss_rate(), evaluation.reliability.error
     counts = (
-        f"{counted(evaluation.num_true_positives, 'true positive')}, "
-        f"{counted(evaluation.num_false_positives, 'false positive')} ({evaluation.fppi:.2f} per image)"
+        f"{pluralize(evaluation.num_true_positives, 'true positive')}, "
+        f"{pluralize(evaluation.num_false_positives, 'false positive')} ({evaluation.fppi:.2f} per image)"
     )
     sentences = [
         "The rows of the classes, the confusion matrix and the images are at "
@@ -150,13 +150,13 @@ def _class_table(evaluation: Evaluation) -> str:
     shown = [(name, one) for name, one in evaluation.ap.per_class.items() if one.num_ground_truth]
     omitted = len(evaluation.ap.per_class) - len(shown)
     head = ("Class", "Objects", "AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
-    words = f"{counted(omitted, 'class', 'classes')} without ground truth omitted." if omitted else ""
+    words = f"{pluralize(omitted, 'class', 'classes')} without ground truth omitted." if omitted else ""
     return html.table(head, [row(name, one) for name, one in shown]) + html.note(words)
 
 
 def _charts(drawings: Sequence[str]) -> str:
     shown, hidden = drawings[:MAX_CHARTS], drawings[MAX_CHARTS:]
-    summary = counted(len(hidden), "more class", "more classes")
+    summary = pluralize(len(hidden), "more class", "more classes")
     return html.charts(shown) + (html.details(summary, html.charts(hidden)) if hidden else "")
 
 
@@ -197,7 +197,9 @@ def _describe_confusion(evaluation: Evaluation) -> str:
     matrix = evaluation.confusion
     present = int((matrix.sum(0) + matrix.sum(1) > 0)[:-1].sum())
     omitted = present - len(_confused_classes(evaluation))
-    return CONFUSION + (f" {counted(omitted, 'class', 'classes')} with fewer errors omitted." if omitted > 0 else "")
+    return CONFUSION + (
+        f" {pluralize(omitted, 'class', 'classes')} with fewer errors omitted." if omitted > 0 else ""
+    )
 
 
 ERRORS = (

@@ -177,7 +177,7 @@ section{margin-top:clamp(32px,5vw,56px)}
 .numbers div{display:flex;flex-direction:column;justify-content:flex-end;
 background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px 16px}
 .numbers b{display:block;font-size:2rem;line-height:1.1;font-variant-numeric:tabular-nums}
-.numbers div:first-child b{font-size:2.9rem;color:var(--c0);line-height:.95}
+.numbers div:first-child b{font-size:2.6rem;color:var(--c0);line-height:.95}
 .numbers span{color:var(--soft);font-size:.85rem}
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr));gap:16px}
 .gallery.wide{grid-template-columns:repeat(auto-fill,minmax(min(100%,500px),1fr))}

@@ -13,7 +13,7 @@ from gfocal.config.config import Config, flatten
 from gfocal.config.values import format_toml, import_toml
 from gfocal.errors import CompareError
 from gfocal.run_folder import RunFolder
-from gfocal.text import counted
+from gfocal.text import pluralize
 from gfocal.training.metrics_log import read_metrics
 
 SEED = "run.seed"
@@ -48,9 +48,9 @@ class ComparedRun:
         """Progress in words."""
         planned = self.settings["run.epochs"]
         if self.epochs >= planned:
-            return counted(planned, "epoch")
+            return pluralize(planned, "epoch")
         return (
-            f"{self.epochs} of {counted(planned, 'epoch')}, {'stopped early' if self.is_finished else 'unfinished'}"
+            f"{self.epochs} of {pluralize(planned, 'epoch')}, {'stopped early' if self.is_finished else 'unfinished'}"
         )
 
     @property

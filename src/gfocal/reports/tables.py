@@ -15,7 +15,7 @@ from gfocal.checks.findings import KINDS, SEVERITIES, Finding, group_by_kind
 from gfocal.checks.regression_range import RegressionRangeResult, format_fraction
 from gfocal.console import say
 from gfocal.evaluation.coco_ap import CocoResult
-from gfocal.text import counted, one_line
+from gfocal.text import one_line, pluralize
 
 MAX_EMPTY_CLASSES = 3  # of more classes without ground truth only the number is shown
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
@@ -27,9 +27,9 @@ def coco_table(result: CocoResult) -> Table:
     omit_empty = empty > MAX_EMPTY_CLASSES
     # Narrow enough for 80 columns: a long class name is folded, a number never cut.
     table = Table(
-        title=f"{counted(result.num_images, 'image')}, "
-        f"{counted(result.num_ground_truth, 'ground-truth box', 'ground-truth boxes')}, "
-        f"{counted(result.num_detections, 'detection')}",
+        title=f"{pluralize(result.num_images, 'image')}, "
+        f"{pluralize(result.num_ground_truth, 'ground-truth box', 'ground-truth boxes')}, "
+        f"{pluralize(result.num_detections, 'detection')}",
         title_justify="left",
         caption=f"{empty} classes without ground truth omitted" if omit_empty else None,
         caption_justify="left",
@@ -61,10 +61,10 @@ def print_check(check: CheckResult, out: Console) -> None:
     for name, data in check.splits.items():
         objects = sum(int((~sample.crowd).sum()) for sample in data.samples)
         training = " (training)" if name in check.training_splits and len(check.splits) > 1 else ""
-        classes = counted(len(data.names), "class", "classes")
+        classes = pluralize(len(data.names), "class", "classes")
         say(
             out,
-            f"{name}: {counted(len(data), 'image')}, {counted(objects, 'object')}, {classes}{training}",
+            f"{name}: {pluralize(len(data), 'image')}, {pluralize(objects, 'object')}, {classes}{training}",
             fold=True,
         )
     if check.findings:
@@ -75,7 +75,7 @@ def print_check(check: CheckResult, out: Console) -> None:
         say(out, f"advice: {advice.why}: {advice.as_options()}", fold=True)
     if check.advice:
         say(out, "gfocal train --auto takes this advice.", fold=True)
-    counts = ", ".join(counted(check.counts[severity], severity) for severity in SEVERITIES)
+    counts = ", ".join(pluralize(check.counts[severity], severity) for severity in SEVERITIES)
     out.print(Text(counts if check.findings else "nothing found", style="bold"))
 
 
@@ -111,12 +111,12 @@ def describe_finding(finding: Finding) -> str:
 
 def print_regression_range(check: CheckResult, result: RegressionRangeResult, out: Console) -> None:
     """One row for each pyramid level, between the settings and the totals."""
-    images = counted(result.num_images, "image")
+    images = pluralize(result.num_images, "image")
     if result.num_images < result.num_images_total:
         images += f" out of {result.num_images_total:,}"
     title = (
         f"regression range with {check.config_name}: n = reg_max = {result.n}, delta = {result.delta:g}, input "
-        f"{result.short_side} to {result.long_side}; {counted(result.num_boxes, 'box', 'boxes')} of {images}"
+        f"{result.short_side} to {result.long_side}; {pluralize(result.num_boxes, 'box', 'boxes')} of {images}"
     )
     out.print(Text(title, style="bold"))
     table = Table(box=None, padding=(0, 2, 0, 0))
@@ -131,7 +131,7 @@ def print_regression_range(check: CheckResult, result: RegressionRangeResult, ou
     say(
         out,
         f"{format_fraction(result.clamped_fraction)} of all edges outside the regression range; "
-        f"{counted(len(result.unassigned), 'unassigned box', 'unassigned boxes')}; {points_per_box:.1f} points per "
+        f"{pluralize(len(result.unassigned), 'unassigned box', 'unassigned boxes')}; {points_per_box:.1f} points per "
         f"box. Box sizes at the input (min, 5 %, 25 %, median, 75 %, 95 %, max): {sides or 'none'}",
         fold=True,
     )

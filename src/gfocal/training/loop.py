@@ -32,7 +32,7 @@ from gfocal.models.model_file import save_model
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.run_folder import RunFolder
 from gfocal.structures import Batch
-from gfocal.text import counted
+from gfocal.text import pluralize
 from gfocal.training.checkpoints import Checkpointer, TrainingState, load_state, save_state
 from gfocal.training.distributed import Devices
 from gfocal.training.ema import WeightAverage
@@ -176,7 +176,7 @@ def prepare(
     )
     training.schedule, shortened = limit_warmup(schedule, training.steps_per_epoch * settings.epochs)
     if devices.world_size > 1:
-        say(console, f"{devices.world_size} processes, {counted(images_per_step, 'image')} a step")
+        say(console, f"{devices.world_size} processes, {pluralize(images_per_step, 'image')} a step")
     if shortened and not resume:
         note(console, shortened)
     if (augment.mosaic or augment.mixup or augment.copy_paste) and augment.close_epochs >= settings.epochs:
@@ -218,7 +218,7 @@ def load_training_batches(
     )
     if settings.repeat_threshold:
         order.repeats = dataset_repeat_factors(data, settings.repeat_threshold)
-        say(console, f"an epoch shows {counted(len(order), 'image')}, {len(data)} of them different")
+        say(console, f"an epoch shows {pluralize(len(order), 'image')}, {len(data)} of them different")
     return batches
 
 

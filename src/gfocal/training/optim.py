@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def limit_warmup(settings: ScheduleSettings, steps: int) -> tuple[ScheduleSettin
     if settings.warmup_steps <= most:
         return settings, ""
     taken = (
-        f"takes {counted(most, 'step')}, a fifth of this run's {steps},"
+        f"takes {pluralize(most, 'step')}, a fifth of this run's {steps},"
         if most
         else f"has no place in {steps} steps,"
     )

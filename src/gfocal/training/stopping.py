@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import NonFiniteLossError, NoPositivesError, ProcessEndedError
-from gfocal.text import counted
+from gfocal.text import pluralize
 from gfocal.training.checkpoints import Progress
 from gfocal.training.settings import RunSettings
 
@@ -51,7 +51,7 @@ def evaluations_without_improvement(progress: Progress, eval_every: int) -> int:
 
 def describe_early_stop(progress: Progress, run: RunSettings) -> str:
     """A line that says why a run stops early."""
-    number = counted(evaluations_without_improvement(progress, run.eval_every), "evaluation")
+    number = pluralize(evaluations_without_improvement(progress, run.eval_every), "evaluation")
     return (
         f"stopped early: no better AP than {progress.best_ap:.3f} of epoch {progress.best_epoch} in {number} "
         f"(run.patience = {run.patience})"
@@ -131,7 +131,7 @@ def check_positives(num_positives: Tensor, num_images: int, settings: InputSetti
     if num_positives > 0:
         return
     raise NoPositivesError(
-        f"nothing was learned: in {counted(num_images, 'image')} at {settings.short_side} x {settings.long_side} "
+        f"nothing was learned: in {pluralize(num_images, 'image')} at {settings.short_side} x {settings.long_side} "
         "pixels no object was large enough to be assigned to a point of the detector. Try larger images "
         "(--short-side, size.short_side and size.long_side of the config), or check that the boxes are those of the "
         "images"

@@ -54,7 +54,7 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
     if asked in source.missing:
         raise DataError(
             f"{source.file}: {asked}: {one_line(', '.join(source.missing[asked]))} not found below "
-            f"{one_line(str(source.root), most=400)}; fix the entry or 'path:'"
+            f"{one_line(str(source.root), max_length=400)}; fix the entry or 'path:'"
         )
     entries = pick_split(source.splits, split, source.file)
     key = asked if asked in source.splits else next(iter(source.splits))
@@ -77,7 +77,7 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
     if images and not label_files:
         raise DataError(
             f"{source.file}: none of {len(images)} images has a label file, such as "
-            + one_line(images[0].file, most=400)
+            + one_line(images[0].file, max_length=400)
         )
     _report_orphans(label_files, {Path(image.file) for image in images}, entries, problems)
     ids = list(source.names)
@@ -177,9 +177,9 @@ def _from_yaml(file: Path) -> _Source:
         splits |= {split_name(key) or key: found} if found else {}
         missing |= {split_name(key) or key: lost} if lost else {}
     if not splits:
-        stated = one_line(", ".join(f"{key}: {value}" for key, value in keys.items()), most=200)
+        stated = one_line(", ".join(f"{key}: {value}" for key, value in keys.items()), max_length=200)
         stated = stated or "no train, val or test"
-        tried = " or ".join(one_line(str(r), most=200) for r in roots)
+        tried = " or ".join(one_line(str(r), max_length=200) for r in roots)
         raise DataError(f"{file}: none of its splits ({stated}) found below {tried}; fix 'path:'")
     problems += [
         Problem(str(file), f"{name}: {', '.join(lost)}", SPLIT_LOST, "skipped") for name, lost in missing.items()

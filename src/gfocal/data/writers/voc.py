@@ -12,7 +12,7 @@ from gfocal.data.dataset import Sample
 from gfocal.data.sidecar import ImageExtra, Sidecar
 from gfocal.data.writers.decimals import format_decimal
 from gfocal.data.writers.placement import Placement, check_names, stated_areas
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 IMAGES = "JPEGImages"
 
@@ -51,7 +51,7 @@ def write_voc(placement: Placement, folder: Path) -> tuple[Sidecar, list[str]]:
     notes = []
     if with_decimals:
         notes.append(
-            f"{counted(with_decimals, 'corner')} with decimals, as in the source; tools that read only integers "
+            f"{pluralize(with_decimals, 'corner')} with decimals, as in the source; tools that read only integers "
             "must round them"
         )
     names = None if is_usual else placement.names

@@ -14,7 +14,7 @@ from gfocal.data.readers.yolo_labels import label_file_of
 from gfocal.data.sidecar import NO_EXTRA, IgnoredRegion, ImageExtra, LineExtra, Sidecar
 from gfocal.data.writers.decimals import to_fractions
 from gfocal.data.writers.placement import Part, Placement, stated_areas
-from gfocal.text import counted
+from gfocal.text import pluralize
 
 IMAGES = "images"
 
@@ -58,12 +58,12 @@ def write_yolo(placement: Placement, folder: Path) -> tuple[Sidecar, list[str]]:
     notes = []
     if num_ignored:
         notes.append(
-            f"YOLO files cannot store {counted(num_ignored, 'ignored region')} (crowd, difficult): they are in "
+            f"YOLO files cannot store {pluralize(num_ignored, 'ignored region')} (crowd, difficult): they are in "
             "gfocal.json, not in labels/; other tools treat these regions as background"
         )
     if num_rotated:
         notes.append(
-            f"{counted(num_rotated, 'image')} annotated without EXIF rotation: gfocal.json records it, other tools "
+            f"{pluralize(num_rotated, 'image')} annotated without EXIF rotation: gfocal.json records it, other tools "
             "may rotate the images and not the boxes"
         )
     is_usual = ids == tuple(range(len(ids)))
