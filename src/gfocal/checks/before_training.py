@@ -83,8 +83,8 @@ def warn_of_shared_images(train_data: ImageData, val_data: ImageData | None, con
     are = "is a training image" if len(pairs) == 1 else "are training images"
     warn(
         console,
-        f"{len(pairs)} of {pluralize(len(val_files), 'validation image')} {are} too ({which}): AP is too high, and the "
-        "best epoch is chosen by it; 'gfocal check' lists them, and near-duplicates",
+        f"{len(pairs)} of {pluralize(len(val_files), 'validation image')} {are} too ({which}): AP is too high, and "
+        "the best epoch is chosen by it; 'gfocal check' lists them, and near-duplicates",
     )
 
 

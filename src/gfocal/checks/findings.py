@@ -65,9 +65,7 @@ KINDS: dict[str, Kind] = {
     "non-finite-box": Kind("error", "box has infinite or NaN coordinates", "correct the numbers"),
     "inverted-box": Kind("error", "box is inverted", "swap its corners"),
     "zero-area-box": Kind("error", "box has no area", "redraw the box, or remove it"),
-    "box-outside-image": Kind(
-        "error", "box is outside the image", "check whether the box belongs to another image"
-    ),
+    "box-outside-image": Kind("error", "box is outside the image", "check whether the box belongs to another image"),
     "unnormalized-box": Kind("error", "coordinates are not normalized", "divide pixels by the image's size"),
     "unknown-class": Kind("error", "box of an unknown class", "add the class to the list of classes"),
     "duplicate-box": Kind("warning", "same box and class twice", "remove one of them"),
