@@ -1,6 +1,6 @@
-"""The annotation files that ``fuzz_readers.py`` tries: one function for each kind, from a ``random.Random`` to bytes.
+"""Generators of the annotation files for ``fuzz_readers.py``: from a ``random.Random`` to the bytes of a file.
 
-Most are a valid file with one or two changes, since what is broken at once reaches no deep line of a reader.
+Most files are valid but for one or two changes, since a reader rejects very broken files early.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from fuzz_grammar import IMAGES, WORDS, as_json, bent, odd_value, struck, times
+from fuzz_grammar import IMAGES, WORDS, as_json, count_changes, mutate_bytes, mutate_tree, unexpected_value
 from fuzz_markup import corners, voc, yolo_yaml
 
 PATHS = tuple(word for word in WORDS if len(word) < 400)
 
 
 def coco(rng: Random) -> bytes:
-    """A COCO json: plain, Roboflow's, with crowds, with ids that are words."""
+    """A COCO json: plain, Roboflow's, with crowd regions, with ids that are strings."""
     variant = rng.randrange(4)
     ids: Any = [1, 2, 3] if variant != 3 else ["a", "b", "c"]
     images: list[Any] = [
@@ -38,18 +38,18 @@ def coco(rng: Random) -> bytes:
                 "extra": {"name": entry["file_name"]},
             }
         for entry in annotations:
-            entry |= {"area": rng.choice((1, 0.5, 320, odd_value(rng))), "segmentation": []}
+            entry |= {"area": rng.choice((1, 0.5, 320, unexpected_value(rng))), "segmentation": []}
     if variant == 2:
         for entry in annotations:
             entry |= {"iscrowd": 1, "area": 12.5, "segmentation": {"counts": [3, 4, 5], "size": [30, 40]}}
     if rng.random() < 0.02:
         tree["annotations"] = [dict(annotations[0]) if annotations else {} for _ in range(rng.choice((50, 500)))]
-    for _ in range(times(rng)):
-        tree = bent(rng, tree, _COCO_KEYS)
+    for _ in range(count_changes(rng)):
+        tree = mutate_tree(rng, tree, _COCO_KEYS)
     if rng.random() < 0.01:
         opened = rng.choice((b"[", b'{"a":', b"[{}, "))
         return b'{"images": [], "annotations": ' + opened * rng.choice((900, 1100, 20000)) + b"1"
-    return struck(rng, as_json(rng, tree), _JSON_TOKENS)
+    return mutate_bytes(rng, as_json(rng, tree), _JSON_TOKENS)
 
 
 _COCO_KEYS = ("id", "image_id", "category_id", "bbox", "iscrowd", "area", "file_name", "name", "images", "width")
@@ -76,24 +76,24 @@ _JSON_TOKENS = (
 
 def _box(rng: Random) -> list[float]:
     if rng.random() < 0.1:
-        return [odd for _ in range(rng.choice((3, 4, 4, 5))) if (odd := odd_value(rng)) is not None]
+        return [odd for _ in range(rng.choice((3, 4, 4, 5))) if (odd := unexpected_value(rng)) is not None]
     return [rng.choice((0, 5, 10.5)), rng.choice((0, 4, 29)), rng.choice((0, 8, 40, 1e-9)), rng.choice((1, 9.25, 30))]
 
 
 def yolo_labels(rng: Random) -> bytes:
-    """A label file: boxes, polygons, ends of lines of all kinds."""
+    """A label file: boxes, polygons, line ends of all kinds."""
     lines = []
     for _ in range(rng.choice((0, 1, 2, 5))):
         count = rng.choice((4, 4, 4, 4, 4, 6, 8, 10, 5, 3, 0))
         numbers = [rng.choice(("0", "1", "0.5", "0.25", "0.125", f"{rng.random():.6f}")) for _ in range(count)]
         words = [rng.choice(("0", "1", "1", "0.0", "2")), *numbers]
-        for _ in range(times(rng) // 2):
-            words[rng.randrange(len(words))] = str(odd_value(rng))[:600]
+        for _ in range(count_changes(rng) // 2):
+            words[rng.randrange(len(words))] = str(unexpected_value(rng))[:600]
         lines.append(rng.choice((" ", " ", " ", "\t", "  ", ",", "\u00a0")).join(words))
     if rng.random() < 0.01:
         lines *= 300
     text = rng.choice(("\n", "\n", "\n", "\r\n", "\r", "\u2028", "\x0b", "\n\n")).join(lines)
-    return struck(rng, text.encode("utf-8", "surrogatepass"), _TEXT_TOKENS)
+    return mutate_bytes(rng, text.encode("utf-8", "surrogatepass"), _TEXT_TOKENS)
 
 
 _TEXT_TOKENS = (
@@ -107,7 +107,7 @@ def image_list(rng: Random) -> bytes:
     good = ("train/images/a.png", "./train/images/b.png", "images/a.png", "a", "b 1", "c -1", "a.png", "a.xml", "")
     lines = [rng.choice(good) if rng.random() < 0.7 else str(rng.choice(PATHS)) for _ in range(rng.choice((1, 3, 9)))]
     text = rng.choice(("\n", "\n", "\r\n", "\r", "\u2028")).join(lines)
-    return struck(rng, text.encode("utf-8", "surrogatepass"), _TEXT_TOKENS)
+    return mutate_bytes(rng, text.encode("utf-8", "surrogatepass"), _TEXT_TOKENS)
 
 
 _CSV_HEADS = (
@@ -129,22 +129,22 @@ _CSV_CELLS: dict[str, tuple[Any, ...]] = {
 
 
 def csv(rng: Random) -> bytes:
-    """A table with a box in each line, as Roboflow's TensorFlow export has it."""
+    """A table with a box in each row, as in Roboflow's TensorFlow export, or with other columns."""
     head = rng.choice(_CSV_HEADS[:4] if rng.random() < 0.95 else _CSV_HEADS).split(",")
     rows: list[Any] = [list(head)] if rng.random() < 0.95 else []
     for _ in range(rng.choice((0, 1, 3, 6))):
         box = [1, 2.5, 20, 30] if rng.random() < 0.8 else corners(rng)
         numbers = iter([*([40, 30] if head == _CSV_HEADS[0].split(",") else []), *box, 5, 5, 5])
         rows.append([rng.choice(_CSV_CELLS[what]) if what in _CSV_CELLS else next(numbers) for what in head])
-    for _ in range(times(rng)):
-        tree = bent(rng, rows)
+    for _ in range(count_changes(rng)):
+        tree = mutate_tree(rng, rows)
         rows = tree if isinstance(tree, list) else [[tree]]
     comma = "," if rng.random() < 0.9 else rng.choice(";\t|")
     lines = [comma.join(_cell(rng, c) for c in row) if isinstance(row, list) else str(row)[:6000] for row in rows]
     text = rng.choice(("\n", "\n", "\r\n", "\r")).join(lines)
     if rng.random() < 0.005:
         text += "\n" + '"' + "x" * 200_000
-    return struck(rng, text.encode("utf-8", "surrogatepass"), (*_TEXT_TOKENS, b'""', b'",', b"class", b"label"))
+    return mutate_bytes(rng, text.encode("utf-8", "surrogatepass"), (*_TEXT_TOKENS, b'""', b'",', b"class", b"label"))
 
 
 def _cell(rng: Random, value: Any) -> str:
@@ -153,7 +153,7 @@ def _cell(rng: Random, value: Any) -> str:
 
 
 def sidecar(rng: Random) -> bytes:
-    """gfocal.json, which any dataset may bring along."""
+    """gfocal.json, which any dataset may contain."""
     line = {"text": "1 0.5 0.5 0.25 0.5", "area": 12.5, "box": [0.375, 0.25, 0.625, 0.75]}
     region = {"at": 0, "class": 1, "box": [0, 0, 0.5, 0.5], "area": 3.0}
     entries = {
@@ -169,12 +169,14 @@ def sidecar(rng: Random) -> bytes:
         "splits": {rng.choice(("train", "val", "", "odd")): entries},
         "renamed": {"train/images/a.png": "x.png"},
     }
-    for _ in range(times(rng)):
-        tree = bent(rng, tree, ("id", "size", "lines", "ignored", "text", "box", "train", "names", "category_ids"))
-    return struck(rng, as_json(rng, tree), _JSON_TOKENS)
+    for _ in range(count_changes(rng)):
+        tree = mutate_tree(
+            rng, tree, ("id", "size", "lines", "ignored", "text", "box", "train", "names", "category_ids")
+        )
+    return mutate_bytes(rng, as_json(rng, tree), _JSON_TOKENS)
 
 
-GROW: dict[str, Callable[[Random], bytes]] = {
+GENERATORS: dict[str, Callable[[Random], bytes]] = {
     "coco json": coco,
     "yolo labels": yolo_labels,
     "yolo yaml": yolo_yaml,

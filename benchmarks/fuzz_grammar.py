@@ -1,6 +1,6 @@
-"""Annotation files as an enemy would write them: grown from valid seeds, bent in structure, then in bytes.
+"""Mutations of annotation files, first of their structure, then of their bytes, and the values that they insert.
 
-Every function takes a ``random.Random`` and gives the bytes of one file: the same state, the same bytes. Used by
+All functions depend only on the state of a ``random.Random``. Used by
 ``fuzz_readers.py`` and ``atheris_readers.py``.
 """
 
@@ -12,13 +12,13 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
-IMAGES = ("a.png", "b.png", "c_jpg.rf.0a1b2c3d4e5f.png")  # that lie beside the annotations, all of 40x30 pixels
-SECRET = "secret-of-the-canary"  # stands in a file outside the data folder; no reader may ever give it away
-CANARY, OUTSIDE = "canary", "outside.png"  # files above the data folder
+IMAGES = ("a.png", "b.png", "c_jpg.rf.0a1b2c3d4e5f.png")  # beside the annotations, all of 40x30 pixels
+SECRET = "secret-of-the-canary"  # content of a file outside the data folder, which no reader may show
+CANARY, OUTSIDE = "canary", "outside.png"  # names of files above the data folder
 
 
 class Raw(str):
-    """Text that goes into a file as it stands, without quotes."""
+    """Text that is written to a file without quotes and escapes."""
 
 
 NUMBERS = (
@@ -61,14 +61,14 @@ ODD: tuple[Any, ...] = (
 )
 
 
-def odd_value(rng: Random) -> Any:
-    """A value that was not expected here."""
+def unexpected_value(rng: Random) -> Any:
+    """A value of an unexpected type or size."""
     value = rng.choice(rng.choice((NUMBERS, NUMBERS, WORDS, WORDS, ODD)))
     return deepcopy(value) if isinstance(value, (dict, list)) else value
 
 
-def bent(rng: Random, tree: Any, keys: tuple[str, ...] = ()) -> Any:
-    """A tree of dicts and lists with one change somewhere; ``tree`` itself is changed or replaced."""
+def mutate_tree(rng: Random, tree: Any, keys: tuple[str, ...] = ()) -> Any:
+    """A tree of dicts and lists with one random change; ``tree`` itself is changed or replaced."""
     places: list[tuple[Any, Any]] = []
     waiting = [tree]
     while waiting and len(places) < 400:
@@ -79,14 +79,14 @@ def bent(rng: Random, tree: Any, keys: tuple[str, ...] = ()) -> Any:
             if isinstance(value, (dict, list)):
                 waiting.append(value)
     if not places or rng.random() < 0.01:
-        return odd_value(rng)
+        return unexpected_value(rng)
     node, key = rng.choice(places)
     way = rng.randrange(10)
     if way < 4:
-        node[key] = odd_value(rng)
+        node[key] = unexpected_value(rng)
     elif way == 4:
         del node[key]
-    elif way == 5:  # a second time, or under another name
+    elif way == 5:  # repeated, or copied to another key
         if isinstance(node, list):
             node.insert(rng.randrange(len(node) + 1), node[key])
         else:
@@ -105,7 +105,7 @@ def bent(rng: Random, tree: Any, keys: tuple[str, ...] = ()) -> Any:
         plain = isinstance(value, (int, float)) and not isinstance(value, bool)
         node[key] = rng.choice((str(value)[:300], f" {value}\n"[:300], -value if plain else [value], bool(value)))
     else:
-        node[key] = nested(rng.choice((2, 3, 5, 30, 90)) if rng.random() < 0.9 else 400, rng)
+        node[key] = make_nested(rng.choice((2, 3, 5, 30, 90)) if rng.random() < 0.9 else 400, rng)
     return tree
 
 
@@ -114,15 +114,15 @@ def _keys(node: Any) -> Any:
 
 
 def _flat(value: Any) -> Any:
-    """A copy of a small value, so that swapping never makes a tree that holds itself."""
+    """A copy of a value, so that swapping does not create cycles."""
     try:
         return json.loads(json.dumps(value)) if isinstance(value, (dict, list)) else value
-    except (ValueError, RecursionError):  # it holds itself, or is nested beyond what Python writes
+    except (ValueError, RecursionError):  # cyclic, or nested too deeply for json
         return None
 
 
-def nested(depth: int, rng: Random) -> Any:
-    """Lists or dicts within each other."""
+def make_nested(depth: int, rng: Random) -> Any:
+    """Nested lists or dicts."""
     value: Any = 1
     as_list = rng.random() < 0.5
     for _ in range(depth):
@@ -130,15 +130,15 @@ def nested(depth: int, rng: Random) -> Any:
     return value
 
 
-def times(rng: Random) -> int:
-    """How many changes: mostly one or two, sometimes none."""
+def count_changes(rng: Random) -> int:
+    """A random number of changes: mostly one or two, sometimes none."""
     return rng.choice((0, 1, 1, 1, 2, 2, 3, 5))
 
 
-def struck(rng: Random, content: bytes, tokens: tuple[bytes, ...], chance: float = 0.35) -> bytes:
-    """Content with its bytes changed, most often not at all."""
+def mutate_bytes(rng: Random, content: bytes, tokens: tuple[bytes, ...], chance: float = 0.35) -> bytes:
+    """Content with random changes of its bytes, mostly none."""
     while rng.random() < chance:
-        content = _STRIKES[rng.randrange(len(_STRIKES))](rng, content, tokens)
+        content = _BYTE_MUTATIONS[rng.randrange(len(_BYTE_MUTATIONS))](rng, content, tokens)
     return content
 
 
@@ -188,7 +188,7 @@ def _marked(rng: Random, content: bytes, _: object) -> bytes:
     )
 
 
-_STRIKES: tuple[Callable[[Random, bytes, Any], bytes], ...] = (
+_BYTE_MUTATIONS: tuple[Callable[[Random, bytes, Any], bytes], ...] = (
     *(_flip, _insert, _insert, _insert, _cut, _cut, _repeat, _repeat, _end, _noise, _encoded, _marked),
 )
 
@@ -197,7 +197,7 @@ _STRIKES: tuple[Callable[[Random, bytes, Any], bytes], ...] = (
 
 
 def as_json(rng: Random, tree: Any) -> bytes:
-    """A tree as json; numbers that Python does not write come in as raw text."""
+    """A tree as json; numbers that Python cannot write are inserted as text."""
     raws: list[str] = []
 
     def marked(value: Any) -> Any:
@@ -210,7 +210,7 @@ def as_json(rng: Random, tree: Any) -> bytes:
 
     try:
         text = json.dumps(marked(tree), ensure_ascii=rng.random() < 0.7, indent=1 if rng.random() < 0.03 else None)
-    except RecursionError:  # nested beyond what Python writes
+    except RecursionError:  # nested too deeply for json
         text = '{"images": ' + "[" * 3000
     for number, raw in enumerate(raws):
         text = text.replace(f'"<{number}>RAW"', raw)
@@ -218,7 +218,7 @@ def as_json(rng: Random, tree: Any) -> bytes:
 
 
 def as_yaml(tree: Any, indent: str = "") -> str:
-    """A tree in block style, in few lines and faster than PyYAML does it."""
+    """A tree as yaml in block style, faster than by PyYAML."""
     if len(indent) > 120:
         return " x"
     if isinstance(tree, Raw):
@@ -233,7 +233,7 @@ def as_yaml(tree: Any, indent: str = "") -> str:
 
 
 def as_xml(rng: Random, tree: Any, tag: str = "annotation", depth: int = 0) -> str:
-    """A tree as elements: keys are tags, lists repeat them, the rest is text."""
+    """A tree as xml elements: keys are tags, lists repeat them, the rest is text."""
     if isinstance(tree, (list, dict)) and depth >= 100:
         return "<deep/>"
     if isinstance(tree, list):

@@ -1,15 +1,15 @@
-"""Yaml and xml as ``fuzz_readers.py`` tries them: what these two languages can do beyond holding values."""
+"""Generators of yaml and xml files for ``fuzz_readers.py``, with the special features of these languages."""
 
 from __future__ import annotations
 
 from random import Random
 from typing import Any
 
-from fuzz_grammar import Raw, as_xml, as_yaml, bent, struck, times
+from fuzz_grammar import Raw, as_xml, as_yaml, count_changes, mutate_bytes, mutate_tree
 
 
 def yolo_yaml(rng: Random) -> bytes:
-    """A data.yaml: names as list or map, splits as folder, list or text file; Roboflow's and Ultralytics' ways."""
+    """A data.yaml: names as list or map, splits as folder, list or text file; as Roboflow or Ultralytics write it."""
     names: Any = rng.choice((["cat", "dog"], {0: "cat", 1: "dog"}))
     names = names if isinstance(names, list) else dict(names)
     folder = rng.choice(("train/images", "../train/images", ["train/images"], "./train/images", "train.txt", "."))
@@ -24,14 +24,14 @@ def yolo_yaml(rng: Random) -> bytes:
         raw = Raw(rng.choice(_YAML_VALUES))
         key: Any = rng.choice(list(range(len(place))) if isinstance(place, list) else list(place))
         place[key] = raw
-    for _ in range(times(rng)):
-        tree = bent(rng, tree, ("names", "nc", "train", "val", "test", "path", "download"))
+    for _ in range(count_changes(rng)):
+        tree = mutate_tree(rng, tree, ("names", "nc", "train", "val", "test", "path", "download"))
     text = as_yaml(tree)
     if rng.random() < 0.06:
         text = rng.choice(_YAML_HEADS) + text
     if rng.random() < 0.03:
         text = _bomb(rng, text)
-    return struck(rng, text.encode("utf-8", "surrogatepass"), _YAML_TOKENS, 0.25)
+    return mutate_bytes(rng, text.encode("utf-8", "surrogatepass"), _YAML_TOKENS, 0.25)
 
 
 _YAML_VALUES = (
@@ -116,7 +116,7 @@ _YAML_TOKENS = (
 
 
 def _bomb(rng: Random, text: str) -> str:
-    """Anchors that double or multiply what they stand for."""
+    """A yaml whose aliases expand exponentially."""
     depth, width = rng.choice((3, 9, 30)), rng.choice((2, 9))
     if rng.random() < 0.5:
         lines = ["z0: &z0 {a: 1}"]
@@ -129,7 +129,7 @@ def _bomb(rng: Random, text: str) -> str:
 
 
 def voc(rng: Random) -> bytes:
-    """A VOC xml: as LabelImg and Roboflow write it, bent, with entities, encodings and namespaces."""
+    """A VOC xml: as written by LabelImg and Roboflow, mutated, with entities, encodings and namespaces."""
     objects = [
         {
             "name": rng.choice(("cat", "dog")),
@@ -147,19 +147,19 @@ def voc(rng: Random) -> bytes:
         "size": size,
         "object": objects,
     }
-    for _ in range(times(rng)):
-        tree = bent(rng, tree, ("object", "bndbox", "name", "xmin", "size", "width", "filename", "part"))
+    for _ in range(count_changes(rng)):
+        tree = mutate_tree(rng, tree, ("object", "bndbox", "name", "xmin", "size", "width", "filename", "part"))
     text = as_xml(rng, tree, "annotation" if rng.random() < 0.98 else rng.choice(("x:annotation", "a", "object")))
     if rng.random() < 0.15:
         text = rng.choice(_XML_HEADS) + text
         text = text.replace("cat", rng.choice(("cat", "&a;", "&x;", "&#0;", "&#x1F638;", "&#xD800;", "&lol9;")), 1)
     if rng.random() < 0.005:
         text = f"<annotation>{'<object>' * rng.choice((50, 2000, 50000))}</annotation>"
-    return struck(rng, text.encode("utf-8", "surrogatepass"), _XML_TOKENS)
+    return mutate_bytes(rng, text.encode("utf-8", "surrogatepass"), _XML_TOKENS)
 
 
 def corners(rng: Random) -> list[Any]:
-    """Corners of a box, half of the time of a good one."""
+    """Corners of a box, valid in half of the cases."""
     return [0, 1, 20, 30] if rng.random() < 0.5 else [rng.choice((0, 1, 5.5, 39, 41, -3, 30)) for _ in range(4)]
 
 

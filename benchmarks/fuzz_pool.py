@@ -1,4 +1,4 @@
-"""Processes that try case after case; one that dies or never answers is a finding, and the others go on."""
+"""A pool of processes that run fuzzing cases; a process that dies or hangs is a finding, and the others continue."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-CRASH, HANG, UNCLEAR, INSANE = "crash", "hang", "unclear", "not sane"
+CRASH, HANG, UNCLEAR, INVALID = "crash", "hang", "unclear", "invalid data"
 
 
 @dataclass
 class Finding:
-    """A case that must not be."""
+    """A case with a wrong result."""
 
     kind: str
     number: int
-    what: str  # CRASH, HANG, UNCLEAR, INSANE
+    what: str  # CRASH, HANG, UNCLEAR, INVALID
     text: str
-    stored: str = ""  # where it can be replayed from
+    stored: str = ""  # path for a replay
 
 
 @dataclass
 class Tally:
-    """What came of some cases of a kind."""
+    """Counts of results of cases of a kind."""
 
     files: int = 0
-    clean: int = 0  # read, and nothing to say
-    told: int = 0  # read, with problems told
-    refused: int = 0
-    slowest: float = 0.0  # seconds of the processor of one call
+    clean: int = 0  # read without problems
+    with_problems: int = 0  # read, with reported problems
+    refused: int = 0  # DataError
+    slowest: float = 0.0  # processor time of one call, seconds
     slowest_number: int = -1
     reasons: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
-        """Take in another one."""
-        for name in ("files", "clean", "told", "refused"):
+        """Add another tally."""
+        for name in ("files", "clean", "with_problems", "refused"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.slowest > self.slowest:
             self.slowest, self.slowest_number = other.slowest, other.slowest_number
@@ -54,7 +54,7 @@ class Tally:
         self.findings.extend(other.findings)
 
 
-Work = Callable[[str, int], Tally]  # tries one case, by kind and number
+Work = Callable[[str, int], Tally]  # runs one case, given by kind and number
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Chunk:
 
 
 def chunks(kind: str, calls: int, size: int) -> list[Chunk]:
-    """All cases of a kind in pieces."""
+    """All cases of a kind, in chunks."""
     return [Chunk(kind, first, min(first + size, calls)) for first in range(0, calls, size)]
 
 
@@ -79,11 +79,13 @@ class _Worker:
     chunk: Chunk | None = None
 
 
-def run(begin: Callable[[], Work], plan: Iterable[Chunk], jobs: int, stuck_after: float, memory: int) -> list[Tally]:
-    """Every chunk of the plan in ``jobs`` processes; the tallies, one for each kind in order of the plan.
+def run(
+    start_work: Callable[[], Work], plan: Iterable[Chunk], jobs: int, stuck_after: float, memory: int
+) -> list[Tally]:
+    """Run every chunk of the plan in ``jobs`` processes; returns a tally for each kind, in the order of the plan.
 
-    ``begin`` is called once in every process. A case that takes more than ``stuck_after`` seconds in code that no
-    signal can stop is killed. ``memory`` is what a process may take beyond what it has at the start, in bytes.
+    ``start_work`` is called once in every process. A process whose case takes more than ``stuck_after`` seconds is
+    killed. ``memory`` is the number of bytes that a process may map beyond those at its start.
     """
     waiting = list(plan)
     tallies = {chunk.kind: Tally() for chunk in waiting}
@@ -93,21 +95,21 @@ def run(begin: Callable[[], Work], plan: Iterable[Chunk], jobs: int, stuck_after
     def start() -> _Worker:
         ours, theirs = context.Pipe()
         current = context.Array("d", [-1.0, 0.0], lock=False)
-        process = context.Process(target=_serve, args=(theirs, current, begin, memory), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, current, start_work, memory), daemon=True)
         process.start()
         theirs.close()
         return _Worker(process, ours, current)
 
-    num_workers = [start() for _ in range(max(1, min(jobs, len(waiting))))]
+    workers = [start() for _ in range(max(1, min(jobs, len(waiting))))]
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=len(waiting))
-        while waiting or any(worker.chunk for worker in num_workers):
-            for worker in num_workers:
+        while waiting or any(worker.chunk for worker in workers):
+            for worker in workers:
                 if worker.chunk is None and waiting:
                     worker.chunk = waiting.pop()
                     worker.connection.send(worker.chunk)
-            ready = wait([worker.connection for worker in num_workers if worker.chunk], timeout=0.5)
-            for place, worker in enumerate(num_workers):
+            ready = wait([worker.connection for worker in workers if worker.chunk], timeout=0.5)
+            for place, worker in enumerate(workers):
                 if worker.chunk is None:
                     continue
                 if worker.connection in ready:
@@ -118,7 +120,7 @@ def run(begin: Callable[[], Work], plan: Iterable[Chunk], jobs: int, stuck_after
                         continue
                     except EOFError:
                         worker.process.join()
-                        what, text = CRASH, _ended(worker.process.exitcode)
+                        what, text = CRASH, _describe_exit(worker.process.exitcode)
                 elif worker.current[0] >= 0 and time.monotonic() - worker.current[1] > stuck_after:
                     what, text = HANG, f"no end after {stuck_after:g} s, killed"
                     worker.process.kill()
@@ -131,16 +133,16 @@ def run(begin: Callable[[], Work], plan: Iterable[Chunk], jobs: int, stuck_after
                 tallies[chunk.kind].files += 1
                 parts = (Chunk(chunk.kind, chunk.first, number), Chunk(chunk.kind, number + 1, chunk.last))
                 waiting.extend(part for part in parts if part.first < part.last)
-                num_workers[place] = start()
-    for worker in num_workers:
+                workers[place] = start()
+    for worker in workers:
         worker.connection.close()
         worker.process.join(5)
     return list(tallies.values())
 
 
-def _serve(connection: Connection, current: Any, begin: Callable[[], Work], memory: int) -> None:
+def _serve(connection: Connection, current: Any, start_work: Callable[[], Work], memory: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    work = begin()
+    work = start_work()
     limit_memory(memory)
     while True:
         try:
@@ -157,20 +159,20 @@ def _serve(connection: Connection, current: Any, begin: Callable[[], Work], memo
 
 
 def limit_memory(beyond: int) -> None:
-    """Let this process map at most so many bytes more than it has mapped by now."""
+    """Limit the memory that this process may map, in bytes beyond the present amount."""
     with open("/proc/self/statm", encoding="ascii") as file:
         mapped = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (mapped + beyond, mapped + beyond))
 
 
-def _ended(code: int | None) -> str:
+def _describe_exit(code: int | None) -> str:
     return (
         f"the process died of {signal.Signals(-code).name}" if code and code < 0 else f"the process ended with {code}"
     )
 
 
 def table(title: str, kinds: Sequence[str], tallies: Sequence[Tally]) -> Table:
-    """The table of a run."""
+    """The table of results."""
     columns = (
         "files",
         "clean",
@@ -179,24 +181,24 @@ def table(title: str, kinds: Sequence[str], tallies: Sequence[Tally]) -> Table:
         "crashes",
         "hangs",
         "unclear",
-        "not sane",
+        "invalid data",
         "slowest call",
     )
     shown = Table("", *columns, title=title)
     for kind, tally in zip(kinds, tallies, strict=True):
         found = Counter(finding.what for finding in tally.findings)
-        counts = [tally.files, tally.clean, tally.told, tally.refused, *(found[w] for w in _ALL)]
+        counts = [tally.files, tally.clean, tally.with_problems, tally.refused, *(found[w] for w in _ALL)]
         slowest = f"{tally.slowest:.3f} s (case {tally.slowest_number})"
         shown.add_row(kind, *(f"{count:,}" for count in counts), slowest)
     return shown
 
 
-_ALL = (CRASH, HANG, UNCLEAR, INSANE)
+_ALL = (CRASH, HANG, UNCLEAR, INVALID)
 
 
 def reasons_table(title: str, kinds: Sequence[str], tallies: Sequence[Tally], most: int = 10) -> Table:
-    """What was told most often, and how many different things there were."""
-    shown = Table("", "times", "what was told", title=title)
+    """The most frequent messages, and the number of different ones."""
+    shown = Table("", "times", "message", title=title)
     for kind, tally in zip(kinds, tallies, strict=True):
         for place, (reason, count) in enumerate(tally.reasons.most_common(most)):
             shown.add_row(f"{kind} ({len(tally.reasons)} different)" if place == 0 else "", f"{count:,}", reason)

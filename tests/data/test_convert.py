@@ -420,7 +420,7 @@ def test_what_reading_dropped_is_counted(tmp_path: Path, run: Run) -> None:
     code, _, err = run("convert", tmp_path / "coco", "--to", "yolo", "--out", tmp_path / "out")
     assert code == DONE
     assert "note: 1 x box has no area (dropped)" in err
-    assert "train: 2 images, 2 objects (1 record dropped on reading, as in training)\n" in err
+    assert "train: 2 images, 2 objects (1 record dropped while reading, as in training)\n" in err
     assert err.endswith(f"{tmp_path / 'out'}: yolo, read back and found equal\n")
 
 

@@ -153,7 +153,7 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
     )
     for split, named in (("val", "val: images/vla "), ("valid", "val: images/vla "), ("test", "test: no.txt ")):
         with pytest.raises(
-            DataError, match=f"^{yaml}: {named}is not found below {tmp_path}; fix the entry or 'path:'"
+            DataError, match=f"^{yaml}: {named}not found below {tmp_path}; fix the entry or 'path:'"
         ):
             read_yolo(tmp_path, split)
     data = read_yolo(tmp_path, "train")
@@ -163,7 +163,7 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
     ]
     # Without a split what is meant is train, not the only one that is there.
     text(yaml, "train: images/tarin\nval: images/train\nnames: [cat]\n")
-    with pytest.raises(DataError, match="train: images/tarin is not found"):
+    with pytest.raises(DataError, match="train: images/tarin not found"):
         read_yolo(tmp_path)
 
 
