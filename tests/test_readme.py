@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import gfocal
-from gfocal.cli.main import parser
+from gfocal.cli.main import build_parser
 from gfocal.config.config import CONFIG_FOLDER, Config, config_names, read_config
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -53,7 +53,7 @@ COMMANDS = [*commands()]
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
 def test_commands_parse(page: str, command: str) -> None:
-    chosen = parser().parse_args(shlex.split(command, comments=True)[1:])
+    chosen = build_parser().parse_args(shlex.split(command, comments=True)[1:])
     assert callable(chosen.run)
     config = getattr(chosen, "config", None)
     assert config is None or config in config_names()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import gfocal
-from gfocal.cli.main import parser
+from gfocal.cli.main import build_parser
 from gfocal.config.config import Config
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -87,7 +87,7 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
                 for command, inner in action.choices.items():
                     yield from below(f"{name} {command}", inner)
 
-    yield from below("gfocal", parser())
+    yield from below("gfocal", build_parser())
 
 
 COMMANDS = dict(commands())
