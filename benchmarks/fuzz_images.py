@@ -34,6 +34,7 @@ from rich.console import Console
 
 from fuzz_checks import AlarmError, FindingError, check_message, install_alarm, normalize_message, set_alarm
 from fuzz_pool import CRASH, HANG, INVALID, Finding, Tally, Work, chunks, reasons_table, run, table
+from gfocal.console import say
 from gfocal.data.images import image_header, image_size, read_image
 from gfocal.errors import ImageError
 from image_seeds import seeds
@@ -227,7 +228,7 @@ def main() -> int:
     console.print(reasons_table("most frequent messages", list(kinds), tallies, 5))
     for finding in findings[:30]:
         text = f"{finding.kind} {finding.number}: {finding.what}: {finding.text} -> {finding.stored}"
-        console.print(ascii(text)[1:-1], markup=False, highlight=False, soft_wrap=True)
+        say(console, ascii(text)[1:-1])
     title = f"{chosen.images / seconds:,.0f} images a second, {seconds:.0f} s, seed {chosen.seed}"
     console.print(table(title, list(kinds), tallies))
     return 1 if findings else 0

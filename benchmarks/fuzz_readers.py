@@ -35,6 +35,7 @@ from fuzz_checks import AlarmError, FindingError, check_reader, install_alarm, s
 from fuzz_files import GENERATORS
 from fuzz_grammar import CANARY, IMAGES, OUTSIDE, SECRET
 from fuzz_pool import CRASH, HANG, Finding, Tally, Work, chunks, reasons_table, run, table
+from gfocal.console import say
 from gfocal.data.dataset import FileData
 from gfocal.data.discovery import read_data
 from gfocal.data.readers.coco import read_coco
@@ -270,10 +271,10 @@ def main() -> int:
     console.print(reasons_table("most frequent messages", names, tallies), markup=False)
     findings = [finding for tally in tallies for finding in tally.findings]
     for text, count in Counter((f.kind, f.what, f.text[:120]) for f in findings).most_common(40):
-        console.print(f"{count} x {': '.join(text)}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{count} x {': '.join(text)}")
     for finding in findings[:20]:
         where = f"{finding.kind} {finding.number}: {finding.what}: {finding.text} -> {finding.stored}"
-        console.print(ascii(where)[1:-1], markup=False, highlight=False, soft_wrap=True)
+        say(console, ascii(where)[1:-1])
     files = sum(tally.files for tally in tallies)
     speed = (
         f"{files:,} files in {seconds:.0f} s: {files / seconds:,.0f} a second, seed {chosen.seed}, {chosen.jobs} jobs"

@@ -1,7 +1,7 @@
 """Errors that a user can cause. The command line prints a ``GFocalError`` as one line, and a traceback of any other.
 
-Each message names what is wrong (file, record, key or option) and how to fix it. A class also derives from the builtin
-error of its kind, so that ``except ValueError`` around a call of the library catches it too.
+Each message names what is wrong (file, record, key or option) and how to fix it. Classes also derive from the builtin
+error of their kind, so that ``except ValueError`` around a call of the library catches it too.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from PIL import Image
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import ImageError
 from gfocal.models.detector import Detector
-from gfocal.models.predict import as_rgb, detect, is_several
+from gfocal.models.predict import as_rgb, batch_images, detect, is_several, predict
 from gfocal.models.zoo import gfl_r18_fpn
 from gfocal.structures import Detections
 
@@ -50,7 +50,7 @@ def same(a: Detections, b: Detections) -> bool:
     return torch.equal(a.boxes, b.boxes) and torch.equal(a.scores, b.scores) and a.size == b.size
 
 
-def test_every_kind_of_one_image_gives_the_same(model: Detector, pixels: Pixels, tmp_path: Path) -> None:
+def test_every_kind_of_image_gives_the_same_detections(model: Detector, pixels: Pixels, tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)
     want = one(detect(model, pixels))
@@ -88,6 +88,19 @@ def test_images_in_one_batch_give_nearly_what_they_give_alone(model: Detector, p
         torch.testing.assert_close(found.scores, alone.scores, rtol=1e-4, atol=1e-5)
 
 
+def test_predict_gives_each_batch_with_its_detections(model: Detector, pixels: Pixels) -> None:
+    images = [as_rgb(pixels), as_rgb(pixels[::-1].copy())]
+    batches = [batch_images([image], model.input_settings) for image in images]
+    model.train()
+    for i, (batch, (found,)) in enumerate(predict(model, iter(batches), score_threshold=0.0)):
+        assert not model.training
+        assert batch is batches[i]
+        assert batch.original_sizes.tolist() == [[HEIGHT, WIDTH]]
+        assert same(found, one(detect(model, images[i], score_threshold=0.0)))
+    assert model.training
+    model.eval()
+
+
 def test_results_are_in_pixels_of_the_original(model: Detector, pixels: Pixels) -> None:
     """The network sees 64 x 96 of 40 x 60; an image drawn at that size gives boxes 1.6 times as large."""
     found = one(detect(model, pixels, score_threshold=0.0))
@@ -102,7 +115,7 @@ def test_results_are_in_pixels_of_the_original(model: Detector, pixels: Pixels) 
     torch.testing.assert_close(network.bin_sizes.max(), found.bin_sizes.max() * 1.6)
 
 
-def test_the_threshold_given_takes_the_place_of_the_models(model: Detector, pixels: Pixels) -> None:
+def test_a_given_threshold_replaces_that_of_the_model(model: Detector, pixels: Pixels) -> None:
     everything = one(detect(model, pixels, score_threshold=0.0))
     middle = everything.scores.median().item()
     assert one(detect(model, pixels, score_threshold=middle)).scores.min().item() > middle
@@ -154,12 +167,12 @@ def test_one_or_several() -> None:
         (b"bytes", "not an image|cannot"),
     ],
 )
-def test_what_is_no_image_is_refused(model: Detector, image: object, reason: str) -> None:
+def test_other_objects_than_images_are_refused(model: Detector, image: object, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         detect(model, image)
 
 
-def test_files_that_are_no_image_are_refused(model: Detector, tmp_path: Path) -> None:
+def test_files_that_are_no_images_are_refused(model: Detector, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"none\.jpg: no such file"):
         detect(model, tmp_path / "none.jpg")
     with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
