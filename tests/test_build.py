@@ -31,7 +31,7 @@ TINY = with_changes(
 )
 
 
-def test_build_model_is_what_the_config_says() -> None:
+def test_build_model_follows_the_config() -> None:
     names = ("cat", "dog")
     model = build_model(TINY, names)
     assert model.names == names
@@ -59,7 +59,7 @@ def test_a_long_side_that_is_too_short_for_the_preset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"chanels": 3}, r"gfl_light_fpn has no option 'chanels'; did you mean channels\?"),
         ({"zebra": 3}, "known are: n, delta, origin, finest, channels, num_convs, body "),
@@ -70,8 +70,8 @@ def test_a_long_side_that_is_too_short_for_the_preset() -> None:
         ({"origin": "middle"}, "origin is one of 'corner'"),
     ],
 )
-def test_options_are_those_of_the_preset(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_options_are_those_of_the_preset(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         preset_options(ModelSettings(options=options))
 
 

@@ -1,10 +1,12 @@
-"""Which criterion teaches which detector: the published choices, and what may be changed of them."""
+"""The criterion of each detector: the published settings, and what a config may change of them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from gfocal.assigners.atss import assign_atss
 from gfocal.assigners.fcos import assign_fcos
@@ -18,7 +20,7 @@ from gfocal.criteria.sapd import SAPDCriterion
 from gfocal.criteria.ssd import SSDCriterion
 from gfocal.losses.box import SmoothL1Loss, gaussian_loss, log_iou_loss, overlap_loss
 from gfocal.models.detector import Detector
-from gfocal.models.zoo import create
+from gfocal.models.zoo import PRESETS, create
 from gfocal.ops.distributions import GeneralDistribution
 
 SMALL = {"body": "resnet18.tv_in1k", "channels": 32, "num_convs": 1}
@@ -31,17 +33,34 @@ def detector(preset: str, **options: Any) -> Detector:
     return create(preset, 2, pretrained=False, **small, **options)
 
 
-def test_gfl_as_published_is_taught_by_the_page_that_one_reads_first() -> None:
+def test_gfl_as_published_has_the_gfl_criterion() -> None:
     model = create("gfl_light_fpn", 2, pretrained=False, channels=32, num_convs=1, n=8, delta=2.0)
     criterion = build_criterion(model, MethodSettings())
     assert isinstance(criterion, GFLCriterion)
-    assert criterion.box_coder == GeneralDistribution(8, 2.0)
+    assert criterion == GFLCriterion(GeneralDistribution(8, 2.0))
     changed = build_criterion(model, MethodSettings(beta=1.0))
     assert isinstance(changed, DenseCriterion)
     published = GFLCriterion()
     assert (changed.quality, changed.measure, changed.beta) == ("joint", "iou", 1.0)
     assert (changed.dfl_weight, changed.box_weight) == (published.dfl_weight, published.box_weight)
     assert changed.assign is published.assign
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_has_a_criterion(preset: str) -> None:
+    with torch.device("meta"):
+        model = create(preset, 2, pretrained=False)
+    published = model.published
+    assert model.decode_settings == published.decode
+    criterion: Any = build_criterion(model, MethodSettings())
+    kinds = {"gfl": GFLCriterion, "dense": DenseCriterion, "ssd": SSDCriterion, "sapd": SAPDCriterion}
+    assert type(criterion) is kinds[published.criterion]
+    assert (criterion.cls_weight, criterion.box_weight) == (published.cls_weight, published.box_weight)
+    # Of these the numbers are repeated as defaults, for whoever calls them directly.
+    if published.criterion == "ssd":
+        assert replace(criterion, quality="none") == SSDCriterion(model.box_coder)
+    if published.criterion == "sapd":
+        assert criterion == SAPDCriterion(model)
 
 
 def test_the_published_choices() -> None:
@@ -98,14 +117,14 @@ def test_a_method_changes_what_it_names_and_nothing_else() -> None:
         ("ssd512_vgg16", {}, {"dfl": True}, "takes no dfl"),
     ],
 )
-def test_what_does_not_go_together_is_told(
+def test_incompatible_methods_are_refused(
     preset: str, options: dict[str, Any], method: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         build_criterion(detector(preset, **options), MethodSettings(**method))
 
 
-def test_a_config_says_the_method() -> None:
+def test_a_config_sets_the_method() -> None:
     changes = {"method.quality": "joint", "method.beta": "1", "method.dfl": "true", "method.alpha": "0.5"}
     method = with_changes(Config(), changes).method
     assert method == MethodSettings(quality="joint", beta=1.0, dfl=True, alpha=0.5)

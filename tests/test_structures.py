@@ -1,4 +1,4 @@
-"""What travels between the rooms: padding of ground truth, and selecting detections with all their columns."""
+"""Padding of ground truth, and selection of detections with all their columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def ground_truth(count: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("counts", "length"), [((0, 0), 8), ((3, 8), 8), ((9, 0, 1), 16), ((16,), 16)])
-def test_truth_is_padded_to_one_length(counts: tuple[int, ...], length: int) -> None:
+def test_ground_truth_is_padded_to_one_length(counts: tuple[int, ...], length: int) -> None:
     ground_truths = [ground_truth(count) for count in counts]
     boxes, labels = [b for b, _ in ground_truths], [c for _, c in ground_truths]
     targets = pad_targets(boxes, labels)
@@ -98,7 +98,7 @@ def test_select_takes_the_same_rows_of_every_column(keep: Tensor) -> None:
     assert len(kept) == len(kept.boxes)
 
 
-def test_what_was_found_is_said_in_a_line() -> None:
+def test_detections_print_as_one_line() -> None:
     assert repr(detections()) == "Detections(4 in 30x40: 2 dog, 2 cat)"
     assert repr(detections(0)) == "Detections(0 in 30x40)"
     many = replace(detections(), labels=torch.tensor([2, 2, 0, 1]), names=("cat", "dog", "owl"))

@@ -169,9 +169,9 @@ class Detections:
         """Name of the class of each detection."""
         return [self.names[label] for label in self.labels.tolist()]
 
-    def select(self, keep: Tensor) -> Detections:
-        """The detections that ``keep`` (a boolean mask or indices) selects."""
-        rows = {f.name: getattr(self, f.name)[keep] for f in fields(self) if f.name not in ("names", "size")}
+    def select(self, index: Tensor) -> Detections:
+        """The detections at ``index``, a boolean mask or indices."""
+        rows = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name not in ("names", "size")}
         return replace(self, **rows)
 
     def to(self, device: torch.device | str) -> Detections:

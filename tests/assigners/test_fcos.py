@@ -49,13 +49,13 @@ def slow_fcos(points: Points, boxes: list[list[float]], radius: float | None) ->
         for g, box in enumerate(boxes):
             region = list(box)
             if radius is not None:
-                reach = radius * points.level_strides[level]
+                half_side = radius * points.level_strides[level]
                 x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
                 region = [
-                    max(box[0], x - reach),
-                    max(box[1], y - reach),
-                    min(box[2], x + reach),
-                    min(box[3], y + reach),
+                    max(box[0], x - half_side),
+                    max(box[1], y - half_side),
+                    min(box[2], x + half_side),
+                    min(box[3], y + half_side),
                 ]
             inside = all(distance > 0 for distance in distances(xy, region))
             low, high = RANGES[level]

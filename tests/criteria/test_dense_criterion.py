@@ -176,7 +176,7 @@ def test_joint_with_centerness_teaches_the_score_to_be_the_centerness() -> None:
 
 
 @pytest.mark.parametrize("law", [AnchorDeltas(), LogDistances(2.0)])
-def test_coded_losses_are_zero_at_the_truth_and_smooth_l1_elsewhere(law: AnchorDeltas | LogDistances) -> None:
+def test_coded_losses_are_zero_at_the_ground_truth_and_smooth_l1_elsewhere(law: AnchorDeltas | LogDistances) -> None:
     points, box = grid(with_anchors=True), torch.tensor([3.1, 5.2, 40.3, 44.4])
     at = points.select(torch.tensor(27))
     numbers = law.encode(box, at)
@@ -236,7 +236,7 @@ def test_points_that_take_no_part_have_no_influence_and_images_may_count() -> No
     torch.testing.assert_close(counted.cls * 2, losses.cls)  # 3 images and 3 "positives" instead of 3
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_dfl_without_bins_and_a_missing_branch_are_refused() -> None:
     with pytest.raises(ValueError, match="General distribution"):
         DenseCriterion(DiracDistances(), dfl_weight=0.25)
     with pytest.raises(ValueError, match="no quality branch"):

@@ -76,7 +76,7 @@ def inside(outputs: HeadOutputs) -> Tensor:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_background_in_a_region_teaches_nothing_and_all_else_what_it_taught(case: str) -> None:
+def test_background_in_an_ignored_region_has_no_loss_and_all_else_the_same(case: str) -> None:
     criterion, outputs = CASES[case]()
     plain = test_gfl_criterion.ground_truth()
     before, moved_before = at_points(criterion, outputs, plain)
@@ -120,7 +120,7 @@ def test_which_points_are_spared() -> None:
     assert (found.slots is given.slots, found.slot_positive is given.slot_positive) == (True, True)
 
 
-def test_regions_travel_with_the_truth() -> None:
+def test_ignored_regions_are_padded_with_the_ground_truth() -> None:
     targets = with_regions(test_gfl_criterion.ground_truth())
     assert targets.valid.sum(1).tolist() == [3, 1, 0]
     assert targets.ignored.sum(1).tolist() == [1, 1, 1]

@@ -1,4 +1,4 @@
-"""The loss of SAPD: a slow reimplementation, what teaches the selector, and images without objects."""
+"""The loss of SAPD: a slow reimplementation, the selector's loss, and images without objects."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def slow_losses(outputs: HeadOutputs, targets: Targets, soft: bool, topk: int) -
     total = math.exp(0.3) + math.exp(1.2) + math.exp(-0.5)
     said = [math.exp(v) / total for v in (0.3, 1.2, -0.5)]
     cls, box, quality = ([0.0] * 3 for _ in range(3))
-    sum_of_weights, taught = 0.0, 0
+    sum_of_weights, trained = 0.0, 0
     for image in range(len(SIZES)):
         boxes = [g for g in range(targets.valid.shape[1]) if targets.valid[image, g]]
         level_weights = {}
@@ -124,7 +124,7 @@ def slow_losses(outputs: HeadOutputs, targets: Targets, soft: bool, topk: int) -
             best = costs.index(min(costs))
             if min(costs) < math.inf:
                 quality[best] -= 0.1 * math.log(said[best])
-                taught += 1
+                trained += 1
             named = sorted(range(3), key=lambda level: -said[level])[:topk]
             level_weights[g] = [
                 (said[level] if level in named else 0) if soft else float(level == best) for level in range(3)
@@ -154,7 +154,7 @@ def slow_losses(outputs: HeadOutputs, targets: Targets, soft: bool, topk: int) -
     return {
         "cls": [v / normalizer for v in cls],
         "box": [v / normalizer for v in box],
-        "quality": [v / taught for v in quality],
+        "quality": [v / trained for v in quality],
     }
 
 
@@ -185,7 +185,7 @@ def test_the_cost_of_each_level_and_where_it_has_no_point() -> None:
     assert max(slow_costs(outputs, targets, 0, 2, counts=True)) > 3
 
 
-def test_the_selector_is_taught_the_level_of_least_cost_and_by_nothing_else() -> None:
+def test_the_selector_is_trained_on_the_level_of_least_cost_and_by_nothing_else() -> None:
     outputs, targets, ours = random_outputs(), ground_truth(), criterion()
     losses = ours(outputs, targets, SIZES)
     assert losses.quality is not None

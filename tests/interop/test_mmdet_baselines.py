@@ -128,7 +128,7 @@ def test_an_imported_model_computes_what_it_computed(small: Small, tmp_path: Pat
     assert_same_outputs(model, found.model)
 
 
-def test_fcos_is_of_the_caffe_kind_unless_its_config_or_the_caller_says_otherwise(tmp_path: Path) -> None:
+def test_fcos_is_of_the_caffe_kind_unless_its_config_or_the_caller_sets_otherwise(tmp_path: Path) -> None:
     torch.manual_seed(0)
     # A bottleneck network whose strides can move.
     options = {"channels": 32, "num_convs": 1}
@@ -164,8 +164,8 @@ def test_fcos_is_of_the_caffe_kind_unless_its_config_or_the_caller_says_otherwis
         assert settings.std == ((1, 1, 1) if expected else (58.395, 57.12, 57.375))
 
 
-@pytest.mark.parametrize(("option", "told"), [("--caffe", "Caffe"), ("--no-caffe", "PyTorch"), (None, "PyTorch")])
-def test_the_command_asks_for_the_kind_of_backbone(run: Run, tmp_path: Path, option: str | None, told: str) -> None:
+@pytest.mark.parametrize(("option", "kind"), [("--caffe", "Caffe"), ("--no-caffe", "PyTorch"), (None, "PyTorch")])
+def test_the_command_asks_for_the_kind_of_backbone(run: Run, tmp_path: Path, option: str | None, kind: str) -> None:
     torch.manual_seed(0)
     model = create("fcos_r50_fpn", 3, pretrained=False, channels=32, num_convs=1)
     state = {their_name(key, "FCOS"): value for key, value in model.state_dict().items()}
@@ -173,7 +173,7 @@ def test_the_command_asks_for_the_kind_of_backbone(run: Run, tmp_path: Path, opt
     options = [option] if option else []
     code, _, err = run("import", path, "--out", tmp_path / "model.safetensors", *options)
     assert code == 0, err
-    assert f"backbone: of the {told} kind ({'asked for' if option else 'by the file'}" in err
+    assert f"backbone: of the {kind} kind ({'asked for' if option else 'by the file'}" in err
     assert load_model(tmp_path / "model.safetensors").built_from["options"]["caffe"] is (option == "--caffe")
 
 
@@ -188,13 +188,18 @@ def test_names_of_version_1(small: Small, tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("detector", "meta", "arguments", "told"),
+    ("detector", "meta", "arguments", "message"),
     [
         ("ATSS", {"mmdet_version": "1.1.0"}, {}, "ATSS of MMDetection 1.1.0, whose anchors"),
         ("RetinaNet", {"mmdet_version": "1.1.0"}, {}, "RetinaNet of MMDetection 1.1.0, whose anchors"),
-        ("RetinaNet", {}, {"origin": "corner"}, "where points lie is for GFL"),
-        ("RetinaNet", {"config": "backbone=dict(style='caffe')"}, {}, "the Caffe kind, which gfocal has for FCOS"),
-        ("ATSS", {}, {"caffe": True}, "the Caffe kind, which gfocal has for FCOS"),
+        ("RetinaNet", {}, {"origin": "corner"}, "where points lie can be chosen for GFL only"),
+        (
+            "RetinaNet",
+            {"config": "backbone=dict(style='caffe')"},
+            {},
+            "the Caffe kind, which gfocal supports for",
+        ),
+        ("ATSS", {}, {"caffe": True}, "the Caffe kind, which gfocal supports for"),
         ("FCOS", {}, {"caffe": True}, "only ResNets with bottlenecks"),
         ("ATSS", {"config": "bbox_head=dict(type='PAAHead')"}, {}, "named as those of ATSS.*PAAHead"),
         (
@@ -206,21 +211,21 @@ def test_names_of_version_1(small: Small, tmp_path: Path, kind: str) -> None:
         ("FCOS", {"cfg": "dict(type='FCOSHead', norm_on_bbox=True)"}, {}, "variant of FCOS.*norm_on_bbox"),
     ],
 )
-def test_what_would_mean_something_else_is_refused(
-    small: Small, tmp_path: Path, detector: str, meta: dict[str, str], arguments: dict[str, object], told: str
+def test_checkpoints_of_another_meaning_are_refused(
+    small: Small, tmp_path: Path, detector: str, meta: dict[str, str], arguments: dict[str, object], message: str
 ) -> None:
     path = write(tmp_path / "a.pth", small(detector)[1], **meta)
-    with pytest.raises(CheckpointImportError, match=told):
+    with pytest.raises(CheckpointImportError, match=message):
         import_checkpoint(path, **arguments)
 
 
 def test_tensors_that_do_not_fit_are_named(small: Small, tmp_path: Path) -> None:
     _, state = small("RetinaNet")
 
-    def refused(told: str, **changes: Tensor | None) -> None:
+    def refused(message: str, **changes: Tensor | None) -> None:
         other = {**state, **{key.replace("__", "."): value for key, value in changes.items()}}
         path = write(tmp_path / "a.pth", {key: value for key, value in other.items() if value is not None})
-        with pytest.raises(CheckpointImportError, match=told):
+        with pytest.raises(CheckpointImportError, match=message):
             import_checkpoint(path)
 
     refused(

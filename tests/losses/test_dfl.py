@@ -1,4 +1,4 @@
-"""Laws of the Distribution Focal Loss: what it is, its gradient, and what it teaches about a population."""
+"""Properties of the Distribution Focal Loss: its value, its gradient, and its minimum over a population."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_on_a_bin_it_is_the_cross_entropy_of_that_bin_also_at_both_ends(n: int) 
 
 
 @given(sizes, unit)
-def test_the_floor_is_the_entropy_of_the_two_weights_and_is_reached_at_the_two_hot(n: int, share: float) -> None:
+def test_the_floor_is_the_entropy_of_the_two_weights_and_is_attained_at_the_two_hot(n: int, share: float) -> None:
     y = torch.tensor(share * n, dtype=torch.float64)
     f = (share * n) % 1
     entropy = -sum(w * math.log(w) for w in (f, 1 - f) if w > 0)

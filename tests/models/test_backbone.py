@@ -163,7 +163,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         load_imagenet_weights(TimmBackbone(R18, pretrained=False).body, R18, tmp_path / "part.pth")
 
 
-def test_files_that_hold_no_weights_are_refused(tmp_path: Path) -> None:
+def test_files_without_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no such file"):
         read_state(tmp_path / "none.pth")
     (tmp_path / "text.pth").write_text("weights")
@@ -177,7 +177,7 @@ def test_files_that_hold_no_weights_are_refused(tmp_path: Path) -> None:
         read_state(tmp_path / "pickle.pth")
 
 
-def test_unreachable_weights_name_both_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unavailable_weights_name_both_alternatives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # it is read on import
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))

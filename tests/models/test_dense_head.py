@@ -1,4 +1,4 @@
-"""The head of the baselines: what it lays out where, how it starts, and the parts in which they differ."""
+"""The head of the baselines: the order of its outputs, its initialization, and the parts in which they differ."""
 
 from __future__ import annotations
 

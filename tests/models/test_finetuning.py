@@ -74,7 +74,7 @@ def test_equal_lists_keep_everything(preset: str) -> None:
         assert torch.equal(other.state_dict()[key], value), key
 
 
-def test_everything_else_is_kept_and_nothing_is_shared() -> None:
+def test_everything_else_is_copied_and_nothing_is_shared() -> None:
     model = trained()
     model.input_settings = replace(model.input_settings, short_side=100, long_side=150, antialias=False)
     model.decode_settings = replace(model.decode_settings, nms_threshold=0.3)

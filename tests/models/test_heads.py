@@ -1,4 +1,4 @@
-"""The GFL head: what it lays out where, how it starts, and that all levels share it."""
+"""The GFL head: the order of its outputs, its initialization, and that all levels share it."""
 
 from __future__ import annotations
 

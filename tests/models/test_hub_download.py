@@ -1,4 +1,4 @@
-"""Models by ``hf://owner/name``, from a cache laid out as the hub's client lays it out."""
+"""Models by ``hf://owner/name``, from a cache in the layout of the hub's client."""
 
 from pathlib import Path
 

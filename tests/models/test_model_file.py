@@ -70,7 +70,7 @@ def test_the_description_is_read_without_the_tensors(saved: Path, tmp_path: Path
     assert tensor_reads == dict.fromkeys(state, 1)
 
 
-def test_the_description_says_how_to_build(model: Detector, saved: Path) -> None:
+def test_the_description_is_complete(model: Detector, saved: Path) -> None:
     _, about = content(saved)
     assert about == json.loads(json.dumps(describe(model)))
     assert about["format"] == FORMAT
@@ -125,8 +125,8 @@ def test_files_of_another_kind(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"PK\x03\x04 something else")
     with pytest.raises(ModelFileError) as error:
         load_model(tmp_path / name)
-    told = "not a gfocal model file; give the run's folder or a .safetensors file"
-    assert str(error.value).startswith(f"{tmp_path / name}: {told}")
+    message = "not a gfocal model file; give the run's folder or a .safetensors file"
+    assert str(error.value).startswith(f"{tmp_path / name}: {message}")
     assert "gfocal import" in str(error.value)
 
 

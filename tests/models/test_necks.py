@@ -36,7 +36,7 @@ def test_equals_the_pyramid_written_out() -> None:
         torch.testing.assert_close(got, expected)
 
 
-def test_what_is_coarse_reaches_every_level_and_what_is_fine_only_its_own() -> None:
+def test_coarse_maps_reach_every_level_and_fine_ones_only_their_own() -> None:
     fpn = neck()
     maps = [torch.randn(1, c, 16 // s, 16 // s) for c, s in ((4, 1), (8, 2), (16, 4))]
     before = fpn(maps)

@@ -1,4 +1,4 @@
-"""SSD512: its default boxes, what its head lays out where, and that it is built, saved and used as any detector."""
+"""SSD512: its default boxes, the order of its outputs, and that it is built, saved and used as any detector."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torchvision.models.vgg import VGG16_Weights, cfgs, make_layers
 
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import WeightsError
+from gfocal.models.finetuning import freeze
 from gfocal.models.model_file import load_model, save_model
 from gfocal.models.ssd import (
     CHANNELS,
@@ -116,8 +117,10 @@ def test_it_is_built_saved_and_used(tmp_path: Path) -> None:
     assert found.edges.shape[1:] == (4, 0)
     assert found.boxes[:, 2].max().item() <= 50
 
+    freeze(model, "backbone")
     save_model(model, tmp_path / "ssd.safetensors")
     again = load_model(tmp_path / "ssd.safetensors")
+    assert not any(parameter.requires_grad for parameter in again.backbone.parameters())  # type: ignore[attr-defined]
     assert again.built_from == model.built_from
     assert again.decode_settings == model.decode_settings
     same = again.detect(image)

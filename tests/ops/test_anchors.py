@@ -79,7 +79,7 @@ def test_torchvision_lays_retinanets_anchors_alike() -> None:
 
 
 @pytest.mark.parametrize("origin", ["corner", "legacy", "center"])
-def test_bare_points_are_laid_where_the_origin_says(origin: Origin) -> None:
+def test_bare_points_lie_at_the_origin(origin: Origin) -> None:
     points = make_pyramid_points(SHAPES, STRIDES, origin)
     assert points.anchors is None
     assert torch.equal(points.xy, make_points(SHAPES, STRIDES, origin).xy)

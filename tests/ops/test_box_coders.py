@@ -50,9 +50,9 @@ def test_the_protocol(box_coder: BoxCoder) -> None:
     assert half.dtype == torch.float32
     probabilities = box_coder.probabilities(logits)
     assert probabilities.shape[:-1] == (2, len(POINTS.xy), 4)
-    says_something = isinstance(box_coder, GaussianDistances | GeneralDistribution)
-    assert probabilities.shape[-1] == (9 if says_something else 0)
-    assert box_coder.delta == (0.5 if says_something else 1.0)
+    assert box_coder.has_distribution == isinstance(box_coder, GaussianDistances | GeneralDistribution)
+    assert probabilities.shape[-1] == (9 if box_coder.has_distribution else 0)
+    assert box_coder.delta == (0.5 if box_coder.has_distribution else 1.0)
 
 
 @pytest.mark.parametrize("box_coder", ALL, ids=repr)
@@ -123,8 +123,8 @@ def test_log_distances_round_trip_within_their_range(seed: int, base: float) -> 
     coder = LogDistances(base)
     points = make_points([(6, 6), (3, 3)], [8, 16], "center")
     generator = torch.Generator().manual_seed(seed)
-    reach = 1 / 15 + torch.rand(len(points.xy), 4, generator=generator) * 15  # base sides
-    boxes = boxes_from_distances(points.xy, reach * base * points.strides.unsqueeze(-1))
+    distances = 1 / 15 + torch.rand(len(points.xy), 4, generator=generator) * 15  # base sides
+    boxes = boxes_from_distances(points.xy, distances * base * points.strides.unsqueeze(-1))
     again = coder.boxes(coder.encode(boxes, points).unsqueeze(-1), points)
     torch.testing.assert_close(again, boxes, atol=1e-2, rtol=1e-4)
 

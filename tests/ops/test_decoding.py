@@ -108,7 +108,7 @@ def test_the_best_pairs_of_each_level_are_kept() -> None:
     assert scores.tolist() == pytest.approx([0.9, 0.8, 0.6, 0.3])
 
 
-def test_with_room_for_all_pairs_none_above_the_threshold_is_lost() -> None:
+def test_without_a_limit_no_pair_above_the_threshold_is_lost() -> None:
     logits = torch.tensor([[0.1, 0.9], [0.8, 0.04]]).logit()
     points, _, labels = best_pairs(logits, [2], DecodeSettings(per_level=3))
     assert sorted(zip(points.tolist(), labels.tolist(), strict=True)) == [(0, 0), (0, 1), (1, 0)]
@@ -167,7 +167,7 @@ def test_a_image_without_detections_has_empty_columns_of_the_right_shape() -> No
 
 
 @pytest.mark.parametrize("delta", [1.0, 0.5])
-def test_the_edges_kept_row_by_row_give_the_boxes_again(delta: float) -> None:
+def test_the_edges_reproduce_the_boxes_row_by_row(delta: float) -> None:
     """The expectation of an edge, in pixels around its point, is the box before it was clipped."""
     generator = torch.Generator().manual_seed(1)
     law = GeneralDistribution(8, delta)

@@ -53,7 +53,7 @@ class Case:
 
     @property
     def reference(self) -> HeadOutputs:
-        """The head outputs of the reference implementation, laid out as ours."""
+        """The head outputs of the reference implementation, in our layout."""
         cls, box = (
             torch.cat([self.tensor(f"{name}_logits_{i}").permute(0, 2, 3, 1).flatten(1, 2) for i in LEVELS], 1)
             for name in ("cls", "reg")

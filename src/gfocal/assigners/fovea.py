@@ -1,7 +1,7 @@
 """FoveaBox (Kong et al. 2020): the cells in the middle of a box predict it, on the levels that fit its size.
 
 1. A level takes the boxes whose scale, the root of their area, lies in its range, both ends included: from 2 to 8
-   of its strides. The finest level goes down to 1 pixel, the coarsest up to 16 strides: 1..64, 32..128, 64..256,
+   of its strides. The finest level starts at 1 pixel, the coarsest ends at 16 strides: 1..64, 32..128, 64..256,
    128..512, 256..2048 pixels at strides 8 to 128. Ranges overlap, so a box may be on two levels.
 2. Of each side of a box only the central ``sigma`` part counts, its fovea. In units of the stride, with half the
    box's width w/2, it covers columns ceil(x1 + (1 - sigma) w/2 - 1/2) to floor(x1 + (1 + sigma) w/2 - 1/2),

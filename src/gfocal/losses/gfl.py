@@ -24,7 +24,7 @@ def quality_focal_loss(
     Args:
         logits: any shape, any float dtype; s = sigmoid(logits). The arithmetic is float32 at least.
         quality: same shape, y in 0..1; 0 for every class that is not the object's.
-        beta: >= 0; 0 leaves the plain cross-entropy with soft target.
+        beta: >= 0; 0 is the plain cross-entropy with soft target.
 
     Returns:
         The loss of each element, float32 at least. The gradient flows through the modulating factor too.

@@ -15,7 +15,7 @@ from gfocal.models.convolutions import keep_depthwise_float32, make_deformable
 
 RGB = tuple[float, float, float]
 BackbonePart = Literal["none", "stem", "backbone"]
-# Names that timm gives to the stages of its networks: layer1, stages_0, s1; blocks holds all of them.
+# Names that timm gives to the stages of its networks: layer1, stages_0, s1; blocks contains all of them.
 STAGE = re.compile(r"(layers?|stages?)_?\d+|s\d")
 IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gfocal.data.preprocess import InputSettings
-from gfocal.models import caffe as caffe_networks
 from gfocal.models.backbone import TimmBackbone, published_resnet
+from gfocal.models.caffe import MEAN, STD, convert_bgr_weights, make_caffe
 from gfocal.models.dense_head import DenseHead
 from gfocal.models.detector import Detector, class_names
 from gfocal.models.heads import norm_groups
@@ -105,18 +105,7 @@ def fcos_r50_fpn(
     ``caffe`` builds the kind of ResNet that it was published with (see ``gfocal.models.caffe``); timm has no ImageNet
     weights of that kind, so ``weights`` names a file of such a network, or ``pretrained`` is False.
     """
-    if caffe and pretrained and weights is None:
-        raise ValueError(
-            "timm has no ImageNet weights of the Caffe kind; name a file with weights=PATH, or start from random "
-            "weights with pretrained=False, or take caffe=False"
-        )
-    backbone = published_resnet(body, pretrained, weights)
-    if caffe:
-        caffe_networks.make_caffe(backbone.body)
-        if weights is not None:
-            caffe_networks.convert_bgr_weights(backbone.body)
-            backbone.freeze(backbone.frozen_stages, backbone.norm_eval, norms=True)  # as published
-        backbone.mean, backbone.std = caffe_networks.MEAN, caffe_networks.STD
+    backbone = _caffe_resnet(body, pretrained, weights) if caffe else published_resnet(body, pretrained, weights)
     box_coder = DiracDistances(in_pixels=True) if box == "dirac" else _distances(box, n, delta)
     quality: Literal["cls", "none"] = "cls" if quality_branch else "none"
     head = DenseHead(
@@ -205,6 +194,22 @@ def atss_r50_fpn(
         box_weight=1.0 if box == "gaussian" else 2.0,
     )
     return _detector("atss_r50_fpn", options, backbone, neck, head, box_coder, names, input_settings, published)
+
+
+def _caffe_resnet(body: str, pretrained: bool, weights: str | Path | None) -> TimmBackbone:
+    """``published_resnet`` of the Caffe kind; the norms of one with weights are frozen, as published."""
+    if pretrained and weights is None:
+        raise ValueError(
+            "timm has no ImageNet weights of the Caffe kind; name a file with weights=PATH, or start from random "
+            "weights with pretrained=False, or take caffe=False"
+        )
+    backbone = published_resnet(body, pretrained, weights)
+    make_caffe(backbone.body)
+    if weights is not None:
+        convert_bgr_weights(backbone.body)
+        backbone.freeze(backbone.frozen_stages, backbone.norm_eval, norms=True)
+    backbone.mean, backbone.std = MEAN, STD
+    return backbone
 
 
 def _distances(box: str, n: int, delta: float) -> BoxCoder:

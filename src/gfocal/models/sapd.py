@@ -1,7 +1,7 @@
 """SAPD, the Soft Anchor-Point Detector (Zhu et al. 2020): one point per cell, and a network that selects levels.
 
-The level selector (section 3.2, the meta-selection network) predicts how much each pyramid level is to learn of an
-object; the criterion trains and asks it, detection does without.
+The level selector (section 3.2, the meta-selection network) predicts a weight of each pyramid level for an object;
+only the criterion calls it, detection does not.
 
 Departures: an edge lies 4 exp(x) strides from its point (the paper's head predicts x itself, also in units of 4
 strides); and FPN and towers are those of this library's preset of RetinaNet.
