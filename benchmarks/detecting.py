@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from gfocal.data.paths import images_in
+from gfocal.data.paths import list_images
 from gfocal.data.preprocess import InputSettings
 from gfocal.inference.files import detect_files
 from gfocal.models.zoo import create
@@ -34,7 +34,7 @@ def measure(folder: Path, count: int, num_workers: int, short_side: int) -> str:
     torch.manual_seed(0)
     model = create("gfl_light_fpn", 2, names=("a", "b"), pretrained=False, body=BODY, channels=32, num_convs=1).eval()
     model.input_settings = InputSettings(short_side=short_side, long_side=2 * short_side)
-    sources = images_in(folder)
+    sources = list_images(folder)
     with tempfile.TemporaryDirectory() as name, open(os.devnull, "w", encoding="utf-8") as nowhere:
         images = Path(name, "images")
         images.mkdir()

@@ -55,6 +55,7 @@ class Objects:
     images: int
     names: tuple[str, ...] = NAMES
     category_ids: tuple[int, ...] = tuple(range(1, len(NAMES) + 1))
+    files = None
 
     def __len__(self) -> int:
         return self.images
@@ -77,7 +78,7 @@ def made(kind: str, images: int, boxes_each: int) -> ImageData:
     images, length = 64 if kind == "tiny" else images, images
     generator = torch.Generator().manual_seed(0)
     low, sides = torch.rand(2, images * boxes_each, 2, generator=generator) * (SIDE / 2 - 2)
-    table = SampleTable.of_arrays(
+    table = SampleTable.from_arrays(
         image_ids=range(images),
         paths=[Path(f"/data/coco/train2017/{i:012d}.jpg") for i in range(images)],
         sizes=[(SIDE, SIDE)] * images,
