@@ -54,7 +54,7 @@ def add(commands: Any) -> None:
         "--splits",
         default="all",
         metavar="NAMES",
-        help="splits to check, e.g. train,val (default: train, val and test)",
+        help="splits to check, e.g. train,val (default: train, val and test, else all)",
     )
     check.add_argument(
         "--json", type=Path, metavar="FILE", help="write every finding, the regression range and the advice"

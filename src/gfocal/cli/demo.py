@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
     demo = commands.add_parser("demo", help="train on synthetic images, evaluate, and write a report")
     demo.set_defaults(run=run)
     demo.add_argument("--out", type=Path, default=Path("gfocal-demo"), metavar="DIR", help="(default: gfocal-demo)")
-    demo.add_argument("--seed", type=int_at_least(0), default=0)
+    demo.add_argument("--seed", type=int_at_least(0), default=0, help="(default: 0)")
     demo.add_argument(
         "--epochs", type=int_at_least(1), help="fewer are faster (default: as many as the AP in the README takes)"
     )

@@ -44,7 +44,7 @@ B = TypeVar("B", bound=NetworkInput)
 class ImageBatch(Generic[K]):
     """Images without ground truth that go through the network together."""
 
-    keys: tuple[K, ...]  # B values by which the caller knows the images
+    keys: tuple[K, ...]  # B values by which the caller identifies the images
     images: Tensor  # (B, 3, H, W)
     sizes: Tensor  # (B, 2)
     original_sizes: Tensor  # (B, 2)
@@ -84,10 +84,10 @@ def detect(
     """Find objects in one image or several.
 
     Args:
-        model: a detector, in whatever mode; it predicts in evaluation mode and is as before afterwards.
+        model: a detector in either mode; it predicts in evaluation mode, and its mode is restored afterwards.
         images: a path, a PIL image, a uint8 array (H, W, 3) or (H, W), a tensor (3, H, W) that is uint8 or
             float in 0..1; or a sequence of such, or a tensor or array of four dimensions.
-        score_threshold: detections must score more; None takes the model's own.
+        score_threshold: detections must score more; None: the model's own.
         batch_size: images per pass through the network.
 
     Returns:
@@ -112,7 +112,7 @@ def is_several(images: Any) -> bool:
 def detect_each(
     model: Detector, images: Sequence[Any] | Tensor, score_threshold: float | None = None, batch_size: int = 1
 ) -> Iterator[Detections]:
-    """As ``detect`` for several images, yielding the result of each as its batch is done."""
+    """As ``detect`` for several images, yielding the result of each after its batch."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     batches = (
