@@ -1,4 +1,6 @@
-"""The paper's ablation studies and figures, reproduced and compared with the paper's numbers: ``gfocal lab``.
+"""The paper's ablation studies and figures, reproduced: ``gfocal lab``.
+
+Results are compared with the numbers that the paper prints.
 
     studies.py           the studies: every row of every table as changes of a config
     setup.py             base config and data of a lab, by budget

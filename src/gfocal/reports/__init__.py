@@ -1,4 +1,6 @@
-"""Pages (one self-contained html file each) and terminal tables about demos, evaluations, checks and runs.
+"""Pages and terminal tables about demos, evaluations, checks and runs.
+
+A page is one html file without scripts that loads nothing.
 
     html.py        the page kit: skeleton, style, escaping, figures, tables
     demo.py        page of ``gfocal demo``

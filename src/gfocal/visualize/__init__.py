@@ -1,4 +1,6 @@
-"""Detections, edge distributions, errors and curves drawn as images (PIL) or charts (inline SVG), without matplotlib.
+"""Detections, edge distributions, errors and curves drawn as images (PIL) or as charts (inline SVG).
+
+Nothing here needs matplotlib or a display.
 
     drawing.py            boxes, labels and the uncertainty of edges on an image
     axes.py               one axis beside a box with the distributions of two opposite edges
