@@ -274,7 +274,7 @@ def test_file_names_are_unique() -> None:
 def test_the_docstring_of_a_package_lists_its_files(folder: Path) -> None:
     docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8")), clean=False) or ""
     assert re.match(r"\S.*\.", docstring), "begins with a sentence on what the package is"
-    listed = re.findall(r"^ {4}(\w+\.py|\w+/) {2,}\S", docstring, re.M)
+    listed = re.findall(r"^(?: {4})?(\w+\.py|\w+/) {2,}\S", docstring, re.M)
     assert len(listed) == len(set(listed))
     real = {file.name for file in folder.glob("*.py")} - {"__init__.py"}
     real |= {f"{file.parent.name}/" for file in folder.glob("*/__init__.py")}

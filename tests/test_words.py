@@ -19,7 +19,12 @@ from gfocal.config.config import Config
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SOURCE = CHECKOUT / "src" / "gfocal"
-PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+DOCS = CHECKOUT / "docs"
+PAGES = [
+    CHECKOUT / "README.md",
+    CHECKOUT / "CONTRIBUTING.md",  # not the changelog, which has the old names beside the new
+    *(page for page in sorted([*DOCS.rglob("*.md"), *DOCS.rglob("*.rst")]) if "_build" not in page.parts),
+]
 FILES = sorted(SOURCE.rglob("*.py"))
 CONFIGS = sorted(SOURCE.rglob("*.toml"))
 
@@ -175,8 +180,6 @@ def test_messages_keys_and_codes(file: Path) -> None:
 
 
 def test_file_names() -> None:
-    listed = [
-        relative(file) for folder in (SOURCE, CHECKOUT / "docs") for file in folder.rglob("*") if file.is_file()
-    ]
+    listed = [relative(file) for folder in (SOURCE, DOCS) for file in folder.rglob("*") if file.is_file()]
     listed = [name for name in listed if "/_build/" not in name and "__pycache__" not in name]
     assert_none("\n".join(re.sub(r"[_./-]", " ", name) for name in listed), WORDS, "names of files")

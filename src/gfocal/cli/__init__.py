@@ -1,18 +1,18 @@
 """The command line, one file per command: ``add`` declares its options, ``run`` executes it.
 
-    main.py               entry point: all commands, errors of the user in one line
-    options.py            types of options, and options that several commands share
-    inputs.py             from arguments to datasets, devices and the standard output
-    check.py              gfocal check
-    train.py              gfocal train
-    evaluate.py           gfocal eval
-    detect.py             gfocal detect
-    convert.py            gfocal convert
-    compare.py            gfocal compare
-    demo.py               gfocal demo
-    models.py             gfocal models
-    import_checkpoint.py  gfocal import
-    lab.py                gfocal lab
+main.py               entry point: all commands, errors of the user in one line
+options.py            types of options, and options that several commands share
+inputs.py             from arguments to datasets, devices and the standard output
+check.py              gfocal check
+train.py              gfocal train
+evaluate.py           gfocal eval
+detect.py             gfocal detect
+convert.py            gfocal convert
+compare.py            gfocal compare
+demo.py               gfocal demo
+models.py             gfocal models
+import_checkpoint.py  gfocal import
+lab.py                gfocal lab
 """
 
 DONE, SOME_FAILED, USER_ERROR = 0, 1, 2  # exit codes

@@ -1,19 +1,19 @@
 """Annotated images: reading, validation, augmentation and batches; no module here knows a model.
 
-    dataset.py        the dataset interface: samples, problems, ImageData, FileData
-    discovery.py      the entry point: read_data detects the format from the path
-    readers/          COCO, VOC, YOLO and CSV into a FileData
-    validation.py     what can be wrong with images and boxes, and what is done about it
-    paths.py          names of splits, lists of images, paths that stay inside their folder, the order of classes
-    sidecar.py        gfocal.json: information that the files of a format cannot store
-    coco_names.py     the 80 classes of COCO
-    images.py         image files into upright 8-bit RGB
-    views.py          concatenated datasets, every object of one class, only the images with objects
-    augmentation/     random changes of training images and their boxes
-    preprocess.py     resize, normalize, pad
-    samplers.py       the images of an epoch: their order, batches and processes
-    loading.py        samples into batches, the same ones after a resume
-    convert.py        gfocal convert: from one format to another, verified by reading the result
-    writers/          a dataset or detections into files of a format
-    synthetic/        images without files, with known distributions of ambiguous edges
+dataset.py        the dataset interface: samples, problems, ImageData, FileData
+discovery.py      the entry point: read_data detects the format from the path
+readers/          COCO, VOC, YOLO and CSV into a FileData
+validation.py     what can be wrong with images and boxes, and what is done about it
+paths.py          names of splits, lists of images, paths that stay inside their folder, the order of classes
+sidecar.py        gfocal.json: information that the files of a format cannot store
+coco_names.py     the 80 classes of COCO
+images.py         image files into upright 8-bit RGB
+views.py          concatenated datasets, every object of one class, only the images with objects
+augmentation/     random changes of training images and their boxes
+preprocess.py     resize, normalize, pad
+samplers.py       the images of an epoch: their order, batches and processes
+loading.py        samples into batches, the same ones after a resume
+convert.py        gfocal convert: from one format to another, verified by reading the result
+writers/          a dataset or detections into files of a format
+synthetic/        images without files, with known distributions of ambiguous edges
 """

@@ -1,10 +1,10 @@
 """Evaluation of detections against ground truth: COCO's numbers, curves, thresholds and error types.
 
-    coco_ap.py         the twelve numbers of COCO, equal to pycocotools
-    detections.py      detections of a model on a dataset, and their AP
-    matching.py        which detection matches which ground-truth box, in arrays
-    curves.py          precision and recall, F1, miss rate; confusion matrix; reliability
-    thresholds.py      a score threshold for each class
-    error_analysis.py  TIDE's error types; the worst images
-    evaluate.py        all of these together: Evaluation, evaluate
+coco_ap.py         the twelve numbers of COCO, equal to pycocotools
+detections.py      detections of a model on a dataset, and their AP
+matching.py        which detection matches which ground-truth box, in arrays
+curves.py          precision and recall, F1, miss rate; confusion matrix; reliability
+thresholds.py      a score threshold for each class
+error_analysis.py  TIDE's error types; the worst images
+evaluate.py        all of these together: Evaluation, evaluate
 """

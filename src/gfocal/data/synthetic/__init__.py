@@ -1,7 +1,7 @@
 """Synthetic images: a dataset without files, in which the distribution of every ambiguous edge is known.
 
-    scenes.py       SyntheticScenes: the dataset, and the arrangement of a scene
-    objects.py      one object and its ambiguous sides
-    shapes.py       rendering: shapes, fills, backgrounds, shadows
-    edge_laws.py    the distribution of an edge, and what DFL converges to under it
+scenes.py       SyntheticScenes: the dataset, and the arrangement of a scene
+objects.py      one object and its ambiguous sides
+shapes.py       rendering: shapes, fills, backgrounds, shadows
+edge_laws.py    the distribution of an edge, and what DFL converges to under it
 """
