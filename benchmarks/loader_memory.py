@@ -6,10 +6,10 @@ proportional set size of the process and its workers together (a page that k pro
 sum is the memory really taken), from /proc/PID/smaps_rollup, when the epoch is over and the workers still live. Pages
 of files, which are those of libraries and are shared with whatever else runs on the machine, are left out.
 
-Three datasets: ``tiny`` has as many images, but they share the ground truth of 64, and stands for everything that is not
-annotations (Python, torch, the loader); ``table`` is gfocal's ``FileData``; ``objects`` is the same as a list of
-``Sample``, one Python object for each image, as most loaders keep it. What is above ``tiny`` with as many workers
-is the part of the annotations.
+Three datasets: ``tiny`` has as many images, but they share the ground truth of 64, and stands for everything that is
+not annotations (Python, torch, the loader); ``table`` is gfocal's ``FileData``; ``objects`` is the same as a list of
+``Sample``, one Python object for each image, as most loaders keep it. What is above ``tiny`` with as many workers is
+the part of the annotations.
 
 Each number is of a process of its own, in which the allocator gives back what is free, so that chance has little to
 say. Linux only.
@@ -146,9 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for kind in KINDS[1:]:
             parts[kind, num_workers] = total[kind] - total["tiny"]
         cells = [f"{total[kind]:8.1f}" for kind in KINDS]
-        print(
-            f"{num_workers:7d} {' '.join(cells)} {parts['table', num_workers]:14.1f} {parts['objects', num_workers]:16.1f}"
-        )
+        other = f"{parts['table', num_workers]:14.1f} {parts['objects', num_workers]:16.1f}"
+        print(f"{num_workers:7d} {' '.join(cells)} {other}")
     for kind in KINDS[1:]:
         ratios = " and ".join(f"{parts[kind, n] / parts[kind, 0]:.2f}" for n in (1, 2))
         print(f"{kind}: with 1 and 2 workers the annotations take {ratios} times what they take without")

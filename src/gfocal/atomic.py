@@ -54,7 +54,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove and return the temporary files that a killed process left in a folder. No process may be writing there."""
+    """Remove and return the temporary files of killed processes in a folder. No process may be writing there."""
     found = [path for path in folder.iterdir() if path.is_file() and TEMPORARY.fullmatch(path.name)]
     for path in found:
         path.unlink(missing_ok=True)

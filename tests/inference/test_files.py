@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from gfocal.cli import DONE, USER_ERROR, SOME_FAILED
+from gfocal.cli import DONE, SOME_FAILED, USER_ERROR
 from gfocal.data.preprocess import InputSettings
 from gfocal.models import predict as predict_module
 from gfocal.models.detector import Detector

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gfocal.cli import DONE, USER_ERROR, SOME_FAILED
+from gfocal.cli import DONE, SOME_FAILED, USER_ERROR
 from gfocal.data.preprocess import InputSettings
 from gfocal.data.readers.voc import read_voc
 from gfocal.inference.files import detect_files
@@ -111,8 +111,8 @@ def test_a_killed_run_resumes(run: Run, model: Path, photos: Path, undisturbed: 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("num_workers", [0, 3])
 def test_signals_write_the_results_so_far(
-    run: Run, model: Path, photos: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int,
-    num_workers: int,
+    run: Run, model: Path, photos: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    number: int, num_workers: int,
 ) -> None:  # fmt: skip
     real: Any = predict_module.predict_batch
     batches: list[object] = []
