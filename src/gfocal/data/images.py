@@ -127,9 +127,7 @@ def _open(path: str | Path) -> Iterator[Image.Image]:
         raise
     except UnidentifiedImageError:
         empty = os.path.getsize(path) == 0
-        reason = (
-            "empty file" if empty else "not an image (JPEG, PNG, ...), or its start is broken"
-        )
+        reason = "empty file" if empty else "not an image (JPEG, PNG, ...), or its start is broken"
         raise ImageError(f"{path}: {reason}") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more pixels than PIL.Image.MAX_IMAGE_PIXELS") from None

@@ -114,9 +114,7 @@ def _add_strip(rng: Generator, obj: SceneObject, side: int, scale: float) -> Non
     if share == BARRED_STRIP_PROBABILITY:
         bars = np.arange(-start, mask.shape[0] - start) % max(4, round(5 * scale))
         faint[:, 0] = np.where(bars < max(2, round(2.5 * scale)), 0.7, 0.15)
-    beyond = ~np.maximum.accumulate(mask[:, ::-1], axis=1)[
-        :, ::-1
-    ]  # no part of the object is farther out
+    beyond = ~np.maximum.accumulate(mask[:, ::-1], axis=1)[:, ::-1]  # no part of the object is farther out
     _facing_right(obj.layer.strip, side)[rows, columns] = (beyond * faint)[rows, columns]
     _set_law(obj, side, inner_by=0, outer_by=length, share=share)
 
