@@ -1,8 +1,10 @@
 """Which points are to predict which ground-truth box: one function for each published rule.
 
-atss.py     ATSS, as in GFL
-fcos.py     FCOS, with or without center sampling
-max_iou.py  anchors of sufficient IoU: RetinaNet, SSD
-fovea.py    FoveaBox
-sapd.py     SAPD, with a weight for each point
+In reading order:
+
+    atss.py     ATSS, as in GFL
+    fcos.py     FCOS, with or without center sampling
+    max_iou.py  anchors of sufficient IoU: RetinaNet, SSD
+    fovea.py    FoveaBox
+    sapd.py     SAPD, with a weight for each point
 """

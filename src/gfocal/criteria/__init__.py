@@ -1,7 +1,9 @@
 """Training losses: assignment, losses and their weights, as frozen dataclasses.
 
-gfl.py    eq. 8: the file to read first
-dense.py  the other dense detectors, as choices on five axes
-ssd.py    SSD, with softmax or QFL
-sapd.py   SAPD, with its level selector
+In reading order:
+
+    gfl.py    eq. 8: the file to read first
+    dense.py  the other dense detectors, as choices on five axes
+    ssd.py    SSD, with softmax or QFL
+    sapd.py   SAPD, with its level selector
 """

@@ -1,9 +1,11 @@
 """Other tools: their checkpoints and result files in, detections and models out.
 
-mmdet.py             checkpoints of MMDetection and GFocal as detectors
-mmdet_checkpoint.py  their tensors by plain names, and their metadata
-mmdet_names.py       the preset that a checkpoint fits, and the name of each tensor in it
-coco_results.py      COCO results in json, written and read
-conversions.py       detections as objects of supervision and of torchvision
-hub.py               publishing on the Hugging Face hub
+In reading order:
+
+    mmdet.py             checkpoints of MMDetection and GFocal as detectors
+    mmdet_checkpoint.py  their tensors by plain names, and their metadata
+    mmdet_names.py       the preset that a checkpoint fits, and the name of each tensor in it
+    coco_results.py      COCO results in json, written and read
+    conversions.py       detections as objects of supervision and of torchvision
+    hub.py               publishing on the Hugging Face hub
 """

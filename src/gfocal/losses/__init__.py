@@ -1,10 +1,12 @@
 """Losses of the paper as pure functions, un-reduced, in its symbols.
 
-gfl.py       QFL, DFL, and GFL above both
-focal.py     the Focal Loss
-box.py       the GIoU loss, and the box losses of the other detectors
-ssd.py       softmax with a background, and hard negatives
-numerics.py  float32 arithmetic, and powers with a gradient at zero
+In reading order:
+
+    gfl.py       QFL, DFL, and GFL above both
+    focal.py     the Focal Loss
+    box.py       the GIoU loss, and the box losses of the other detectors
+    ssd.py       softmax with a background, and hard negatives
+    numerics.py  float32 arithmetic, and powers with a gradient at zero
 """
 
 from __future__ import annotations

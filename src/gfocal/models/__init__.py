@@ -1,20 +1,22 @@
 """Detectors: networks as presets, their files, and inference with them.
 
-detector.py                  backbone, neck and head, with what is needed to use them
-heads.py                     the GFL head, and the parts that heads share
-dense_head.py                the head of RetinaNet, FCOS, FoveaBox and ATSS
-necks.py                     FPN with P6 and P7
-backbone.py                  what a backbone offers; any timm network with strides 8, 16 and 32
-convolutions.py              deformable convolutions, and depthwise ones in float32
-caffe.py                     ResNets of the Caffe kind
-activation_checkpointing.py  less memory in training, more time
-published.py                 how a preset was trained and decoded in its paper, as data
-gfl.py                       presets of GFL
-baselines.py                 presets of RetinaNet, FCOS, FoveaBox and ATSS
-ssd.py                       SSD512: network, default boxes, preset
-sapd.py                      SAPD: head, level selector, preset
-zoo.py                       the table of all presets
-model_file.py                gfocal's model file: write, read, find, download
-finetuning.py                other classes, frozen parts
-predict.py                   inference: batches, and images of any kind
+In reading order:
+
+    detector.py                  backbone, neck and head, with what is needed to use them
+    heads.py                     the GFL head, and the parts that heads share
+    dense_head.py                the head of RetinaNet, FCOS, FoveaBox and ATSS
+    necks.py                     FPN with P6 and P7
+    backbone.py                  what a backbone offers; any timm network with strides 8, 16 and 32
+    convolutions.py              deformable convolutions, and depthwise ones in float32
+    caffe.py                     ResNets of the Caffe kind
+    activation_checkpointing.py  less memory in training, more time
+    published.py                 how a preset was trained and decoded in its paper, as data
+    gfl.py                       presets of GFL
+    baselines.py                 presets of RetinaNet, FCOS, FoveaBox and ATSS
+    ssd.py                       SSD512: network, default boxes, preset
+    sapd.py                      SAPD: head, level selector, preset
+    zoo.py                       the table of all presets
+    model_file.py                gfocal's model file: write, read, find, download
+    finetuning.py                other classes, frozen parts
+    predict.py                   inference: batches, and images of any kind
 """
