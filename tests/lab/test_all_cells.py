@@ -43,7 +43,7 @@ IDS = [f"{cell.column}-{cell.name}" for cell in CELLS.values()]
 
 
 class SevenMaps(nn.Module):
-    """Maps of the shapes of SSD's: VGG-16 takes seconds a step."""
+    """Maps of the shapes of SSD's, as VGG-16 takes seconds per step."""
 
     def __init__(self, pretrained: bool, weights: object) -> None:
         super().__init__()
@@ -51,6 +51,12 @@ class SevenMaps(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return [out(F.avg_pool2d(images, s)) for s, out in zip(ssd.STRIDES, self.outs, strict=True)]
+
+    def parts(self) -> list[list[nn.Module]]:
+        return [[out] for out in self.outs]
+
+    def freeze_settings(self) -> dict[str, object]:
+        return {}
 
 
 @pytest.fixture(autouse=True)

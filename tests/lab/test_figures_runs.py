@@ -1,4 +1,4 @@
-"""Figures of trained detectors, tested with one that says what the test wants and with tiny untrained ones."""
+"""Figures of trained detectors, tested with scripted and with tiny untrained ones."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def images(tmp_path) -> FileData:
 
 
 class ScriptedDetector(Detector):
-    """Not a network: it finds every object of ``BOXES`` at every point inside, as sharply as it is told to."""
+    """Not a network: it finds every object of ``BOXES`` at every point inside, with the given uncertainty."""
 
     def __init__(self, stds: tuple[float, ...] = (0.4, 0.4, 0.4), branch: bool = False) -> None:
         settings = InputSettings((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), SIZE, SIZE)
@@ -67,7 +67,7 @@ class ScriptedDetector(Detector):
             inside = (ltrb.amin(1) > 0.01) & (ltrb.amax(1) < 15.9)
             cls_logits[0, inside] = -6.0
             cls_logits[0, inside, k] = 1.0 + 0.1 * ltrb[inside].amin(1)
-            # Half of each edge's mass lies on either side of it, at the distance told.
+            # Half of each edge's mass lies on either side of it, at the given distance.
             away = torch.minimum(torch.minimum(ltrb, 16 - ltrb), torch.tensor(self.stds[number]))
             p = (self.box_coder.two_hot(ltrb - away) + self.box_coder.two_hot(ltrb + away)) / 2
             box_logits[0, inside] = p[inside].clamp(min=1e-9).log()
@@ -81,7 +81,7 @@ class ScriptedDetector(Detector):
 def test_readings_are_of_positives_and_of_some_background(images):
     readings = read_points(ScriptedDetector(), images, background=7)
     assert (~readings.positive).sum() == 3 * 7
-    assert readings.iou[readings.positive].min() > 0.98  # of the box that it is told
+    assert readings.iou[readings.positive].min() > 0.98  # of the box that it is given
     assert readings.iou[~readings.positive].max() <= 1
     assert readings.class_score[readings.positive].min() > 0.7
     assert readings.quality.isnan().all()
@@ -116,7 +116,7 @@ def test_figure_2_tells_the_two_kinds_apart(images):
         score_and_quality(images)
 
 
-def test_the_surest_background_is_found(images):
+def test_the_most_confident_background_is_found(images):
     found = confident_background(ScriptedDetector(branch=True), images)
     assert len(found) == len(BOXES)
     assert all(one.quality == pytest.approx(0.9526, abs=1e-3) for one in found)

@@ -106,7 +106,7 @@ def test_a_failed_run_gives_its_own_exit_code(run: Run, runs: Runs, tmp_path: Pa
     assert "cannot be built" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_ctrl_c_says_how_to_go_on(run: Run, runs: Runs, tmp_path: Path) -> None:
+def test_ctrl_c_says_how_to_continue(run: Run, runs: Runs, tmp_path: Path) -> None:
     runs.stop_at = 2
     code, _, err = run("run", "3", "--seeds", "1", "--out", tmp_path)
     assert code == 130
@@ -123,7 +123,7 @@ def test_the_papers_budget_starts_nothing(run: Run, runs: Runs, tmp_path: Path) 
     assert str(tmp_path / "commands.sh") in err
 
 
-def test_the_papers_budget_starts_when_told_to(
+def test_the_papers_budget_starts_on_demand(
     run: Run, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scenes = lab_setup.SyntheticScenes(2)

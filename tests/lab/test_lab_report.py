@@ -155,7 +155,7 @@ class Text(HTMLParser):
             self.cells.append(data)
 
 
-def test_page_and_markdown_tell_the_same(tmp_path: Path) -> None:
+def test_page_and_markdown_agree(tmp_path: Path) -> None:
     figure = tmp_path / "figures" / "qfl_curves.png"
     figure.parent.mkdir()
     Image.new("RGB", (40, 30), "red").save(figure)
@@ -205,7 +205,7 @@ def test_setting_sentence() -> None:
     assert "No run has finished" in describe_runs(Results(SETUP))
 
 
-def test_failures_are_told_and_escaped(tmp_path: Path) -> None:
+def test_failures_are_reported_and_escaped(tmp_path: Path) -> None:
     rows = (outcome("3", "atss", "QFL", 0, None, "ValueError: <b>|no"),)
     write_lab_page(tmp_path / "report.html", Results(SETUP, rows))
     assert "&lt;b&gt;" in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -90,7 +90,7 @@ def test_a_column_alone(runs: Runs, tmp_path: Path) -> None:
         run([ONE, TWO], tmp_path, column="fxos")
 
 
-def test_seeds_see_other_scenes_and_are_judged_on_the_same(runs: Runs, tmp_path: Path) -> None:
+def test_seeds_see_other_scenes_and_are_evaluated_on_the_same(runs: Runs, tmp_path: Path) -> None:
     run([ONE], tmp_path, seeds=2)
     seeds = [(config.run.seed, data.seed) for config, data, *_ in runs.asked if hasattr(data, "seed")]
     assert seeds == [(0, 0), (0, 0), (1, 1), (1, 1)]
@@ -101,7 +101,7 @@ def test_seeds_see_other_scenes_and_are_judged_on_the_same(runs: Runs, tmp_path:
     assert len(data.train(0)) == 4
 
 
-def test_a_failing_cell_is_told_and_the_others_follow(runs: Runs, tmp_path: Path) -> None:
+def test_a_failing_cell_is_reported_and_the_others_follow(runs: Runs, tmp_path: Path) -> None:
     runs.failing = {"branch"}
     failed, output = run([ONE, TWO], tmp_path, seeds=1)
     assert list(failed.values()) == ["ValueError: this cannot be built"]
@@ -120,7 +120,7 @@ def test_a_failing_cell_is_told_and_the_others_follow(runs: Runs, tmp_path: Path
     assert all(o.ap == 0.5 and o.failed is None for o in results.outcomes)
 
 
-def test_a_stopped_lab_keeps_what_is_done_and_goes_on(runs: Runs, tmp_path: Path) -> None:
+def test_a_stopped_lab_keeps_what_is_done_and_resumes(runs: Runs, tmp_path: Path) -> None:
     runs.stop_at = 2
     with pytest.raises(KeyboardInterrupt):
         run([ONE, TWO], tmp_path, seeds=1)
@@ -159,7 +159,7 @@ def first_run(setting: LabSetup) -> PlannedRun:
     return plan_runs([ONE], setting, [0])[0]
 
 
-def test_a_real_run_stopped_after_an_epoch_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_real_run_stopped_after_an_epoch_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gfocal.training import loop
 
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"

@@ -154,6 +154,6 @@ def test_a_run_is_named_for_all_that_decides_it() -> None:
     assert len({name, *others}) == 7
 
 
-def test_a_cell_with_a_wrong_key_is_told() -> None:
+def test_a_cell_with_a_wrong_key_is_refused() -> None:
     with pytest.raises(ConfigError, match="bta"):
         resolve(read_config("lab_synthetic"), Cell("atss", "typo", {"method.bta": 2.0}))

@@ -107,7 +107,8 @@ def test_the_page_says_the_numbers(tmp_path: Path) -> None:
     write_evaluation_page(tmp_path / "page.html", evaluation, title="t")
     text = re.sub(r"<[^>]+>", " ", (tmp_path / "page.html").read_text(encoding="utf-8"))
     words = re.sub(r"\s+", " ", text)
-    assert f"{evaluation.num_true_positives} true positives, {evaluation.num_false_positives} false positives" in words
+    assert f"{evaluation.num_true_positives} true positives" in words
+    assert f"{evaluation.num_false_positives} false positives" in words
     assert f"({evaluation.fppi:.2f} per image)" in words
     assert "Most often confused: class1 as class2: 3; class2 as" in words
     counts, cost = evaluation.errors.counts["classification"], evaluation.errors.cost["classification"]
@@ -126,7 +127,7 @@ def test_many_classes_stay_within_bounds(tmp_path: Path) -> None:
     assert f1_chart(evaluation).count("<polyline") == 6
 
 
-def test_nothing_to_judge_is_still_a_page(tmp_path: Path) -> None:
+def test_nothing_to_evaluate_is_still_a_page(tmp_path: Path) -> None:
     data = FileData(
         ("a",), (1,), [Sample(1, None, torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.bool))]
     )
@@ -134,7 +135,7 @@ def test_nothing_to_judge_is_still_a_page(tmp_path: Path) -> None:
     assert "1 class without ground truth omitted" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
-def test_a_image_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     data = data_of(tmp_path, 2)
     evaluation = evaluation_of(data)
     first, second = evaluation.worst_images(2)

@@ -33,7 +33,7 @@ def gray_item(boxes: list[list[float]], ignored: list[bool], size: tuple[int, in
     return Item(image, torch.tensor(boxes).view(-1, 4), labels, torch.tensor(ignored, dtype=torch.bool), size, 7)
 
 
-def test_truth_is_framed_in_its_color_and_ignored_boxes_are_dashed() -> None:
+def test_ground_truth_is_framed_in_its_color_and_ignored_boxes_are_dashed() -> None:
     item = gray_item([[40, 60, 140, 160], [180, 200, 300, 320]], [False, True])
     pixels = np.asarray(draw_item(item, INPUT, ("first", "second")))
     assert tuple(pixels[110, 40]) == class_color(0)
@@ -130,7 +130,7 @@ def test_train_takes_an_augmentation_by_name(run: Run, tmp_path: Path) -> None:
     assert "augment.preset is one of light, medium, strong, not 'heavy'" in told
 
 
-def test_a_run_goes_on_with_the_augmentation_that_it_was_begun_with(tmp_path: Path) -> None:
+def test_a_run_resumes_with_its_own_augmentation(tmp_path: Path) -> None:
     """The same options again are no change, though one of them changes what the other says."""
     begun = ["--augment", "strong", "--set", "augment.crop=0.125"]
     config = build_config(build_parser().parse_args(["train", "synthetic", *begun]))

@@ -1,4 +1,4 @@
-"""Images: bars lie where their bins lie, text stays inside, any size of image works."""
+"""Drawings: bars lie where their bins lie, text stays inside, any size of image works."""
 
 from pathlib import Path
 
@@ -131,7 +131,7 @@ def test_what_is_no_image_is_refused(image: Tensor | None, told: str):
             draw(image, detections([], (40, 50)))
 
 
-def test_a_image_of_another_size_is_refused():
+def test_an_image_of_another_size_is_refused():
     found = detections([[1, 1, 9, 9]], (40, 50))
     for draw in (draw_detections, draw_edge_distributions):
         with pytest.raises(ValueError, match=r"\(40, 50\).*\(50, 40\)"):

@@ -161,11 +161,12 @@ def _draw_edge_example(image: torch.Tensor, one: Detections, laws: torch.Tensor,
 def describe_run(config: Config, model: Detector, folder: Path) -> dict[str, str]:
     """Network, data, time and environment of the run."""
     last = read_metrics(RunFolder(folder).metrics)[-1]
+    minutes = float(last["seconds"]) / 60
     parameters = sum(p.numel() for p in model.parameters())
     return {
         "network": f"{config.model.preset}, {parameters / 1e6:.2f} M parameters, from random weights",
         "training images": f"{config.run.epochs * TRAIN_IMAGES_PER_EPOCH:,}",
-        "training time": f"{float(last['seconds']) / 60:.1f} minutes on {pluralize(torch.get_num_threads(), 'thread')}",
+        "training time": f"{minutes:.1f} minutes on {pluralize(torch.get_num_threads(), 'thread')}",
         "input": f"{model.input_settings.short_side} x {model.input_settings.long_side} pixels",
         "seed": str(config.run.seed),
         "torch": torch.__version__,

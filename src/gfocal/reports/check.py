@@ -35,8 +35,9 @@ MAX_SIDE = 480  # pixels of an image on the page
 def write_check_page(check: CheckResult, path: Path) -> None:
     """Write the page to ``path``, whole or not at all; the folder must exist."""
     title = f"Check of {', '.join(Path(p).name or p for p in check.paths)}"
+    num_boxes = {name: sum(len(sample.boxes) for sample in data.samples) for name, data in check.splits.items()}
     lead = "; ".join(
-        f"{name}: {pluralize(len(data), 'image')}, {pluralize(sum(len(s.boxes) for s in data.samples), 'box', 'boxes')}"
+        f"{name}: {pluralize(len(data), 'image')}, {pluralize(num_boxes[name], 'box', 'boxes')}"
         for name, data in check.splits.items()
     )
     counts = {f"{severity}s": f"{count:,}" for severity, count in check.counts.items()}
