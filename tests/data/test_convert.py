@@ -120,7 +120,9 @@ def data_sets(draw: st.DrawFn, folder: Path) -> dict[str, FileData]:
 
 @given(data=st.data())
 @settings(max_examples=15, suppress_health_check=list(HealthCheck))
-def test_law_there_and_back_is_the_same(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_conversion_there_and_back_is_the_identity(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     tmp = tmp_path_factory.mktemp("law")
     parts = data.draw(data_sets(tmp / "source"))
     for first in TARGETS:
@@ -215,7 +217,7 @@ def test_what_pycocotools_sees(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_splits_share_images_about_which_they_agree(tmp_path: Path, target: str) -> None:
+def test_splits_share_images_with_equal_ground_truth(tmp_path: Path, target: str) -> None:
     data = small(tmp_path / "s")
     other = replace(data.samples[0], labels=1 - data.samples[0].labels)
     parts = {
@@ -230,7 +232,7 @@ def test_splits_share_images_about_which_they_agree(tmp_path: Path, target: str)
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_names_collide_on_disks_that_know_no_case(tmp_path: Path, target: str) -> None:
+def test_names_collide_regardless_of_case(tmp_path: Path, target: str) -> None:
     samples = [
         replace(sample(image(tmp_path / "s" / name, 9, 9), []), image_id=number)
         for number, name in enumerate(["a.png", "A.png", "a_2.png", "sub/A.PNG"])
@@ -241,7 +243,7 @@ def test_names_collide_on_disks_that_know_no_case(tmp_path: Path, target: str) -
     assert len([name for name in written if name.endswith(".png")]) == 4
 
 
-def test_an_edited_label_file_counts_as_edited(tmp_path: Path) -> None:
+def test_edits_of_a_label_file_count(tmp_path: Path) -> None:
     """The sidecar never overrules what the files say: what it knows of a line goes with the line."""
     convert({"train": small(tmp_path / "s")}, "yolo", tmp_path / "o")
     file = tmp_path / "o/labels/train/a.txt"
@@ -256,7 +258,7 @@ def test_an_edited_label_file_counts_as_edited(tmp_path: Path) -> None:
     assert [len(s.boxes) for s in data.samples] == [0, 0]
 
 
-def test_boxes_on_stored_pixels_of_a_turned_image(tmp_path: Path) -> None:
+def test_boxes_on_stored_pixels_of_a_rotated_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "s").mkdir()
@@ -272,7 +274,7 @@ def test_boxes_on_stored_pixels_of_a_turned_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_images_are_copied_linked_or_left(tmp_path: Path, target: str, run: Run) -> None:
+def test_images_are_copied_linked_or_not_stored(tmp_path: Path, target: str, run: Run) -> None:
     convert({"train": small(tmp_path / "s")}, "coco", tmp_path / "coco")
     source = tmp_path / "coco/images/train/a.png"
     for how, links in (("--copy", 1), ("--link", 2), ("--no-images", 2)):
@@ -293,7 +295,7 @@ def test_images_are_copied_linked_or_left(tmp_path: Path, target: str, run: Run)
     assert find_first_difference(read_data(tmp_path / "coco", "train"), read_data(out, "train")) is None
 
 
-def test_a_folder_that_is_there_is_complete(
+def test_existing_folder_is_complete(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     convert({"train": small(tmp_path / "s")}, "coco", tmp_path / "coco")
@@ -315,7 +317,9 @@ def test_a_folder_that_is_there_is_complete(
 
 
 @pytest.mark.parametrize("key", ["image_id", "boxes", "labels", "crowd", "areas", "size"])
-def test_what_reads_back_differently_is_not_kept(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_differences_after_reading_back_are_an_error(
+    tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each part of a sample is compared."""
     data = small(tmp_path / "s")
     first = data.samples[0]
@@ -337,7 +341,7 @@ def test_what_reads_back_differently_is_not_kept(tmp_path: Path, key: str, monke
     assert not (tmp_path / "out").exists()
 
 
-def test_names_that_cannot_be_held_are_refused(tmp_path: Path) -> None:
+def test_class_names_that_cannot_be_stored_are_refused(tmp_path: Path) -> None:
     data = small(tmp_path / "s")
     for classes, told in ((("a\nb", "cat"), "rename the class"), (("cat", "cat"), "occurs twice")):
         for target in ("voc", "csv"):
@@ -345,7 +349,7 @@ def test_names_that_cannot_be_held_are_refused(tmp_path: Path) -> None:
                 convert({"train": replace(data, names=classes)}, target, tmp_path / "out")  # type: ignore[arg-type]
 
 
-def test_splits_of_names_that_a_format_cannot_tell(tmp_path: Path, run: Run) -> None:
+def test_split_names_that_a_format_cannot_store(tmp_path: Path, run: Run) -> None:
     data = small(tmp_path / "s")
     with pytest.raises(DataError, match="this format cannot store the split name 'val_small'"):
         convert({"val_small": data}, "coco", tmp_path / "out")
@@ -376,7 +380,7 @@ def test_data_without_splits_and_one_split_of_several(tmp_path: Path, run: Run) 
     assert list_splits(tmp_path / "of_flat") == ["train"]
 
 
-def test_several_sets_become_one(tmp_path: Path, run: Run) -> None:
+def test_several_datasets_become_one(tmp_path: Path, run: Run) -> None:
     one, two = small(tmp_path / "one"), small(tmp_path / "two")
     convert({"train": one, "val": one}, "coco", tmp_path / "first")
     convert({"train": two}, "yolo", tmp_path / "second")
@@ -392,7 +396,7 @@ def test_several_sets_become_one(tmp_path: Path, run: Run) -> None:
         assert found[split].samples[0].labels.tolist() == [label, 0, 0]
 
 
-def test_classes_get_other_names(tmp_path: Path, run: Run) -> None:
+def test_classes_are_renamed(tmp_path: Path, run: Run) -> None:
     data = small(tmp_path / "s")
     convert({"train": data, "val": data}, "coco", tmp_path / "coco")
     command = ("convert", tmp_path / "coco", "--to", "voc", "--out")
@@ -411,7 +415,7 @@ def test_classes_get_other_names(tmp_path: Path, run: Run) -> None:
     assert "no class 'cow' to rename" in err
 
 
-def test_what_reading_dropped_is_counted(tmp_path: Path, run: Run) -> None:
+def test_dropped_records_are_counted(tmp_path: Path, run: Run) -> None:
     convert({"train": small(tmp_path / "s")}, "coco", tmp_path / "coco")
     file = tmp_path / "coco/annotations/instances_train.json"
     content = json.loads(file.read_text())
@@ -431,7 +435,7 @@ def test_what_reading_dropped_is_counted(tmp_path: Path, run: Run) -> None:
      '{"splits": {"train": {"x": {"id": 1e99}}}}', '{"renamed": []}'],
 )  # fmt: skip
 @pytest.mark.parametrize("target", ["yolo", "voc"])
-def test_a_broken_sidecar_is_told(tmp_path: Path, content: str, target: str) -> None:
+def test_broken_sidecar_is_an_error(tmp_path: Path, content: str, target: str) -> None:
     convert({"train": small(tmp_path / "s")}, target, tmp_path / "o")  # type: ignore[arg-type]
     (tmp_path / "o" / SIDECAR).write_text(content)
     with pytest.raises(DataError, match=r"gfocal\.json: broken"):

@@ -65,7 +65,7 @@ def assert_same(found: Sequence[Sample], wanted: Sequence[Sample]) -> None:
         assert same(one, other), (one, other)
 
 
-def test_samples_read_back_as_they_were() -> None:
+def test_samples_are_restored() -> None:
     samples = some_samples()
     table = SampleTable.from_samples(samples)
     assert_same(table, samples)
@@ -78,13 +78,13 @@ def test_samples_read_back_as_they_were() -> None:
             table[beyond]
 
 
-def test_nothing_at_all_is_a_table_too() -> None:
+def test_empty_table() -> None:
     table = SampleTable.from_samples([])
     assert len(table) == len(table.select([])) == len(table.indices_with_objects()) == 0
     assert len(SampleTable.from_samples([sample(1, 2, None)]).select([])) == 0
 
 
-def test_what_is_not_stated_of_one_object_stays_not_stated() -> None:
+def test_unstated_areas_stay_unstated() -> None:
     areas = torch.tensor([torch.nan, 5.0], dtype=torch.float64)
     stated = Sample(1, None, torch.zeros(2, 4), torch.zeros(2).long(), torch.zeros(2).bool(), areas=areas)
     unsaid = Sample(2, None, torch.zeros(2, 4), torch.zeros(2).long(), torch.zeros(2).bool())
@@ -105,7 +105,7 @@ def test_what_is_not_stated_of_one_object_stays_not_stated() -> None:
     ),
     data=st.data(),
 )
-def test_law_selecting_from_a_table_is_selecting_from_the_list(
+def test_select_equals_selecting_from_the_list(
     counts: list[int], rich: bool, names: list[str], data: st.DataObject
 ) -> None:
     paths = [Path("/images", name) for name in names] + [None] * len(counts)
@@ -131,7 +131,7 @@ def test_a_sample_is_a_copy() -> None:
     assert len(pickle.dumps(one)) < len(pickle.dumps(table)) / 20
 
 
-def test_a_data_set_packs_its_samples_and_selects() -> None:
+def test_dataset_converts_its_samples_to_a_table() -> None:
     samples = some_samples()
     problem = Problem("file", "record", "reason", "kept")
     data = FileData(("a",), (7,), samples, [problem])
@@ -145,7 +145,7 @@ def test_a_data_set_packs_its_samples_and_selects() -> None:
     assert repr(part) == "FileData(2 images, 3 objects, 1 problem; 1 class: a)"
 
 
-def test_a_process_that_is_started_anew_shares_the_arrays() -> None:
+def test_spawned_process_shares_the_arrays() -> None:
     samples = [sample(i, 5, Path(f"/a/common/folder/{i:06d}.jpg")) for i in range(3000)]
     data = FileData(("a",), (1,), samples)
     plain = len(pickle.dumps(data))
@@ -156,7 +156,7 @@ def test_a_process_that_is_started_anew_shares_the_arrays() -> None:
     assert len(stream.getvalue()) < 10_000
 
 
-def test_the_table_keeps_few_objects() -> None:
+def test_table_has_few_python_objects() -> None:
     """Python objects in a table, which processes would copy, do not grow with its samples."""
     import gc
 

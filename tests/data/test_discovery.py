@@ -147,7 +147,7 @@ def test_every_layout_is_found_and_read_alike(tmp_path: Path, kind: str, make: o
         read_data(tmp_path, "test")
 
 
-def test_without_a_split_one_is_enough_several_are_asked_for(tmp_path: Path) -> None:
+def test_several_splits_need_a_choice(tmp_path: Path) -> None:
     coco_folder(tmp_path)
     with pytest.raises(DataError, match="several splits, choose one; there are: train, val"):
         read_data(tmp_path)
@@ -181,7 +181,7 @@ def test_flat_folder_has_no_splits(tmp_path: Path) -> None:
     assert len(read_data(tmp_path)) == 1
 
 
-def test_what_was_looked_for_is_told_in_one_screen(tmp_path: Path) -> None:
+def test_error_lists_what_was_looked_for_on_one_screen(tmp_path: Path) -> None:
     for number in range(100):
         (tmp_path / f"file{number:03d}.csv").touch()
     with pytest.raises(DataError) as caught:
@@ -197,7 +197,7 @@ def test_what_was_looked_for_is_told_in_one_screen(tmp_path: Path) -> None:
             list_splits(path)
 
 
-def test_a_data_set_says_what_it_is(tmp_path: Path) -> None:
+def test_repr_of_a_dataset(tmp_path: Path) -> None:
     coco_folder(tmp_path)
     data = read_data(tmp_path, "train")
     assert repr(data) == "FileData(1 image, 1 object, 0 problems; 1 class: cat)"
@@ -205,7 +205,7 @@ def test_a_data_set_says_what_it_is(tmp_path: Path) -> None:
     assert repr(data).endswith("; 6 classes: a, b, c, d, e, ...)")
 
 
-def test_a_broken_yaml_is_told_not_passed_over(tmp_path: Path) -> None:
+def test_broken_yaml_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("names: [cat")
     with pytest.raises(DataError, match=r"data\.yaml: broken yaml"):
         read_data(tmp_path)

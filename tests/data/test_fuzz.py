@@ -88,7 +88,7 @@ def yolo(folder: Path, yaml: str = "train: images\nnames: [cat, dog]\n", labels:
     return text(folder / "data.yaml", yaml)
 
 
-def test_the_grammar_finds_nothing_wrong(fuzzing: dict[str, Any], tmp_path: Path) -> None:
+def test_generated_files_give_no_findings(fuzzing: dict[str, Any], tmp_path: Path) -> None:
     readers = fuzzing["fuzz_readers"]
     work = readers.make_start(tmp_path, 1, 10.0, tmp_path / "out")()
     for name, kind in readers.KINDS.items():
@@ -246,7 +246,7 @@ def sane_or_refused(read: Callable[[], FileData], home: Path) -> None:
 
 
 @pytest.mark.parametrize("area", ["1" + "0" * 400, "Infinity", "NaN", "true", '"12"', "1e308"])
-def test_an_area_that_no_float_holds_is_not_stated(tmp_path: Path, area: str) -> None:
+def test_area_beyond_float_range_is_not_stated(tmp_path: Path, area: str) -> None:
     file = coco(tmp_path, annotations=[BOX | {"area": "AREA"}])
     file.write_text(file.read_text().replace('"AREA"', area))
     data = read_coco(file)
@@ -255,7 +255,7 @@ def test_an_area_that_no_float_holds_is_not_stated(tmp_path: Path, area: str) ->
 
 
 @pytest.mark.parametrize("key", [2**63, -(2**63) - 1, 10**400, True, 1.0])
-def test_ids_are_whole_numbers_of_64_bits(tmp_path: Path, key: object) -> None:
+def test_ids_are_64_bit_integers(tmp_path: Path, key: object) -> None:
     images = [{"id": 1, "file_name": "a.png"}, {"id": key, "file_name": "a.png"}]
     data = read_coco(coco(tmp_path, images=images))
     assert data.table.image_ids.tolist() == [1]
@@ -264,7 +264,7 @@ def test_ids_are_whole_numbers_of_64_bits(tmp_path: Path, key: object) -> None:
         read_coco(coco(tmp_path, categories=[{"id": key, "name": "cat"}]))
 
 
-def test_text_and_records_are_no_boxes(tmp_path: Path) -> None:
+def test_strings_and_records_are_not_boxes(tmp_path: Path) -> None:
     boxes = ["1234", {"1": 0, "2": 0, "3": 0, "4": 0}]
     data = read_coco(coco(tmp_path, annotations=[BOX | {"bbox": box} for box in boxes]))
     assert [p.reason for p in data.problems] == ["not a box of finite numbers"] * 2
@@ -289,13 +289,13 @@ LISTS = "a0: &a0 [lol]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9
         ("names: [cat]\npath: /\ntrain: tmp\n", "none of its splits"),
     ],
 )
-def test_a_yaml_that_asks_for_too_much(tmp_path: Path, yaml: str, told: str) -> None:
+def test_yaml_that_expands_too_much(tmp_path: Path, yaml: str, told: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match=told):
         read_yolo(yolo(tmp_path, yaml), "train")
 
 
-def test_a_star_in_a_name_is_no_alias(tmp_path: Path) -> None:
+def test_star_in_a_name_is_not_an_alias(tmp_path: Path) -> None:
     assert read_yolo(yolo(tmp_path, "train: images\nnames: ['*a', 'b*']\n")).names == ("*a", "b*")
 
 
@@ -315,7 +315,7 @@ def test_a_broken_sidecar_is_refused(tmp_path: Path, sidecar: object, told: str)
         read_yolo(tmp_path)
 
 
-def test_a_image_added_later_takes_no_id_of_another(tmp_path: Path) -> None:
+def test_image_added_later_gets_an_unused_id(tmp_path: Path) -> None:
     yolo(tmp_path)
     image(tmp_path / "images" / "b.png")
     text(tmp_path / "gfocal.json", json.dumps({"splits": {"train": {"images/b.png": {"id": 1}}}}))
@@ -324,7 +324,7 @@ def test_a_image_added_later_takes_no_id_of_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.xml", "Annotations/a.xml", "a.json", "data.yaml", "a.csv"])
-def test_a_pipe_is_no_annotation_file(tmp_path: Path, name: str) -> None:
+def test_pipe_is_not_an_annotation_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     os.mkfifo(tmp_path / name)
     refused: list[str] = []
@@ -340,7 +340,7 @@ def test_a_pipe_is_no_annotation_file(tmp_path: Path, name: str) -> None:
     assert refused, "it waits for the pipe"
 
 
-def test_a_pipe_is_no_list_of_a_split(tmp_path: Path) -> None:
+def test_pipe_is_not_a_list_of_a_split(tmp_path: Path) -> None:
     image(tmp_path / "JPEGImages" / "a.png")
     text(tmp_path / "Annotations" / "a.xml", "<annotation/>")
     (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
@@ -364,7 +364,7 @@ def test_cells_of_a_csv_that_are_too_long(tmp_path: Path) -> None:
             read_csv(text(tmp_path / "a.csv", content))
 
 
-def test_nothing_that_steers_a_terminal_is_told(tmp_path: Path) -> None:
+def test_control_characters_are_escaped(tmp_path: Path) -> None:
     evil = "\x1b[2J\x07\u202e\x9b\ud800\nx"
     problem = Problem(str(tmp_path), f"line 1: {evil}", "odd", "dropped")
     assert problem.record == "line 1: \\x1b[2J\\x07\\u202e\\x9b\\ud800 x"
@@ -378,7 +378,7 @@ def test_nothing_that_steers_a_terminal_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("split", ["../../evil", "/tmp/evil", "..", ".x", "a/b", "a\\b", "a\x1b"])
-def test_a_split_of_a_table_names_no_place_outside(tmp_path: Path, split: str) -> None:
+def test_split_of_a_table_cannot_lead_outside(tmp_path: Path, split: str) -> None:
     """gfocal convert names files after splits, and a CSV has them as words in its rows."""
     image(tmp_path / "in" / "a.png")
     text(tmp_path / "in" / "a.csv", f"filename,class,xmin,ymin,xmax,ymax,split\na.png,cat,1,2,3,4,{split}\n")
@@ -389,20 +389,20 @@ def test_a_split_of_a_table_names_no_place_outside(tmp_path: Path, split: str) -
     assert sorted(file.name for file in tmp_path.rglob("*")) == ["a.csv", "a.png", "in"]
 
 
-def test_the_splits_of_a_table_are_told_in_one_line(tmp_path: Path) -> None:
+def test_splits_of_a_table_are_listed_in_one_line(tmp_path: Path) -> None:
     image(tmp_path / "a.png")
     rows = 'filename,class,xmin,ymin,xmax,ymax,split\na.png,cat,1,2,3,4,train\na.png,cat,1,2,3,4,"b\nc"\n'
     with pytest.raises(DataError, match=r"there are: train, b c$"):
         read_csv(text(tmp_path / "a.csv", rows))
 
 
-def test_long_texts_keep_their_ends() -> None:
+def test_long_texts_are_shortened_in_the_middle() -> None:
     assert printable("a" * 300) == "a" * 300
     assert printable("a" * 200 + "b" * 200, max_length=10) == "aaaaa ... bbbbb"
     assert one_line("café\u00a0名\n\tx") == "café\u00a0名  x"
 
 
-def test_a_image_that_asks_for_more_memory_than_there_is(tmp_path: Path) -> None:
+def test_image_that_needs_more_memory_than_available(tmp_path: Path) -> None:
     box = b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x14ftypjp2 \0\0\0\0jp2 " + b"\0\0\0\x01jp2h" + (2**62).to_bytes(8, "big")
     path = text(tmp_path / "a.jp2", box)
     for read in (image_size, read_image):

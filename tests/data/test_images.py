@@ -39,12 +39,12 @@ def pixels(path: Path, stated_size: tuple[int, int] | None = None) -> np.ndarray
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "gif", "tif", "webp", "ppm"])
-def test_rgb_comes_back_exactly_from_lossless_formats(tmp_path: Path, suffix: str) -> None:
+def test_lossless_formats_give_the_exact_pixels(tmp_path: Path, suffix: str) -> None:
     path = save(tmp_path / f"a.{suffix}", Image.fromarray(colors()), **{"lossless": True} if suffix == "webp" else {})
     np.testing.assert_array_equal(pixels(path), colors())
 
 
-def test_content_decides_the_format_not_the_name(tmp_path: Path) -> None:
+def test_format_is_detected_from_the_content(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", Image.fromarray(colors()), format="PNG")
     np.testing.assert_array_equal(pixels(path), colors())
 
@@ -69,7 +69,7 @@ def test_16_bit_gray_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(pixels(path)[..., 1], expected)
 
 
-def test_32_bit_gray_within_16_bits_is_scaled_and_beyond_refused(tmp_path: Path) -> None:
+def test_32_bit_gray_is_scaled_within_16_bits_else_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.tif", Image.fromarray(np.array([[0, 65535, 25700]], dtype=np.int32)))
     assert Image.open(path).mode == "I"
     assert pixels(path)[0, :, 0].tolist() == [0, 255, 100]
@@ -101,7 +101,7 @@ def test_transparent_palette_entry_is_white(tmp_path: Path, suffix: str) -> None
     assert pixels(path)[0].tolist() == [[200, 100, 50], [255, 255, 255], [1, 2, 3]]
 
 
-def test_palette_with_alpha_per_entry_warns_of_nothing(tmp_path: Path) -> None:
+def test_palette_with_alpha_gives_no_warning(tmp_path: Path) -> None:
     image = Image.new("P", (3, 1))
     image.putpalette([0, 0, 0, 200, 100, 50, 1, 2, 3])
     image.putdata([1, 0, 2])
@@ -112,14 +112,14 @@ def test_palette_with_alpha_per_entry_warns_of_nothing(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, [[200, 100, 50], [127, 127, 127], [255, 255, 255]], atol=1)
 
 
-def test_alpha_is_laid_over_white(tmp_path: Path) -> None:
+def test_transparency_is_composited_over_white(tmp_path: Path) -> None:
     alpha = np.linspace(0, 255, 24).round().astype(np.uint8).reshape(4, 6)
     path = save(tmp_path / "a.png", Image.fromarray(np.dstack((colors(), alpha))))
     share = alpha[..., None] / 255
     np.testing.assert_allclose(pixels(path), colors() * share + 255 * (1 - share), atol=1)
 
 
-def test_gray_with_alpha_is_laid_over_white(tmp_path: Path) -> None:
+def test_gray_with_alpha_is_composited_over_white(tmp_path: Path) -> None:
     image = Image.merge("LA", (Image.fromarray(RAMP), Image.new("L", (4, 3), 51)))
     found = pixels(save(tmp_path / "a.png", image))
     np.testing.assert_allclose(found[..., 2], RAMP * 0.2 + 255 * 0.8, atol=1)
@@ -156,13 +156,13 @@ def test_cmyk_tiff(tmp_path: Path) -> None:
     np.testing.assert_allclose(pixels(path)[0, 0], (255, 0, 0), atol=1)
 
 
-def test_only_the_first_frame_of_an_animation_counts(tmp_path: Path) -> None:
+def test_only_the_first_frame_of_an_animation_is_read(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (5, 4), color) for color in ("red", "lime", "blue")]
     path = save(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
     assert pixels(path)[0, 0].tolist() == [255, 0, 0]
 
 
-def test_a_phone_image_with_a_second_image_behind_it(tmp_path: Path) -> None:
+def test_jpeg_with_an_appended_image(tmp_path: Path) -> None:
     left, right = Image.new("RGB", (16, 8), "white"), Image.new("RGB", (16, 8), "black")
     path = save(tmp_path / "a.jpg", left, format="MPO", save_all=True, append_images=[right])
     assert pixels(path).min() > 250
@@ -203,7 +203,7 @@ def test_exif_orientation_of_a_jpeg(tmp_path: Path) -> None:
     assert found[3, 3].tolist() == [0, 0, 0]
 
 
-def test_boxes_drawn_on_stored_pixels_keep_the_image_unturned(tmp_path: Path) -> None:
+def test_image_annotated_as_stored_is_not_rotated(tmp_path: Path) -> None:
     path = oriented(tmp_path / "a.png", 6, colors())
     np.testing.assert_array_equal(pixels(path, (4, 6)), colors())
     for stated in ((6, 4), (600, 400), None):
@@ -300,7 +300,7 @@ def test_no_file_is_left_open(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_an_open_image_is_read_by_the_same_rules(tmp_path: Path, suffix: str) -> None:
+def test_pil_image_is_converted_by_the_same_rules(tmp_path: Path, suffix: str) -> None:
     path = oriented(tmp_path / f"a.{suffix}", 6, colors())
     with Image.open(path) as image:
         torch.testing.assert_close(to_rgb_tensor(image), read_image(path), rtol=0, atol=0)

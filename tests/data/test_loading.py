@@ -72,7 +72,7 @@ def test_the_order_changes_with_the_epoch_and_the_seed_only() -> None:
     world=st.integers(1, 3),
     epoch=st.integers(0, 3),
 )
-def test_batches_hold_images_of_one_orientation_and_are_shared_out(
+def test_batches_have_one_orientation_and_are_distributed(
     upright: list[bool], batch_size: int, world: int, epoch: int
 ) -> None:
     order = EpochOrder(len(upright), 7)
@@ -90,7 +90,7 @@ def test_batches_hold_images_of_one_orientation_and_are_shared_out(
         assert all(len(part) >= 1 for part in parts)
 
 
-def test_upright_and_lying_images_are_batched_apart(tmp_path: Path) -> None:
+def test_portrait_and_landscape_images_are_in_separate_batches(tmp_path: Path) -> None:
     sizes = [(40, 80), (80, 40)] * 4
     data = FileData(("a",), (1,), [image_file(tmp_path / f"{i}.png", i, size) for i, size in enumerate(sizes)])
     loader, _ = training_loader(data, PLAIN, INPUT, 2, 0)
@@ -148,7 +148,7 @@ def image_file(
     )
 
 
-def test_crowd_comes_along_as_ignored_and_is_no_truth(tmp_path: Path) -> None:
+def test_crowd_regions_are_ignored(tmp_path: Path) -> None:
     data = FileData(("a", "b"), (1, 2), [image_file(tmp_path / "p.png", 0, crowd=(True, False))])
     item = TrainingItems(data, PLAIN, INPUT, 0)[0, 0]
     assert item.labels.tolist() == [0, 1]
@@ -180,7 +180,7 @@ def shown(item: Item) -> set[int]:
     return {int(v) // 30 - 1 for v in values.unique() if int((values == v).sum()) > 40 and int(v) % 30 == 0}
 
 
-def test_other_images_come_in_by_seed_epoch_and_index_alone(tmp_path: Path) -> None:
+def test_other_images_depend_on_seed_epoch_and_index_alone(tmp_path: Path) -> None:
     items = TrainingItems(grays(tmp_path, 6), MOSAIC, INPUT, seed=1)
     first = items[0, 4]
     assert len(shown(first)) >= 2
@@ -206,7 +206,7 @@ def test_workers_change_nothing_where_images_are_mixed() -> None:
     assert len(found[0]) == 6
 
 
-def test_drawn_scenes_are_mixed_with_those_of_their_epoch() -> None:
+def test_synthetic_images_are_mixed_with_those_of_their_epoch() -> None:
     """As many as are drawn for it: of two scenes, a mosaic shows objects of both and of no other epoch."""
     items = TrainingItems(SyntheticScenes(2, size=96), MOSAIC, INPUT, seed=1)
     drawn = [len(SyntheticScenes(2, size=96).at_epoch(5).sample(i).labels) for i in range(2)]
@@ -214,7 +214,7 @@ def test_drawn_scenes_are_mixed_with_those_of_their_epoch() -> None:
 
 
 @pytest.mark.parametrize("close", [0, 2, 9])
-def test_the_last_epochs_see_no_mixed_images(tmp_path: Path, close: int) -> None:
+def test_last_epochs_have_no_mixed_images(tmp_path: Path, close: int) -> None:
     data = grays(tmp_path, 6)
     closing = Augmentation(replace(MOSAIC.settings, close_epochs=close), 64, 96)
     items = TrainingItems(data, closing, INPUT, seed=1, epochs=6)
@@ -251,7 +251,7 @@ def broken(tmp_path: Path) -> FileData:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_an_unreadable_file_gives_way_to_the_next_one(broken: FileData, num_workers: int) -> None:
+def test_unreadable_file_is_replaced_by_the_next_one(broken: FileData, num_workers: int) -> None:
     loader, _ = training_loader(broken, PLAIN, INPUT, 2, 0, num_workers)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -263,7 +263,7 @@ def test_an_unreadable_file_gives_way_to_the_next_one(broken: FileData, num_work
         assert message.endswith("the next image takes its place")
 
 
-def test_an_unreadable_file_gives_way_in_a_mosaic_too(broken: FileData) -> None:
+def test_unreadable_file_is_replaced_in_a_mosaic(broken: FileData) -> None:
     items = TrainingItems(broken, MOSAIC, INPUT, seed=0)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -314,7 +314,7 @@ def test_evaluation_keeps_the_order_of_the_data() -> None:
         assert ids == [SCENES.sample(i).image_id for i in range(len(SCENES))]
 
 
-def test_drawn_scenes_are_new_in_every_epoch() -> None:
+def test_synthetic_images_are_new_in_every_epoch() -> None:
     loader, order = training_loader(SCENES, PLAIN, INPUT, 3, 0)
     first = {i for batch in loader for i in batch.image_ids}
     order.epoch = 1

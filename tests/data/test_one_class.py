@@ -25,7 +25,7 @@ def test_files() -> None:
     assert as_one_class(one) is one
 
 
-def test_drawn_scenes_of_every_epoch() -> None:
+def test_synthetic_images_of_every_epoch() -> None:
     data = SyntheticScenes(3, size=96)
     one = as_one_class(data)
     assert len(one) == 3

@@ -8,7 +8,7 @@ from gfocal.data.augmentation.pipeline import Augmentation, AugmentSettings
 from gfocal.data.preprocess import InputSettings, denormalize, normalize, resize, resized_shape
 
 
-def test_without_smoothing_half_the_size_is_the_mean_of_four_pixels_as_in_opencv() -> None:
+def test_without_antialias_half_size_is_the_mean_of_four_pixels_as_in_opencv() -> None:
     image = torch.randint(0, 256, (3, 12, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     mean = image.float().view(3, 6, 2, 10, 2).mean((2, 4))
     plain = resize(image, (6, 10), antialias=False).float()
@@ -17,7 +17,7 @@ def test_without_smoothing_half_the_size_is_the_mean_of_four_pixels_as_in_opencv
     assert (smooth - mean).abs().max().item() > 5
 
 
-def test_training_images_shrink_as_the_settings_say() -> None:
+def test_augmentation_resizes_with_the_antialias_setting() -> None:
     image = torch.randint(0, 256, (3, 12, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool)
     for antialias in (True, False):
@@ -31,7 +31,7 @@ def test_shapes_are_rounded_half_up() -> None:
     assert resized_shape(1, 5000, 800, 1333) == (1, 1333)
 
 
-def test_images_of_a_pixel_are_resized_too() -> None:
+def test_single_pixel_images_are_resized() -> None:
     for old in ((2, 1), (7, 5), (1, 9)):
         image = torch.full((3, *old), 90, dtype=torch.uint8)
         for new in ((1, 1), (1, 4), (3, 1)):
@@ -41,7 +41,7 @@ def test_images_of_a_pixel_are_resized_too() -> None:
             assert (small == 90).all()
 
 
-def test_denormalizing_gives_the_bytes_back() -> None:
+def test_denormalize_restores_the_bytes() -> None:
     image = torch.arange(256).repeat(3).view(3, 16, 16).to(torch.uint8)
     for settings in (InputSettings(), InputSettings(mean=(0.0, 127.5, 255.0), std=(1.0, 127.5, 3.0))):
         assert torch.equal(denormalize(normalize(image, settings), settings), image)

@@ -27,7 +27,7 @@ def test_factors_are_those_of_lvis() -> None:
     assert repeat_factors(labels, 3, 1.0)[:2].tolist() == pytest.approx([(1 / 0.8) ** 0.5] * 2)
 
 
-def test_crowd_regions_show_no_class() -> None:
+def test_crowd_regions_do_not_count() -> None:
     boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0]])
     samples = [Sample(i, None, boxes, torch.tensor([int(i == 0)]), torch.tensor([i == 0])) for i in range(4)]
     assert dataset_repeat_factors(FileData(("a", "b"), (1, 2), samples), 1.0).tolist() == pytest.approx(
@@ -35,7 +35,7 @@ def test_crowd_regions_show_no_class() -> None:
     )
 
 
-def test_an_epoch_shows_each_image_as_often_as_its_factor_says_on_average() -> None:
+def test_mean_repeats_of_an_image_are_its_factor() -> None:
     order = EpochOrder(4, 0)
     order.repeats = torch.tensor([1.0, 1.5, 2.25, 3.0])
     assert len(order) == 8
@@ -55,7 +55,7 @@ def test_an_epoch_shows_each_image_as_often_as_its_factor_says_on_average() -> N
     assert excess == pytest.approx([0, 0.5 * 4 / 3.75, 1.25 * 4 / 3.75, 2 * 4 / 3.75], abs=0.08)
 
 
-def test_epochs_differ_and_come_again_with_the_same_seed() -> None:
+def test_epochs_differ_and_depend_on_the_seed() -> None:
     def epoch(seed: int, number: int) -> list[tuple[int, int]]:
         order = EpochOrder(20, seed)
         order.repeats, order.epoch = torch.full((20,), 1.5), number
@@ -73,7 +73,7 @@ def test_factors_of_one_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("world", [1, 3])
-def test_batches_are_shared_out_to_processes(world: int) -> None:
+def test_batches_are_distributed_to_processes(world: int) -> None:
     upright = [i % 3 == 0 for i in range(10)]
     shares = []
     for rank in range(world):
@@ -87,7 +87,7 @@ def test_batches_are_shared_out_to_processes(world: int) -> None:
     assert {index % 10 for _, index in seen} == set(range(10))
 
 
-def test_what_comes_again_lies_among_its_kind() -> None:
+def test_repeated_images_are_batched_by_orientation() -> None:
     upright = [i < 4 for i in range(8)]
     order = EpochOrder(8, 0)
     order.repeats = torch.full((8,), 3.0)
@@ -105,7 +105,7 @@ def test_an_epoch_is_no_shorter_than_its_factors(repeats: list[float], shown: in
 
 
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=30), st.integers(0, 2**31))
-def test_systematic_numbers_have_the_sum_and_lie_next_to_their_share(expected: list[float], seed: int) -> None:
+def test_sample_counts_have_the_sum_and_are_next_to_their_share(expected: list[float], seed: int) -> None:
     whole = torch.tensor(expected, dtype=torch.float64)
     total = -int(-whole.sum() // 1)
     counts = sample_counts(whole, total, torch.Generator().manual_seed(seed))

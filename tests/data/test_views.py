@@ -37,7 +37,7 @@ def classes(data: FileData) -> list[list[str]]:
     return [[data.names[label] for label in s.labels.tolist()] for s in data.samples]
 
 
-def test_classes_go_by_name_and_keep_their_ids() -> None:
+def test_classes_are_matched_by_name_and_keep_their_ids() -> None:
     one = FileData(("cat", "dog"), (3, 17), [sample(1, [0, 1, 1]), sample(2, [])], [Problem("a", "b", "c", "kept")])
     two = FileData(("owl", "dog"), (5, 17), [sample(7, [0, 1], areas=True)], [Problem("d", "e", "f", "kept")])
     data = concatenate([one, two])
@@ -61,7 +61,7 @@ def test_classes_go_by_name_and_keep_their_ids() -> None:
 
 
 @pytest.mark.parametrize("ids", [(4, 17), (3, 3), (17, 3)])
-def test_ids_that_disagree_give_way(ids: tuple[int, int]) -> None:
+def test_conflicting_ids_are_replaced(ids: tuple[int, int]) -> None:
     """A class of two ids, or an id of two classes; and images of one id."""
     one = FileData(("cat", "dog"), (3, 17), [sample(1, [0]), sample(2, [1])])
     data = concatenate([one, FileData(("cat", "owl"), ids, [sample(2, [1])])])
@@ -70,7 +70,7 @@ def test_ids_that_disagree_give_way(ids: tuple[int, int]) -> None:
     assert classes(data) == [["cat"], ["dog"], ["owl"]]
 
 
-def test_renamed_classes_become_one() -> None:
+def test_renamed_classes_are_merged() -> None:
     one = FileData(("person", "car"), (1, 2), [sample(1, [0, 1])])
     two = FileData(("pedestrian", "Car"), (1, 3), [sample(2, [0, 1])])
     data = concatenate([one, two], renames={"pedestrian": "person", "Car": "car"})
@@ -83,7 +83,7 @@ def test_renamed_classes_become_one() -> None:
         concatenate([one, two], renames={"lorry": "truck"}, where="here")
 
 
-def test_near_names_are_told() -> None:
+def test_similar_names_are_reported() -> None:
     sets = [FileData((name,), (1,), [sample(i, [0])]) for i, name in enumerate(("Car", "car ", "c-a_r", "cat", "??"))]
     data = concatenate(sets, where="here")
     assert data.names == ("Car", "car ", "c-a_r", "cat", "??")
@@ -93,7 +93,7 @@ def test_near_names_are_told() -> None:
     ]
 
 
-def test_a_image_in_two_sets_is_told_under_any_name(tmp_path: Path) -> None:
+def test_image_in_two_datasets_is_reported_under_any_name(tmp_path: Path) -> None:
     here, other = image(tmp_path / "a" / "x.png"), image(tmp_path / "b" / "y.png")
     link, hard = tmp_path / "b" / "x.png", tmp_path / "b" / "z.png"
     link.symlink_to(here)
@@ -105,7 +105,7 @@ def test_a_image_in_two_sets_is_told_under_any_name(tmp_path: Path) -> None:
         assert all(str(path) in p.record and str(here) in p.record for p in data.problems)
 
 
-def test_nothing_is_no_data() -> None:
+def test_no_datasets_is_an_error() -> None:
     with pytest.raises(DataError, match="no datasets"):
         concatenate([])
 
@@ -116,7 +116,7 @@ names_of_sets = st.lists(
 
 
 @given(sets=names_of_sets, seed=st.integers(0, 1000))
-def test_law_every_object_keeps_its_class(sets: list[list[str]], seed: int) -> None:
+def test_every_object_keeps_its_class(sets: list[list[str]], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     parts = []
     for names in sets:
@@ -159,7 +159,7 @@ def two_sets(tmp_path: Path) -> tuple[Path, Path]:
     return one, two
 
 
-def test_paths_of_any_format_are_read_as_one(two_sets: tuple[Path, Path]) -> None:
+def test_paths_of_any_format_are_concatenated(two_sets: tuple[Path, Path]) -> None:
     data = read_data(two_sets, "train")
     assert (data.names, data.category_ids) == (("cat", "Cat", "dog"), (5, 1, 2))
     assert classes(data) == [["cat"], ["dog"]]
@@ -171,7 +171,7 @@ def test_paths_of_any_format_are_read_as_one(two_sets: tuple[Path, Path]) -> Non
         read_data(two_sets, "val")
 
 
-def test_several_sets_train_and_are_judged(two_sets: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
+def test_several_datasets_for_training_and_evaluation(two_sets: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
     one, two = two_sets
     rename = ("--rename", "Cat=cat")
     code, _, err = run("train", one, two, *rename, "--out", tmp_path / "run", *TINY)
@@ -190,7 +190,7 @@ def test_several_sets_train_and_are_judged(two_sets: tuple[Path, Path], tmp_path
     assert "1 ground-truth box" in out
 
 
-def test_validation_elsewhere_may_be_several(two_sets: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
+def test_several_paths_for_validation(two_sets: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
     one, two = two_sets
     code, _, err = run(
         "train", one, "--val", one, two / "test.csv", "--rename", "Cat=cat", "--out", tmp_path / "r", *TINY
@@ -222,7 +222,7 @@ def test_mistakes(
     assert told in err
 
 
-def test_drawn_scenes_join_nothing(two_sets: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
+def test_synthetic_images_are_not_concatenated(two_sets: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
     code, _, err = run("train", two_sets[0], "synthetic", "--out", tmp_path / "r", *TINY, "--short-side", "96")
     assert code == 2
     assert "synthetic images can neither be combined with other data" in err

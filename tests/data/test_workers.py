@@ -34,7 +34,7 @@ def data(kind: type[FileData] = FileData, count: int = 4) -> FileData:
     return kind(("a",), (1,), samples, [Problem("file", "record", "reason", "kept")])
 
 
-def test_processes_share_what_the_run_has_and_get_no_problems() -> None:
+def test_workers_share_the_arrays_and_get_no_problems() -> None:
     plain = InputSettings((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 32, 32)
     augmentation = Augmentation(AugmentSettings(flip=0), 32, 32)
     whole = data(Telling)
@@ -52,7 +52,7 @@ def test_processes_share_what_the_run_has_and_get_no_problems() -> None:
     assert EvaluationItems(drop_problems(whole), plain).data.sample(2).image_id == 2
 
 
-def test_upright_images_are_told_by_their_sizes() -> None:
+def test_portrait_images_are_known_by_their_sizes() -> None:
     none = torch.zeros(0, dtype=torch.int64)
     sizes = [(20, 10), (10, 20), (10, 10), None, (11, 10), (5, 9)]
     samples = [Sample(i, None, torch.zeros(0, 4), none, none.bool(), size) for i, size in enumerate(sizes)]
@@ -61,7 +61,7 @@ def test_upright_images_are_told_by_their_sizes() -> None:
     assert list(loader.batch_sampler.upright) == [True, False, False, False, True, False]  # type: ignore[union-attr]
 
 
-def test_an_error_that_nobody_expected_ends_the_run_and_its_processes(tmp_path: Path) -> None:
+def test_unexpected_error_ends_the_run_and_its_workers(tmp_path: Path) -> None:
     """They leave SIGTERM to the run, and so Python's own way to end them."""
     for number in range(4):
         Image.new("L", (32, 32)).save(tmp_path / f"{number}.png")

@@ -59,7 +59,7 @@ def test_a_mosaic_shows_all_four_in_their_quarters() -> None:
             assert 0.28 <= (y2 - y1) / height <= 0.72
 
 
-def test_tiles_show_images_at_half_to_all_of_their_tested_size() -> None:
+def test_tiles_have_half_to_full_scale() -> None:
     factors = []
     for seed in range(40):
         torch.manual_seed(seed)
@@ -72,7 +72,7 @@ def test_tiles_show_images_at_half_to_all_of_their_tested_size() -> None:
     assert 0.85 < max(factors) <= 1.01
 
 
-def test_what_images_of_other_ratios_do_not_reach_is_filled() -> None:
+def test_pixels_outside_of_all_images_are_filled() -> None:
     long = empty(10, 400)
     long = long._replace(image=torch.full((3, 10, 400), 255, dtype=torch.uint8))
     torch.manual_seed(0)
@@ -95,7 +95,7 @@ def test_boxes_of_both_images_of_a_mixup(shape: str) -> None:
         assert boxes_are_those_of_masks(item, threshold=FAINT) == 3
 
 
-def test_a_mixup_leaves_both_to_be_seen_and_the_rest_untouched() -> None:
+def test_mixup_leaves_both_images_visible_and_the_rest_unchanged() -> None:
     first = empty(96, 128)._replace(image=torch.full((3, 96, 128), 200, dtype=torch.uint8))
     second = empty(48, 48)
     for seed in range(20):
@@ -107,7 +107,7 @@ def test_a_mixup_leaves_both_to_be_seen_and_the_rest_untouched() -> None:
         assert values[shone].max() <= 200 * 0.6 + 1
 
 
-def test_pasted_objects_and_what_they_hide() -> None:
+def test_pasted_objects_and_what_they_occlude() -> None:
     """A long low box, over whose ends something is pasted at times, and a large one."""
     pasted = shrunk = 0
     source = scene(100, 140, [[1, 1, 2, 2], [2, 2, 3, 3], [50, 30, 75, 65]])
@@ -150,7 +150,7 @@ def test_a_pasted_object_is_opaque_and_its_surroundings_fade() -> None:
     assert not item.crowd.any()
 
 
-def test_objects_that_share_their_crop_with_others_are_not_copied() -> None:
+def test_objects_that_overlap_others_are_not_copied() -> None:
     alone, pair, small = [10, 10, 30, 30], [[50, 50, 70, 70], [60, 52, 85, 80]], [5, 90, 8, 93]
     sample = scene(100, 100, [alone, *pair])
     assert find_copyable(sample) == [0]
@@ -162,7 +162,7 @@ def test_objects_that_share_their_crop_with_others_are_not_copied() -> None:
     assert find_copyable(scene(100, 100, [[10, 10, 60, 60], [20, 20, 30, 30]])) == []  # one in the other
 
 
-def test_nothing_is_pasted_where_there_is_no_room() -> None:
+def test_nothing_is_pasted_without_a_free_place() -> None:
     full = scene(60, 60, [[x, y, x + 6, y + 6] for x in range(0, 60, 6) for y in range(0, 60, 6)][:3])
     full = full._replace(
         boxes=torch.tensor([[x, y, x + 6, y + 6] for x in range(0, 60, 6) for y in range(0, 60, 6)]).float(),
@@ -179,7 +179,7 @@ def test_nothing_is_pasted_where_there_is_no_room() -> None:
     assert copy_paste(full, empty(60, 60)) is full
 
 
-def test_pasted_objects_never_lie_on_each_other() -> None:
+def test_pasted_objects_do_not_overlap() -> None:
     source = scene(96, 96, [[5, 5, 25, 25], [60, 10, 80, 30], [30, 60, 60, 80]])
     several = 0
     for seed in range(40):

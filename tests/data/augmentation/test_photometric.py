@@ -21,14 +21,14 @@ def test_noise_ends_at_black_and_white(value: int) -> None:
         assert 2 < far.max() < 80
 
 
-def test_noise_is_as_strong_as_is_said() -> None:
+def test_noise_has_the_documented_strength() -> None:
     torch.manual_seed(0)
     deviations = [float(add_noise(even(128)).float().std()) for _ in range(40)]
     assert 1.9 < min(deviations) < 4
     assert 13 < max(deviations) < 15.5
 
 
-def test_a_blur_keeps_even_images_and_softens_edges() -> None:
+def test_blur_keeps_uniform_images_and_softens_edges() -> None:
     assert (random_blur(even(77)) == 77).all()
     half = even(0)
     half[:, :, 30:] = 200
@@ -49,7 +49,7 @@ def test_gray_has_no_color_and_keeps_brightness() -> None:
     assert ((image * weights).sum(0) - out[0]).abs().max() <= 1.5
 
 
-def test_jpeg_stays_near() -> None:
+def test_jpeg_changes_pixels_little() -> None:
     smooth = torch.linspace(0, 255, 60).expand(3, 40, 60).to(torch.uint8)
     for seed in range(5):
         torch.manual_seed(seed)

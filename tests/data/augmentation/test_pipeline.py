@@ -42,7 +42,7 @@ def test_labels_stay_with_their_boxes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GEOMETRIC)
-def test_ignored_boxes_go_along_and_stay_ignored(name: str) -> None:
+def test_ignored_regions_are_transformed_and_stay_ignored(name: str) -> None:
     sample = scene(120, 120, THREE)._replace(crowd=torch.tensor([False, True, False]))
     followed = 0
     for seed in range(20):
@@ -88,7 +88,7 @@ def test_short_sides_cover_their_range_and_no_more() -> None:
     assert shapes == {resized_shape(100, 140, side, 160) for side in range(60, 64)}
 
 
-def test_half_of_the_images_turn() -> None:
+def test_half_of_the_images_are_rotated() -> None:
     sample = scene(96, 128, [[30, 30, 90, 60]], "ellipse")
     turns = 0
     for seed in range(60):
@@ -98,7 +98,7 @@ def test_half_of_the_images_turn() -> None:
     assert 20 <= turns <= 40
 
 
-def test_scale_draws_factors_around_the_size() -> None:
+def test_scale_gives_factors_around_the_size() -> None:
     sample = scene(100, 150, [[20, 20, 60, 60]])
     sizes = [augmented(replace(NONE, scale=0.25), sample, seed, 100, 150).size for seed in range(60)]
     assert all(abs(width - 1.5 * height) <= 1 for height, width in sizes)
@@ -108,7 +108,7 @@ def test_scale_draws_factors_around_the_size() -> None:
     assert abs(sum(sides) / 60 - 100) < 6
 
 
-def test_quarter_turns_take_all_three_angles() -> None:
+def test_quarter_turns_have_all_three_angles() -> None:
     sample = scene(96, 96, [[10, 20, 40, 30]])
     corners = {tuple(augmented(GEOMETRIC["quarter_turns"], sample, seed).boxes[0].tolist()) for seed in range(30)}
     assert corners == {(20.0, 56.0, 30.0, 86.0), (56.0, 66.0, 86.0, 76.0), (66.0, 10.0, 76.0, 40.0)}
@@ -160,7 +160,7 @@ def test_a_crop_of_a_long_narrow_image_is_found(height: int, width: int) -> None
 
 
 @pytest.mark.parametrize("name", [*GEOMETRIC, "color"])
-def test_the_seed_decides(name: str) -> None:
+def test_seed_determines_the_result(name: str) -> None:
     settings = GEOMETRIC.get(name, AugmentSettings(0.5, color=1.0))
     sample = scene(96, 128, [[20, 30, 60, 58], [70, 10, 120, 50]])
     one, two = augmented(settings, sample, 5), augmented(settings, sample, 5)
@@ -190,7 +190,7 @@ def test_colors_and_sharpness_leave_boxes_and_size(name: str) -> None:
     assert changed >= 5  # of 10
 
 
-def test_the_input_is_left_alone() -> None:
+def test_input_is_not_modified() -> None:
     sample = scene(96, 128, [[20, 30, 60, 58]])
     before = [part.clone() for part in sample]
     choices = [*GEOMETRIC.values(), replace(NONE, **dict.fromkeys(PIXELS, 1.0)), replace(NONE, rotate=9.0, shear=9.0)]

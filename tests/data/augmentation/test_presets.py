@@ -22,7 +22,7 @@ ALL = {key: 1.0 for key, value in asdict(AugmentSettings()).items() if value in 
 EVERYTHING = AugmentSettings(**(ALL | {"scale": 0.3, "rotate": 5.0, "shear": 5.0}))
 
 
-def test_light_is_what_the_config_light_has() -> None:
+def test_light_is_the_preset_of_the_config_light() -> None:
     assert read_config("light").augment == AUGMENT_PRESETS["light"]
 
 
@@ -46,7 +46,7 @@ def test_strength_grows() -> None:
 
 @pytest.mark.parametrize("name", AUGMENT_PRESETS)
 @pytest.mark.parametrize("mixed", [{}, MIXED], ids=["as it is", "always mixed"])
-def test_boxes_after_a_whole_config_are_those_of_the_pixels(name: str, mixed: dict[str, float]) -> None:
+def test_boxes_after_a_whole_preset_are_those_of_the_pixels(name: str, mixed: dict[str, float]) -> None:
     """Without what changes colors, by which the objects are known. Turned rectangles have the box of an ellipse."""
     chosen = replace(AUGMENT_PRESETS[name], **PIXELS, **(mixed if name == "strong" else {}))
     augmentation = Augmentation(chosen, 120, 160, fill=BLACK)
@@ -122,6 +122,6 @@ def test_a_preset_replaces_what_the_config_had_before() -> None:
 
 
 @pytest.mark.parametrize("name", ["heavy", 3, "", True, ["light"]])
-def test_an_augmentation_that_is_not_there(name: object) -> None:
+def test_unknown_preset(name: object) -> None:
     with pytest.raises(ConfigError, match=r"changes: augment.preset is one of light, medium, strong, not "):
         with_changes(Config(), {"augment.preset": name})

@@ -14,7 +14,7 @@ from gfocal.data.augmentation.labeled_image import MIN_VISIBLE, LabeledImage, cl
 from gfocal.data.augmentation.single import affine_matrix, random_affine, random_crop, random_erase
 
 
-def test_a_window_keeps_truth_whose_center_it_holds_and_ignores_other_rests() -> None:
+def test_crop_keeps_objects_whose_center_is_inside_and_ignores_others() -> None:
     sample = scene(100, 100, [[10, 10, 30, 30], [34, 10, 54, 30], [60, 60, 90, 90]])
     part = crop_window(sample, 15, 0, 26, 60)  # x from 15 to 41: centers at 20, 44 and 75
     assert part.boxes.tolist() == [[0.0, 10.0, 15.0, 30.0], [19.0, 10.0, 26.0, 30.0]]
@@ -23,7 +23,7 @@ def test_a_window_keeps_truth_whose_center_it_holds_and_ignores_other_rests() ->
     assert torch.equal(part.image, sample.image[:, 0:60, 15:41])
 
 
-def test_a_rest_thinner_than_a_pixel_is_dropped() -> None:
+def test_parts_thinner_than_a_pixel_are_dropped() -> None:
     sample = LabeledImage(
         torch.zeros(3, 50, 50, dtype=torch.uint8),
         torch.tensor([[-9.0, 10.0, 0.9, 30.0], [-9.0, 10.0, 1.1, 30.0], [-9.0, 10.0, 0.9, 30.0]]),
@@ -33,7 +33,7 @@ def test_a_rest_thinner_than_a_pixel_is_dropped() -> None:
     assert clip_boxes(sample).labels.tolist() == [1]
 
 
-def test_a_cut_region_stays_ignored_wherever_its_center_is() -> None:
+def test_clipped_ignored_region_stays_ignored() -> None:
     sample = scene(100, 100, [[0, 0, 60, 60]])._replace(crowd=torch.tensor([True]))
     for x in (0, 20, 40, 55):
         part = crop_window(sample, x, 0, 40, 40)
@@ -46,7 +46,7 @@ spans = st.tuples(st.integers(0, 38), st.integers(1, 30)).map(lambda t: (t[0], m
 
 @settings(max_examples=150)
 @given(x=spans, y=spans, covers=st.lists(st.tuples(spans, spans), min_size=1, max_size=4))
-def test_a_covered_box_is_that_of_what_is_still_to_be_seen(
+def test_occluded_box_is_that_of_the_visible_part(
     x: tuple[int, int], y: tuple[int, int], covers: list[tuple[tuple[int, int], tuple[int, int]]]
 ) -> None:
     sample = scene(40, 40, [[x[0], y[0], x[1], y[1]]])
@@ -63,14 +63,14 @@ def test_a_covered_box_is_that_of_what_is_still_to_be_seen(
     assert bool(left.crowd[0]) == (share < MIN_VISIBLE)
 
 
-def test_sides_between_pixels_stay_where_nothing_covers_them() -> None:
+def test_uncovered_sides_between_pixels_do_not_move() -> None:
     sample = scene(40, 40, [[10.3, 10.6, 29.7, 29.2]])
     cover = torch.zeros(40, 40, dtype=torch.bool)
     cover[:, 25:] = True
     assert occlude(sample, cover).boxes[0].tolist() == pytest.approx([10.3, 10.6, 25.0, 29.2])
 
 
-def test_the_matrix_of_a_turn_is_torchvisions() -> None:
+def test_affine_matrix_is_torchvisions() -> None:
     """The middle of every color goes where the matrix says."""
     for seed in range(8):
         torch.manual_seed(seed)
@@ -89,7 +89,7 @@ def test_the_matrix_of_a_turn_is_torchvisions() -> None:
 
 
 @pytest.mark.parametrize("size", [(120, 160), (161, 97)])
-def test_the_box_of_a_turned_ellipse_is_exact(size: tuple[int, int]) -> None:
+def test_box_of_a_rotated_ellipse_is_exact(size: tuple[int, int]) -> None:
     for seed in range(25):
         torch.manual_seed(seed)
         item = random_affine(
@@ -99,7 +99,7 @@ def test_the_box_of_a_turned_ellipse_is_exact(size: tuple[int, int]) -> None:
         assert boxes_are_those_of_masks(item) >= 2
 
 
-def test_the_box_of_a_turned_rectangle_lies_inside_that_of_its_mask() -> None:
+def test_box_of_a_rotated_rectangle_is_inside_that_of_its_mask() -> None:
     """It is the ellipse's: too small for what fills its corners, by no more than the sine of the angle allows."""
     for seed in range(25):
         torch.manual_seed(seed)
@@ -114,7 +114,7 @@ def test_the_box_of_a_turned_rectangle_lies_inside_that_of_its_mask() -> None:
         assert (short[[1, 3]] <= 30 * math.sin(angle) + 1.2).all()
 
 
-def test_a_turned_region_to_be_ignored_holds_all_of_its_rectangle() -> None:
+def test_rotated_ignored_region_contains_its_rectangle() -> None:
     for seed in range(25):
         torch.manual_seed(seed)
         sample = scene(160, 160, [[50, 60, 110, 100]])._replace(crowd=torch.tensor([True]))
@@ -123,7 +123,7 @@ def test_a_turned_region_to_be_ignored_holds_all_of_its_rectangle() -> None:
         torch.testing.assert_close(item.boxes[0], extent(item.image[0] > 127), atol=1.5, rtol=0)
 
 
-def test_a_turn_fills_without_a_seam() -> None:
+def test_rotation_fills_without_a_seam() -> None:
     """An even image on a canvas of its own color stays even: at its border nothing is blended with black."""
     image = torch.full((3, 60, 80), 120, dtype=torch.uint8)
     torch.manual_seed(1)
@@ -134,14 +134,14 @@ def test_a_turn_fills_without_a_seam() -> None:
     assert (item.image == 120).all()
 
 
-def test_no_turn_changes_nothing() -> None:
+def test_zero_rotation_changes_nothing() -> None:
     sample = scene(50, 60, [[10, 10, 30, 40]])
     item = random_affine(sample, 0.0, 0.0, BLACK)
     assert torch.equal(item.image, sample.image)
     torch.testing.assert_close(item.boxes, sample.boxes)
 
 
-def test_a_crop_is_never_drawn_around_a_region_to_be_ignored() -> None:
+def test_crop_is_not_centered_on_an_ignored_region() -> None:
     sample = scene(200, 200, [[4, 4, 10, 10], [180, 180, 190, 190]])._replace(crowd=torch.tensor([True, False]))
     for seed in range(30):
         torch.manual_seed(seed)
@@ -149,7 +149,7 @@ def test_a_crop_is_never_drawn_around_a_region_to_be_ignored() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 90), (90, 1), (3, 200), (64, 64)])
-def test_rectangles_and_turns_of_any_size(size: tuple[int, int]) -> None:
+def test_rectangles_and_rotations_of_any_size(size: tuple[int, int]) -> None:
     height, width = size
     for seed in range(10):
         torch.manual_seed(seed)

@@ -1,55 +1,20 @@
-"""COCO json, and the checks of boxes and images that all readers share."""
+"""The reader of COCO json."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from coco_files import box, dump, image, reasons
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gfocal.data.dataset import FileData, Problem
 from gfocal.data.discovery import read_data
 from gfocal.data.readers.coco import read_coco
-from gfocal.data.validation import ImageRecord, summarize, validate_records
 from gfocal.errors import DataError
-
-CATEGORIES = [{"id": 90, "name": "zebra"}, {"id": 3, "name": "cat"}, {"id": 17, "name": "dog"}]
-
-
-def image(path: Path, width: int = 100, height: int = 80) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("L", (width, height)).save(path)
-    return path
-
-
-def box(number: int, image: Any, category: Any, bbox: Any, **more: Any) -> dict[str, Any]:
-    return {"id": number, "image_id": image, "category_id": category, "bbox": bbox, **more}
-
-
-def dump(file: Path, annotations: list[Any], images: list[Any] | None = None, **more: Any) -> Path:
-    """A json file of the images b.png (id 1) and a.png (id 7), with the given annotations."""
-    if images is None:
-        images = [
-            {"id": 7, "file_name": "a.png", "width": 100, "height": 80},
-            {"id": 1, "file_name": "b.png", "width": 100, "height": 80},
-        ]
-        for entry in images:
-            image(file.parent / entry["file_name"])
-    content = {"images": images, "annotations": annotations, "categories": CATEGORIES, **more}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content))
-    return file
-
-
-def reasons(data: FileData) -> Counter[tuple[str, str]]:
-    return Counter((p.reason, p.action) for p in data.problems)
 
 
 def test_sparse_category_ids_become_labels_in_order_of_id(tmp_path: Path) -> None:
@@ -81,7 +46,7 @@ def test_sparse_category_ids_become_labels_in_order_of_id(tmp_path: Path) -> Non
     assert (again.path, again.boxes.tolist()) == (sample.path, sample.boxes.tolist())
 
 
-def test_names_choose_the_order_of_labels_and_must_be_the_classes(tmp_path: Path) -> None:
+def test_names_give_the_order_of_labels_and_must_contain_the_classes(tmp_path: Path) -> None:
     file = dump(tmp_path / "a.json", [box(1, 7, 90, [10, 20, 30, 40]), box(2, 7, 3, [1, 2, 3, 4])])
     data = read_coco(file, names=["zebra", "cat", "dog"])
     assert data.names == ("zebra", "cat", "dog")
@@ -91,68 +56,7 @@ def test_names_choose_the_order_of_labels_and_must_be_the_classes(tmp_path: Path
         read_coco(file, names=["cat", "horse"])
 
 
-BAD_BOXES = {
-    "box has no area": [[10, 10, 0, 5], [10, 10, 5, 0], [10, 10, 0, 0], [50000, 10, 1e-9, 5]],
-    "box is inverted": [[10, 10, -5, 5], [10, 10, 5, -5]],
-    "box is not finite": [[float("nan"), 0, 5, 5], [0, 0, float("inf"), 5], [1e300, 0, 5, 5]],
-    "box is outside the image": [[100, 10, 5, 5], [-20, 10, 20, 5], [10, 80, 5, 5], [10, -9, 5, 5]],
-    "not a box of finite numbers": [
-        [1, 2, 3],
-        [1, 2, 3, 4, 5],
-        None,
-        "text",
-        [1, 2, 3, None],
-        5,
-        [10**400, 0, 1, 1],
-    ],
-}
-
-
-@pytest.mark.parametrize("reason", BAD_BOXES)
-def test_each_bad_box_is_dropped_and_reported_once(tmp_path: Path, reason: str) -> None:
-    bad = BAD_BOXES[reason]
-    annotations = [box(n, 7, 3, b) for n, b in enumerate(bad)] + [box(99, 7, 17, [1, 2, 3, 4])]
-    data = read_coco(dump(tmp_path / "a.json", annotations))
-    assert reasons(data) == {(reason, "dropped"): len(bad)}
-    assert data.samples[1].boxes.tolist() == [[1, 2, 4, 6]]
-    assert data.samples[1].labels.tolist() == [1]
-    for n, problem in enumerate(data.problems):
-        assert f"annotation {n}:" in problem.record
-        assert problem.file == str(tmp_path / "a.json")
-
-
-def test_box_partly_outside_is_clipped_and_rounding_is_not_worth_a_word(tmp_path: Path) -> None:
-    annotations = [box(1, 7, 3, [-10, 20, 30, 400]), box(2, 7, 17, [50, 50, 50.3, 30.01])]
-    data = read_coco(dump(tmp_path / "a.json", annotations))
-    assert data.samples[1].boxes.tolist() == [[0, 20, 20, 80], [50, 50, 100, 80]]
-    assert reasons(data) == {("box exceeds the image", "clipped"): 1}
-    assert "annotation 1: -10 20 20 420" in data.problems[0].record
-
-
-def test_exact_repeats_are_dropped_and_near_ones_kept(tmp_path: Path) -> None:
-    same = [10, 10, 40, 40]
-    annotations = [
-        box(1, 7, 3, same),
-        box(2, 1, 3, same),  # another image
-        box(3, 7, 17, same),  # another class
-        box(4, 7, 3, same, iscrowd=1),  # a crowd region is no object
-        box(5, 7, 3, same),  # repeats
-        box(6, 7, 3, same),
-        box(7, 7, 3, [10, 10, 40, 35]),  # IoU 0.875
-        box(8, 7, 17, [11, 10, 40, 40]),  # IoU 0.951 with annotation 3
-        box(9, 7, 3, [11, 10, 40, 40], iscrowd=1),  # of regions nobody cares
-    ]
-    data = read_coco(dump(tmp_path / "a.json", annotations))
-    found = {p.record.split(",")[1].split(":")[0].strip(): (p.reason, p.action) for p in data.problems}
-    assert found == {
-        "annotation 5": ("duplicate box of the same class", "dropped"),
-        "annotation 6": ("duplicate box of the same class", "dropped"),
-        "annotation 8": ("near-duplicate box of the same class", "kept"),
-    }
-    assert [len(s.labels) for s in data.samples] == [1, 6]
-
-
-def test_annotations_of_nothing_are_dropped(tmp_path: Path) -> None:
+def test_annotations_without_image_or_class_are_dropped(tmp_path: Path) -> None:
     annotations = [
         box(1, 8, 3, [1, 2, 3, 4]),
         box(2, None, 3, [1, 2, 3, 4]),
@@ -205,7 +109,7 @@ def test_images_missing_broken_repeated_or_outside_are_dropped(tmp_path: Path) -
     }
 
 
-def test_real_size_counts_where_the_stated_one_is_wrong(tmp_path: Path) -> None:
+def test_size_of_the_file_replaces_a_wrong_stated_size(tmp_path: Path) -> None:
     image(tmp_path / "a.png", 100, 80)
     images = [{"id": 1, "file_name": "a.png", "width": 1000, "height": 800}]
     data = read_coco(dump(tmp_path / "a.json", [box(1, 1, 3, [50, 40, 500, 400])], images))
@@ -216,7 +120,7 @@ def test_real_size_counts_where_the_stated_one_is_wrong(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stated", "expected"), [((60, 40), (40, 60)), ((40, 60), (60, 40)), ((1, 1), (60, 40))])
-def test_turned_image_is_read_as_its_boxes_were_drawn(
+def test_rotated_image_is_read_as_it_was_annotated(
     tmp_path: Path, stated: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     exif = Image.Exif()
@@ -246,7 +150,7 @@ def test_turned_image_is_read_as_its_boxes_were_drawn(
         ("train.json", "images"),
     ],
 )
-def test_images_are_found_in_the_usual_places(tmp_path: Path, json_place: str, image_place: str) -> None:
+def test_images_are_found_in_the_usual_folders(tmp_path: Path, json_place: str, image_place: str) -> None:
     image(tmp_path / image_place / "a.png")
     images = [{"id": 1, "file_name": "missing.png"}, {"id": 2, "file_name": "a.png"}]
     data = read_coco(dump(tmp_path / json_place, [], images))
@@ -254,7 +158,7 @@ def test_images_are_found_in_the_usual_places(tmp_path: Path, json_place: str, i
     assert reasons(data) == {("image file is missing", "dropped"): 1}
 
 
-def test_where_images_were_looked_for_is_told(tmp_path: Path) -> None:
+def test_error_lists_the_searched_folders(tmp_path: Path) -> None:
     file = dump(tmp_path / "annotations" / "instances_val2017.json", [], [{"id": 1, "file_name": "a.png"}])
     with pytest.raises(
         DataError, match=r"move them to one of the folders in which 'a.png' was looked for: .*val2017.*images"
@@ -279,7 +183,7 @@ def test_where_images_were_looked_for_is_told(tmp_path: Path) -> None:
         ("[" * 100_000, "json"),
     ],
 )
-def test_files_that_cannot_be_used(tmp_path: Path, content: str, message: str) -> None:
+def test_unusable_files(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "a.json"
     file.write_text(content)
     with pytest.raises(DataError, match=message) as caught:
@@ -304,13 +208,13 @@ def test_missing_file_bytes_and_byte_order_mark(tmp_path: Path) -> None:
         read_coco(tmp_path / "missing.json")
 
 
-def test_nothing_usable_names_the_first_problem(tmp_path: Path) -> None:
+def test_error_without_usable_images_has_the_first_problem(tmp_path: Path) -> None:
     image(tmp_path / "a.png").write_text("broken")
     with pytest.raises(DataError, match=r"no usable image among 1.*a\.png.*unreadable"):
         read_coco(dump(tmp_path / "a.json", [], [{"id": 1, "file_name": "a.png"}]))
 
 
-def test_ids_that_are_words_become_running_numbers(tmp_path: Path) -> None:
+def test_string_ids_are_replaced_by_numbers(tmp_path: Path) -> None:
     images = [{"id": "y", "file_name": "b.png"}, {"id": "x", "file_name": "a.png"}]
     for entry in images:
         image(tmp_path / entry["file_name"])
@@ -321,87 +225,11 @@ def test_ids_that_are_words_become_running_numbers(tmp_path: Path) -> None:
     ]
 
 
-def test_class_name_that_stands_twice_is_told(tmp_path: Path) -> None:
+def test_repeated_class_name_is_reported(tmp_path: Path) -> None:
     categories = [{"id": 0, "name": "fish"}, {"id": 1, "name": "fish"}]
     data = read_coco(dump(tmp_path / "a.json", [], categories=categories))
     assert data.names == ("fish", "fish")
     assert reasons(data) == {("class name occurs twice", "kept"): 1}
-
-
-def test_summary_counts_each_kind_and_shows_the_first() -> None:
-    problems = [
-        Problem("a", "1", "no area", "dropped"),
-        Problem("a", "2", "outside", "clipped"),
-        Problem("b", "3", "outside", "clipped"),
-        Problem("c", "4", "outside", "dropped"),
-    ]
-    assert summarize(problems) == [
-        "2 x outside (clipped), e.g. a: 2",
-        "1 x no area (dropped), e.g. a: 1",
-        "1 x outside (dropped), e.g. c: 4",
-    ]
-    assert summarize([]) == []
-
-
-numbers = st.one_of(
-    st.integers(-30, 130).map(float),
-    st.floats(-30, 130),
-    st.sampled_from([float("nan"), float("inf"), -1e30, 1e39]),
-)
-rows = st.lists(
-    st.tuples(st.tuples(numbers, numbers, numbers, numbers), st.integers(0, 2), st.booleans()), max_size=30
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(rows=rows)
-def test_law_whatever_goes_in_what_comes_out_is_sound_and_accounted_for(
-    rows: list[tuple[tuple[float, ...], int, bool]], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = image(tmp_path_factory.getbasetemp() / "law.png", 100, 80)
-    raw = ImageRecord("file", path, 1)
-    for number, (corners, label, crowd) in enumerate(rows):
-        raw.add(corners, label, crowd, f"row {number}")
-    data = validate_records([raw], ["a", "b", "c"], [1, 2, 3], [], "file")
-    boxes = data.samples[0].boxes
-    assert torch.isfinite(boxes).all()
-    assert (boxes[:, 2:] > boxes[:, :2]).all()
-    assert (boxes >= 0).all()
-    assert (boxes[:, 2:] <= torch.tensor([100.0, 80.0])).all()
-    named = Counter(p.record.split(":")[0] for p in data.problems)
-    assert max(named.values(), default=1) == 1
-    assert len(boxes) + sum(p.action == "dropped" for p in data.problems) == len(rows)
-    keys = [
-        (*b, c, f)
-        for b, c, f in zip(
-            boxes.tolist(), data.samples[0].labels.tolist(), data.samples[0].crowd.tolist(), strict=True
-        )
-    ]
-    assert len(set(keys)) == len(keys)
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**31))
-def test_law_near_repeats_are_those_that_all_pairs_find(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
-    random = np.random.default_rng(seed)
-    low = random.uniform(0, 3, (40, 2))
-    corners = np.concatenate((low, low + random.uniform(20, 40, (40, 2))), 1).astype(np.float32)
-    labels = random.integers(0, 2, 40)
-    path = image(tmp_path_factory.getbasetemp() / "law.png", 100, 80)
-    raw = ImageRecord("file", path, 1)
-    for number, (corner, label) in enumerate(zip(corners, labels, strict=True)):
-        raw.add(corner.tolist(), int(label), False, f"row {number}")
-    expected = set()
-    for j in range(40):
-        for i in range(j):
-            sides = np.minimum(corners[i, 2:], corners[j, 2:]) - np.maximum(corners[i, :2], corners[j, :2])
-            overlap = float(np.prod(sides.clip(0), dtype=np.float64))
-            areas = [float(np.prod(corners[k, 2:] - corners[k, :2], dtype=np.float64)) for k in (i, j)]
-            iou = overlap / (sum(areas) - overlap)
-            if labels[i] == labels[j] and iou >= 0.9:
-                expected.add(j)
-    data = validate_records([raw], ["a", "b"], [1, 2], [], "file")
-    assert {int(p.record.split("row ")[1].split(":")[0]) for p in data.problems} == expected
 
 
 scalars = st.one_of(
@@ -426,7 +254,7 @@ def entries(*keys: str) -> st.SearchStrategy[list[Any]]:
     images=entries("id", "file_name", "height", "width"),
     annotations=entries("id", "image_id", "category_id", "bbox", "iscrowd"),
 )
-def test_law_any_json_gives_data_or_a_data_error(
+def test_any_json_gives_data_or_a_data_error(
     images: list[Any], annotations: list[Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "coco_law"
@@ -490,7 +318,7 @@ def export(root: Path, split: str, *categories: int, listed: list[Any] = EXPORTE
     return dump(root / split / "_annotations.coco.json", annotations, images, categories=listed)
 
 
-def test_the_project_that_exports_list_as_a_category_is_no_class(tmp_path: Path) -> None:
+def test_project_name_listed_as_a_category_is_not_a_class(tmp_path: Path) -> None:
     for split in ("train", "valid", "test"):
         export(tmp_path, split, 2, 1)
     for data in (read_data(tmp_path, "train"), read_data(tmp_path / "valid" / "_annotations.coco.json")):
@@ -501,7 +329,7 @@ def test_the_project_that_exports_list_as_a_category_is_no_class(tmp_path: Path)
     assert read_data(tmp_path, "train", ["cat", "pets", "dog"]).category_ids == (1, 0, 2)
 
 
-def test_a_category_above_the_others_that_is_used_is_a_class(tmp_path: Path) -> None:
+def test_used_supercategory_is_a_class(tmp_path: Path) -> None:
     export(tmp_path, "train", 2, 1)
     export(tmp_path, "valid", 1, 0)  # by the other split: then it is one in both
     file = tmp_path / "train" / "_annotations.coco.json"
@@ -518,13 +346,13 @@ def test_a_category_above_the_others_that_is_used_is_a_class(tmp_path: Path) -> 
         [{"id": 0, "name": "pets", "supercategory": "pets"}],
     ],
 )
-def test_a_category_that_is_not_above_all_others_is_a_class(tmp_path: Path, listed: list[Any]) -> None:
+def test_category_that_is_not_the_supercategory_of_all_is_a_class(tmp_path: Path, listed: list[Any]) -> None:
     data = read_coco(export(tmp_path, "train", *([1] if len(listed) > 1 else []), listed=listed))
     assert data.names == tuple(entry["name"] for entry in listed)
     assert data.problems == []
 
 
-def test_data_may_lack_classes_that_are_expected(tmp_path: Path) -> None:
+def test_data_may_lack_expected_classes(tmp_path: Path) -> None:
     names = ("ant", "zebra", "cat", "dog", "bee")
     data = read_coco(dump(tmp_path / "a.json", [box(1, 7, 90, [0, 0, 5, 5])]), names=names)
     assert data.names == names

@@ -82,7 +82,7 @@ TWO = [
         "filename\tclass\txmin\tymin\txmax\tymax\na.png\tdog\t1\t2\t30\t40\na.png\tcat\t5\t6\t7.5\t8\nb.png\t\t\t\t\t",
     ],
 )
-def test_the_tables_that_tools_and_people_write(tmp_path: Path, text: str) -> None:
+def test_tables_of_tools_and_people(tmp_path: Path, text: str) -> None:
     if text.startswith('"filename", "class" '):
         text = text.replace('"class" ', '"class"')
     for encoding in ("utf-8", "utf-16"):
@@ -96,13 +96,13 @@ def test_the_tables_that_tools_and_people_write(tmp_path: Path, text: str) -> No
     assert content(read_data(tmp_path)) == TWO
 
 
-def test_every_spelling_names_one_column() -> None:
+def test_every_header_name_belongs_to_one_column() -> None:
     words = [word for spellings in SPELLINGS.values() for word in spellings]
     assert len(words) == len(set(words))
     assert all(word.isalnum() and word == word.lower() for word in words)
 
 
-def test_more_columns(tmp_path: Path) -> None:
+def test_further_columns(tmp_path: Path) -> None:
     text = (
         "filename,class,xmin,ymin,xmax,ymax,crowd,difficult,ignore,area,image_id\n"
         "b.png,cat,1,2,30,40,,,,12.5,7\n"
@@ -123,7 +123,7 @@ def test_more_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ids", ["7,7", "x,8", ",8", "7,1e30", "7.5,8"])
-def test_image_ids_that_are_none_give_way_to_running_numbers(tmp_path: Path, ids: str) -> None:
+def test_invalid_image_ids_are_replaced(tmp_path: Path, ids: str) -> None:
     first, second = ids.split(",")
     text = f"filename,class,xmin,ymin,xmax,ymax,image_id\nb.png,cat,1,2,3,4,{first}\na.png,cat,1,2,3,4,{second}\n"
     data = read_csv(table(tmp_path / "t.csv", text, "a.png", "b.png"))
@@ -179,7 +179,7 @@ def test_every_bad_row_is_reported_and_the_rest_is_read(tmp_path: Path) -> None:
     assert all(problem.file.endswith(("t.csv", "forgotten.png")) for problem in data.problems)
 
 
-def test_fractions_are_told_from_pixels(tmp_path: Path) -> None:
+def test_fractions_are_distinguished_from_pixels(tmp_path: Path) -> None:
     text = "filename,class,xmin,ymin,xmax,ymax\na.png,dog,0,0.25,0.5,1\na.png,dog,0.1,0.25,1.0,1\n"
     data = read_csv(table(tmp_path / "t.csv", text, "a.png"))
     assert data.samples[0].boxes.tolist() == [[0, 20, 50, 80], [10, 20, 100, 80]]
@@ -279,7 +279,7 @@ def test_classes(tmp_path: Path) -> None:
         read_csv(file, names=["10"])
 
 
-def test_ids_and_order_of_a_sidecar_count(tmp_path: Path) -> None:
+def test_ids_and_order_are_those_of_the_sidecar(tmp_path: Path) -> None:
     table(tmp_path / "t.csv", "a.png,1,2,30,40,dog\na.png,2,2,30,40,cat\n", "a.png")
     (tmp_path / "gfocal.json").write_text('{"names": ["dog", "none", "cat"], "category_ids": [7, 5, 90]}')
     data = read_csv(tmp_path)
@@ -304,7 +304,7 @@ def test_ids_and_order_of_a_sidecar_count(tmp_path: Path) -> None:
         (HEADER + "../a.png,100,80,dog,1,2,30,40\n", "images not found"),
     ],
 )
-def test_what_is_no_table_of_boxes_is_told(tmp_path: Path, text: str, told: str) -> None:
+def test_files_without_boxes_are_refused(tmp_path: Path, text: str, told: str) -> None:
     file = table(tmp_path / "in" / "t.csv", text, "a.png")
     with pytest.raises(DataError, match=told) as caught:
         read_csv(file)
@@ -312,7 +312,7 @@ def test_what_is_no_table_of_boxes_is_told(tmp_path: Path, text: str, told: str)
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
+def test_missing_paths(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         read_csv(tmp_path / "gone.csv")
     with pytest.raises(DataError, match=r"no \.csv file with columns"):
@@ -321,7 +321,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     assert not is_csv(tmp_path)
 
 
-def test_a_bomb_is_refused_as_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = table(tmp_path / "t.csv", "a.png,1,2,30,40,dog\nb.png,1,2,30,40,dog\n", "a.png")
     image(tmp_path / "b.png", 300, 300)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
@@ -338,7 +338,7 @@ cells = st.one_of(
 @given(
     rows=st.lists(st.lists(cells, max_size=9), max_size=12), header=st.booleans(), separator=st.sampled_from(",;\t")
 )
-def test_law_any_table_is_read_or_told(
+def test_any_table_gives_data_or_a_data_error(
     rows: list[list[str]], header: bool, separator: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "law of tables"
@@ -354,7 +354,7 @@ def test_law_any_table_is_read_or_told(
         assert (sample.labels < len(data.names)).all()
 
 
-def test_the_real_tables_say_what_the_xml_says(shared: Path) -> None:
+def test_real_tables_agree_with_the_xml(shared: Path) -> None:
     root = shared / "data" / "cards"
     for split, images, objects in (("train", 296, 527), ("test", 67, 143)):
         xml, csv = read_data(root, split), read_csv(root, split)

@@ -65,7 +65,7 @@ def reasons(data: FileData) -> Counter[tuple[str, str]]:
     return Counter((p.reason, p.action) for p in data.problems)
 
 
-def test_classic_folders(tmp_path: Path) -> None:
+def test_folders_of_the_voc_challenge(tmp_path: Path) -> None:
     data = read_voc(classic(tmp_path), "train")
     assert data.names == ("bird", "cat", "dog")  # bird is of the other split: labels of splits agree
     assert data.category_ids == (1, 2, 3)
@@ -79,7 +79,7 @@ def test_classic_folders(tmp_path: Path) -> None:
     assert data.read(0)[0].shape == (3, 80, 100)
 
 
-def test_splits_by_any_spelling_and_all_without(tmp_path: Path) -> None:
+def test_any_spelling_of_splits_and_all_images_without_a_split(tmp_path: Path) -> None:
     classic(tmp_path)
     for split in ("val", "valid", "validation"):
         data = read_voc(tmp_path, split)
@@ -90,7 +90,7 @@ def test_splits_by_any_spelling_and_all_without(tmp_path: Path) -> None:
         read_voc(tmp_path, "test")
 
 
-def test_names_give_the_order_and_must_hold_every_class(tmp_path: Path) -> None:
+def test_names_give_the_order_and_must_contain_every_class(tmp_path: Path) -> None:
     classic(tmp_path)
     data = read_voc(tmp_path, "train", names=["dog", "horse", "cat", "bird"])
     assert data.names == ("dog", "horse", "cat", "bird")
@@ -108,7 +108,7 @@ def test_list_with_unknown_and_repeated_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".JPEG", ".xml", ".png 1"])
-def test_lists_may_name_files_with_their_endings(tmp_path: Path, ending: str) -> None:
+def test_lists_may_name_files_with_their_suffix(tmp_path: Path, ending: str) -> None:
     classic(tmp_path)
     write(tmp_path / "Annotations" / "a.b.xml", [("cat", (1, 2, 3, 4), 0)])
     image(tmp_path / "JPEGImages" / "a.b.jpg")
@@ -147,7 +147,7 @@ def test_flat_split_folders_share_their_classes(tmp_path: Path) -> None:
         read_voc(tmp_path, "other")
 
 
-def test_image_of_an_xml_file_is_of_its_stem_else_of_the_name_in_it(tmp_path: Path) -> None:
+def test_image_of_an_xml_file_has_its_stem_or_the_name_in_it(tmp_path: Path) -> None:
     image(tmp_path / "a.jpg", 100, 80)
     image(tmp_path / "a.png", 50, 40)
     image(tmp_path / "other.jpg")
@@ -225,7 +225,7 @@ def test_images_and_annotations_folders_without_lists(tmp_path: Path) -> None:
     assert stems(read_voc(tmp_path)) == ["a"]
 
 
-def test_what_cannot_be_used(tmp_path: Path) -> None:
+def test_unusable_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         read_voc(tmp_path / "missing")
     with pytest.raises(DataError, match="no xml files"):

@@ -74,7 +74,7 @@ def test_fractions_are_of_the_upright_image(tmp_path: Path) -> None:
     assert data.read(0)[0].shape == (3, 100, 80)
 
 
-def test_pixels_for_fractions_are_never_clipped_to_a_image(tmp_path: Path) -> None:
+def test_pixels_in_place_of_fractions_are_not_clipped(tmp_path: Path) -> None:
     """The second box covers the whole image, if 30 is taken for 30 widths of it."""
     data = one_image(tmp_path, "0 50 40 20 20\n0 20 20 30 60\n0 10 20 30 40 50 60")
     assert len(data.samples[0].labels) == 0
@@ -83,7 +83,7 @@ def test_pixels_for_fractions_are_never_clipped_to_a_image(tmp_path: Path) -> No
     assert action == "dropped"
 
 
-def test_bad_lines_are_dropped_and_the_others_kept(tmp_path: Path) -> None:
+def test_invalid_lines_are_dropped(tmp_path: Path) -> None:
     lines = [
         "0 0.5 0.5 0.2 0.2",
         "0 0.5 0.5 0.2",
@@ -145,16 +145,14 @@ def test_splits_by_any_spelling_lists_of_folders_and_path(tmp_path: Path) -> Non
             read_yolo(yaml)
 
 
-def test_a_split_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_split(tmp_path: Path) -> None:
     image(tmp_path / "images" / "train" / "a.png")
     text(tmp_path / "labels" / "train" / "a.txt", "0 0.5 0.5 0.2 0.2")
     yaml = text(
         tmp_path / "data.yaml", "train: images/train\nvalid: [images/train, images/vla]\ntest: no.txt\nnames: [cat]\n"
     )
     for split, named in (("val", "val: images/vla "), ("valid", "val: images/vla "), ("test", "test: no.txt ")):
-        with pytest.raises(
-            DataError, match=f"^{yaml}: {named}not found below {tmp_path}; fix the entry or 'path:'"
-        ):
+        with pytest.raises(DataError, match=f"^{yaml}: {named}not found below {tmp_path}; fix the entry or 'path:'"):
             read_yolo(tmp_path, split)
     data = read_yolo(tmp_path, "train")
     assert [str(p) for p in data.problems] == [
@@ -167,7 +165,7 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
         read_yolo(tmp_path)
 
 
-def test_exports_that_start_one_folder_too_high(tmp_path: Path) -> None:
+def test_exports_with_paths_one_folder_too_high(tmp_path: Path) -> None:
     image(tmp_path / "set" / "train" / "images" / "a.png")
     text(tmp_path / "set" / "train" / "labels" / "a.txt", "0 0.5 0.5 0.2 0.2")
     text(
@@ -223,7 +221,7 @@ def test_labels_beside_the_images(tmp_path: Path) -> None:
     assert len(read_yolo(tmp_path, "train").samples[0].labels) == 1
 
 
-def test_label_files_of_no_image_are_reported(tmp_path: Path) -> None:
+def test_label_files_without_image_are_reported(tmp_path: Path) -> None:
     text(tmp_path / "labels" / "train" / "gone.txt", "0 0.5 0.5 0.2 0.2")
     text(tmp_path / "labels" / "train" / "classes.txt", "cat\ndog\n")
     data = one_image(tmp_path, "0 0.5 0.5 0.2 0.2")
@@ -238,7 +236,7 @@ def test_unreadable_image_is_dropped(tmp_path: Path) -> None:
     assert reasons(data) == {("image is unreadable", "dropped"): 1}
 
 
-def test_no_label_file_at_all_is_a_wrong_folder_not_background(tmp_path: Path) -> None:
+def test_no_label_files_is_an_error(tmp_path: Path) -> None:
     image(tmp_path / "images" / "a.png")
     text(tmp_path / "data.yaml", "train: images\nnames: [cat]\n")
     with pytest.raises(DataError, match=r"none of 1 images has a label file.*labels.a\.txt"):
@@ -275,7 +273,7 @@ def test_names_choose_the_order_and_indices_may_have_gaps(tmp_path: Path) -> Non
         read_yolo(tmp_path, "train", names=["cat", "cow"])
 
 
-def test_data_may_lack_classes_that_are_expected(tmp_path: Path) -> None:
+def test_data_may_lack_expected_classes(tmp_path: Path) -> None:
     one_image(tmp_path, "1 0.5 0.5 0.2 0.2")
     data = read_yolo(tmp_path, "train", names=["owl", "dog", "cat"])
     assert (data.names, data.category_ids) == (("owl", "dog", "cat"), (2, 1, 0))
@@ -292,7 +290,7 @@ def test_data_may_lack_classes_that_are_expected(tmp_path: Path) -> None:
         ("../../train/images", False),
     ],
 )
-def test_a_yaml_that_was_moved_finds_its_splits_beside_it(tmp_path: Path, entry: str, is_told: bool) -> None:
+def test_splits_of_a_moved_yaml_are_found_beside_it(tmp_path: Path, entry: str, is_told: bool) -> None:
     image(tmp_path / "set" / "train" / "images" / "a.png")
     text(tmp_path / "set" / "train" / "labels" / "a.txt", "1 0.5 0.5 0.2 0.2")
     text(tmp_path / "set" / "data.yaml", f"train: {entry}\nval: ../valid/images\nnames: [cat, dog]\n")
@@ -313,7 +311,7 @@ def test_a_yaml_never_leads_out_of_its_folder(tmp_path: Path) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(content=st.text(alphabet="01.5 -enaif\n\t_,", max_size=80))
-def test_law_any_text_gives_sound_boxes(content: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_text_gives_valid_boxes(content: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     data = one_image(tmp_path_factory.getbasetemp() / "yolo_law", content)
     boxes = data.samples[0].boxes
     assert (boxes[:, 2:] > boxes[:, :2]).all()
@@ -334,7 +332,7 @@ def test_law_any_text_gives_sound_boxes(content: str, tmp_path_factory: pytest.T
         ("a: !!python/object/apply:os.system ['true']", "yaml"),
     ],
 )
-def test_yaml_that_cannot_be_used(tmp_path: Path, content: str, message: str) -> None:
+def test_unusable_yaml(tmp_path: Path, content: str, message: str) -> None:
     image(tmp_path / "images" / "a.png")
     yaml = text(tmp_path / "data.yaml", content)
     with pytest.raises(DataError, match=message) as caught:
@@ -342,7 +340,7 @@ def test_yaml_that_cannot_be_used(tmp_path: Path, content: str, message: str) ->
     assert str(caught.value).startswith(str(yaml))
 
 
-def test_what_a_stranger_wrote_at_length_makes_no_long_message(tmp_path: Path) -> None:
+def test_long_untrusted_texts_are_shortened_in_messages(tmp_path: Path) -> None:
     deep = "{a: " * 90 + "x" + "}" * 90
     yaml = text(tmp_path / "data.yaml", f"names: [cat]\ntrain: {deep}\nval: {deep}\npath: {deep}\n")
     with pytest.raises(DataError, match="none of its splits") as caught:
@@ -350,7 +348,7 @@ def test_what_a_stranger_wrote_at_length_makes_no_long_message(tmp_path: Path) -
     assert len(str(caught.value).replace(str(tmp_path), "")) <= 600
 
 
-def test_number_of_classes_that_disagrees_is_told(tmp_path: Path) -> None:
+def test_wrong_number_of_classes_is_reported(tmp_path: Path) -> None:
     one_image(tmp_path, "0 0.5 0.5 0.2 0.2")
     text(tmp_path / "data.yaml", "train: images/train\nnc: 3\nnames: [cat, dog]\n")
     assert reasons(read_yolo(tmp_path, "train")) == {("nc is not the number of names", "kept"): 1}

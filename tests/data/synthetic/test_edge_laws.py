@@ -33,14 +33,14 @@ LAWS = [(40.0, 40.0, 1.0), (40.0, 57.0, 0.3), (40.0, 57.5, 0.7), (40.0, 51.3, NA
 
 
 @pytest.mark.parametrize("law", LAWS)
-def test_mean_and_std_are_those_of_draws(law):
+def test_mean_and_std_are_those_of_samples(law):
     law = torch.tensor(law, dtype=torch.float64)
     draws = spread_of(law)
     assert law_mean(law).item() == pytest.approx(draws.mean().item(), abs=2e-3)
     assert law_std(law).item() == pytest.approx(draws.std(correction=0).item(), abs=2e-3)
 
 
-def test_random_draws_have_the_shares_of_the_law():
+def test_samples_have_the_probabilities_of_the_law():
     laws = torch.tensor([(10.0, 20.0, 0.3), (20.0, 10.0, 0.7), (20.0, 10.0, NAN)])
     uniforms = torch.from_numpy(np.random.default_rng(0).random((20_000, 3), dtype=np.float32))
     draws = sample_edges(laws.expand(20_000, 3, 3), uniforms)
@@ -56,7 +56,7 @@ def test_random_draws_have_the_shares_of_the_law():
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("side", range(4))
 @pytest.mark.parametrize(("reach", "bin_size"), [(6.0, 4.0), (20.0, 8.0), (-5.0, 3.0), (30.0, 1.0)])
-def test_probabilities_are_the_mean_two_hot_of_draws(law, side, reach, bin_size):
+def test_probabilities_are_the_mean_two_hot_vector_of_samples(law, side, reach, bin_size):
     """Also where some draws are nearer than bin 0 (reach < 0) or farther than bin n (bins of one pixel)."""
     outwards = -1 if side < 2 else 1
     law = torch.tensor(law, dtype=torch.float64) * torch.tensor([outwards, outwards, 1])
@@ -72,7 +72,7 @@ def test_a_sharp_edge_is_the_two_hot_vector():
     torch.testing.assert_close(got, torch.tensor([0, 0, 0.5, 0.5, 0]))
 
 
-def test_far_strips_stay_two_peaks_with_their_weights():
+def test_distant_strips_give_two_peaks_with_their_weights():
     law = torch.tensor([34.0, 58.0, 0.7])
     got = law_probabilities(law, 10.0, 8.0, 8, side=2)  # bins 3 and 6
     torch.testing.assert_close(got, torch.tensor([0, 0, 0, 0.3, 0, 0, 0.7, 0, 0]))
@@ -102,7 +102,7 @@ def test_projection_keeps_the_mean_and_adds_a_known_variance(near, far, share, b
 
 @settings(max_examples=100, deadline=None)
 @given(st.floats(-1e3, 1e3, width=32), st.floats(-1e3, 1e3, width=32), shares, st.integers(1, 40))
-def test_probabilities_sum_to_one_wherever_the_law_lies(inner, outer, share, n):
+def test_probabilities_sum_to_one_for_any_position(inner, outer, share, n):
     got = law_probabilities(torch.tensor([inner, outer, share]), 3.0, 8.0, n, side=2)
     assert got.dtype == torch.float32
     assert got.shape == (n + 1,)
@@ -120,13 +120,13 @@ def test_laws_and_points_broadcast():
     torch.testing.assert_close(got[1, 1], alone)
 
 
-def test_only_edges_that_can_move_are_ambiguous():
+def test_only_edges_with_several_positions_are_ambiguous():
     laws = torch.tensor([(4.0, 4.0, 1.0), (4.0, 9.0, 0.3), (9.0, 4.0, NAN), (4.0, 9.0, 1.0)])
     assert is_ambiguous(laws).tolist() == [False, True, True, False]
     assert law_std(laws)[2].item() == pytest.approx(5 / math.sqrt(12))
 
 
 @pytest.mark.parametrize(("n", "side", "word"), [(0, 2, "n = 0"), (16, 4, "side = 4")])
-def test_wrong_arguments_are_named(n, side, word):
+def test_errors_name_invalid_arguments(n, side, word):
     with pytest.raises(ValueError, match=word):
         law_probabilities(torch.tensor([1.0, 1.0, 1.0]), 0.0, 8.0, n, side)

@@ -85,7 +85,7 @@ def test_no_two_seeds_purposes_or_epochs_share_a_scene():
     assert len(set(digests)) == len(digests)
 
 
-def test_epochs_go_on_where_the_last_one_ended():
+def test_scenes_of_an_epoch_follow_those_of_the_previous_one():
     data = SyntheticScenes(4, seed=3)
     longer = SyntheticScenes(12, seed=3)
     assert data.at_epoch(0) == data
@@ -94,7 +94,7 @@ def test_epochs_go_on_where_the_last_one_ended():
     assert data.at_epoch(2).sample(1).image_id == 9
 
 
-def test_images_of_one_scene_are_drawn_anew_not_shared():
+def test_images_of_one_scene_are_not_shared():
     image, sample = SCENES.read(0)
     image.zero_()
     sample.boxes.zero_()
@@ -153,7 +153,7 @@ def test_ambiguous_objects_are_whole_and_their_sides_free():
 
 
 @pytest.mark.parametrize("ambiguous", [False, True])
-def test_painted_pixels_end_where_the_laws_say(ambiguous):
+def test_painted_pixels_end_at_the_edges_of_the_laws(ambiguous):
     """On an even ground: sharp sides and the ends of strips to one pixel, ramps where they have faded."""
     rng = np.random.default_rng(11)
     kinds = set()
@@ -187,7 +187,7 @@ def test_painted_pixels_end_where_the_laws_say(ambiguous):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_shapes_have_the_extent_asked_for(shape):
+def test_shapes_have_the_requested_extent(shape):
     for extent in (18.0, 61.5, 110.0):
         left, top, right, bottom = tight_box(draw_opacity(shape, extent, 1.3, 0.3) >= 0.5)
         assert abs(max(right - left, bottom - top) - extent) <= 2.5  # a thin tip may end within a pixel
@@ -195,7 +195,7 @@ def test_shapes_have_the_extent_asked_for(shape):
         assert top >= 1
 
 
-def test_redrawn_labels_follow_the_laws():
+def test_resampled_edges_follow_the_laws():
     places: dict[float, list[np.ndarray]] = {}
     for index in range(14):
         sample = SCENES.sample(index)
@@ -224,7 +224,7 @@ def test_redrawn_labels_follow_the_laws():
     assert abs(between_sides - np.eye(len(between_sides))).max() < 0.45  # 100 draws: 4.5 deviations
 
 
-def test_scenes_are_varied_and_the_smallest_do_not_rule():
+def test_scenes_are_varied_and_not_dominated_by_small_objects():
     samples = [SCENES.sample(index) for index in range(250)]
     labels = torch.cat([sample.labels for sample in samples])
     ambiguous = is_ambiguous(torch.cat([sample.edge_laws for sample in samples]))
@@ -250,7 +250,7 @@ def test_scenes_are_varied_and_the_smallest_do_not_rule():
         ({"ambiguous_share": 1.5}, "ambiguous_share 1.5"),
     ],
 )
-def test_wrong_arguments_are_named(arguments, word):
+def test_errors_name_invalid_arguments(arguments, word):
     with pytest.raises(DataError, match=word):
         SyntheticScenes(**{"num_scenes": 3, **arguments})
     with pytest.raises(IndexError):
