@@ -85,11 +85,11 @@ COCO_NAMES = (
     "toothbrush",
 )
 
-# What to fetch and where to put it, for whoever names a folder without it.
+# Printed if a folder lacks COCO: the files to download, and where they belong.
 COCO_2017 = """\
 COCO 2017 is expected like this (sizes of the zip files; all from https://cocodataset.org/#download):
   {path}/annotations/instances_train2017.json   annotations_trainval2017.zip, 0.25 GB
   {path}/annotations/instances_val2017.json     the same
   {path}/train2017/*.jpg                        train2017.zip, 19 GB
   {path}/val2017/*.jpg                          val2017.zip, 0.8 GB
-To try a config on other images, name any COCO, VOC or YOLO folder instead."""
+To try a config on other images, give any COCO, VOC or YOLO folder instead."""
