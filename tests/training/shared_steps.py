@@ -98,7 +98,7 @@ class Seen(torch.optim.SGD):
 def gradients(detector_name: str, batches: list[list[int]], clip: float = 0.0) -> Iterator[tuple[str, Tensor]]:
     """Gradients of one step by parameter, and the losses that all processes together have."""
     model = detector(detector_name)
-    devices = Devices(accumulate=len(batches), cpu=True)
+    devices = Devices(grad_accum_steps=len(batches), cpu=True)
     criterion = replace(
         build_criterion(model, MethodSettings()),  # type: ignore[type-var]
         sum_over_processes=devices.sum_over_processes,

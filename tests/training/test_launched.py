@@ -45,7 +45,7 @@ warmup_steps = 2
 [run]
 epochs = 3
 batch_size = 1
-workers = 0
+num_workers = 0
 save_every_minutes = 1e-6
 """
 
