@@ -19,8 +19,8 @@ from rich.table import Table
 
 from gfocal.config.config import read_config
 from gfocal.data.discovery import read_data
-from gfocal.run import RESULT_FILE, run_config
-from gfocal.training.checkpoints import STATE_FILE
+from gfocal.run import run_training
+from gfocal.run_folder import RunFolder
 
 # MMDetection 3.3.0, mmcv 2.1.0, one seed, ResNet-18 from random weights, at the settings of the config.
 MMDETECTION = {"ap": 0.416, "ap50": 0.628, "ap75": 0.524}
@@ -40,16 +40,16 @@ def main() -> None:
     rows = {}
     for seed in chosen.seeds:
         folder = chosen.out / f"seed{seed}"
-        if not (folder / RESULT_FILE).exists():
-            run_config(
+        if not RunFolder(folder).result.exists():
+            run_training(
                 replace(config, run=replace(config.run, seed=seed)),
                 train_data,
                 test_data,
                 folder,
-                resume=(folder / STATE_FILE).exists(),
+                resume=RunFolder(folder).state.exists(),
                 data_name=str(chosen.data),
             )
-        rows[f"gfocal, seed {seed}"] = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        rows[f"gfocal, seed {seed}"] = json.loads(RunFolder(folder).result.read_text(encoding="utf-8"))
 
     table = Table("", "AP", "AP50", "AP75", title="BCCD test split, last epoch")
     for name, row in rows.items():

@@ -41,7 +41,7 @@ def test_every_bundled_config_survives_being_written(name: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", config_names())
-def test_bundled_config_begins_with_its_command(name: str) -> None:
+def test_a_bundled_config_starts_with_its_command(name: str) -> None:
     from gfocal.config.config import CONFIG_FOLDER
 
     first = (CONFIG_FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
@@ -129,7 +129,7 @@ def test_a_config_names_only_what_differs(tmp_path: Path) -> None:
         ("[model\n", "not valid TOML"),
     ],
 )
-def test_what_does_not_fit_is_told_with_file_and_key(text: str, told: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_an_error_with_file_and_key(text: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         parsed(text, tmp_path)
     message = str(error.value)
@@ -169,7 +169,7 @@ def test_what_does_not_fit_is_told_with_file_and_key(text: str, told: str, tmp_p
         ("augment.short_sides", (0, 200)),
     ],
 )
-def test_numbers_out_of_range_are_told(key: str, value: Any) -> None:
+def test_numbers_out_of_range_are_errors(key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^changes: {key.replace('.', '[.]')} "):
         with_changes(Config(), {key: value})
 

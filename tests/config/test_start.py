@@ -84,7 +84,7 @@ def test_network_input_and_weights_are_those_of_the_file(old: Path, tmp_path: Pa
     assert saved.size == SizeSettings(64, 96, False)
 
 
-def test_a_run_goes_on_without_the_file_that_it_began_with(old: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_without_the_file_it_started_from(old: Path, tmp_path: Path) -> None:
     whole, _ = ran(config_from(old, **{"run.epochs": 2}), tmp_path / "whole")
     ran(config_from(old, **{"run.epochs": 1}), tmp_path / "halved")
     for file in old.iterdir():
@@ -199,7 +199,7 @@ def test_describing_the_initial_model(old: Path) -> None:
     assert describe_initial_model(str(old), NAMES).endswith("3 of 3 classes known")
 
 
-def test_class_agnostic_training_and_judging(old: Path, tmp_path: Path, run: Any) -> None:
+def test_class_agnostic_training_and_evaluation(old: Path, tmp_path: Path, run: Any) -> None:
     config = config_from(old, **{"model.class_agnostic": True})
     model, said = ran(config, tmp_path / "one")
     assert model.names == ("object",)
@@ -212,7 +212,7 @@ def test_class_agnostic_training_and_judging(old: Path, tmp_path: Path, run: Any
     assert "triangle" not in out
 
 
-def test_a_model_of_several_classes_is_not_judged_on_others(old: Path, run: Any) -> None:
+def test_a_model_of_several_classes_is_not_evaluated_on_others(old: Path, run: Any) -> None:
     code, _, err = run("eval", old, "synthetic", "--num-workers", 0)
     assert code == 2
     assert "classes differ" in err

@@ -97,7 +97,7 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
-def test_a_damaged_state_is_told(tmp_path: Path, share: float) -> None:
+def test_a_damaged_state_is_refused(tmp_path: Path, share: float) -> None:
     saved(tmp_path)
     path = RunFolder(tmp_path).state
     content = path.read_bytes()
@@ -105,7 +105,7 @@ def test_a_damaged_state_is_told(tmp_path: Path, share: float) -> None:
     assert "damaged" in refused(tmp_path, begin())
 
 
-def test_a_state_of_another_model_is_told(tmp_path: Path) -> None:
+def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
     saved(tmp_path)
     assert "another model or optimizer" in refused(tmp_path, begin(width=5))
     model = nn.Linear(3, 4)
@@ -115,7 +115,7 @@ def test_a_state_of_another_model_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [{"model": 1}, [1, 2], {}, {"progress": {}}])
-def test_a_file_that_is_no_state_is_told(tmp_path: Path, content: object) -> None:
+def test_a_file_that_is_no_state_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, RunFolder(tmp_path).state)
     refused(tmp_path, begin())
 
@@ -160,7 +160,7 @@ def test_the_state_before_is_kept_and_there_is_a_state_at_every_moment(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["state-previous.pt", "state.pt"]
 
 
-def test_between_two_names_the_state_before_is_taken(tmp_path: Path) -> None:
+def test_without_a_last_state_the_previous_one_is_used(tmp_path: Path) -> None:
     """A kill in the one moment in which a disk without links has no last state."""
     saved(tmp_path)
     RunFolder(tmp_path).state.rename(RunFolder(tmp_path).previous_state)

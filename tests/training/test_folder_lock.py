@@ -67,7 +67,7 @@ def test_twice_in_one_process(tmp_path: Path) -> None:
         pass
 
 
-def test_a_lock_that_cannot_be_taken_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_lock_file_that_cannot_be_opened_blocks_nobody(tmp_path: Path) -> None:
     """Another user's file, for instance; for the superuser, who may write it, a folder in its place."""
     (tmp_path / ".run.lock").mkdir()
     with lock_folder(RunFolder(tmp_path)):

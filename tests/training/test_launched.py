@@ -116,7 +116,7 @@ def test_two_processes_of_which_one_is_killed_or_stopped_come_back_to_the_same_r
     assert json.loads(RunFolder(whole).description.read_text())["processes"] == 2
 
 
-def test_two_processes_judge_a_model_as_one_does(place: Path, whole: Path, tmp_path: Path) -> None:
+def test_two_processes_evaluate_a_model_as_one_does(place: Path, whole: Path, tmp_path: Path) -> None:
     model = load_model(whole)
     model.decode_settings = replace(model.decode_settings, score_threshold=0.0)
     save_model(model, tmp_path / "model.safetensors")

@@ -172,7 +172,7 @@ def test_evaluations_are_every_few_epochs_and_last(
     assert [int(row["epoch"]) for row in rows if row["ap"]] == evaluation
 
 
-def test_the_average_of_the_weights_is_what_is_saved_and_judged(tmp_path: Path) -> None:
+def test_the_average_of_the_weights_is_saved_and_evaluated(tmp_path: Path) -> None:
     model = small()
     start = {key: value.clone() for key, value in model.named_parameters()}
     learn(model, SyntheticScenes(4, size=96), None, tmp_path, replace(RUN, ema_decay=0.99))

@@ -1,4 +1,4 @@
-"""metrics.csv is whole at every moment, and goes on where a run goes on."""
+"""metrics.csv is whole at every moment, and continues where a run is resumed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_resumed_run_keeps_the_rows_of_the_epochs_that_are_done(tmp_path: Path
     assert [r["epoch"] for r in read_metrics(path)] == ["1", "2", "3"]
 
 
-def test_a_new_run_begins_a_new_table(tmp_path: Path) -> None:
+def test_a_new_run_starts_a_new_table(tmp_path: Path) -> None:
     path = filled(tmp_path, 3)
     MetricsLog(RunFolder(tmp_path).metrics).add(row(1))
     assert len(read_metrics(path)) == 1

@@ -71,7 +71,7 @@ def test_steps_fall_with_the_first_step_of_their_epoch() -> None:
     assert factors[55:] == pytest.approx([0.01] * 5)
 
 
-def test_cosine_begins_at_one_ends_at_final_and_never_rises() -> None:
+def test_cosine_starts_at_one_ends_at_final_and_never_rises() -> None:
     factors = [lr_factor(step, 10, 10, COSINE) for step in range(100)]
     assert factors[0] == 1.0
     assert factors[50] == pytest.approx((1 + 0.01) / 2)

@@ -139,7 +139,7 @@ def test_a_run_stops_early_and_does_not_go_on_when_resumed(tmp_path: Path, monke
     assert RunFolder(tmp_path).result.exists()
 
 
-def test_deterministic_while_it_learns_and_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_and_evaluation_are_deterministic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def watched(name: str) -> None:

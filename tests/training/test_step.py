@@ -115,7 +115,7 @@ def test_settings_of_one_run_do_not_bind_the_next() -> None:
     assert devices.device.type == "cpu"
 
 
-def test_the_scale_of_fp16_goes_on_where_it_was() -> None:
+def test_the_loss_scale_of_fp16_is_restored() -> None:
     devices, again = Devices("no", cpu=True), Devices("no", cpu=True)
     assert devices.state_dict() == {}
     devices.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
@@ -126,7 +126,7 @@ def test_the_scale_of_fp16_goes_on_where_it_was() -> None:
     Devices("no", cpu=True).load_state_dict(devices.state_dict())  # the scale is of no use there, and no error
 
 
-def test_a_precision_that_the_device_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsupported_precision_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(**_: object) -> None:
         raise ValueError("fp16 mixed precision requires\na GPU")
 

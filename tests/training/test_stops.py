@@ -1,4 +1,4 @@
-"""A run that is stopped, at whatever moment, goes on bit for bit: by signals, by kills, by a full disk."""
+"""A run that is stopped at any moment resumes bit for bit: after signals, kills, a full disk."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def go(
     folder: Path, at: int = 0, what: Callable[[], object] = lambda: None, resume: bool = False, run: RunSettings = RUN
 ) -> str:
-    """Train, or go on; returns what was said."""
+    """Train, or resume; returns what was printed."""
     torch.manual_seed(0)
     model = create("gfl_light_fpn", 5, names=SyntheticScenes.names, pretrained=False, **TINY)
     model.input_settings = InputSettings(short_side=64, long_side=64)
@@ -150,7 +150,7 @@ def progress_of(folder: Path) -> Progress:
 @pytest.mark.parametrize(
     ("at", "epoch", "batches"), [(1, 0, 2), (3, 0, 4), (5, 0, 5), (6, 0, 5), (9, 1, 2), (14, 1, 5)]
 )
-def test_a_signal_saves_the_step_and_the_run_goes_on_bit_for_bit(
+def test_a_signal_saves_the_step_and_the_run_resumes_bit_for_bit(
     tmp_path: Path, undisturbed: Path, at: int, epoch: int, batches: int
 ) -> None:
     with pytest.raises(TrainingInterrupt) as stop:
@@ -164,7 +164,7 @@ def test_a_signal_saves_the_step_and_the_run_goes_on_bit_for_bit(
 
 
 @pytest.mark.parametrize("stopped", [True, False])
-def test_trackers_are_told_of_an_end_before_its_time(
+def test_trackers_are_closed_as_failed_at_an_early_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
 ) -> None:
     closed: list[bool] = []
@@ -295,9 +295,7 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     assert attempts
 
 
-def test_a_disk_that_is_full_for_a_moment_is_told_and_the_run_goes_on(
-    tmp_path: Path, undisturbed: Path, full: list[int]
-) -> None:
+def test_a_disk_that_is_full_for_a_moment_gives_a_warning(tmp_path: Path, undisturbed: Path, full: list[int]) -> None:
     full.append(1)
     said = go(tmp_path)
     assert f"warning: {tmp_path}: cannot be written to (No space left on device; " in said

@@ -91,7 +91,7 @@ def test_config_rows_and_end(tmp_path: Path, services: dict[str, Service], monke
     assert json.loads(RunFolder(folder).tracker_ids.read_text()) == {"wandb": "w1", "mlflow": "m1"}
 
 
-def test_a_resumed_run_goes_on_under_its_name(tmp_path: Path, services: dict[str, Service]) -> None:
+def test_a_resumed_run_keeps_its_tracker_ids(tmp_path: Path, services: dict[str, Service]) -> None:
     Trackers(RunFolder(tmp_path), ("wandb", "mlflow"), CONFIG)
     services["wandb"].id = "changed"
     RunFolder(tmp_path).tracker_ids.write_text('{"wandb": "w7", "mlflow": "m7"}')
@@ -134,7 +134,7 @@ def test_one_that_fails_is_given_up_with_one_warning(tmp_path: Path, services: d
     assert len(read_metrics(RunFolder(tmp_path).metrics)) == 3
 
 
-def test_one_that_does_not_start_is_a_mistake_to_mend(
+def test_a_tracker_that_does_not_start_is_an_error(
     tmp_path: Path, services: dict[str, Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretended = trackers.start_tracker
