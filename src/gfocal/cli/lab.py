@@ -202,14 +202,15 @@ def draw_figures(args: argparse.Namespace, console: Console) -> int:
 def trained_detectors(out: Path) -> dict[str, Path]:
     """The model files of the finished runs that figures are drawn from."""
     from gfocal.lab.results_json import RUNS_FOLDER, is_finished, read_results
+    from gfocal.run_folder import RunFolder
 
     results = read_results(out)
     found = {}
     for name, place in RUNS_OF_FIGURES.items():
         for outcome in results.outcomes if results else ():
-            run = out / RUNS_FOLDER / outcome.run
-            if outcome.key == (*place, 0) and is_finished(run) and (run / "last.safetensors").is_file():
-                found[name] = run / "last.safetensors"
+            run = RunFolder(out / RUNS_FOLDER / outcome.run)
+            if outcome.key == (*place, 0) and is_finished(run.path) and run.last.is_file():
+                found[name] = run.last
     return found
 
 
