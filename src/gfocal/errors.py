@@ -26,6 +26,14 @@ class ImageError(DataError):
     """An image that cannot be read; the message is one line, file and reason."""
 
 
+class SplitError(DataError):
+    """A split that the dataset does not have, or several to choose from; the message lists them."""
+
+
+class ClassMismatchError(DataError):
+    """Classes of the data that are not the expected ones; the message shows both lists."""
+
+
 class ClampedEdgesError(GFocalError, ValueError):
     """Too many edges of the training boxes lie beyond the regression range of the detector."""
 

@@ -1,37 +1,93 @@
-"""The entry point for annotated images of any format: ``read_data`` detects the format from the path."""
+"""The entry point for annotated images of any format: ``read_data`` finds a format that parses at the path.
+
+Formats are tried, not guessed: each says cheaply whether something of it may lie at a path, the candidates are read
+in the order of ``FORMATS``, and where one does not parse the next one is tried and a note says so. If none does, one
+message lists what each missed.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from gfocal.data.dataset import FileData
-from gfocal.data.paths import find_split, find_split_folders, pick_split, sort_splits, split_name
-from gfocal.data.readers.coco import read_coco
+from gfocal.data.annotated import WHOLE, AnnotationFormat, read_annotated
+from gfocal.data.dataset import FileData, Problem
+from gfocal.data.paths import find_split_folders, sort_splits
+from gfocal.data.readers.coco import coco_splits, is_coco, read_coco_dataset
 from gfocal.data.readers.csv import csv_splits, is_csv, read_csv
 from gfocal.data.readers.voc import is_voc, read_voc, voc_splits
-from gfocal.data.readers.yolo import find_yaml, read_yolo, yolo_splits
+from gfocal.data.readers.yolo import find_yaml, is_yolo, read_yolo, yolo_splits
 from gfocal.data.views import concatenate
-from gfocal.errors import DataError
+from gfocal.errors import ClassMismatchError, DataError, SplitError
+from gfocal.text import one_line
 
-Format = Literal["coco", "voc", "yolo", "csv"]
+READ_AS_ANOTHER = "looked like another format that did not parse"
 
-_LOOKED_FOR = """\
-{path}: no annotated images found. Looked for
-  COCO   a .json file; annotations/instances_<split>*.json; <split>/*.json; a .json in the folder
-  VOC    Annotations/*.xml with JPEGImages/ or images/; .xml beside the images, here or in <split>/
-  YOLO   a .yaml file; data.yaml; images/<split> with labels/<split>; <split>/images with <split>/labels
-  CSV    a .csv file; <split>*.csv or <split>/*.csv with columns such as filename,class,xmin,ymin,xmax,ymax
-where <split> is train, val or test (also valid, validation, train2017, ...).
-The folder holds: {content}"""
+
+@dataclass(frozen=True)
+class Format:
+    """A format of annotations, as ``read_data`` tries it."""
+
+    name: str  # as ``detect_format`` returns it
+    title: str
+    looked_for: str
+    is_candidate: Callable[[Path], bool]  # cheap; may be wrong
+    list_splits: Callable[[Path], Sequence[str]]
+    read: Callable[[Path, str | None, Sequence[str] | None], FileData]
+
+
+def _annotated(name: str, kind: AnnotationFormat) -> Format:
+    return Format(
+        name,
+        kind.title,
+        kind.looked_for,
+        lambda path: bool(kind.find(path)),
+        lambda path: [split for split in sort_splits(kind.find(path) or ()) if split != WHOLE],
+        lambda path, split, names: read_annotated(path, kind, split, names),
+    )
+
+
+FORMATS: tuple[Format, ...] = (
+    Format(
+        "coco",
+        "COCO",
+        "a .json file; annotations/instances_<split>*.json; <split>/*.json; a .json in the folder",
+        is_coco,
+        coco_splits,
+        read_coco_dataset,
+    ),
+    Format(
+        "voc",
+        "VOC",
+        "Annotations/*.xml with JPEGImages/ or images/; .xml beside the images, here or in <split>/",
+        lambda path: path.is_dir() and is_voc(path),
+        voc_splits,
+        read_voc,
+    ),
+    Format(
+        "csv",
+        "CSV",
+        "a .csv file; <split>*.csv or <split>/*.csv with columns such as filename,class,xmin,ymin,xmax,ymax",
+        lambda path: is_csv(path) and not _has_yolo_labels(path),  # its images may be in images/<split>
+        csv_splits,
+        read_csv,
+    ),
+    Format(
+        "yolo",
+        "YOLO",
+        "a .yaml file; data.yaml; images/<split> with labels/<split>; <split>/images with <split>/labels",
+        is_yolo,
+        yolo_splits,
+        read_yolo,
+    ),
+)
 
 
 def read_data(
     path: str | Path | Sequence[str | Path], split: str | None = None, names: Sequence[str] | None = None
 ) -> FileData:
-    """Read annotated images: a COCO json, a YOLO yaml, a CSV table, or a folder in one of these formats or VOC.
+    """Read annotated images: a file or folder in any of the formats of docs/data.md.
 
     ``split`` is train, val (also valid, validation), test, or another name from ``list_splits``. Without it a dataset
     with a single split is read, and VOC as a whole; if there are several splits, DataError lists them. ``names`` are
@@ -45,21 +101,21 @@ def read_data(
     if not isinstance(path, str | Path):
         return concatenate([read_data(one, split if list_splits(one) else None) for one in path], names)
     path = Path(path)
-    kind = detect_format(path)
-    if kind == "voc":
-        return read_voc(path, split, names)
-    if kind == "yolo":
-        return read_yolo(path, split, names)
-    if kind == "csv":
-        return read_csv(path, split, names)
-    if path.is_dir():
-        files = _coco_files(path)
-        file = pick_split(files, split, path)
-        return read_coco(file, names=names, siblings=[f for f in files.values() if f != file] or _siblings(file))
-    own = find_split(path.stem)
-    if split is not None and own is not None and split_name(split) not in (None, own):
-        raise DataError(f"{path}: this file is of split {own!r}, not {split!r}; give its folder to choose")
-    return read_coco(path, names=names, siblings=_siblings(path))
+    failed: list[tuple[Format, DataError]] = []
+    for kind in _candidates(path):
+        try:
+            found = kind.read(path, split, names)
+        except (ClassMismatchError, SplitError):
+            raise
+        except DataError as error:
+            failed.append((kind, error))
+            continue
+        notes = [Problem(str(path), f"{k.title}: {one_line(str(e))}", READ_AS_ANOTHER, "skipped") for k, e in failed]
+        return replace(found, problems=[*notes, *found.problems])
+    if len(failed) == 1:
+        raise failed[0][1]
+    reasons = "\n".join(f"  {kind.title}: {one_line(str(error))}" for kind, error in failed)
+    raise DataError(f"{path}: looks like {len(failed)} formats, and parses as none of them\n{reasons}")
 
 
 def list_splits(path: str | Path) -> list[str]:
@@ -69,82 +125,40 @@ def list_splits(path: str | Path) -> list[str]:
     matches.
     """
     path = Path(path)
-    kind = detect_format(path)
-    if kind == "voc":
-        return voc_splits(path)
-    if kind == "yolo":
-        return yolo_splits(path)
-    if kind == "csv":
-        return csv_splits(path)
-    return list(_coco_files(path)) if path.is_dir() else []
+    errors: list[DataError] = []
+    for kind in _candidates(path):
+        try:
+            return list(kind.list_splits(path))
+        except DataError as error:
+            errors.append(error)
+    raise errors[0]
 
 
-def detect_format(path: str | Path) -> Format:
-    """The format of the data at a path. Raises DataError if none matches."""
-    path = Path(path)
+def detect_format(path: str | Path) -> str:
+    """Name of the first format of ``FORMATS`` that may lie at a path. Raises DataError if none does."""
+    return _candidates(Path(path))[0].name
+
+
+def _candidates(path: Path) -> list[Format]:
+    """The formats that may lie at a path, at least one. Raises DataError, which lists what was looked for."""
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
-    if path.is_file():
-        kinds: dict[str, Format] = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".csv": "csv", ".tsv": "csv"}
-        if path.suffix.lower() in kinds:
-            return kinds[path.suffix.lower()]
-        raise DataError(f"{path}: not a dataset: give a COCO .json, a YOLO .yaml, a .csv, or a folder")
-    if _coco_files(path):
-        return "coco"
-    if is_voc(path):
-        return "voc"
-    if is_csv(path) and not _has_labels(path):  # its images may be in images/<split>
-        return "csv"
-    if yolo_splits(path):
-        return "yolo"
-    if is_csv(path):
-        return "csv"
-    content = sorted(f.name + "/" * f.is_dir() for f in path.iterdir())
+    found = [kind for kind in FORMATS if kind.is_candidate(path)]
+    if found:
+        return found
+    lines = "\n".join(f"  {kind.title:<16} {kind.looked_for}" for kind in FORMATS)
+    content = sorted(f.name + "/" * f.is_dir() for f in path.iterdir()) if path.is_dir() else []
     shown = ", ".join(content[:12]) + (f", ... ({len(content)} entries)" if len(content) > 12 else "")
-    raise DataError(_LOOKED_FOR.format(path=path, content=shown or "nothing"))
+    raise DataError(
+        f"{path}: no annotated images found. Looked for\n{lines}\n"
+        "where <split> is train, val or test (also valid, validation, train2017, ...)."
+        + (f"\nThe folder holds: {one_line(shown, max_length=1000) or 'nothing'}" if path.is_dir() else "")
+    )
 
 
-def _has_labels(folder: Path) -> bool:
+def _has_yolo_labels(path: Path) -> bool:
     """Whether a folder has a yaml file or label folders, as in YOLO datasets."""
-    homes = (folder, *find_split_folders(folder).values())
-    return find_yaml(folder) is not None or any((home / "labels").is_dir() for home in homes)
-
-
-def _coco_files(folder: Path) -> dict[str, Path]:
-    """Split -> json file; a file without a split in its name is a split of its own, named by its stem."""
-    home = folder / "annotations"
-    found = _instances(home) if home.is_dir() else {}
-    if not found:
-        for name, sub in find_split_folders(folder).items():
-            files = _instances(sub)
-            if len(files) == 1:
-                found[name] = next(iter(files.values()))
-    found = found or _instances(folder)
-    return {name: found[name] for name in sort_splits(found)}
-
-
-def _siblings(file: Path) -> list[Path]:
-    """The json files of the other splits, if the file or its folder is named after a split."""
-    home = file.absolute().parent
-    folder = home if find_split(file.stem) else home.parent if split_name(home.name) else None
-    found = [] if folder is None else list(_coco_files(folder).values())
-    return [other for other in found if other != file.absolute()] if file.absolute() in found else []
-
-
-def _instances(folder: Path) -> dict[str, Path]:
-    files = sorted(f for f in folder.glob("*.json") if f.is_file() and not f.name.startswith("."))
-    files = [f for f in files if f.name.startswith("instances_")] or [f for f in files if _looks_like_coco(f)]
-    found: dict[str, Path] = {}
-    for file in reversed(files):
-        own = find_split(file.stem)
-        found[own if own is not None and own not in found else file.stem] = file
-    return found
-
-
-def _looks_like_coco(file: Path) -> bool:
-    """By the first kilobytes: there may be other json files (LabelMe, configuration, captions)."""
-    if re.match("captions_|panoptic_|person_keypoints_|stuff_|image_info_|gfocal.json$", file.name):
+    if not path.is_dir():
         return False
-    with file.open("rb") as stream:
-        head = stream.read(65536)
-    return any(f'"{key}"'.encode() in head for key in ("images", "annotations", "categories"))
+    homes = (path, *find_split_folders(path).values())
+    return find_yaml(path) is not None or any((home / "labels").is_dir() for home in homes)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gfocal.data.images import SUFFIXES
-from gfocal.errors import DataError
+from gfocal.errors import ClassMismatchError, DataError, SplitError
 from gfocal.text import one_line
 
 T = TypeVar("T")
@@ -42,11 +42,11 @@ def pick_split(available: Mapping[str, T], split: str | None, where: str | Path)
     if split is None:
         if len(available) == 1:
             return next(iter(available.values()))
-        raise DataError(f"{where}: several splits, choose one; there are: {known}")
+        raise SplitError(f"{where}: several splits, choose one; there are: {known}")
     for name in (split, split_name(split)):
         if name is not None and name in available:
             return available[name]
-    raise DataError(f"{where}: no split {split!r}; there are: {known}")
+    raise SplitError(f"{where}: no split {split!r}; there are: {known}")
 
 
 def sort_splits(names: Iterable[str]) -> list[str]:
@@ -135,11 +135,11 @@ def category_ids_by_label(order: Sequence[int], ids: Sequence[int], count: int) 
     return [by_label[label] if label in by_label else next(free) for label in range(count)]
 
 
-def class_mismatch(found: Sequence[str], wanted: Sequence[str], where: str | Path) -> DataError:
+def class_mismatch(found: Sequence[str], wanted: Sequence[str], where: str | Path) -> ClassMismatchError:
     """The error for data whose classes are not the expected ones."""
     extra = [name for name in found if name not in wanted]
     lacking = [name for name in wanted if name not in found]
-    return DataError(
+    return ClassMismatchError(
         f"{where}: classes differ: found {list(found)}, expected {list(wanted)}"
         + (f"; not expected: {extra}" if extra else "")
         + (f"; not in the data: {lacking}" if lacking else "")

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from gfocal.data.dataset import FileData, Problem
-from gfocal.data.paths import category_ids_by_label, find_image_folder, map_labels, resolve_inside
+from gfocal.data.paths import (
+    category_ids_by_label,
+    find_image_folder,
+    find_split,
+    find_split_folders,
+    map_labels,
+    pick_split,
+    resolve_inside,
+    sort_splits,
+    split_name,
+)
 from gfocal.data.validation import (
     MALFORMED,
     REPEATED_CLASS,
@@ -21,7 +32,7 @@ from gfocal.data.validation import (
     ImageRecord,
     validate_records,
 )
-from gfocal.errors import DataError
+from gfocal.errors import DataError, SplitError
 from gfocal.text import one_line
 
 PLACEHOLDER = "category without annotations that is the supercategory of all others: not a class"
@@ -75,6 +86,28 @@ def read_coco(
     return validate_records(
         placed, names, category_ids_by_label(order, category_ids, len(names)), problems, where=file
     )
+
+
+def coco_splits(path: Path) -> list[str]:
+    """Names of the splits of a COCO dataset at a path; empty for a single json file, or where there is none."""
+    return list(_coco_files(path)) if path.is_dir() else []
+
+
+def is_coco(path: Path) -> bool:
+    """Whether a path is a json file with COCO's lists, or a folder with such files in the usual places."""
+    return bool(_coco_files(path)) if path.is_dir() else path.suffix.lower() == ".json" and _looks_like_coco(path)
+
+
+def read_coco_dataset(path: Path, split: str | None = None, names: Sequence[str] | None = None) -> FileData:
+    """Read a COCO json file, or the file of a split in a folder. Raises DataError as ``read_coco``."""
+    if path.is_dir():
+        files = _coco_files(path)
+        file = pick_split(files, split, path)
+        return read_coco(file, names=names, siblings=[f for f in files.values() if f != file] or _siblings(file))
+    own = find_split(path.stem)
+    if split is not None and own is not None and split_name(split) not in (None, own):
+        raise SplitError(f"{path}: this file is of split {own!r}, not {split!r}; give its folder to choose")
+    return read_coco(path, names=names, siblings=_siblings(path))
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -196,3 +229,48 @@ def _area(entry: Mapping[str, Any]) -> float:
 def _is_id(key: Any) -> TypeGuard[int]:
     """Whether a value is a 64-bit integer and not a bool, which is an ``int`` in Python."""
     return isinstance(key, int) and not isinstance(key, bool) and -(2**63) <= key < 2**63
+
+
+def _coco_files(folder: Path) -> dict[str, Path]:
+    """Split -> json file; a file without a split in its name is a split of its own, named by its stem."""
+    home = folder / "annotations"
+    found = _instances(home) if home.is_dir() else {}
+    if not found:
+        for name, sub in find_split_folders(folder).items():
+            files = _instances(sub)
+            if len(files) == 1:
+                found[name] = next(iter(files.values()))
+    found = found or _instances(folder)
+    return {name: found[name] for name in sort_splits(found)}
+
+
+def _siblings(file: Path) -> list[Path]:
+    """The json files of the other splits, if the file or its folder is named after a split."""
+    home = file.absolute().parent
+    folder = home if find_split(file.stem) else home.parent if split_name(home.name) else None
+    found = [] if folder is None else list(_coco_files(folder).values())
+    return [other for other in found if other != file.absolute()] if file.absolute() in found else []
+
+
+def _instances(folder: Path) -> dict[str, Path]:
+    files = sorted(f for f in folder.glob("*.json") if f.is_file() and not f.name.startswith("."))
+    files = [f for f in files if f.name.startswith("instances_")] or [f for f in files if _looks_like_coco(f)]
+    found: dict[str, Path] = {}
+    for file in reversed(files):
+        own = find_split(file.stem)
+        found[own if own is not None and own not in found else file.stem] = file
+    return found
+
+
+def _looks_like_coco(file: Path) -> bool:
+    """Whether a file has the three lists of COCO: there may be other json files (LabelMe, notes, captions)."""
+    if re.match("captions_|panoptic_|person_keypoints_|stuff_|image_info_|gfocal.json$", file.name):
+        return False
+    missing = {f'"{key}"'.encode() for key in ("images", "annotations", "categories")}
+    with file.open("rb") as stream:
+        tail = b""
+        while missing and (block := stream.read(1 << 20)):
+            text = tail + block
+            missing = {key for key in missing if not re.search(key + rb"\s*:\s*\[", text)}
+            tail = text[-64:]
+    return not missing

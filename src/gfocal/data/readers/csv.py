@@ -96,9 +96,9 @@ def csv_splits(path: Path) -> list[str]:
     return list(source.parts) if path.is_dir() or source.by_column else []
 
 
-def is_csv(folder: Path) -> bool:
-    """Whether a folder contains tables of boxes."""
-    return bool(_files(folder))
+def is_csv(path: Path) -> bool:
+    """Whether a path is a table, or a folder that contains tables of boxes."""
+    return bool(_files(path)) if path.is_dir() else path.suffix.lower() in (".csv", ".tsv")
 
 
 @dataclass

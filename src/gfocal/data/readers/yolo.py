@@ -98,6 +98,13 @@ def yolo_splits(path: Path) -> list[str]:
         return []
 
 
+def is_yolo(path: Path) -> bool:
+    """Whether a path is a yaml file, or a folder with one or with images and labels of a split."""
+    if path.is_file():
+        return path.suffix.lower() in (".yaml", ".yml")
+    return find_yaml(path) is not None or bool(yolo_splits(path))
+
+
 def find_yaml(folder: Path) -> Path | None:
     """The data.yaml of a folder, else its first yaml with ``names``."""
     files = sorted(f for f in folder.iterdir() if f.suffix.lower() in (".yaml", ".yml") and f.is_file())
