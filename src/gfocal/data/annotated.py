@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.locate import AMBIGUOUS, FOUND_BY_LAST_PARTS, ImageLocator
-from gfocal.data.paths import category_ids_by_label, map_labels, pick_split
+from gfocal.data.paths import category_ids_by_label, find_split, map_labels, pick_split
+from gfocal.data.sidecar import SIDECAR, ImageExtra, Sidecar, read_sidecar
 from gfocal.data.validation import MISSING, REPEATED_IMAGE, ImageRecord, validate_records
 from gfocal.errors import DataError
 from gfocal.text import one_line
@@ -25,6 +26,8 @@ OBJECTS_WITHOUT_BOX = "image has objects without a box: neither ground truth nor
 NOT_ANNOTATED = "image was not annotated: skipped, failed or without a record"
 
 WHOLE = ""  # the split of a dataset without splits
+NO_ID = -(2**64)  # no integer of 64 bits
+_UNCHANGED = 1e-5  # relative difference of a coordinate up to which a box was not edited after the conversion
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,18 @@ def read_annotated(
         raise DataError(f"{path}: no split {split!r}: this dataset of {kind.title} has no splits")
     parsed = {key: kind.parse(source) for key, source in sources.items()}
     chosen = pick_split(parsed, split, path)
-    classes = _order_classes(parsed.values())
+    root = path if path.is_dir() else path.parent
+    sidecar = read_sidecar(root)
+    classes = list(dict.fromkeys([*(sidecar.names or ()), *_order_classes(parsed.values())]))
     if not classes:
         first = next((str(p) for one in parsed.values() for p in one.problems), "")
         raise DataError(
             f"{path}: no objects in the annotations of {kind.title}" + f"; the first problem: {first}" * bool(first)
         )
-    root = path if path.is_dir() else path.parent
-    return build_dataset([chosen], classes, root, path, kind.image_folders, names)
+    key = next(name for name, one in parsed.items() if one is chosen)
+    if key == WHOLE and path.is_file():
+        key = find_split(path.stem) or path.stem
+    return build_dataset([chosen], classes, root, path, kind.image_folders, names, sidecar, key)
 
 
 def build_dataset(
@@ -109,11 +116,18 @@ def build_dataset(
     where: Path,
     image_folders: Sequence[str] = ("images",),
     names: Sequence[str] | None = None,
+    sidecar: Sidecar | None = None,
+    split: str = WHOLE,
 ) -> FileData:
-    """The dataset of parsed images below the folder ``root``, with the problems of all that is left out."""
+    """The dataset of parsed images below the folder ``root``, with the problems of all that is left out.
+
+    ``sidecar`` has what the format could not store when gfocal wrote the files, for the images of ``split``.
+    """
     order = map_labels(classes, names, where)
     labels = dict(zip(classes, order, strict=True))
+    sidecar = sidecar or Sidecar()
     stated = {name: number for one in parts for name, number in one.category_ids.items()}
+    stated |= zip(sidecar.names or (), sidecar.category_ids or (), strict=False)
     numbers = _category_ids(classes, stated)
     problems = [problem for one in parts for problem in one.problems]
     locator = ImageLocator(root, [root / folder for folder in image_folders if (root / folder).is_dir()])
@@ -125,15 +139,17 @@ def build_dataset(
         if record.path in records:
             problems.append(Problem(described.file, one_line(described.name), REPEATED_IMAGE, "dropped"))
             continue
-        for box in described.boxes:
+        extra = sidecar.image(split, record.path.relative_to(root).as_posix())
+        if extra.image_id is not None:
+            record.image_id = extra.image_id
+        record.stated_size = extra.stated_size or record.stated_size
+        for box in _with_extra(described.boxes, extra, sidecar.names or classes):
             record.add(box.box, labels[box.name], box.ignored, box.record, box.area)
         records[record.path] = record
     if not records and problems:
         raise DataError(f"{where}: no usable image; the first problem: {one_line(str(problems[0]), max_length=500)}")
     placed = [records[path] for path in sorted(records)]
-    if len({image.image_id for image in placed}) < len(placed) or any(image.image_id < 0 for image in placed):
-        for number, image in enumerate(placed, 1):
-            image.image_id = number
+    _number(placed, sidecar, split)
     placed.sort(key=lambda image: image.image_id)
     known = list(names) if names is not None else list(classes)
     return validate_records(placed, known, category_ids_by_label(order, numbers, len(known)), problems, where)
@@ -154,8 +170,42 @@ def _locate(image: AnnotatedImage, locator: ImageLocator, problems: list[Problem
     if found.by_last_parts:
         record = f"{name} -> {found.path.relative_to(locator.root)}"
         problems.append(Problem(image.file, record, FOUND_BY_LAST_PARTS, "kept"))
-    number = -1 if image.image_id is None else image.image_id
+    number = image.image_id
+    number = number if number is not None and -(2**63) <= number < 2**63 else NO_ID
     return ImageRecord(image.file, found.path, number, image.size, relative=image.relative)
+
+
+def _with_extra(boxes: Sequence[AnnotatedBox], extra: ImageExtra, names: Sequence[str]) -> list[AnnotatedBox]:
+    """The boxes of an image with what the sidecar knows of them; nothing of a box that was edited since."""
+    result = []
+    for number, box in enumerate(boxes, 1):
+        more = extra.lines.get(number)
+        if more is not None and more.text == box.name and more.box is not None:
+            pairs = zip(more.box, box.box, strict=True)
+            if all(math.isclose(*pair, rel_tol=_UNCHANGED, abs_tol=_UNCHANGED) for pair in pairs):
+                box = replace(box, box=more.box, area=box.area if math.isnan(more.area) else more.area)
+        result.append(box)
+    for one in extra.ignored:
+        if one.label < len(names):
+            record = f"{SIDECAR}, ignored region {one.at}"
+            result.insert(one.at, AnnotatedBox(one.box, names[one.label], record, True, one.area))
+    return result
+
+
+def _number(placed: Sequence[ImageRecord], sidecar: Sidecar, split: str) -> None:
+    """Replace the image ids by 1, 2, ... if they are not all there and different.
+
+    If gfocal.json has ids, images that were added since get unused ones.
+    """
+    if any(image.image_id is not None for image in sidecar.splits.get(split, {}).values()):
+        free = sidecar.free_ids(split)
+        for image in placed:
+            if image.image_id == NO_ID:
+                image.image_id = next(free)
+    ids = {image.image_id for image in placed}
+    if NO_ID in ids or len(ids) < len(placed):
+        for number, image in enumerate(placed, 1):
+            image.image_id = number
 
 
 def _order_classes(parts: Iterable[Parsed]) -> list[str]:

@@ -1,7 +1,7 @@
 """gfocal.json beside a dataset: information that its format cannot store, read by gfocal and ignored by other tools.
 
 YOLO files store no ignored regions, areas, image ids or category ids; VOC files store no ids and no order of classes;
-a CSV table stores no classes without objects. ``gfocal convert`` writes here what would be lost, and nothing that the
+a CSV table stores no classes without objects; the files of most labeling tools store nothing of all this. ``gfocal convert`` writes here what would be lost, and nothing that the
 files store themselves: if a file is edited later, the edit counts.
 """
 
@@ -22,23 +22,28 @@ SIDECAR = "gfocal.json"
 ABOUT = "Information that the files of this dataset cannot store. gfocal reads it, other tools ignore it."
 
 
+Corners = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True)
 class IgnoredRegion:
-    """An ignored region, which YOLO files cannot store."""
+    """An ignored region, where a format cannot store it."""
 
     at: int  # its index among the objects of the image
     label: int
-    box: tuple[float, ...]  # xyxy, fractions of the image
+    box: Corners  # xyxy: in YOLO fractions of the image, else in the unit of the format
     area: float  # NaN if not stated
 
 
 @dataclass(frozen=True)
 class LineExtra:
-    """Information about the object in one line of a label file."""
+    """Information about the object in one line of a label file, or about one object of another format."""
 
-    text: str  # the line as it was written: if it differs now, the line was edited and this is outdated
+    # YOLO: the line as it was written; if it differs now, the line was edited and this is outdated.
+    # Other formats: the class, beside which the box must be unchanged.
+    text: str
     area: float = math.nan
-    box: tuple[float, ...] | None = None  # xyxy in fractions, if cx cy w h cannot represent it exactly
+    box: Corners | None = None  # xyxy in the unit of the format; YOLO: only if cx cy w h cannot represent it exactly
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ def _area(entry: Mapping[str, Any]) -> float:
     return area if math.isfinite(area) and area > 0 else math.nan
 
 
-def _box(value: Any) -> tuple[float, ...]:
+def _box(value: Any) -> Corners:
     x1, y1, x2, y2 = map(float, value)
     return x1, y1, x2, y2
 
