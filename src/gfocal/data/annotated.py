@@ -26,6 +26,7 @@ OBJECTS_WITHOUT_BOX = "image has objects without a box: neither ground truth nor
 NOT_ANNOTATED = "image was not annotated: skipped, failed or without a record"
 
 WHOLE = ""  # the split of a dataset without splits
+EVERY_CLASS = ""  # the class of an ignored region in which objects of any class may be
 NO_ID = -(2**64)  # no integer of 64 bits
 _UNCHANGED = 1e-5  # relative difference of a coordinate up to which a box was not edited after the conversion
 
@@ -35,7 +36,7 @@ class AnnotatedBox:
     """One object as a format describes it."""
 
     box: tuple[float, float, float, float]  # xyxy, in pixels or fractions of the image
-    name: str  # of the class
+    name: str  # of the class; EVERY_CLASS of an ignored region that has none
     record: str  # where in the file it is, for problems
     ignored: bool = False  # crowd, difficult, ignored region: neither ground truth nor background
     area: float = math.nan  # square pixels of the outline, NaN where not stated
@@ -52,6 +53,8 @@ class AnnotatedImage:
     image_id: int | None = None  # None: running numbers
     boxes: list[AnnotatedBox] = field(default_factory=list)
     left_out: str = ""  # why the image takes no part in the dataset, as the reason of a problem; "": it does
+    left_out_for: str = ""  # which of its objects is the cause, for the record of that problem
+    folders: tuple[str, ...] = ()  # below the dataset's, where the name is looked up first; a split's own folder
 
 
 @dataclass
@@ -143,7 +146,7 @@ def build_dataset(
         if extra.image_id is not None:
             record.image_id = extra.image_id
         record.stated_size = extra.stated_size or record.stated_size
-        for box in _with_extra(described.boxes, extra, sidecar.names or classes):
+        for box in _with_extra(_expand(described.boxes, classes), extra, sidecar.names or classes):
             record.add(box.box, labels[box.name], box.ignored, box.record, box.area)
         records[record.path] = record
     if not records and problems:
@@ -173,6 +176,14 @@ def _locate(image: AnnotatedImage, locator: ImageLocator, problems: list[Problem
     number = image.image_id
     number = number if number is not None and -(2**63) <= number < 2**63 else NO_ID
     return ImageRecord(image.file, found.path, number, image.size, relative=image.relative)
+
+
+def _expand(boxes: Sequence[AnnotatedBox], classes: Sequence[str]) -> Sequence[AnnotatedBox]:
+    """The boxes with one ignored region for each class in place of one of ``EVERY_CLASS``."""
+    if all(box.name != EVERY_CLASS for box in boxes):
+        return boxes
+    named = ([box] if box.name != EVERY_CLASS else [replace(box, name=name) for name in classes] for box in boxes)
+    return [box for same in named for box in same]
 
 
 def _with_extra(boxes: Sequence[AnnotatedBox], extra: ImageExtra, names: Sequence[str]) -> list[AnnotatedBox]:
@@ -213,7 +224,7 @@ def _order_classes(parts: Iterable[Parsed]) -> list[str]:
     parts = list(parts)
     listed = list(dict.fromkeys(name for one in parts for name in one.classes or ()))
     used = {box.name for one in parts for image in one.images for box in image.boxes}
-    return listed + sorted(used - set(listed))
+    return listed + sorted(used - {*listed, EVERY_CLASS})
 
 
 def _category_ids(classes: Sequence[str], stated: Mapping[str, int]) -> list[int]:

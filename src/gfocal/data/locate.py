@@ -3,7 +3,7 @@
 Labeling tools write the path that an image had where it was labeled: of another machine, of a media server, a URL. A
 name that is not there as it stands is looked up by its last parts (``.../train/a.jpg``, else ``a.jpg``) among the
 image files below the dataset's folder. One file that fits is taken, and a note says so; several are ambiguous, and
-none is taken.
+none is taken. A name without the suffix of an image, such as the id of a table, means a file with any of the suffixes.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class ImageLocator:
     root: Path
     bases: Sequence[Path] = ()
     _index: dict[str, list[tuple[str, ...]]] | None = field(default=None, init=False, repr=False)
+    _stems: dict[str, list[tuple[str, ...]]] | None = field(default=None, init=False, repr=False)
 
     def locate(self, name: str) -> Located:
         """The image that a name means, whatever machine or server its path is of."""
@@ -56,9 +57,11 @@ class ImageLocator:
         parts = tuple(part for part in text.replace("\\", "/").split("/") if part not in ("", ".", ".."))
         if not parts:
             return Located(None)
-        found = self._by_last_parts(parts)
+        is_stem = os.path.splitext(parts[-1])[1].lower() not in SUFFIXES
+        found = self._by_stem(parts) if is_stem else self._by_last_parts(parts)
         if len(found) == 1:
-            return Located(self.root.joinpath(*found[0]), by_last_parts=True)
+            shared = _shared_end(found[0][:-1], parts[:-1])
+            return Located(self.root.joinpath(*found[0]), by_last_parts=not is_stem or shared < len(parts) - 1)
         return Located(None, candidates=tuple(self.root.joinpath(*one) for one in found[:5]))
 
     def _by_last_parts(self, parts: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -70,6 +73,26 @@ class ImageLocator:
         ranked = [(_shared_end(file, parts), file) for file in exact or files]
         best = max((rank for rank, _ in ranked), default=0)
         return [file for rank, file in ranked if rank == best]
+
+    def _by_stem(self, parts: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """The indexed files whose names without suffix share most of the last parts, those below a base first."""
+        if self._index is None:
+            self._index = _indexed(self.root)
+        if self._stems is None:
+            self._stems = {}
+            for file in (file for same in self._index.values() for file in same):
+                self._stems.setdefault(os.path.splitext(file[-1])[0].casefold(), []).append(file)
+        files = self._stems.get(parts[-1].casefold(), [])
+        exact = [file for file in files if os.path.splitext(file[-1])[0] == parts[-1]]
+        ranked = [(_shared_end(file[:-1], parts[:-1]), file) for file in exact or files]
+        best = max((rank for rank, _ in ranked), default=0)
+        found = [file for rank, file in ranked if rank == best]
+        for base in self.bases:
+            start = base.relative_to(self.root).parts if base != self.root else ()
+            inside = [file for file in found if start and file[: len(start)] == start]
+            if inside:
+                return inside
+        return found
 
 
 def clean_name(name: str) -> str:
