@@ -1,8 +1,9 @@
 """gfocal.json beside a dataset: information that its format cannot store, read by gfocal and ignored by other tools.
 
 YOLO files store no ignored regions, areas, image ids or category ids; VOC files store no ids and no order of classes;
-a CSV table stores no classes without objects; the files of most labeling tools store nothing of all this. ``gfocal convert`` writes here what would be lost, and nothing that the
-files store themselves: if a file is edited later, the edit counts.
+a CSV table stores no classes without objects; the files of most labeling tools store nothing of all this.
+``gfocal convert`` writes here what would be lost, and nothing that the files store themselves: if a file is edited
+later, the edit counts.
 """
 
 from __future__ import annotations
