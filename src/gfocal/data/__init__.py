@@ -1,8 +1,11 @@
 """Annotated images: reading, validation, augmentation and batches; no module here knows a model.
 
+stated.py         objects exactly as annotation files state them, for evaluation
 dataset.py        the dataset interface: samples, problems, ImageData, FileData
 discovery.py      the entry point: read_data detects the format from the path
 readers/          COCO, VOC, YOLO and CSV into a FileData
+annotated.py      from what a labeling tool wrote to a dataset: images located, classes ordered
+locate.py         image names of another machine, found below the folder of the dataset
 validation.py     what can be wrong with images and boxes, and what is done about it
 paths.py          names of splits, lists of images, paths that stay inside their folder, the order of classes
 sidecar.py        gfocal.json: information that the files of a format cannot store
