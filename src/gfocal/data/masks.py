@@ -1,0 +1,102 @@
+"""Upright boxes around COCO's outlines (polygons, run-length encoded masks) and around rotated boxes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Corners = tuple[float, float, float, float]  # xyxy
+
+_MAX_SHIFT = 60  # bits of one run length of a compressed mask
+
+
+def box_around_points(points: Iterable[tuple[float, float]]) -> Corners | None:
+    """The upright box around points; None if there are fewer than two, or one is not finite."""
+    pairs = list(points)
+    if len(pairs) < 2 or not all(math.isfinite(value) for pair in pairs for value in pair):
+        return None
+    xs, ys = zip(*pairs, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def box_around_rotated(box: Sequence[float], degrees: float) -> Corners:
+    """The upright box around a box (xyxy) that is rotated about its center."""
+    (x1, y1, x2, y2), angle = box, math.radians(degrees)
+    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+    width, height = (x2 - x1) * cos + (y2 - y1) * sin, (x2 - x1) * sin + (y2 - y1) * cos
+    cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
+    return cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
+
+
+def box_around_outline(segmentation: Any) -> Corners | None:
+    """The box around COCO's ``segmentation``: polygons, or a mask as run lengths (a list, or compressed text).
+
+    A mask's box ends at the far edges of its last pixels. None if there is no outline, or it is not understood.
+    """
+    try:
+        if isinstance(segmentation, dict):
+            return _box_of_runs(segmentation)
+        return box_around_points(_points(segmentation)) if isinstance(segmentation, list) else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _points(polygons: list[Any]) -> list[tuple[float, float]]:
+    """The points of polygons: lists of x, y, x, y, ...; also one such list, and lists of pairs."""
+    if not any(isinstance(one, list) for one in polygons):
+        polygons = [polygons]
+    points: list[tuple[float, float]] = []
+    for one in polygons:
+        if any(isinstance(value, list) for value in one):
+            points += [(float(x), float(y)) for x, y in one]
+            continue
+        if len(one) % 2:
+            raise ValueError("a polygon has as many x as y")
+        numbers = [float(value) for value in one]
+        points += zip(numbers[::2], numbers[1::2], strict=True)
+    return points
+
+
+def _box_of_runs(mask: dict[str, Any]) -> Corners | None:
+    """The box of a mask: runs of 0 and 1 in turn, down the columns, from the left."""
+    height, width = map(int, mask["size"]) if isinstance(mask.get("size"), list) else (0, 0)
+    counts = mask.get("counts")
+    runs = decode_runs(counts) if isinstance(counts, str) else counts
+    if not isinstance(runs, list) or height <= 0 or width <= 0 or not all(type(run) is int for run in runs):
+        return None
+    if min(runs, default=-1) < 0 or sum(runs) != height * width:
+        return None
+    left, top, right, bottom, position = width, height, -1, -1, 0
+    for number, run in enumerate(runs):
+        if number % 2 and run:
+            first, last = divmod(position, height), divmod(position + run - 1, height)
+            whole = first[0] != last[0]  # the run goes over the end of a column
+            left, right = min(left, first[0]), max(right, last[0])
+            top, bottom = min(top, 0 if whole else first[1]), max(bottom, height - 1 if whole else last[1])
+        position += run
+    return None if right < 0 else (float(left), float(top), float(right + 1), float(bottom + 1))
+
+
+def decode_runs(text: str) -> list[int]:
+    """The run lengths of COCO's compressed text: 5 bits a character, and differences to the run before the last.
+
+    Raises ValueError for any other text.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for code in text.encode("ascii"):
+        bits = code - 48
+        if not 0 <= bits < 64 or shift > _MAX_SHIFT:
+            raise ValueError("not a compressed mask")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise ValueError("compressed mask that ends within a number")
+    return runs

@@ -1,0 +1,139 @@
+"""The annotations of a COCO file: boxes, boxes of outlines, crowd flags, and labels of whole images."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gfocal.data.annotated import OBJECTS_WITHOUT_BOX
+from gfocal.data.dataset import Problem
+from gfocal.data.masks import Corners, box_around_outline, box_around_rotated
+from gfocal.data.readers.fields import read_flag, read_id
+from gfocal.data.validation import MALFORMED, OUTLINE, ROTATED, UNKNOWN_CLASS, UNLISTED, ImageRecord
+
+AREA_OF_BOX = "area_is_of_box"  # key of annotations: the area was not stated, and the writer has put that of the box
+EMPTY_LABEL = "label of an empty image, without a box: the image is background"
+FLAG = "flag that is neither yes nor no: not set"
+# Names of categories that say of a whole image that it has no object, by their letters.
+EMPTY_NAMES = frozenset(
+    "empty blank background none nothing negative noobject noobjects noanimal noanimals nodetection nofinding "
+    "vacant emptyimage".split()  # noqa: SIM905
+)
+
+Id = int | str
+Records = Mapping[Id, ImageRecord | None]  # by image id; None for a listed image that cannot be used
+
+
+def is_empty_name(name: str) -> bool:
+    """Whether a category says of a whole image that it has no object."""
+    return re.sub("[^a-z]+", "", name.lower()) in EMPTY_NAMES
+
+
+def label_only_categories(annotations: Iterable[Any]) -> tuple[set[Id], set[Id]]:
+    """Ids of categories that label whole images, without a box; and of those that have boxes."""
+    whole: set[Id] = set()
+    boxed: set[Id] = set()
+    for entry in annotations:
+        if isinstance(entry, dict) and (key := read_id(entry.get("category_id"))) is not None:
+            (boxed if entry.get("bbox") or entry.get("segmentation") else whole).add(key)
+    return whole, boxed
+
+
+def add_objects(
+    annotations: Iterable[Any],
+    records: Records,
+    labels: Mapping[Id, int],
+    empty: set[Id],
+    file: str,
+    problems: list[Problem],
+) -> None:
+    """Add the boxes of annotations to their images.
+
+    ``labels`` has the label of each category id, ``empty`` the ids of those that label empty images. An object
+    without a box gets that of its outline; an image with an object that has neither is left out. Annotations that
+    cannot be used are added to ``problems``.
+    """
+    for number, entry in enumerate(annotations, 1):
+        if not isinstance(entry, dict):
+            problems.append(Problem(file, f"annotations, entry {number}", "not a record", "dropped"))
+            continue
+        record = f"annotation {entry.get('id', f'without id, entry {number}')}"
+        image, category = read_id(entry.get("image_id")), read_id(entry.get("category_id"))
+        if image is None or image not in records:
+            problems.append(Problem(file, f"{record}: image_id {entry.get('image_id')!r:.80}", UNLISTED, "dropped"))
+            continue
+        listed = records[image]
+        if listed is None:
+            continue
+        if category in empty and not (entry.get("bbox") or entry.get("segmentation")):
+            problems.append(Problem(file, f"{record}: {listed.path.name}", EMPTY_LABEL, "kept"))
+        elif category is None or category not in labels:
+            shown = f"{record}: category_id {entry.get('category_id')!r:.80}"
+            problems.append(Problem(file, shown, UNKNOWN_CLASS, "dropped"))
+            listed.num_lost += 1
+        else:
+            _add_object(entry, listed, labels[category], record, problems)
+
+
+def _add_object(entry: dict[str, Any], image: ImageRecord, label: int, record: str, problems: list[Problem]) -> None:
+    box = _read_box(entry.get("bbox"))
+    if box is None or (box[0] == box[2] and box[1] == box[3]):  # some tools write 0, 0, 0, 0 where there is none
+        outline = box_around_outline(entry.get("segmentation"))
+        if outline is not None:
+            problems.append(Problem(image.file, record, OUTLINE, "kept"))
+        box = outline or box
+    if box is None and not entry.get("bbox"):
+        image.left_out = OBJECTS_WITHOUT_BOX
+        return
+    if box is None:
+        shown = f"{record}: bbox {entry.get('bbox')!r:.80}"
+        problems.append(Problem(image.file, shown, MALFORMED, "dropped"))
+        image.num_lost += 1
+        return
+    if degrees := _rotation(entry, box):
+        problems.append(Problem(image.file, f"{record}: {degrees:g} degrees", ROTATED, "kept"))
+        box = box_around_rotated(box, degrees)
+    image.add(box, label, _is_ignored(entry, record, image.file, problems), record, _area(entry))
+
+
+def _read_box(value: Any) -> Corners | None:
+    """COCO's x, y, width, height as xyxy; None if they are not four numbers."""
+    try:
+        x, y, width, height = map(float, value if isinstance(value, list) else ())
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return x, y, x + width, y + height
+
+
+def _rotation(entry: dict[str, Any], box: Corners) -> float:
+    """Degrees by which a box is rotated about its center, as CVAT writes it; 0 where the box is around its outline."""
+    attributes = entry.get("attributes")
+    degrees = attributes.get("rotation") if isinstance(attributes, dict) else None
+    if not isinstance(degrees, int | float) or isinstance(degrees, bool) or not math.isfinite(degrees):
+        return 0.0
+    outline = box_around_outline(entry.get("segmentation"))
+    is_around = outline is not None and max(abs(a - b) for a, b in zip(outline, box, strict=True)) <= 1
+    return 0.0 if is_around or degrees % 180 == 0 else float(degrees)
+
+
+def _is_ignored(entry: dict[str, Any], record: str, file: str, problems: list[Problem]) -> bool:
+    """Whether a flag says that an object is neither ground truth nor background."""
+    flags = {key: read_flag(entry.get(key)) for key in ("iscrowd", "ignore")}
+    for key, value in flags.items():
+        if value is None:
+            problems.append(Problem(file, f"{record}: {key} {entry[key]!r:.80}", FLAG, "kept"))
+    return any(flags.values())
+
+
+def _area(entry: Mapping[str, Any]) -> float:
+    """Area of an object's outline in square pixels; NaN if not stated."""
+    area = entry.get("area")
+    if entry.get(AREA_OF_BOX) is True:
+        return math.nan
+    if (
+        isinstance(area, int | float) and not isinstance(area, bool) and 0 < area < 1e300
+    ):  # larger integers are not representable
+        return float(area)
+    return math.nan
