@@ -15,8 +15,14 @@ from gfocal.data.annotated import WHOLE, AnnotationFormat, read_annotated
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.paths import find_split_folders, sort_splits
 from gfocal.data.readers.coco import coco_splits, is_coco, read_coco_dataset
+from gfocal.data.readers.crowdhuman import CROWDHUMAN
 from gfocal.data.readers.csv import csv_splits, is_csv, read_csv
+from gfocal.data.readers.kitti import KITTI
+from gfocal.data.readers.mot import MOT
+from gfocal.data.readers.openimages import OPENIMAGES
+from gfocal.data.readers.visdrone import VISDRONE
 from gfocal.data.readers.voc import is_voc, read_voc, voc_splits
+from gfocal.data.readers.widerface import WIDERFACE
 from gfocal.data.readers.yolo import find_yaml, is_yolo, read_yolo, yolo_splits
 from gfocal.data.views import concatenate
 from gfocal.errors import ClassMismatchError, DataError, SplitError
@@ -49,6 +55,12 @@ def _annotated(name: str, kind: AnnotationFormat) -> Format:
 
 
 FORMATS: tuple[Format, ...] = (
+    _annotated("kitti", KITTI),
+    _annotated("visdrone", VISDRONE),
+    _annotated("crowdhuman", CROWDHUMAN),
+    _annotated("widerface", WIDERFACE),
+    _annotated("mot", MOT),
+    _annotated("openimages", OPENIMAGES),
     Format(
         "coco",
         "COCO",
