@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.data.dataset import FileData, Problem
-from gfocal.data.locate import AMBIGUOUS, FOUND_BY_LAST_PARTS, ImageLocator
-from gfocal.data.paths import category_ids_by_label, find_split, map_labels, pick_split
+from gfocal.data.locate import ImageLocator, Located
+from gfocal.data.paths import category_ids_by_label, find_split, map_labels, pick_split, split_name
 from gfocal.data.sidecar import SIDECAR, ImageExtra, Sidecar, read_sidecar
 from gfocal.data.validation import MISSING, REPEATED_IMAGE, ImageRecord, validate_records
 from gfocal.errors import DataError
@@ -133,10 +133,13 @@ def build_dataset(
     stated |= zip(sidecar.names or (), sidecar.category_ids or (), strict=False)
     numbers = _category_ids(classes, stated)
     problems = [problem for one in parts for problem in one.problems]
-    locator = ImageLocator(root, [root / folder for folder in image_folders if (root / folder).is_dir()])
+    bases = [root / folder for folder in image_folders if (root / folder).is_dir()]
+    locator = ImageLocator(root, bases, split_name(split))
+    used = [image for one in parts for image in one.images if not _is_left_out(image, problems)]
+    located = locator.locate_all((image.name, image.folders) for image in used)
     records: dict[Path, ImageRecord] = {}
-    for described in [image for one in parts for image in one.images]:
-        record = _locate(described, locator, problems)
+    for described, found in zip(used, located, strict=True):
+        record = _record(described, found, locator, problems)
         if record is None:
             continue
         if record.path in records:
@@ -158,24 +161,27 @@ def build_dataset(
     return validate_records(placed, known, category_ids_by_label(order, numbers, len(known)), problems, where)
 
 
-def _locate(image: AnnotatedImage, locator: ImageLocator, problems: list[Problem]) -> ImageRecord | None:
-    """The record of an image without its boxes, or None and a problem."""
-    name = one_line(image.name)
+def _is_left_out(image: AnnotatedImage, problems: list[Problem]) -> bool:
     if image.left_out:
-        problems.append(Problem(image.file, name, image.left_out, "left out"))
+        name = one_line(image.name)
+        record = f"{name}, {image.left_out_for}" if image.left_out_for else name
+        problems.append(Problem(image.file, record, image.left_out, "left out"))
+    return bool(image.left_out)
+
+
+def _record(
+    image: AnnotatedImage, found: Located, locator: ImageLocator, problems: list[Problem]
+) -> ImageRecord | None:
+    """The record of an image without its boxes, or None and a problem."""
+    path = locator.take(found, image.file, one_line(image.name), problems)
+    if path is not None and found.path is None:
+        problems.append(Problem(image.file, one_line(image.name), MISSING, "dropped"))
         return None
-    found = locator.locate(image.name)
-    if found.path is None:
-        reason = AMBIGUOUS if found.candidates else MISSING
-        several = ", ".join(str(path.relative_to(locator.root)) for path in found.candidates)
-        problems.append(Problem(image.file, f"{name}{': ' * bool(several)}{several}", reason, "dropped"))
+    if path is None:
         return None
-    if found.by_last_parts:
-        record = f"{name} -> {found.path.relative_to(locator.root)}"
-        problems.append(Problem(image.file, record, FOUND_BY_LAST_PARTS, "kept"))
     number = image.image_id
     number = number if number is not None and -(2**63) <= number < 2**63 else NO_ID
-    return ImageRecord(image.file, found.path, number, image.size, relative=image.relative)
+    return ImageRecord(image.file, path, number, image.size, relative=image.relative)
 
 
 def _expand(boxes: Sequence[AnnotatedBox], classes: Sequence[str]) -> Sequence[AnnotatedBox]:

@@ -13,7 +13,6 @@ from gfocal.errors import ClassMismatchError, DataError, SplitError
 from gfocal.text import one_line
 
 T = TypeVar("T")
-_PROBED = 20  # so many of the listed images are searched for to find their folder
 
 SPLITS = {
     "train": ("train", "training"),
@@ -86,31 +85,6 @@ def resolve_inside(folder: str | Path, name: str) -> Path | None:
     root = os.path.abspath(folder)
     path = os.path.normpath(os.path.join(root, name.replace("\\", "/")))
     return Path(folder, os.path.relpath(path, root)) if path.startswith(root.rstrip(os.sep) + os.sep) else None
-
-
-def find_image_folder(file: Path, names: Sequence[str]) -> Path:
-    """The folder, among the usual ones near an annotation file, with most of the first images that the file names.
-
-    Raises DataError, which lists the searched folders, if none of the images is found.
-    """
-    names = names[:_PROBED]
-    here, root = file.parent, file.parent.parent
-    words = [file.stem.split("_", 1)[-1], *re.findall("[A-Za-z]+[0-9]*", file.stem)]
-    words += [alias for w in words if (alias := split_name(w)) and alias != w]
-    if "val" in words:
-        words.append("valid")
-    places = [here, *(here / w for w in words), here / "images", *(here / "images" / w for w in words)]
-    places += [*(root / w for w in words), *(root / "images" / w for w in words), root / "images", root]
-    places += [root / "train2017", root / "val2017", root / "train", root / "JPEGImages"]
-    places = list(dict.fromkeys(places))
-    hits = [sum((p := resolve_inside(place, n)) is not None and os.path.isfile(p) for n in names) for place in places]
-    if names and max(hits) == 0:
-        raise DataError(
-            f"{file}: images not found; move them to one of the folders in which {names[0]!r} was looked for: "
-            + ", ".join(os.path.relpath(place, here) for place in places)
-            + " (relative to the file)"
-        )
-    return places[hits.index(max(hits))]
 
 
 def map_labels(found: Sequence[str], wanted: Sequence[str] | None, where: str | Path) -> list[int]:

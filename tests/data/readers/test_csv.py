@@ -14,9 +14,10 @@ from PIL import Image
 
 from gfocal.data.dataset import FileData
 from gfocal.data.discovery import detect_format, list_splits, read_data
+from gfocal.data.locate import SAME_IMAGE
 from gfocal.data.readers.csv import CELLS, FRACTIONS, IDS, NO_FILE, NO_SPLIT, csv_splits, is_csv, read_csv
 from gfocal.data.readers.csv_columns import SPELLINGS
-from gfocal.data.validation import DUPLICATE, MALFORMED, MISSING, NO_AREA, NO_ROW, SIZE_DIFFERS, UNKNOWN_CLASS, UNSAFE
+from gfocal.data.validation import DUPLICATE, MALFORMED, MISSING, NO_AREA, NO_ROW, SIZE_DIFFERS, UNKNOWN_CLASS
 from gfocal.errors import DataError
 
 HEADER = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
@@ -166,7 +167,7 @@ def test_every_bad_row_is_reported_and_the_rest_is_read(tmp_path: Path) -> None:
         MALFORMED: 2,
         NO_AREA: 1,
         DUPLICATE: 1,
-        UNSAFE: 2,
+        SAME_IMAGE: 2,
         MISSING: 1,
         SIZE_DIFFERS: 1,
         "box is not finite": 1,
@@ -175,7 +176,7 @@ def test_every_bad_row_is_reported_and_the_rest_is_read(tmp_path: Path) -> None:
     told = {problem.record.split(":")[0]: problem.reason for problem in data.problems}
     assert told["line 3"] == CELLS
     assert told["line 8"] == MALFORMED
-    assert told["line 11"] == UNSAFE
+    assert told["line 11"] == SAME_IMAGE
     assert all(problem.file.endswith(("t.csv", "forgotten.png")) for problem in data.problems)
 
 
@@ -301,7 +302,7 @@ def test_ids_and_order_are_those_of_the_sidecar(tmp_path: Path) -> None:
         ("filename,class,xmin,ymin,xmax,ymax\na.png,,,,,\n", "no row has a class and a box"),
         ("filename,class,xmin,ymin,xmax,ymax\ngone.png,dog,1,2,3,4\n", "images not found"),
         ('filename,class,xmin,ymin,xmax,ymax\n"' + "x" * 200_000, "broken csv: field larger than"),
-        (HEADER + "../a.png,100,80,dog,1,2,30,40\n", "images not found"),
+        (HEADER + "../b.png,100,80,dog,1,2,30,40\n", "images not found"),
     ],
 )
 def test_files_without_boxes_are_refused(tmp_path: Path, text: str, told: str) -> None:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from gfocal.data.dataset import FileData, Problem
+from gfocal.data.locate import ImageLocator, find_images
 from gfocal.data.paths import (
     category_ids_by_label,
-    find_image_folder,
     find_split,
     find_split_folders,
     map_labels,
     pick_split,
-    resolve_inside,
     sort_splits,
     split_name,
 )
@@ -26,9 +25,9 @@ from gfocal.data.validation import (
     MALFORMED,
     REPEATED_CLASS,
     REPEATED_ID,
+    REPEATED_IMAGE,
     UNKNOWN_CLASS,
     UNLISTED,
-    UNSAFE,
     ImageRecord,
     validate_records,
 )
@@ -70,16 +69,18 @@ def read_coco(
             problems.append(Problem(str(file), f"categories: {name!r}", REPEATED_CLASS, "kept"))
     order = map_labels(found, names, file)
     labels = dict(zip(category_ids, order, strict=True))
-    folder = (
-        Path(image_folder) if image_folder is not None else find_image_folder(file, _file_names(content["images"]))
-    )
-    records = _image_records(content["images"], folder, str(file), problems)
+    file_names = _file_names(content["images"])
+    locator = find_images(file, file_names) if image_folder is None else ImageLocator(Path(image_folder))
+    records = _image_records(content["images"], locator, str(file), problems)
     _add_boxes(content["annotations"], records, labels, str(file), problems)
     placed = [listed for listed in records.values() if listed is not None]
     if not all(isinstance(key, int) for key in records):  # ids that are strings are replaced by 1, 2, ...
         placed.sort(key=lambda listed: str(listed.path))
         for number, listed in enumerate(placed, 1):
             listed.image_id = number
+        for key, record in records.items():
+            if record is not None:
+                record.stated_id = key
     placed.sort(key=lambda listed: listed.image_id)
     names = names or found
     content.clear()  # the json of a large dataset takes more memory than anything else here
@@ -162,10 +163,13 @@ def _file_names(images: list[Any]) -> list[str]:
 
 
 def _image_records(
-    images: list[Any], folder: Path, file: str, problems: list[Problem]
+    images: list[Any], locator: ImageLocator, file: str, problems: list[Problem]
 ) -> dict[int | str, ImageRecord | None]:
     """Image id -> image; None for a listed image that cannot be used."""
     records: dict[int | str, ImageRecord | None] = {}
+    file_names = list(dict.fromkeys(_file_names(images)))
+    located = dict(zip(file_names, locator.locate_all(file_names), strict=True))
+    used: set[Path] = set()
     for number, entry in enumerate(images, 1):
         key = entry.get("id") if isinstance(entry, dict) else None
         name = entry.get("file_name") if isinstance(entry, dict) else None
@@ -175,11 +179,14 @@ def _image_records(
         if key in records:
             problems.append(Problem(file, f"image {key}: {name}", REPEATED_ID, "dropped"))
             continue
-        path = resolve_inside(folder, name)
+        path = locator.take(located[name], file, f"image {key}: {name}", problems)
+        if path is not None and path in used:  # Label Studio lists an image once for each annotator
+            problems.append(Problem(file, f"image {key}: {name}", REPEATED_IMAGE, "dropped"))
+            path = None
         if path is None:
-            problems.append(Problem(file, f"image {key}: {name}", UNSAFE, "dropped"))
             records[key] = None
             continue
+        used.add(path)
         height, width = entry.get("height"), entry.get("width")
         stated = (height, width) if isinstance(height, int) and isinstance(width, int) else None
         records[key] = ImageRecord(file, path, key if isinstance(key, int) else 0, stated)
@@ -211,19 +218,22 @@ def _add_boxes(
                 problems.append(Problem(file, f"{record}: bbox {entry.get('bbox')!r:.80}", MALFORMED, "dropped"))
                 continue
             crowd = bool(entry.get("iscrowd") or entry.get("ignore"))
-            listed.add((x, y, x + width, y + height), labels[category], crowd, record, _area(entry))
+            stated = (x, y, width, height, _stated_area(entry))
+            listed.add((x, y, x + width, y + height), labels[category], crowd, record, _area(entry), stated)
 
 
 def _area(entry: Mapping[str, Any]) -> float:
-    """Area of an object's outline in square pixels; NaN if not stated."""
+    """Area of an object's outline in square pixels; NaN if not stated, or if no object has it."""
+    area = _stated_area(entry)
+    return area if area > 0 else math.nan
+
+
+def _stated_area(entry: Mapping[str, Any]) -> float:
+    """The area in square pixels, even if no object has it; NaN if not stated."""
     area = entry.get("area")
-    if entry.get(AREA_OF_BOX) is True:
+    if entry.get(AREA_OF_BOX) is True or not isinstance(area, int | float) or isinstance(area, bool):
         return math.nan
-    if (
-        isinstance(area, int | float) and not isinstance(area, bool) and 0 < area < 1e300
-    ):  # larger integers are not representable
-        return float(area)
-    return math.nan
+    return float(area) if -1e300 < area < 1e300 else math.nan  # larger integers are not representable
 
 
 def _is_id(key: Any) -> TypeGuard[int]:
@@ -255,6 +265,7 @@ def _siblings(file: Path) -> list[Path]:
 def _instances(folder: Path) -> dict[str, Path]:
     files = sorted(f for f in folder.glob("*.json") if f.is_file() and not f.name.startswith("."))
     files = [f for f in files if f.name.startswith("instances_")] or [f for f in files if _looks_like_coco(f)]
+    files = [f for f in files if not f.name.startswith("person_keypoints_")] or files  # CVAT: the only file
     found: dict[str, Path] = {}
     for file in reversed(files):
         own = find_split(file.stem)
@@ -264,7 +275,7 @@ def _instances(folder: Path) -> dict[str, Path]:
 
 def _looks_like_coco(file: Path) -> bool:
     """Whether a file has the three lists of COCO: there may be other json files (LabelMe, notes, captions)."""
-    if re.match("captions_|panoptic_|person_keypoints_|stuff_|image_info_|gfocal.json$", file.name):
+    if re.match("captions_|panoptic_|stuff_|image_info_|gfocal.json$", file.name):
         return False
     missing = {f'"{key}"'.encode() for key in ("images", "annotations", "categories")}
     with file.open("rb") as stream:

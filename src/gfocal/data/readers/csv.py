@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gfocal.data.dataset import FileData, Problem
+from gfocal.data.locate import ImageLocator, find_images
 from gfocal.data.paths import (
     category_ids_by_label,
     class_mismatch,
-    find_image_folder,
     find_split,
     find_split_folders,
     list_images,
     pick_split,
-    resolve_inside,
     sort_splits,
     split_name,
 )
@@ -32,7 +31,7 @@ from gfocal.data.readers.csv_columns import (
     read_table,
 )
 from gfocal.data.sidecar import SIDECAR, read_sidecar
-from gfocal.data.validation import MALFORMED, NO_ROW, UNKNOWN_CLASS, UNSAFE, ImageRecord, validate_records
+from gfocal.data.validation import MALFORMED, NO_ROW, UNKNOWN_CLASS, ImageRecord, validate_records
 from gfocal.errors import DataError
 
 CLASS_LISTS = ("classes.csv", "_classes.csv")  # a class and its number in each line, as in RetinaNet's tools
@@ -76,9 +75,9 @@ def read_csv(path: str | Path, split: str | None = None, names: Sequence[str] | 
     labels = {name: label for label, name in enumerate(names)}
 
     problems: list[Problem] = []
-    folder = find_image_folder(table.file, list(dict.fromkeys(_file_names(table, value))))
-    images, image_ids = _images(table, value, folder, labels, problems)
-    _report_images_without_rows(images, folder, source.tables, problems)
+    locator = find_images(table.file, list(dict.fromkeys(_file_names(table, value))))
+    images, image_ids = _images(table, value, locator, labels, problems)
+    _report_images_without_rows(images, locator, source.tables, problems)
     for image, image_id in zip(images, _assign_ids(table, image_ids, problems), strict=True):
         image.image_id = image_id
     images.sort(key=lambda image: image.image_id)
@@ -211,11 +210,13 @@ def _file_names(table: Table, value: str | None) -> Iterator[str]:
 
 
 def _images(
-    table: Table, value: str | None, folder: Path, labels: Mapping[str, int], problems: list[Problem]
+    table: Table, value: str | None, locator: ImageLocator, labels: Mapping[str, int], problems: list[Problem]
 ) -> tuple[list[ImageRecord], list[set[int | None]]]:
     """The images of a table in the order of their paths, and the image ids in their rows."""
     columns, file = table.columns, str(table.file)
     images: dict[str, tuple[ImageRecord, set[int | None]] | None] = {}
+    file_names = list(dict.fromkeys(_file_names(table, value)))
+    located = dict(zip(file_names, locator.locate_all(file_names), strict=True))
     relative = not (table.file.parent / SIDECAR).is_file() and _is_relative(table)  # gfocal convert writes pixels
     if relative:
         problems.append(Problem(file, "all rows", FRACTIONS, "kept"))
@@ -233,11 +234,10 @@ def _images(
         if not name:
             problems.append(Problem(file, record, NO_FILE, "dropped"))
             continue
-        path = resolve_inside(folder, name)
-        key = str(path or name)
+        found = located[name]
+        key = str(found.path or found.expected or name)
         if key not in images:
-            if path is None:
-                problems.append(Problem(file, f"line {line}: {name}", UNSAFE, "dropped"))
+            path = locator.take(found, file, f"line {line}: {name}", problems)
             stated = tuple(parse_integer(columns.cell(row, side)) for side in ("height", "width"))
             size = (stated[0], stated[1]) if stated[0] and stated[1] else None
             images[key] = None if path is None else (ImageRecord(file, path, 0, size, relative), set())
@@ -298,10 +298,11 @@ def _assign_ids(table: Table, stated: Sequence[set[int | None]], problems: list[
 
 
 def _report_images_without_rows(
-    images: Sequence[ImageRecord], folder: Path, tables: Sequence[Table], problems: list[Problem]
+    images: Sequence[ImageRecord], locator: ImageLocator, tables: Sequence[Table], problems: list[Problem]
 ) -> None:
     """Images without a row are left out with a problem: they may have no objects or may not be annotated yet."""
-    named = {str(resolve_inside(folder, name)) for table in tables for name in _file_names(table, None)}
+    names = dict.fromkeys(name for table in tables for name in _file_names(table, None))
+    named = {str(found.path) for found in map(locator.locate, names)}
     for place in sorted({image.path.parent for image in images if os.path.isdir(image.path.parent)}):
         for path in list_images(place):
             if str(path) not in named:

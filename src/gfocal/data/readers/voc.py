@@ -12,15 +12,16 @@ from typing import Any
 
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.images import SUFFIXES
+from gfocal.data.locate import ImageLocator
 from gfocal.data.paths import (
     class_mismatch,
     find_split_folders,
     list_images,
     pick_split,
-    resolve_inside,
     sort_splits,
     split_name,
 )
+from gfocal.data.readers.xml_files import root_tag
 from gfocal.data.sidecar import read_sidecar
 from gfocal.data.validation import (
     BROKEN_XML,
@@ -30,7 +31,6 @@ from gfocal.data.validation import (
     NOT_VOC,
     REPEATED_IMAGE,
     UNKNOWN_CLASS,
-    UNSAFE,
     ImageRecord,
     validate_records,
 )
@@ -73,6 +73,7 @@ def read_voc(folder: str | Path, split: str | None = None, names: Sequence[str] 
     labels = {name: label for label, name in enumerate(names)}
 
     images_by_stem: dict[Path, dict[str, list[Path]]] = {}
+    locators: dict[Path, ImageLocator] = {}
     images: list[ImageRecord] = []
     key = split and (split_name(split) or split)
     free = sidecar.free_ids(key)
@@ -83,7 +84,8 @@ def read_voc(folder: str | Path, split: str | None = None, names: Sequence[str] 
             continue
         if image_folder not in images_by_stem:
             images_by_stem[image_folder] = _group_by_stem(image_folder)
-        path = _find_image(file, content.filename, image_folder, images_by_stem[image_folder], problems)
+            locators[image_folder] = ImageLocator(folder, [image_folder], split_name(image_folder.name))
+        path = _find_image(file, content.filename, locators[image_folder], images_by_stem[image_folder], problems)
         if path is None:
             continue
         extra = sidecar.image(key, file.stem)
@@ -108,12 +110,17 @@ def voc_splits(folder: Path) -> list[str]:
     """Names of the splits of a VOC dataset, of either layout; empty if it has none or is not VOC."""
     if _annotation_folder(folder) is not None:
         return sort_splits(_lists(folder))
-    return sort_splits(name for name, sub in find_split_folders(folder).items() if _xml_in(sub))
+    return sort_splits(name for name, sub in find_split_folders(folder).items() if _has_voc_xml(_xml_in(sub)))
 
 
 def is_voc(folder: Path) -> bool:
     """Whether a folder contains VOC xml, in either layout."""
-    return bool(_annotation_folder(folder) or _xml_in(folder) or voc_splits(folder))
+    return bool(_annotation_folder(folder) or _has_voc_xml(_xml_in(folder)) or voc_splits(folder))
+
+
+def _has_voc_xml(files: Sequence[Path]) -> bool:
+    """Whether one of some xml files is an annotation: other tools leave xml of their own beside images."""
+    return any(root_tag(file) in ("annotation", None) for file in files)
 
 
 def _xml_in(folder: Path) -> list[Path]:
@@ -123,7 +130,7 @@ def _xml_in(folder: Path) -> list[Path]:
 
 def _annotation_folder(folder: Path) -> Path | None:
     places = (folder / "Annotations", folder / "annotations")
-    return next((place for place in places if place.is_dir() and _xml_in(place)), None)
+    return next((place for place in places if place.is_dir() and _has_voc_xml(_xml_in(place))), None)
 
 
 def _lists(folder: Path) -> dict[str, Path]:
@@ -146,7 +153,7 @@ def _collect(folder: Path, split: str | None, problems: list[Problem]) -> tuple[
             _report_images_without_xml(files, place, problems)
             return files, [(file, place) for file in files]
         return files, [(file, place) for file in _listed(files, pick_split(_lists(folder), split, folder), problems)]
-    if files := _xml_in(folder):
+    if _has_voc_xml(files := _xml_in(folder)):
         if split is not None and split_name(split) != split_name(folder.absolute().name):
             raise DataError(f"{folder}: no split {split!r}: the xml files are beside the images, without splits")
         _report_images_without_xml(files, folder, problems)
@@ -154,7 +161,7 @@ def _collect(folder: Path, split: str | None, problems: list[Problem]) -> tuple[
         siblings = find_split_folders(home.parent) if split_name(home.name) else {}
         others = [s for s in siblings.values() if s != home]
         return files + [f for s in others for f in _xml_in(s)], [(file, folder) for file in files]
-    folders = {name: sub for name, sub in find_split_folders(folder).items() if _xml_in(sub)}
+    folders = {name: sub for name, sub in find_split_folders(folder).items() if _has_voc_xml(_xml_in(sub))}
     if not folders:
         raise DataError(f"{folder}: no xml files here, in Annotations/, nor in subfolders train/, val/, test/")
     chosen = list(folders.values()) if split is None else [pick_split(folders, split, folder)]
@@ -201,16 +208,17 @@ def _report_images_without_xml(files: list[Path], folder: Path, problems: list[P
 
 
 def _find_image(
-    file: Path, stated: str, folder: Path, by_stem: dict[str, list[Path]], problems: list[Problem]
+    file: Path, stated: str, locator: ImageLocator, by_stem: dict[str, list[Path]], problems: list[Problem]
 ) -> Path | None:
     """The image of an xml file: with the same stem, else with the file name in the xml."""
     same = by_stem.get(file.stem, [])
     if same:
         return next((path for path in same if path.name == stated), same[0])
-    path = resolve_inside(folder, stated) if stated else folder / file.stem
-    if path is None:
-        problems.append(Problem(str(file), f"filename {stated}", UNSAFE, "dropped"))
-    elif not os.path.isfile(path):
+    if not stated:
+        problems.append(Problem(str(file), str(locator.bases[0] / file.stem), MISSING, "dropped"))
+        return None
+    path = locator.take(locator.locate(stated), str(file), f"filename {stated}", problems)
+    if path is not None and not os.path.isfile(path):
         problems.append(Problem(str(file), str(path), MISSING, "dropped"))
         return None
     return path

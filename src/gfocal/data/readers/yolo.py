@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.data.dataset import FileData, Problem
+from gfocal.data.locate import ImageLocator
 from gfocal.data.paths import (
     category_ids_by_label,
     find_split_folders,
@@ -22,7 +23,7 @@ from gfocal.data.paths import (
 )
 from gfocal.data.readers.yolo_labels import add_lines, label_file_of
 from gfocal.data.sidecar import Sidecar, read_sidecar
-from gfocal.data.validation import REPEATED_IMAGE, UNLISTED, UNSAFE, ImageRecord, validate_records
+from gfocal.data.validation import REPEATED_IMAGE, UNLISTED, ImageRecord, validate_records
 from gfocal.errors import DataError
 from gfocal.text import one_line
 
@@ -62,7 +63,7 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
     labels = dict(zip(source.names, order, strict=True))
 
     problems = list(source.problems)
-    listed = _listed_images(source.root, entries, problems)
+    listed = _listed_images(source.root, entries, key, problems)
     images, label_files = [], set()
     free = source.sidecar.free_ids(key)
     for path in sorted(listed):
@@ -227,7 +228,8 @@ def _resolve(root: Path, value: Any) -> tuple[list[Path], list[str], list[str]]:
 def _from_folder(folder: Path, names: Sequence[str] | None) -> _Source:
     splits: dict[str, list[Path]] = {}
     if (folder / "images").is_dir():
-        splits = {name: [sub] for name, sub in find_split_folders(folder / "images").items()}
+        places = find_split_folders(folder / "images")
+        splits = {name: [sub] for name, sub in places.items() if _has_labels(folder, sub)}
         if not splits and (folder / "labels").is_dir():
             splits = {"all": [folder / "images"]}
     for name, sub in find_split_folders(folder).items():
@@ -244,23 +246,27 @@ def _from_folder(folder: Path, names: Sequence[str] | None) -> _Source:
     return _Source(folder, folder, dict(enumerate(names)), splits, {}, [])
 
 
-def _listed_images(root: Path, entries: list[Path], problems: list[Problem]) -> set[Path]:
+def _has_labels(folder: Path, images: Path) -> bool:
+    """Whether label files may belong to a folder of images: labels/ or text files beside them."""
+    return (folder / "labels").is_dir() or any(f.suffix == ".txt" for f in images.iterdir())
+
+
+def _listed_images(root: Path, entries: list[Path], split: str, problems: list[Problem]) -> set[Path]:
     found: set[Path] = set()
     for entry in entries:
         if entry.is_dir():
             found.update(list_images(entry, deep=True))
             continue
         text = entry.read_text(encoding="utf-8-sig", errors="replace")
-        for number, line in enumerate(map(str.strip, text.splitlines()), 1):
-            if not line:
-                continue
-            beside, below = resolve_inside(root, str(entry.parent.absolute() / line)), resolve_inside(root, line)
-            path = next((p for p in (beside, below) if p is not None and os.path.isfile(p)), beside or below)
-            if path is None:
-                problems.append(Problem(str(entry), f"line {number}: {line}", UNSAFE, "dropped"))
-            elif path in found:
+        lines = [(number, line) for number, line in enumerate(map(str.strip, text.splitlines()), 1) if line]
+        beside = Path(os.path.relpath(entry.parent.absolute(), root.absolute()))
+        locator = ImageLocator(root, [root / beside] if ".." not in beside.parts else [], split)
+        located = locator.locate_all(line for _, line in lines)
+        for (number, line), one in zip(lines, located, strict=True):
+            path = locator.take(one, str(entry), f"line {number}: {line}", problems)
+            if path is not None and path in found:
                 problems.append(Problem(str(entry), f"line {number}: {line}", REPEATED_IMAGE, "dropped"))
-            else:
+            elif path is not None:
                 found.add(path)
     return found
 
