@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gfocal.data.stated import StatedObjects, StatedTable, count_up, make_offsets, select_groups
 from gfocal.text import one_line, pluralize
 
 
@@ -30,6 +31,7 @@ class Sample:
     # small, medium and large by these. None: by the area of the box.
     areas: Tensor | None = None
     edge_laws: Tensor | None = None  # (G, 4, 3) float32, see gfocal.data.synthetic.edge_laws
+    stated: StatedObjects | None = None  # as the file states them, for evaluation; None: the same as above
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class SampleTable(Sequence[Sample]):
     folder: bytes  # common start of all paths
     path_offsets: Tensor  # (N + 1,) int64, into path_bytes; a sample with none has no path
     path_bytes: Tensor  # uint8
+    stated: StatedTable | None = None  # for evaluation alone; training does without it
 
     @staticmethod
     def from_samples(samples: Sequence[Sample]) -> SampleTable:
@@ -124,6 +127,7 @@ class SampleTable(Sequence[Sample]):
         crowd: Tensor,
         areas: Tensor | None = None,
         edge_laws: Tensor | None = None,
+        stated: StatedTable | None = None,
     ) -> SampleTable:
         """A table from the concatenated boxes of all samples, of which sample i has ``counts[i]``."""
         encoded = [b"" if path is None else os.fsencode(path) for path in paths]
@@ -133,15 +137,16 @@ class SampleTable(Sequence[Sample]):
         return SampleTable(
             image_ids=torch.tensor(image_ids, dtype=torch.int64),
             sizes=torch.tensor([size or (-1, -1) for size in sizes], dtype=torch.int32).view(-1, 2),
-            offsets=_offsets(torch.tensor(counts, dtype=torch.int64)),
+            offsets=make_offsets(torch.tensor(counts, dtype=torch.int64)),
             boxes=boxes,
             labels=labels,
             crowd=crowd,
             areas=areas,
             edge_laws=edge_laws,
             folder=folder,
-            path_offsets=_offsets(torch.tensor([len(name) for name in names], dtype=torch.int64)),
+            path_offsets=make_offsets(torch.tensor([len(name) for name in names], dtype=torch.int64)),
             path_bytes=torch.from_numpy(np.frombuffer(b"".join(names), dtype=np.uint8).copy()),
+            stated=stated,
         )
 
     def __len__(self) -> int:
@@ -168,6 +173,7 @@ class SampleTable(Sequence[Sample]):
             size=None if height < 0 else (height, width),
             areas=_stated(self.areas, own),
             edge_laws=_stated(self.edge_laws, own),
+            stated=None if self.stated is None else self.stated[i],
         )
 
     def path(self, index: int) -> Path | None:
@@ -178,8 +184,8 @@ class SampleTable(Sequence[Sample]):
     def select(self, indices: Sequence[int] | Tensor) -> SampleTable:
         """A table of the samples at some indices, in that order."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
-        offsets, rows = _select_groups(self.offsets, chosen)
-        path_offsets, letters = _select_groups(self.path_offsets, chosen)
+        offsets, rows = select_groups(self.offsets, chosen)
+        path_offsets, letters = select_groups(self.path_offsets, chosen)
         return SampleTable(
             image_ids=self.image_ids[chosen],
             sizes=self.sizes[chosen],
@@ -192,6 +198,22 @@ class SampleTable(Sequence[Sample]):
             folder=self.folder,
             path_offsets=path_offsets,
             path_bytes=self.path_bytes[letters],
+            stated=None if self.stated is None else self.stated.select(chosen),
+        )
+
+    def relabel(self, new_labels: Tensor) -> SampleTable:
+        """With other classes: label i becomes ``new_labels[i]``; objects whose new label is negative are left out."""
+        labels = new_labels[self.labels]
+        keep = labels >= 0
+        return replace(
+            self,
+            offsets=count_up(keep, self.offsets),
+            boxes=self.boxes[keep],
+            labels=labels[keep],
+            crowd=self.crowd[keep],
+            areas=None if self.areas is None else self.areas[keep],
+            edge_laws=None if self.edge_laws is None else self.edge_laws[keep],
+            stated=None if self.stated is None else self.stated.relabel(new_labels),
         )
 
     def sample_indices(self) -> Tensor:
@@ -201,18 +223,6 @@ class SampleTable(Sequence[Sample]):
     def indices_with_objects(self) -> Tensor:
         """Indices of the samples with at least one object that is not ignored. int64, ascending"""
         return self.sample_indices()[~self.crowd].unique()
-
-
-def _offsets(counts: Tensor) -> Tensor:
-    """Start of each group of entries, and the end of the last one, from their lengths. (N,) -> (N + 1,)"""
-    return torch.cat((counts.new_zeros(1), counts.cumsum(0)))
-
-
-def _select_groups(offsets: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Offsets of the chosen groups once they are concatenated, and the indices of their entries."""
-    counts = offsets.diff()[chosen]
-    new = _offsets(counts)
-    return new, torch.arange(int(new[-1])) + (offsets[chosen] - new[:-1]).repeat_interleave(counts)
 
 
 def _stated(values: Tensor | None, own: slice) -> Tensor | None:
@@ -227,6 +237,7 @@ class FileData:
     category_ids: tuple[int, ...]
     samples: Sequence[Sample]  # a SampleTable; any other sequence is converted to one
     problems: list[Problem] = field(default_factory=list)
+    value_range: tuple[int, int] | None = None  # of images of more than 8 bits, see ``gfocal.data.value_range``
 
     def __post_init__(self) -> None:
         if not isinstance(self.samples, SampleTable):
@@ -256,6 +267,10 @@ class FileData:
         """The images at some indices, in that order, with the problems of the whole dataset."""
         return replace(self, samples=self.table.select(indices))
 
+    def without_stated(self) -> FileData:
+        """The data as training needs them, in less memory: without what is for evaluation alone."""
+        return self if self.table.stated is None else replace(self, samples=replace(self.table, stated=None))
+
     def sample(self, index: int) -> Sample:
         """The ground truth of one image."""
         return self.samples[index]
@@ -266,7 +281,7 @@ class FileData:
 
         sample = self.samples[index]
         assert sample.path is not None, "a sample of files has a path"
-        return read_image(sample.path, stated_size=sample.size), sample
+        return read_image(sample.path, sample.size, self.value_range), sample
 
     def at_epoch(self, epoch: int) -> FileData:
         """Itself: files are the same in every epoch."""

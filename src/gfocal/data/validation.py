@@ -11,6 +11,8 @@
 | box partly outside the image | box clipped |
 
 A box that exceeds the image by half a pixel or less is a rounding error; it is clipped without a problem.
+Evaluation reads boxes as they are stated (``gfocal.data.stated``): not clipped, and of COCO files also those that
+are dropped for training, as other programs count them.
 Readers add problems of their format: unknown classes, annotations without an image, broken records.
 """
 
@@ -29,6 +31,7 @@ import torch
 
 from gfocal.data.dataset import FileData, Problem, SampleTable
 from gfocal.data.images import image_size
+from gfocal.data.stated import StatedTable, make_offsets
 from gfocal.errors import DataError, ImageError
 from gfocal.text import one_line
 
@@ -60,33 +63,6 @@ BROKEN_XML = "broken xml"
 NOT_VOC = "xml is not a VOC annotation"
 
 
-@dataclass
-class ImageRecord:
-    """One image as the annotations describe it, not validated yet."""
-
-    file: str  # the annotation file, for problems
-    path: Path
-    image_id: int
-    stated_size: tuple[int, int] | None = None  # height, width
-    relative: bool = False  # boxes are fractions of the image's size
-    boxes: list[Sequence[float]] = field(default_factory=list)  # xyxy
-    labels: list[int] = field(default_factory=list)
-    crowd: list[bool] = field(default_factory=list)
-    records: list[str] = field(default_factory=list)  # where in the file each box is, for problems
-    areas: list[float] = field(default_factory=list)  # of the objects' outlines; NaN if not stated
-
-    def add(self, box: Sequence[float], label: int, crowd: bool, record: str, area: float = math.nan) -> None:
-        """Add one box."""
-        self.boxes.append(box)
-        self.labels.append(label)
-        self.crowd.append(crowd)
-        self.records.append(record)
-        self.areas.append(area)
-
-
-_Usable = tuple[ImageRecord, tuple[int, int]]  # with height and width of the image file
-
-
 def validate_records(
     images: Sequence[ImageRecord],
     names: Sequence[str],
@@ -106,7 +82,9 @@ def validate_records(
         raise DataError(f"{where}: no usable image among {len(images)}{first}")
     counts = [len(image.labels) for image, _ in usable]
     owner = np.repeat(np.arange(len(usable)), counts)
-    boxes, keep = _check_boxes(usable, owner, problems)
+    given = _given_boxes(usable, owner)
+    boxes, keep = _check_boxes(usable, owner, given, problems)
+    stated = _stated_objects(usable, owner, given, keep)
     areas = _concatenate(usable, "areas", np.float64)[keep]
     table = SampleTable.from_arrays(
         image_ids=[image.image_id for image, _ in usable],
@@ -117,11 +95,12 @@ def validate_records(
         labels=torch.from_numpy(_concatenate(usable, "labels", np.int64)[keep]),
         crowd=torch.from_numpy(_concatenate(usable, "crowd", np.bool_)[keep]),
         areas=None if np.isnan(areas).all() else torch.from_numpy(areas),
+        stated=stated,
     )
     return FileData(tuple(names), tuple(category_ids), table, problems)
 
 
-def _concatenate(usable: Sequence[_Usable], what: str, dtype: type[Any]) -> npt.NDArray[Any]:
+def _concatenate(usable: Sequence[Usable], what: str, dtype: type[Any]) -> npt.NDArray[Any]:
     """Labels, flags or areas of the boxes of all images. (N,)"""
     values = (value for image, _ in usable for value in getattr(image, what))
     return np.fromiter(values, dtype=dtype, count=sum(len(image.labels) for image, _ in usable))
@@ -143,13 +122,53 @@ def _read_size(image: ImageRecord, problems: list[Problem]) -> tuple[int, int] |
     return size
 
 
+def _limits(usable: Sequence[Usable], owner: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """Width and height of the image of each box, twice. (N, 4)"""
+    return np.array([(w, h, w, h) for _, (h, w) in usable], dtype=np.float64)[owner]
+
+
+def _given_boxes(usable: Sequence[Usable], owner: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """Boxes of all images as the readers give them: xyxy, in pixels or fractions of the image. (N, 4)"""
+    numbers = (number for image, _ in usable for box in image.boxes for number in box)
+    return np.fromiter(numbers, dtype=np.float64, count=4 * len(owner)).reshape(-1, 4)
+
+
+def _stated_objects(
+    usable: Sequence[Usable],
+    owner: npt.NDArray[np.intp],
+    given: npt.NDArray[np.float64],
+    keep: npt.NDArray[np.bool_],
+) -> StatedTable:
+    """The objects for evaluation: those that are kept, and the dropped ones of formats that state them."""
+    relative = np.array([image.relative for image, _ in usable], dtype=np.bool_)[owner]
+    with np.errstate(over="ignore", invalid="ignore"):
+        boxes = np.where(relative[:, None], given * _limits(usable, owner), given)
+        boxes[:, 2:] -= boxes[:, :2]
+    areas = _concatenate(usable, "areas", np.float64)
+    rows = [row for image, _ in usable for row in image.stated]
+    is_stated = np.fromiter((row is not None for row in rows), dtype=np.bool_, count=len(owner))
+    numbers = (number for row in rows if row is not None for number in row)
+    as_stated = np.fromiter(numbers, dtype=np.float64, count=5 * int(is_stated.sum())).reshape(-1, 5)
+    boxes[is_stated], areas[is_stated] = as_stated[:, :4], as_stated[:, 4]
+    counts = np.where(is_stated, np.isfinite(boxes).all(1), keep)
+    return StatedTable(
+        image_ids=tuple(image.image_id if image.stated_id is None else image.stated_id for image, _ in usable),
+        offsets=make_offsets(torch.from_numpy(np.bincount(owner[counts], minlength=len(usable)))),
+        boxes=torch.from_numpy(boxes[counts]),
+        labels=torch.from_numpy(_concatenate(usable, "labels", np.int64)[counts]),
+        crowd=torch.from_numpy(_concatenate(usable, "crowd", np.bool_)[counts]),
+        areas=torch.from_numpy(areas[counts]),
+    )
+
+
 def _check_boxes(
-    usable: Sequence[_Usable], owner: npt.NDArray[np.intp], problems: list[Problem]
+    usable: Sequence[Usable],
+    owner: npt.NDArray[np.intp],
+    given: npt.NDArray[np.float64],
+    problems: list[Problem],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Clipped boxes (N, 4) of all images and which of them to keep (N,); at most one problem per box."""
-    numbers = (number for image, _ in usable for box in image.boxes for number in box)
-    given = np.fromiter(numbers, dtype=np.float64, count=4 * len(owner)).reshape(-1, 4)
-    limit = np.array([(w, h, w, h) for _, (h, w) in usable], dtype=np.float64)[owner]  # (N, 4)
+    limit = _limits(usable, owner)
     relative = np.array([image.relative for image, _ in usable], dtype=np.bool_)[owner]
     with np.errstate(over="ignore", invalid="ignore"):
         boxes = np.where(relative[:, None], given * limit, given).astype(np.float32)

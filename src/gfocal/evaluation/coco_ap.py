@@ -3,12 +3,16 @@
 faster-coco-eval computes them; this file converts samples and detections into its form and its arrays into a result
 that has None instead of -1 where there is no ground truth. The arrays differ from those of pycocotools in the last
 bit only (it adds 2e-16 to the denominator of a precision).
+
+Boxes are x, y, width, height in float64, as the files state them: clipping, rounding to float32, or a width from two
+corners can move an IoU to the other side of a threshold.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gfocal.data.dataset import Sample
+from gfocal.data.stated import StatedObjects
 
 # Areas in square pixels, both ends included, as pycocotools has them: 32 x 32 is small and medium.
 SIZE_RANGES = {
@@ -24,11 +29,15 @@ SIZE_RANGES = {
     "medium": (32.0**2, 96.0**2),
     "large": (96.0**2, 1e10),
 }
-MAX_DETECTIONS = (1, 10, 100)  # per image and class, by descending score
+LIMITS = (1, 10, 100)  # detections per image and class, by descending score
+MAX_DETECTIONS = LIMITS[-1]
 
 
 class ScoredBoxes(Protocol):
-    """Detections in one image; ``gfocal.structures.Detections`` is one."""
+    """Detections in one image; ``gfocal.structures.Detections`` is one.
+
+    Those read from a file also have ``xywh`` (N, 4) float64, the boxes as the file states them.
+    """
 
     @property
     def boxes(self) -> Tensor:
@@ -59,6 +68,28 @@ class ClassAP(NamedTuple):
 
 
 @dataclass(frozen=True)
+class LimitedAP:
+    """AP and recall with another limit than COCO's 100 detections per image and class."""
+
+    max_detections: int
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
+    ar: float | None
+    ar_small: float | None
+    ar_medium: float | None
+    ar_large: float | None
+    per_class: dict[str, float | None]  # AP
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, strings and dicts; None becomes null."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class CocoResult:
     """The twelve numbers of COCO, each in 0..1, or None if there is no ground truth of that size.
 
@@ -85,53 +116,92 @@ class CocoResult:
     num_medium: int
     num_large: int
     num_detections: int
+    limited: LimitedAP | None = None  # the same with another limit of detections, where one was asked for
+    num_beyond_limit: int = 0  # ground truth that 100 detections per image and class cannot reach
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, strings and dicts; None becomes null."""
-        classes = {name: numbers._asdict() for name, numbers in self.per_class.items()}
-        return {f.name: classes if f.name == "per_class" else getattr(self, f.name) for f in fields(self)}
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {
+            "per_class": {name: numbers._asdict() for name, numbers in self.per_class.items()},
+            "limited": None if self.limited is None else self.limited.to_json(),
+        }
 
 
 def coco_ap(
     samples: Sequence[Sample],
     detections: Mapping[int, ScoredBoxes],
     names: Sequence[str],
-    areas: Sequence[Tensor] | None = None,
+    max_detections: int = MAX_DETECTIONS,
 ) -> CocoResult:
     """Evaluate detections against ground truth by the rules of COCO.
 
     ``detections`` maps an image id to the detections of that image; an image of ``samples`` without an entry has
     none. Boxes of equal score count in the order in which they are given, and only the best 100 of each class and
-    image. ``names`` are the classes, indexed by label.
+    image. ``names`` are the classes, indexed by label. With another ``max_detections`` the result has AP with that
+    many too, as ``limited``.
 
-    ``areas`` gives the area of each ground-truth box of each sample, (G,) in square pixels, best as float64: it
-    decides which boxes are small, medium and large. COCO uses the area of the object's outline; without ``areas``
-    that of the box is used, which moves some objects to a larger size and changes nothing else.
+    Ground truth is ``objects_of`` each sample: not clipped. The area of an object decides whether it is small, medium
+    or large. COCO uses that of its outline; where none is stated that of the box is used, which moves some objects to
+    a larger size and changes nothing else.
 
     Raises ValueError if there are no images, ids or names repeat, detections name an image that is not in
     ``samples``, or boxes, scores or labels are malformed.
     """
-    _check_inputs(samples, detections, names, areas)
+    _check_inputs(samples, detections, names)
+    objects = [objects_of(sample) for sample in samples]
     ground_truth: list[dict[str, Any]] = []
-    for i, sample in enumerate(samples):
-        ground_truth += _gt_records(sample, areas[i] if areas is not None else None, len(names))
+    for sample, one in zip(samples, objects, strict=True):
+        ground_truth += _gt_records(sample.image_id, one, len(names))
     found: list[dict[str, Any]] = []
-    for image_id, one in detections.items():
-        found += _detection_records(image_id, one, len(names))
+    for image_id, scored in detections.items():
+        found += _detection_records(image_id, scored, len(names))
     for records in (ground_truth, found):
         for i, record in enumerate(records):
             record["id"] = i + 1  # not from 0, which faster-coco-eval treats as "not matched"
     image_ids = [sample.image_id for sample in samples]
-    precision, recall = _accumulate(image_ids, ground_truth, found, names)  # (T, R, C, A, M), (T, C, A, M)
-    return _summarize(precision, recall, _count_by_size(ground_truth, len(names)), names, len(samples), len(found))
+    limits = sorted({*LIMITS, max_detections})
+    precision, recall = _accumulate(image_ids, ground_truth, found, names, limits)  # (T, R, C, A, M), (T, C, A, M)
+    places = [limits.index(limit) for limit in LIMITS]
+    count = _count_by_size(ground_truth, len(names))
+    result = _summarize(precision[..., places], recall[..., places], count, names, len(samples), len(found))
+    beyond = count_beyond_limit(objects, MAX_DETECTIONS)
+    if max_detections == MAX_DETECTIONS:
+        return replace(result, num_beyond_limit=beyond)
+    place = limits.index(max_detections)
+    limited = _summarize_limited(precision[..., place], recall[..., place], names, max_detections)
+    return replace(result, num_beyond_limit=beyond, limited=limited)
 
 
-def _check_inputs(
-    samples: Sequence[Sample],
-    detections: Mapping[int, ScoredBoxes],
-    names: Sequence[str],
-    areas: Sequence[Tensor] | None,
-) -> None:
+def objects_of(sample: Sample) -> StatedObjects:
+    """The objects of an image as evaluation counts them: as the file states them, where they come from a file."""
+    if sample.stated is not None:
+        return sample.stated
+    boxes = sample.boxes.detach().cpu().double()
+    xywh = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+    areas = torch.full_like(xywh[:, 0], torch.nan) if sample.areas is None else sample.areas.double()
+    return StatedObjects(sample.image_id, xywh, sample.labels, sample.crowd, areas)
+
+
+def xywh_of(detections: ScoredBoxes) -> Tensor:
+    """Boxes as x, y, width, height: as the file states them, where they come from a file. (N, 4) float64"""
+    stated = getattr(detections, "xywh", None)
+    if isinstance(stated, Tensor):
+        return stated
+    boxes = detections.boxes.detach().cpu().double()
+    return torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+
+
+def count_beyond_limit(objects: Sequence[StatedObjects], limit: int, per_class: bool = True) -> int:
+    """Ground truth that ``limit`` detections of each image and class, or of each image, cannot reach."""
+    beyond = 0
+    for one in objects:
+        labels = one.labels[~one.crowd]
+        counts = labels.bincount() if per_class else torch.tensor([len(labels)])
+        beyond += int((counts - limit).clamp(min=0).sum())
+    return beyond
+
+
+def _check_inputs(samples: Sequence[Sample], detections: Mapping[int, ScoredBoxes], names: Sequence[str]) -> None:
     if not samples:
         raise ValueError("no images to evaluate: the list of samples is empty")
     if not names or len(set(names)) != len(names):
@@ -145,8 +215,6 @@ def _check_inputs(
             f"detections for image id {unknown[0]} (and {len(unknown) - 1} more), which no sample has: "
             "evaluate on the dataset the detections were made on"
         )
-    if areas is not None and len(areas) != len(samples):
-        raise ValueError(f"areas for {len(areas)} samples, but there are {len(samples)}")
 
 
 def _count_by_size(ground_truth: list[dict[str, Any]], num_classes: int) -> np.ndarray:
@@ -193,8 +261,32 @@ def _summarize(
     )
 
 
+def _summarize_limited(
+    precision: np.ndarray, recall: np.ndarray, names: Sequence[str], max_detections: int
+) -> LimitedAP:
+    """The numbers from precision (T, R, C, A) and recall (T, C, A) with one limit of detections."""
+    return LimitedAP(
+        max_detections=max_detections,
+        ap=_mean(precision[..., 0]),
+        ap50=_mean(precision[0, ..., 0]),
+        ap75=_mean(precision[5, ..., 0]),
+        ap_small=_mean(precision[..., 1]),
+        ap_medium=_mean(precision[..., 2]),
+        ap_large=_mean(precision[..., 3]),
+        ar=_mean(recall[..., 0]),
+        ar_small=_mean(recall[..., 1]),
+        ar_medium=_mean(recall[..., 2]),
+        ar_large=_mean(recall[..., 3]),
+        per_class={name: _mean(precision[:, :, c, 0]) for c, name in enumerate(names)},
+    )
+
+
 def _accumulate(
-    image_ids: list[int], ground_truth: list[dict[str, Any]], detections: list[dict[str, Any]], names: Sequence[str]
+    image_ids: list[int],
+    ground_truth: list[dict[str, Any]],
+    detections: list[dict[str, Any]],
+    names: Sequence[str],
+    limits: Sequence[int],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Precision (T, R, C, A, M) and recall (T, C, A, M); -1 where there is no ground truth.
 
@@ -214,7 +306,7 @@ def _accumulate(
     evaluation = COCOeval_faster(index(ground_truth), index(detections), iouType="bbox", print_function=silent)
     evaluation.params.areaRng = [list(limits) for limits in SIZE_RANGES.values()]
     evaluation.params.areaRngLbl = list(SIZE_RANGES)
-    evaluation.params.maxDets = list(MAX_DETECTIONS)
+    evaluation.params.maxDets = list(limits)
     evaluation.evaluate()
     evaluation.accumulate()
     return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
@@ -233,23 +325,14 @@ def _mean(values: np.ndarray) -> float | None:
     return float(present.mean()) if present.size else None
 
 
-def _records(image_id: int, boxes: Tensor, labels: Tensor, num_classes: int, where: str) -> list[dict[str, Any]]:
-    """Boxes in COCO's form, sides in float64: a subtraction in float32 can change a match."""
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
-        raise ValueError(
-            f"{where}: expected boxes (N, 4) and labels (N,), got {tuple(boxes.shape)} and {tuple(labels.shape)}"
-        )
-    corners = boxes.detach().cpu().double()
-    sizes = corners[:, 2:] - corners[:, :2]
-    wrong = ~torch.isfinite(corners).all(1) | (sizes < 0).any(1)  # (N,)
+def _records(image_id: int, xywh: Tensor, labels: Tensor, num_classes: int, where: str) -> list[dict[str, Any]]:
+    """Boxes in COCO's form."""
+    wrong = ~torch.isfinite(xywh).all(1)  # (N,)
     if wrong.any():
         row = int(wrong.nonzero()[0])
-        raise ValueError(
-            f"{where}: box {row} is {corners[row].tolist()}; boxes are finite x1, y1, x2, y2 with x1 <= x2 "
-            "and y1 <= y2 (not x, y, width, height)"
-        )
+        raise ValueError(f"{where}: box {row} is {xywh[row].tolist()}; boxes are finite numbers")
     records = []
-    for label, (x, y), (w, h) in zip(labels.tolist(), corners[:, :2].tolist(), sizes.tolist(), strict=True):
+    for label, (x, y, w, h) in zip(labels.tolist(), xywh.tolist(), strict=True):
         if not 0 <= label < num_classes:
             raise ValueError(f"{where}: label {label}, but the {num_classes} classes are 0..{num_classes - 1}")
         records.append(
@@ -264,23 +347,30 @@ def _records(image_id: int, boxes: Tensor, labels: Tensor, num_classes: int, whe
     return records
 
 
-def _gt_records(sample: Sample, areas: Tensor | None, num_classes: int) -> list[dict[str, Any]]:
-    where = f"ground truth of image id {sample.image_id}"
-    records = _records(sample.image_id, sample.boxes, sample.labels, num_classes, where)
-    columns = {"iscrowd": sample.crowd} if areas is None else {"iscrowd": sample.crowd, "area": areas}
-    for name, column in columns.items():
-        if column.shape != (len(records),):
-            raise ValueError(f"{where}: {name} has shape {tuple(column.shape)}, expected ({len(records)},)")
-        if not torch.isfinite(column).all():  # would be counted in every size and match in none
-            raise ValueError(f"{where}: {name} {column.tolist()} is not finite; give the area of the box there")
-        for record, value in zip(records, column.tolist(), strict=True):
-            record[name] = int(value) if name == "iscrowd" else float(value)
+def _gt_records(image_id: int, objects: StatedObjects, num_classes: int) -> list[dict[str, Any]]:
+    where = f"ground truth of image id {image_id}"
+    records = _records(image_id, objects.boxes, objects.labels, num_classes, where)
+    for record, crowd, area in zip(records, objects.crowd.tolist(), objects.areas.tolist(), strict=True):
+        record["iscrowd"] = int(crowd)
+        if not math.isnan(area):
+            record["area"] = area
     return records
 
 
 def _detection_records(image_id: int, detections: ScoredBoxes, num_classes: int) -> list[dict[str, Any]]:
     where = f"detections in image id {image_id}"
-    records = _records(image_id, detections.boxes, detections.labels, num_classes, where)
+    boxes, labels = detections.boxes, detections.labels
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
+        raise ValueError(
+            f"{where}: expected boxes (N, 4) and labels (N,), got {tuple(boxes.shape)} and {tuple(labels.shape)}"
+        )
+    if (inverted := (boxes[:, 2:] < boxes[:, :2]).any(1)).any():
+        row = int(inverted.nonzero()[0])
+        raise ValueError(
+            f"{where}: box {row} is {boxes[row].tolist()}; boxes are finite x1, y1, x2, y2 with x1 <= x2 "
+            "and y1 <= y2 (not x, y, width, height)"
+        )
+    records = _records(image_id, xywh_of(detections), labels, num_classes, where)
     if detections.scores.shape != (len(records),) or not torch.isfinite(detections.scores).all():
         raise ValueError(f"{where}: expected {len(records)} finite scores, one for each box, got {detections.scores}")
     for record, score in zip(records, detections.scores.tolist(), strict=True):

@@ -129,8 +129,12 @@ def log_average_miss_rate(curve: ScoreCurve, num_images: int) -> float | None:
 
 
 def select_above(boxes: Boxes, thresholds: Sequence[float]) -> Bools:
-    """Detections whose score is greater than the threshold of their class, compared as float32. (D,)"""
-    return boxes.score > np.asarray(thresholds, dtype=np.float32)[boxes.label]
+    """Detections whose score is greater than the threshold of their class. (D,)
+
+    Compared as float32 where the scores are, as those of models.
+    """
+    is_single = bool((boxes.score.astype(np.float32) == boxes.score).all())
+    return boxes.score > np.asarray(thresholds, dtype=np.float32 if is_single else np.float64)[boxes.label]
 
 
 def confusion_matrix(boxes: Boxes, pairs: Pairs, selected: Bools, iou_threshold: float = 0.5) -> Ints:

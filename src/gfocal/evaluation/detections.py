@@ -10,12 +10,12 @@ from torch import Tensor
 
 from gfocal.data.dataset import ImageData, Sample
 from gfocal.data.loading import evaluation_loader
-from gfocal.evaluation.coco_ap import CocoResult, ScoredBoxes, coco_ap
+from gfocal.evaluation.coco_ap import MAX_DETECTIONS, CocoResult, ScoredBoxes, coco_ap, count_beyond_limit, objects_of
 from gfocal.models.detector import Detector
 from gfocal.models.predict import predict
-from gfocal.ops.boxes import area
 from gfocal.ops.decoding import DecodeSettings
 from gfocal.structures import Batch, Detections
+from gfocal.text import pluralize
 
 
 def detect_all(
@@ -37,6 +37,12 @@ class ScoredDetections(NamedTuple):
     scores: Tensor  # (N,)
     labels: Tensor  # (N,)
     edge_std: Tensor | None = None  # (N, 4) pixels, if wanted
+
+
+def take_best(detections: ScoredBoxes, count: int) -> ScoredDetections:
+    """The detections of highest score in one image; among equal scores those given first."""
+    best = detections.scores.argsort(descending=True, stable=True)[:count].sort().values
+    return ScoredDetections(detections.boxes[best], detections.scores[best], detections.labels[best])
 
 
 def detections_to_rows(detections: Mapping[int, ScoredBoxes], edge_std: bool = False) -> Tensor:
@@ -85,7 +91,24 @@ def evaluate_model(model: Detector, data: ImageData, batch_size: int = 1) -> Coc
 def average_precision(data: ImageData, detections: Mapping[int, ScoredBoxes]) -> CocoResult:
     """The COCO numbers of detections on a dataset."""
     samples = [data.sample(i) for i in range(len(data))]
-    return coco_ap(samples, detections, data.names, [gt_areas(sample) for sample in samples])
+    return coco_ap(samples, detections, data.names)
+
+
+def explain_limit(data: ImageData, max_detections: int = MAX_DETECTIONS, per_class: bool = True) -> str:
+    """How much ground truth a limit of detections puts out of reach, in a line; empty if none.
+
+    The limit is that of each image and class, as COCO has it, or that of each image, as a model has it.
+    """
+    objects = [objects_of(data.sample(i)) for i in range(len(data))]
+    beyond = count_beyond_limit(objects, max_detections, per_class)
+    if not beyond:
+        return ""
+    total = sum(int((~one.crowd).sum()) for one in objects)
+    unit = "class and image" if per_class else "image"
+    return (
+        f"{beyond:,} of {pluralize(total, 'object')} cannot be detected: only the best {max_detections:,} detections "
+        f"of each {unit} count, so AP stays below 1; 'gfocal eval --max-detections N' gives AP with N detections too"
+    )
 
 
 def explain_no_detections(result: CocoResult, settings: DecodeSettings) -> str:
@@ -96,11 +119,3 @@ def explain_no_detections(result: CocoResult, settings: DecodeSettings) -> str:
         f"no detections: no score is above the model's threshold of {settings.score_threshold:g} "
         "(normal in the first epochs)"
     )
-
-
-def gt_areas(sample: Sample) -> Tensor:
-    """Area of each object: of its outline if the data state it, else of its box. (G,)"""
-    of_boxes = area(sample.boxes.double())
-    if sample.areas is None:
-        return of_boxes
-    return torch.where(sample.areas.isnan(), of_boxes, sample.areas)

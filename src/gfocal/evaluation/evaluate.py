@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from gfocal.data.dataset import ImageData
-from gfocal.evaluation.coco_ap import CocoResult, ScoredBoxes, coco_ap
+from gfocal.evaluation.coco_ap import MAX_DETECTIONS, CocoResult, ScoredBoxes, coco_ap
 from gfocal.evaluation.curves import (
     Reliability,
     ScoreCurve,
@@ -22,7 +22,7 @@ from gfocal.evaluation.curves import (
     reliability,
     select_above,
 )
-from gfocal.evaluation.detections import gt_areas
+from gfocal.evaluation.detections import take_best
 from gfocal.evaluation.error_analysis import ErrorTypes, ImageMistakes, error_types, worst_images
 from gfocal.evaluation.matching import Bools, Boxes, Floats, Ints, Matching, collect_boxes, compute_overlaps, match
 from gfocal.evaluation.thresholds import ThresholdChoice, Thresholds, choose_thresholds, evaluate_threshold
@@ -147,6 +147,8 @@ def evaluate(
     model_thresholds: Sequence[float] | None = None,
     precision: float | None = None,
     min_score: float = 0.0,
+    max_detections: int = MAX_DETECTIONS,
+    best_per_image: int | None = None,
 ) -> Evaluation:
     """Evaluate detections, by image id, on annotated images.
 
@@ -156,6 +158,10 @@ def evaluate(
         model_thresholds: the model's own score threshold of each class, if it has some.
         precision: the precision that the best thresholds are to reach; None for those of highest F1.
         min_score: a score that all detections are above.
+        max_detections: with another number than COCO's 100 per class and image, AP with that many is in
+            ``ap.limited``, and all that is not AP counts that many.
+        best_per_image: the number of detections per image that COCO's AP is for, whatever their class, best first: of
+            a model that gave more for ``max_detections``. None: all.
 
     Raises ValueError for malformed detections, as ``coco_ap``, and for those of a model whose classes are not those
     of the data.
@@ -165,13 +171,16 @@ def evaluate(
         if tuple(names) != tuple(data.names):
             raise ValueError(f"detections of the classes {list(names)} cannot be evaluated on {list(data.names)}")
     samples = [data.sample(i) for i in range(len(data))]
-    ap = coco_ap(samples, detections, data.names, [gt_areas(sample) for sample in samples])
-    boxes = collect_boxes(samples, detections, data.names)
+    ap = coco_ap(samples, detections, data.names, max_detections)
+    if best_per_image is not None:
+        best = {image_id: take_best(one, best_per_image) for image_id, one in detections.items()}
+        ap = replace(coco_ap(samples, best, data.names), limited=ap.limited)
+    boxes = collect_boxes(samples, detections, data.names, max_detections)
     pairs = compute_overlaps(boxes)
     matching = match(boxes, pairs)
     curve, class_curves = make_score_curves(boxes, matching)
-    best = choose_thresholds(curve, class_curves, precision, min_score)
-    thresholds = best.scores if model_thresholds is None else tuple(model_thresholds)
+    chosen = choose_thresholds(curve, class_curves, precision, min_score)
+    thresholds = chosen.scores if model_thresholds is None else tuple(model_thresholds)
     selected = select_above(boxes, thresholds)
     return Evaluation(
         ap=ap,
@@ -182,9 +191,9 @@ def evaluate(
         class_curves=class_curves,
         precision=precision_recall(boxes, matching),
         precision75=precision_recall(boxes, match(boxes, pairs, 0.75)),
-        best_thresholds=best,
+        best_thresholds=chosen,
         thresholds=thresholds,
-        thresholds_source=best.description if model_thresholds is None else "the model's own thresholds",
+        thresholds_source=chosen.description if model_thresholds is None else "the model's own thresholds",
         selected=selected,
         confusion=confusion_matrix(boxes, pairs, selected),
         reliability=reliability(boxes, pairs, matching),

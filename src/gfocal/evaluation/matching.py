@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from gfocal.data.dataset import Sample
-from gfocal.evaluation.coco_ap import MAX_DETECTIONS, ScoredBoxes
+from gfocal.evaluation.coco_ap import MAX_DETECTIONS, ScoredBoxes, objects_of, xywh_of
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -35,10 +35,12 @@ class Boxes:
     gt_image: Ints  # (T,), index into image_ids, ascending
     gt_label: Ints  # (T,)
     gt_box: Floats  # (T, 4) xyxy, pixels
+    gt_area: Floats  # (T,), width x height as stated, which the corners may miss by a rounding
     crowd: Bools  # (T,)
     image: Ints  # (D,), index into image_ids
     label: Ints  # (D,)
     box: Floats  # (D, 4) xyxy, pixels
+    area: Floats  # (D,)
     score: Floats  # (D,), descending
     row: Ints  # (D,), index among the detections of its image
 
@@ -70,36 +72,45 @@ class Matching:
         return self.gt_index != NONE
 
 
-def collect_boxes(samples: Sequence[Sample], detections: Mapping[int, ScoredBoxes], names: Sequence[str]) -> Boxes:
+def collect_boxes(
+    samples: Sequence[Sample],
+    detections: Mapping[int, ScoredBoxes],
+    names: Sequence[str],
+    max_detections: int = MAX_DETECTIONS,
+) -> Boxes:
     """Ground truth and detections as arrays. ``coco_ap`` checks both, so call it first.
 
-    As in COCO, the best 100 detections of each class and image count; among equal scores that of the lower image id
+    As in COCO, the best detections of each class and image count; among equal scores that of the lower image id
     comes first, then the one given first.
     """
     ordered = sorted(samples, key=lambda sample: sample.image_id)
+    objects = [objects_of(sample) for sample in ordered]
     ids = [sample.image_id for sample in ordered]
     found = [detections.get(image_id) for image_id in ids]
     present = [(i, one) for i, one in enumerate(found) if one is not None]
-    num_ground_truth = [len(sample.boxes) for sample in ordered]
+    num_ground_truth = [len(one.boxes) for one in objects]
     num_detections = [len(one.boxes) for _, one in present]
     image = np.repeat(np.array([i for i, _ in present], dtype=np.int64), num_detections)
     label = _concatenate([one.labels for _, one in present], np.int64)
     score = _concatenate([one.scores for _, one in present], np.float64)
-    box = _concatenate([one.boxes for _, one in present], np.float64).reshape(-1, 4)
+    box, area = _corners_and_areas([xywh_of(one) for _, one in present])
+    gt_box, gt_area = _corners_and_areas([one.boxes for one in objects])
     row = np.arange(len(image)) - np.repeat(np.cumsum([0, *num_detections])[:-1], num_detections)
     best = np.argsort(-score, kind="stable")
     group = (image * (len(names) or 1) + label)[best]
-    best = best[_rank_in_group(group) < MAX_DETECTIONS[-1]]
+    best = best[_rank_in_group(group) < max_detections]
     return Boxes(
         names=tuple(names),
         image_ids=np.array(ids, dtype=np.int64),
         gt_image=np.repeat(np.arange(len(ids)), num_ground_truth),
-        gt_label=_concatenate([sample.labels for sample in ordered], np.int64),
-        gt_box=_concatenate([sample.boxes for sample in ordered], np.float64).reshape(-1, 4),
-        crowd=_concatenate([sample.crowd for sample in ordered], np.bool_),
+        gt_label=_concatenate([one.labels for one in objects], np.int64),
+        gt_box=gt_box,
+        gt_area=gt_area,
+        crowd=_concatenate([one.crowd for one in objects], np.bool_),
         image=image[best],
         label=label[best],
         box=box[best],
+        area=area[best],
         score=score[best],
         row=row[best],
     )
@@ -207,7 +218,7 @@ def _overlaps_of(boxes: Boxes, first: Ints, count: Ints, start: int, stop: int) 
     keep = (sides > 0).all(1)
     detection, ground_truth, a, b, sides = detection[keep], ground_truth[keep], a[keep], b[keep], sides[keep]
     intersection = sides[:, 0] * sides[:, 1]
-    area, gt_area = ((x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1]) for x in (a, b))
+    area, gt_area = boxes.area[detection], boxes.gt_area[ground_truth]
     # Added in the same order as in pycocotools, so that an IoU at a threshold falls on the same side.
     union = np.where(boxes.crowd[ground_truth], area, area + gt_area - intersection)
     return detection, ground_truth, intersection / union
@@ -221,6 +232,13 @@ def _rank_in_group(group: Ints) -> Ints:
     place = np.empty(len(group), dtype=np.int64)
     place[order] = np.arange(len(group)) - np.repeat(starts, np.diff(np.r_[starts, len(group)]))
     return place
+
+
+def _corners_and_areas(parts: list[torch.Tensor]) -> tuple[Floats, Floats]:
+    """Boxes x, y, width, height as xyxy (N, 4), and their areas (N,), computed as in pycocotools."""
+    xywh = _concatenate(parts, np.float64).reshape(-1, 4)
+    corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+    return corners, xywh[:, 2] * xywh[:, 3]
 
 
 def _concatenate(parts: list[torch.Tensor], kind: type[np.generic]) -> Any:
