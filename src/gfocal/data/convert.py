@@ -6,9 +6,9 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 import torch
@@ -18,9 +18,10 @@ from gfocal.data.discovery import list_splits, read_data
 from gfocal.data.sidecar import SIDECAR, Sidecar, read_sidecar, to_json
 from gfocal.data.validation import DUPLICATE
 from gfocal.data.views import concatenate
-from gfocal.data.writers import coco, csv, voc, yolo
+from gfocal.data.writers import coco, createml, csv, cvat, kitti, label_studio, labelme, via, voc, yolo
 from gfocal.data.writers.placement import (
     Images,
+    Layout,
     Placement,
     have_same_ground_truth,
     make_writable,
@@ -28,10 +29,37 @@ from gfocal.data.writers.placement import (
     store_images,
 )
 from gfocal.errors import DataError
-from gfocal.text import pluralize
+from gfocal.text import one_line, pluralize
 
-Target = Literal["coco", "yolo", "voc", "csv"]
+Target = Literal["coco", "yolo", "voc", "csv", "label-studio", "cvat", "labelme", "createml", "via", "kitti"]
 TARGETS: tuple[Target, ...] = get_args(Target)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """How a format is written, and where its images are."""
+
+    # Writes the annotations; returns what they cannot store, and notes for the user.
+    write: Callable[[Placement, Path], tuple[Sidecar, list[str]]]
+    home: str  # folder of the images
+    layout: Layout = "tree"
+    inner: str = ""  # folder of the images in that of each split
+    unique_stems: bool = False  # the annotation file of an image has its name
+    is_shared: bool = True  # splits may share an image file
+
+
+WRITERS: Mapping[Target, Writer] = {
+    "coco": Writer(coco.write_coco, coco.IMAGES),
+    "yolo": Writer(yolo.write_yolo, yolo.IMAGES, unique_stems=True),
+    "voc": Writer(voc.write_voc, voc.IMAGES, "flat", unique_stems=True),
+    "csv": Writer(csv.write_csv, csv.IMAGES),
+    "label-studio": Writer(label_studio.write_label_studio, label_studio.IMAGES),
+    "cvat": Writer(cvat.write_cvat, cvat.IMAGES, is_shared=False),
+    "labelme": Writer(labelme.write_labelme, labelme.IMAGES, unique_stems=True, is_shared=False),
+    "createml": Writer(createml.write_createml, createml.IMAGES, "splits", is_shared=False),
+    "via": Writer(via.write_via, via.IMAGES),
+    "kitti": Writer(kitti.write_kitti, kitti.IMAGES, "splits", kitti.INNER, unique_stems=True, is_shared=False),
+}
 
 
 def convert(
@@ -87,44 +115,51 @@ def _write(
     images: Images,
     known_names: Mapping[Path, str] | None,
 ) -> list[str]:
+    writer = WRITERS[target]
     placement = place_images(
-        parts, flat=target == "voc", unique_stems=target in ("yolo", "voc"), known_names=known_names
+        parts,
+        layout=writer.layout,
+        inner=writer.inner,
+        unique_stems=writer.unique_stems,
+        is_shared=writer.is_shared,
+        known_names=known_names,
     )
-    sidecar, notes = Sidecar(), []
-    if target == "coco":
-        home = coco.IMAGES
-        notes = coco.write_coco(placement, folder)
-    elif target == "yolo":
-        home = yolo.IMAGES
-        sidecar, notes = yolo.write_yolo(placement, folder)
-    elif target == "voc":
-        home = voc.IMAGES
-        sidecar, notes = voc.write_voc(placement, folder)
-    else:
-        home = csv.IMAGES
-        sidecar, notes = csv.write_csv(placement, folder)
-    renamed = {f"{home}/{file}": name for file, name in placement.renamed.items()}
+    home = writer.home
+    sidecar, notes = writer.write(placement, folder)
+    renamed = {(PurePosixPath(home) / file).as_posix(): name for file, name in placement.renamed.items()}
     content = to_json(replace(sidecar, renamed=renamed))
     if content is not None:
         (folder / SIDECAR).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if placement.renamed:
         first, before = next(iter(placement.renamed.items()))
-        notes.append(f"{pluralize(len(placement.renamed), 'image')} renamed, e.g. {before} to {home}/{first}")
+        first = (PurePosixPath(home) / first).as_posix()
+        notes.append(f"{pluralize(len(placement.renamed), 'image')} renamed, e.g. {one_line(before)} to {first}")
     # Images that are not stored are linked while the dataset is read back: readers open them.
     store_images(placement, folder / home, "link" if images == "none" else images)
     _compare(parts, folder)
     if images == "none":
-        shutil.rmtree(folder / home)
+        _remove_images(placement, folder / home)
         notes.append(_describe_places(placement, home))
     return notes
 
 
 def _describe_places(placement: Placement, home: str) -> str:
     file, source = next(iter(placement.sources.items()))
+    file, place = (PurePosixPath(home) / file).as_posix(), f"below {home}/" if home else "there"
     return (
-        f"images are not copied; gfocal can read these annotations once the images are below {home}/, e.g. {source} "
-        f"as {home}/{file} (readers refuse names that lead out of the folder)"
+        f"images are not copied; gfocal can read these annotations once the images are {place}, e.g. "
+        f"{one_line(str(source), max_length=1000)} as {file} (readers refuse names that lead out of the folder)"
     )
+
+
+def _remove_images(placement: Placement, home: Path) -> None:
+    """Remove the images again, and the folders that have held nothing else."""
+    for file in placement.sources:
+        (home / file).unlink()
+    folders = {home / parent for file in placement.sources for parent in PurePosixPath(file).parents}
+    for place in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+        if not any(place.iterdir()):
+            place.rmdir()
 
 
 def _compare(parts: Mapping[str, FileData], folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,14 +9,16 @@ from typing import Any
 
 from gfocal.data.paths import split_name
 from gfocal.data.readers.coco import AREA_OF_BOX
+from gfocal.data.sidecar import Sidecar
 from gfocal.data.writers.decimals import shorten, to_xywh
 from gfocal.data.writers.placement import Part, Placement, stated_areas
+from gfocal.data.writers.rows import write_rows
 
 IMAGES = "images"
 
 
-def write_coco(placement: Placement, folder: Path) -> list[str]:
-    """Write ``annotations/instances_<split>.json`` for images below ``images/``; returns notes for the user.
+def write_coco(placement: Placement, folder: Path) -> tuple[Sidecar, list[str]]:
+    """Write ``annotations/instances_<split>.json`` for images below ``images/``; the result is empty: all is stored.
 
     Boxes have the fewest digits that keep the float32. An area that is not stated is that of the box, which COCO's
     tools require, and marked as such for gfocal's reader. Every object has a ``segmentation``, which some tools
@@ -35,18 +36,13 @@ def write_coco(placement: Placement, folder: Path) -> list[str]:
                 {"id": i, "name": name} for i, name in zip(placement.category_ids, placement.names, strict=True)
             ]
             file.write('{"info": {"description": "written by gfocal convert"},\n"images": [')
-            _write_rows(file, _images(part, start))
+            write_rows(file, _images(part, start))
             file.write('],\n"categories": [')
-            _write_rows(file, iter(categories))
+            write_rows(file, iter(categories))
             file.write('],\n"annotations": [')
-            _write_rows(file, _annotations(part, placement.category_ids))
+            write_rows(file, _annotations(part, placement.category_ids))
             file.write("]}\n")
-    return []
-
-
-def _write_rows(file: Any, rows: Iterator[dict[str, Any]]) -> None:
-    for number, row in enumerate(rows):
-        file.write((",\n" if number else "\n") + json.dumps(row))
+    return Sidecar(), []
 
 
 def _images(part: Part, start: str) -> Iterator[dict[str, Any]]:

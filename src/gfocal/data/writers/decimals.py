@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -35,6 +35,43 @@ def _length(low: float, high: float) -> float:
     return high - start
 
 
+def to_center(low: float, high: float, size: int) -> tuple[float, float]:
+    """Center and length in pixels, such that ``center -+ length / 2`` clipped to the size rounds to both edges."""
+    low, high = shorten(low), shorten(high)
+    return _fewest_digits(
+        ((low + high) / 2, high - low), lambda center, length: (center - length / 2, center + length / 2), size
+    )
+
+
+def to_share(low: float, high: float, size: int, whole: float = 1.0) -> tuple[float, float]:
+    """Start and length as shares of the image's size, which is ``whole`` (1, or 100 for percent).
+
+    The reader is assumed to compute ``start / whole * size`` and ``(start + length) / whole * size`` in float64.
+    """
+    return _fewest_digits(
+        (low / size * whole, (high - low) / size * whole),
+        lambda start, length: (start / whole * size, (start + length) / whole * size),
+        size,
+    )
+
+
+def _fewest_digits(
+    values: tuple[float, float], restore: Callable[[float, float], tuple[float, float]], size: int
+) -> tuple[float, float]:
+    """Two numbers, rounded to the fewest digits from which the same float32 edges are restored; else as they are."""
+    wanted = _clip(restore(*values), size)
+    for digits in range(2, _MOST_DIGITS):
+        rounded = (round(values[0], digits), round(values[1], digits))
+        if _clip(restore(*rounded), size) == wanted:
+            return rounded
+    return values
+
+
+def _clip(edges: tuple[float, float], size: int) -> tuple[np.float32, np.float32]:
+    low, high = (np.float32(min(max(edge, 0.0), size)) for edge in edges)
+    return low, high
+
+
 def to_fractions(low: float, high: float, size: int) -> tuple[str, str] | None:
     """Center and length as fractions of the image's size, from which a reader gets both edges exactly.
 
@@ -56,8 +93,7 @@ def to_fractions(low: float, high: float, size: int) -> tuple[str, str] | None:
 
 def _edges(center: float, length: float, size: int) -> tuple[np.float32, np.float32]:
     half = length / 2
-    low, high = (center - half) * size, (center + half) * size
-    return np.float32(min(max(low, 0.0), size)), np.float32(min(max(high, 0.0), size))
+    return _clip(((center - half) * size, (center + half) * size), size)
 
 
 def _strip_zeros(text: str) -> str:

@@ -15,6 +15,8 @@ from gfocal.data.dataset import FileData, Sample
 from gfocal.errors import DataError
 
 Images = Literal["copy", "link", "none"]
+# All images in one folder, as in VOC; a folder for each split; or that, with the subfolders of the source.
+Layout = Literal["flat", "splits", "tree"]
 _NAN = -1.0  # replaces NaN, "not stated", for the comparison of areas
 
 
@@ -54,17 +56,21 @@ class Placement:
 def place_images(
     splits: Mapping[str, FileData],
     *,
-    flat: bool = False,
+    layout: Layout = "tree",
+    inner: str = "",
     unique_stems: bool = False,
+    is_shared: bool = True,
     known_names: Mapping[Path, str] | None = None,
 ) -> Placement:
     """Choose the file name of every image.
 
     Args:
         splits: name -> data, all of the same classes.
-        flat: all images in one folder, as in VOC; else one folder for each split, with subfolders.
+        layout: see ``Layout``.
+        inner: a folder in that of each split which has the images.
         unique_stems: the ground truth of an image is in a file with the same stem, so that no two names may have the
             same stem, and splits share an image only if its ground truth is the same in both.
+        is_shared: an image of several splits is stored once, if the layout allows it; else once for each.
         known_names: absolute path -> name of the image before an earlier conversion renamed it.
     """
     known_names = known_names or {}
@@ -75,25 +81,28 @@ def place_images(
     taken: set[str] = set()
     # An image keeps its name if no earlier image has it, so the first image of each name is found beforehand.
     firsts: dict[str, tuple[str, int]] = {}
+    homes = {split: "" if layout == "flat" else f"{split}/{inner}/" if inner else f"{split}/" for split in splits}
     for split, names in names_of.items():
+        home = homes[split]
         for i, name in enumerate(names):
-            firsts.setdefault(_key(_preferred_name(split, name, flat), unique_stems), (split, i))
+            firsts.setdefault(_key(_preferred_name(home, name, layout), unique_stems), (split, i))
     parts = []
     for split, data in splits.items():
-        files = []
+        files, home = [], homes[split]
+        placed = placed if is_shared else {}
         for i, (sample, name) in enumerate(zip(data.samples, names_of[split], strict=True)):
             assert sample.path is not None, "images of files have a path"
             same = placed.setdefault(sample.path, [])
             file = next((f for f, other in same if not unique_stems or have_same_ground_truth(sample, other)), None)
             if file is None:
-                preferred = _preferred_name(split, name, flat)
+                preferred = _preferred_name(home, name, layout)
                 file, number = preferred, 1
                 while (key := _key(file, unique_stems)) in taken or firsts.get(key, (split, i)) != (split, i):
                     number += 1
                     file = str(PurePosixPath(preferred).with_stem(f"{PurePosixPath(preferred).stem}_{number}"))
                 taken.add(key)
                 sources[file] = sample.path
-                if file.removeprefix("" if flat else f"{split}/") != name:
+                if file.removeprefix(home) != name:
                     renamed[file] = name
                 same.append((file, sample))
             files.append(file)
@@ -109,11 +118,11 @@ def _names(data: FileData, known_names: Mapping[Path, str]) -> list[str]:
     return [known_names.get(path) or Path(os.path.relpath(path, home)).as_posix() for path in whole]
 
 
-def _preferred_name(split: str, name: str, flat: bool) -> str:
+def _preferred_name(home: str, name: str, layout: Layout) -> str:
     """The name that an image gets unless it is taken."""
-    if flat:
-        return make_writable(PurePosixPath(name).name)
-    return f"{split}/" + "/".join(make_writable(part) for part in PurePosixPath(name).parts)
+    if layout == "tree":
+        return home + "/".join(make_writable(part) for part in PurePosixPath(name).parts)
+    return home + make_writable(PurePosixPath(name).name)
 
 
 def make_writable(name: str) -> str:

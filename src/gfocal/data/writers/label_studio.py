@@ -1,0 +1,88 @@
+"""Writer of Label Studio json: tasks with their annotations, to import into a project."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from xml.sax.saxutils import quoteattr
+
+from gfocal.data.dataset import Sample
+from gfocal.data.sidecar import Corners, Sidecar
+from gfocal.data.writers.decimals import to_share
+from gfocal.data.writers.objects import Storage, WrittenObject, describe_losses, split_objects, to_sidecar
+from gfocal.data.writers.placement import Placement, check_names
+from gfocal.data.writers.rows import write_rows
+
+IMAGES = "images"
+CONFIG = "label_config.xml"
+_FROM, _TO = "label", "image"  # names of the tags in the labeling interface
+
+
+def write_label_studio(placement: Placement, folder: Path) -> tuple[Sidecar, list[str]]:
+    """Write ``<split>.json``, a task for each image below ``images/``, and the labeling interface.
+
+    Boxes are percent of the image. An image without objects has an annotation without regions. Images are named as
+    local files (``/data/local-files/?d=images/...``): Label Studio finds them with this folder as
+    ``LOCAL_FILES_DOCUMENT_ROOT``. Returns what the files cannot store, and notes for the user.
+    """
+    check_names(placement.names, "Label Studio")
+    splits = split_objects(placement, STORAGE, IMAGES)
+    for split in splits:
+        tasks = (_task(file, sample, objects) for file, sample, objects in split.images)
+        with (folder / f"{split.name}.json").open("w", encoding="utf-8") as stream:
+            stream.write("[")
+            write_rows(stream, tasks)
+            stream.write("]\n")
+    (folder / CONFIG).write_text(_interface(placement.names), encoding="utf-8")
+    return to_sidecar(placement, splits), describe_losses(STORAGE, splits)
+
+
+def _percent(box: Corners, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """x, y, width and height in percent."""
+    x1, y1, x2, y2 = box
+    (x, width), (y, height) = to_share(x1, x2, size[1], 100.0), to_share(y1, y2, size[0], 100.0)
+    return x, y, width, height
+
+
+def _as_read(box: Corners, size: tuple[int, int]) -> Corners:
+    x, y, width, height = _percent(box, size)
+    return x / 100 * size[1], y / 100 * size[0], (x + width) / 100 * size[1], (y + height) / 100 * size[0]
+
+
+STORAGE = Storage("Label Studio", _as_read)
+
+
+def _task(file: str, sample: Sample, objects: Sequence[WrittenObject]) -> dict[str, Any]:
+    assert sample.size is not None, "samples of files have a size"
+    regions = [_region(file, number, sample.size, one) for number, one in enumerate(objects)]
+    return {
+        "id": sample.image_id,
+        "data": {_TO: f"/data/local-files/?d={quote(file)}"},
+        "annotations": [{"result": regions, "was_cancelled": False, "ground_truth": False}],
+    }
+
+
+def _region(file: str, number: int, size: tuple[int, int], one: WrittenObject) -> dict[str, Any]:
+    x, y, width, height = _percent(one.box, size)
+    return {
+        "id": hashlib.sha256(f"{file} {number}".encode()).hexdigest()[:10],
+        "type": "rectanglelabels",
+        "from_name": _FROM,
+        "to_name": _TO,
+        "original_width": size[1],
+        "original_height": size[0],
+        "image_rotation": 0,
+        "value": {"x": x, "y": y, "width": width, "height": height, "rotation": 0, "rectanglelabels": [one.name]},
+    }
+
+
+def _interface(names: Sequence[str]) -> str:
+    """The project's labeling interface."""
+    labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in names)
+    return (
+        f'<View>\n  <Image name="{_TO}" value="${_TO}"/>\n  <RectangleLabels name="{_FROM}" toName="{_TO}">\n'
+        f"{labels}  </RectangleLabels>\n</View>\n"
+    )
