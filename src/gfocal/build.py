@@ -83,6 +83,10 @@ def build_model(config: Config, names: Sequence[str]) -> Detector:
         model.input_settings = replace(
             size, short_side=short_side, long_side=long_side, antialias=config.size.antialias
         )
+        if config.images.value_range is not None:
+            model.input_settings = replace(
+                model.input_settings, value_range=config.images.value_range, is_value_range_stated=True
+            )
     except (ConfigError, ModelFileError, PresetError):
         raise
     except ValueError as error:

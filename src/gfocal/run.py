@@ -7,6 +7,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from gfocal.config.start import describe_initial_model, with_initial_network
 from gfocal.console import say
 from gfocal.criteria.gfl import Criterion
 from gfocal.data.dataset import ImageData
+from gfocal.data.survey import choose_for_images, image_paths
 from gfocal.data.views import as_one_class, require_objects, select_with_objects
 from gfocal.errors import ResumeError
 from gfocal.evaluation.coco_ap import CocoResult
@@ -65,6 +67,7 @@ def run_training(
         require_same_data(run, train_data)
     model, criterion = build_parts(config, train_data.names, run, resume, console)
     if not resume:
+        choose_value_range(config, model, train_data, val_data, console)
         check_data(config, model, criterion, train_data, val_data, data_name, console)
     folder.mkdir(parents=True, exist_ok=True)
     description = describe_environment() | describe_data(train_data, val_data, data_name) | {"model": describe(model)}
@@ -180,6 +183,17 @@ def read_saved_description(run: RunFolder) -> dict[str, Any] | None:
         return json.loads(run.description.read_text(encoding="utf-8"))["model"]
     except (OSError, ValueError, KeyError, TypeError):
         return read_description(run.last) if run.last.is_file() else None
+
+
+def choose_value_range(
+    config: Config, model: Detector, train_data: ImageData, val_data: ImageData | None, console: Console
+) -> None:
+    """Choose the values of deep images that become 0 and 255 in this run; the model file stores them."""
+    paths = image_paths((train_data, val_data))
+    choice = choose_for_images(paths, model.input_settings, config.images.value_range, console)
+    model.input_settings = replace(
+        model.input_settings, value_range=choice.value_range, is_value_range_stated=choice.is_stated
+    )
 
 
 def check_data(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
-from gfocal.data.images import image_size, read_image, to_rgb_tensor
+from gfocal.data.images import (
+    image_header,
+    image_size,
+    max_pixels,
+    pixel_limit,
+    read_image,
+    to_rgb_tensor,
+    value_bounds,
+)
 from gfocal.errors import ImageError
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20  # (3, 4): not square, all values differ
@@ -62,10 +72,10 @@ def test_one_bit_is_black_and_white(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_16_bit_gray_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+def test_16_bit_gray_is_shifted_not_clipped(tmp_path: Path, suffix: str) -> None:
     values = np.array([[0, 257, 1000, 32768], [40000, 65278, 65535, 128]], dtype=np.uint16)
     path = save(tmp_path / f"a.{suffix}", Image.fromarray(values))
-    expected = np.round(values / 65535 * 255)
+    expected = values >> 8
     np.testing.assert_array_equal(pixels(path)[..., 1], expected)
 
 
@@ -74,8 +84,90 @@ def test_32_bit_gray_is_scaled_within_16_bits_else_refused(tmp_path: Path) -> No
     assert Image.open(path).mode == "I"
     assert pixels(path)[0, :, 0].tolist() == [0, 255, 100]
     save(path, Image.fromarray(np.array([[0, 65536]], dtype=np.int32)))
-    with pytest.raises(ImageError, match="65535"):
+    with pytest.raises(ImageError, match=r"65535.*--value-range"):
         read_image(path)
+
+
+def test_signed_values_are_read_with_a_range(tmp_path: Path) -> None:
+    """Hounsfield units of computed tomography, -1024 to 3071, as in the signed 16-bit pixels of DICOM exports."""
+    path = save(tmp_path / "a.tif", Image.fromarray(np.array([[-1024, -160, 40, 240, 3000]], dtype=np.int32)))
+    assert value_bounds(path) == (-1024, 3000)
+    assert read_image(path, value_range=(-160, 240))[0, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_a_value_range_of_gray_is_scaled_to_8_bits(tmp_path: Path, suffix: str) -> None:
+    """12 bits of a microscope, 7400..8600 of a thermal camera."""
+    path = save(tmp_path / f"a.{suffix}", Image.fromarray(np.array([[0, 15, 16, 4095, 9000]], dtype=np.uint16)))
+    assert image_header(path).is_deep
+    assert read_image(path, value_range=(0, 4095))[0, 0].tolist() == [0, 0, 1, 255, 255]
+    values = np.array([[0, 7400, 8000, 8600, 65535]], dtype=np.uint16)
+    save(path, Image.fromarray(values))
+    assert read_image(path, value_range=(7400, 8600))[1, 0].tolist() == [0, 0, 128, 255, 255]
+    with Image.open(path) as image:
+        assert torch.equal(to_rgb_tensor(image, (7400, 8600)), read_image(path, value_range=(7400, 8600)))
+
+
+def test_a_value_range_leaves_8_bit_images_alone(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", Image.fromarray(colors()))
+    assert not image_header(path).is_deep
+    assert torch.equal(read_image(path), read_image(path, value_range=(0, 4095)))
+
+
+def png_of_16_bits(path: Path, values: np.ndarray) -> Path:
+    """(H, W, C) of 16 bits, which PIL cannot write for C > 1."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, channels = values.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    content = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    return path
+
+
+def tiff_of_16_bits(path: Path, values: np.ndarray, order: str) -> Path:
+    """(H, W, 3) of 16 bits in one strip, which PIL cannot write."""
+    height, width, _ = values.shape
+    pixels_at, bits_at = 8, 8 + values.size * 2
+    entries = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, bits_at), (259, 3, 1, 1), (262, 3, 1, 2)]
+    entries += [(273, 4, 1, pixels_at), (277, 3, 1, 3), (278, 3, 1, height), (279, 4, 1, values.size * 2)]
+    table = struct.pack(f"{order}H", len(entries))
+    for tag, kind, count, value in entries:
+        is_short = kind == 3 and count == 1
+        table += struct.pack(f"{order}HHI", tag, kind, count)
+        table += struct.pack(f"{order}HH", value, 0) if is_short else struct.pack(f"{order}I", value)
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", bits_at + 6)
+    bits = struct.pack(f"{order}HHH", 16, 16, 16)
+    path.write_bytes(start + values.astype(f"{order}u2").tobytes() + bits + table + struct.pack(f"{order}I", 0))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["png", "png with alpha", "little tif", "big tif"])
+def test_a_value_range_of_color_is_scaled_to_8_bits(tmp_path: Path, kind: str) -> None:
+    """PIL alone keeps the upper byte of 16-bit color: 12-bit values, as of a raw converter, would be nearly black."""
+    values = np.random.default_rng(0).integers(0, 4096, (5, 7, 4 if "alpha" in kind else 3)).astype(np.uint16)
+    expected = values[..., :3] >> 4
+    if "alpha" in kind:
+        values[..., 3] = 65535
+    if "png" in kind:
+        path = png_of_16_bits(tmp_path / "a.png", values)
+    else:
+        path = tiff_of_16_bits(tmp_path / "a.tif", values, "<" if "little" in kind else ">")
+    assert image_header(path).is_deep
+    assert value_bounds(path) == (values[..., :3].min(), values[..., :3].max())
+    found = read_image(path, value_range=(0, 4095)).permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(pixels(path), values[..., :3] >> 8)
+
+
+def test_deep_gray_with_alpha_is_no_dark_image(tmp_path: Path) -> None:
+    path = png_of_16_bits(tmp_path / "a.png", np.full((4, 5, 2), 4000, np.uint16))
+    assert image_header(path).is_deep
+    with pytest.raises(ImageError, match="save them as"):
+        read_image(path, value_range=(0, 4095))
 
 
 def test_floating_point_is_refused_because_its_range_is_unknown(tmp_path: Path) -> None:
@@ -282,11 +374,22 @@ def test_a_decompression_bomb_is_refused_by_its_header(
     for read in (read_image, image_size):
         with warnings.catch_warnings(record=True) as leaked:
             warnings.simplefilter("always")
-            with pytest.raises(ImageError, match="MAX_IMAGE_PIXELS"):
+            with pytest.raises(ImageError, match=r"megapixels|--max-megapixels"):
                 read(path)
         assert leaked == []
+    with pixel_limit(0.01):
+        assert image_size(path) == (100, 100)
+    assert max_pixels() == int(10_000 / factor)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert image_size(path) == (100, 100)
+
+
+def test_the_message_of_the_limit_says_the_option_that_allows_the_image(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", Image.new("L", (1500, 1400)))
+    with pixel_limit(2), pytest.raises(ImageError, match=r"1500x1400 = 2\.1 megapixels.*2\.0.*--max-megapixels 3,"):
+        read_image(path)
+    with pixel_limit(3):
+        assert read_image(path).shape == (3, 1400, 1500)
 
 
 def test_no_file_is_left_open(tmp_path: Path) -> None:

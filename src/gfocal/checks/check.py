@@ -30,6 +30,8 @@ from gfocal.console import progress_bar
 from gfocal.data.dataset import FileData
 from gfocal.data.discovery import list_splits, read_data
 from gfocal.data.paths import split_name
+from gfocal.data.survey import image_paths, measure_values, survey_images
+from gfocal.data.value_range import Range, RangeChoice, choose_range
 from gfocal.data.views import concatenate
 from gfocal.errors import DataError
 
@@ -51,6 +53,7 @@ class CheckResult:
     geometry: DetectorGeometry | None  # None: the config's detector has no regression range
     regression_range: RegressionRangeResult | None
     advice: tuple[Advice, ...]
+    value_range: Range | None = None  # that images of more than 8 bits are read with
 
     @property
     def counts(self) -> dict[Severity, int]:
@@ -105,10 +108,11 @@ def check_datasets(
     findings = list(source.findings)
     for name, data in source.splits.items():
         findings += check_records(data, name) + check_boxes(data, name)
+    depth = _choose_value_range(source, config, fast)
     total = sum(map(len, source.splits.values()))
     with progress_bar(console, "reading headers" if fast else "reading images", total) as bar:
         images = read_images(source.splits, jobs, fast, lambda: bar.advance(1))
-    findings += check_image_files(images, source.splits) + check_duplicates(images, source.splits)
+    findings += check_image_files(images, source.splits, depth.text) + check_duplicates(images, source.splits)
 
     geometry, result, advice = geometry_from_config(config), None, []
     if geometry is not None and source.training:
@@ -127,6 +131,7 @@ def check_datasets(
         geometry=geometry,
         regression_range=result,
         advice=tuple(advice),
+        value_range=depth.value_range,
     )
 
 
@@ -137,6 +142,15 @@ class _Sources:
     splits: dict[str, FileData] = field(default_factory=dict)
     training: list[str] = field(default_factory=list)  # names of the training splits; all if none is named train
     findings: list[Finding] = field(default_factory=list)  # on classes
+
+
+def _choose_value_range(source: _Sources, config: Config, fast: bool) -> RangeChoice:
+    """Choose the values of deep images that become 0 and 255, as training does, and read all splits with them."""
+    found = None if fast else measure_values(survey_images(image_paths(source.splits.values())))
+    choice = choose_range(found, config.images.value_range)
+    for data in source.splits.values():
+        data.value_range = choice.value_range
+    return choice
 
 
 def _read_sources(paths: Sequence[str], split_names: Sequence[str]) -> _Sources:

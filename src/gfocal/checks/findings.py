@@ -28,7 +28,9 @@ KINDS: dict[str, Kind] = {
     # Image files.
     "missing-image": Kind("error", "image file is missing", "restore the file, or remove its record"),
     "unreadable-image": Kind("error", "image cannot be read", "save the image again, or remove it"),
-    "decompression-bomb": Kind("error", "image has too many pixels", "downscale the image, or remove it"),
+    "decompression-bomb": Kind(
+        "error", "image has too many pixels", "raise the limit (--max-megapixels), or cut the image into tiles"
+    ),
     "unsafe-path": Kind("error", "file name leads out of the data folder", "name files below the data folder"),
     "wrong-extension": Kind("warning", "content does not match the file extension", "rename the file"),
     "tiny-image": Kind("warning", "a side of 32 pixels or less", "remove the image, or find the original"),
@@ -36,7 +38,14 @@ KINDS: dict[str, Kind] = {
     "image-size-mismatch": Kind(
         "warning", "stated size is not the file's", "check that the boxes fit, then correct the size"
     ),
-    "multi-frame-image": Kind("note", "animation: only the first frame is used", "extract the frames if needed"),
+    "multi-frame-image": Kind(
+        "note", "several pages or frames: only the first is used", "extract the others if needed"
+    ),
+    "high-bit-depth": Kind(
+        "note",
+        "more than 8 bits: a range of the values is scaled to 8",
+        "nothing if the range is right, else state it (--value-range)",
+    ),
     "unusual-pixel-format": Kind("note", "unusual pixel format, converted to RGB", "check how the image is read"),
     "exif-rotated-image": Kind("note", "rotated by its EXIF orientation", "check that the boxes lie on the objects"),
     "huge-image": Kind("note", "very large image, slow to read", "downscale the image once, before training"),

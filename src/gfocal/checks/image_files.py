@@ -15,7 +15,8 @@ from PIL import Image
 
 from gfocal.checks.findings import Finding
 from gfocal.data.dataset import FileData
-from gfocal.data.images import ImageHeader, image_header, read_image
+from gfocal.data.images import LIMIT_OPTION, ImageHeader, image_header, read_image
+from gfocal.data.value_range import Range
 from gfocal.errors import ImageError
 
 SUFFIXES = {
@@ -70,11 +71,12 @@ def read_images(
 
     def read_one(task: tuple[str, int, Path, tuple[int, int] | None]) -> ImageFile:
         split, index, path, size = task
+        value_range = splits[split].value_range
         header, fingerprint, error = None, None, ""
         try:
             header = image_header(path)
             if not fast:
-                fingerprint = compute_fingerprint(path, size)
+                fingerprint = compute_fingerprint(path, size, value_range)
         except ImageError as problem:
             error = str(problem)
         on_image()
@@ -91,9 +93,11 @@ def read_images(
         return list(pool.map(read_one, tasks))
 
 
-def compute_fingerprint(path: Path, stated_size: tuple[int, int] | None = None) -> Fingerprint:
+def compute_fingerprint(
+    path: Path, stated_size: tuple[int, int] | None = None, value_range: Range | None = None
+) -> Fingerprint:
     """Decode an image as training does, and summarize its pixels. Raises ImageError."""
-    pixels = np.ascontiguousarray(read_image(path, stated_size).permute(1, 2, 0).numpy())
+    pixels = np.ascontiguousarray(read_image(path, stated_size, value_range).permute(1, 2, 0).numpy())
     digest = hashlib.blake2b(pixels.data, digest_size=16)
     digest.update(str(pixels.shape).encode())
     gray = Image.fromarray(pixels).convert("L")
@@ -112,32 +116,36 @@ def is_uniform(fingerprint: Fingerprint) -> bool:
     return bool(fingerprint.gray.std() < BLANK_STD)
 
 
-def check_image_files(images: Sequence[ImageFile], splits: dict[str, FileData]) -> list[Finding]:
-    """Findings of each image by itself."""
+def check_image_files(images: Sequence[ImageFile], splits: dict[str, FileData], depth: str = "") -> list[Finding]:
+    """Findings of each image by itself; ``depth`` says how images of more than 8 bits are read."""
     findings = []
     for image in images:
         stated = splits[image.split].samples[image.index].size
         findings += [
             Finding(code, str(image.path), "", text, image.split, image.path if image.header else None)
-            for code, text in _check_image(image, stated)
+            for code, text in _check_image(image, stated, depth)
         ]
     return findings
 
 
-def _check_image(image: ImageFile, size: tuple[int, int] | None) -> list[tuple[str, str]]:
+def _check_image(image: ImageFile, size: tuple[int, int] | None, depth: str) -> list[tuple[str, str]]:
     header = image.header
     if header is None or image.error:
-        code = "decompression-bomb" if "MAX_IMAGE_PIXELS" in image.error else "unreadable-image"
+        code = "decompression-bomb" if LIMIT_OPTION in image.error else "unreadable-image"
         return [(code, image.error)]
     found = []
     height, width = header.size
     suffix = image.path.suffix.lower()
     if suffix not in SUFFIXES.get(header.kind, (suffix,)):
         found.append(("wrong-extension", f"{header.kind} named {image.path.suffix or 'without an extension'}"))
-    if header.mode not in USUAL_MODES:
+    if header.is_deep:
+        found.append(("high-bit-depth", depth or "more than 8 bits; the range of values was not looked at"))
+    elif header.mode not in USUAL_MODES:
         found.append(("unusual-pixel-format", f"PIL mode {header.mode}"))
     if header.frames > 1:
-        found.append(("multi-frame-image", f"{header.frames} frames, only the first is used"))
+        found.append(
+            ("multi-frame-image", f"{header.frames - 1} of {header.frames} pages or frames are not looked at")
+        )
     if header.orientation > 1:
         is_raw = header.orientation >= 5 and size == header.size and height != width
         what = "read as stored, since the annotation states that size" if is_raw else "rotated upright"

@@ -8,6 +8,7 @@ from pathlib import Path
 from gfocal.checks.findings import Box, Finding
 from gfocal.data import validation
 from gfocal.data.dataset import FileData, Problem
+from gfocal.data.images import LIMIT_OPTION
 from gfocal.data.readers.yolo import SPLIT_LOST
 
 # How a problem's reason begins -> code. Others are invalid records if they were dropped, else unusual ones.
@@ -49,7 +50,7 @@ def check_records(data: FileData, split: str) -> list[Finding]:
 def _make_finding(problem: Problem, split: str, images: dict[str, Path]) -> Finding:
     other = "invalid-record" if problem.action == "dropped" else "unusual-record"
     code = next((code for start, code in CODES.items() if problem.reason.startswith(start)), other)
-    if code == "unreadable-image" and "MAX_IMAGE_PIXELS" in problem.record:
+    if code == "unreadable-image" and LIMIT_OPTION in problem.record:
         code = "decompression-bomb"
     box = parse_corners(problem.record)
     # Records of boxes begin with the image's name; YOLO's and VOC's files are named like it.

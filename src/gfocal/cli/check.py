@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE, SOME_FAILED
 from gfocal.cli.inputs import standard_output
-from gfocal.cli.options import add_short_side, int_at_least, parse_settings, short_side_changes
+from gfocal.cli.options import (
+    add_image_reading,
+    add_short_side,
+    image_changes,
+    int_at_least,
+    parse_settings,
+    short_side_changes,
+)
 from gfocal.console import say
 
 if TYPE_CHECKING:
@@ -47,6 +54,7 @@ def add(commands: Any) -> None:
         help="detector and input size for the regression range (default: light)",
     )
     add_short_side(check)
+    add_image_reading(check)
     check.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="any value of the config; may be repeated"
     )
@@ -80,13 +88,21 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal check."""
-    from gfocal.atomic import atomic_write
-    from gfocal.checks.check import check_datasets
     from gfocal.config.config import read_config, with_changes
-    from gfocal.reports.tables import print_check
+    from gfocal.data.images import pixel_limit
 
     config = read_config(args.config)
-    config = with_changes(config, short_side_changes(config, args.short_side) | parse_settings(args.set), "--set")
+    changes = short_side_changes(config, args.short_side) | image_changes(args) | parse_settings(args.set)
+    config = with_changes(config, changes, "--set")
+    with pixel_limit(config.images.max_megapixels):
+        return _check(args, config, console)
+
+
+def _check(args: argparse.Namespace, config: Config, console: Console) -> int:
+    from gfocal.atomic import atomic_write
+    from gfocal.checks.check import check_datasets
+    from gfocal.reports.tables import print_check
+
     splits = [] if args.splits == "all" else [name.strip() for name in args.splits.split(",") if name.strip()]
     result = check_datasets(
         args.data,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE, SOME_FAILED
 from gfocal.cli.inputs import select_device
-from gfocal.cli.options import Options, add_device, fraction, int_at_least
+from gfocal.cli.options import Options, add_device, add_image_reading, fraction, int_at_least
 from gfocal.console import note, say
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def add(commands: Any) -> None:
         default=2,
         help="threads that read images ahead and draw; 0: none (default: 2)",
     )
+    add_image_reading(detect)
     add_device(detect)
     _add_output(detect.add_argument_group("output"))
     _add_interruptions(detect.add_argument_group("interruptions and several processes"))
@@ -117,6 +118,13 @@ def _shard(text: str) -> Shard:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal detect."""
+    from gfocal.data.images import pixel_limit
+
+    with pixel_limit(args.max_megapixels):
+        return _detect(args, console)
+
+
+def _detect(args: argparse.Namespace, console: Console) -> int:
     from gfocal.errors import DataError
     from gfocal.inference.files import detect_files
     from gfocal.inference.shards import Shard, launched_shard
@@ -144,6 +152,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             num_workers=args.num_workers,
             draw=not args.no_images,
             edges=args.edges,
+            value_range=args.value_range,
             formats=args.format,
             # A process that torchrun restarts finds its own journal.
             resume=args.resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0,

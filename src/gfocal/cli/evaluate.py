@@ -11,7 +11,7 @@ from gfocal import launch
 from gfocal.atomic import atomic_write
 from gfocal.cli import DONE
 from gfocal.cli.inputs import explain_missing_coco, read_datasets, select_device, select_splits, standard_output
-from gfocal.cli.options import Options, add_device, add_rename, int_at_least, threshold_rule
+from gfocal.cli.options import Options, add_device, add_image_reading, add_rename, int_at_least, threshold_rule
 from gfocal.console import note, say
 from gfocal.text import pluralize
 
@@ -55,6 +55,7 @@ def add(commands: Any) -> None:
     evaluate.add_argument(
         "--num-workers", type=int_at_least(0), default=2, help="processes that load images (default: 2)"
     )
+    add_image_reading(evaluate)
     add_device(evaluate)
     _add_output(evaluate.add_argument_group("output"))
 
@@ -89,6 +90,13 @@ def _add_output(group: Options) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal eval."""
+    from gfocal.data.images import pixel_limit
+
+    with pixel_limit(args.max_megapixels):
+        return _evaluate(args, console)
+
+
+def _evaluate(args: argparse.Namespace, console: Console) -> int:
     from gfocal.evaluation.evaluate import evaluate
     from gfocal.evaluation.thresholds import parse_rule
     from gfocal.interop.coco_results import write_coco_results
@@ -165,10 +173,16 @@ def _load(args: argparse.Namespace) -> tuple[Detector | None, Devices | None]:
 def _read_data(args: argparse.Namespace, model: Detector | None, console: Console) -> tuple[ImageData, str]:
     """The data as one dataset, and a description of its parts."""
     from gfocal.data.coco_names import COCO_NAMES
+    from gfocal.data.preprocess import InputSettings
+    from gfocal.data.survey import choose_for_images, image_paths, with_value_range
 
     with explain_missing_coco(model is not None and model.names == COCO_NAMES, args.data[0]):
         parts = select_splits(args.data, args.split, "test", "val")
         data = read_datasets(parts, console, None, None if model is None else model.names, args.rename)
+    if model is not None or args.report is not None:
+        settings = InputSettings() if model is None else model.input_settings
+        choice = choose_for_images(image_paths([data]), settings, args.value_range, console)
+        data = with_value_range(data, choice.value_range)
     if args.store_thresholds is not None and any(split == "test" for _, split in parts):
         note(console, "thresholds chosen on the split test make its results look better than they are: choose on val")
     return data, "; ".join(

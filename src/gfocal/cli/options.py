@@ -108,6 +108,50 @@ def short_side_changes(config: Config, short_side: int | None) -> dict[str, Any]
     return changes
 
 
+def range_of_values(text: str) -> tuple[int, int]:
+    """The type of --value-range."""
+    from gfocal.data.value_range import parse_range
+
+    try:
+        return parse_range(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def megapixels(text: str) -> float:
+    """The type of an option that takes a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"takes a number of million pixels above 0, not {text!r}")
+    return number
+
+
+def add_image_reading(command: Options) -> None:
+    """--value-range and --max-megapixels, of commands that read images; see ``image_changes``."""
+    command.add_argument(
+        "--value-range",
+        type=range_of_values,
+        metavar="BITS|LOW..HIGH",
+        help="the values of images of more than 8 bits that become black and white: 12 for 0..4095, or 7400..8600 "
+        "(default: the model's if the images fit it, else the bit depth of the highest value in the data)",
+    )
+    command.add_argument(
+        "--max-megapixels",
+        type=megapixels,
+        metavar="N",
+        help="refuse larger images, as a guard of the memory (default: 89)",
+    )
+
+
+def image_changes(args: argparse.Namespace) -> dict[str, Any]:
+    """Changes of the config for the options of ``add_image_reading``."""
+    options = {"images.value_range": args.value_range, "images.max_megapixels": args.max_megapixels}
+    return {key: value for key, value in options.items() if value is not None}
+
+
 def add_device(command: Options) -> None:
     """--device, of commands that run a model."""
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")

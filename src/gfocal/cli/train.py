@@ -12,9 +12,11 @@ from gfocal.cli import DONE
 from gfocal.cli.inputs import explain_missing_coco, read_datasets, select_splits, standard_output
 from gfocal.cli.options import (
     Options,
+    add_image_reading,
     add_rename,
     add_short_side,
     fraction,
+    image_changes,
     int_at_least,
     parse_settings,
     short_side_changes,
@@ -59,6 +61,7 @@ def _add_data(command: Options) -> None:
     command.add_argument("--val-split", metavar="NAME", help="(default: val, else test)")
     command.add_argument("--val", nargs="+", metavar="DATA", help="other datasets to validate on")
     add_rename(command)
+    add_image_reading(command)
 
 
 def _add_run(group: Options) -> None:
@@ -158,12 +161,20 @@ def _add_computation(group: Options) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal train."""
-    from gfocal.reports.tables import coco_table
-    from gfocal.run import run_training
+    from gfocal.data.images import pixel_limit
     from gfocal.run_folder import RunFolder
 
     args.resume = args.resume or (args.auto_resume and RunFolder(args.out).has_state)
     config = build_config(args)
+    with pixel_limit(config.images.max_megapixels):
+        return _train(args, config, console)
+
+
+def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
+    from gfocal.reports.tables import coco_table
+    from gfocal.run import run_training
+    from gfocal.run_folder import RunFolder
+
     val_data = None
     with explain_missing_coco(Path(args.config or "").stem.startswith("coco_"), args.data[0]):
         parts = select_splits(args.data, args.train_split, "train")
@@ -264,4 +275,4 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     ):
         if wanted:
             changes[key] = True
-    return changes | parse_settings(args.set)
+    return changes | image_changes(args) | parse_settings(args.set)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from gfocal.config.values import coerce, format_toml, import_toml, possible_values
 from gfocal.data.augmentation.pipeline import AUGMENT_PRESETS, AugmentSettings
+from gfocal.data.value_range import check_range
 from gfocal.errors import ConfigError as ConfigError
 from gfocal.models.finetuning import Part
 from gfocal.training.optim import OptimizerSettings, ScheduleSettings
@@ -66,6 +67,22 @@ class SizeSettings:
 
 
 @dataclass(frozen=True)
+class ImageSettings:
+    """How image files are read."""
+
+    value_range: tuple[int, int] | None = None
+    """Lowest and highest value of images of more than 8 bits, which become 0 and 255; None: by the data."""
+    max_megapixels: float | None = None
+    """Larger images are refused, as a guard of the memory; None: PIL's limit, 89.5."""
+
+    def __post_init__(self) -> None:
+        if self.value_range is not None:
+            check_range(self.value_range)
+        if self.max_megapixels is not None and not 0 < self.max_megapixels < math.inf:
+            raise ValueError(f"max_megapixels must be more than 0, not {self.max_megapixels}")
+
+
+@dataclass(frozen=True)
 class MethodSettings:
     """How the detector is trained, on the axes of the paper's studies; None: as its preset was published."""
 
@@ -105,6 +122,8 @@ class Config:
     """Assigner and losses."""
     size: SizeSettings = field(default_factory=SizeSettings)
     """Size of the network's input."""
+    images: ImageSettings = field(default_factory=ImageSettings)
+    """How image files are read."""
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     """Augmentation of training images."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)

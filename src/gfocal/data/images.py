@@ -1,24 +1,35 @@
-"""Image files of any format -> upright 8-bit RGB tensors; the only module that opens images."""
+"""Image files of any format -> upright 8-bit RGB tensors; the only module that opens images.
+
+Images of more than 8 bits per channel are "deep": which of their values become 0 and 255 is a ``value_range``, see
+``gfocal.data.value_range``.
+"""
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from gfocal.data.value_range import FULL, OPTION, Range, count_bits, to_8_bits
 from gfocal.errors import ImageError
 
 # A closed list, because the content selects the decoder: PIL would start Ghostscript for PostScript named .jpg.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".jp2"))
+
+LIMIT_OPTION = "--max-megapixels"
 
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSITIONS = {
@@ -32,27 +43,31 @@ _TRANSPOSITIONS = {
 }
 
 
-def read_image(path: str | Path, stated_size: tuple[int, int] | None = None) -> Tensor:
+def read_image(
+    path: str | Path, stated_size: tuple[int, int] | None = None, value_range: Range | None = None
+) -> Tensor:
     """Read an image as uint8 RGB (3, H, W), upright.
 
     The EXIF orientation is applied, unless ``stated_size`` (height, width, from an annotation) is the size of the
     stored pixels and not that of the rotated image: then the boxes were annotated on the stored pixels, and these
     are returned. (A TIFF file is always rotated.)
 
-    Transparent images are composited over white; 16-bit gray is scaled to 8 bits (65535 -> 255); CMYK is converted,
-    with Adobe's inverted JPEGs detected; an animation gives its first frame. The format is detected from the content,
-    not from the file name.
+    Transparent images are composited over white; of images of more than 8 bits, ``value_range`` is scaled to 0..255
+    (None: 0..65535); CMYK is converted, with Adobe's inverted JPEGs detected; an animation gives its first frame. The
+    format is detected from the content, not from the file name.
 
-    Raises ImageError for a file that is missing, broken, truncated, of an unknown format, with pixels of more than
-    16 bits, or with more than ``PIL.Image.MAX_IMAGE_PIXELS`` pixels.
+    Raises ImageError for a file that is missing, broken, truncated, of an unknown format, with values beyond 16 bits
+    (unless the range is not that of a bit depth), or with more pixels than ``pixel_limit`` allows.
     """
     with _open(path) as image:
         orientation = _orientation(image)
+        needs_lower = _is_deep_color(image) and count_bits(value_range or FULL) != 16
+        colors = _read_deep_color(path, image, value_range) if needs_lower else image
         image.load()
         if image.format == "TIFF":
             orientation = 1  # PIL has rotated it on loading
         raw = (image.height, image.width)
-        rgb = _to_rgb(image)
+        rgb = _to_rgb(colors, value_range)
         if orientation in _TRANSPOSITIONS and not _annotated_as_stored(stated_size, raw, orientation):
             rgb = rgb.transpose(_TRANSPOSITIONS[orientation])
         return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
@@ -64,15 +79,20 @@ def image_size(path: str | Path, stated_size: tuple[int, int] | None = None) -> 
     About 0.1 ms per file on a local disk; pixels are not decoded (except those of a TIFF rotated by 90 degrees).
     Raises ImageError as ``read_image`` does, as far as the header shows the problem.
     """
+    return size_and_orientation(path, stated_size)[0]
+
+
+def size_and_orientation(path: str | Path, stated_size: tuple[int, int] | None = None) -> tuple[tuple[int, int], int]:
+    """What ``image_size`` returns, and the EXIF orientation that ``read_image`` applies; 1 for none."""
     with _open(path) as image:
         orientation = _orientation(image)
         if image.format == "TIFF" and orientation >= 5:
             image.load()
-            return image.height, image.width
+            return (image.height, image.width), orientation
         raw = (image.height, image.width)
-        if orientation < 5 or _annotated_as_stored(stated_size, raw, orientation):
-            return raw
-        return raw[::-1]
+        if _annotated_as_stored(stated_size, raw, orientation):
+            return raw, 1
+        return raw if orientation < 5 else raw[::-1], orientation
 
 
 @dataclass(frozen=True)
@@ -84,24 +104,33 @@ class ImageHeader:
     size: tuple[int, int]  # height and width of the stored pixels
     orientation: int  # EXIF orientation, 1..8; 1 is upright
     frames: int  # frames of an animation, or pages; 1 for a single image
+    is_deep: bool = False  # whether a channel has more than 8 bits
 
 
 def image_header(path: str | Path) -> ImageHeader:
     """The header of an image file. Raises ImageError as ``image_size`` does."""
     with _open(path) as image:
+        is_deep = is_deep_gray(image) or _is_deep_color(image)
         # A JPEG with a preview image appended (MPO) has one frame.
         frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
         kind = "JPEG" if image.format == "MPO" else image.format or ""
-        return ImageHeader(kind, image.mode, (image.height, image.width), _orientation(image), frames)
+        return ImageHeader(kind, image.mode, (image.height, image.width), _orientation(image), frames, is_deep)
 
 
-def to_rgb_tensor(image: Image.Image) -> Tensor:
+def value_bounds(path: str | Path) -> tuple[int, int]:
+    """The lowest and the highest value in a deep image, without alpha. Raises ImageError as ``read_image`` does."""
+    with _open(path) as image:
+        values = np.asarray(image) if is_deep_gray(image) else _deep_colors(path, image)[..., :3]
+        return int(values.min()), int(values.max())
+
+
+def to_rgb_tensor(image: Image.Image, value_range: Range | None = None) -> Tensor:
     """A PIL image of any mode as uint8 RGB (3, H, W), upright, converted as by ``read_image``.
 
     Raises ImageError for pixels that cannot be converted to 8 bits.
     """
     try:
-        rgb = _to_rgb(image)
+        rgb = _to_rgb(image, value_range)
     except ValueError as error:
         raise ImageError(f"{image!r}: {error}") from error
     orientation = _orientation(image)
@@ -130,7 +159,7 @@ def _open(path: str | Path) -> Iterator[Image.Image]:
         reason = "empty file" if empty else "not an image (JPEG, PNG, ...), or its start is broken"
         raise ImageError(f"{path}: {reason}") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{path}: more pixels than PIL.Image.MAX_IMAGE_PIXELS") from None
+        raise ImageError(f"{path}: more pixels than the limit ({LIMIT_OPTION} raises it)") from None
     except MemoryError as error:  # mostly an impossible length in the file
         raise ImageError(f"{path}: cannot be read: it needs more memory than is available") from error
     except Exception as error:  # on broken files the decoders raise nearly anything: struct.error, KeyError ...
@@ -138,11 +167,35 @@ def _open(path: str | Path) -> Iterator[Image.Image]:
         raise ImageError(f"{path}: cannot be read: {reason}") from error
 
 
+def max_pixels() -> int | None:
+    """The limit on the pixels of an image; None: no limit."""
+    return Image.MAX_IMAGE_PIXELS
+
+
+def set_max_pixels(limit: int | None) -> None:
+    """Set the limit for this process; it is PIL's own."""
+    Image.MAX_IMAGE_PIXELS = limit
+
+
+@contextmanager
+def pixel_limit(megapixels: float | None) -> Iterator[None]:
+    """Refuse images with more than so many million pixels, meanwhile; None: leave the limit as it is."""
+    before = max_pixels()
+    try:
+        if megapixels is not None:
+            set_max_pixels(int(megapixels * 1e6))
+        yield
+    finally:
+        set_max_pixels(before)
+
+
 def _check_pixel_limit(path: str | Path, image: Image.Image) -> None:
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
+    limit, pixels = max_pixels(), image.width * image.height
+    if limit is not None and pixels > limit:
         raise ImageError(
-            f"{path}: {image.width}x{image.height}, more than the {limit} pixels of PIL.Image.MAX_IMAGE_PIXELS"
+            f"{path}: {image.width}x{image.height} = {pixels / 1e6:.1f} megapixels, more than the limit of "
+            f"{limit / 1e6:.1f} that guards the memory: allow it ({LIMIT_OPTION} {math.ceil(pixels / 1e6)}, in "
+            "Python gfocal.data.images.pixel_limit), or cut the image into tiles"
         )
 
 
@@ -165,9 +218,9 @@ def _annotated_as_stored(stated_size: tuple[int, int] | None, raw: tuple[int, in
     return stated_size is not None and tuple(stated_size) == raw != rotated
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return _from_16_bit(image)
+def _to_rgb(image: Image.Image, value_range: Range | None = None) -> Image.Image:
+    if is_deep_gray(image):
+        return _from_deep_gray(image, value_range)
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range: save the image with 8 or 16 bits")
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
@@ -178,9 +231,61 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    if values.size and (values.min() < 0 or values.max() > 65535):
-        raise ValueError("gray values outside 0..65535: save the image with 8 or 16 bits")
-    gray = ((values * 255 + 32767) // 65535).astype(np.uint8)
-    return Image.fromarray(gray).convert("RGB")
+def is_deep_gray(image: Image.Image) -> bool:
+    """Whether an image is gray with more than 8 bits."""
+    return image.mode.startswith("I")
+
+
+def _from_deep_gray(image: Image.Image, value_range: Range | None) -> Image.Image:
+    values = np.asarray(image)
+    if values.dtype != np.uint16 and values.size and count_bits(value_range or FULL) is not None:
+        low, high = int(values.min()), int(values.max())
+        if low < FULL[0] or high > FULL[1]:
+            raise ValueError(
+                f"gray values {low}..{high} are outside 0..65535: state which become black and white "
+                f"({OPTION}=LOW..HIGH), or save the image with 8 or 16 bits"
+            )
+    return Image.fromarray(to_8_bits(values, value_range)).convert("RGB")
+
+
+def _is_deep_color(image: Image.Image) -> bool:
+    """Whether PIL will drop the lower byte of each value of a color image, or of gray with alpha."""
+    return not is_deep_gray(image) and any(";16" in _raw_mode(tile) for tile in getattr(image, "tile", ()))
+
+
+def _raw_mode(tile: Sequence[Any]) -> str:
+    arguments = tile[3]
+    found = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return found if isinstance(found, str) else ""
+
+
+def _read_deep_color(path: str | Path, image: Image.Image, value_range: Range | None) -> Image.Image:
+    values = _deep_colors(path, image)
+    colors = to_8_bits(values[..., :3], value_range)
+    if values.shape[2] == 4:
+        return Image.fromarray(np.dstack((colors, (values[..., 3] >> 8).astype(np.uint8))))
+    return Image.fromarray(colors)
+
+
+def _deep_colors(path: str | Path, image: Image.Image) -> npt.NDArray[np.uint16]:
+    """The values (H, W, 3 or 4) of a color image of 16 bits, of which PIL gives the upper byte alone.
+
+    In the other byte order the upper byte is the lower one: a second reading with that order gives it.
+    """
+    with Image.open(path, formats=FORMATS) as again:
+        again.tile = [_with_other_byte_order(tile) for tile in again.tile]
+        lower = np.asarray(again)
+    return np.asarray(image).astype(np.uint16) << 8 | lower
+
+
+def _with_other_byte_order(tile: Sequence[Any]) -> Any:
+    codec, extents, offset, arguments = tile
+    mode = _raw_mode(tile)
+    if mode[:-1] not in ("RGB;16", "RGBA;16"):
+        raise ValueError(f"16-bit pixels of the kind {mode} can only be read as 0..65535: save them as RGB")
+    is_little = mode.endswith("L") or (mode.endswith("N") and sys.byteorder == "little")
+    other = mode[:-1] + ("B" if is_little else "L")
+    new = (other, *arguments[1:]) if isinstance(arguments, tuple) else other
+    return (
+        type(tile)._make((codec, extents, offset, new)) if hasattr(tile, "_make") else (codec, extents, offset, new)
+    )

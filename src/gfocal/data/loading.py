@@ -13,6 +13,7 @@ import warnings
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,8 +23,10 @@ from torch.utils.data import DataLoader, Dataset
 from gfocal.data.augmentation.labeled_image import LabeledImage
 from gfocal.data.augmentation.pipeline import Augmentation
 from gfocal.data.dataset import ImageData, Sample
+from gfocal.data.images import max_pixels, set_max_pixels
 from gfocal.data.preprocess import InputSettings, normalize, resize, resized_shape, scale_xyxy, stack_padded
 from gfocal.data.samplers import BatchOrder, EpochOrder
+from gfocal.data.survey import with_value_range
 from gfocal.errors import DataError
 from gfocal.structures import Batch, pad_targets
 
@@ -58,7 +61,7 @@ class TrainingItems(Dataset[Item]):
         seed: int,
         epochs: int | None = None,
     ) -> None:
-        self.data, self.augmentation = data, augmentation
+        self.data, self.augmentation = _in_range_of(input_settings, data), augmentation
         self.input_settings, self.seed = input_settings, seed
         self.closed_from = None if epochs is None else epochs - augmentation.settings.close_epochs
 
@@ -94,7 +97,7 @@ class EvaluationItems(Dataset[Item]):
     """
 
     def __init__(self, data: ImageData, input_settings: InputSettings) -> None:
-        self.data, self.input_settings = data, input_settings
+        self.data, self.input_settings = _in_range_of(input_settings, data), input_settings
 
     def __len__(self) -> int:
         return len(self.data)
@@ -113,6 +116,12 @@ class EvaluationItems(Dataset[Item]):
         boxes = sample.boxes * scale_xyxy(old, new)
         image = normalize(resize(image, new, settings.antialias), settings)
         return Item(image, boxes, sample.labels, sample.crowd, old, sample.image_id)
+
+
+def _in_range_of(settings: InputSettings, data: ImageData) -> ImageData:
+    """The data, read with the value range of a model's settings unless they have one of their own."""
+    files = data.files
+    return data if files is None or files.value_range is not None else with_value_range(data, settings.value_range)
 
 
 def read_or_next(data: ImageData, index: int) -> tuple[Tensor, Sample]:
@@ -196,7 +205,7 @@ def _loader(
         num_workers=num_workers,
         collate_fn=Collate(settings.multiple),
         persistent_workers=num_workers > 0,
-        worker_init_fn=start_worker,
+        worker_init_fn=partial(start_worker, pixel_limit=max_pixels()),
         pin_memory=torch.cuda.is_available(),
     )
     # An uncaught error keeps the loader alive, and at exit Python would wait forever for workers that it asks to end
@@ -212,16 +221,17 @@ def stop_workers(loader: weakref.ref[DataLoader[Batch]]) -> None:
         iterator._shutdown_workers()
 
 
-def start_worker(worker: int) -> None:
-    """Initialize a worker process."""
+def start_worker(worker: int, pixel_limit: int | None) -> None:
+    """Initialize a worker process, which is to refuse images of more pixels than its parent does."""
+    set_max_pixels(pixel_limit)
     ignore_signals()
     # Garbage collection writes into every object, which would copy the memory shared with the parent process.
     gc.freeze()
 
 
 def drop_problems(data: ImageData) -> ImageData:
-    """The data as worker processes need it: without the list of problems, which would be copied."""
-    return data if data.files is None else replace(data.files, problems=[])
+    """The data as worker processes need it: without what they would copy and never read."""
+    return data if data.files is None else replace(data.files.without_stated(), problems=[])
 
 
 def ignore_signals() -> None:

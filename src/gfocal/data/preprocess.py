@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from gfocal.data.value_range import Range, check_range
+
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True)
 class InputSettings:
-    """Size and normalization of the network's input. Pixel values are 0..255."""
+    """Size and normalization of the network's input. Pixel values are 0..255; and which values of deeper images."""
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -24,12 +26,16 @@ class InputSettings:
     multiple: int = 32  # height and width of a batch are padded to a multiple of this
     # Whether downscaling is antialiased. MMDetection, and so the published models, do not.
     antialias: bool = True
+    value_range: Range | None = None  # of images of more than 8 bits: what becomes 0 and 255; None: 0..65535
+    is_value_range_stated: bool = False  # by the user: then it holds for all data
 
     def __post_init__(self) -> None:
         if self.short_side < 1 or self.long_side < self.short_side:
             raise ValueError(f"sizes are 1 <= short_side <= long_side, not {self.short_side} and {self.long_side}")
         if self.multiple < 1 or self.multiple % 32:
             raise ValueError(f"the padding multiple must be a multiple of 32, not {self.multiple}")
+        if self.value_range is not None:
+            check_range(self.value_range)
 
 
 def resized_shape(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:

@@ -67,7 +67,7 @@ def read_batches(
     """Each image that can be read as a batch of its own, with its id; the others are reported."""
     for image_id, name in images:
         try:
-            image = read_image(folder / name)
+            image = read_image(folder / name, value_range=model.input_settings.value_range)
         except DataError as error:
             fail(console, error)
             continue

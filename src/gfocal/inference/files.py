@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from gfocal.console import fail, note, say
+from gfocal.data.survey import choose_for_images
+from gfocal.data.value_range import Range
 from gfocal.errors import DataError
 from gfocal.inference.journal import Journal
 from gfocal.inference.results import FORMATS, describe_threshold, resolve_threshold, write_results
@@ -32,6 +34,7 @@ def detect_files(
     num_workers: int = 2,
     draw: bool = True,
     edges: Edges = "none",
+    value_range: Range | None = None,
     formats: Sequence[str] = ("coco",),
     resume: bool = False,
     shard: Shard | None = None,
@@ -52,6 +55,7 @@ def detect_files(
         num_workers: threads that read images ahead of the network and draw behind it; 0: none.
         draw: whether to draw images.
         edges: what to draw of the uncertainty of each edge.
+        value_range: of images of more than 8 bits, what becomes 0 and 255; None: the model's, or by the images.
         formats: of ``coco``, ``yolo``, ``voc``, ``csv``, see ``gfocal.inference.results``.
         resume: continue an interrupted run with the same model and settings; failed files are tried again.
         shard: the part of this process; the last process to finish writes the results of all.
@@ -64,8 +68,11 @@ def detect_files(
     _check_options(model, batch_size, formats, edges)
     files, num_failed = _find(paths, lists, folder, shard, draw, console)
     threshold = resolve_threshold(model, score_threshold)
-    header = run_header(model, threshold, draw, edges, shard, files)
-    pipeline = Pipeline(model, folder, threshold, batch_size, num_workers, draw, edges, console, num_failed)
+    value_range = choose_for_images(files, model.input_settings, value_range, console).value_range
+    header = run_header(model, threshold, draw, edges, value_range, shard, files)
+    pipeline = Pipeline(
+        model, folder, threshold, batch_size, num_workers, draw, edges, console, num_failed, value_range
+    )
     return _run(pipeline, _Job(files, shard, tuple(formats), header), resume)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from gfocal.data.value_range import Range
 from gfocal.errors import DataError
 from gfocal.inference.journal import Journal, describe_difference, read_end, read_header, read_records
 from gfocal.inference.results import JSON_FILE
@@ -24,6 +25,7 @@ def run_header(
     threshold: float | Sequence[float],
     draw: bool,
     edges: str,
+    value_range: Range | None,
     shard: Shard,
     files: Sequence[str],
 ) -> dict[str, Any]:
@@ -37,6 +39,7 @@ def run_header(
         "score_threshold": threshold if isinstance(threshold, float) else list(threshold),
         "draw": draw,
         "edges": edges,
+        "value_range": None if value_range is None else list(value_range),
         "max_detections": model.decode_settings.max_detections,
     }
     return header | ({"shards": shard.count, "files": digest(files)} if shard.count > 1 else {})

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gfocal.console import fail, say
 from gfocal.data.images import read_image
+from gfocal.data.value_range import Range
 from gfocal.errors import DataError
 from gfocal.inference.journal import Journal
 from gfocal.inference.prefetch import make_executor, submit_ahead
@@ -47,6 +48,7 @@ class Pipeline:
     edges: Edges
     console: Console
     num_failed: int = 0
+    value_range: Range | None = None  # of images of more than 8 bits
 
     def process(self, files: Sequence[ImageFile], journal: Journal) -> None:
         """Run every file through the network; each is added to the journal once its image is drawn.
@@ -103,7 +105,7 @@ class Pipeline:
 
     def _read(self, file: ImageFile) -> tuple[Tensor, Tensor]:
         """The image, and what the network reads of it."""
-        image = read_image(file.path)
+        image = read_image(file.path, value_range=self.value_range)
         return image, preprocess(image, self.model.input_settings)
 
     def _draw(self, name: str, image: Tensor, detections: Detections) -> str | None:

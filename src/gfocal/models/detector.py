@@ -71,7 +71,11 @@ class Detector(nn.Module):
         return self.head(self.neck(self.backbone(images)))
 
     def detect(
-        self, images: Any, score_threshold: float | None = None, batch_size: int = 1
+        self,
+        images: Any,
+        score_threshold: float | None = None,
+        batch_size: int = 1,
+        value_range: tuple[int, int] | None = None,
     ) -> list[Detections] | Detections:
         """Find objects in one image or several. The model may be in training or evaluation mode.
 
@@ -81,6 +85,8 @@ class Detector(nn.Module):
             score_threshold: detections must score more, 0..1; None: that of ``decode_settings``, 0.05 unless it was
                 changed, which is low enough to measure AP.
             batch_size: images per pass through the network.
+            value_range: of paths and PIL images of more than 8 bits, the values that become 0 and 255; None: the
+                model's if it fits these images, else by their values, with a warning.
 
         Returns:
             ``Detections`` in pixels of the original image, best first: one for one image, a list for several.
@@ -91,7 +97,7 @@ class Detector(nn.Module):
         """
         from gfocal.models.predict import detect
 
-        return detect(self, images, score_threshold=score_threshold, batch_size=batch_size)
+        return detect(self, images, score_threshold=score_threshold, batch_size=batch_size, value_range=value_range)
 
 
 def class_names(num_classes: int, names: Sequence[str] | None) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from gfocal.data.images import read_image, to_rgb_tensor
+from gfocal.data.images import is_deep_gray, read_image, to_rgb_tensor
 from gfocal.data.preprocess import InputSettings, normalize, resize, resized_shape, stack_padded
+from gfocal.data.survey import measure_values, survey_images
+from gfocal.data.value_range import MeasuredValues, Range, choose_range, merge_measured
 from gfocal.ops.decoding import DecodeSettings, decode
 from gfocal.structures import Detections
 
@@ -79,7 +83,11 @@ def predict_batch(model: Detector, batch: NetworkInput, settings: DecodeSettings
 
 
 def detect(
-    model: Detector, images: Any, score_threshold: float | None = None, batch_size: int = 1
+    model: Detector,
+    images: Any,
+    score_threshold: float | None = None,
+    batch_size: int = 1,
+    value_range: Range | None = None,
 ) -> list[Detections] | Detections:
     """Find objects in one image or several.
 
@@ -89,6 +97,8 @@ def detect(
             float in 0..1; or a sequence of such, or a tensor or array of four dimensions.
         score_threshold: detections must score more; None: the model's own.
         batch_size: images per pass through the network.
+        value_range: of paths and PIL images of more than 8 bits, the values that become 0 and 255; None: the model's
+            if it fits these images, else by their values, with a warning.
 
     Returns:
         ``Detections`` in pixels of the original image: one for one image, a list for several.
@@ -98,7 +108,7 @@ def detect(
         ValueError: something that is no image.
     """
     single = not is_several(images)
-    found = list(detect_each(model, [images] if single else images, score_threshold, batch_size))
+    found = list(detect_each(model, [images] if single else images, score_threshold, batch_size, value_range))
     return found[0] if single else found
 
 
@@ -110,17 +120,43 @@ def is_several(images: Any) -> bool:
 
 
 def detect_each(
-    model: Detector, images: Sequence[Any] | Tensor, score_threshold: float | None = None, batch_size: int = 1
+    model: Detector,
+    images: Sequence[Any] | Tensor,
+    score_threshold: float | None = None,
+    batch_size: int = 1,
+    value_range: Range | None = None,
 ) -> Iterator[Detections]:
     """As ``detect`` for several images, yielding the result of each after its batch."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    values = range_of_images(images, model.input_settings, value_range)
     batches = (
-        batch_images([as_rgb(image) for image in images[start : start + batch_size]], model.input_settings)
+        batch_images([as_rgb(image, values) for image in images[start : start + batch_size]], model.input_settings)
         for start in range(0, len(images), batch_size)
     )
     for _, found in predict(model, batches, score_threshold):
         yield from found
+
+
+def range_of_images(
+    images: Sequence[Any] | Tensor, settings: InputSettings | None = None, stated: Range | None = None
+) -> Range | None:
+    """The value range for the paths and PIL images among some images; warns where it is not that of the settings."""
+    if isinstance(images, Tensor | np.ndarray):
+        return None
+    survey = survey_images([image for image in images if isinstance(image, str | Path)])
+    found = [measured] if (measured := measure_values(survey)) is not None else []
+    found += [_measure(image) for image in images if isinstance(image, Image.Image) and is_deep_gray(image)]
+    own = (None, False) if settings is None else (settings.value_range, settings.is_value_range_stated)
+    choice = choose_range(merge_measured(found), stated, *own)
+    if choice.is_note:
+        warnings.warn(choice.text, stacklevel=4)
+    return choice.value_range
+
+
+def _measure(image: Image.Image) -> MeasuredValues:
+    values = np.asarray(image)
+    return MeasuredValues(int(values.min()), int(values.max()), num_read=1, num_deep=1)
 
 
 def detect_batch(model: Detector, images: Sequence[Tensor], score_threshold: float | None = None) -> list[Detections]:
@@ -153,14 +189,12 @@ def preprocess(image: Tensor, settings: InputSettings) -> Tensor:
     return normalize(resize(image, shape, settings.antialias), settings)
 
 
-def as_rgb(image: Any) -> Tensor:
-    """Any kind of image that ``detect`` takes -> uint8 RGB (3, H, W)."""
-    from PIL import Image
-
+def as_rgb(image: Any, value_range: Range | None = None) -> Tensor:
+    """Any kind of image that ``detect`` takes -> uint8 RGB (3, H, W); ``value_range`` is of deep paths and images."""
     if isinstance(image, str | Path):
-        return read_image(Path(image))
+        return read_image(Path(image), value_range=value_range)
     if isinstance(image, Image.Image):
-        return to_rgb_tensor(image)
+        return to_rgb_tensor(image, value_range)
     if isinstance(image, np.ndarray):
         right_shape = image.ndim == 2 or image.shape[2:] in ((3,), (4,))
         if image.dtype != np.uint8 or not right_shape or not image.size:

@@ -12,6 +12,7 @@ from gfocal.checks.check import CheckResult
 from gfocal.checks.findings import KINDS, Box, Finding, group_by_kind
 from gfocal.checks.regression_range import RegressionRangeResult, format_fraction
 from gfocal.data.images import read_image
+from gfocal.data.value_range import Range
 from gfocal.errors import ImageError
 from gfocal.reports import html
 from gfocal.reports.html import cell, number
@@ -24,7 +25,14 @@ PAGE_FILE = "check.html"
 MAX_IMAGES = {"error": 6, "warning": 6, "note": 3}  # of each kind of finding
 MAX_RECORDS = 200  # of each kind
 # Kinds that cannot be seen in an image.
-WITHOUT_IMAGES = ("wrong-extension", "unusual-pixel-format", "multi-frame-image", "exif-rotated-image", "huge-image")
+WITHOUT_IMAGES = (
+    "wrong-extension",
+    "unusual-pixel-format",
+    "high-bit-depth",
+    "multi-frame-image",
+    "exif-rotated-image",
+    "huge-image",
+)
 FOUND, OTHER = (230, 57, 70), (29, 120, 224)
 SMALL = 0.2  # of the image's longer side: smaller boxes are shown enlarged, with their surroundings of
 SURROUNDINGS = 4.0  # times their size, and at least
@@ -47,7 +55,7 @@ def write_check_page(check: CheckResult, path: Path) -> None:
         parts.append(html.section("Findings", _overview(groups)))
     if check.regression_range is not None:
         parts.append(html.section("Regression range", _regression_range(check, check.regression_range)))
-    parts += [_kind_section(code, group) for code, group in groups.items()]
+    parts += [_kind_section(code, group, check.value_range) for code, group in groups.items()]
     html.write_page(path, title, parts, STYLE)
 
 
@@ -69,11 +77,11 @@ def _overview(groups: dict[str, list[Finding]]) -> str:
     return html.table(("Code", "Severity", "Count", "Finding", "Fix"), rows, "words overview")
 
 
-def _kind_section(code: str, group: Sequence[Finding]) -> str:
+def _kind_section(code: str, group: Sequence[Finding], value_range: Range | None) -> str:
     kind = KINDS[code]
     figures: list[str] = []
     for finding in group if code not in WITHOUT_IMAGES else ():
-        if figure := _figure(finding):
+        if figure := _figure(finding, value_range):
             figures.append(figure)
         if len(figures) == MAX_IMAGES[kind.severity]:
             break
@@ -85,24 +93,27 @@ def _kind_section(code: str, group: Sequence[Finding]) -> str:
     return html.section(heading, body, f"{html.text(kind.title)}: {html.text(kind.fix)}.")
 
 
-def _figure(finding: Finding) -> str:
+def _figure(finding: Finding, value_range: Range | None) -> str:
     if finding.image is None:
         return ""
     try:
         color = FOUND if finding.other is None else OTHER  # the finding of a duplicate is the image, not a box
-        image = draw_finding(finding.image, finding.boxes, color)
+        image = draw_finding(finding.image, finding.boxes, color, value_range)
         first = html.figure(image, describe_finding(finding), longest=MAX_SIDE)
         if finding.other is None:
             return first
-        second = html.figure(draw_finding(finding.other, ()), finding.other.name, longest=MAX_SIDE)
+        image = draw_finding(finding.other, (), value_range=value_range)
+        second = html.figure(image, finding.other.name, longest=MAX_SIDE)
     except ImageError:  # its finding is that it cannot be read
         return ""
     return f'<div class="pair">{first}{second}</div>'
 
 
-def draw_finding(path: Path, boxes: Sequence[Box], first: Color = FOUND) -> Image.Image:
+def draw_finding(
+    path: Path, boxes: Sequence[Box], first: Color = FOUND, value_range: Range | None = None
+) -> Image.Image:
     """An image with boxes on it, all but the first in blue; small boxes enlarged, with their surroundings."""
-    image = as_pil_image(read_image(path))
+    image = as_pil_image(read_image(path, value_range=value_range))
     window = _window(boxes, image.size)
     image = image.crop((round(window[0]), round(window[1]), round(window[2]), round(window[3])))
     scale = MAX_SIDE / max(image.size)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from gfocal.models.predict import as_rgb
+from gfocal.models.predict import as_rgb, range_of_images
 from gfocal.structures import Detections
 
 Color = tuple[int, int, int]
@@ -84,7 +84,7 @@ def draw_detections(
 
 def as_pil_image(image: Any, size: tuple[int, int] | None = None) -> Image.Image:
     """Whatever ``detect`` takes as one image; ValueError for anything else, or for another height and width."""
-    image = as_rgb(image)
+    image = as_rgb(image, range_of_images([image]))
     if size is not None and tuple(image.shape[1:]) != tuple(size):
         raise ValueError(
             f"detections are in pixels of an image of height and width {tuple(size)}, this one has "
