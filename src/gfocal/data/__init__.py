@@ -6,6 +6,10 @@ discovery.py      the entry point: read_data detects the format from the path
 readers/          COCO, VOC, YOLO and CSV into a FileData
 annotated.py      from what a labeling tool wrote to a dataset: images located, classes ordered
 locate.py         image names of another machine, found below the folder of the dataset
+image_record.py   one image as the annotations describe it, before validation
+outlines.py       upright boxes around polygons, ellipses and rotated boxes
+masks.py          upright boxes around COCO's polygons and masks
+conventions.py    what concerns a whole dataset: other conventions, resized images, flags on most objects
 validation.py     what can be wrong with images and boxes, and what is done about it
 paths.py          names of splits, lists of images, paths that stay inside their folder, the order of classes
 sidecar.py        gfocal.json: information that the files of a format cannot store

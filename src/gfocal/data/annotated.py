@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.data.dataset import FileData, Problem
+from gfocal.data.image_record import ImageRecord
 from gfocal.data.locate import ImageLocator, Located
 from gfocal.data.paths import category_ids_by_label, find_split, map_labels, pick_split, split_name
 from gfocal.data.sidecar import SIDECAR, ImageExtra, Sidecar, read_sidecar
-from gfocal.data.validation import MISSING, REPEATED_IMAGE, ImageRecord, validate_records
+from gfocal.data.validation import MISSING, REPEATED_IMAGE, validate_records
 from gfocal.errors import DataError
 from gfocal.text import one_line
 

@@ -238,6 +238,8 @@ class FileData:
     samples: Sequence[Sample]  # a SampleTable; any other sequence is converted to one
     problems: list[Problem] = field(default_factory=list)
     value_range: tuple[int, int] | None = None  # of images of more than 8 bits, see ``gfocal.data.value_range``
+    # Ids of images that have lost all of their objects: as background they would be trained on wrongly.
+    untrained: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if not isinstance(self.samples, SampleTable):

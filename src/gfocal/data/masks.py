@@ -1,32 +1,12 @@
-"""Upright boxes around COCO's outlines (polygons, run-length encoded masks) and around rotated boxes."""
+"""Upright boxes around COCO's ``segmentation``: polygons, and masks as run lengths."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
 from typing import Any
 
-Corners = tuple[float, float, float, float]  # xyxy
+from gfocal.data.outlines import Corners, box_around_points
 
 _MAX_SHIFT = 60  # bits of one run length of a compressed mask
-
-
-def box_around_points(points: Iterable[tuple[float, float]]) -> Corners | None:
-    """The upright box around points; None if there are fewer than two, or one is not finite."""
-    pairs = list(points)
-    if len(pairs) < 2 or not all(math.isfinite(value) for pair in pairs for value in pair):
-        return None
-    xs, ys = zip(*pairs, strict=True)
-    return min(xs), min(ys), max(xs), max(ys)
-
-
-def box_around_rotated(box: Sequence[float], degrees: float) -> Corners:
-    """The upright box around a box (xyxy) that is rotated about its center."""
-    (x1, y1, x2, y2), angle = box, math.radians(degrees)
-    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
-    width, height = (x2 - x1) * cos + (y2 - y1) * sin, (x2 - x1) * sin + (y2 - y1) * cos
-    cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
-    return cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
 
 
 def box_around_outline(segmentation: Any) -> Corners | None:

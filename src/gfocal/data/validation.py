@@ -18,10 +18,9 @@ Readers add problems of their format: unknown classes, annotations without an im
 
 from __future__ import annotations
 
-import math
 import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gfocal.data.conventions import WHOLE_DATASET, convert_records
 from gfocal.data.dataset import FileData, Problem, SampleTable
-from gfocal.data.images import image_size
+from gfocal.data.image_record import ImageRecord, Usable
+from gfocal.data.images import size_and_orientation
 from gfocal.data.stated import StatedTable, make_offsets
 from gfocal.errors import DataError, ImageError
 from gfocal.text import one_line
@@ -61,6 +62,7 @@ NO_XML = "image without an xml file"
 NO_ROW = "image without a row"
 BROKEN_XML = "broken xml"
 NOT_VOC = "xml is not a VOC annotation"
+OBJECTS_DROPPED = "all objects of the image were dropped: it is evaluated, and not trained on"
 
 
 def validate_records(
@@ -69,17 +71,26 @@ def validate_records(
     category_ids: Sequence[int],
     problems: list[Problem],
     where: str | Path,
+    *,
+    is_xywh: bool = False,
+    flag: str = "crowd, difficult or ignored",
 ) -> FileData:
     """The dataset of all usable images and boxes, with the problems of the others.
 
     Reads the header of every image file: about 0.1 ms each on a local disk. ``problems`` are those found by the
-    reader. Raises DataError if no image is usable.
+    reader. ``is_xywh`` says that the files state boxes as x, y, width, height, and ``flag`` how they mark ignored
+    objects, see ``gfocal.data.conventions``. Raises DataError if no image is usable.
     """
     problems = list(problems)
-    usable = [(p, size) for p in images if (size := _read_size(p, problems)) is not None]
+    usable, orientations = _read_sizes(images, problems)
     if not usable:
         first = f"; the first problem: {one_line(str(problems[0]), max_length=500)}" if problems else ""
         raise DataError(f"{where}: no usable image among {len(images)}{first}")
+    for image, size in convert_records(usable, orientations, problems, str(where), is_xywh, flag):
+        _report_size(image, size, problems)
+    for name, count in Counter(names).items():
+        if count > 1:
+            problems.append(Problem(str(where), f"{count} classes are named {name!r}", REPEATED_CLASS, "kept"))
     counts = [len(image.labels) for image, _ in usable]
     owner = np.repeat(np.arange(len(usable)), counts)
     given = _given_boxes(usable, owner)
@@ -97,7 +108,21 @@ def validate_records(
         areas=None if np.isnan(areas).all() else torch.from_numpy(areas),
         stated=stated,
     )
-    return FileData(tuple(names), tuple(category_ids), table, problems)
+    untrained = _find_untrained(usable, owner, keep, problems)
+    return FileData(tuple(names), tuple(category_ids), table, problems, untrained=untrained)
+
+
+def _find_untrained(
+    usable: Sequence[Usable], owner: npt.NDArray[np.intp], keep: npt.NDArray[np.bool_], problems: list[Problem]
+) -> frozenset[int]:
+    """Ids of the images that have lost all of their objects: in training they would be background."""
+    counts = np.bincount(owner[keep], minlength=len(usable)).tolist()
+    found = set()
+    for (image, _), count in zip(usable, counts, strict=True):
+        if not count and (image.boxes or image.num_lost):
+            problems.append(Problem(image.file, image.path.name, OBJECTS_DROPPED, "left out of training"))
+            found.add(image.image_id)
+    return frozenset(found)
 
 
 def _concatenate(usable: Sequence[Usable], what: str, dtype: type[Any]) -> npt.NDArray[Any]:
@@ -106,20 +131,31 @@ def _concatenate(usable: Sequence[Usable], what: str, dtype: type[Any]) -> npt.N
     return np.fromiter(values, dtype=dtype, count=sum(len(image.labels) for image, _ in usable))
 
 
-def _read_size(image: ImageRecord, problems: list[Problem]) -> tuple[int, int] | None:
-    if not os.path.isfile(image.path):
-        problems.append(Problem(image.file, str(image.path), MISSING, "dropped"))
-        return None
-    try:
-        size = image_size(image.path, image.stated_size)
-    except ImageError as error:
-        problems.append(Problem(image.file, str(error), UNREADABLE, "dropped"))
-        return None
+def _read_sizes(images: Sequence[ImageRecord], problems: list[Problem]) -> tuple[list[Usable], list[int]]:
+    """The images that can be used, with the sizes of their files; and the EXIF orientations that are applied."""
+    usable: list[Usable] = []
+    orientations = []
+    for image in images:
+        if image.left_out:
+            problems.append(Problem(image.file, image.path.name, image.left_out, "left out"))
+        elif not os.path.isfile(image.path):
+            problems.append(Problem(image.file, str(image.path), MISSING, "dropped"))
+        else:
+            try:
+                size, orientation = size_and_orientation(image.path, image.stated_size)
+            except ImageError as error:
+                problems.append(Problem(image.file, str(error), UNREADABLE, "dropped"))
+                continue
+            usable.append((image, size))
+            orientations.append(orientation)
+    return usable, orientations
+
+
+def _report_size(image: ImageRecord, size: tuple[int, int], problems: list[Problem]) -> None:
     stated = image.stated_size
-    if stated is not None and stated != size:
+    if stated is not None:
         record = f"{image.path.name}: stated {stated[1]}x{stated[0]}, file {size[1]}x{size[0]}"
         problems.append(Problem(image.file, record, SIZE_DIFFERS, "kept"))
-    return size
 
 
 def _limits(usable: Sequence[Usable], owner: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
@@ -235,13 +271,24 @@ def _find_duplicates(
     return equal, near & ~crowd
 
 
+def is_of_dataset(problem: Problem) -> bool:
+    """Whether a problem concerns the whole dataset."""
+    return problem.reason in WHOLE_DATASET
+
+
 def summarize(problems: Sequence[Problem]) -> list[str]:
-    """One line for each kind of problem, most frequent first: count, reason, action and the first example."""
+    """One line for each kind of problem, most frequent first: count, reason, action and the first example.
+
+    Before them, a line for each problem that concerns the whole dataset.
+    """
+    whole = [f"{problem.file}: {problem.record}: {problem.reason}" for problem in problems if is_of_dataset(problem)]
     groups: dict[tuple[str, str], list[Problem]] = {}
     for problem in problems:
+        if is_of_dataset(problem):
+            continue
         groups.setdefault((problem.reason, problem.action), []).append(problem)
     ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
-    return [
+    return whole + [
         f"{len(group)} x {reason} ({action}), e.g. {group[0].file}: {group[0].record}"
         for (reason, action), group in ranked
     ]

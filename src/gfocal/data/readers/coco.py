@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from gfocal.data.dataset import FileData, Problem
+from gfocal.data.image_record import ImageRecord
 from gfocal.data.locate import ImageLocator, find_images
 from gfocal.data.paths import (
     category_ids_by_label,
@@ -21,21 +20,14 @@ from gfocal.data.paths import (
     sort_splits,
     split_name,
 )
-from gfocal.data.validation import (
-    MALFORMED,
-    REPEATED_CLASS,
-    REPEATED_ID,
-    REPEATED_IMAGE,
-    UNKNOWN_CLASS,
-    UNLISTED,
-    ImageRecord,
-    validate_records,
-)
+from gfocal.data.readers.coco_objects import Id, add_objects, is_empty_name, label_only_categories
+from gfocal.data.readers.fields import read_id, read_integer
+from gfocal.data.validation import REPEATED_ID, REPEATED_IMAGE, validate_records
 from gfocal.errors import DataError, SplitError
 from gfocal.text import one_line
 
 PLACEHOLDER = "category without annotations that is the supercategory of all others: not a class"
-AREA_OF_BOX = "area_is_of_box"  # key of annotations: the area was not stated, and the writer has put that of the box
+EMPTY_CATEGORY = "category that only labels whole images as empty: not a class"
 
 
 def read_coco(
@@ -51,11 +43,16 @@ def read_coco(
     xyxy. ``iscrowd`` and ``ignore`` are the crowd flag. Images without objects are kept. Samples are sorted by image
     id.
 
-    A category that no annotation uses and that is the ``supercategory`` of all others is not a class, unless it is in
-    ``names``: exports put the project's name there. ``siblings`` are the files of other splits, which may use it.
+    Ids may be text: category ids are then 1..C in the order of the file, image ids 1, 2, ... in the order of paths;
+    integers written as decimals or text are integers. An object without a box gets that of its outline; an image with
+    an object that has neither is left out, unless its category says that it is empty (``is_empty_name``).
 
-    ``image_folder`` is the folder that the ``file_name`` entries are relative to. Without it the usual folders are
-    tried: that of the file, ../<split>, ../images/<split>, ../images, ...
+    A category that no annotation uses and that is the ``supercategory`` of all others is not a class, unless it is in
+    ``names``: exports put the project's name there. Nor is one that only labels empty images. ``siblings`` are the
+    files of other splits, which may use it.
+
+    ``image_folder`` is the folder that the ``file_name`` entries (or the last part of ``coco_url``) are relative to.
+    Without it the usual folders are tried: that of the file, ../<split>, ../images/<split>, ../images, ...
 
     Problems of single records are reported in ``problems`` (see ``gfocal.data.validation``). Raises DataError if the
     file is missing or not COCO json, its images are not found, none is usable, or the classes are not ``names``.
@@ -63,30 +60,27 @@ def read_coco(
     file = Path(annotation_file)
     content = _load(file)
     problems: list[Problem] = []
-    category_ids, found = _categories(content, file, names or (), siblings, problems)
-    for name, count in Counter(found).items():
-        if count > 1:
-            problems.append(Problem(str(file), f"categories: {name!r}", REPEATED_CLASS, "kept"))
+    categories, empty = _categories(content, file, names or (), siblings, problems)
+    found, category_ids = list(categories.values()), _category_ids(categories)
     order = map_labels(found, names, file)
-    labels = dict(zip(category_ids, order, strict=True))
+    labels = dict(zip(categories, order, strict=True))
     file_names = _file_names(content["images"])
     locator = find_images(file, file_names) if image_folder is None else ImageLocator(Path(image_folder))
     records = _image_records(content["images"], locator, str(file), problems)
-    _add_boxes(content["annotations"], records, labels, str(file), problems)
+    add_objects(content["annotations"], records, labels, empty, str(file), problems)
     placed = [listed for listed in records.values() if listed is not None]
     if not all(isinstance(key, int) for key in records):  # ids that are strings are replaced by 1, 2, ...
         placed.sort(key=lambda listed: str(listed.path))
         for number, listed in enumerate(placed, 1):
             listed.image_id = number
         for key, record in records.items():
-            if record is not None:
+            if record is not None and record.stated_id is None:
                 record.stated_id = key
     placed.sort(key=lambda listed: listed.image_id)
     names = names or found
     content.clear()  # the json of a large dataset takes more memory than anything else here
-    return validate_records(
-        placed, names, category_ids_by_label(order, category_ids, len(names)), problems, where=file
-    )
+    ids = category_ids_by_label(order, category_ids, len(names))
+    return validate_records(placed, names, ids, problems, file, is_xywh=True, flag="crowd (iscrowd)")
 
 
 def coco_splits(path: Path) -> list[str]:
@@ -127,54 +121,85 @@ def _load(file: Path) -> dict[str, Any]:
 
 def _categories(
     content: dict[str, Any], file: Path, wanted: Sequence[str], siblings: Sequence[Path], problems: list[Problem]
-) -> tuple[list[int], list[str]]:
-    """Ids in ascending order, and their names."""
-    entries: dict[int, str] = {}
+) -> tuple[dict[Id, str], set[Id]]:
+    """The name of each category id that is a class, ascending by id; and the ids of those that label empty images."""
+    entries: dict[Id, str] = {}
+    above: dict[Id, Any] = {}
     for number, entry in enumerate(content["categories"], 1):
-        key = entry.get("id") if isinstance(entry, dict) else None
-        if not _is_id(key) or not isinstance(entry.get("name"), str):
-            raise DataError(f"{file}: category {number}: needs an integer 'id' and a string 'name'")
+        key = read_id(entry.get("id")) if isinstance(entry, dict) else None
+        if key is None or not isinstance(entry.get("name"), str):
+            raise DataError(f"{file}: category {number}: needs an 'id' (an integer or text) and a text 'name'")
         if key in entries:
             two = one_line(f"{entries[key]!r:.100} and {entry['name']!r:.100}")
-            raise DataError(f"{file}: category id {key} is that of {two}; give each class its own id")
-        entries[key] = entry["name"]
+            raise DataError(f"{file}: category id {key!r:.80} is that of {two}; give each class its own id")
+        entries[key], above[key] = entry["name"], entry.get("supercategory")
     if not entries:
         raise DataError(f"{file}: no categories")
-    above = {entry["id"]: entry.get("supercategory") for entry in content["categories"]}
-    for key, name in entries.items():
-        if len(entries) > 1 and all(above[other] == name for other in entries if other != key):
-            if name in wanted or any(key in _used(part) for part in (content, *map(_load, siblings))):
-                break
-            problems.append(Problem(str(file), f"category {key}: {name!r}", PLACEHOLDER, "skipped"))
+    names = dict(entries)
+    all_above = (n for k, n in names.items() if len(names) > 1 and all(above[o] == n for o in names if o != k))
+    doubtful = {next(all_above, None), *filter(is_empty_name, names.values())} - {None, *wanted}
+    empty: set[Id] = set()
+    if doubtful:
+        whole, boxed = _usage(content, siblings)
+        for key, name in names.items():
+            if name not in doubtful or key in boxed or len(entries) == 1:
+                continue
+            if key in whole and is_empty_name(name):
+                empty.add(key)
+                problems.append(Problem(str(file), f"category {key}: {name!r}", EMPTY_CATEGORY, "skipped"))
+            elif key not in whole and all(above[other] == name for other in names if other != key):
+                problems.append(Problem(str(file), f"category {key}: {name!r}", PLACEHOLDER, "skipped"))
+            else:
+                continue
             del entries[key]
-            break
-    ids = sorted(entries)
-    return ids, [entries[key] for key in ids]
+    if all(isinstance(key, int) for key in entries):
+        return dict(sorted(entries.items(), key=lambda item: int(item[0]))), empty
+    return entries, empty  # with text ids in the order of the file
 
 
-def _used(content: dict[str, Any]) -> set[Any]:
-    """The category ids in the annotations."""
-    annotated = (entry.get("category_id") for entry in content["annotations"] if isinstance(entry, dict))
-    return {key for key in annotated if _is_id(key)}
+def _usage(content: dict[str, Any], siblings: Sequence[Path]) -> tuple[set[Id], set[Id]]:
+    """The ids of categories that label whole images, and of those that have boxes, in the files of all splits."""
+    whole: set[Id] = set()
+    boxed: set[Id] = set()
+    for part in (content, *map(_load, siblings)):
+        more = label_only_categories(part["annotations"])
+        whole |= more[0]
+        boxed |= more[1]
+    return whole, boxed
+
+
+def _category_ids(keys: Iterable[Id]) -> list[int]:
+    """The ids of the classes as integers: 1, 2, ... where some are text."""
+    keys = list(keys)
+    numbers = [key for key in keys if isinstance(key, int)]
+    return numbers if len(numbers) == len(keys) else list(range(1, len(keys) + 1))
 
 
 def _file_names(images: list[Any]) -> list[str]:
-    return [i["file_name"] for i in images if isinstance(i, dict) and isinstance(i.get("file_name"), str)]
+    return [name for entry in images if (name := _file_name(entry))]
+
+
+def _file_name(entry: Any) -> str:
+    """The name of an image: ``file_name``, or the address that LVIS has in its place; empty if there is none."""
+    if not isinstance(entry, dict):
+        return ""
+    names = (entry.get(key) for key in ("file_name", "coco_url", "flickr_url"))
+    return next((name for name in names if isinstance(name, str) and name), "")
 
 
 def _image_records(
     images: list[Any], locator: ImageLocator, file: str, problems: list[Problem]
-) -> dict[int | str, ImageRecord | None]:
+) -> dict[Id, ImageRecord | None]:
     """Image id -> image; None for a listed image that cannot be used."""
-    records: dict[int | str, ImageRecord | None] = {}
+    records: dict[Id, ImageRecord | None] = {}
     file_names = list(dict.fromkeys(_file_names(images)))
     located = dict(zip(file_names, locator.locate_all(file_names), strict=True))
     used: set[Path] = set()
     for number, entry in enumerate(images, 1):
-        key = entry.get("id") if isinstance(entry, dict) else None
-        name = entry.get("file_name") if isinstance(entry, dict) else None
-        if not (_is_id(key) or isinstance(key, str)) or not isinstance(name, str) or not name:
-            problems.append(Problem(file, f"images, entry {number}", "image without 'id' or 'file_name'", "dropped"))
+        key, name = read_id(entry.get("id")) if isinstance(entry, dict) else None, _file_name(entry)
+        if key is None or not name:
+            missing = "'id'" if key is None else "'file_name' (or 'coco_url')"
+            problems.append(Problem(file, f"images, entry {number}", f"image without {missing}", "dropped"))
             continue
         if key in records:
             problems.append(Problem(file, f"image {key}: {name}", REPEATED_ID, "dropped"))
@@ -187,58 +212,11 @@ def _image_records(
             records[key] = None
             continue
         used.add(path)
-        height, width = entry.get("height"), entry.get("width")
-        stated = (height, width) if isinstance(height, int) and isinstance(width, int) else None
-        records[key] = ImageRecord(file, path, key if isinstance(key, int) else 0, stated)
+        height, width = read_integer(entry.get("height")), read_integer(entry.get("width"))
+        stated = (height, width) if height is not None and width is not None else None
+        text = entry["id"] if isinstance(entry["id"], str) else None
+        records[key] = ImageRecord(file, path, key if isinstance(key, int) else 0, stated, stated_id=text)
     return records
-
-
-def _add_boxes(
-    annotations: list[Any],
-    records: dict[int | str, ImageRecord | None],
-    labels: dict[int, int],
-    file: str,
-    problems: list[Problem],
-) -> None:
-    for number, entry in enumerate(annotations, 1):
-        if not isinstance(entry, dict):
-            problems.append(Problem(file, f"annotations, entry {number}", "not a record", "dropped"))
-            continue
-        record = f"annotation {entry.get('id', f'without id, entry {number}')}"
-        image, category = entry.get("image_id"), entry.get("category_id")
-        if not isinstance(image, (int, str)) or image not in records:
-            problems.append(Problem(file, f"{record}: image_id {image!r}", UNLISTED, "dropped"))
-        elif not isinstance(category, int) or category not in labels:
-            problems.append(Problem(file, f"{record}: category_id {category!r}", UNKNOWN_CLASS, "dropped"))
-        elif (listed := records[image]) is not None:
-            try:
-                box = entry["bbox"]
-                x, y, width, height = map(float, box if isinstance(box, list) else ())
-            except (KeyError, TypeError, ValueError, OverflowError):
-                problems.append(Problem(file, f"{record}: bbox {entry.get('bbox')!r:.80}", MALFORMED, "dropped"))
-                continue
-            crowd = bool(entry.get("iscrowd") or entry.get("ignore"))
-            stated = (x, y, width, height, _stated_area(entry))
-            listed.add((x, y, x + width, y + height), labels[category], crowd, record, _area(entry), stated)
-
-
-def _area(entry: Mapping[str, Any]) -> float:
-    """Area of an object's outline in square pixels; NaN if not stated, or if no object has it."""
-    area = _stated_area(entry)
-    return area if area > 0 else math.nan
-
-
-def _stated_area(entry: Mapping[str, Any]) -> float:
-    """The area in square pixels, even if no object has it; NaN if not stated."""
-    area = entry.get("area")
-    if entry.get(AREA_OF_BOX) is True or not isinstance(area, int | float) or isinstance(area, bool):
-        return math.nan
-    return float(area) if -1e300 < area < 1e300 else math.nan  # larger integers are not representable
-
-
-def _is_id(key: Any) -> TypeGuard[int]:
-    """Whether a value is a 64-bit integer and not a bool, which is an ``int`` in Python."""
-    return isinstance(key, int) and not isinstance(key, bool) and -(2**63) <= key < 2**63
 
 
 def _coco_files(folder: Path) -> dict[str, Path]:

@@ -9,17 +9,19 @@ from typing import Any
 
 from gfocal.data.annotated import OBJECTS_WITHOUT_BOX
 from gfocal.data.dataset import Problem
-from gfocal.data.masks import Corners, box_around_outline, box_around_rotated
+from gfocal.data.image_record import ImageRecord
+from gfocal.data.masks import box_around_outline
+from gfocal.data.outlines import OUTLINE, ROTATED, Corners, hull_of_rotated
 from gfocal.data.readers.fields import read_flag, read_id
-from gfocal.data.validation import MALFORMED, OUTLINE, ROTATED, UNKNOWN_CLASS, UNLISTED, ImageRecord
+from gfocal.data.validation import MALFORMED, UNKNOWN_CLASS, UNLISTED
 
 AREA_OF_BOX = "area_is_of_box"  # key of annotations: the area was not stated, and the writer has put that of the box
 EMPTY_LABEL = "label of an empty image, without a box: the image is background"
 FLAG = "flag that is neither yes nor no: not set"
 # Names of categories that say of a whole image that it has no object, by their letters.
 EMPTY_NAMES = frozenset(
-    "empty blank background none nothing negative noobject noobjects noanimal noanimals nodetection nofinding "
-    "vacant emptyimage".split()  # noqa: SIM905
+    {"empty", "emptyimage", "blank", "background", "none", "nothing", "negative", "vacant", "nofinding"}
+    | {"noobject", "noobjects", "noanimal", "noanimals", "nodetection"}
 )
 
 Id = int | str
@@ -94,8 +96,11 @@ def _add_object(entry: dict[str, Any], image: ImageRecord, label: int, record: s
         return
     if degrees := _rotation(entry, box):
         problems.append(Problem(image.file, f"{record}: {degrees:g} degrees", ROTATED, "kept"))
-        box = box_around_rotated(box, degrees)
-    image.add(box, label, _is_ignored(entry, record, image.file, problems), record, _area(entry))
+        box = hull_of_rotated(box, degrees)
+    area = _stated_area(entry)
+    stated = (box[0], box[1], box[2] - box[0], box[3] - box[1], area)
+    is_ignored = _is_ignored(entry, record, image.file, problems)
+    image.add(box, label, is_ignored, record, area if area > 0 else math.nan, stated)
 
 
 def _read_box(value: Any) -> Corners | None:
@@ -108,7 +113,7 @@ def _read_box(value: Any) -> Corners | None:
 
 
 def _rotation(entry: dict[str, Any], box: Corners) -> float:
-    """Degrees by which a box is rotated about its center, as CVAT writes it; 0 where the box is around its outline."""
+    """Degrees by which a box is rotated about its center, as CVAT writes it; 0 if it is around its outline."""
     attributes = entry.get("attributes")
     degrees = attributes.get("rotation") if isinstance(attributes, dict) else None
     if not isinstance(degrees, int | float) or isinstance(degrees, bool) or not math.isfinite(degrees):
@@ -127,13 +132,9 @@ def _is_ignored(entry: dict[str, Any], record: str, file: str, problems: list[Pr
     return any(flags.values())
 
 
-def _area(entry: Mapping[str, Any]) -> float:
-    """Area of an object's outline in square pixels; NaN if not stated."""
+def _stated_area(entry: Mapping[str, Any]) -> float:
+    """The area in square pixels, even if no object has it; NaN if not stated."""
     area = entry.get("area")
-    if entry.get(AREA_OF_BOX) is True:
+    if entry.get(AREA_OF_BOX) is True or not isinstance(area, int | float) or isinstance(area, bool):
         return math.nan
-    if (
-        isinstance(area, int | float) and not isinstance(area, bool) and 0 < area < 1e300
-    ):  # larger integers are not representable
-        return float(area)
-    return math.nan
+    return float(area) if -1e300 < area < 1e300 else math.nan  # larger integers are not representable

@@ -1,4 +1,4 @@
-"""Reader of CSV tables of boxes with a row for each object, as written by TensorFlow's and RetinaNet's tools."""
+"""Reader of CSV tables of boxes, as written by TensorFlow's and RetinaNet's tools and in Kaggle's competitions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gfocal.data.annotated import OBJECTS_WITHOUT_BOX
 from gfocal.data.dataset import FileData, Problem
+from gfocal.data.image_record import ImageRecord
 from gfocal.data.locate import ImageLocator, find_images
 from gfocal.data.paths import (
     category_ids_by_label,
@@ -30,8 +32,14 @@ from gfocal.data.readers.csv_columns import (
     parse_number,
     read_table,
 )
+from gfocal.data.readers.csv_lists import is_missing, is_nothing
 from gfocal.data.sidecar import SIDECAR, read_sidecar
-from gfocal.data.validation import MALFORMED, NO_ROW, UNKNOWN_CLASS, ImageRecord, validate_records
+from gfocal.data.validation import (
+    MALFORMED,
+    NO_ROW,
+    UNKNOWN_CLASS,
+    validate_records,
+)
 from gfocal.errors import DataError
 
 CLASS_LISTS = ("classes.csv", "_classes.csv")  # a class and its number in each line, as in RetinaNet's tools
@@ -47,8 +55,10 @@ def read_csv(path: str | Path, split: str | None = None, names: Sequence[str] | 
 
     A table has a row for each object: file name, class and box in pixels, in the columns named by its header
     (``gfocal.data.readers.csv_columns``); without a header, in those of TensorFlow or RetinaNet. A row without class
-    and box is an image without objects. Further columns may mark a box as crowd, difficult or ignored, and give the
-    area of an outline, the image id and the split. If all numbers are in 0..1, they are fractions of the image.
+    and box is an image without objects, also where the class says so (``No finding``). Images may be named by ids
+    without a suffix, and cells may hold several numbers (``gfocal.data.readers.csv_lists``). Further columns may mark
+    a box as crowd, difficult or ignored, and give the area of an outline, the image id and the split. If all numbers
+    are in 0..1, they are fractions of the image. An image all of whose objects have no box is left out.
 
     With a single table, splits are the values of its column ``split``; else a folder has a table for each split,
     named after it or in a subfolder named after it. Images are beside the table, or in the usual folders, as for
@@ -74,7 +84,7 @@ def read_csv(path: str | Path, split: str | None = None, names: Sequence[str] | 
         raise DataError(f"{path}: no row has a class and a box")
     labels = {name: label for label, name in enumerate(names)}
 
-    problems: list[Problem] = []
+    problems = list(table.notes)
     locator = find_images(table.file, list(dict.fromkeys(_file_names(table, value))))
     images, image_ids = _images(table, value, locator, labels, problems)
     _report_images_without_rows(images, locator, source.tables, problems)
@@ -188,7 +198,7 @@ def _order_classes(tables: Sequence[Table], listed: Sequence[str]) -> list[str]:
 
 def _has_box(table: Table, row: Sequence[str]) -> bool:
     columns = table.columns
-    return _fits(table, row) and any(columns.cell(row, what) for what in columns.box)
+    return _fits(table, row) and not all(is_missing(columns.cell(row, what)) for what in columns.box)
 
 
 def _fits(table: Table, row: Sequence[str]) -> bool:
@@ -215,6 +225,7 @@ def _images(
     """The images of a table in the order of their paths, and the image ids in their rows."""
     columns, file = table.columns, str(table.file)
     images: dict[str, tuple[ImageRecord, set[int | None]] | None] = {}
+    bereft: set[str] = set()  # images with an object that has no box
     file_names = list(dict.fromkeys(_file_names(table, value)))
     located = dict(zip(file_names, locator.locate_all(file_names), strict=True))
     relative = not (table.file.parent / SIDECAR).is_file() and _is_relative(table)  # gfocal convert writes pixels
@@ -244,32 +255,38 @@ def _images(
         entry = images[key]
         if entry is not None:
             entry[1].add(parse_integer(columns.cell(row, "image_id")))
-            _add_box(entry[0], table, row, line, labels, problems)
+            if not _add_box(entry[0], table, row, line, labels, problems):
+                bereft.add(key)
+    for key in bereft:
+        entry = images[key]
+        if entry is not None and not entry[0].boxes:  # would be background
+            problems.append(Problem(file, entry[0].path.name, OBJECTS_WITHOUT_BOX, "left out"))
+            del images[key]
     placed = [entry for _, entry in sorted(images.items()) if entry is not None]
     return [image for image, _ in placed], [ids for _, ids in placed]
 
 
 def _add_box(
     image: ImageRecord, table: Table, row: list[str], line: int, labels: Mapping[str, int], problems: list[Problem]
-) -> None:
+) -> bool:
+    """Add the object in a row, if there is one; False if it has no class or no box."""
     columns = table.columns
     cells, name = [columns.cell(row, what) for what in columns.box], columns.cell(row, "class")
-    if not any(cells) and not name:
-        return  # an image without objects
+    if all(map(is_missing, cells)) and (is_missing(name) or is_nothing(name)):
+        return True  # an image without objects
     numbers = [parse_number(cell, table.decimal_comma) for cell in cells]
     record = f"line {line}: {','.join(row)[:80]}"
-    if not name:
-        problems.append(Problem(image.file, record, UNKNOWN_CLASS, "dropped"))
-    elif any(value is None for value in numbers):
-        problems.append(Problem(image.file, record, MALFORMED, "dropped"))
-    else:
-        x1, y1, x2, y2 = (value for value in numbers if value is not None)
-        if columns.box != CORNERS:
-            x2, y2 = x1 + x2, y1 + y2
-        area = parse_number(columns.cell(row, "area"), table.decimal_comma)
-        is_stated = area is not None and math.isfinite(area) and area > 0
-        crowd = any(is_true(row[i]) for i in columns.flags)
-        image.add((x1, y1, x2, y2), labels[name], crowd, f"line {line}", area if is_stated and area else math.nan)
+    if not name or any(value is None for value in numbers):
+        problems.append(Problem(image.file, record, MALFORMED if name else UNKNOWN_CLASS, "dropped"))
+        return False
+    x1, y1, x2, y2 = (value for value in numbers if value is not None)
+    if columns.box != CORNERS:
+        x2, y2 = x1 + x2, y1 + y2
+    area = parse_number(columns.cell(row, "area"), table.decimal_comma)
+    is_stated = area is not None and math.isfinite(area) and area > 0
+    crowd = any(is_true(row[i]) for i in columns.flags)
+    image.add((x1, y1, x2, y2), labels[name], crowd, f"line {line}", area if is_stated and area else math.nan)
+    return True
 
 
 def _is_relative(table: Table) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.data.dataset import FileData, Problem
+from gfocal.data.image_record import ImageRecord
 from gfocal.data.images import SUFFIXES
 from gfocal.data.locate import ImageLocator
 from gfocal.data.paths import (
@@ -31,7 +32,6 @@ from gfocal.data.validation import (
     NOT_VOC,
     REPEATED_IMAGE,
     UNKNOWN_CLASS,
-    ImageRecord,
     validate_records,
 )
 from gfocal.errors import DataError

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.data.dataset import FileData, Problem
+from gfocal.data.image_record import ImageRecord
 from gfocal.data.locate import ImageLocator
 from gfocal.data.paths import (
     category_ids_by_label,
@@ -23,7 +24,7 @@ from gfocal.data.paths import (
 )
 from gfocal.data.readers.yolo_labels import add_lines, label_file_of
 from gfocal.data.sidecar import Sidecar, read_sidecar
-from gfocal.data.validation import REPEATED_IMAGE, UNLISTED, ImageRecord, validate_records
+from gfocal.data.validation import REPEATED_IMAGE, UNLISTED, validate_records
 from gfocal.errors import DataError
 from gfocal.text import one_line
 

@@ -8,8 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from gfocal.data.dataset import Problem
+from gfocal.data.image_record import ImageRecord
 from gfocal.data.sidecar import SIDECAR, ImageExtra, LineExtra
-from gfocal.data.validation import UNKNOWN_CLASS, ImageRecord
+from gfocal.data.validation import UNKNOWN_CLASS
 
 
 def label_file_of(image: Path) -> Path:

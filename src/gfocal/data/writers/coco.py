@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.data.paths import split_name
-from gfocal.data.readers.coco import AREA_OF_BOX
+from gfocal.data.readers.coco_objects import AREA_OF_BOX
 from gfocal.data.sidecar import Sidecar
 from gfocal.data.writers.decimals import shorten, to_xywh
 from gfocal.data.writers.placement import Part, Placement, stated_areas
