@@ -14,12 +14,18 @@ from pathlib import Path
 from gfocal.data.annotated import WHOLE, AnnotationFormat, read_annotated
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.paths import find_split_folders, sort_splits
+from gfocal.data.readers.bdd100k import BDD100K
 from gfocal.data.readers.coco import coco_splits, is_coco, read_coco_dataset
+from gfocal.data.readers.createml import CREATEML
 from gfocal.data.readers.crowdhuman import CROWDHUMAN
 from gfocal.data.readers.csv import csv_splits, is_csv, read_csv
+from gfocal.data.readers.fiftyone import FIFTYONE
 from gfocal.data.readers.kitti import KITTI
+from gfocal.data.readers.megadetector import MEGADETECTOR
 from gfocal.data.readers.mot import MOT
 from gfocal.data.readers.openimages import OPENIMAGES
+from gfocal.data.readers.supervisely import SUPERVISELY
+from gfocal.data.readers.via import VIA
 from gfocal.data.readers.visdrone import VISDRONE
 from gfocal.data.readers.voc import is_voc, read_voc, voc_splits
 from gfocal.data.readers.widerface import WIDERFACE
@@ -69,6 +75,11 @@ FORMATS: tuple[Format, ...] = (
         coco_splits,
         read_coco_dataset,
     ),
+    _annotated("via", VIA),
+    _annotated("createml", CREATEML),
+    _annotated("fiftyone", FIFTYONE),
+    _annotated("supervisely", SUPERVISELY),
+    _annotated("bdd100k", BDD100K),
     Format(
         "voc",
         "VOC",
@@ -93,6 +104,7 @@ FORMATS: tuple[Format, ...] = (
         yolo_splits,
         read_yolo,
     ),
+    _annotated("megadetector", MEGADETECTOR),  # predictions: people's own annotations go before them
 )
 
 

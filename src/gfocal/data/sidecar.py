@@ -68,6 +68,9 @@ class Sidecar:
     category_ids: tuple[int, ...] | None = None  # indexed by the index of a class in the files
     splits: Mapping[str, Mapping[str, ImageExtra]] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)  # image below the folder -> its original name
+    # What a user writes here by hand, for formats that leave it open:
+    class_attribute: str | None = None  # the attribute of objects that is their class
+    score_threshold: float | None = None  # objects that a model found with a lower score are left out
 
     def image(self, split: str | None, key: str) -> ImageExtra:
         """Information about an image, by the key that its format uses."""
@@ -96,6 +99,8 @@ def read_sidecar(folder: Path) -> Sidecar:
                 for split, images in content.get("splits", {}).items()
             },
             renamed={key: _text(name) for key, name in content.get("renamed", {}).items()},
+            class_attribute=None if "class_attribute" not in content else _text(content["class_attribute"]),
+            score_threshold=None if "score_threshold" not in content else _score(content["score_threshold"]),
         )
         _check_unique(sidecar.category_ids or (), "category id")
         for images in sidecar.splits.values():
@@ -146,6 +151,12 @@ def _box(value: Any) -> Corners:
     return x1, y1, x2, y2
 
 
+def _score(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"score_threshold {value!r:.50} is not a number from 0 to 1")
+    return float(value)
+
+
 def _count(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
         raise ValueError(f"{value!r:.50} is not an integer of at least 0")
@@ -175,8 +186,10 @@ def to_json(sidecar: Sidecar) -> dict[str, Any] | None:
         "category_ids": None if sidecar.category_ids is None else list(sidecar.category_ids),
         "splits": splits,
         "renamed": dict(sidecar.renamed),
+        "class_attribute": sidecar.class_attribute,
+        "score_threshold": sidecar.score_threshold,
     }
-    content = {key: value for key, value in content.items() if value}
+    content = {key: value for key, value in content.items() if value or value == 0.0}
     return {"about": ABOUT} | content if content else None
 
 
