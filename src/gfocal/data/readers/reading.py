@@ -106,11 +106,16 @@ def to_class(value: Any) -> str:
     return str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
 
 
+def is_true(value: Any) -> bool:
+    """Whether a flag is set, in the ways in which tools write it."""
+    return read_flag(value) is True
+
+
 def is_ignored(attributes: Any) -> bool:
     """Whether one of an object's attributes excludes it from training and evaluation."""
     if not isinstance(attributes, dict):
         return False
-    return any(key.lower() in IGNORING and read_flag(value) is not False for key, value in attributes.items())
+    return any(key.lower() in IGNORING and is_true(value) for key, value in attributes.items())
 
 
 def describe_type(value: Any) -> str:
