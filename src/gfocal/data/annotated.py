@@ -154,7 +154,8 @@ def build_dataset(
             record.add(box.box, labels[box.name], box.ignored, box.record, box.area)
         records[record.path] = record
     if not records and problems:
-        raise DataError(f"{where}: no usable image; the first problem: {one_line(str(problems[0]), max_length=500)}")
+        first = next((problem for problem in problems if problem.action in ("dropped", "left out")), problems[0])
+        raise DataError(f"{where}: no usable image; the first problem: {one_line(str(first), max_length=500)}")
     placed = [records[path] for path in sorted(records)]
     _number(placed, sidecar, split)
     placed.sort(key=lambda image: image.image_id)

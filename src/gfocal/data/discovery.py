@@ -19,8 +19,13 @@ from gfocal.data.readers.coco import coco_splits, is_coco, read_coco_dataset
 from gfocal.data.readers.createml import CREATEML
 from gfocal.data.readers.crowdhuman import CROWDHUMAN
 from gfocal.data.readers.csv import csv_splits, is_csv, read_csv
+from gfocal.data.readers.cvat import CVAT
+from gfocal.data.readers.darknet import DARKNET
 from gfocal.data.readers.fiftyone import FIFTYONE
 from gfocal.data.readers.kitti import KITTI
+from gfocal.data.readers.label_studio import LABEL_STUDIO
+from gfocal.data.readers.label_studio_yolo import LABEL_STUDIO_YOLO
+from gfocal.data.readers.labelme import LABELME
 from gfocal.data.readers.megadetector import MEGADETECTOR
 from gfocal.data.readers.mot import MOT
 from gfocal.data.readers.openimages import OPENIMAGES
@@ -61,6 +66,11 @@ def _annotated(name: str, kind: AnnotationFormat) -> Format:
 
 
 FORMATS: tuple[Format, ...] = (
+    _annotated("cvat", CVAT),
+    _annotated("darknet", DARKNET),
+    _annotated("labelstudio", LABEL_STUDIO),
+    _annotated("labelstudio-yolo", LABEL_STUDIO_YOLO),
+    _annotated("labelme", LABELME),
     _annotated("kitti", KITTI),
     _annotated("visdrone", VISDRONE),
     _annotated("crowdhuman", CROWDHUMAN),

@@ -3,8 +3,8 @@
 Labeling tools write the path that an image had where it was labeled: of another machine, of a media server, a URL. A
 name that is not there as it stands is looked up by its last parts (``.../train/a.jpg``, else ``a.jpg``) among the
 image files below the dataset's folder, then without the prefix of an upload (``0a1b2c3d-a.jpg``); a name without the
-suffix of an image fits any. One file that fits is taken, and a note says so; several are ambiguous, and none is taken.
-A file name alone never leads from one split to the folder of another.
+suffix of an image, such as the id of a table, fits any. One file that fits is taken, and a note says so; several are
+ambiguous, and none is taken. A file name alone never leads from one split to the folder of another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from gfocal.data.dataset import Problem
 from gfocal.data.images import SUFFIXES
 from gfocal.data.paths import find_split, resolve_inside, split_name
-from gfocal.data.validation import MISSING, UNSAFE
+from gfocal.data.validation import UNSAFE
 from gfocal.errors import DataError
 from gfocal.text import one_line
 
@@ -122,7 +122,7 @@ class ImageLocator:
         return found.expected
 
     def _by_last_parts(self, parts: _Parts, own: Sequence[Path]) -> list[_Parts]:
-        """The indexed files that fit a path best: those which share most of its last parts, in ``own`` folders first."""
+        """The indexed files that share most of the last parts of a path, those in ``own`` folders first."""
         if self._index is None:
             self._index = _list_files(self.root)
         last = parts[-1]
@@ -162,7 +162,9 @@ def find_images(file: Path, names: Sequence[str]) -> ImageLocator:
     is_inner = here.name.lower() in _ANNOTATION_FOLDERS or split_name(here.name) is not None
     split = find_split(file.stem) or split_name(here.name)
     probed, places = names[:_PROBED], _usual_folders(file)
-    hits = [sum((p := resolve_inside(place, n)) is not None and os.path.isfile(p) for n in probed) for place in places]
+    hits = [
+        sum((p := resolve_inside(place, n)) is not None and os.path.isfile(p) for n in probed) for place in places
+    ]
     best = places[hits.index(max(hits))]
     locator = ImageLocator(here.parent if is_inner else here, [best] if max(hits) else [], split)
     if not names or max(hits) > 0:
@@ -186,7 +188,7 @@ def _usual_folders(file: Path) -> list[Path]:
     words += [alias for w in words if (alias := split_name(w)) and alias != w]
     if "val" in words:
         words.append("valid")
-    places = [here, *(here / w for w in words), here / "images", *(here / "images" / w for w in words)]
+    places = [here, *(here / w for w in words), here / "images", here / "data", *(here / "images" / w for w in words)]
     places += [*(root / w for w in words), *(root / "images" / w for w in words), root / "images", root]
     places += [root / "train2017", root / "val2017", root / "train", root / "JPEGImages"]
     return list(dict.fromkeys(places))

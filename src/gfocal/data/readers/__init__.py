@@ -3,12 +3,24 @@
 coco.py           COCO json
 coco_objects.py   its annotations: boxes, outlines, flags, labels of whole images
 fields.py         flags and ids as tools write them
-voc.py            Pascal VOC xml
+voc.py            Pascal VOC
+voc_files.py      its folders, splits and images
+voc_xml.py        one of its xml files
 yolo.py           YOLO: data.yaml, folders and lists of images
 yolo_labels.py    the lines of YOLO label files
+yolo_layout.py    what their numbers are: boxes, polygons, boxes with keypoints or a confidence
 csv.py            CSV tables of boxes
 csv_columns.py    the names of their columns and the values of their cells
 csv_lists.py      cells with several numbers, as in Kaggle's competitions
+label_studio.py   Label Studio json, raw and JSON_MIN
+label_studio_regions.py  its results that belong together
+label_studio_yolo.py  Label Studio's YOLO export
+cvat.py           CVAT xml, for images and video
+darknet.py        Darknet's YOLO with obj.data, CVAT's YOLO 1.1
+label_lines.py    the lines of its label files
+labelme.py        LabelMe json
+unboxed.py        objects without a box, such as labels of whole images
+xml_files.py      xml files: recognized by their first tag
 kitti.py          KITTI label_2
 visdrone.py       VisDrone-DET
 crowdhuman.py     CrowdHuman odgt
