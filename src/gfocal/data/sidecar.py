@@ -71,6 +71,8 @@ class Sidecar:
     # What a user writes here by hand, for formats that leave it open:
     class_attribute: str | None = None  # the attribute of objects that is their class
     score_threshold: float | None = None  # objects that a model found with a lower score are left out
+    voc_one_based: bool = False  # corners in VOC files are indices of pixels that count from 1
+    boxes_on_stored_pixels: bool = False  # YOLO's boxes were drawn on pixels that EXIF did not rotate
 
     def image(self, split: str | None, key: str) -> ImageExtra:
         """Information about an image, by the key that its format uses."""
@@ -101,6 +103,8 @@ def read_sidecar(folder: Path) -> Sidecar:
             renamed={key: _text(name) for key, name in content.get("renamed", {}).items()},
             class_attribute=None if "class_attribute" not in content else _text(content["class_attribute"]),
             score_threshold=None if "score_threshold" not in content else _score(content["score_threshold"]),
+            voc_one_based=_bool(content.get("voc_one_based", False)),
+            boxes_on_stored_pixels=_bool(content.get("boxes_on_stored_pixels", False)),
         )
         _check_unique(sidecar.category_ids or (), "category id")
         for images in sidecar.splits.values():
@@ -157,6 +161,12 @@ def _score(value: Any) -> float:
     return float(value)
 
 
+def _bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r:.50} is neither true nor false")
+    return value
+
+
 def _count(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
         raise ValueError(f"{value!r:.50} is not an integer of at least 0")
@@ -188,6 +198,7 @@ def to_json(sidecar: Sidecar) -> dict[str, Any] | None:
         "renamed": dict(sidecar.renamed),
         "class_attribute": sidecar.class_attribute,
         "score_threshold": sidecar.score_threshold,
+        "voc_one_based": sidecar.voc_one_based or None,
     }
     content = {key: value for key, value in content.items() if value or value == 0.0}
     return {"about": ABOUT} | content if content else None

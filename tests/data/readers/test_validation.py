@@ -24,7 +24,6 @@ BAD_BOXES = {
     "not a box of finite numbers": [
         [1, 2, 3],
         [1, 2, 3, 4, 5],
-        None,
         "text",
         [1, 2, 3, None],
         5,

@@ -78,16 +78,18 @@ def test_pixels_in_place_of_fractions_are_not_clipped(tmp_path: Path) -> None:
     """The second box covers the whole image, if 30 is taken for 30 widths of it."""
     data = one_image(tmp_path, "0 50 40 20 20\n0 20 20 30 60\n0 10 20 30 40 50 60")
     assert len(data.samples[0].labels) == 0
-    ((reason, action),) = reasons(data)
+    (reason, action), (left_out, _) = reasons(data)
     assert "are these pixels?" in reason
     assert action == "dropped"
+    assert "not trained on" in left_out
+    assert data.untrained == {1}
 
 
 def test_invalid_lines_are_dropped(tmp_path: Path) -> None:
     lines = [
         "0 0.5 0.5 0.2 0.2",
         "0 0.5 0.5 0.2",
-        "0 0.5 0.5 0.2 0.2 0.9",
+        "0 0.5 0.5 0.2 0.2 -0.9",
         "cat 0.5 0.5 0.2 0.2",
         "0,0.5,0.5,0.2,0.2",
         "2 0.5 0.5 0.2 0.2",

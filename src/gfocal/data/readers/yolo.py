@@ -15,6 +15,7 @@ from gfocal.data.locate import ImageLocator
 from gfocal.data.paths import (
     category_ids_by_label,
     find_split_folders,
+    is_image,
     list_images,
     map_labels,
     pick_split,
@@ -22,7 +23,9 @@ from gfocal.data.paths import (
     sort_splits,
     split_name,
 )
+from gfocal.data.readers.fields import read_integer
 from gfocal.data.readers.yolo_labels import add_lines, label_file_of
+from gfocal.data.readers.yolo_layout import LineLayout
 from gfocal.data.sidecar import Sidecar, read_sidecar
 from gfocal.data.validation import REPEATED_IMAGE, UNLISTED, validate_records
 from gfocal.errors import DataError
@@ -36,13 +39,15 @@ _NOT_LABELS = ("classes.txt", "obj.names", "labels.txt", "notes.txt")
 def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Sequence[str] | None = None) -> FileData:
     """Read a YOLO dataset: a ``data.yaml``, or a folder with one.
 
-    The yaml has ``names`` (list, or index -> name) and for each split a folder, a list of folders, or a text file
-    that lists images, below ``path:`` (itself relative to the yaml). A folder without yaml needs ``images/<split>``
-    or ``<split>/images``, and ``classes.txt`` or the argument ``names``.
+    The yaml has ``names`` (list, or index -> name) and for each split a folder, a list of folders or images, or a
+    text file that lists images, below ``path:`` (itself relative to the yaml). A folder without yaml needs
+    ``images/<split>`` or ``<split>/images``, and ``classes.txt`` or the argument ``names``.
 
     The labels of ``.../images/a.jpg`` are in ``.../labels/a.txt``, else beside the image; an empty or missing file
-    means an image without objects. A line is ``class cx cy width height`` in fractions of the upright image, or a
-    polygon ``class x1 y1 x2 y2 x3 y3 ...``, of which the bounding box is taken.
+    means an image without objects. A line is ``class cx cy width height`` in fractions of the upright image (of the
+    stored pixels with ``"boxes_on_stored_pixels": true`` in gfocal.json), also with a confidence or track id behind
+    it, or with keypoints where the yaml has ``kpt_shape``; or a polygon ``class x1 y1 x2 y2 x3 y3 ...``, of which the
+    bounding box is taken (``gfocal.data.readers.yolo_layout``).
 
     Labels 0..C-1 follow the class indices, or ``names``, which must contain the classes; category ids are the
     indices of the files. Image ids are 1, 2, ... in the order of paths.
@@ -65,6 +70,7 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
 
     problems = list(source.problems)
     listed = _listed_images(source.root, entries, key, problems)
+    layout = LineLayout(source.keypoints, source.is_polygons)
     images, label_files = [], set()
     free = source.sidecar.free_ids(key)
     for path in sorted(listed):
@@ -72,15 +78,17 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
         label_file = label_file_of(path)
         image_id = next(free) if extra.image_id is None else extra.image_id
         image = ImageRecord(str(label_file), path, image_id, extra.stated_size, relative=True)
+        image.on_stored_pixels = source.sidecar.boxes_on_stored_pixels
         if os.path.isfile(label_file):
             label_files.add(label_file)
-            add_lines(image, label_file, labels, extra, problems)
+            add_lines(image, label_file, labels, extra, layout, problems)
         images.append(image)
     if images and not label_files:
         raise DataError(
             f"{source.file}: none of {len(images)} images has a label file, such as "
             + one_line(images[0].file, max_length=400)
         )
+    layout.finish(str(source.file), problems)
     _report_orphans(label_files, {Path(image.file) for image in images}, entries, problems)
     ids = list(source.names)
     if (stated := source.sidecar.category_ids) is not None and ids == list(range(len(stated))):
@@ -126,6 +134,8 @@ class _Source:
     missing: dict[str, list[str]]  # entries of the yaml for a split that do not exist
     problems: list[Problem]
     sidecar: Sidecar = field(default_factory=Sidecar)
+    keypoints: tuple[int, int] | None = None  # see ``LineLayout``
+    is_polygons: bool = False
 
 
 def _open(path: Path, names: Sequence[str] | None) -> _Source:
@@ -145,10 +155,10 @@ def _load(file: Path) -> dict[Any, Any]:
         text = file.read_text(encoding="utf-8-sig")
         # A few lines of anchors and aliases can stand for billions of values.
         aliases = "*" in text and any(
-            isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)
+            isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.BaseLoader)
         )
-        content = None if aliases else yaml.safe_load(text)
-        str(content)  # a ValueError for an integer with too many digits to print
+        # All values as text: classes may be called yes, no, null or 007.
+        content = None if aliases else yaml.load(text, yaml.BaseLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
@@ -167,16 +177,16 @@ def _from_yaml(file: Path) -> _Source:
     content = _load(file)
     names = _names(content.get("names"), file)
     problems = []
-    if content.get("nc") not in (None, len(names)):
-        record = f"nc {content['nc']}, {len(names)} names"
+    if (stated := content.get("nc")) and read_integer(stated) != len(names):
+        record = f"nc {stated}, {len(names)} names"
         problems.append(Problem(str(file), record, "nc is not the number of names", "kept"))
     roots = [file.parent]
-    if content.get("path"):
+    if _is_set(content.get("path")):
         given = file.parent / str(content["path"])
         if os.path.dirname(os.path.abspath(given)) != os.path.abspath(given):  # a whole disk would be searched
             roots.insert(0, given)
     sidecar = read_sidecar(file.parent)  # it may have splits of other names
-    keys = {k: v for k, v in content.items() if isinstance(k, str) and v and (split_name(k) or k in sidecar.splits)}
+    keys = {k: v for k, v in content.items() if _is_set(v) and (split_name(k) or k in sidecar.splits)}
     root = next((r for r in roots if any(_resolve(r, v)[0] for v in keys.values())), roots[0])
     splits: dict[str, list[Path]] = {}
     missing: dict[str, list[str]] = {}
@@ -194,7 +204,34 @@ def _from_yaml(file: Path) -> _Source:
         Problem(str(file), f"{name}: {', '.join(lost)}", SPLIT_LOST, "skipped") for name, lost in missing.items()
     ]
     splits = {name: splits[name] for name in sort_splits(splits)}
-    return _Source(file, root, names, splits, missing, problems, sidecar)
+    keypoints = _keypoints(content, file)
+    is_polygons = str(content.get("task")).lower() in ("segment", "obb")
+    return _Source(file, root, names, splits, missing, problems, sidecar, keypoints, is_polygons)
+
+
+def _is_set(value: Any) -> bool:
+    """Whether a value of a yaml that was read as text is not empty."""
+    return bool(value) and not (isinstance(value, str) and value.lower() in ("null", "~"))
+
+
+def _keypoints(content: dict[Any, Any], file: Path) -> tuple[int, int] | None:
+    """``kpt_shape``. Raises DataError where it is broken, or missing although other keys say that there are poses."""
+    shape = content.get("kpt_shape")
+    says_pose = [key for key in ("flip_idx", "kpt_names") if _is_set(content.get(key))]
+    says_pose += ["task: pose"] if str(content.get("task")).lower() == "pose" else []
+    if not _is_set(shape):
+        if says_pose:
+            raise DataError(
+                f"{file}: {says_pose[0]} says that the labels are poses; add kpt_shape: [K, D], the number of "
+                "keypoints and 2 or 3 numbers for each"
+            )
+        return None
+    numbers = [read_integer(value) for value in shape] if isinstance(shape, list) else []
+    count, dims = numbers if len(numbers) == 2 else (None, None)
+    if count is None or dims not in (2, 3) or not 0 < count <= 10_000:
+        shown = one_line(str(shape))
+        raise DataError(f"{file}: kpt_shape {shown} is not [number of keypoints, 2 or 3]")
+    return count, dims
 
 
 def _names(value: Any, file: Path) -> dict[int, str]:
@@ -244,7 +281,7 @@ def _from_folder(folder: Path, names: Sequence[str] | None) -> _Source:
         names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise DataError(f"{folder}: no class names: add a classes.txt with one name per line, or a data.yaml")
-    return _Source(folder, folder, dict(enumerate(names)), splits, {}, [])
+    return _Source(folder, folder, dict(enumerate(names)), splits, {}, [], read_sidecar(folder))
 
 
 def _has_labels(folder: Path, images: Path) -> bool:
@@ -257,6 +294,9 @@ def _listed_images(root: Path, entries: list[Path], split: str, problems: list[P
     for entry in entries:
         if entry.is_dir():
             found.update(list_images(entry, deep=True))
+            continue
+        if is_image(entry):
+            found.add(entry)
             continue
         text = entry.read_text(encoding="utf-8-sig", errors="replace")
         lines = [(number, line) for number, line in enumerate(map(str.strip, text.splitlines()), 1) if line]

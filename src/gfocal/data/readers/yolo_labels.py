@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from gfocal.data.dataset import Problem
 from gfocal.data.image_record import ImageRecord
+from gfocal.data.readers.yolo_layout import LineLayout
 from gfocal.data.sidecar import SIDECAR, ImageExtra, LineExtra
 from gfocal.data.validation import UNKNOWN_CLASS
 
@@ -25,12 +25,17 @@ def label_file_of(image: Path) -> Path:
 
 
 def add_lines(
-    image: ImageRecord, file: Path, labels: Mapping[int, int], extra: ImageExtra, problems: list[Problem]
+    image: ImageRecord,
+    file: Path,
+    labels: Mapping[int, int],
+    extra: ImageExtra,
+    layout: LineLayout,
+    problems: list[Problem],
 ) -> None:
     """Add the boxes of a label file to its image, with their information in the sidecar.
 
-    A line is ``class cx cy width height`` in fractions of the image, or a polygon, which gives its bounding box.
-    ``labels`` has the label of each class index. Lines that cannot be used are added to ``problems``.
+    A line is ``class cx cy width height`` in fractions of the image, or longer, as ``layout`` has it. ``labels`` has
+    the label of each class index. Lines that cannot be used are added to ``problems``.
     """
     objects: list[tuple[Sequence[float], int, bool, str, float]] = []
     text = file.read_text(encoding="utf-8-sig", errors="replace")
@@ -42,19 +47,16 @@ def add_lines(
             index, *numbers = map(float, line.split())
         except ValueError:
             problems.append(Problem(str(file), record, "line is not only numbers", "dropped"))
-            continue
-        if len(numbers) == 4:
-            cx, cy, w, h = numbers
-            box: tuple[float, ...] = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
-        elif len(numbers) >= 6 and len(numbers) % 2 == 0:
-            finite = all(map(math.isfinite, numbers))  # min and max would ignore NaN
-            xs, ys = numbers[::2], numbers[1::2]
-            box = (min(xs), min(ys), max(xs), max(ys)) if finite else (math.nan,) * 4
-        else:
-            problems.append(Problem(str(file), record, "neither a box nor a polygon", "dropped"))
+            image.num_lost += 1
             continue
         if not index.is_integer() or int(index) not in labels:
             problems.append(Problem(str(file), record, f"{UNKNOWN_CLASS}: {_describe_ids(labels)}", "dropped"))
+            image.num_lost += 1
+            continue
+        box = layout.read(numbers, image, f"line {number}")
+        if box is None:
+            problems.append(Problem(str(file), record, layout.not_understood, "dropped"))
+            image.num_lost += 1
             continue
         more = extra.lines.get(number)
         if more is None or more.text != line.strip():  # the line was edited
