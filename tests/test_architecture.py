@@ -25,6 +25,7 @@ PACKAGES = (
     ("gfocal",),  # src/gfocal/__init__.py: the public names are imported when they are first used
     ("text",),
     ("structures", "errors", "atomic", "console", "launch", "run_folder"),
+    ("limits",),
     ("ops",),
     ("losses", "assigners", "data"),
     ("models",),
@@ -59,7 +60,7 @@ HOMES = {
 }
 
 # These packages import torch, torchvision's NMS, shape annotations and the standard library, nothing else.
-TORCH_ONLY = ("text", "structures", "errors", "atomic", "launch", "run_folder", "ops", "losses", "assigners")
+TORCH_ONLY = ("text", "structures", "errors", "atomic", "launch", "run_folder", "limits", "ops", "losses", "assigners")
 
 MAX_LOOSE_FILES = 12
 MAX_FILE_LINES = 400

@@ -1,7 +1,18 @@
-"""``python -m gfocal`` is the command line, as ``accelerate launch -m gfocal`` needs it."""
+"""The program ``gfocal``, and ``python -m gfocal``, as ``accelerate launch -m gfocal`` needs it."""
 
 import sys
 
-from gfocal.cli.main import main
 
-sys.exit(main())
+def run() -> int:
+    """The command line; returns the exit code. Ctrl-C while it is imported ends in one line, too."""
+    try:
+        from gfocal.cli.main import main
+
+        return main()
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(run())

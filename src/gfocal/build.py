@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +14,6 @@ from gfocal.assigners.fovea import assign_fovea
 from gfocal.assigners.max_iou import assign_max_iou
 from gfocal.assigners.sapd import assign_sapd
 from gfocal.config.config import Config, ConfigError, MethodSettings, ModelSettings
-from gfocal.config.values import coerce
 from gfocal.criteria.dense import DenseCriterion
 from gfocal.criteria.gfl import Assign, Criterion, GFLCriterion
 from gfocal.criteria.sapd import SAPDCriterion
@@ -25,13 +23,12 @@ from gfocal.losses.box import BoxLoss, SmoothL1Loss, gaussian_loss, log_iou_loss
 from gfocal.models.detector import Detector
 from gfocal.models.finetuning import for_classes, freeze
 from gfocal.models.model_file import load_model
+from gfocal.models.options import check_options
 from gfocal.models.published import PublishedSettings
 from gfocal.models.zoo import PRESETS, create, get_preset
 from gfocal.ops.distributions import GeneralDistribution
 
 MIN_SIDE = 32  # pixels: what is not larger is one cell of C5, and a batch of one such image has no variance
-# Arguments of a preset that other parts of a config, or the data, decide.
-NOT_OPTIONS = ("num_classes", "names", "pretrained", "weights", "input_settings", "return")
 
 # The names in ``PublishedSettings`` and in a config's [method], and the functions that they stand for.
 ASSIGNERS: Mapping[str, Assign] = {
@@ -118,19 +115,15 @@ def prepare_for_training(model: Detector, config: Config) -> Detector:
 
 
 def preset_options(settings: ModelSettings) -> dict[str, Any]:
-    """The options for the preset's function; ConfigError for one that it lacks, or of a wrong type."""
-    hints = typing.get_type_hints(get_preset(settings.preset))
-    known = [key for key in hints if key not in NOT_OPTIONS]
-    for key in settings.options:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(known)}"
-            raise ConfigError(
-                f"model.options: {settings.preset} has no option {key!r}; {hint} "
-                "(model.options={} takes the config's away)"
-            )
-    where = f"model.options of {settings.preset}"
-    return {key: coerce(value, hints[key], where, key) for key, value in settings.options.items()}
+    """The options for the preset's function; ConfigError for one that it lacks, of a wrong type or out of bounds."""
+    try:
+        return check_options(get_preset(settings.preset), settings.options)
+    except PresetError:
+        raise
+    except ValueError as error:
+        raise ConfigError(
+            f"model.options of {settings.preset}: {error} (model.options={{}} takes the config's away)"
+        ) from error
 
 
 def build_criterion(model: Detector, method: MethodSettings) -> Criterion:

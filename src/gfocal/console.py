@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from gfocal.text import printable
+
 if TYPE_CHECKING:  # rich is imported when something is printed: the command line starts without it
     from rich.console import Console
     from rich.progress import Progress, TaskID
+
+MAX_LENGTH = 10_000  # characters of what is printed at once
 
 
 class Bar:
@@ -54,9 +58,9 @@ def progress_bar(console: Console, title: str, batches: int, done: int = 0) -> I
 def say(console: Console, text: str, fold: bool = False) -> None:
     """Print a line as it is: no markup, no colors of numbers; folded between words where ``fold`` says so.
 
-    Text of untrusted files is to be escaped before, see ``gfocal.text``.
+    Control characters are escaped: a line may quote names of untrusted files.
     """
-    console.print(text, markup=False, highlight=False, soft_wrap=not fold)
+    console.print(printable(text, MAX_LENGTH), markup=False, highlight=False, soft_wrap=not fold)
 
 
 def note(console: Console, text: str) -> None:
@@ -80,4 +84,4 @@ def report_error(console: Console, text: object) -> None:
 
 
 def _red(console: Console, text: str) -> None:
-    console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(text, MAX_LENGTH), style="red", markup=False, highlight=False, soft_wrap=True)

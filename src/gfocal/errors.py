@@ -6,20 +6,32 @@ error of their kind, so that ``except ValueError`` around a call of the library 
 
 from __future__ import annotations
 
-from gfocal.text import printable
+import re
+
+from gfocal.text import one_line, printable
+
+MAX_LENGTH = 3000  # characters of a message: it quotes names, keys and values of untrusted files
 
 
 class GFocalError(Exception):
-    """Base of all errors that a user can cause."""
+    """Base of all errors that a user can cause. The message is one line."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(_without_worker_traceback(message), MAX_LENGTH))
+
+
+def _without_worker_traceback(message: str) -> str:
+    """The message of an error of a process that loads images, to which torch adds a traceback."""
+    if not message.startswith("Caught ") or "\nOriginal Traceback" not in message:
+        return message
+    return re.split(r"(?m)^gfocal\.errors\.\w+: ", message)[-1].strip()
 
 
 class DataError(GFocalError, ValueError):
-    """A dataset that cannot be used; the message names the file, the record and the fix."""
+    """A dataset that cannot be used; the message names the file, the record and the fix, in one line or several."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(
-            printable(message, max_length=3000)
-        )  # it quotes names of classes and files, which are untrusted
+        super(GFocalError, self).__init__(printable(_without_worker_traceback(message), MAX_LENGTH))
 
 
 class ImageError(DataError):
@@ -92,6 +104,10 @@ class NonDeterministicOperationError(GFocalError, RuntimeError):
 
 class DeviceError(GFocalError, ValueError):
     """A device or setting that this machine does not support; the message names the fix."""
+
+
+class OpenFilesError(GFocalError, OSError):
+    """The limit on open files is reached, or too low for what is asked; the message names it."""
 
 
 class TrackerError(GFocalError, RuntimeError):

@@ -16,20 +16,22 @@ from rich.console import Console
 from gfocal import __version__, launch
 from gfocal.atomic import atomic_write
 from gfocal.build import build_criterion, build_model, prepare_for_training
-from gfocal.checks.before_training import refuse_clamped_edges, warn_of_shared_images
+from gfocal.checks.before_training import refuse_clamped_edges, refuse_other_convention, warn_of_shared_images
 from gfocal.checks.geometry import read_geometry
 from gfocal.config.config import Config, flatten, read_config, write_config
 from gfocal.config.start import describe_initial_model, with_initial_network
-from gfocal.console import say
+from gfocal.console import note, say
 from gfocal.criteria.gfl import Criterion
 from gfocal.data.dataset import ImageData
 from gfocal.data.survey import choose_for_images, image_paths
-from gfocal.data.views import as_one_class, require_objects, select_with_objects
+from gfocal.data.paths import require_distinct
+from gfocal.data.views import as_one_class, require_objects, select_trained, select_with_objects
 from gfocal.errors import ResumeError
 from gfocal.evaluation.coco_ap import CocoResult
-from gfocal.evaluation.detections import evaluate_model
+from gfocal.evaluation.detections import evaluate_model, explain_limit
+from gfocal.models.description import build_from_description, describe
 from gfocal.models.detector import Detector
-from gfocal.models.model_file import build_from_description, describe, load_model, read_description
+from gfocal.models.model_file import load_model, read_description
 from gfocal.run_folder import RunFolder
 from gfocal.text import pluralize
 from gfocal.training.environment import lock_folder
@@ -63,6 +65,7 @@ def run_training(
     run, console = RunFolder(folder), console or Console(stderr=True)
     config = choose_config(config, run, resume)
     train_data, val_data = select_images(config, train_data, val_data, data_name)
+    train_data = train_data if train_data.files is None else train_data.files.without_stated()
     if resume:
         require_same_data(run, train_data)
     model, criterion = build_parts(config, train_data.names, run, resume, console)
@@ -131,6 +134,8 @@ def select_images(
     """Training and validation data as a config wants them; DataError if no training image has an object."""
     if config.model.class_agnostic:
         train_data, val_data = as_one_class(train_data), None if val_data is None else as_one_class(val_data)
+    require_distinct(train_data.names, data_name or "training data")
+    train_data = select_trained(train_data)
     require_objects(train_data, data_name)
     return select_with_objects(train_data) if config.run.skip_empty else train_data, val_data
 
@@ -207,9 +212,13 @@ def check_data(
 ) -> None:
     """Refuse data with too many edges outside the regression range; warn of validation images seen in training."""
     geometry = read_geometry(model, criterion, config.augment.short_sides)
+    refuse_other_convention(train_data, config.run.trust_boxes)
     refuse_clamped_edges(geometry, train_data, config.run.max_clamped_fraction, console, data_name)
     if launch.is_main():
         warn_of_shared_images(train_data, val_data, console)
+        limit = model.decode_settings.max_detections
+        if line := explain_limit(train_data if val_data is None else val_data, limit, per_class=False):
+            note(console, line)
 
 
 def evaluate_finished_run(config: Config, run: RunFolder, val_data: ImageData | None) -> CocoResult | None:

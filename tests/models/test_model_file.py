@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import ModelFileError
+from gfocal.models.description import FORMAT, describe
 from gfocal.models.detector import Detector
-from gfocal.models.model_file import FORMAT, describe, load_model, read_description, save_model, store_thresholds
+from gfocal.models.model_file import load_model, read_description, save_model, store_thresholds
 from gfocal.models.zoo import gfl_light_fpn
 from gfocal.ops.decoding import DecodeSettings
 

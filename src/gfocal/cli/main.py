@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
 
 from gfocal import __version__, launch
 from gfocal.cli import (
@@ -26,6 +31,7 @@ from gfocal.cli import (
 )
 from gfocal.console import report_error, say, warn
 from gfocal.errors import GFocalError
+from gfocal.limits import describe_out_of_files, is_out_of_files, is_out_of_memory, raise_open_file_limit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,19 +44,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True, quiet=args.command in ("train", "eval") and not launch.is_main())
     every_process = Console(stderr=True)  # for what only one of several processes knows
     warnings.showwarning = lambda message, *_, **__: warn(every_process, str(message))
+    raise_open_file_limit()
+    with note_interruptions() as interruption:
+        try:
+            return args.run(args, console)
+        except KeyboardInterrupt as interrupt:
+            say(console, describe_interruption(args, interrupt, arguments))
+            return getattr(interrupt, "code", 130)
+        except Exception as error:
+            if interruption.is_made:  # while a library was imported, whose own error hides it
+                say(console, describe_interruption(args, KeyboardInterrupt(), arguments))
+                return 130
+            text = describe_error(error, args.command)
+            if text is None:
+                raise
+            if args.traceback:
+                traceback.print_exc()
+            report_error(every_process, text)
+            return USER_ERROR
+
+
+def describe_error(error: Exception, command: str) -> str | None:
+    """The line for an error that a user can cause; None for any other."""
+    if isinstance(error, GFocalError):
+        return str(error)
+    if is_out_of_files(error):
+        return describe_out_of_files()
+    if is_out_of_memory(error):
+        return f"out of memory. {SAVE_MEMORY.get(command, 'Close other programs, or use a machine with more')}"
+    return str(error) if isinstance(error, OSError) else None
+
+
+@dataclass
+class Interruption:
+    """Whether Ctrl-C was pressed."""
+
+    is_made: bool = False
+
+
+@contextmanager
+def note_interruptions() -> Iterator[Interruption]:
+    """Note Ctrl-C besides raising KeyboardInterrupt, which compiled code may turn into an error of its own."""
+    found = Interruption()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        found.is_made = True
+        signal.default_int_handler(number, frame)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield found
+        return
+    signal.signal(signal.SIGINT, interrupt)
     try:
-        return args.run(args, console)
-    except KeyboardInterrupt as interrupt:
-        say(console, describe_interruption(args, interrupt, arguments))
-        return getattr(interrupt, "code", 130)
-    except Exception as error:
-        is_memory = is_out_of_memory(error)
-        if not is_memory and not isinstance(error, GFocalError | OSError):
-            raise
-        if args.traceback:
-            traceback.print_exc()
-        report_error(every_process, OUT_OF_MEMORY if is_memory else error)
-        return USER_ERROR
+        yield found
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def describe_interruption(
@@ -58,9 +107,10 @@ def describe_interruption(
 ) -> str:
     """What an interruption by Ctrl-C or SIGTERM left behind, and how to continue."""
     from gfocal.run_folder import RunFolder
-    from gfocal.training.stopping import TrainingInterrupt
 
-    if isinstance(interrupt, TrainingInterrupt):
+    # Nothing heavy is imported here: a library whose import was interrupted cannot be imported again.
+    stopping = sys.modules.get("gfocal.training.stopping")
+    if stopping is not None and isinstance(interrupt, getattr(stopping, "TrainingInterrupt", ())):
         if args.command != "train" or args.auto_resume:
             return f"{interrupt}; the same command continues"
         if launch.world_size() > 1:
@@ -78,17 +128,13 @@ def describe_interruption(
     return "stopped; " + ("--resume continues the run" if args.command == "train" else "the same command continues")
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device is out of memory; the CPU allocator's error is recognized by its message alone."""
-    import torch
-
-    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
-
-
-OUT_OF_MEMORY = (
-    "out of memory. Use less: a smaller --batch-size (the learning rate is scaled with it), a smaller --short-side, "
-    "--precision bf16, --checkpoint-activations"
-)
+SAVE_MEMORY = {
+    "train": "Use less: a smaller --batch-size (the learning rate is scaled with it), a smaller --short-side, "
+    "--precision bf16, --checkpoint-activations",
+    "eval": "Use less: a smaller --batch-size, fewer processes that load images (--num-workers)",
+    "detect": "Use less: a smaller --batch-size, fewer threads that read images (--num-workers)",
+    "check": "Use less: fewer threads that read images (--jobs 1), or only their headers (--fast)",
+}
 EPILOG = """examples:
   gfocal demo                                      train on synthetic images, evaluate, write a report
   gfocal check photos/                             find problems of your own images and annotations

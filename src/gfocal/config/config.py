@@ -14,11 +14,14 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gfocal.config.values import coerce, format_toml, import_toml, possible_values
+from gfocal.config.values import MAX_LENGTH, coerce, format_toml, parse_toml, possible_values
 from gfocal.data.augmentation.pipeline import AUGMENT_PRESETS, AugmentSettings
+from gfocal.data.preprocess import MAX_SIDE
 from gfocal.data.value_range import check_range
 from gfocal.errors import ConfigError as ConfigError
 from gfocal.models.finetuning import Part
+from gfocal.models.options import quote
+from gfocal.text import one_line
 from gfocal.training.optim import OptimizerSettings, ScheduleSettings
 from gfocal.training.settings import RunSettings
 
@@ -62,6 +65,9 @@ class SizeSettings:
     def __post_init__(self) -> None:
         if self.short_side is not None and self.short_side < 1:
             raise ValueError(f"short_side must be at least 1, not {self.short_side}")
+        for name in ("short_side", "long_side"):
+            if (getattr(self, name) or 0) > MAX_SIDE:
+                raise ValueError(f"{name} must be at most {MAX_SIDE:,} pixels, not {quote(getattr(self, name))}")
         if self.long_side is not None and self.long_side < (self.short_side or 1):
             raise ValueError(f"long_side {self.long_side} is less than short_side {self.short_side or 1}")
 
@@ -153,10 +159,11 @@ def read_config(name_or_path: str | Path) -> Config:
             f"there is no config {str(name_or_path)!r}; give the path of a .toml file or one of: "
             + ", ".join(config_names())
         )
-    toml = import_toml()
     try:
-        table = toml.loads(path.read_text(encoding="utf-8"))
-    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
+        if (size := path.stat().st_size) > 4 * MAX_LENGTH:
+            raise ValueError(f"{size:,} bytes are more than any config has")
+        table = parse_toml(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of the syntax, the encoding, or a number of thousands of digits
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     return _replace_values(Config(), table, str(path), "")
 
@@ -218,15 +225,17 @@ def _replace_values(base: Any, table: Mapping[str, Any], where: str, prefix: str
     for key, value in table.items():
         name = f"{prefix}{key}"
         if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
+            near = difflib.get_close_matches(key[:100], hints, n=1)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known are: {', '.join(hints)}"
-            raise ConfigError(f"{where}: unknown key {name}; {hint}")
+            raise ConfigError(f"{where}: unknown key {one_line(name, 100)}; {hint}")
         current = getattr(base, key)
         if is_dataclass(current):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{where}: {name} is a section, not a value")
             changes[key] = _replace_values(current, value, where, f"{name}.")
         elif isinstance(current, dict) and isinstance(value, Mapping):
+            if tables := [inner for inner, found in value.items() if isinstance(found, Mapping)]:
+                raise ConfigError(f"{where}: {name}.{one_line(tables[0], 100)} is a value, not a table")
             changes[key] = {**current, **value} if value else {}
         else:
             changes[key] = coerce(value, hints[key], where, name)
@@ -239,7 +248,7 @@ def _replace_values(base: Any, table: Mapping[str, Any], where: str, prefix: str
 def _augment_preset(name: Any, where: str) -> AugmentSettings:
     """The augmentation that ``augment.preset`` names; other keys of the section change it."""
     if not isinstance(name, str) or name not in AUGMENT_PRESETS:
-        raise ConfigError(f"{where}: augment.{PRESET} is one of {', '.join(AUGMENT_PRESETS)}, not {name!r}")
+        raise ConfigError(f"{where}: augment.{PRESET} is one of {', '.join(AUGMENT_PRESETS)}, not {quote(name)}")
     return AUGMENT_PRESETS[name]
 
 

@@ -5,63 +5,31 @@ from __future__ import annotations
 import json
 import re
 import sys
-import types
 import typing
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from gfocal.errors import ConfigError
+from gfocal.models.options import coerce as coerce_value
+
+MAX_LENGTH = 250_000  # characters of a config; those of gfocal have up to 3,000
+MAX_DOTS = 500  # in a line
 
 
 def coerce(value: Any, hint: Any, where: str, name: str) -> Any:
     """The value in the type that ``hint`` declares; ConfigError names ``where`` and ``name`` if it does not fit."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        for choice in arguments:
-            try:
-                return coerce(value, choice, where, name)
-            except ConfigError:
-                continue
-    elif origin is Literal:
-        if value in arguments:
-            return value
-        raise ConfigError(f"{where}: {name} is one of {', '.join(map(repr, arguments))}, not {value!r}")
-    elif origin in (tuple, Sequence) and isinstance(value, list | tuple):
-        is_any_length = origin is Sequence or arguments[-1] is Ellipsis
-        kinds = [arguments[0]] * len(value) if is_any_length else list(arguments)
-        if len(kinds) == len(value):
-            return tuple(coerce(v, k, where, name) for v, k in zip(value, kinds, strict=True))
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(hint, type) and isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
-        return value
-    raise ConfigError(f"{where}: {name} must be {_describe_type(hint)}, not {value!r}")
-
-
-def _describe_type(hint: Any) -> str:
-    """The values of a type, in words that need no Python."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        parts = [_describe_type(argument) for argument in arguments]
-        return (", or " if "," in parts[0] else " or ").join(parts)
-    if origin is Literal:
-        return f"one of {', '.join(map(repr, arguments))}"
-    if origin is tuple and arguments == (int, int):
-        return "two whole numbers, e.g. [480, 800]"
-    if origin in (tuple, Sequence):
-        return "a list of whole numbers, e.g. [8, 11]" if arguments[0] is int else "a list"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
-    return words.get(hint, "a table, e.g. {n = 8}" if origin is dict else str(hint))
+    try:
+        return coerce_value(value, hint)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {name} {error}") from error
 
 
 def possible_values(text: str, hint: Any) -> list[Any]:
     """The values that a text may stand for, likeliest first."""
     if text.lower() in ("none", ""):
         return [text, None] if text in literal_values(hint) else [None, text]
-    toml = import_toml()
     try:
-        return [toml.loads(f"value = {text}")["value"], text]
-    except toml.TOMLDecodeError:
+        return [parse_toml(f"value = {text}")["value"], text]
+    except ValueError:
         return [text]
 
 
@@ -81,6 +49,22 @@ def import_toml() -> Any:
     import tomli
 
     return tomli
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The table of a TOML text; ValueError if it is none, or one that takes too long to parse.
+
+    The parser's time grows with the square of the number of parts of a key.
+    """
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"{len(text):,} characters are more than {MAX_LENGTH:,}")
+    if any(line.count(".") > MAX_DOTS for line in text.splitlines()):
+        raise ValueError(f"a line has more than {MAX_DOTS} dots")
+    try:
+        table: dict[str, Any] = import_toml().loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return table
 
 
 def format_toml(value: Any) -> str:

@@ -13,6 +13,7 @@ from gfocal.data.value_range import Range, check_range
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+MAX_SIDE = 32768  # pixels of the network's input
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class InputSettings:
     def __post_init__(self) -> None:
         if self.short_side < 1 or self.long_side < self.short_side:
             raise ValueError(f"sizes are 1 <= short_side <= long_side, not {self.short_side} and {self.long_side}")
+        if self.long_side > MAX_SIDE:
+            raise ValueError(f"sizes are at most {MAX_SIDE:,} pixels, not {self.long_side:,}")
         if self.multiple < 1 or self.multiple % 32:
             raise ValueError(f"the padding multiple must be a multiple of 32, not {self.multiple}")
         if self.value_range is not None:

@@ -10,12 +10,14 @@ In reading order:
     convolutions.py              deformable convolutions, and depthwise ones in float32
     caffe.py                     ResNets of the Caffe kind
     activation_checkpointing.py  less memory in training, more time
+    options.py                   options of presets: types and bounds
     published.py                 how a preset was trained and decoded in its paper, as data
     gfl.py                       presets of GFL
     baselines.py                 presets of RetinaNet, FCOS, FoveaBox and ATSS
     ssd.py                       SSD512: network, default boxes, preset
     sapd.py                      SAPD: head, level selector, preset
     zoo.py                       the table of all presets
+    description.py               the json object that a network is built from
     model_file.py                gfocal's model file: write, read, find, download
     finetuning.py                other classes, frozen parts
     predict.py                   inference: batches, and images of any kind

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gfocal.errors import WeightsError
 from gfocal.models.activation_checkpointing import recompute_activations
 from gfocal.models.convolutions import keep_depthwise_float32, make_deformable
+from gfocal.models.options import quote
 
 RGB = tuple[float, float, float]
 BackbonePart = Literal["none", "stem", "backbone"]
@@ -85,6 +86,8 @@ class TimmBackbone(nn.Module):
         super().__init__()
         if finest not in (4, 8):
             raise ValueError(f"finest is the stride of the first level, 4 or 8, not {finest}")
+        if not timm.is_model(name):  # also: timm would fetch a name like hf-hub:owner/name from the hub
+            raise WeightsError(f"timm has no network {quote(name)}; see timm.list_models()")
         self.name = name
         self.recompute = False
         try:
@@ -93,8 +96,6 @@ class TimmBackbone(nn.Module):
                 name, features_only=True, out_indices=indices, pretrained=pretrained and weights is None
             )
         except Exception as error:
-            if not timm.is_model(name):
-                raise WeightsError(f"timm has no network {name!r}; see timm.list_models()") from error
             if pretrained and weights is None:
                 raise WeightsError(
                     f"the ImageNet weights of {name} could not be fetched "
@@ -103,7 +104,9 @@ class TimmBackbone(nn.Module):
                     f"(--backbone-weights PATH), such as model.safetensors of huggingface.co/timm/{name}, "
                     "fetched on a machine with network"
                 ) from error
-            raise
+            raise ValueError(
+                f"{name} gives no feature maps at strides of 8, 16 and 32 ({type(error).__name__})"
+            ) from error
         if weights is not None:
             load_imagenet_weights(self.body, name, Path(weights))
         make_deformable(self.body, deformable_stages, modulated)

@@ -13,6 +13,9 @@ from gfocal.models.published import PublishedSettings
 from gfocal.ops.box_coders import BoxCoder
 from gfocal.structures import Detections, HeadOutputs
 
+# Of all data with boxes the most classes are some 20,000; more are a mistake, or a file meant to fill the memory.
+MAX_CLASSES, MAX_NAME_LENGTH, MAX_NAMES_LENGTH = 100_000, 1000, 1_000_000
+
 
 class Detector(nn.Module):
     """A dense detector with all that is needed to use it: classes, box coder, input and decoding.
@@ -101,9 +104,19 @@ class Detector(nn.Module):
 
 
 def class_names(num_classes: int, names: Sequence[str] | None) -> tuple[str, ...]:
-    """The given names, or ``class0``, ``class1`` ... Raises ValueError if their number is another."""
+    """The given names, or ``class0``, ``class1`` ...
+
+    Raises:
+        ValueError: their number is another, or there are too many or too long ones.
+    """
+    if num_classes > MAX_CLASSES:
+        raise ValueError(f"{num_classes:,} classes are more than {MAX_CLASSES:,}")
     if names is None:
         return tuple(f"class{i}" for i in range(num_classes))
     if len(names) != num_classes:
         raise ValueError(f"{len(names)} names were given for {num_classes} classes")
+    if (longest := max(map(len, names), default=0)) > MAX_NAME_LENGTH:
+        raise ValueError(f"the name of a class has {longest:,} characters, more than {MAX_NAME_LENGTH:,}")
+    if (total := sum(map(len, names))) > MAX_NAMES_LENGTH:
+        raise ValueError(f"the names of the classes have {total:,} characters, more than {MAX_NAMES_LENGTH:,}")
     return tuple(names)

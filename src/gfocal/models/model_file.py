@@ -1,34 +1,40 @@
 """gfocal's model file: weights in safetensors, and in its metadata a description that builds the network.
 
-A description is a json object: preset and options, names of the classes, input size, decoding, frozen parts, score
-thresholds. ``load_model`` reads all of a file, ``read_description`` none of its tensors. A file is given by its path,
-by the folder of a run, or by ``hf://owner/name`` on the Hugging Face hub, from which it is downloaded once.
+``load_model`` reads all of a file, ``read_description`` none of its tensors. A file is given by its path, by the
+folder of a run, or by ``hf://owner/name`` on the Hugging Face hub, from which it is downloaded once. It may come from
+anybody: its sizes are compared with those of the network that it describes before any memory is taken for them.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gfocal.atomic import atomic_write
-from gfocal.data.preprocess import InputSettings
 from gfocal.errors import HubError, ModelFileError
+from gfocal.models.description import (
+    FORMAT,
+    build_from_description,
+    check_description,
+    check_thresholds,
+    describe,
+    tensor_shapes,
+)
 from gfocal.models.detector import Detector
-from gfocal.models.zoo import get_preset
-from gfocal.ops.decoding import DecodeSettings
+from gfocal.models.options import quote
 from gfocal.run_folder import RunFolder
+from gfocal.text import one_line
 
-FORMAT = "gfocal-1"
+MAX_HEADER = 2**25  # bytes of a file's description and its table of tensors
+NUMBERS = ("F32", "F16", "BF16", "F64", "I64")  # types of tensors; integers are counts of batches
 HUB_SCHEME = "hf://"
 HUB_FILE = "model.safetensors"
 
@@ -57,19 +63,14 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Detector
     path = find_model_file(path)
     with _open(path) as file:
         about = _parse_description(file.metadata(), path)
+        try:
+            _check_tensors(file, about, path)
+            model = build_from_description(about)
+        except ValueError as error:
+            if isinstance(error, ModelFileError):
+                raise
+            raise ModelFileError(_describe_misfit(path, about, error)) from error
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    try:
-        model = build_from_description(about)
-    except (KeyError, TypeError, ValueError) as error:
-        version = about.get("version")
-        raise ModelFileError(
-            f"{path}: was written by gfocal {version}, whose description does not fit this one ({error})"
-        ) from error
-    wanted = model.state_dict()
-    wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
-    wrong += [key for key in state if key not in wanted]
-    if wrong:
-        raise ModelFileError(f"{path}: {len(wrong)} tensors do not fit {about['preset']}, the first is {wrong[0]}")
     model.load_state_dict(state)
     return model.eval().to(device)
 
@@ -79,49 +80,6 @@ def read_description(path: str | Path) -> dict[str, Any]:
     path = find_model_file(path)
     with _open(path) as file:
         return _parse_description(file.metadata(), path)
-
-
-def describe(model: Detector) -> dict[str, Any]:
-    """The description of a model that its file has beside the weights."""
-    from gfocal import __version__
-
-    about = {
-        "format": FORMAT,
-        "version": __version__,
-        "preset": model.built_from["preset"],
-        "options": model.built_from["options"],
-        "names": list(model.names),
-        "input": asdict(model.input_settings),
-        "decode": asdict(model.decode_settings),
-        # so that further training freezes the same parts
-        "frozen": model.backbone.freeze_settings() | {"neck": model.is_neck_frozen},
-    }
-    if model.class_thresholds is not None:
-        about["thresholds"] = {"scores": list(model.class_thresholds), "how": model.thresholds_how}
-    return about
-
-
-def build_from_description(about: dict[str, Any]) -> Detector:
-    """The detector that a description is of, with random weights."""
-    settings: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in about["input"].items()
-    }
-    model = get_preset(about["preset"])(
-        len(about["names"]),
-        names=about["names"],
-        pretrained=False,
-        input_settings=InputSettings(**settings),
-        **about["options"],
-    )
-    model.decode_settings = DecodeSettings(**about["decode"])
-    if "thresholds" in about:
-        model.class_thresholds = tuple(_check_thresholds(about["thresholds"]["scores"], len(about["names"])))
-        model.thresholds_how = str(about["thresholds"]["how"])
-    if "frozen" in about:
-        frozen = dict(about["frozen"])
-        model.freeze_neck(frozen.pop("neck", False))
-        model.backbone.freeze(**frozen)
-    return model
 
 
 def store_thresholds(path: str | Path, scores: Sequence[float], how: str = "") -> Path:
@@ -139,7 +97,11 @@ def store_thresholds(path: str | Path, scores: Sequence[float], how: str = "") -
     """
     path = find_local_file(path)
     about = read_description(path)
-    about["thresholds"] = {"scores": _check_thresholds(list(scores), len(about["names"])), "how": how}
+    about["thresholds"] = {"scores": [float(score) for score in scores], "how": how}
+    try:
+        check_thresholds(about["thresholds"], len(about["names"]))
+    except ValueError as error:
+        raise ModelFileError(f"{path}: {error}") from error
     with atomic_write(path) as temporary, path.open("rb") as old, temporary.open("wb") as new:
         # safetensors: the length of the header as 8 bytes, the header as json, then the tensors.
         header = json.loads(old.read(struct.unpack("<Q", old.read(8))[0]))
@@ -182,7 +144,12 @@ def download_model(address: str) -> Path:
     if found is None:
         raise HubError(f"{address}: an address on the hub is hf://owner/name or hf://owner/name@revision")
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
 
     try:
         return Path(hf_hub_download(found[1], HUB_FILE, revision=found[2]))
@@ -193,6 +160,8 @@ def download_model(address: str) -> Path:
         ) from error
     except EntryNotFoundError as error:
         raise HubError(f"{address}: the repository holds no {HUB_FILE}, so it is no gfocal model") from error
+    except HFValidationError as error:
+        raise HubError(f"{address}: no address on the hub ({error})") from error
     except (HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise HubError(f"{address}: cannot be fetched ({reason}); is the name right, and is it public?") from error
@@ -204,6 +173,7 @@ def _open(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        _check_header(path)
         with safe_open(str(path), framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
@@ -215,6 +185,14 @@ def _open(path: Path) -> Iterator[Any]:
         raise ModelFileError(f"{path}: not readable as safetensors ({error}); was it copied completely?") from error
 
 
+def _check_header(path: Path) -> None:
+    """OSError if the header of a safetensors file is longer than any that gfocal writes."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    if len(start) == 8 and (length := struct.unpack("<Q", start)[0]) > MAX_HEADER:
+        raise OSError(f"a header of {length:,} bytes is longer than {MAX_HEADER:,}")
+
+
 def _parse_description(metadata: dict[str, str] | None, path: Path) -> dict[str, Any]:
     if metadata is None or "gfocal" not in metadata:
         raise ModelFileError(f"{path}: a safetensors file, but not one that gfocal wrote")
@@ -223,16 +201,33 @@ def _parse_description(metadata: dict[str, str] | None, path: Path) -> dict[str,
         written = about.get("format")
     except (ValueError, AttributeError) as error:
         raise ModelFileError(f"{path}: its description is damaged ({error})") from error
+    except RecursionError as error:
+        raise ModelFileError(f"{path}: its description is damaged (it is nested too deeply)") from error
     if written != FORMAT:
         raise ModelFileError(
-            f"{path}: its format is {written!r}, this gfocal reads {FORMAT!r}; install a newer gfocal"
+            f"{path}: its format is {quote(written)}, this gfocal reads {FORMAT!r}; install a newer gfocal"
         )
-    return about
+    try:
+        return check_description(about)
+    except ValueError as error:
+        raise ModelFileError(_describe_misfit(path, about, error)) from error
 
 
-def _check_thresholds(scores: list[float], num_classes: int) -> list[float]:
-    if len(scores) != num_classes:
-        raise ModelFileError(f"{len(scores)} thresholds for {num_classes} classes")
-    if wrong := [s for s in scores if not (math.isfinite(s) and 0 <= s <= 1)]:
-        raise ModelFileError(f"a threshold is a score in 0..1, not {wrong[0]}")
-    return [float(s) for s in scores]
+def _describe_misfit(path: Path, about: dict[str, Any], error: ValueError) -> str:
+    version = about.get("version")
+    return f"{path}: was written by gfocal {quote(version)}, whose description does not fit this one ({error})"
+
+
+def _check_tensors(file: Any, about: dict[str, Any], path: Path) -> None:
+    """ModelFileError unless a file has the tensors of the network that it describes, in numbers that fit."""
+    wanted = tensor_shapes(about)
+    found = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+    wrong = [key for key, shape in wanted.items() if key not in found or tuple(found[key].get_shape()) != shape]
+    wrong += [key for key in found if key not in wanted]
+    if wrong:
+        raise ModelFileError(
+            f"{path}: {len(wrong)} tensors do not fit {about['preset']}, the first is {one_line(wrong[0])}"
+        )
+    for key, tensor in found.items():
+        if (kind := tensor.get_dtype()) not in NUMBERS:
+            raise ModelFileError(f"{path}: {one_line(key)} holds {quote(kind)}; a model has {', '.join(NUMBERS)}")

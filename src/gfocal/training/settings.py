@@ -8,6 +8,14 @@ from typing import Literal
 from gfocal.training.distributed import Precision
 
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
+# Beyond these a number is a mistake: a million processes would end the machine, not the run.
+MOST = {
+    "epochs": 1_000_000,
+    "batch_size": 65_536,
+    "grad_accum_steps": 65_536,
+    "eval_batch_size": 65_536,
+    "num_workers": 1024,
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class RunSettings:
     max_clamped_fraction: float = 0.05
     """Share of the training boxes' edges, 0..1, that may lie outside the regression range (``reg_max`` = n); a run
     with more is refused."""
+    trust_boxes: bool = False
+    """Train even where most boxes seem to be of another convention than their format's."""
     seed: int = 0
     """Of all random numbers, 0..2**32 - 1."""
     deterministic: bool = False
@@ -62,6 +72,9 @@ class RunSettings:
         for name in ("epochs", "batch_size", "grad_accum_steps", "eval_every", "eval_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} must be at most {most:,}, not {getattr(self, name):,}")
         for name in ("num_workers", "patience", "save_every_minutes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")

@@ -22,7 +22,7 @@ from gfocal.data.augmentation.single import (
     random_erase,
     to_grayscale,
 )
-from gfocal.data.preprocess import resized_shape
+from gfocal.data.preprocess import MAX_SIDE, resized_shape
 
 AFFINE_PROBABILITY = 0.5  # of ``rotate`` and ``shear``: interpolation blurs images, so half of them stay as they are
 NOT_FRACTIONS = ("short_sides", "rotate", "shear", "close_epochs")  # settings whose range is not 0..1
@@ -60,6 +60,8 @@ class AugmentSettings:
                 raise ValueError(f"{entry.name} must be in 0..1, not {value}")
         if self.short_sides is not None and not 1 <= self.short_sides[0] <= self.short_sides[1]:
             raise ValueError(f"short_sides must be two numbers, minimum and maximum, not {list(self.short_sides)}")
+        if self.short_sides is not None and self.short_sides[1] > MAX_SIDE:
+            raise ValueError(f"short_sides must be at most {MAX_SIDE:,} pixels, not {self.short_sides[1]:,}")
         if self.scale >= 1:
             raise ValueError(f"scale must be less than 1, not {self.scale}")
         for name in ("rotate", "shear"):
