@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gfocal.data.annotated import NOT_ANNOTATED, OBJECTS_WITHOUT_BOX, WHOLE, AnnotatedImage, AnnotationFormat, Parsed
+from gfocal.data.annotated import NOT_ANNOTATED, WHOLE, AnnotatedImage, AnnotationFormat, Parsed
 from gfocal.data.dataset import Problem
 from gfocal.data.images import SUFFIXES
 from gfocal.data.outlines import OUTLINE, ROTATED, Corners, hull, hull_of_rotated
@@ -34,6 +34,7 @@ from gfocal.data.readers.reading import (
     to_number,
     to_numbers,
 )
+from gfocal.data.readers.unboxed import Unboxed
 from gfocal.errors import DataError
 
 META, ANNOTATIONS, IMAGES, NESTED = "meta.json", "ann", "img", "datasets"
@@ -88,6 +89,7 @@ def _list_datasets(folder: Path, depth: int = 0) -> list[Path]:
 
 def _parse(project: _Project) -> Parsed:
     reading = Reading(str(project.root))
+    unboxed = Unboxed()
     classes, category_ids = _read_meta(project.meta)
     for dataset in project.datasets:
         images = {path.name: path for path in list_images(dataset / IMAGES)}
@@ -101,9 +103,10 @@ def _parse(project: _Project) -> Parsed:
             path = path or dataset / IMAGES / name
             image = AnnotatedImage(path.relative_to(project.root).as_posix(), str(file))
             reading.images.append(image)
-            _read_annotation(reading, image, file)
+            _read_annotation(reading, unboxed, image, file)
         for path in images.values():
             reading.problems.append(Problem(str(path), "whole image", NOT_ANNOTATED, "left out"))
+    unboxed.leave_out_images(reading)
     reading.note_empty_images()
     return reading.parsed(classes, category_ids)
 
@@ -123,7 +126,7 @@ def _read_meta(file: Path) -> tuple[list[str] | None, dict[str, int]]:
     return list(dict.fromkeys(name for name, _ in named)), ids
 
 
-def _read_annotation(reading: Reading, image: AnnotatedImage, file: Path) -> None:
+def _read_annotation(reading: Reading, unboxed: Unboxed, image: AnnotatedImage, file: Path) -> None:
     content = read_json(file)
     objects = content.get("objects") if isinstance(content, dict) else None
     if not isinstance(objects, list):
@@ -132,17 +135,17 @@ def _read_annotation(reading: Reading, image: AnnotatedImage, file: Path) -> Non
     if size is not None and all(0 < value < 2**31 for value in size):
         image.size = (int(size[0]), int(size[1]))
     for number, entry in enumerate(objects, 1):
-        _add_object(reading, image, entry, f"object {number}")
+        _add_object(reading, unboxed, image, entry, f"object {number}")
 
 
-def _add_object(reading: Reading, image: AnnotatedImage, entry: Any, record: str) -> None:
+def _add_object(reading: Reading, unboxed: Unboxed, image: AnnotatedImage, entry: Any, record: str) -> None:
     if not isinstance(entry, dict):
         leave_out(image, BROKEN_BOX, record)
         return
     kind = entry.get("geometryType") or entry.get("shape") or "rectangle"
     record = f"{record}, {kind}"
     if kind in _POINTS:
-        leave_out(image, OBJECTS_WITHOUT_BOX, record)
+        unboxed.add(image, to_class(entry.get("classTitle")), record)
         return
     geometry = entry["geometry"] if isinstance(entry.get("geometry"), dict) else entry  # as in videos
     box = _box(geometry, kind)

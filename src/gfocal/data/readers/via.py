@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gfocal.data.annotated import OBJECTS_WITHOUT_BOX, AnnotatedImage, AnnotationFormat, Parsed
+from gfocal.data.annotated import AnnotatedImage, AnnotationFormat, Parsed
 from gfocal.data.dataset import Problem
 from gfocal.data.outlines import OUTLINE, Corners, hull, hull_of_ellipse
 from gfocal.data.readers.json_files import SplitFile, find_by_split, read_json
@@ -35,6 +35,7 @@ from gfocal.data.readers.reading import (
     to_number,
     to_numbers,
 )
+from gfocal.data.readers.unboxed import Unboxed
 from gfocal.data.sidecar import SIDECAR, read_sidecar
 from gfocal.errors import DataError
 
@@ -95,38 +96,46 @@ def _parse(source: SplitFile) -> Parsed:
     reading = Reading(str(file), problems=content.problems)
     attribute = _choose_attribute(content, source, reading)
     names = _name_options(content.options.get(attribute, {}))
+    unboxed = Unboxed()
     for entry in content.entries:
         image = AnnotatedImage(entry.name, str(file), folders=source.folders)
         reading.images.append(image)
         if entry.stated is not None and entry.stated > len(entry.regions):
             leave_out(image, ROWS_MISSING, f"{len(entry.regions)} of {entry.stated} regions")
         for number, region in enumerate(entry.regions):
-            _add_region(reading, image, region, attribute, names, f"region {number}")
+            _add_region(reading, unboxed, image, region, attribute, names, f"region {number}")
+    unboxed.leave_out_images(reading)
     reading.note_empty_images()
     ids = {name: int(key) for key, name in names.items() if re.fullmatch("[0-9]{1,9}", key)}
     return reading.parsed(list(names.values()) or None, ids if len(ids) == len(names) else None)
 
 
 def _add_region(
-    reading: Reading, image: AnnotatedImage, region: Any, attribute: str, names: Mapping[str, str], record: str
+    reading: Reading,
+    unboxed: Unboxed,
+    image: AnnotatedImage,
+    region: Any,
+    attribute: str,
+    names: Mapping[str, str],
+    record: str,
 ) -> None:
     if not isinstance(region, dict):
         leave_out(image, BROKEN_BOX, record)
         return
     shape, attributes = region.get("shape_attributes"), region.get("region_attributes")
     kind = shape.get("name") if isinstance(shape, dict) else None
-    if kind == "point":
-        leave_out(image, OBJECTS_WITHOUT_BOX, f"{record}, a point")
-        return
     values = _values(attributes.get(attribute) if isinstance(attributes, dict) else None)
     if len(values) > 1:
         leave_out(image, SEVERAL_CLASSES, f"{record}: {quote(values)}")
         return
+    name = names.get(values[0], values[0]) if values else ""
+    if kind == "point":
+        unboxed.add(image, name, f"{record}, a point")
+        return
     box = _box(shape)
     if box is not None and kind != "rect":
         reading.note(OUTLINE, str(kind))
-    value = values[0] if values else ""
-    reading.add(image, box, names.get(value, value), f"{record}, {kind}", is_ignored(attributes))
+    reading.add(image, box, name, f"{record}, {kind}", is_ignored(attributes))
 
 
 def _box(shape: Any) -> Corners | None:
