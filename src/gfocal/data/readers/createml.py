@@ -43,7 +43,7 @@ def _is_createml(ends: bytes) -> bool:
         ends.lstrip().startswith(b"[")
         and re.search(rb'"(%s)"\s*:\s*"' % image, ends)
         and re.search(rb'"annotations?"\s*:\s*\[', ends)
-        and re.search(rb'"coordinates"\s*:\s*\{', ends)
+        and re.search(rb'"coordinates"\s*:\s*\{|"annotations?"\s*:\s*\[\s*\]', ends)
     )
 
 

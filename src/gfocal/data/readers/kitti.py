@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gfocal.data.annotated import EVERY_CLASS, WHOLE, AnnotatedBox, AnnotatedImage, AnnotationFormat, Parsed
 from gfocal.data.dataset import Problem
-from gfocal.data.paths import find_split_folders, split_name
+from gfocal.data.paths import split_name
 from gfocal.data.readers.label_files import first_lines, label_files, parse_numbers, read_label_folder, read_lines
 from gfocal.errors import DataError
 
@@ -32,22 +32,31 @@ def find_kitti(path: Path) -> Mapping[str, _Source] | None:
     """The splits of a dataset: folders training/, val/, ..., or the lists in ImageSets/."""
     if not path.is_dir():
         return None
-    here = _pair(path)
-    found = {name: pair for name, folder in find_split_folders(path).items() if (pair := _pair(folder)) is not None}
-    if here is not None:
+    if (here := _pair(path)) is not None:
         found = {WHOLE: here}
+    else:
+        found = {}
+        for folder in sorted((f for f in path.iterdir() if f.is_dir() and not f.name.startswith(".")), reverse=True):
+            split = split_name(folder.name)
+            pair = _pair(folder, _LABELS if split is not None else _LABELS[:1])
+            if pair is not None:
+                found[split or folder.name] = pair
     if len(found) != 1:
         return found or None
     (only,) = found.values()
     return _split_by_lists(path, only) or found
 
 
-def _pair(folder: Path) -> _Source | None:
+def _pair(folder: Path, names: tuple[str, ...] = _LABELS) -> _Source | None:
     """The folders of labels and images in a folder, if the labels are KITTI's."""
-    for name in _LABELS:
+    for name in names:
         labels = folder / name
         images = next((folder / other for other in _IMAGES if (folder / other).is_dir()), None)
-        if images is not None and any(map(_is_kitti, first_lines(labels))):
+        if images is None or not labels.is_dir():
+            continue
+        lines = first_lines(labels)
+        is_all_empty = name == _LABELS[0] and not lines and any(label_files(labels))
+        if is_all_empty or any(map(_is_kitti, lines)):
             return _Source(labels, images)
     return None
 

@@ -18,15 +18,17 @@ from gfocal.data.writers.rows import write_rows
 
 IMAGES = "images"
 CONFIG = "label_config.xml"
-_FROM, _TO = "label", "image"  # names of the tags in the labeling interface
+_FROM, _TO, _FLAG = "label", "image", "flag"  # names of the tags in the labeling interface
+_DIFFICULT = "difficult"
 
 
 def write_label_studio(placement: Placement, folder: Path) -> tuple[Sidecar, list[str]]:
     """Write ``<split>.json``, a task for each image below ``images/``, and the labeling interface.
 
-    Boxes are percent of the image. An image without objects has an annotation without regions. Images are named as
-    local files (``/data/local-files/?d=images/...``): Label Studio finds them with this folder as
-    ``LOCAL_FILES_DOCUMENT_ROOT``. Returns what the files cannot store, and notes for the user.
+    Boxes are percent of the image; ignored regions have the choice ``difficult``. An image without objects has an
+    annotation without regions. Images are named as local files (``/data/local-files/?d=images/...``): Label Studio
+    finds them with this folder as ``LOCAL_FILES_DOCUMENT_ROOT``. Returns what the files cannot store, and notes for
+    the user.
     """
     check_names(placement.names, "Label Studio")
     splits = split_objects(placement, STORAGE, IMAGES)
@@ -49,15 +51,15 @@ def _percent(box: Corners, size: tuple[int, int]) -> tuple[float, float, float, 
 
 def _as_read(box: Corners, size: tuple[int, int]) -> Corners:
     x, y, width, height = _percent(box, size)
-    return x / 100 * size[1], y / 100 * size[0], (x + width) / 100 * size[1], (y + height) / 100 * size[0]
+    return x / 100, y / 100, (x + width) / 100, (y + height) / 100
 
 
-STORAGE = Storage("Label Studio", _as_read)
+STORAGE = Storage("Label Studio", _as_read, is_relative=True, stores_ignored=True, states_size=False)
 
 
 def _task(file: str, sample: Sample, objects: Sequence[WrittenObject]) -> dict[str, Any]:
     assert sample.size is not None, "samples of files have a size"
-    regions = [_region(file, number, sample.size, one) for number, one in enumerate(objects)]
+    regions = [item for number, one in enumerate(objects) for item in _region(file, number, sample.size, one)]
     return {
         "id": sample.image_id,
         "data": {_TO: f"/data/local-files/?d={quote(file)}"},
@@ -65,24 +67,33 @@ def _task(file: str, sample: Sample, objects: Sequence[WrittenObject]) -> dict[s
     }
 
 
-def _region(file: str, number: int, size: tuple[int, int], one: WrittenObject) -> dict[str, Any]:
+def _region(file: str, number: int, size: tuple[int, int], one: WrittenObject) -> list[dict[str, Any]]:
+    """The items of a region: its box, and for an ignored region the choice that says so."""
     x, y, width, height = _percent(one.box, size)
-    return {
+    item = {
         "id": hashlib.sha256(f"{file} {number}".encode()).hexdigest()[:10],
-        "type": "rectanglelabels",
-        "from_name": _FROM,
         "to_name": _TO,
         "original_width": size[1],
         "original_height": size[0],
         "image_rotation": 0,
-        "value": {"x": x, "y": y, "width": width, "height": height, "rotation": 0, "rectanglelabels": [one.name]},
     }
+    shape = {"x": x, "y": y, "width": width, "height": height, "rotation": 0}
+    box = {"type": "rectanglelabels", "from_name": _FROM, "value": shape | {"rectanglelabels": [one.name]}}
+    choice = {"type": "choices", "from_name": _FLAG, "value": shape | {"choices": [_DIFFICULT]}}
+    return [item | box, item | choice] if one.is_ignored else [item | box]
 
 
 def _interface(names: Sequence[str]) -> str:
     """The project's labeling interface."""
-    labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in names)
-    return (
-        f'<View>\n  <Image name="{_TO}" value="${_TO}"/>\n  <RectangleLabels name="{_FROM}" toName="{_TO}">\n'
-        f"{labels}  </RectangleLabels>\n</View>\n"
-    )
+    lines = [
+        "<View>",
+        f'  <Image name="{_TO}" value="${_TO}"/>',
+        f'  <RectangleLabels name="{_FROM}" toName="{_TO}">',
+        *(f"    <Label value={quoteattr(name)}/>" for name in names),
+        "  </RectangleLabels>",
+        f'  <Choices name="{_FLAG}" toName="{_TO}" perRegion="true" choice="multiple">',
+        f'    <Choice value="{_DIFFICULT}"/>',
+        "  </Choices>",
+        "</View>",
+    ]
+    return "".join(f"{line}\n" for line in lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,11 +18,15 @@ from gfocal.text import pluralize
 IMAGES = "JPEGImages"
 
 
-def write_voc(placement: Placement, folder: Path) -> tuple[Sidecar, list[str]]:
-    """Write ``Annotations/*.xml``, ``ImageSets/Main/<split>.txt``, ``classes.txt`` for images in ``JPEGImages/``.
+def write_voc(placement: Placement, folder: Path, one_based: bool = False) -> tuple[Sidecar, list[str]]:
+    """Write ``Annotations/*.xml``, ``ImageSets/Main/<split>.txt``, and the classes, for images in ``JPEGImages/``.
 
     Returns what the files cannot store, and notes for the user. Corners are continuous, with the fewest digits that
-    keep the float32; ignored regions are ``difficult``; an outline's area is an element ``<area>``.
+    keep the float32; ignored regions are ``difficult``; an outline's area is an element ``<area>``. The classes are
+    in ``classes.txt`` in their order, and in ``labelmap.txt`` for datumaro and CVAT.
+
+    With ``one_based``, xmin and ymin are one larger, as in the VOC challenge and the tools that follow it: corners
+    are indices of the first and last pixels, counted from 1. gfocal.json says so to the reader.
     """
     check_names(placement.names, "VOC xml")
     (folder / "Annotations").mkdir(parents=True)
@@ -43,22 +48,35 @@ def write_voc(placement: Placement, folder: Path) -> tuple[Sidecar, list[str]]:
             if name not in written:
                 written.add(name)
                 with_decimals += int((sample.boxes != sample.boxes.round()).sum())
-                text = format_annotation(sample, name, placement.names)
+                text = format_annotation(sample, name, placement.names, one_based)
                 (folder / "Annotations" / f"{Path(name).stem}.xml").write_text(text, encoding="utf-8")
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in placement.names), encoding="utf-8")
     ids = placement.category_ids
     is_usual = ids == tuple(range(1, len(ids) + 1))
-    notes = []
+    notes = _write_labelmap(placement.names, folder)
     if with_decimals:
         notes.append(
             f"{pluralize(with_decimals, 'corner')} with decimals, as in the source; tools that read only integers "
             "must round them"
         )
     names = None if is_usual else placement.names
-    return Sidecar(names, None if is_usual else ids, extras), notes
+    return Sidecar(names, None if is_usual else ids, extras, voc_one_based=one_based), notes
 
 
-def format_annotation(sample: Sample, filename: str, names: Sequence[str]) -> str:
+def _write_labelmap(names: Sequence[str], folder: Path) -> list[str]:
+    """Write ``labelmap.txt``, without which datumaro and CVAT know the 20 classes of the VOC challenge alone."""
+    unwritable = [name for name in names if ":" in name or name.startswith("#")]
+    if unwritable:
+        return [
+            "no labelmap.txt, which datumaro and CVAT need: it cannot store the class name "
+            f"{unwritable[0]!r}; rename it"
+        ]
+    lines = ["# label:color_rgb:parts:actions", *(f"{name}:::" for name in names)]
+    (folder / "labelmap.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return []
+
+
+def format_annotation(sample: Sample, filename: str, names: Sequence[str], one_based: bool = False) -> str:
     """The xml file of an image, as text."""
     assert sample.size is not None, "samples of files have a size"
     root = _annotation(filename, sample.size)
@@ -67,8 +85,14 @@ def format_annotation(sample: Sample, filename: str, names: Sequence[str]) -> st
         entry = _object(root, names[label], crowd)
         if not math.isnan(area):
             ElementTree.SubElement(entry, "area").text = repr(area)
-        _corners(entry, [format_decimal(value) for value in box])
+        corners = [format_decimal(value) for value in box]
+        _corners(entry, [*map(_plus_one, corners[:2]), *corners[2:]] if one_based else corners)
     return _to_text(root)
+
+
+def _plus_one(number: str) -> str:
+    """A decimal number plus 1, exactly."""
+    return format(Decimal(number) + 1, "f")
 
 
 def _annotation(filename: str, size: Sequence[int], path: str = "") -> ElementTree.Element:
