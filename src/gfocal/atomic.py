@@ -53,6 +53,18 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.close(folder)
 
 
+def set_aside(path: Path) -> Path:
+    """Rename a file that cannot be used, so that a new one takes its place and nothing is lost; returns the new path.
+
+    ``run.json`` becomes ``run.aside-1.json``, or the next number that is free.
+    """
+    number = 1
+    while (aside := path.with_name(f"{path.stem}.aside-{number}{path.suffix}")).exists():
+        number += 1
+    os.replace(path, aside)
+    return aside
+
+
 def remove_leftovers(folder: Path) -> list[Path]:
     """Remove and return the temporary files of killed processes in a folder. No process may be writing there."""
     found = [path for path in folder.iterdir() if path.is_file() and TEMPORARY.fullmatch(path.name)]

@@ -14,26 +14,27 @@ from typing import Any
 from rich.console import Console
 
 from gfocal import __version__, launch
-from gfocal.atomic import atomic_write
+from gfocal.atomic import atomic_write, set_aside
 from gfocal.build import build_criterion, build_model, prepare_for_training
 from gfocal.checks.before_training import refuse_clamped_edges, refuse_other_convention, warn_of_shared_images
 from gfocal.checks.geometry import read_geometry
-from gfocal.config.config import Config, flatten, read_config, write_config
+from gfocal.config.config import Config, flatten, read_config, unflatten, write_config
 from gfocal.config.start import describe_initial_model, with_initial_network
 from gfocal.console import note, say
 from gfocal.criteria.gfl import Criterion
 from gfocal.data.dataset import ImageData
-from gfocal.data.survey import choose_for_images, image_paths
 from gfocal.data.paths import require_distinct
+from gfocal.data.survey import choose_for_images, image_paths
 from gfocal.data.views import as_one_class, require_objects, select_trained, select_with_objects
-from gfocal.errors import ResumeError
+from gfocal.errors import ConfigError, ResumeError
 from gfocal.evaluation.coco_ap import CocoResult
 from gfocal.evaluation.detections import evaluate_model, explain_limit
-from gfocal.models.description import build_from_description, describe
+from gfocal.models.description import build_from_description, check_description, describe
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model, read_description
 from gfocal.run_folder import RunFolder
 from gfocal.text import pluralize
+from gfocal.training.checkpoints import read_facts
 from gfocal.training.environment import lock_folder
 from gfocal.training.loop import train
 
@@ -78,8 +79,7 @@ def run_training(
         if launch.is_main():
             if not resume:
                 require_no_run(run)  # that another process has started and ended since
-            write_text(run.config, write_config(config))
-            write_json(run.description, description)
+            write_start(config, run, description, console)
         result = train(
             model,
             train_data,
@@ -120,12 +120,44 @@ def require_no_run(run: RunFolder) -> None:
 
 
 def read_run_config(folder: Path) -> Config:
-    """The config of the run in a folder; ResumeError if no run there can be resumed."""
+    """The config of the run in a folder: of config.toml, which must be that of the saved state.
+
+    Where config.toml is missing, that of the state is taken. ResumeError if no run there can be resumed.
+    """
     run = RunFolder(folder)
-    missing = run.state if not run.has_state else run.config if not run.config.is_file() else None
-    if missing is not None:
-        raise ResumeError(f"{folder}: nothing to resume, there is no {missing.name}; start without --resume")
-    return read_config(run.config)
+    if not run.has_state:
+        raise ResumeError(f"{folder}: nothing to resume, there is no {run.state.name}; start without --resume")
+    saved = _saved_config(run)
+    if not run.config.is_file():
+        if saved is None:
+            raise ResumeError(f"{folder}: nothing to resume, there is no {run.config.name}; start without --resume")
+        return saved
+    if saved is None:
+        return read_config(run.config)
+    fix = f"delete {run.config}: --resume then writes it again from {run.state.name}"
+    try:
+        config = read_config(run.config)
+    except ConfigError as error:
+        raise ResumeError(f"{error}; restore it, or {fix}") from error
+    if config != saved:
+        before, now = flatten(saved), flatten(config)
+        differing = [key for key in before if before[key] != now[key]]
+        changes = ", ".join(f"{key} = {now[key]!r} (was {before[key]!r})" for key in differing[:3])
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise ResumeError(
+            f"{run.config}: is not the config that the run was started with: {changes}{more}; restore it, or {fix} "
+            f"(a run with another config: --init-from {folder} --out another folder)"
+        )
+    return config
+
+
+def _saved_config(run: RunFolder) -> Config | None:
+    """The config in the saved state; None if it cannot be read, or belongs to another version of gfocal."""
+    saved = read_facts(run).config
+    try:
+        return None if saved is None else unflatten(saved)
+    except (ConfigError, TypeError, AttributeError):
+        return None
 
 
 def select_images(
@@ -142,10 +174,9 @@ def select_images(
 
 def require_same_data(run: RunFolder, train_data: ImageData) -> None:
     """ResumeError if classes, number of images or number of processes are not those the run was started with."""
-    try:
-        before = json.loads(run.description.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return  # the run needs only its state and config
+    before = read_run_json(run)
+    if before is None:  # the run needs only its state
+        before = {"classes": names} if (names := (read_facts(run).description or {}).get("names")) else {}
     for key, now in (("classes", list(train_data.names)), ("train_images", len(train_data))):
         if before.get(key, now) != now:
             raise ResumeError(
@@ -183,11 +214,32 @@ def build_parts(
 
 
 def read_saved_description(run: RunFolder) -> dict[str, Any] | None:
-    """The description of the network of a run; None if neither run.json nor a model file has it."""
+    """The description of the network of a run; None if neither its state, run.json nor a model file has it."""
+    for found in (read_facts(run).description, (read_run_json(run) or {}).get("model")):
+        try:
+            return check_description(found)
+        except ValueError:
+            continue
+    return read_description(run.last) if run.last.is_file() else None
+
+
+def read_run_json(run: RunFolder) -> dict[str, Any] | None:
+    """The content of run.json; None if there is none, or something else in its place."""
     try:
-        return json.loads(run.description.read_text(encoding="utf-8"))["model"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return read_description(run.last) if run.last.is_file() else None
+        content = json.loads(run.description.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_usable = isinstance(content, dict) and isinstance(content.get("processes", 1), int)
+    return content if is_usable else None
+
+
+def write_start(config: Config, run: RunFolder, description: dict[str, object], console: Console) -> None:
+    """Write config.toml and run.json; a run.json that is something else is set aside."""
+    write_text(run.config, write_config(config))
+    if run.description.is_file() and read_run_json(run) is None:
+        aside = set_aside(run.description)
+        note(console, f"{run.description}: not as gfocal wrote it; it is now {aside.name}, and there is a new one")
+    write_json(run.description, description)
 
 
 def choose_value_range(

@@ -200,6 +200,15 @@ def flatten(config: Config) -> dict[str, Any]:
     }
 
 
+def unflatten(values: Mapping[str, Any]) -> Config:
+    """The config of values by their dotted keys, as ``flatten`` gives them; ConfigError for any that do not fit."""
+    table: dict[str, Any] = {}
+    for key, value in values.items():
+        if value is not None:
+            _set_key(table, key, value)
+    return _replace_values(Config(), table, "config", "")
+
+
 def write_config(config: Config) -> str:
     """The config as TOML, with every value."""
     lines = []

@@ -23,12 +23,14 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from gfocal.data.value_range import FULL, OPTION, Range, count_bits, to_8_bits
-from gfocal.errors import ImageError
+from gfocal.errors import ImageError, OpenFilesError
+from gfocal.limits import can_allocate, describe_out_of_files, is_out_of_files, is_out_of_memory
 
 # A closed list, because the content selects the decoder: PIL would start Ghostscript for PostScript named .jpg.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".jp2"))
 
+LARGEST_COPY = 2**26  # bytes: where fewer are left, it is not the image that is broken
 LIMIT_OPTION = "--max-megapixels"
 
 _EXIF_ORIENTATION = 0x0112
@@ -161,8 +163,14 @@ def _open(path: str | Path) -> Iterator[Image.Image]:
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more pixels than the limit ({LIMIT_OPTION} raises it)") from None
     except MemoryError as error:  # mostly an impossible length in the file
+        if not can_allocate(LARGEST_COPY):
+            raise
         raise ImageError(f"{path}: cannot be read: it needs more memory than is available") from error
     except Exception as error:  # on broken files the decoders raise nearly anything: struct.error, KeyError ...
+        if is_out_of_files(error):
+            raise OpenFilesError(describe_out_of_files()) from error
+        if is_out_of_memory(error) and not can_allocate(LARGEST_COPY):
+            raise MemoryError(str(error)) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{path}: cannot be read: {reason}") from error
 

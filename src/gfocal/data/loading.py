@@ -28,6 +28,7 @@ from gfocal.data.preprocess import InputSettings, normalize, resize, resized_sha
 from gfocal.data.samplers import BatchOrder, EpochOrder
 from gfocal.data.survey import with_value_range
 from gfocal.errors import DataError
+from gfocal.limits import require_open_files
 from gfocal.structures import Batch, pad_targets
 
 # So many unreadable images in a row end the run: that is not a single broken file.
@@ -199,6 +200,7 @@ def evaluation_loader(
 def _loader(
     items: Dataset[Item], batches: Iterable[list[tuple[int, int]]], num_workers: int, settings: InputSettings
 ) -> DataLoader[Batch]:
+    require_open_files(num_workers)
     loader = DataLoader[Any](
         items,
         batch_sampler=batches,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.config.config import Config, flatten
-from gfocal.config.values import format_toml, import_toml
+from gfocal.config.values import format_toml, parse_toml
 from gfocal.errors import CompareError
 from gfocal.run_folder import RunFolder
 from gfocal.text import pluralize
@@ -111,7 +111,7 @@ def _read(folder: Path, name: str) -> ComparedRun:
         )
     settings = flatten(Config())  # defaults, as a run of an older gfocal does not have every key
     try:
-        for section, entries in import_toml().loads(config.read_text(encoding="utf-8")).items():
+        for section, entries in parse_toml(config.read_text(encoding="utf-8")).items():
             settings |= {f"{section}.{key}": value for key, value in entries.items()}
         about = _json(RunFolder(folder).description) or {}
         options = settings.pop("model.options") | about.get("model", {}).get(
@@ -126,7 +126,7 @@ def _read(folder: Path, name: str) -> ComparedRun:
             tuple(read_metrics(metrics)) if metrics.is_file() else (),
             _json(RunFolder(folder).result),
         )
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise CompareError(f"{folder}: its files are damaged ({error})") from error
 
 

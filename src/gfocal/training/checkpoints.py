@@ -8,6 +8,7 @@ it stays full.
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import shutil
@@ -26,6 +27,8 @@ from torch import Tensor, nn
 from gfocal.atomic import atomic_write
 from gfocal.console import warn
 from gfocal.errors import ResumeError, RunWriteError
+from gfocal.models.description import describe
+from gfocal.models.detector import Detector
 from gfocal.run_folder import RunFolder
 from gfocal.training.distributed import Devices
 from gfocal.training.ema import WeightAverage
@@ -55,6 +58,15 @@ class TrainingState:
     average: WeightAverage | None
     devices: Devices  # has the loss scale of fp16
     progress: Progress = field(default_factory=Progress)
+    config: dict[str, Any] = field(default_factory=dict)  # what the run was started with, by dotted keys
+
+
+@dataclass(frozen=True)
+class SavedFacts:
+    """What a saved state tells about its run besides numbers."""
+
+    config: dict[str, Any] | None = None  # None: of a run without a config, or the state cannot be read
+    description: dict[str, Any] | None = None  # of the network, see ``gfocal.models.description``
 
 
 def save_state(folder: RunFolder, state: TrainingState) -> None:
@@ -67,6 +79,8 @@ def save_state(folder: RunFolder, state: TrainingState) -> None:
         "average_updates": 0 if average is None else average.updates,
         "progress": vars(state.progress),
         "extra": state.devices.state_dict(),
+        "config": state.config,
+        "description": json.dumps(describe(state.model)) if isinstance(state.model, Detector) else "",
     }
     stream = io.BytesIO()  # first into memory: a full disk is then an OSError, as for any other file
     torch.save(content, stream)
@@ -125,15 +139,36 @@ def load_state(folder: RunFolder, state: TrainingState) -> str:
     return warning
 
 
-def _read(path: Path) -> tuple[Any, str]:
-    """The content of a state file, or None and why not. Only tensors, numbers and text are ever created from it."""
+def read_facts(folder: RunFolder) -> SavedFacts:
+    """Config and network that the saved state of a run belongs to, read without its tensors."""
+    for path in (folder.state, folder.previous_state):
+        content, _ = _read(path, with_tensors=False)
+        if not isinstance(content, dict):
+            continue
+        config, text = content.get("config"), content.get("description")
+        try:
+            description = json.loads(text) if isinstance(text, str) and text else None
+        except (ValueError, RecursionError):
+            description = None
+        return SavedFacts(
+            config if isinstance(config, dict) and config else None,
+            description if isinstance(description, dict) else None,
+        )
+    return SavedFacts()
+
+
+def _read(path: Path, with_tensors: bool = True) -> tuple[Any, str]:
+    """The content of a state file, or None and why not. Only tensors, numbers and text are ever created from it.
+
+    Without tensors these are mapped from the disk: they are not to be used.
+    """
     if not path.is_file():
         return None, "there is none"
     try:
         with zipfile.ZipFile(path) as file:  # torch writes checksums and does not check them
             if (broken := file.testzip()) is not None:
                 return None, f"the checksum of {Path(broken).name} is wrong"
-        return torch.load(path, map_location="cpu", weights_only=True), ""
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=not with_tensors), ""
     except pickle.UnpicklingError:
         return None, "it holds more than tensors, numbers and text, which is never read"
     except Exception as error:

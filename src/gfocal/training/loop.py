@@ -38,7 +38,7 @@ from gfocal.training.distributed import Devices
 from gfocal.training.ema import WeightAverage
 from gfocal.training.environment import deterministic, keep_freed_memory
 from gfocal.training.epoch import TrainingRun, save_and_interrupt, train_epoch
-from gfocal.training.metrics_log import MetricsLog, format_epoch
+from gfocal.training.metrics_log import MetricsLog, format_epoch, set_aside_unusable_metrics
 from gfocal.training.optim import OptimizerSettings, ScheduleSettings, limit_warmup, make_optimizer
 from gfocal.training.settings import RunSettings
 from gfocal.training.stopping import (
@@ -94,6 +94,7 @@ def train(
         criterion=criterion,
         resume=resume,
     )
+    training.state.config = dict(config or {})
     if resume:
         resume_state(training)
     wrap_for_devices(training)
@@ -252,6 +253,8 @@ def open_log(training: TrainingRun, config: Mapping[str, Any], resume: bool) -> 
     """Start the trackers and metrics.csv, after the epochs that are done."""
     folder, epochs = training.folder, training.state.progress.epoch
     trackers = Trackers(folder, training.settings.trackers, config, resume, epochs)
+    if epochs and (problem := set_aside_unusable_metrics(folder.metrics)):
+        note(training.console, problem)
     log = MetricsLog(folder.metrics, epochs, trackers)
     remove_leftovers(folder.path)
     return log

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from gfocal.atomic import atomic_write
+from gfocal.atomic import atomic_write, set_aside
+from gfocal.text import one_line
 from gfocal.training.trackers import Trackers
 
 COLUMNS = (
@@ -83,6 +84,51 @@ def format_epoch(epoch: int, epochs: int, row: Mapping[str, Any], seconds: float
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Rows of a metrics.csv, values as text."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    """Rows of a metrics.csv, values as text.
+
+    Raises:
+        ValueError: it is not as ``MetricsLog`` writes it, e.g. saved again by a spreadsheet with other separators.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows = list(reader)
+    except csv.Error as error:
+        raise ValueError(f"no table: {error}") from error
+    if rows and "epoch" not in rows[0]:
+        raise ValueError("it has no column epoch; is it separated by commas?")
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise ValueError(f"row {number} has another number of cells than the first line")
+        for column in COLUMNS:
+            _require_number(row, column, number)
+    return rows
+
+
+def _require_number(row: Mapping[str, str], column: str, number: int) -> None:
+    text = row.get(column, "")
+    try:
+        float(text or ("" if column == "epoch" else "0"))
+    except ValueError as error:
+        raise ValueError(f"{column} of row {number} is no number: {one_line(text, 40)!r}") from error
+
+
+def set_aside_unusable_metrics(path: Path) -> str:
+    """Rename a metrics.csv that rows cannot be added to; returns a line about it, empty if there is none."""
+    if not path.is_file():
+        return ""
+    try:
+        if rows := read_metrics(path):
+            _require_known(rows[0])
+    except ValueError as error:
+        aside = set_aside(path)
+        return (
+            f"{path}: not as gfocal wrote it ({error}); it is now {aside.name}, and further rows are in "
+            f"a new {path.name}"
+        )
+    return ""
+
+
+def _require_known(row: Mapping[str, str]) -> None:
+    if unknown := [column for column in row if column not in COLUMNS]:
+        raise ValueError(f"it has an unknown column {one_line(unknown[0], 40)!r}")
