@@ -140,14 +140,15 @@ def _ignore_as_benchmark(reading: Reading) -> None:
 def _stated_classes(config: Any) -> list[str]:
     """The categories of a Scalabel config, without those that only group others."""
     found: list[str] = []
-    todo = [config.get("categories") if isinstance(config, dict) else None]
+    entries = config.get("categories") if isinstance(config, dict) else None
+    todo = list(reversed(entries)) if isinstance(entries, list) else []
     while todo:
-        entries = todo.pop(0)
-        for entry in entries if isinstance(entries, list) else ():
-            if isinstance(entry, dict) and isinstance(entry.get("subcategories"), list):
-                todo.insert(0, entry["subcategories"])
-            elif isinstance(entry, dict) and to_class(entry.get("name")):
-                found.append(to_class(entry["name"]))
+        entry = todo.pop()
+        inner = entry.get("subcategories") if isinstance(entry, dict) else None
+        if isinstance(inner, list):
+            todo += reversed(inner)
+        elif isinstance(entry, dict) and to_class(entry.get("name")):
+            found.append(to_class(entry["name"]))
     return list(dict.fromkeys(found))
 
 

@@ -283,4 +283,5 @@ CVAT = AnnotationFormat(
     "annotations.xml or another .xml with <annotations>, for images or video; images/<name>, images/<subset>/<name>",
     _find,
     _parse,
+    ("images", "data"),
 )

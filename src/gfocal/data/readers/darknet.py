@@ -56,7 +56,7 @@ def _find(path: Path) -> Mapping[str, _List] | None:
         if lists:
             return {split: lists[split] for split in sort_splits(lists)}
     names, images = path / "obj.names", path / "images.txt"  # FiftyOne's, without obj.data
-    return {WHOLE: _List(names, names, images, "")} if names.is_file() and images.is_file() else None
+    return {WHOLE: _List(names, names, images, "", ())} if names.is_file() and images.is_file() else None
 
 
 def _split(key: str) -> str:
