@@ -25,8 +25,9 @@ from gfocal.checks.regression_range import (
 )
 from gfocal.config.config import Config, with_changes
 from gfocal.console import note, say, warn
+from gfocal.data.conventions import REFUSED
 from gfocal.data.dataset import ImageData
-from gfocal.errors import ClampedEdgesError
+from gfocal.errors import ClampedEdgesError, DataError
 from gfocal.text import pluralize
 
 MAX_IMAGES = 500  # measured before a run, in a second or two
@@ -68,6 +69,17 @@ def refuse_clamped_edges(
     if result.clamped_fraction > 0:
         note(console, describe_clamping(result))
     return result
+
+
+def refuse_other_convention(data: ImageData, trust_boxes: bool) -> None:
+    """Raise DataError if the boxes of the training data seem to be of another convention than their format's."""
+    files = data.files
+    doubtful = [] if files is None or trust_boxes else [p for p in files.problems if p.reason in REFUSED]
+    if doubtful:
+        first = doubtful[0]
+        raise DataError(
+            f"{first.file}: {first.record}: {first.reason}; --set run.trust_boxes=true trains on them as they are"
+        )
 
 
 def warn_of_shared_images(train_data: ImageData, val_data: ImageData | None, console: Console) -> None:

@@ -32,7 +32,7 @@ from gfocal.data.discovery import list_splits, read_data
 from gfocal.data.paths import split_name
 from gfocal.data.survey import image_paths, measure_values, survey_images
 from gfocal.data.value_range import Range, RangeChoice, choose_range
-from gfocal.data.views import concatenate
+from gfocal.data.views import concatenate, ignored_as_objects
 from gfocal.errors import DataError
 
 SCHEMA = 1  # of the json; grows when a key is removed or changes its meaning
@@ -86,6 +86,7 @@ def check_datasets(
     *,
     jobs: int = 2,
     fast: bool = False,
+    with_ignored: bool = False,
     console: Console | None = None,
 ) -> CheckResult:
     """Check one dataset, or several that are to be used together.
@@ -97,6 +98,7 @@ def check_datasets(
         split_names: splits to check; none: train, val and test, else all there are.
         jobs: threads that read images.
         fast: read only the headers of images, and assign points in fewer of them.
+        with_ignored: take ignored objects as ordinary ones.
         console: where progress is shown.
 
     Raises:
@@ -104,7 +106,7 @@ def check_datasets(
         ConfigError: the config's detector cannot be built.
     """
     console = console or Console(stderr=True)
-    source = _read_sources(paths, split_names)
+    source = _read_sources(paths, split_names, with_ignored)
     findings = list(source.findings)
     for name, data in source.splits.items():
         findings += check_records(data, name) + check_boxes(data, name)
@@ -153,12 +155,12 @@ def _choose_value_range(source: _Sources, config: Config, fast: bool) -> RangeCh
     return choice
 
 
-def _read_sources(paths: Sequence[str], split_names: Sequence[str]) -> _Sources:
+def _read_sources(paths: Sequence[str], split_names: Sequence[str], with_ignored: bool) -> _Sources:
     found = _Sources()
     datasets = [read_splits(Path(path), split_names, is_only=len(paths) == 1) for path in paths]
     has_train = any(base == "train" for dataset in datasets for base, _ in dataset.values())
     for path, dataset in zip(paths, datasets, strict=True):
-        splits = {name: data for name, (_, data) in dataset.items()}
+        splits = {name: ignored_as_objects(data) if with_ignored else data for name, (_, data) in dataset.items()}
         training = [name for name, (base, _) in dataset.items() if base == "train" or not has_train]
         if repeated := sorted(set(splits) & set(found.splits)):
             raise DataError(f"{path}: is named twice, or another dataset has its name ({', '.join(repeated)})")

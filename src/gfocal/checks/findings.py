@@ -68,6 +68,9 @@ KINDS: dict[str, Kind] = {
         "warning", "image without an annotation", "annotate it, or give it an empty annotation"
     ),
     "unusual-record": Kind("note", "record was read in an unusual way", "check that this is what was meant"),
+    "image-not-trained": Kind(
+        "warning", "image with objects that have no usable box", "give its objects boxes, or remove the image"
+    ),
     "missing-split": Kind("note", "a listed split does not exist", "correct its path, or remove the entry"),
     # Boxes.
     "malformed-box": Kind("error", "box is not made of four numbers", "correct the numbers"),
@@ -83,6 +86,15 @@ KINDS: dict[str, Kind] = {
     "box-exceeds-image": Kind(
         "warning", "box extends beyond the image, and is clipped", "check the box against the image"
     ),
+    "other-box-convention": Kind(
+        "error", "boxes seem to be of another convention", "convert the boxes of the whole dataset"
+    ),
+    "fractions-for-pixels": Kind(
+        "warning", "boxes are fractions of the image, not pixels", "check a few images, then multiply by their size"
+    ),
+    "resized-images": Kind(
+        "warning", "images were resized after annotation", "check a few images, then export with their sizes"
+    ),
     "swapped-axes": Kind("warning", "boxes fit only with x and y swapped", "write x before y"),
     "tiny-box": Kind("warning", "box with a side under 2 pixels", "remove the box if it was drawn by mistake"),
     "same-box-everywhere": Kind("warning", "same box in most images", "check whether boxes went to the wrong images"),
@@ -96,7 +108,9 @@ KINDS: dict[str, Kind] = {
     "class-list-mismatch": Kind("error", "splits have different classes", "give all splits one list of classes"),
     "class-not-in-training": Kind("warning", "class only outside of training", "move some of its images to training"),
     "class-without-boxes": Kind("warning", "class without any box", "remove the class, or annotate it"),
-    "duplicate-class-name": Kind("warning", "class name is listed twice", "give every class a unique name"),
+    "duplicate-class-name": Kind(
+        "error", "class name is listed twice", "give every class a unique name, or merge them: --rename NAME=NAME"
+    ),
     "similar-class-names": Kind("warning", "class names that are nearly the same", "merge or rename the classes"),
     "placeholder-class-name": Kind("note", "class name does not name an object", "give the class its name"),
     "rare-class": Kind("note", "class with fewer than 10 training boxes", "annotate more of it"),
@@ -105,6 +119,9 @@ KINDS: dict[str, Kind] = {
     ),
     "class-imbalance": Kind("note", "classes of very different frequency", "annotate more of the rare ones"),
     "many-empty-images": Kind("note", "most images have no object", "check whether annotations are missing"),
+    "mostly-ignored": Kind(
+        "warning", "most objects are marked as ignored", "clear the flags, or give --ignored-as-objects"
+    ),
     "ignored-regions": Kind(
         "note", "crowd regions or difficult boxes", "nothing: no ground truth in training, ignored in evaluation"
     ),

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gfocal.checks.findings import Box, Finding
-from gfocal.data import validation
+from gfocal.data import conventions, validation
+from gfocal.data.annotated import OBJECTS_WITHOUT_BOX
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.images import LIMIT_OPTION
 from gfocal.data.readers.yolo import SPLIT_LOST
@@ -36,6 +37,14 @@ CODES: dict[str, str] = {
     validation.NO_ROW: "image-without-annotation",
     validation.BROKEN_XML: "unreadable-annotation",
     validation.NOT_VOC: "unreadable-annotation",
+    validation.OBJECTS_DROPPED: "image-not-trained",
+    OBJECTS_WITHOUT_BOX: "image-not-trained",
+    conventions.CORNERS: "other-box-convention",
+    conventions.CENTERS: "other-box-convention",
+    conventions.FRACTIONS: "fractions-for-pixels",
+    conventions.RESIZED: "resized-images",
+    conventions.MOSTLY_IGNORED: "mostly-ignored",
+    conventions.TURNED: "exif-rotated-image",
 }
 MIN_SWAPPED, SWAPPED_FRACTION = 5, 0.2  # boxes that exceed their image, and their fraction of all boxes
 
@@ -48,7 +57,8 @@ def check_records(data: FileData, split: str) -> list[Finding]:
 
 
 def _make_finding(problem: Problem, split: str, images: dict[str, Path]) -> Finding:
-    other = "invalid-record" if problem.action == "dropped" else "unusual-record"
+    others = {"dropped": "invalid-record", "left out": "image-not-trained"}
+    other = others.get(problem.action, "unusual-record")
     code = next((code for start, code in CODES.items() if problem.reason.startswith(start)), other)
     if code == "unreadable-image" and LIMIT_OPTION in problem.record:
         code = "decompression-bomb"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gfocal.cli import DONE, SOME_FAILED
 from gfocal.cli.inputs import standard_output
 from gfocal.cli.options import (
+    add_ignored_as_objects,
     add_image_reading,
     add_short_side,
     image_changes,
@@ -75,6 +76,7 @@ def add(commands: Any) -> None:
         help="draw training images as the network sees them, with boxes, after the config's augmentation and "
         "resizing (of another augmentation: --set augment.preset=strong)",
     )
+    add_ignored_as_objects(check)
     check.add_argument("--strict", action="store_true", help="exit code 1 for warnings too")
     check.add_argument(
         "--jobs", type=int_at_least(1), metavar="N", help="threads that read images (default: all cores)"
@@ -111,6 +113,7 @@ def _check(args: argparse.Namespace, config: Config, console: Console) -> int:
         splits,
         jobs=args.jobs or os.cpu_count() or 1,
         fast=args.fast,
+        with_ignored=args.ignored_as_objects,
         console=console,
     )
     print_check(result, standard_output())

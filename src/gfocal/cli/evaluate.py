@@ -4,28 +4,48 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal import launch
 from gfocal.atomic import atomic_write
 from gfocal.cli import DONE
-from gfocal.cli.inputs import explain_missing_coco, read_datasets, select_device, select_splits, standard_output
-from gfocal.cli.options import Options, add_device, add_image_reading, add_rename, int_at_least, threshold_rule
+from gfocal.cli.inputs import (
+    explain_missing_coco,
+    read_datasets,
+    select_device,
+    select_splits,
+    standard_output,
+    take_ignored_as_objects,
+)
+from gfocal.cli.options import (
+    Options,
+    add_classes,
+    add_device,
+    add_ignored_as_objects,
+    add_image_reading,
+    add_rename,
+    int_at_least,
+    threshold_rule,
+)
 from gfocal.console import note, say
 from gfocal.text import pluralize
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
     from gfocal.data.dataset import ImageData
-    from gfocal.evaluation.coco_ap import ScoredBoxes
+    from gfocal.evaluation.detections import ScoredDetections
     from gfocal.evaluation.evaluate import Evaluation
+    from gfocal.interop.coco_results import ImageResults
     from gfocal.models.detector import Detector
+    from gfocal.structures import Detections
     from gfocal.training.distributed import Devices
 
+    Found = Mapping[int, Detections | ScoredDetections | ImageResults]  # by image id
 
 PAGE = "evaluation.html"
 
@@ -51,6 +71,16 @@ def add(commands: Any) -> None:
     evaluate.add_argument("data", nargs="+", metavar="DATA", help="as for train; several become one dataset")
     evaluate.add_argument("--split", metavar="NAME", help="(default: test, else val, else all images)")
     add_rename(evaluate)
+    add_classes(evaluate, "data and detections", "others are not evaluated")
+    add_ignored_as_objects(evaluate)
+    evaluate.add_argument(
+        "--max-detections",
+        type=int_at_least(1),
+        default=100,
+        metavar="N",
+        help="AP with the best N detections of each class and image too, beside COCO's 100; a model then gives N for "
+        "each image, and all numbers but COCO's are of these (default: 100)",
+    )
     evaluate.add_argument("--batch-size", type=int_at_least(1), default=8, help="images per pass (default: 8)")
     evaluate.add_argument(
         "--num-workers", type=int_at_least(0), default=2, help="processes that load images (default: 2)"
@@ -109,23 +139,32 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     model_path = find_local_file(args.model) if rule is not None else None
     data, part = _read_data(args, model, console)
     say(console, f"evaluating {pluralize(len(data), 'image')}: {part}")
+    own_limit = None if model is None else allow_detections(model, args.max_detections)
     if model is None:
-        detections = read_detections(args.model, data)
+        data = data if data.files is None else data.files.before_scaling()
+        detections: Found = read_detections(args.model, data, console)
     else:
         detections = detect_in_data(model, data, args, console, devices)
     if not launch.is_main():
         return DONE
+    model_thresholds = model.class_thresholds if model is not None and rule is None else None
+    if args.classes:
+        data, detections, model_thresholds = select_classes(args.classes, data, detections, model_thresholds)
     if model is not None and args.results:
-        write_coco_results(args.results, detections, data.category_ids, model.box_coder.has_distribution)
+        has_std = model.box_coder.has_distribution
+        write_coco_results(args.results, detections, data.category_ids, has_std, stated_ids(data)[1])
         say(console, f"detections: {args.results}")
     evaluation = evaluate(
         data,
         detections,
-        model_thresholds=model.class_thresholds if model is not None and rule is None else None,
+        model_thresholds=model_thresholds,
         precision=parse_rule(rule or "f1"),
         min_score=0.0 if model is None else model.decode_settings.score_threshold,
+        max_detections=args.max_detections,
+        best_per_image=own_limit,
     )
     print_evaluation(evaluation, model, console)
+    explain_what_counts(data, model, own_limit, args.max_detections, console)
     if args.out:
         with atomic_write(args.out) as temporary:
             temporary.write_text(json.dumps(evaluation.to_json(), indent=1) + "\n", encoding="utf-8")
@@ -175,10 +214,14 @@ def _read_data(args: argparse.Namespace, model: Detector | None, console: Consol
     from gfocal.data.coco_names import COCO_NAMES
     from gfocal.data.preprocess import InputSettings
     from gfocal.data.survey import choose_for_images, image_paths, with_value_range
+    from gfocal.data.views import ONE_CLASS
 
     with explain_missing_coco(model is not None and model.names == COCO_NAMES, args.data[0]):
         parts = select_splits(args.data, args.split, "test", "val")
-        data = read_datasets(parts, console, None, None if model is None else model.names, args.rename)
+        names = None if model is None else model.names
+        classes = args.classes if names == ONE_CLASS else ()  # of other models once everything is detected
+        data = read_datasets(parts, console, None, names, args.rename, classes, share="any")
+        data = take_ignored_as_objects(data, args.ignored_as_objects, console)
     if model is not None or args.report is not None:
         settings = InputSettings() if model is None else model.input_settings
         choice = choose_for_images(image_paths([data]), settings, args.value_range, console)
@@ -204,23 +247,88 @@ def is_results_file(args: argparse.Namespace) -> bool:
     return True
 
 
-def read_detections(path: str, data: ImageData) -> Mapping[int, ScoredBoxes]:
+def read_detections(path: str, data: ImageData, console: Console) -> Found:
     """Detections from a file. Raises DataError where some are of images that the data do not have."""
+    from collections import Counter
+
     from gfocal.errors import DataError
     from gfocal.interop.coco_results import read_coco_results
 
-    detections = read_coco_results(path, data.category_ids)
-    if unknown := sorted(set(detections) - {data.sample(i).image_id for i in range(len(data))}):
-        raise DataError(
-            f"{path}: {pluralize(len(unknown), 'image id')} not among those of the data, the first is {unknown[0]}; "
-            "evaluate on the images that the detections were made on (--split selects them)"
-        )
+    unknown: Counter[str] = Counter()
+    detections = read_coco_results(path, data.category_ids, stated_ids(data)[0], unknown)
+    if not unknown:
+        return detections
+    listed = ", ".join(list(unknown)[:10]) + ", ..." * (len(unknown) > 10)
+    what = f"{path}: {pluralize(unknown.total(), 'detection')} of category ids that the data do not have ({listed})"
+    if not detections or ("0" in unknown and min(data.category_ids) == 1):  # counted from another number
+        ids = ", ".join(map(str, data.category_ids[:10])) + ", ..." * (len(data.category_ids) > 10)
+        raise DataError(f"{what}; those of the data are {ids}: write the detections with these")
+    note(console, f"{what}: left out, as pycocotools leaves them out")
     return detections
+
+
+def stated_ids(data: ImageData) -> tuple[Mapping[int | str, int], Mapping[int, int | str]]:
+    """Image ids as the annotation files state them -> those of the dataset, and the reverse."""
+    from gfocal.data.stated import index_by_stated_id
+
+    if data.files is None:
+        return index_by_stated_id([data.sample(i).image_id for i in range(len(data))], None)
+    return index_by_stated_id(data.files.table.image_ids.tolist(), data.files.table.stated)
+
+
+def select_classes(
+    texts: Sequence[str],
+    data: ImageData,
+    detections: Found,
+    thresholds: tuple[float, ...] | None,
+) -> tuple[ImageData, Found, tuple[float, ...] | None]:
+    """Data, detections and thresholds of the classes of --classes alone."""
+    from gfocal.data.classes import map_classes
+    from gfocal.data.views import ONE_CLASS, with_classes
+    from gfocal.errors import DataError
+
+    if data.names == ONE_CLASS:  # of a class-agnostic model: chosen before all classes became one
+        return data, detections, thresholds
+    if data.files is None:
+        raise DataError("--classes: synthetic images have all their classes; leave the option out")
+    chosen = map_classes(data.names, classes=texts)
+    found = {image_id: one.relabel(chosen.new_labels, chosen.names) for image_id, one in detections.items()}
+    if thresholds is not None:
+        thresholds = tuple(thresholds[data.names.index(name)] for name in chosen.names)
+    return with_classes(data.files, chosen.names), found, thresholds
+
+
+def allow_detections(model: Detector, max_detections: int) -> int | None:
+    """Let a model give as many detections for an image; returns the number it gave before, if that was lower."""
+    settings = model.decode_settings
+    if max_detections <= settings.max_detections:
+        return None
+    per_level = max(settings.per_level, max_detections)
+    model.decode_settings = replace(settings, max_detections=max_detections, per_level=per_level)
+    return settings.max_detections
+
+
+def explain_what_counts(
+    data: ImageData, model: Detector | None, own_limit: int | None, max_detections: int, console: Console
+) -> None:
+    """Say which ground truth could not count, and which counts although training drops it."""
+    from gfocal.evaluation.detections import explain_limit
+
+    limit = max_detections if model is None else model.decode_settings.max_detections
+    if line := explain_limit(data, max(limit, 100), per_class=model is None):
+        note(console, line)
+    table = None if data.files is None else data.files.table
+    if table is not None and table.stated is not None and len(table.stated.boxes) > len(table.boxes):
+        dropped = len(table.stated.boxes) - len(table.boxes)
+        note(
+            console,
+            f"{pluralize(dropped, 'box', 'boxes')} that training drops counted as ground truth, as in pycocotools",
+        )
 
 
 def detect_in_data(
     model: Detector, data: ImageData, args: argparse.Namespace, console: Console, devices: Devices | None
-) -> Mapping[int, ScoredBoxes]:
+) -> Found:
     """Detections of a model in all images, which several processes share."""
     from gfocal.console import progress_bar
     from gfocal.data.loading import evaluation_loader
@@ -240,10 +348,12 @@ def detect_in_data(
 def print_evaluation(evaluation: Evaluation, model: Detector | None, console: Console) -> None:
     """The COCO numbers and the summary."""
     from gfocal.evaluation.detections import explain_no_detections
-    from gfocal.reports.tables import coco_table
+    from gfocal.reports.tables import coco_table, limits_table
 
     output = standard_output()
     output.print(coco_table(evaluation.ap))
+    if evaluation.ap.limited is not None:
+        output.print(limits_table(evaluation.ap, evaluation.ap.limited))
     for line in evaluation.summary():
         say(output, line)
     if model is not None and (why := explain_no_detections(evaluation.ap, model.decode_settings)):
@@ -260,8 +370,18 @@ def write_page(path: Path, evaluation: Evaluation, data: ImageData, args: argpar
         title=f"Evaluation of {Path(args.model).name}",
         lead=f"{pluralize(len(data), 'image')}: {part}.",
         images=draw_worst_images(data, evaluation, args.worst),
-        facts={"model": args.model, "data": part, "thresholds": evaluation.thresholds_source},
+        facts={"model": args.model, "data": part, "thresholds": evaluation.thresholds_source}
+        | describe_limit(evaluation),
     )
+
+
+def describe_limit(evaluation: Evaluation) -> dict[str, str]:
+    """AP with the number of detections that --max-detections gives, for the page."""
+    limited = evaluation.ap.limited
+    if limited is None or limited.ap is None:
+        return {}
+    counted = f"AP {limited.ap:.3f}; all on this page but the other AP values is with these"
+    return {f"best {limited.max_detections:,} detections": counted}
 
 
 def write_thresholds(path: Path, evaluation: Evaluation, part: str, console: Console) -> None:

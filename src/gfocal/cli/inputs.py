@@ -6,19 +6,21 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gfocal.console import note
+from gfocal.text import one_line, pluralize
 
 if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
     from gfocal.config.config import Config
-    from gfocal.data.dataset import ImageData, Problem
+    from gfocal.data.dataset import FileData, ImageData, Problem
 
 
 PIPE_WIDTH = 200  # columns
+Share = Literal["empty", "any"]  # which classes of the data may be missing among the expected ones
 
 
 @contextmanager
@@ -56,25 +58,76 @@ def read_datasets(
     config: Config | None = None,
     names: Sequence[str] | None = None,
     renames: Sequence[tuple[str, str]] = (),
+    classes: Sequence[str] = (),
+    share: Share = "empty",
 ) -> ImageData:
-    """Datasets, each with its split, as one; see ``read_dataset`` and ``gfocal.data.views``."""
+    """Datasets, each with its split, as one; see ``read_dataset`` and ``gfocal.data.views``.
+
+    ``classes`` are the texts of --classes. With ``names`` they say only that other classes are left out.
+    """
     from gfocal.data.views import ONE_CLASS, as_one_class, concatenate
     from gfocal.errors import DataError
 
-    if len(parts) == 1 and not renames:
+    if len(parts) == 1 and not renames and not classes:
         path, split = parts[0]
-        return read_dataset(path, split, console, config, names)
+        return read_dataset(path, split, console, config, names, share)
     where = ", ".join(path for path, _ in parts)
     sets = [read_dataset(path, split, console, config) for path, split in parts]
     files = [data.files for data in sets if data.files is not None]
     if len(files) < len(sets):
         raise DataError(
-            f"{where}: synthetic images can neither be combined with other data nor renamed; give them alone"
+            f"{where}: synthetic images can neither be combined with other data nor renamed, and have all their "
+            "classes; give them alone"
         )
     is_class_agnostic = names is not None and tuple(names) == ONE_CLASS
-    found = concatenate(files, None if is_class_agnostic else names, dict(renames), where)
+    found = concatenate(files, None, dict(renames), where)
     print_problems(found.problems[sum(len(data.problems) for data in files) :], console)
+    if classes and (names is None or is_class_agnostic):
+        found = select_classes(found, classes, console)
+    elif names is not None and not is_class_agnostic:
+        found = match_classes(found, names, where, "any" if classes else share, console)
     return as_one_class(found) if is_class_agnostic else found
+
+
+def select_classes(data: FileData, classes: Sequence[str], console: Console) -> FileData:
+    """The data with the classes of --classes alone, said in a note."""
+    from gfocal.data.classes import choose_classes
+    from gfocal.data.views import describe_left_out, with_classes
+
+    chosen = choose_classes(classes, data.names)
+    if left_out := describe_left_out(data, chosen):
+        note(
+            console,
+            f"{len(chosen)} of {len(data.names)} classes: {one_line(', '.join(chosen))}; left out, so that their "
+            f"objects are background: {left_out}",
+        )
+    return with_classes(data, chosen)
+
+
+def match_classes(data: FileData, names: Sequence[str], where: str, share: Share, console: Console) -> FileData:
+    """The data with the classes ``names``; those that are left out are said in a note."""
+    from gfocal.data.views import share_classes
+
+    found, left_out = share_classes(data, names, where, only_empty=share == "empty")
+    if left_out:
+        num_shared = len(set(names) & set(data.names))
+        note(
+            console,
+            f"{where}: the {pluralize(num_shared, 'class', 'classes')} of the data that are expected, out of "
+            f"{len(data.names)}; left out: {left_out}",
+        )
+    return found
+
+
+def take_ignored_as_objects(data: ImageData, wanted: bool, console: Console) -> ImageData:
+    """The data, for --ignored-as-objects with all objects as ordinary ones, said in a note."""
+    from gfocal.data.views import ignored_as_objects
+
+    if not wanted or data.files is None:
+        return data
+    number = int(data.files.table.crowd.sum())
+    note(console, f"{pluralize(number, 'ignored object is', 'ignored objects are')} taken as ordinary objects")
+    return ignored_as_objects(data.files)
 
 
 def print_problems(problems: Sequence[Problem], console: Console) -> None:
@@ -91,10 +144,12 @@ def read_dataset(
     console: Console,
     config: Config | None = None,
     names: Sequence[str] | None = None,
+    share: Share = "empty",
 ) -> ImageData:
     """Read a dataset and print its problems; ``synthetic`` stands for synthetic images of the config's size and seed.
 
     ``names`` are the expected classes. Where they are the one class "object", all classes of the data become it.
+    Other classes of the data are left out with a note if they have no objects, with ``share`` "any" in any case.
     """
     from gfocal.data.views import ONE_CLASS, as_one_class
 
@@ -109,6 +164,7 @@ def read_dataset(
     from gfocal.data.discovery import read_data
     from gfocal.data.paths import class_mismatch
     from gfocal.data.synthetic.scenes import SyntheticScenes
+    from gfocal.errors import ClassMismatchError
 
     if data == "synthetic":
         if names is not None and tuple(names) != SyntheticScenes.names:
@@ -116,7 +172,12 @@ def read_dataset(
         size = (config.size.short_side if config else None) or 192
         seed = config.run.seed if config else 0
         return SyntheticScenes(1000 if split == "train" else 200, size, seed, split or "test")
-    found = read_data(Path(data), split, names)
+    try:
+        found = read_data(Path(data), split, names)
+    except ClassMismatchError:
+        if names is None:
+            raise
+        found = match_classes(read_data(Path(data), split), names, data, share, console)
     print_problems(found.problems, console)
     return found
 

@@ -70,15 +70,35 @@ def old_and_new(text: str) -> tuple[str, str]:
     return old, new
 
 
-def add_rename(command: Options) -> None:
-    """--rename, of commands that read several datasets."""
+def add_rename(command: Options, of: str = "data") -> None:
+    """--rename, of commands that read data or detections."""
     command.add_argument(
         "--rename",
         action="append",
         default=[],
         type=old_and_new,
         metavar="OLD=NEW",
-        help="rename a class of the data; classes that get the same name become one class; may be repeated",
+        help=f"rename a class of the {of}; classes that get the same name become one class; may be repeated",
+    )
+
+
+def add_classes(command: Options, of: str = "data", note: str = "objects of other classes are background") -> None:
+    """--classes, of commands that read data or detections."""
+    command.add_argument(
+        "--classes",
+        action="append",
+        default=[],
+        metavar="A,B",
+        help=f"only these classes of the {of}, by their names after --rename; {note}; may be repeated",
+    )
+
+
+def add_ignored_as_objects(command: Options) -> None:
+    """--ignored-as-objects, of commands that read data."""
+    command.add_argument(
+        "--ignored-as-objects",
+        action="store_true",
+        help="take objects that are marked as crowd, difficult or ignored as ordinary objects",
     )
 
 

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal import launch
 from gfocal.cli import DONE
-from gfocal.cli.inputs import explain_missing_coco, read_datasets, select_splits, standard_output
+from gfocal.cli.inputs import (
+    explain_missing_coco,
+    read_datasets,
+    select_splits,
+    standard_output,
+    take_ignored_as_objects,
+)
 from gfocal.cli.options import (
     Options,
+    add_classes,
+    add_ignored_as_objects,
     add_image_reading,
     add_rename,
     add_short_side,
@@ -61,6 +69,8 @@ def _add_data(command: Options) -> None:
     command.add_argument("--val-split", metavar="NAME", help="(default: val, else test)")
     command.add_argument("--val", nargs="+", metavar="DATA", help="other datasets to validate on")
     add_rename(command)
+    add_classes(command)
+    add_ignored_as_objects(command)
     add_image_reading(command)
 
 
@@ -171,6 +181,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
+    from gfocal.data.paths import require_distinct
+    from gfocal.data.views import select_trained
     from gfocal.reports.tables import coco_table
     from gfocal.run import run_training
     from gfocal.run_folder import RunFolder
@@ -178,12 +190,16 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
     val_data = None
     with explain_missing_coco(Path(args.config or "").stem.startswith("coco_"), args.data[0]):
         parts = select_splits(args.data, args.train_split, "train")
-        train_data = read_datasets(parts, console, config, renames=args.rename)
+        train_data = read_datasets(parts, console, config, renames=args.rename, classes=args.classes)
+        train_data = select_trained(take_ignored_as_objects(train_data, args.ignored_as_objects, console))
+        if not config.model.class_agnostic:
+            require_distinct(train_data.names, ", ".join(args.data))
         parts = select_splits(args.val or args.data, args.val_split, "val", "test")
         parts = [(path, split) for path, split in parts if args.val or split]
         if parts:
             names = None if config.model.class_agnostic else train_data.names
-            val_data = read_datasets(parts, console, config, names, args.rename)
+            val_data = read_datasets(parts, console, config, names, args.rename, args.classes)
+            val_data = take_ignored_as_objects(val_data, args.ignored_as_objects, console)
     if args.auto and not args.resume:
         from gfocal.checks.before_training import take_advice
 

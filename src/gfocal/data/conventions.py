@@ -34,6 +34,7 @@ WHOLE_DATASET = (FRACTIONS, RESIZED, CORNERS, CENTERS, MOSTLY_IGNORED, TURNED, T
 REFUSED = (CORNERS, CENTERS)
 
 TOLERANCE = 1.0  # pixels by which a box may exceed its image and still fit
+MIN_IGNORED = 8  # ignored objects, where there are others
 MIN_BOXES, MIN_BOXES_OF_CENTERS = 3, 8  # with fewer, the convention is not judged
 FITTING = 0.99  # share of the boxes that must fit in the other convention
 MOSTLY_OUTSIDE, SOME_OUTSIDE = 0.5, 0.05  # share of the boxes that leave their images as written
@@ -217,7 +218,7 @@ def _count_ignored(usable: Sequence[Usable], problems: list[Problem], where: str
         if crowd
     }
     trained = sum(not crowd for image, _ in usable for crowd in image.crowd)
-    if ignored and len(ignored) >= trained:
+    if len(ignored) >= max(trained, 1 if not trained else MIN_IGNORED):
         record = (
             f"{len(ignored)} of {pluralize(len(ignored) + trained, 'object')} are marked as {flag} and not trained"
         )

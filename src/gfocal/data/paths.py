@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -94,9 +95,22 @@ def map_labels(found: Sequence[str], wanted: Sequence[str] | None, where: str | 
     """
     if wanted is None:
         return list(range(len(found)))
-    if not set(found) <= set(wanted) or len(set(wanted)) != len(wanted):
+    require_distinct(found, where)
+    require_distinct(wanted, f"{where}: of the expected classes")
+    if not set(found) <= set(wanted):
         raise class_mismatch(found, wanted, where)
     return [list(wanted).index(name) for name in found]
+
+
+def require_distinct(names: Sequence[str], where: str | Path) -> None:
+    """Raise DataError if a class name occurs twice."""
+    name, count = Counter(names).most_common(1)[0] if names else ("", 1)
+    if count > 1:
+        shown = one_line(name, max_length=100)
+        raise DataError(
+            f"{where}: {count} classes are named {shown!r}: give each a name of its own, or make them one class "
+            f"with --rename '{shown}={shown}'"
+        )
 
 
 def category_ids_by_label(order: Sequence[int], ids: Sequence[int], count: int) -> list[int]:

@@ -1,21 +1,24 @@
-"""Datasets made from others: several as one, every object of one class, only the images with objects."""
+"""Datasets made from others: several as one, some or one of their classes, only the images with objects."""
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 import torch
 from torch import Tensor
 
+from gfocal.data.classes import map_classes
+from gfocal.data.conventions import MOSTLY_IGNORED
 from gfocal.data.dataset import FileData, ImageData, Problem, Sample, SampleTable
 from gfocal.data.paths import class_mismatch
+from gfocal.data.stated import StatedTable, concatenate_stated
 from gfocal.data.validation import summarize
 from gfocal.errors import DataError
-from gfocal.text import pluralize
+from gfocal.text import one_line, pluralize
 
 NEAR_NAMES = "class names that are nearly the same: separate classes unless renamed"
 SAME_IMAGE = "the same image in two datasets"
@@ -48,12 +51,8 @@ def concatenate(
     if not datasets:
         raise DataError(f"{where}: no datasets to concatenate")
     renames = renames or {}
-    own = {name for data in datasets for name in data.names}
-    for old, new in renames.items():
-        if old not in own and new not in own:
-            near = difflib.get_close_matches(old, own, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(map(repr, sorted(own)))}"
-            raise DataError(f"no class {old!r} to rename; {hint}")
+    own = dict.fromkeys(name for data in datasets for name in data.names)
+    map_classes(list(own), renames)
     renamed = [[renames.get(name, name) for name in data.names] for data in datasets]
     found = list(dict.fromkeys(name for own_names in renamed for name in own_names))
     if names is not None and not set(found) <= set(names):
@@ -61,8 +60,8 @@ def concatenate(
     wanted = list(names) if names is not None else found
     place = {name: label for label, name in enumerate(wanted)}
     tables = [data.table for data in datasets]
-    labels = [
-        torch.tensor([place[name] for name in own_names], dtype=torch.int64)[table.labels]
+    tables = [
+        table.relabel(torch.tensor([place[name] for name in own_names], dtype=torch.int64))
         for own_names, table in zip(renamed, tables, strict=True)
     ]
     image_ids = torch.cat([table.image_ids for table in tables])
@@ -77,11 +76,18 @@ def concatenate(
         for pair in zip(own_names, data.category_ids, strict=True)
     }
     ids = _category_ids(stated, wanted)
-    return FileData(tuple(wanted), ids, _concatenate_tables(tables, image_ids, labels), problems)
+    untrained = torch.tensor([int(i) in data.untrained for data in datasets for i in data.table.image_ids])
+    return FileData(
+        tuple(wanted),
+        ids,
+        _concatenate_tables(tables, image_ids),
+        problems,
+        untrained=frozenset(image_ids[untrained].tolist()) if untrained.any() else frozenset(),
+    )
 
 
-def _concatenate_tables(tables: Sequence[SampleTable], image_ids: Tensor, labels: Sequence[Tensor]) -> SampleTable:
-    """One table of several, with new image ids (all of them) and labels (of each table)."""
+def _concatenate_tables(tables: Sequence[SampleTable], image_ids: Tensor) -> SampleTable:
+    """One table of several, with new image ids."""
     areas = [torch.full_like(t.boxes[:, 0], torch.nan) if t.areas is None else t.areas for t in tables]
     return SampleTable.from_arrays(
         image_ids=image_ids.tolist(),
@@ -89,10 +95,16 @@ def _concatenate_tables(tables: Sequence[SampleTable], image_ids: Tensor, labels
         sizes=[(height, width) for table in tables for height, width in table.sizes.tolist()],
         counts=torch.cat([table.offsets.diff() for table in tables]).tolist(),
         boxes=torch.cat([table.boxes for table in tables]),
-        labels=torch.cat(list(labels)),
+        labels=torch.cat([table.labels for table in tables]),
         crowd=torch.cat([table.crowd for table in tables]),
         areas=torch.cat(areas).double() if any(table.areas is not None for table in tables) else None,
+        stated=_concatenate_stated(tables),
     )
+
+
+def _concatenate_stated(tables: Sequence[SampleTable]) -> StatedTable | None:
+    stated = [table.stated for table in tables if table.stated is not None]
+    return concatenate_stated(stated) if len(stated) == len(tables) else None
 
 
 def _category_ids(stated: set[tuple[str, int]], wanted: Sequence[str]) -> tuple[int, ...]:
@@ -131,6 +143,40 @@ def _repeated_images(tables: Sequence[SampleTable], where: str) -> list[Problem]
     return problems
 
 
+def with_classes(data: FileData, names: Sequence[str]) -> FileData:
+    """The same images with the objects of some classes alone, labeled by their place in ``names``.
+
+    Classes keep their category ids; names that the data lack get numbers that no class of the data has.
+    """
+    place = {name: label for label, name in enumerate(names)}
+    table = data.table.relabel(torch.tensor([place.get(name, -1) for name in data.names], dtype=torch.int64))
+    ids = dict(zip(data.names, data.category_ids, strict=True))
+    free = count(max(data.category_ids, default=0) + 1)
+    numbers = tuple(ids[name] if name in ids else next(free) for name in names)
+    return replace(data, names=tuple(names), category_ids=numbers, samples=table)
+
+
+def describe_left_out(data: FileData, names: Sequence[str]) -> str:
+    """The classes of the data that are not among some names, with their numbers of objects; empty if all are."""
+    counts = data.table.labels.bincount(minlength=len(data.names)).tolist()
+    left = [(name, number) for name, number in zip(data.names, counts, strict=True) if name not in names]
+    shown = [f"{name} ({pluralize(number, 'object')})" for name, number in left[:10]]
+    return one_line(", ".join([*shown, *[f"{len(left) - 10} more"] * (len(left) > 10)]), max_length=1000)
+
+
+def share_classes(data: FileData, names: Sequence[str], where: str, only_empty: bool = False) -> tuple[FileData, str]:
+    """The data with the classes of a model, and what is left out, as ``describe_left_out``.
+
+    Raises ClassMismatchError if they have no class in common; with ``only_empty`` also if a class that would be left
+    out has objects.
+    """
+    extra = torch.tensor([name not in names for name in data.names])
+    has_objects = bool(extra[data.table.labels].any())
+    if extra.all() or (only_empty and has_objects):
+        raise class_mismatch(data.names, names, where)
+    return with_classes(data, names), describe_left_out(data, names)
+
+
 def as_one_class(data: ImageData) -> ImageData:
     """The same images and boxes, with every object of the one class "object"."""
     if data.names == ONE_CLASS:
@@ -138,7 +184,7 @@ def as_one_class(data: ImageData) -> ImageData:
     files = data.files
     if files is None:
         return OneClass(data)
-    table = replace(files.table, labels=torch.zeros_like(files.table.labels))
+    table = files.table.relabel(torch.zeros(len(files.names), dtype=torch.int64))
     return replace(files, names=ONE_CLASS, category_ids=(1,), samples=table)
 
 
@@ -172,6 +218,22 @@ def _as_one_class(sample: Sample) -> Sample:
     return replace(sample, labels=torch.zeros_like(sample.labels))
 
 
+def ignored_as_objects(data: FileData) -> FileData:
+    """The same images, with crowd regions and difficult or ignored objects as ordinary objects."""
+    table, stated = data.table, data.table.stated
+    stated = None if stated is None else replace(stated, crowd=torch.zeros_like(stated.crowd))
+    table = replace(table, crowd=torch.zeros_like(table.crowd), stated=stated)
+    return replace(data, samples=table, problems=[p for p in data.problems if p.reason != MOSTLY_IGNORED])
+
+
+def select_trained(data: ImageData) -> ImageData:
+    """Without the images that have lost all of their objects, which would be trained on as background."""
+    files = data.files
+    if files is None or not files.untrained:
+        return data
+    return files.select([i for i, key in enumerate(files.table.image_ids.tolist()) if key not in files.untrained])
+
+
 def select_with_objects(data: ImageData) -> ImageData:
     """The images of a dataset of files with at least one object; any other source as it is."""
     files = data.files
@@ -184,6 +246,13 @@ def require_objects(data: ImageData, data_name: str = "") -> None:
     if files is None or len(files.table.indices_with_objects()):
         return
     where = f"{data_name}: " if data_name else ""
+    if ignored := int(files.table.crowd.sum()):
+        said = next((p.record for p in files.problems if p.reason == MOSTLY_IGNORED), "")
+        said = said or f"{pluralize(ignored, 'object is', 'objects are')} marked as ignored and not trained"
+        raise DataError(
+            f"{where}none of {pluralize(len(data), 'training image')} has an object to train on: {said}; clear the "
+            "flags, or give --ignored-as-objects to take them as objects"
+        )
     lost = summarize([problem for problem in files.problems if problem.action == "dropped"])
     reason = f" ({lost[0]})" if lost else ""
     raise DataError(
