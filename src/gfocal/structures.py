@@ -187,6 +187,12 @@ class Detections:
             raise ValueError(f"{len(score_threshold)} thresholds for {len(self.names)} classes")
         return self.select(self.scores > self.scores.new_tensor(score_threshold)[self.labels])
 
+    def relabel(self, new_labels: Sequence[int], names: tuple[str, ...]) -> Detections:
+        """With other classes: label i becomes ``new_labels[i]``; those whose new label is negative are left out."""
+        labels = torch.tensor(new_labels, dtype=torch.int64, device=self.labels.device)[self.labels]
+        keep = labels >= 0
+        return replace(self.select(keep), labels=labels[keep], names=names)
+
 
 def pad_targets(
     boxes: Sequence[Tensor], labels: Sequence[Tensor], ignored: Sequence[Tensor] | None = None, multiple: int = 8

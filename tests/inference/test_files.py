@@ -258,7 +258,8 @@ def test_images_with_the_maximum_number_of_boxes_are_noted(run: Run, model: Path
         notes[name] = [line for line in err.splitlines() if line.startswith("note:")]
     assert notes["some"] == []
     assert notes["all"] == [
-        "note: 1 image with 1 box, the most that this model gives for an image; there may be more objects"
+        "note: 1 image with 1 box, the most that this model gives for an image; there may be more objects: "
+        "--max-detections N finds them"
     ]
 
 

@@ -31,8 +31,8 @@ def test_round_trip(tmp_path: Path):
     assert write_coco_results(tmp_path / "r.json", found, IDS, edge_std=True) == 3
     back = read_coco_results(tmp_path / "r.json", IDS)
     assert set(back) == {7}
-    torch.testing.assert_close(back[7].boxes, found[7].boxes, atol=2e-3, rtol=0)
-    assert torch.equal(back[7].scores, found[7].scores)
+    torch.testing.assert_close(back[7].boxes.float(), found[7].boxes, atol=2e-3, rtol=0)
+    assert torch.equal(back[7].scores.float(), found[7].scores)
     assert torch.equal(back[7].labels, found[7].labels)
     assert back[7].edge_std is not None
     torch.testing.assert_close(back[7].edge_std, found[7].edge_std, atol=1e-3, rtol=0)

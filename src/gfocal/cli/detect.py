@@ -6,12 +6,21 @@ import argparse
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE, SOME_FAILED
 from gfocal.cli.inputs import select_device
-from gfocal.cli.options import Options, add_device, add_image_reading, fraction, int_at_least
+from gfocal.cli.options import (
+    Options,
+    add_classes,
+    add_device,
+    add_image_reading,
+    add_rename,
+    fraction,
+    int_at_least,
+)
 from gfocal.console import note, say
 
 if TYPE_CHECKING:
@@ -31,9 +40,9 @@ def add(commands: Any) -> None:
         usage="gfocal detect MODEL IMAGE ... [--out DIR] [options]",
         description="Detect objects in images. DIR/detections.json has them in COCO's layout, with a score and the "
         "standard deviations of the four edges (edge_std). Its category ids are 1 to N in the order of the model's "
-        "classes; 'gfocal eval --results' writes those of the dataset. Finished images are recorded in "
-        "DIR/detections.jsonl: after an interruption, the same command with --resume continues. Under torchrun or "
-        "accelerate launch, the processes share the images.",
+        "classes, of those that --classes chooses; 'gfocal eval --results' writes those of the dataset. Finished "
+        "images are recorded in DIR/detections.jsonl: after an interruption, the same command with --resume "
+        "continues. Under torchrun or accelerate launch, the processes share the images.",
     )
     detect.set_defaults(run=run)
     detect.add_argument("model", nargs="?", metavar="MODEL", help="a model file or the folder of a run")
@@ -67,6 +76,14 @@ def _add_output(group: Options) -> None:
         help="minimum score, 0..1 (default: the model's own threshold of each class, as stored by 'gfocal eval', "
         "else 0.3)",
     )
+    group.add_argument(
+        "--max-detections",
+        type=int_at_least(1),
+        metavar="N",
+        help="maximum number of detections in an image, best first (default: the model's, 100 unless it was changed)",
+    )
+    add_rename(group, "model")
+    add_classes(group, "model", "others are not reported")
     group.add_argument(
         "--format",
         type=_formats,
@@ -125,6 +142,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _detect(args: argparse.Namespace, console: Console) -> int:
+    from gfocal.data.classes import map_classes
     from gfocal.errors import DataError
     from gfocal.inference.files import detect_files
     from gfocal.inference.shards import Shard, launched_shard
@@ -136,9 +154,18 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
         raise DataError("name a MODEL and images: gfocal detect MODEL IMAGE...")
     shard = args.shard or launched_shard()
     model = load_model(args.model, select_device(args.device or _device_of_process()))
+    if args.max_detections is not None:
+        per_level = max(model.decode_settings.per_level, args.max_detections)
+        model.decode_settings = replace(
+            model.decode_settings, max_detections=args.max_detections, per_level=per_level
+        )
     if args.submission:
         from gfocal.inference.coco_submission import write_submission
 
+        if args.classes or args.rename:
+            raise DataError(
+                "--submission: the server takes all classes by their own names; no --classes, no --rename"
+            )
         return SOME_FAILED if write_submission(model, args.submission, args.images, args.out, console) else DONE
     is_launched = args.shard is None and shard != Shard()
     with _interrupt_on_sigterm():
@@ -154,6 +181,7 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
             edges=args.edges,
             value_range=args.value_range,
             formats=args.format,
+            classes=map_classes(model.names, dict(args.rename), args.classes),
             # A process that torchrun restarts finds its own journal.
             resume=args.resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0,
             shard=shard,

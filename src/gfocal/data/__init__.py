@@ -17,7 +17,8 @@ coco_names.py     the 80 classes of COCO
 images.py         image files into upright 8-bit RGB
 value_range.py    the values of images of more than 8 bits that become 0 and 255
 survey.py         the headers of all images: which have more than 8 bits, which have several pages
-views.py          concatenated datasets, every object of one class, only the images with objects
+classes.py        which classes are used, and under which names: --classes and --rename
+views.py          concatenated datasets, some or one of their classes, only the images with objects
 augmentation/     random changes of training images and their boxes
 preprocess.py     resize, normalize, pad
 samplers.py       the images of an epoch: their order, batches and processes

@@ -273,6 +273,12 @@ class FileData:
         """The data as training needs them, in less memory: without what is for evaluation alone."""
         return self if self.table.stated is None else replace(self, samples=replace(self.table, stated=None))
 
+    def before_scaling(self) -> FileData:
+        """The data with the objects for evaluation in the coordinates of the annotation file."""
+        if self.table.stated is None:
+            return self
+        return replace(self, samples=replace(self.table, stated=self.table.stated.before_scaling()))
+
     def sample(self, index: int) -> Sample:
         """The ground truth of one image."""
         return self.samples[index]

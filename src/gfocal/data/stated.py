@@ -34,6 +34,8 @@ class StatedTable:
     labels: Tensor  # (S,) int64
     crowd: Tensor  # (S,) bool
     areas: Tensor  # (S,) float64
+    # Where boxes were scaled to the image files: x, y, width, height and area before. (S, 5) float64
+    in_file: Tensor | None = None
 
     def __getitem__(self, index: int) -> StatedObjects:
         own = slice(*self.offsets[index : index + 2].tolist())
@@ -44,7 +46,9 @@ class StatedTable:
         """The objects of the images at some indices, in that order."""
         ids = tuple(self.image_ids[i] for i in indices.tolist())
         offsets, rows = select_groups(self.offsets, indices)
-        return StatedTable(ids, offsets, self.boxes[rows], self.labels[rows], self.crowd[rows], self.areas[rows])
+        in_file = None if self.in_file is None else self.in_file[rows]
+        columns = (self.boxes[rows], self.labels[rows], self.crowd[rows], self.areas[rows])
+        return StatedTable(ids, offsets, *columns, in_file)
 
     def relabel(self, new_labels: Tensor) -> StatedTable:
         """With other classes: label i becomes ``new_labels[i]``; objects whose new label is negative are left out."""
@@ -58,12 +62,20 @@ class StatedTable:
             labels=labels[keep],
             crowd=self.crowd[keep],
             areas=self.areas[keep],
+            in_file=None if self.in_file is None else self.in_file[keep],
         )
+
+    def before_scaling(self) -> StatedTable:
+        """With the coordinates of the annotation file, in which detections in a file are too."""
+        if self.in_file is None:
+            return self
+        return replace(self, boxes=self.in_file[:, :4], areas=self.in_file[:, 4], in_file=None)
 
 
 def concatenate_stated(tables: Sequence[StatedTable]) -> StatedTable:
     """One table of the images of several."""
     counts = torch.cat([table.offsets.diff() for table in tables])
+    in_file = [torch.cat((t.boxes, t.areas[:, None]), 1) if t.in_file is None else t.in_file for t in tables]
     return StatedTable(
         image_ids=tuple(image_id for table in tables for image_id in table.image_ids),
         offsets=make_offsets(counts),
@@ -71,6 +83,7 @@ def concatenate_stated(tables: Sequence[StatedTable]) -> StatedTable:
         labels=torch.cat([table.labels for table in tables]),
         crowd=torch.cat([table.crowd for table in tables]),
         areas=torch.cat([table.areas for table in tables]),
+        in_file=torch.cat(in_file) if any(table.in_file is not None for table in tables) else None,
     )
 
 

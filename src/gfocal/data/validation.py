@@ -30,7 +30,7 @@ import torch
 
 from gfocal.data.conventions import WHOLE_DATASET, convert_records
 from gfocal.data.dataset import FileData, Problem, SampleTable
-from gfocal.data.image_record import ImageRecord, Usable
+from gfocal.data.image_record import ImageRecord, Stated, Usable
 from gfocal.data.images import size_and_orientation
 from gfocal.data.stated import StatedTable, make_offsets
 from gfocal.errors import DataError, ImageError
@@ -86,6 +86,7 @@ def validate_records(
     if not usable:
         first = f"; the first problem: {one_line(str(problems[0]), max_length=500)}" if problems else ""
         raise DataError(f"{where}: no usable image among {len(images)}{first}")
+    in_file = [image.stated for image, _ in usable]
     for image, size in convert_records(usable, orientations, problems, str(where), is_xywh, flag):
         _report_size(image, size, problems)
     for name, count in Counter(names).items():
@@ -95,7 +96,7 @@ def validate_records(
     owner = np.repeat(np.arange(len(usable)), counts)
     given = _given_boxes(usable, owner)
     boxes, keep = _check_boxes(usable, owner, given, problems)
-    stated = _stated_objects(usable, owner, given, keep)
+    stated = _stated_objects(usable, owner, given, keep, in_file)
     areas = _concatenate(usable, "areas", np.float64)[keep]
     table = SampleTable.from_arrays(
         image_ids=[image.image_id for image, _ in usable],
@@ -174,27 +175,41 @@ def _stated_objects(
     owner: npt.NDArray[np.intp],
     given: npt.NDArray[np.float64],
     keep: npt.NDArray[np.bool_],
+    in_file: Sequence[list[Stated | None]],
 ) -> StatedTable:
-    """The objects for evaluation: those that are kept, and the dropped ones of formats that state them."""
+    """The objects for evaluation: those that are kept, and the dropped ones of formats that state them.
+
+    ``in_file`` has what was stated in each image before ``convert_records`` changed it.
+    """
     relative = np.array([image.relative for image, _ in usable], dtype=np.bool_)[owner]
     with np.errstate(over="ignore", invalid="ignore"):
         boxes = np.where(relative[:, None], given * _limits(usable, owner), given)
         boxes[:, 2:] -= boxes[:, :2]
     areas = _concatenate(usable, "areas", np.float64)
-    rows = [row for image, _ in usable for row in image.stated]
-    is_stated = np.fromiter((row is not None for row in rows), dtype=np.bool_, count=len(owner))
-    numbers = (number for row in rows if row is not None for number in row)
-    as_stated = np.fromiter(numbers, dtype=np.float64, count=5 * int(is_stated.sum())).reshape(-1, 5)
-    boxes[is_stated], areas[is_stated] = as_stated[:, :4], as_stated[:, 4]
-    counts = np.where(is_stated, np.isfinite(boxes).all(1), keep)
+    table = np.concatenate((boxes, areas[:, None]), axis=1)  # (N, 5)
+    is_stated = _fill_stated(table, [row for image, _ in usable for row in image.stated])
+    has_changed = any(image.stated is not before for (image, _), before in zip(usable, in_file, strict=True))
+    before = table.copy() if has_changed else None
+    if before is not None:
+        is_stated = _fill_stated(before, [row for rows in in_file for row in rows])
+    counts = np.where(is_stated, np.isfinite(table[:, :4]).all(1), keep)
     return StatedTable(
         image_ids=tuple(image.image_id if image.stated_id is None else image.stated_id for image, _ in usable),
         offsets=make_offsets(torch.from_numpy(np.bincount(owner[counts], minlength=len(usable)))),
-        boxes=torch.from_numpy(boxes[counts]),
+        boxes=torch.from_numpy(table[counts, :4]),
         labels=torch.from_numpy(_concatenate(usable, "labels", np.int64)[counts]),
         crowd=torch.from_numpy(_concatenate(usable, "crowd", np.bool_)[counts]),
-        areas=torch.from_numpy(areas[counts]),
+        areas=torch.from_numpy(table[counts, 4]),
+        in_file=None if before is None else torch.from_numpy(before[counts]),
     )
+
+
+def _fill_stated(table: npt.NDArray[np.float64], rows: Sequence[Stated | None]) -> npt.NDArray[np.bool_]:
+    """Put what is stated into the rows of a table (N, 5); returns which rows those are."""
+    is_stated = np.fromiter((row is not None for row in rows), dtype=np.bool_, count=len(table))
+    numbers = (number for row in rows if row is not None for number in row)
+    table[is_stated] = np.fromiter(numbers, dtype=np.float64, count=5 * int(is_stated.sum())).reshape(-1, 5)
+    return is_stated
 
 
 def _check_boxes(

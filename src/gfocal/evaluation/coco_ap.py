@@ -164,7 +164,7 @@ def coco_ap(
     places = [limits.index(limit) for limit in LIMITS]
     count = _count_by_size(ground_truth, len(names))
     result = _summarize(precision[..., places], recall[..., places], count, names, len(samples), len(found))
-    beyond = count_beyond_limit(objects, MAX_DETECTIONS)
+    beyond = _count_beyond_limit(objects)
     if max_detections == MAX_DETECTIONS:
         return replace(result, num_beyond_limit=beyond)
     place = limits.index(max_detections)
@@ -191,14 +191,10 @@ def xywh_of(detections: ScoredBoxes) -> Tensor:
     return torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
 
 
-def count_beyond_limit(objects: Sequence[StatedObjects], limit: int, per_class: bool = True) -> int:
-    """Ground truth that ``limit`` detections of each image and class, or of each image, cannot reach."""
-    beyond = 0
-    for one in objects:
-        labels = one.labels[~one.crowd]
-        counts = labels.bincount() if per_class else torch.tensor([len(labels)])
-        beyond += int((counts - limit).clamp(min=0).sum())
-    return beyond
+def _count_beyond_limit(objects: Sequence[StatedObjects]) -> int:
+    """Ground truth that 100 detections of each image and class cannot reach."""
+    counts = [one.labels[~one.crowd].bincount() for one in objects]
+    return int((torch.cat(counts) - MAX_DETECTIONS).clamp(min=0).sum())
 
 
 def _check_inputs(samples: Sequence[Sample], detections: Mapping[int, ScoredBoxes], names: Sequence[str]) -> None:

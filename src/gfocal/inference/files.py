@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from gfocal.console import fail, note, say
+from gfocal.data.classes import ClassMap
 from gfocal.data.survey import choose_for_images
 from gfocal.data.value_range import Range
 from gfocal.errors import DataError
@@ -36,6 +37,7 @@ def detect_files(
     edges: Edges = "none",
     value_range: Range | None = None,
     formats: Sequence[str] = ("coco",),
+    classes: ClassMap | None = None,
     resume: bool = False,
     shard: Shard | None = None,
     console: Console | None = None,
@@ -57,6 +59,7 @@ def detect_files(
         edges: what to draw of the uncertainty of each edge.
         value_range: of images of more than 8 bits, what becomes 0 and 255; None: the model's, or by the images.
         formats: of ``coco``, ``yolo``, ``voc``, ``csv``, see ``gfocal.inference.results``.
+        classes: which of the model's classes are reported, under which names; None: all.
         resume: continue an interrupted run with the same model and settings; failed files are tried again.
         shard: the part of this process; the last process to finish writes the results of all.
         console: for messages; None: standard error.
@@ -69,9 +72,9 @@ def detect_files(
     files, num_failed = _find(paths, lists, folder, shard, draw, console)
     threshold = resolve_threshold(model, score_threshold)
     value_range = choose_for_images(files, model.input_settings, value_range, console).value_range
-    header = run_header(model, threshold, draw, edges, value_range, shard, files)
+    header = run_header(model, threshold, draw, edges, value_range, shard, files, classes)
     pipeline = Pipeline(
-        model, folder, threshold, batch_size, num_workers, draw, edges, console, num_failed, value_range
+        model, folder, threshold, batch_size, num_workers, draw, edges, console, num_failed, value_range, classes
     )
     return _run(pipeline, _Job(files, shard, tuple(formats), header), resume)
 

@@ -132,7 +132,7 @@ def write_results(
     if limited:
         notes.append(
             f"{pluralize(limited, 'image')} with {pluralize(most, 'box', 'boxes')}, the most that this model gives "
-            "for an image; there may be more objects"
+            "for an image; there may be more objects: --max-detections N finds them"
         )
     return WrittenResults(images, objects, tuple(paths), failed, tuple(notes))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from gfocal.data.classes import ClassMap
 from gfocal.data.value_range import Range
 from gfocal.errors import DataError
 from gfocal.inference.journal import Journal, describe_difference, read_end, read_header, read_records
@@ -28,6 +29,7 @@ def run_header(
     value_range: Range | None,
     shard: Shard,
     files: Sequence[str],
+    classes: ClassMap | None = None,
 ) -> dict[str, Any]:
     """What identifies a run: everything that its results depend on. Only the same run can be resumed.
 
@@ -35,13 +37,15 @@ def run_header(
     """
     header: dict[str, Any] = {
         "model": fingerprint(model),
-        "names": list(model.names),
+        "names": list(model.names if classes is None else classes.names),
         "score_threshold": threshold if isinstance(threshold, float) else list(threshold),
         "draw": draw,
         "edges": edges,
         "value_range": None if value_range is None else list(value_range),
         "max_detections": model.decode_settings.max_detections,
     }
+    if classes is not None and not classes.is_identity:
+        header["labels"] = list(classes.new_labels)
     return header | ({"shards": shard.count, "files": digest(files)} if shard.count > 1 else {})
 
 

@@ -11,8 +11,10 @@ from typing import Literal
 
 from rich.console import Console
 from torch import Tensor
+from torchvision.ops import batched_nms
 
 from gfocal.console import fail, say
+from gfocal.data.classes import ClassMap
 from gfocal.data.images import read_image
 from gfocal.data.value_range import Range
 from gfocal.errors import DataError
@@ -49,6 +51,7 @@ class Pipeline:
     console: Console
     num_failed: int = 0
     value_range: Range | None = None  # of images of more than 8 bits
+    classes: ClassMap | None = None  # that are reported; None: all
 
     def process(self, files: Sequence[ImageFile], journal: Journal) -> None:
         """Run every file through the network; each is added to the journal once its image is drawn.
@@ -72,7 +75,7 @@ class Pipeline:
             read = submit_ahead(pool, self._read, files, depth=self.batch_size + 2 * self.num_workers)
             for batch, detected in predict(self.model, self._batches(read), lowest):
                 for (file, image), one in zip(batch.keys, detected, strict=True):
-                    detections = one.to("cpu").above(self.threshold)
+                    detections = self._report(one.to("cpu").above(self.threshold))
                     drawing.append((file, detections, pool.submit(self._draw, file.name, image, detections)))
                 record(max_waiting=2 * self.num_workers)
         finally:
@@ -80,6 +83,17 @@ class Pipeline:
                 record(max_waiting=0)
             finally:
                 pool.shutdown(cancel_futures=True)
+
+    def _report(self, detections: Detections) -> Detections:
+        """The detections of the classes that are reported; of merged classes those that overlap become one."""
+        if self.classes is None or (self.classes.is_identity and self.classes.names == detections.names):
+            return detections
+        found = detections.relabel(self.classes.new_labels, self.classes.names)
+        if not self.classes.merges:
+            return found
+        return found.select(
+            batched_nms(found.boxes, found.scores, found.labels, self.model.decode_settings.nms_threshold)
+        )
 
     def _batches(
         self, read: Iterator[tuple[ImageFile, Future[tuple[Tensor, Tensor]]]]
@@ -115,5 +129,6 @@ class Pipeline:
         from gfocal.visualize import draw_detections
 
         file = f"{name}.jpg"
-        draw_detections(image, detections, 0.0, edges=self.edges).save(self.folder / file, quality=92)
+        draw_detections(image, detections, 0.0, edges=self.edges).save(temporary, "JPEG", quality=92)
+        os.replace(temporary, self.folder / file)
         return file

@@ -14,7 +14,7 @@ from gfocal.checks.check import CheckResult
 from gfocal.checks.findings import KINDS, SEVERITIES, Finding, group_by_kind
 from gfocal.checks.regression_range import RegressionRangeResult, format_fraction
 from gfocal.console import say
-from gfocal.evaluation.coco_ap import CocoResult
+from gfocal.evaluation.coco_ap import CocoResult, LimitedAP
 from gfocal.text import one_line, pluralize
 
 MAX_EMPTY_CLASSES = 3  # of more classes without ground truth only the number is shown
@@ -53,6 +53,26 @@ def coco_table(result: CocoResult) -> Table:
         if num_ground_truth == 0:
             cells[0] = "n/a"
         table.add_row(escape(name), str(num_ground_truth), *cells, end_section=i == 3)
+    return table
+
+
+def limits_table(result: CocoResult, limited: LimitedAP) -> Table:
+    """AP and recall with COCO's 100 detections of each class and image beside those with another number."""
+    number = limited.max_detections
+    table = Table(box=box.SIMPLE, padding=0, show_edge=False)
+    table.add_column("", overflow="fold")
+    for header in ("AP@100", f"AP@{number}", "AR@100", f"AR@{number}"):
+        table.add_column(header, justify="right", no_wrap=True)
+    rows: list[tuple[str, list[float | None]]] = [
+        ("all", [result.ap, limited.ap, result.ar100, limited.ar]),
+        ("small", [result.ap_small, limited.ap_small, result.ar_small, limited.ar_small]),
+        ("medium", [result.ap_medium, limited.ap_medium, result.ar_medium, limited.ar_medium]),
+        ("large", [result.ap_large, limited.ap_large, result.ar_large, limited.ar_large]),
+    ]
+    rows += [(n, [one.ap, limited.per_class[n]]) for n, one in result.per_class.items() if one.num_ground_truth]
+    for i, (name, values) in enumerate(rows):
+        cells = ["" if value is None else f"{value:.3f}" for value in values]
+        table.add_row(escape(name), *cells, end_section=i == 3)
     return table
 
 

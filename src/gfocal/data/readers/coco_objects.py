@@ -98,9 +98,15 @@ def _add_object(entry: dict[str, Any], image: ImageRecord, label: int, record: s
         problems.append(Problem(image.file, f"{record}: {degrees:g} degrees", ROTATED, "kept"))
         box = hull_of_rotated(box, degrees)
     area = _stated_area(entry)
-    stated = (box[0], box[1], box[2] - box[0], box[3] - box[1], area)
+    x, y, width, height = map(float, entry["bbox"]) if box == _read_box(entry.get("bbox")) else to_xywh(box)
+    stated = (x, y, width, height, area)  # not from the corners: a rounding can change a match
     is_ignored = _is_ignored(entry, record, image.file, problems)
     image.add(box, label, is_ignored, record, area if area > 0 else math.nan, stated)
+
+
+def to_xywh(box: Corners) -> Corners:
+    """A box xyxy as x, y, width, height."""
+    return box[0], box[1], box[2] - box[0], box[3] - box[1]
 
 
 def _read_box(value: Any) -> Corners | None:
