@@ -77,7 +77,9 @@ def test_planted_faults_of_files(run: Run, tmp_path: Path) -> None:
     plant("image-size-mismatch", train.save_image(texture(3), "other_size.png"), "other_size.png")
     train.images[-1]["width"] = 320
     deep = Image.fromarray(np.asarray(texture(4).convert("L"), dtype=np.uint16) * 257)
-    plant("unusual-pixel-format", train.save_image(deep, "deep.png"), "deep.png")
+    plant("high-bit-depth", train.save_image(deep, "deep.png"), "deep.png")
+    cyan = Image.fromarray(np.dstack([np.asarray(texture(17).convert("L"))] * 4), "CMYK")
+    plant("unusual-pixel-format", train.save_image(cyan, "printed.jpg", quality=95), "printed.jpg")
     frames = [texture(5).convert("P"), texture(6).convert("P")]
     film = train.save_image(frames[0], "film.gif", save_all=True, append_images=frames[1:], duration=100)
     plant("multi-frame-image", film, "film.gif")
@@ -107,7 +109,7 @@ def test_planted_faults_of_files(run: Run, tmp_path: Path) -> None:
     train.box(train.save_image(texture(15), "same_name.png"), GOOD)
     val.box(val.save_image(texture(16), "same_name.png"), GOOD)  # other content: no finding
 
-    assert len(planted) == 18
+    assert len(planted) == 19
     assert_found(found_in(run, made.write()), planted)
     # Headers alone show neither broken nor blank pixels, nor what nearly equals.
     hidden = ("unreadable-image", "blank-image")
