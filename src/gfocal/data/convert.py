@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 import torch
 
+from gfocal.atomic import atomic_folder
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.discovery import list_splits, read_data
 from gfocal.data.sidecar import SIDECAR, Sidecar, read_sidecar, to_json
@@ -31,7 +31,9 @@ from gfocal.data.writers.placement import (
 from gfocal.errors import DataError
 from gfocal.text import one_line, pluralize
 
-Target = Literal["coco", "yolo", "voc", "csv", "label-studio", "cvat", "labelme", "createml", "via", "kitti"]
+Target = Literal[
+    "coco", "yolo", "voc", "voc-one-based", "csv", "label-studio", "cvat", "labelme", "createml", "via", "kitti"
+]
 TARGETS: tuple[Target, ...] = get_args(Target)
 
 
@@ -52,10 +54,11 @@ WRITERS: Mapping[Target, Writer] = {
     "coco": Writer(coco.write_coco, coco.IMAGES),
     "yolo": Writer(yolo.write_yolo, yolo.IMAGES, unique_stems=True),
     "voc": Writer(voc.write_voc, voc.IMAGES, "flat", unique_stems=True),
+    "voc-one-based": Writer(partial(voc.write_voc, one_based=True), voc.IMAGES, "flat", unique_stems=True),
     "csv": Writer(csv.write_csv, csv.IMAGES),
     "label-studio": Writer(label_studio.write_label_studio, label_studio.IMAGES),
     "cvat": Writer(cvat.write_cvat, cvat.IMAGES, is_shared=False),
-    "labelme": Writer(labelme.write_labelme, labelme.IMAGES, unique_stems=True, is_shared=False),
+    "labelme": Writer(labelme.write_labelme, labelme.IMAGES, "splits", unique_stems=True, is_shared=False),
     "createml": Writer(createml.write_createml, createml.IMAGES, "splits", is_shared=False),
     "via": Writer(via.write_via, via.IMAGES),
     "kitti": Writer(kitti.write_kitti, kitti.IMAGES, "splits", kitti.INNER, unique_stems=True, is_shared=False),
@@ -96,16 +99,8 @@ def convert(
                 f"split {split!r:.100} is not a valid file name: choose it with --split, rename it with --as"
             )
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    work = folder.absolute().with_name(f".{folder.absolute().name}.{secrets.token_hex(4)}.tmp")
-    work.mkdir()
-    try:
-        notes = _write(parts, target, work, images, known_names)
-        if folder.exists():
-            folder.rmdir()
-        os.replace(work, folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return notes
+    with atomic_folder(folder) as work:
+        return _write(parts, target, work, images, known_names)
 
 
 def _write(

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gfocal.data.annotated import OBJECTS_WITHOUT_BOX
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.image_record import ImageRecord
 from gfocal.data.locate import ImageLocator, find_images
@@ -58,7 +57,7 @@ def read_csv(path: str | Path, split: str | None = None, names: Sequence[str] | 
     and box is an image without objects, also where the class says so (``No finding``). Images may be named by ids
     without a suffix, and cells may hold several numbers (``gfocal.data.readers.csv_lists``). Further columns may mark
     a box as crowd, difficult or ignored, and give the area of an outline, the image id and the split. If all numbers
-    are in 0..1, they are fractions of the image. An image all of whose objects have no box is left out.
+    are in 0..1, they are fractions of the image.
 
     With a single table, splits are the values of its column ``split``; else a folder has a table for each split,
     named after it or in a subfolder named after it. Images are beside the table, or in the usual folders, as for
@@ -225,7 +224,6 @@ def _images(
     """The images of a table in the order of their paths, and the image ids in their rows."""
     columns, file = table.columns, str(table.file)
     images: dict[str, tuple[ImageRecord, set[int | None]] | None] = {}
-    bereft: set[str] = set()  # images with an object that has no box
     file_names = list(dict.fromkeys(_file_names(table, value)))
     located = dict(zip(file_names, locator.locate_all(file_names), strict=True))
     relative = not (table.file.parent / SIDECAR).is_file() and _is_relative(table)  # gfocal convert writes pixels
@@ -255,30 +253,25 @@ def _images(
         entry = images[key]
         if entry is not None:
             entry[1].add(parse_integer(columns.cell(row, "image_id")))
-            if not _add_box(entry[0], table, row, line, labels, problems):
-                bereft.add(key)
-    for key in bereft:
-        entry = images[key]
-        if entry is not None and not entry[0].boxes:  # would be background
-            problems.append(Problem(file, entry[0].path.name, OBJECTS_WITHOUT_BOX, "left out"))
-            del images[key]
+            _add_box(entry[0], table, row, line, labels, problems)
     placed = [entry for _, entry in sorted(images.items()) if entry is not None]
     return [image for image, _ in placed], [ids for _, ids in placed]
 
 
 def _add_box(
     image: ImageRecord, table: Table, row: list[str], line: int, labels: Mapping[str, int], problems: list[Problem]
-) -> bool:
-    """Add the object in a row, if there is one; False if it has no class or no box."""
+) -> None:
+    """Add the object in a row, if there is one."""
     columns = table.columns
     cells, name = [columns.cell(row, what) for what in columns.box], columns.cell(row, "class")
     if all(map(is_missing, cells)) and (is_missing(name) or is_nothing(name)):
-        return True  # an image without objects
+        return  # an image without objects
     numbers = [parse_number(cell, table.decimal_comma) for cell in cells]
     record = f"line {line}: {','.join(row)[:80]}"
     if not name or any(value is None for value in numbers):
         problems.append(Problem(image.file, record, MALFORMED if name else UNKNOWN_CLASS, "dropped"))
-        return False
+        image.num_lost += 1
+        return
     x1, y1, x2, y2 = (value for value in numbers if value is not None)
     if columns.box != CORNERS:
         x2, y2 = x1 + x2, y1 + y2
@@ -286,7 +279,6 @@ def _add_box(
     is_stated = area is not None and math.isfinite(area) and area > 0
     crowd = any(is_true(row[i]) for i in columns.flags)
     image.add((x1, y1, x2, y2), labels[name], crowd, f"line {line}", area if is_stated and area else math.nan)
-    return True
 
 
 def _is_relative(table: Table) -> bool:

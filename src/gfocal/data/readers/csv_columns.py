@@ -8,16 +8,40 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from gfocal.data.dataset import Problem
+from gfocal.data.images import image_size
+from gfocal.data.locate import find_images
+from gfocal.data.readers.csv_lists import (
+    ONE_CLASS,
+    ORDER_FITS,
+    ListColumn,
+    ListedImage,
+    choose_order,
+    find_list_column,
+    is_missing,
+    parse_cell,
+    to_corners,
+)
 from gfocal.errors import DataError
 from gfocal.text import one_line
 
 # Content of a column -> possible header names, the most common first, compared by letters and digits alone.
 SPELLINGS = {
     "file": "filename file filepath path imagepath imagefile imagename image img imgpath".split(),  # noqa: SIM905
-    "class": ["class", "label", "classname", "labelname", "category", "categoryname", "name"],
+    "class": [
+        "class",
+        "label",
+        "classname",
+        "labelname",
+        "category",
+        "categoryname",
+        "name",
+        "classid",
+        "categoryid",
+    ],
     "x1": ["xmin", "x1", "left", "xmin1", "bboxxmin", "bboxx1"],
     "y1": ["ymin", "y1", "top", "bboxymin", "bboxy1"],
     "x2": ["xmax", "x2", "right", "bboxxmax", "bboxx2"],
@@ -29,12 +53,13 @@ SPELLINGS = {
     "width": ["width", "imagewidth", "imgwidth", "imwidth"],
     "height": ["height", "imageheight", "imgheight", "imheight"],
     "area": ["area"],
-    "image_id": ["imageid"],
+    "image_id": ["imageid", "imgid", "patientid"],
     "split": ["split", "set", "subset", "partition"],
 }
 FLAGS = ["crowd", "iscrowd", "difficult", "isdifficult", "ignore", "ignored", "iscrowdregion", "isgroupof"]
 CORNERS = ("x1", "y1", "x2", "y2")
 SIDES = ("x", "y", "w", "h")
+NO_CLASSES = "table has no column of classes: all objects are of one class"
 # Columns of tables without a header: TensorFlow's and RetinaNet's.
 HEADERLESS = {
     8: ["file", "width", "height", "class", "x1", "y1", "x2", "y2"],
@@ -53,6 +78,7 @@ class Columns:
     box: tuple[str, ...]  # CORNERS or SIDES
     count: int  # number of cells in a row
     header: list[str] | None  # as in the file, None if there is none
+    listed: ListColumn | None = None  # a column with several numbers in a cell, in place of those of the box
 
     def cell(self, row: Sequence[str], what: str) -> str:
         """The stripped content of a cell; empty if there is no such column."""
@@ -67,6 +93,7 @@ class Table:
     columns: Columns
     rows: list[tuple[int, list[str]]]
     decimal_comma: bool
+    notes: list[Problem] = field(default_factory=list)
 
 
 def read_table(file: Path) -> Table:
@@ -83,7 +110,10 @@ def read_table(file: Path) -> Table:
     if not rows:
         raise DataError(f"{file}: empty table")
     columns = _columns(rows, file)
-    return Table(file, columns, rows[columns.header is not None :], separator == ";")
+    table = Table(file, columns, rows[columns.header is not None :], separator == ";")
+    if columns.listed is not None:
+        table = _expand_lists(table, columns.listed)
+    return table if "class" in table.columns.index else _with_one_class(table)
 
 
 def looks_like_table(file: Path) -> bool:
@@ -95,6 +125,80 @@ def looks_like_table(file: Path) -> bool:
         return bool(rows and _columns(rows, file))
     except (OSError, csv.Error, DataError):
         return False
+
+
+def _expand_lists(table: Table, listed: ListColumn) -> Table:
+    """A table with a row for each object in the cells of a column of lists, and one for each empty cell."""
+    columns = table.columns
+    videos = _video_columns(columns.header or [])
+    images: list[ListedImage] = []
+    for _, row in table.rows:
+        is_whole = len(row) > listed.index
+        sides = [parse_integer(columns.cell(row, side)) if is_whole else None for side in ("height", "width")]
+        size = (sides[0], sides[1]) if sides[0] and sides[1] else None
+        name = columns.cell(row, "file") if len(row) >= columns.count else ""
+        name = "video_{}/{}".format(*(row[i].strip() for i in videos)) if videos and name else name
+        objects = parse_cell(row[listed.index], listed, SPELLINGS) if is_whole else []
+        images.append(ListedImage(name, size, objects))
+    names = list(dict.fromkeys(image.file for image in images if image.file))
+    order, is_concluded = choose_order(images, lambda name: _size_of_file(table.file, names, name), str(table.file))
+    header = columns.header or []
+    kept = [what for what in columns.index if columns.index[what] != listed.index and what not in (*SIDES, *CORNERS)]
+    layout = list(dict.fromkeys(["file", "class", *CORNERS, *(what for what in kept if what != "class")]))
+    is_alone = columns.index.get("class", listed.index) == listed.index  # no class beside the list
+    rows: list[tuple[int, list[str]]] = []
+    for (line, row), image in zip(table.rows, images, strict=True):
+        if len(row) < columns.count or row == columns.header:
+            rows.append((line, row[:1]))  # is reported as a row of too few cells
+            continue
+        own = "" if is_alone else columns.cell(row, "class")
+        rest = [columns.cell(row, what) for what in layout[6:]] + [row[i] for i in columns.flags]
+        for one in image.objects:
+            name = one.name or own or (ONE_CLASS if is_alone else "")
+            rows.append((line, [image.file, name, *to_corners(one, order), *rest]))
+        if not image.objects:
+            rows.append((line, [image.file, "" if listed.kind != "bbox" else own, "", "", "", "", *rest]))
+    count = len(layout) + len(columns.flags)
+    index = {what: i for i, what in enumerate(layout)}
+    flags = tuple(range(len(layout), count))
+    notes = [Problem(str(table.file), f"column {header[listed.index]}: {order}", ORDER_FITS, "kept")]
+    has_names = not is_alone or any(one.name for image in images for one in image.objects)
+    notes = notes * is_concluded + [Problem(str(table.file), f"class {ONE_CLASS!r}", NO_CLASSES, "kept")] * (
+        not has_names
+    )
+    return Table(table.file, Columns(index, flags, CORNERS, count, None), rows, False, notes)
+
+
+def _video_columns(header: Sequence[str]) -> tuple[int, int] | None:
+    """The columns of video and frame, which name the image in tables of videos: video_0/16.jpg."""
+    names = [name.strip().lower() for name in header]
+    return (
+        (names.index("video_id"), names.index("video_frame")) if {"video_id", "video_frame"} <= set(names) else None
+    )
+
+
+def _size_of_file(file: Path, names: Sequence[str], name: str) -> tuple[int, int] | None:
+    """Height and width of an image that a table names, None if there is none."""
+    try:
+        path = find_images(file, names).locate(name).path
+        return image_size(path) if path is not None else None
+    except DataError:
+        return None
+
+
+def _with_one_class(table: Table) -> Table:
+    """A table without a column of classes, whose objects are all of one class."""
+    columns = table.columns
+    count = columns.count
+    rows = []
+    for line, row in table.rows:
+        has_box = len(row) >= count and not all(is_missing(columns.cell(row, what)) for what in columns.box)
+        is_row = len(row) >= count and row != columns.header
+        rows.append((line, [*row[:count], ONE_CLASS if has_box else ""] if is_row else row[:1]))
+    header = None if columns.header is None else [*columns.header, "class"]
+    columns = replace(columns, index=columns.index | {"class": count}, count=count + 1, header=header)
+    note = Problem(str(table.file), f"class {ONE_CLASS!r}", NO_CLASSES, "kept")
+    return replace(table, columns=columns, rows=rows, notes=[*table.notes, note])
 
 
 def _decode(content: bytes) -> str:
@@ -123,9 +227,15 @@ def _columns(rows: Sequence[tuple[int, list[str]]], file: Path) -> Columns:
     for what, spellings in SPELLINGS.items():
         found = [words.index(spelling) for spelling in spellings if spelling in words]
         index |= {what: found[0]} if found else {}
+    label = index.get("class")
+    is_id = "file" not in index and "image_id" in index
+    if is_id:
+        index["file"] = index.pop("image_id")
     missing = [what for what in ("file", "class") if what not in index]
     box = CORNERS
     if not set(CORNERS) <= set(index):
+        if not {"x", "y"} <= set(index) and {"x1", "y1", "w", "h"} <= set(index):
+            index["x"], index["y"] = index["x1"], index["y1"]
         # With x and y, width and height may be those of the box.
         for side, other in (("w", "width"), ("h", "height")):
             if side not in index and {"x", "y"} <= set(index) and other in index:
@@ -133,8 +243,11 @@ def _columns(rows: Sequence[tuple[int, list[str]]], file: Path) -> Columns:
         box = SIDES
         if not set(SIDES) <= set(index):
             missing.append("xmin, ymin, xmax, ymax")
-    if not missing:
-        flags = tuple(i for i, word in enumerate(words) if word in FLAGS)
+    flags = tuple(i for i, word in enumerate(words) if word in FLAGS)
+    listed = find_list_column(words, label, [row for _, row in rows[1:_PROBED]]) if missing else None
+    if listed is not None and "file" in index and missing[-1:] == ["xmin, ymin, xmax, ymax"]:
+        return Columns(index, flags, box, len(header), header, listed)
+    if not missing or (is_id and missing == ["class"]):
         return Columns(index, flags, box, len(header), header)
     for count, layout in HEADERLESS.items():
         bare = Columns({what: i for i, what in enumerate(layout)}, (), CORNERS, count, None)
