@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TEMPORARY = re.compile(r".+\.[0-9a-f]{8}\.tmp")
+TEMPORARY_FOLDER = re.compile(r"\..+\.[0-9a-f]{8}\.gfocal-tmp")
 
 
 @contextmanager
@@ -51,6 +52,63 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Fill a new folder so that ``path`` is whole once it is there; an empty folder in its place is replaced.
+
+    Yields a hidden folder beside it, which is renamed on leaving without an exception and removed on any. Such
+    folders of processes that were killed are removed, too: those that no living process holds locked.
+    """
+    target = Path(os.path.abspath(path))
+    _remove_abandoned(target.parent)
+    work, lock = _make_locked_folder(target)
+    try:
+        yield work
+        if target.exists():
+            target.rmdir()
+        os.replace(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _make_locked_folder(target: Path) -> tuple[Path, int | None]:
+    while True:
+        work = target.with_name(f".{target.name}.{secrets.token_hex(4)}.gfocal-tmp")
+        work.mkdir()
+        lock = _lock_folder(work)
+        if work.is_dir():  # not removed by another process before it was locked
+            return work, lock
+        if lock is not None:
+            os.close(lock)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for path in parent.iterdir():
+        if TEMPORARY_FOLDER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            lock = _lock_folder(path)
+            if lock is not None:
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(lock)
+
+
+def _lock_folder(path: Path) -> int | None:
+    """A descriptor by which this process holds a folder locked; None if another does, or the system has no locks."""
+    try:
+        import fcntl
+
+        descriptor = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def set_aside(path: Path) -> Path:

@@ -30,7 +30,7 @@ from gfocal.limits import can_allocate, describe_out_of_files, is_out_of_files, 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".jp2"))
 
-LARGEST_COPY = 2**26  # bytes: where fewer are left, it is not the image that is broken
+ENOUGH_MEMORY = 2**26  # bytes: where fewer are left, it is not the image that is broken
 LIMIT_OPTION = "--max-megapixels"
 
 _EXIF_ORIENTATION = 0x0112
@@ -147,12 +147,14 @@ def _open(path: str | Path) -> Iterator[Image.Image]:
     if not os.path.isfile(path):
         reason = "is not a regular file" if os.path.exists(path) else "no such file"
         raise ImageError(f"{path}: {'a folder, not an image' if os.path.isdir(path) else reason}")
+    needed = ENOUGH_MEMORY
     try:
         # Only PIL's own warnings: the limit on pixels is checked below, whatever the global warning filters are.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\b")
             with Image.open(path, formats=FORMATS) as image:
                 _check_pixel_limit(path, image)
+                needed = max(needed, 8 * image.width * image.height)
                 yield image
     except ImageError:
         raise
@@ -163,13 +165,13 @@ def _open(path: str | Path) -> Iterator[Image.Image]:
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more pixels than the limit ({LIMIT_OPTION} raises it)") from None
     except MemoryError as error:  # mostly an impossible length in the file
-        if not can_allocate(LARGEST_COPY):
+        if not can_allocate(needed):
             raise
         raise ImageError(f"{path}: cannot be read: it needs more memory than is available") from error
     except Exception as error:  # on broken files the decoders raise nearly anything: struct.error, KeyError ...
         if is_out_of_files(error):
             raise OpenFilesError(describe_out_of_files()) from error
-        if is_out_of_memory(error) and not can_allocate(LARGEST_COPY):
+        if is_out_of_memory(error) and not can_allocate(needed):
             raise MemoryError(str(error)) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{path}: cannot be read: {reason}") from error

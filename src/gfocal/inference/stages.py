@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -128,7 +129,12 @@ class Pipeline:
             return None
         from gfocal.visualize import draw_detections
 
-        file = f"{name}.jpg"
-        draw_detections(image, detections, 0.0, edges=self.edges).save(temporary, "JPEG", quality=92)
-        os.replace(temporary, self.folder / file)
-        return file
+        path = self.folder / f"{name}.jpg"
+        # Renamed when it is whole: a run that is killed leaves this one at most, and draws it again on --resume.
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            draw_detections(image, detections, 0.0, edges=self.edges).save(temporary, "JPEG", quality=92)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path.name
