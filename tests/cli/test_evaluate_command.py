@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gfocal.cli import DONE
+from gfocal.cli import DONE, USER_ERROR
 from gfocal.data.preprocess import InputSettings
 from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import create
@@ -142,3 +142,135 @@ def test_user_errors_end_in_one_line(run: Run, photos: Path, results: Path, tmp_
         assert code == 2
         assert message in err.splitlines()[-1]
         assert "Traceback" not in err
+
+
+def with_category(photos: Path, folder: Path, name: str, objects: int) -> Path:
+    """The photos with one more class, which has some objects."""
+    content = json.loads((photos / "annotations" / "instances_val2017.json").read_text())
+    content["categories"].append({"id": 5, "name": name})
+    for k in range(objects):
+        box = {"bbox": [150, 70, 20, 20], "area": 400, "iscrowd": 0}
+        content["annotations"].append({"id": 100 + k, "image_id": 10 * k + 5, "category_id": 5, **box})
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    (folder / "val2017").symlink_to(photos / "val2017")
+    return folder
+
+
+@pytest.mark.parametrize("objects", [0, 2])
+def test_a_class_that_the_model_lacks_is_left_out_with_a_note(
+    run: Run, photos: Path, model: Path, tmp_path: Path, objects: int
+) -> None:
+    data = with_category(photos, tmp_path / "data", "bird", objects)
+    code, out, err = run("eval", model, data, "--num-workers", 0, "--device", "cpu")
+    assert code == DONE, err
+    assert f"2 of the 3 classes of the data are expected; left out: bird ({objects} objects)" in err
+    code, same, err = run("eval", model, photos, "--num-workers", 0, "--device", "cpu")
+    assert (code, same) == (DONE, out), err
+
+
+def test_data_without_a_class_of_the_model_are_refused(run: Run, photos: Path, model: Path, tmp_path: Path) -> None:
+    data = with_category(photos, tmp_path / "data", "bird", 0)
+    code, _, err = run("eval", model, data, "--rename", "cat=Cat", "--rename", "dog=Dog", "--num-workers", 0)
+    assert code == USER_ERROR
+    assert "classes differ: found ['Cat', 'bird', 'Dog'], expected ['cat', 'dog']" in err
+
+
+def test_only_some_classes_are_reported(run: Run, photos: Path, results: Path, model: Path, tmp_path: Path) -> None:
+    numbers = {}
+    for name, words in (("all", ()), ("dog", ("--classes", "dog")), ("both", ("--classes", "dog, cat"))):
+        code, out, err = run("eval", results, photos, *words, "--out", tmp_path / f"{name}.json")
+        assert code == DONE, err
+        numbers[name] = json.loads((tmp_path / f"{name}.json").read_text())
+    assert "; classes cat, dog" in err
+    assert numbers["both"] == numbers["all"]
+    assert list(numbers["dog"]["per_class"]) == ["dog"]
+    assert numbers["dog"]["per_class"]["dog"] == numbers["all"]["per_class"]["dog"]
+    assert numbers["dog"]["num_detections"] == 1
+    found = tmp_path / "found.json"
+    words = ("--classes", "dog", "--results", found, "--num-workers", 0, "--device", "cpu")
+    code, out, err = run("eval", model, photos, *words)
+    assert code == DONE, err
+    assert {one["category_id"] for one in json.loads(found.read_text())} == {7}
+    assert "cat" not in out
+    code, _, err = run("eval", results, photos, "--classes", "dogs")
+    assert code == USER_ERROR
+    assert "--classes: no class 'dogs'; did you mean 'dog'?" in err
+
+
+def test_ids_of_text_are_read_and_written(run: Run, photos: Path, model: Path, tmp_path: Path) -> None:
+    content = json.loads((photos / "annotations" / "instances_val2017.json").read_text())
+    for one in content["images"]:
+        one["id"] = f"image {one['id']}"
+    for one in content["annotations"]:
+        one["image_id"] = f"image {one['image_id']}"
+    (tmp_path / "data" / "annotations").mkdir(parents=True)
+    (tmp_path / "data" / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    (tmp_path / "data" / "val2017").symlink_to(photos / "val2017")
+    found = tmp_path / "found.json"
+    code, by_model, err = run("eval", model, tmp_path / "data", "--results", found, "--num-workers", 0)
+    assert code == DONE, err
+    written = json.loads(found.read_text())
+    assert {one["image_id"] for one in written} <= {one["id"] for one in content["images"]}
+    code, out, err = run("eval", found, tmp_path / "data", "--out", tmp_path / "numbers.json")
+    assert code == DONE, err
+    assert out.splitlines()[0] == by_model.splitlines()[0]
+
+
+def test_more_than_100_objects_are_said_and_more_detections_can_count(
+    run: Run, photos: Path, model: Path, tmp_path: Path
+) -> None:
+    boxes = [[k % 16 * 12, k // 16 * 12, 9, 9] for k in range(120)]
+    annotations = [
+        {"id": k + 1, "image_id": 1, "category_id": 3, "bbox": box, "area": 81, "iscrowd": 0}
+        for k, box in enumerate(boxes)
+    ]
+    content = {
+        "images": [{"id": 1, "file_name": "0.jpg", "width": 200, "height": 100}],
+        "annotations": annotations,
+        "categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}],
+    }
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    (tmp_path / "val2017").symlink_to(photos / "val2017")
+    results = tmp_path / "results.json"
+    keys = ("image_id", "category_id", "bbox")
+    results.write_text(json.dumps([{key: one[key] for key in keys} | {"score": 0.9} for one in annotations]))
+    code, out, err = run("eval", results, tmp_path)
+    assert code == DONE, err
+    assert "note: 20 of 120 objects cannot be found: only the best 100 detections of each class and image" in err
+    assert "'gfocal eval --max-detections 120' gives AP with 120 too" in err
+    code, out, err = run("eval", results, tmp_path, "--max-detections", 120, "--out", tmp_path / "numbers.json")
+    assert code == DONE, err
+    assert "AP@120" in out
+    assert "cannot be found" not in err
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert (round(numbers["ap"], 3), round(numbers["limited"]["ap"], 3)) == (0.832, 1.0)
+    words = ("--num-workers", 0, "--device", "cpu", "--out", tmp_path / "numbers.json")
+    code, _, err = run("eval", model, tmp_path, *words)
+    assert code == DONE, err
+    assert "only the best 100 detections of each image count" in err
+    plain = json.loads((tmp_path / "numbers.json").read_text())
+    code, _, err = run("eval", model, tmp_path, *words, "--max-detections", 300)
+    assert code == DONE, err
+    more = json.loads((tmp_path / "numbers.json").read_text())
+    assert more["limited"]["max_detections"] == 300
+    assert {key: plain[key] for key in ("ap", "ar100", "num_detections")} == {
+        key: more[key] for key in ("ap", "ar100", "num_detections")
+    }
+
+
+def test_detections_of_unknown_categories(run: Run, photos: Path, results: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    extra = {"image_id": 5, "category_id": 9, "bbox": [1, 1, 2, 2], "score": 0.5}
+    other.write_text(json.dumps([*json.loads(results.read_text()), extra]))
+    code, out, err = run("eval", other, photos)
+    assert code == DONE, err
+    assert (
+        "1 detection of category ids that the data do not have (9): left out, as pycocotools leaves them out" in err
+    )
+    assert out == run("eval", results, photos)[1]
+    other.write_text(json.dumps([extra]))
+    code, _, err = run("eval", other, photos)
+    assert code == USER_ERROR
+    assert "those of the data are 3, 7: write the detections with these" in err

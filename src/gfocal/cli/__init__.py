@@ -6,6 +6,7 @@ inputs.py             from arguments to datasets, devices and the standard outpu
 check.py              gfocal check
 train.py              gfocal train
 evaluate.py           gfocal eval
+counting.py           what gfocal eval counts: detections of a file, chosen classes, the limit of detections
 detect.py             gfocal detect
 convert.py            gfocal convert
 compare.py            gfocal compare

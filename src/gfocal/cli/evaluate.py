@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal import launch
 from gfocal.atomic import atomic_write
 from gfocal.cli import DONE
+from gfocal.cli.counting import (
+    allow_detections,
+    explain_what_counts,
+    read_detections,
+    select_classes,
+    stated_ids,
+)
 from gfocal.cli.inputs import (
     explain_missing_coco,
     read_datasets,
@@ -33,7 +39,7 @@ from gfocal.console import note, say
 from gfocal.text import pluralize
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from rich.console import Console
 
@@ -211,10 +217,12 @@ def _load(args: argparse.Namespace) -> tuple[Detector | None, Devices | None]:
 
 def _read_data(args: argparse.Namespace, model: Detector | None, console: Console) -> tuple[ImageData, str]:
     """The data as one dataset, and a description of its parts."""
+    from gfocal.data.classes import choose_classes
     from gfocal.data.coco_names import COCO_NAMES
     from gfocal.data.preprocess import InputSettings
     from gfocal.data.survey import choose_for_images, image_paths, with_value_range
     from gfocal.data.views import ONE_CLASS
+    from gfocal.errors import DataError
 
     with explain_missing_coco(model is not None and model.names == COCO_NAMES, args.data[0]):
         parts = select_splits(args.data, args.split, "test", "val")
@@ -228,10 +236,16 @@ def _read_data(args: argparse.Namespace, model: Detector | None, console: Consol
         data = with_value_range(data, choice.value_range)
     if args.store_thresholds is not None and any(split == "test" for _, split in parts):
         note(console, "thresholds chosen on the split test make its results look better than they are: choose on val")
-    return data, "; ".join(
+    part = "; ".join(
         f"split {split} of {path}" if split else f"all of {path}, which has no split test or val"
         for path, split in parts
     )
+    if args.classes and (data.files is None or args.store_thresholds is not None):
+        what = "synthetic images have all their classes" if data.files is None else "--store-thresholds is for all"
+        raise DataError(f"--classes: {what}; leave one of the options out")
+    if args.classes and data.names != ONE_CLASS:  # before anything is detected
+        part += f"; classes {', '.join(choose_classes(args.classes, data.names))}"
+    return data, part
 
 
 def is_results_file(args: argparse.Namespace) -> bool:
@@ -245,85 +259,6 @@ def is_results_file(args: argparse.Namespace) -> bool:
     if args.results is not None:
         raise DataError(f"{args.model}: a file of detections already; --results writes those of a model")
     return True
-
-
-def read_detections(path: str, data: ImageData, console: Console) -> Found:
-    """Detections from a file. Raises DataError where some are of images that the data do not have."""
-    from collections import Counter
-
-    from gfocal.errors import DataError
-    from gfocal.interop.coco_results import read_coco_results
-
-    unknown: Counter[str] = Counter()
-    detections = read_coco_results(path, data.category_ids, stated_ids(data)[0], unknown)
-    if not unknown:
-        return detections
-    listed = ", ".join(list(unknown)[:10]) + ", ..." * (len(unknown) > 10)
-    what = f"{path}: {pluralize(unknown.total(), 'detection')} of category ids that the data do not have ({listed})"
-    if not detections or ("0" in unknown and min(data.category_ids) == 1):  # counted from another number
-        ids = ", ".join(map(str, data.category_ids[:10])) + ", ..." * (len(data.category_ids) > 10)
-        raise DataError(f"{what}; those of the data are {ids}: write the detections with these")
-    note(console, f"{what}: left out, as pycocotools leaves them out")
-    return detections
-
-
-def stated_ids(data: ImageData) -> tuple[Mapping[int | str, int], Mapping[int, int | str]]:
-    """Image ids as the annotation files state them -> those of the dataset, and the reverse."""
-    from gfocal.data.stated import index_by_stated_id
-
-    if data.files is None:
-        return index_by_stated_id([data.sample(i).image_id for i in range(len(data))], None)
-    return index_by_stated_id(data.files.table.image_ids.tolist(), data.files.table.stated)
-
-
-def select_classes(
-    texts: Sequence[str],
-    data: ImageData,
-    detections: Found,
-    thresholds: tuple[float, ...] | None,
-) -> tuple[ImageData, Found, tuple[float, ...] | None]:
-    """Data, detections and thresholds of the classes of --classes alone."""
-    from gfocal.data.classes import map_classes
-    from gfocal.data.views import ONE_CLASS, with_classes
-    from gfocal.errors import DataError
-
-    if data.names == ONE_CLASS:  # of a class-agnostic model: chosen before all classes became one
-        return data, detections, thresholds
-    if data.files is None:
-        raise DataError("--classes: synthetic images have all their classes; leave the option out")
-    chosen = map_classes(data.names, classes=texts)
-    found = {image_id: one.relabel(chosen.new_labels, chosen.names) for image_id, one in detections.items()}
-    if thresholds is not None:
-        thresholds = tuple(thresholds[data.names.index(name)] for name in chosen.names)
-    return with_classes(data.files, chosen.names), found, thresholds
-
-
-def allow_detections(model: Detector, max_detections: int) -> int | None:
-    """Let a model give as many detections for an image; returns the number it gave before, if that was lower."""
-    settings = model.decode_settings
-    if max_detections <= settings.max_detections:
-        return None
-    per_level = max(settings.per_level, max_detections)
-    model.decode_settings = replace(settings, max_detections=max_detections, per_level=per_level)
-    return settings.max_detections
-
-
-def explain_what_counts(
-    data: ImageData, model: Detector | None, own_limit: int | None, max_detections: int, console: Console
-) -> None:
-    """Say which ground truth could not count, and which counts although training drops it."""
-    from gfocal.evaluation.detections import explain_limit
-
-    limit = max_detections if model is None else model.decode_settings.max_detections
-    if line := explain_limit(data, max(limit, 100), per_class=model is None):
-        note(console, line)
-    table = None if data.files is None else data.files.table
-    if table is not None and table.stated is not None and len(table.stated.boxes) > len(table.boxes):
-        dropped = len(table.stated.boxes) - len(table.boxes)
-        note(
-            console,
-            f"{pluralize(dropped, 'box', 'boxes')} that training drops counted as ground truth, as in pycocotools",
-        )
 
 
 def detect_in_data(

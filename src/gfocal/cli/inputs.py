@@ -110,11 +110,11 @@ def match_classes(data: FileData, names: Sequence[str], where: str, share: Share
 
     found, left_out = share_classes(data, names, where, only_empty=share == "empty")
     if left_out:
-        num_shared = len(set(names) & set(data.names))
+        count = sum(name in names for name in data.names)
+        hint = "" if share == "empty" else "; --rename OLD=NEW gives a class the name that is expected"
         note(
             console,
-            f"{where}: the {pluralize(num_shared, 'class', 'classes')} of the data that are expected, out of "
-            f"{len(data.names)}; left out: {left_out}",
+            f"{where}: {count} of the {len(data.names)} classes of the data are expected; left out: {left_out}{hint}",
         )
     return found
 

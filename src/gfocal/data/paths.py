@@ -133,7 +133,7 @@ def class_mismatch(found: Sequence[str], wanted: Sequence[str], where: str | Pat
         + (f"; not in the data: {lacking}" if lacking else "")
         + ("; --rename OLD=NEW renames a class of the data" if extra and lacking else "")
         + (
-            "; a model cannot be evaluated on classes that it was not trained on: remove them from the data"
+            "; a model cannot be evaluated on classes that it was not trained on: leave them out with --classes"
             if extra and not lacking
             else ""
         )
