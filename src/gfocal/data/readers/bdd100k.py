@@ -116,8 +116,9 @@ def _parse(source: SplitFile) -> Parsed:
             stated = _stated_classes(content.get("config"))
         if not isinstance(frames, list):
             raise DataError(f"{source.file}: not a BDD100K file: it must be a list of images")
+        edges = source.file.name == "labels.json" and source.file.with_name("data").is_dir()
         for number, frame in enumerate(frames, 1):
-            _add_frame(reading, source, frame, str(source.file), f"entry {number}")
+            _add_frame(reading, source, frame, str(source.file), f"entry {number}", edges)
     if not reading.images:
         raise DataError(f"{source.file}: no image in it has a name and a list of labels")
     used = {box.name for image in reading.images for box in image.boxes}
@@ -152,7 +153,7 @@ def _stated_classes(config: Any) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _add_frame(reading: Reading, source: SplitFile, frame: Any, file: str, record: str) -> None:
+def _add_frame(reading: Reading, source: SplitFile, frame: Any, file: str, record: str, edges: bool = False) -> None:
     name = frame.get("name") if isinstance(frame, dict) else None
     inner = frame.get("frames") if isinstance(frame, dict) else None
     if isinstance(inner, list) and inner and isinstance(inner[0], dict):  # older files: the objects of one frame
@@ -166,7 +167,7 @@ def _add_frame(reading: Reading, source: SplitFile, frame: Any, file: str, recor
     image = AnnotatedImage(name, file, _size(frame), folders=source.folders)
     reading.images.append(image)
     for number, label in enumerate(labels, 1):
-        _add_label(reading, image, label, f"label {number}")
+        _add_label(reading, image, label, f"label {number}", edges)
 
 
 def _size(frame: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -174,13 +175,12 @@ def _size(frame: Mapping[str, Any]) -> tuple[int, int] | None:
     return (int(size[0]), int(size[1])) if size and all(0 < value < 2**31 for value in size) else None
 
 
-def _add_label(reading: Reading, image: AnnotatedImage, label: Any, record: str) -> None:
+def _add_label(reading: Reading, image: AnnotatedImage, label: Any, record: str, edges: bool) -> None:
     if not isinstance(label, dict):
         leave_out(image, BROKEN_BOX, record)
         return
     name = to_class(label.get("category"))
     record = f"{record}, {name or 'no category'}"
-    edges = Path(reading.file).name == "labels.json" and Path(reading.file).with_name("data").is_dir()
     box = None
     if label.get("box2d") is not None:
         box = _with_last_pixels(to_numbers(label["box2d"], ("x1", "y1", "x2", "y2")), edges)

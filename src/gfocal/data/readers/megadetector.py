@@ -87,21 +87,21 @@ def _add_detections(
         return
     low = 0
     for number, one in enumerate(detections, 1):
-        score = to_number(one.get("conf")) if isinstance(one, dict) else float("nan")
-        category = str(one.get("category")) if isinstance(one, dict) else ""
+        if not isinstance(one, dict):
+            leave_out(image, BROKEN_BOX, f"detection {number}")
+            continue
+        score, category = to_number(one.get("conf")), str(one.get("category"))
         if score < threshold:
             reading.note(BELOW_THRESHOLD, f"detections below {threshold:g}", "left out")
             low += 1
-        elif category in names:
+        elif category not in names:
+            reading.note(NO_CATEGORY, f"detections of category {category:.40}", "skipped")
+        else:
             box = from_xywh(to_numbers(one.get("bbox"), range(4))) if score <= 1 else None
             reading.add(image, box, names[category], f"detection {number}")
             reading.note(SCORED, f"detections of at least {threshold:g}")
             if one.get("classifications"):
                 reading.note(SPECIES, "detections")
-        elif isinstance(one, dict):
-            reading.note(NO_CATEGORY, f"detections of category {category:.40}", "skipped")
-        else:
-            leave_out(image, BROKEN_BOX, f"detection {number}")
     if low and low == len(detections):
         reading.note(EMPTIED, "images")
 
