@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import TINY, Run
+from gfocal.data.classes import choose_classes, map_classes
 from gfocal.data.dataset import FileData, Problem, Sample
 from gfocal.data.discovery import read_data
 from gfocal.data.views import NEAR_NAMES, SAME_IMAGE, concatenate
@@ -79,7 +80,9 @@ def test_renamed_classes_are_merged() -> None:
     alone = concatenate([one], renames={"car": "person"})
     assert (alone.names, classes(alone)) == (("person",), [["person", "person"]])
     assert concatenate([one], renames={"pedestrian": "person"}).names == one.names
-    with pytest.raises(DataError, match="no class 'lorry' to rename; there are: 'person', 'car', 'pedestrian', 'Car'"):
+    with pytest.raises(
+        DataError, match="no class 'lorry' to rename; there are: 'person', 'car', 'pedestrian', 'Car'"
+    ):
         concatenate([one, two], renames={"lorry": "truck"}, where="here")
 
 
@@ -221,3 +224,55 @@ def test_synthetic_images_are_not_concatenated(two_sets: tuple[Path, Path], tmp_
     code, _, err = run("train", two_sets[0], "synthetic", "--out", tmp_path / "r", *TINY, "--short-side", "96")
     assert code == 2
     assert "synthetic images can neither be combined with other data" in err
+
+
+def test_some_classes_in_training_and_conversion(two_sets: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
+    one, two = two_sets
+    options = ("--rename", "Cat=cat", "--classes", "cat")
+    code, _, err = run("train", one, two, *options, "--out", tmp_path / "run", *TINY)
+    assert code == 0, err
+    assert "note: 1 of 2 classes: cat; left out, so that their objects are background: dog (" in err
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (about["classes"], about["train_images"]) == (["cat"], 2)
+    code, _, err = run("convert", one, two, *options, "--to", "coco", "--out", tmp_path / "coco")
+    assert code == 0, err
+    assert "left out: dog (" in err
+    written = read_data(tmp_path / "coco", "train")
+    assert (written.names, len(written)) == (("cat",), 2)
+    code, _, err = run("train", one, "--classes", "cot", "--out", tmp_path / "none", *TINY)
+    assert code == 2
+    assert "--classes: no class 'cot'; did you mean 'cat'?" in err
+
+
+def test_class_names_with_a_comma() -> None:
+    names = ("nut, mixed", "pear", "apple")
+    assert choose_classes(["nut, mixed", "apple"], names) == ("nut, mixed", "apple")
+    assert choose_classes(["apple,pear"], names) == ("pear", "apple")
+    chosen = map_classes(names, {"apple": "fruit", "pear": "fruit"}, ["fruit"])
+    assert (chosen.names, chosen.new_labels, chosen.merges, chosen.is_identity) == (
+        ("fruit",),
+        (-1, 0, 0),
+        True,
+        False,
+    )
+
+
+@pytest.mark.parametrize("where", ["train", "val"])
+def test_training_says_what_100_detections_cannot_find(tmp_path: Path, run: Run, where: str) -> None:
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        Image.new("RGB", (200, 200)).save(tmp_path / split / "a.png")
+        count = 130 if split == where or where == "train" else 3
+        annotations = [
+            {"id": k + 1, "image_id": 1, "category_id": 1 + k % 2, "bbox": [k % 14 * 8, k // 14 * 9, 90, 80]}
+            for k in range(count)
+        ]
+        content = {
+            "images": [{"id": 1, "file_name": "a.png", "width": 200, "height": 200}],
+            "annotations": annotations,
+            "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        }
+        (tmp_path / split / "set.json").write_text(json.dumps(content))
+    code, _, err = run("train", tmp_path, "--out", tmp_path / "run", *TINY)
+    assert code == 0, err
+    assert "note: 30 of 130 objects cannot be found: only the best 100 detections of each image count" in err

@@ -304,3 +304,30 @@ def test_ctrl_c_keeps_what_was_found(
     assert run("detect", model, *files, "--out", out, "--score-threshold", 0, "--resume")[0] == DONE
     assert json.loads((out / "detections.json").read_text()) == whole
     assert not (out / "detections.jsonl").exists()
+
+
+def test_some_classes_under_other_names(run: Run, model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "noise.png"
+    Image.effect_noise((160, 120), 60).convert("RGB").save(file)
+
+    def detections(folder: str, *words: object) -> tuple[list[str], list[dict[str, Any]]]:
+        options = ("--score-threshold", 0, "--no-images", "--device", "cpu", "--out", tmp_path / folder)
+        code, _, err = run("detect", model, file, *options, *words)
+        assert code == DONE, err
+        content = json.loads((tmp_path / folder / "detections.json").read_text())
+        return [one["name"] for one in content["categories"]], content["annotations"]
+
+    names, everything = detections("all")
+    assert names == ["cat", "dog"]
+    names, dogs = detections("dogs", "--rename", "dog=wolf", "--classes", "wolf")
+    assert names == ["wolf"]
+    expected = [one["bbox"] for one in everything if one["category_id"] == 2]
+    assert [one["bbox"] for one in dogs] == expected
+    assert {one["category_id"] for one in dogs} == {1}
+    names, animals = detections("one", "--rename", "dog=animal", "--rename", "cat=animal")
+    assert names == ["animal"]
+    assert 0 < len(animals) < len(everything)  # of a cat and a dog at one place the better one is left
+    assert len(detections("few", "--max-detections", 1)[1]) == 1
+    code, _, err = run("detect", model, file, "--classes", "bird", "--out", tmp_path / "none")
+    assert code == USER_ERROR
+    assert "--classes: no class 'bird'; there are: 'cat', 'dog'" in err
