@@ -9,6 +9,7 @@ for all splits, images with objects that have no box are left out, and everythin
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.image_record import ImageRecord
-from gfocal.data.locate import ImageLocator, Located
+from gfocal.data.locate import ImageLocator, Located, dataset_folder
 from gfocal.data.paths import category_ids_by_label, find_split, map_labels, pick_split, split_name
 from gfocal.data.sidecar import SIDECAR, ImageExtra, Sidecar, read_sidecar
 from gfocal.data.validation import MISSING, REPEATED_IMAGE, validate_records
@@ -134,10 +135,12 @@ def build_dataset(
     stated |= zip(sidecar.names or (), sidecar.category_ids or (), strict=False)
     numbers = _category_ids(classes, stated)
     problems = [problem for one in parts for problem in one.problems]
-    bases = [root / folder for folder in image_folders if (root / folder).is_dir()]
-    locator = ImageLocator(root, bases, split_name(split))
+    home = dataset_folder(where) if where.is_file() else root  # images/ beside annotations/a.json
+    inner = Path(os.path.relpath(root, home))
+    bases = [place / folder for place in dict.fromkeys((root, home)) for folder in (*image_folders, "")]
+    locator = ImageLocator(home, [base for base in bases if base.is_dir()], split_name(split))
     used = [image for one in parts for image in one.images if not _is_left_out(image, problems)]
-    located = locator.locate_all((image.name, image.folders) for image in used)
+    located = locator.locate_all((i.name, tuple((inner / folder).as_posix() for folder in i.folders)) for i in used)
     records: dict[Path, ImageRecord] = {}
     for described, found in zip(used, located, strict=True):
         record = _record(described, found, locator, problems)
@@ -146,7 +149,7 @@ def build_dataset(
         if record.path in records:
             problems.append(Problem(described.file, one_line(described.name), REPEATED_IMAGE, "dropped"))
             continue
-        extra = sidecar.image(split, record.path.relative_to(root).as_posix())
+        extra = sidecar.image(split, Path(os.path.relpath(record.path, root)).as_posix())
         if extra.image_id is not None:
             record.image_id = extra.image_id
         record.stated_size = extra.stated_size or record.stated_size
@@ -159,8 +162,11 @@ def build_dataset(
     placed = [records[path] for path in sorted(records)]
     _number(placed, sidecar, split)
     placed.sort(key=lambda image: image.image_id)
+    is_converted = sidecar.names is not None  # gfocal convert writes the unit of the format
     known = list(names) if names is not None else list(classes)
-    return validate_records(placed, known, category_ids_by_label(order, numbers, len(known)), problems, where)
+    return validate_records(
+        placed, known, category_ids_by_label(order, numbers, len(known)), problems, where, in_pixels=is_converted
+    )
 
 
 def _is_left_out(image: AnnotatedImage, problems: list[Problem]) -> bool:

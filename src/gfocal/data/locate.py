@@ -158,15 +158,13 @@ def find_images(file: Path, names: Sequence[str]) -> ImageLocator:
     looked up by their last parts below the folder of the file, or below the one that holds it if it is called
     annotations or by a split. Raises DataError, which lists the searched folders, if none of the images is found.
     """
-    here = file.parent if file.parent.name else file.parent.absolute()
-    is_inner = here.name.lower() in _ANNOTATION_FOLDERS or split_name(here.name) is not None
-    split = find_split(file.stem) or split_name(here.name)
+    split = find_split(file.stem) or split_name(file.absolute().parent.name)
     probed, places = names[:_PROBED], _usual_folders(file)
     hits = [
         sum((p := resolve_inside(place, n)) is not None and os.path.isfile(p) for n in probed) for place in places
     ]
     best = places[hits.index(max(hits))]
-    locator = ImageLocator(here.parent if is_inner else here, [best] if max(hits) else [], split)
+    locator = ImageLocator(dataset_folder(file), [best] if max(hits) else [], split)
     if not names or max(hits) > 0:
         return locator
     found = [locator.locate(name) for name in names]
@@ -180,6 +178,13 @@ def find_images(file: Path, names: Sequence[str]) -> ImageLocator:
         several = ", ".join(os.path.relpath(path, file.parent) for path in candidates)
         raise DataError(f"{file}: images not found: {AMBIGUOUS}, e.g. {one_line(several)}; keep one of them")
     return locator
+
+
+def dataset_folder(file: Path) -> Path:
+    """The folder of the dataset of an annotation file: its own, or the one above annotations/ or train/."""
+    here = file.parent if file.parent.name else file.parent.absolute()
+    is_inner = here.name.lower() in _ANNOTATION_FOLDERS or split_name(here.name) is not None
+    return here.parent if is_inner else here
 
 
 def _usual_folders(file: Path) -> list[Path]:

@@ -45,3 +45,13 @@ def boxes(data: FileData) -> dict[str, list[tuple[str, list[float], bool]]]:
 def reasons(data: FileData) -> Counter[str]:
     """How many problems there are for each reason."""
     return Counter(problem.reason for problem in data.problems)
+
+
+def corners(data: FileData) -> dict[str, list[list[float]]]:
+    """Name of an image -> rounded corners of each object."""
+    return {name: [box for _, box, _ in objects] for name, objects in boxes(data).items()}
+
+
+def outcomes(data: FileData) -> Counter[tuple[str, str]]:
+    """How many problems there are for each reason and action."""
+    return Counter((problem.reason, problem.action) for problem in data.problems)
