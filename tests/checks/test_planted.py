@@ -80,6 +80,7 @@ def test_planted_faults_of_files(run: Run, tmp_path: Path) -> None:
     plant("high-bit-depth", train.save_image(deep, "deep.png"), "deep.png")
     cyan = Image.fromarray(np.dstack([np.asarray(texture(17).convert("L"))] * 4), "CMYK")
     plant("unusual-pixel-format", train.save_image(cyan, "printed.jpg", quality=95), "printed.jpg")
+    train.annotations[-1]["bbox"] = OTHER
     frames = [texture(5).convert("P"), texture(6).convert("P")]
     film = train.save_image(frames[0], "film.gif", save_all=True, append_images=frames[1:], duration=100)
     plant("multi-frame-image", film, "film.gif")
@@ -136,8 +137,10 @@ def test_planted_faults_of_labels(run: Run, tmp_path: Path) -> None:
     for x, category in ((4.0, 6), (56.0, 4), (106.0, 7)):
         val.box(image_id, [x, 30.0, 46.0, 44.0], category)
 
-    def plant(code: str, *boxes: list[Any], category: int = 1, keys: tuple[str, ...] = (), at: str = "") -> None:
-        """An image of its own with these boxes, the last of which is wrong."""
+    def plant(
+        code: str, *boxes: list[Any], category: int = 1, keys: tuple[str, ...] = (), at: str = "", lost: bool = False
+    ) -> None:
+        """An image of its own with these boxes, the last of which is wrong; ``lost``: it has no other object."""
         image_id = train.save_image(texture(400 + len(planted)), f"{code}.png")
         number = 0
         for box in boxes:
@@ -145,14 +148,16 @@ def test_planted_faults_of_labels(run: Run, tmp_path: Path) -> None:
         if keys:
             train.annotations[-1].update(dict.fromkeys(keys, 99))
         planted.append((code, "train", at or f"annotation {number}"))
+        if lost:
+            planted.append(("image-not-trained", "train", f"{code}.png"))
 
-    plant("zero-area-box", [50.0, 40.0, 0.0, 30.0])
-    plant("inverted-box", [90.0, 40.0, -30.0, 30.0])
-    plant("box-outside-image", [200.0, 40.0, 30.0, 30.0])
+    plant("zero-area-box", [50.0, 40.0, 0.0, 30.0], lost=True)
+    plant("inverted-box", [90.0, 40.0, -30.0, 30.0], lost=True)
+    plant("box-outside-image", [200.0, 40.0, 30.0, 30.0], lost=True)
     plant("box-exceeds-image", [130.0, 40.0, 50.0, 44.0])
-    plant("non-finite-box", [50.0, math.nan, 30.0, 30.0])
-    plant("malformed-box", [50.0, 40.0, 30.0])
-    plant("unknown-class", GOOD, keys=("category_id",))
+    plant("non-finite-box", [50.0, math.nan, 30.0, 30.0], lost=True)
+    plant("malformed-box", [50.0, 40.0, 30.0], lost=True)
+    plant("unknown-class", GOOD, keys=("category_id",), lost=True)
     plant("annotation-without-image", GOOD, keys=("image_id",))
     train.annotations[-1]["image_id"] = 9999
     plant("duplicate-box", GOOD, GOOD)
@@ -171,7 +176,7 @@ def test_planted_faults_of_labels(run: Run, tmp_path: Path) -> None:
     train.box(lynx, [0.0, 80.0, 100.0, 40.0], 1, iscrowd=1)
     planted.append(("ignored-regions", "train", "coco, train"))
 
-    assert len(planted) == 22
+    assert len(planted) == 28
     assert_found(found_in(run, made.write()), planted)
 
 

@@ -47,7 +47,11 @@ KINDS: dict[str, Kind] = {
         "nothing if the range is right, else state it (--value-range)",
     ),
     "unusual-pixel-format": Kind("note", "unusual pixel format, converted to RGB", "check how the image is read"),
-    "exif-rotated-image": Kind("note", "rotated by its EXIF orientation", "check that the boxes lie on the objects"),
+    "exif-rotated-image": Kind(
+        "note",
+        "rotated by its EXIF orientation",
+        "check that the boxes lie on the objects; YOLO: or set boxes_on_stored_pixels in gfocal.json",
+    ),
     "huge-image": Kind("note", "very large image, slow to read", "downscale the image once, before training"),
     # Duplicate images.
     "duplicate-across-splits": Kind("error", "same image in two splits", "keep it in one split"),

@@ -44,7 +44,6 @@ CODES: dict[str, str] = {
     conventions.FRACTIONS: "fractions-for-pixels",
     conventions.RESIZED: "resized-images",
     conventions.MOSTLY_IGNORED: "mostly-ignored",
-    conventions.TURNED: "exif-rotated-image",
 }
 MIN_SWAPPED, SWAPPED_FRACTION = 5, 0.2  # boxes that exceed their image, and their fraction of all boxes
 
@@ -52,7 +51,8 @@ MIN_SWAPPED, SWAPPED_FRACTION = 5, 0.2  # boxes that exceed their image, and the
 def check_records(data: FileData, split: str) -> list[Finding]:
     """The problems of a split as findings, and one more where x and y seem to be swapped."""
     images = {sample.path.name: sample.path for sample in data.samples if sample.path is not None}
-    findings = [_make_finding(problem, split, images) for problem in data.problems]
+    turned = (conventions.TURNED, conventions.TURNED_YOLO)  # each of these images is a finding by its header
+    findings = [_make_finding(problem, split, images) for problem in data.problems if problem.reason not in turned]
     return findings + _check_swapped_axes(data, findings, split)
 
 

@@ -52,8 +52,10 @@ def convert_records(
     orientations: Sequence[int],
     problems: list[Problem],
     where: str,
+    *,
     is_xywh: bool,
     flag: str,
+    in_pixels: bool,
 ) -> list[Usable]:
     """Convert records whose numbers have another meaning, and report what concerns the whole dataset.
 
@@ -64,10 +66,12 @@ def convert_records(
         where: file or folder, for problems.
         is_xywh: whether the annotations state boxes as x, y, width, height.
         flag: how the annotations mark ignored objects, for problems.
+        in_pixels: whether numbers are pixels even if all are in 0..1.
 
     Returns the images whose stated size differs from their file's, and whose boxes were not scaled to the file.
     """
-    _read_fractions(usable, problems, where)
+    if not in_pixels:
+        _read_fractions(usable, problems, where)
     differing = _scale_resized(usable, problems, where)
     if is_xywh:
         _judge_convention(usable, problems, where)
@@ -92,7 +96,7 @@ def _is_outside(boxes: _Boxes, sizes: npt.NDArray[np.float64]) -> npt.NDArray[np
 def _read_fractions(usable: Sequence[Usable], problems: list[Problem], where: str) -> None:
     """Make the boxes of a dataset relative if all of its numbers are in 0..1, and not all are 0 or 1."""
     boxes, _ = _table(usable)
-    if not len(boxes) or any(image.relative and image.boxes for image, _ in usable):
+    if len(boxes) < MIN_BOXES or any(image.relative and image.boxes for image, _ in usable):
         return
     if boxes.min() < -1e-3 or boxes.max() > 1 + 1e-3 or (boxes == boxes.round()).all():
         return

@@ -74,12 +74,14 @@ def validate_records(
     *,
     is_xywh: bool = False,
     flag: str = "crowd, difficult or ignored",
+    in_pixels: bool = False,
 ) -> FileData:
     """The dataset of all usable images and boxes, with the problems of the others.
 
     Reads the header of every image file: about 0.1 ms each on a local disk. ``problems`` are those found by the
-    reader. ``is_xywh`` says that the files state boxes as x, y, width, height, and ``flag`` how they mark ignored
-    objects, see ``gfocal.data.conventions``. Raises DataError if no image is usable.
+    reader. ``is_xywh`` says that the files state boxes as x, y, width, height, ``flag`` how they mark ignored
+    objects, ``in_pixels`` that numbers in 0..1 are no fractions, see ``gfocal.data.conventions``. Raises DataError if
+    no image is usable.
     """
     problems = list(problems)
     usable, orientations = _read_sizes(images, problems)
@@ -87,7 +89,9 @@ def validate_records(
         first = f"; the first problem: {one_line(str(problems[0]), max_length=500)}" if problems else ""
         raise DataError(f"{where}: no usable image among {len(images)}{first}")
     in_file = [image.stated for image, _ in usable]
-    for image, size in convert_records(usable, orientations, problems, str(where), is_xywh, flag):
+    for image, size in convert_records(
+        usable, orientations, problems, str(where), is_xywh=is_xywh, flag=flag, in_pixels=in_pixels
+    ):
         _report_size(image, size, problems)
     for name, count in Counter(names).items():
         if count > 1:

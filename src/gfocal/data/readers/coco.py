@@ -27,6 +27,7 @@ from gfocal.errors import DataError, SplitError
 from gfocal.text import one_line
 
 PLACEHOLDER = "category without annotations that is the supercategory of all others: not a class"
+WRITTEN_BY_GFOCAL = "written by gfocal convert"  # description of a file whose numbers are pixels in any case
 EMPTY_CATEGORY = "category that only labels whole images as empty: not a class"
 
 
@@ -78,9 +79,12 @@ def read_coco(
                 record.stated_id = key
     placed.sort(key=lambda listed: listed.image_id)
     names = names or found
+    is_converted = isinstance(content.get("info"), dict) and content["info"].get("description") == WRITTEN_BY_GFOCAL
     content.clear()  # the json of a large dataset takes more memory than anything else here
     ids = category_ids_by_label(order, category_ids, len(names))
-    return validate_records(placed, names, ids, problems, file, is_xywh=True, flag="crowd (iscrowd)")
+    return validate_records(
+        placed, names, ids, problems, file, is_xywh=True, flag="crowd (iscrowd)", in_pixels=is_converted
+    )
 
 
 def coco_splits(path: Path) -> list[str]:

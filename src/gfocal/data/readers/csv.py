@@ -93,7 +93,7 @@ def read_csv(path: str | Path, split: str | None = None, names: Sequence[str] | 
     ids = dict(zip(sidecar.names or (), sidecar.category_ids or (), strict=False))
     known = [name for name in ids if name in labels]
     numbers = category_ids_by_label([labels[name] for name in known], [ids[name] for name in known], len(names))
-    return validate_records(images, names, numbers, problems, where=path)
+    return validate_records(images, names, numbers, problems, where=path, in_pixels=True)
 
 
 def csv_splits(path: Path) -> list[str]:

@@ -89,7 +89,8 @@ def read_voc(
     images.sort(key=lambda image: image.image_id)
     ids = dict(zip(sidecar.names or (), sidecar.category_ids or (), strict=False))
     numbers = [ids[name] for name in names] if set(names) <= set(ids) else range(1, len(names) + 1)
-    return validate_records(images, names, numbers, problems, where=folder)
+    is_converted = sidecar.names is not None  # gfocal convert writes pixels
+    return validate_records(images, names, numbers, problems, folder, flag="difficult", in_pixels=is_converted)
 
 
 def _order_classes(found: list[str], folder: Path) -> list[str]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from gfocal.data.dataset import Problem
 from gfocal.data.outlines import OUTLINE, ROTATED, Corners, hull, hull_of_rotated
+from gfocal.data.readers.fields import read_flag
 from gfocal.data.validation import BROKEN_XML, NOT_VOC
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _IGNORING = ("difficult", "iscrowd", "is_crowd", "crowd", "ignore", "ignored")  # elements or attributes of objects
+_EXACT = Context(prec=120)  # digits, enough for any float32 plus 1
 _CHALLENGE = ("the voc20", "pascal voc20")  # the VOC challenge's own files, in <database> and <annotation>
 
 
@@ -104,7 +106,7 @@ def _corners(element: Any, one_based: bool) -> Corners | None:
 def _less_one(text: str) -> float:
     """A number minus 1, rounded once: what a writer added is removed exactly."""
     try:
-        return float(Decimal(text.strip()) - 1)
+        return float(_EXACT.subtract(Decimal(text.strip()), Decimal(1)))
     except InvalidOperation:
         return float(text) - 1
 
@@ -125,7 +127,7 @@ def _points(polygon: Any) -> Iterator[tuple[float, float]]:
 def _is_ignored(entry: Any) -> bool:
     texts = [_text(entry, tag) for tag in _IGNORING]
     texts += [_attribute(entry, name) for name in _IGNORING]
-    return any(text.lower() in ("1", "true", "yes") for text in texts)
+    return any(read_flag(text) for text in texts)
 
 
 def _attribute(entry: Any, name: str) -> str:

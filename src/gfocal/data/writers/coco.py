@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.data.paths import split_name
+from gfocal.data.readers.coco import WRITTEN_BY_GFOCAL
 from gfocal.data.readers.coco_objects import AREA_OF_BOX
 from gfocal.data.sidecar import Sidecar
 from gfocal.data.writers.decimals import shorten, to_xywh
@@ -35,7 +36,7 @@ def write_coco(placement: Placement, folder: Path) -> tuple[Sidecar, list[str]]:
             categories = [
                 {"id": i, "name": name} for i, name in zip(placement.category_ids, placement.names, strict=True)
             ]
-            file.write('{"info": {"description": "written by gfocal convert"},\n"images": [')
+            file.write('{"info": {"description": "' + WRITTEN_BY_GFOCAL + '"},\n"images": [')
             write_rows(file, _images(part, start))
             file.write('],\n"categories": [')
             write_rows(file, iter(categories))
