@@ -4,8 +4,8 @@
 groups ``class confidence xmin ymin xmax ymax`` or ``confidence x y width height``.
 
 Four numbers are x, y, width, height, or two corners. The name of the column decides where it says so (``bbox_xywh``,
-``bbox_xyxy``); else the reading with which the boxes are inside their images and not inverted. If both readings fit,
-or none does, the table is refused.
+``bbox_xyxy``); else the reading with which 99 of 100 boxes are inside their images and not inverted, while at least
+one in 10 is not with the other reading. If that decides nothing, the table is refused.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ _LIST = re.compile(r"[\s\[\](){},;]*(?:[-+.\deE]+[\s\[\](){},;]*)+")
 _MOST_CHARACTERS = 1_000_000  # of a cell
 _WITH_CLASS, _WITHOUT_CLASS = 6, 5  # words of an object in a PredictionString
 _TOLERANCE = 1.0  # pixels by which a box may exceed its image
-_FEW, _MANY = 0.01, 0.1  # fractions of the boxes that an order may not fit, and that the other one must not fit
+_FEW, _MANY = 0.01, 0.1  # fractions of the boxes that do not fit in the order that is taken, and in the other one
+_MOST_OPENED = 2000  # images whose sizes are read for that
 
 
 @dataclass(frozen=True)
@@ -192,28 +193,28 @@ def choose_order(
 ) -> tuple[Order | None, bool]:
     """The order of the four numbers of all boxes whose order is not stated, and whether it was concluded.
 
-    ``find_size`` reads the size of an image that the table does not state; it is called only where that decides.
-    Raises DataError, which names both readings, if both fit, or none.
+    ``find_size`` reads the size of an image that the table does not state. Raises DataError, which names both
+    readings, if both fit, or neither.
     """
     boxes = [(image, one.numbers) for image in images for one in image.objects if one.order is None and one.numbers]
     if not boxes:
         return None, False
     numbers = [value for _, box in boxes for value in box]
     relative = all(0 <= value <= 1 for value in numbers) and any(0 < value < 1 for value in numbers)
-    misfits = {order: _misfits(boxes, order, lambda image: (1, 1) if relative else image.size) for order in _ORDERS}
-    if not relative and not (misfits["xywh"] and misfits["xyxy"]) and misfits["xywh"] == misfits["xyxy"]:
-        sizes = {image.file: image.size or find_size(image.file) for image, _ in boxes}
-        misfits = {order: _misfits(boxes, order, lambda image: sizes[image.file]) for order in _ORDERS}
-    shares = {order: count / len(boxes) for order, count in misfits.items()}
+    unknown = list(dict.fromkeys(image.file for image, _ in boxes if image.size is None))
+    found = {} if relative else {name: find_size(name) for name in unknown[:_MOST_OPENED]}
+    misfits = {
+        order: _misfits(boxes, order, lambda image: (1, 1) if relative else image.size or found.get(image.file))
+        for order in _ORDERS
+    }
     for order, other in (_ORDERS, _ORDERS[::-1]):
-        if (misfits[order] == 0 < misfits[other]) or (shares[order] <= _FEW and shares[other] >= _MANY):
+        if misfits[order] <= _FEW * len(boxes) and misfits[other] >= _MANY * len(boxes):
             return order, True
-    which = "both" if not any(misfits.values()) else "neither"
     example = one_line(", ".join(f"{value:g}" for value in boxes[0][1]))
     raise DataError(
-        f"{where}: four numbers such as {example} may be x, y, width, height or xmin, ymin, xmax, ymax: {which} "
-        f"fit{'' if which == 'both' else 's'} the {len(boxes)} boxes and their images; name the column bbox_xywh or "
-        "bbox_xyxy"
+        f"{where}: four numbers such as {example} may be x, y, width, height or xmin, ymin, xmax, ymax: of "
+        f"{len(boxes)} boxes {misfits['xywh']} do not fit their images as the former, and {misfits['xyxy']} as the "
+        "latter; name the column bbox_xywh or bbox_xyxy"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,6 +16,7 @@ from gfocal.data.writers.placement import Placement, check_names, stated_areas
 from gfocal.text import pluralize
 
 IMAGES = "JPEGImages"
+_EXACT = Context(prec=120)  # digits, enough for any float32 plus 1
 
 
 def write_voc(placement: Placement, folder: Path, one_based: bool = False) -> tuple[Sidecar, list[str]]:
@@ -92,7 +93,7 @@ def format_annotation(sample: Sample, filename: str, names: Sequence[str], one_b
 
 def _plus_one(number: str) -> str:
     """A decimal number plus 1, exactly."""
-    return format(Decimal(number) + 1, "f")
+    return format(_EXACT.add(Decimal(number), Decimal(1)), "f")
 
 
 def _annotation(filename: str, size: Sequence[int], path: str = "") -> ElementTree.Element:
