@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from conftest import Run
+from gfocal.cli import DONE, USER_ERROR
 from gfocal.interop.mmdet import CheckpointImportError, import_checkpoint
 from gfocal.interop.mmdet_checkpoint import plain_names
 from gfocal.interop.mmdet_names import GFL, layout_of, recognize, translate_name
@@ -147,6 +149,26 @@ def test_a_pickle_that_runs_code_is_refused_and_nothing_runs(small, tmp_path: Pa
     assert not sign.exists()
 
 
+def test_names_of_the_classes_are_given_where_those_of_the_file_do_not_fit(small, run: Run, tmp_path: Path):
+    """A checkpoint that was fine-tuned with the dataset class of COCO keeps its 80 names."""
+    _, state = small
+    path = write(tmp_path / "a.pth", state, CLASSES=tuple(f"coco{i}" for i in range(80)))
+    out = tmp_path / "a.safetensors"
+    code, _, err = run("import", path, "--out", out)
+    assert code == USER_ERROR
+    assert "its head has 3 classes, but its metadata names 80 (coco0, coco1, coco2, ...)" in err
+    assert "--names A,B,..." in err
+    (tmp_path / "names.txt").write_text("red\nlight green\nblue\n")
+    for names, expected in (("red, green,blue", "green"), (tmp_path / "names.txt", "light green")):
+        code, _, err = run("import", path, "--out", out, "--names", names)
+        assert code == DONE, err
+        assert load_model(out).names == ("red", expected, "blue")
+    for names in ("red,green", "red,red,blue"):
+        code, _, err = run("import", path, "--out", out, "--names", names)
+        assert code == USER_ERROR
+        assert "give one for each class, in the order of training" in err
+
+
 def test_what_does_not_fit_is_named(small, tmp_path: Path):
     _, state = small
     whole = write(tmp_path / "a.pth", state).read_bytes()
@@ -157,6 +179,8 @@ def test_what_does_not_fit_is_named(small, tmp_path: Path):
         import_checkpoint(tmp_path / "none.pth")
     with pytest.raises(CheckpointImportError, match="3 classes, but its metadata names 2"):
         import_checkpoint(write(tmp_path / "b.pth", state, CLASSES=("cat", "dog")))
+    with pytest.raises(CheckpointImportError, match="names a class twice"):
+        import_checkpoint(write(tmp_path / "b.pth", state, CLASSES=("cat", "dog", "cat")))
 
     def changed(**new: Tensor | None) -> Path:
         other = {**state, **{k.replace("__", "."): v for k, v in new.items()}}

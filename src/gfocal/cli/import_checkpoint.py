@@ -29,6 +29,12 @@ def add(commands: Any) -> None:
         "--out", type=Path, default=Path("model.safetensors"), metavar="FILE", help="(default: model.safetensors)"
     )
     command.add_argument(
+        "--names",
+        metavar="A,B,...|FILE",
+        help="names of the classes in the order of training, or a text file with one on each line (default: those in "
+        "the file, which must be as many as its head has classes)",
+    )
+    command.add_argument(
         "--points",
         choices=("corner", "legacy", "center"),
         help="for GFL: where in its cell a point lies; legacy is that of the original GFocal repository (default: by "
@@ -50,7 +56,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise IsADirectoryError(f"{args.out}: is a folder; name a file")
     if args.out.exists() and args.checkpoint.exists() and args.out.samefile(args.checkpoint):
         raise FileExistsError(f"{args.out}: is the checkpoint itself, which would be overwritten; give another --out")
-    imported = import_checkpoint(args.checkpoint, args.points, args.caffe)
+    imported = import_checkpoint(args.checkpoint, args.points, args.caffe, read_names(args.names))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     save_model(imported.model, args.out)
     lines = [
@@ -62,3 +68,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for line in lines:
         say(console, line)
     return DONE
+
+
+def read_names(text: str | None) -> list[str] | None:
+    """The names of --names: of the lines of a file if there is one of this name, else between the commas."""
+    if text is None:
+        return None
+    is_file = "," not in text and Path(text).is_file()
+    parts = Path(text).read_text(encoding="utf-8-sig", errors="replace").splitlines() if is_file else text.split(",")
+    return [name for part in parts if (name := part.strip())]

@@ -7,7 +7,7 @@ pickle is executed.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,12 @@ class Imported:
     notes: tuple[str, ...]
 
 
-def import_checkpoint(path: str | Path, origin: Origin | None = None, caffe: bool | None = None) -> Imported:
+def import_checkpoint(
+    path: str | Path,
+    origin: Origin | None = None,
+    caffe: bool | None = None,
+    names: Sequence[str] | None = None,
+) -> Imported:
     """A checkpoint of MMDetection or GFocal as a detector.
 
     Args:
@@ -45,6 +50,7 @@ def import_checkpoint(path: str | Path, origin: Origin | None = None, caffe: boo
             the original GFocal repository is based, ``corner`` for every later version.
         caffe: whether the backbone of FCOS is of the Caffe kind (``gfocal.models.caffe``), which its tensors do not
             show; None: as in the config in the file's metadata, or True without one, as in every published FCOS.
+        names: of the classes, in the order of training; None: those in the file's metadata.
 
     Raises:
         CheckpointImportError: the file is missing, truncated, holds code, is of another detector, or a tensor of it
@@ -66,11 +72,11 @@ def import_checkpoint(path: str | Path, origin: Origin | None = None, caffe: boo
             f"{path}: bbox_head.{layout.cls} has {num_rows} rows for {layout.per_cell} boxes a cell"
         )
     num_classes = num_rows // layout.per_cell
-    names, notes = class_names(meta, num_classes, path)
+    class_list, notes = class_names(meta, num_classes, path, names)
     place, place_notes = choose_origin(layout, origin, str(meta.get("mmdet_version", "")), path)
     kind, kind_notes = choose_backbone_kind(layout, caffe, config, path)
     try:
-        model = create(preset, num_classes, names=names, pretrained=False, **options, **place, **kind)
+        model = create(preset, num_classes, names=class_list, pretrained=False, **options, **place, **kind)
     except ValueError as error:
         raise CheckpointImportError(f"{path}: {preset} cannot be built with what the file holds: {error}") from error
     load_weights(model, state, layout, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,20 @@ def config_text(meta: Mapping[str, Any]) -> str:
     return found if isinstance(found, str) else ""
 
 
-def class_names(meta: Mapping[str, Any], num_classes: int, path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the classes from a checkpoint's metadata, and notes on where they came from."""
+def class_names(
+    meta: Mapping[str, Any], num_classes: int, path: Path, given: Sequence[str] | None = None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the classes, ``given`` or from a checkpoint's metadata, and notes on where they came from.
+
+    Raises CheckpointImportError where there are more or fewer than the head has classes, or one occurs twice.
+    """
+    if given is not None:
+        if len(given) != num_classes or len(set(given)) != len(given):
+            raise CheckpointImportError(
+                f"{path}: its head has {num_classes} classes, but {len(given)} names are given, of which "
+                f"{len(set(given))} are different: give one for each class, in the order of training"
+            )
+        return tuple(given), ("class names: as given",)
     dataset = meta.get("dataset_meta")
     found = meta.get("CLASSES")
     if found is None and isinstance(dataset, Mapping):
@@ -94,8 +106,11 @@ def class_names(meta: Mapping[str, Any], num_classes: int, path: Path) -> tuple[
         if len(names) != num_classes:
             raise CheckpointImportError(
                 f"{path}: its head has {num_classes} classes, but its metadata names {len(names)} "
-                f"({', '.join(names[:3])} ...)"
+                f"({', '.join(names[:3])}{', ...' * (len(names) > 3)}), which are those of other data; give the "
+                f"{num_classes} names in the order of training: --names A,B,... or --names FILE with one on each line"
             )
+        if len(set(names)) < len(names):
+            raise CheckpointImportError(f"{path}: its metadata names a class twice; give other names with --names")
         return names, ("class names: from the file",)
     if num_classes == len(COCO_NAMES):
         return COCO_NAMES, ("class names: the file has none; 80 classes are assumed to be COCO's",)
