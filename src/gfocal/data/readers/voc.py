@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from gfocal.data.dataset import FileData, Problem
@@ -135,12 +135,8 @@ def _find_images(
         if same:
             path = next((path for path in same if path.name == content.filename), same[0])
         else:
-            other = _find_stated(file, content.filename, locator, layout, problems)
+            other = _find_stated(file, content.filename, locator, layout, claimed, problems)
             if other is None:
-                continue
-            if other in claimed:
-                record = f"filename {content.filename} -> {os.path.relpath(other, folder)}"
-                problems.append(Problem(str(file), record, SAME_IMAGE, "dropped"))
                 continue
             path = other
         claimed.add(path)
@@ -152,7 +148,12 @@ def _find_images(
 
 
 def _find_stated(
-    file: Path, stated: str, locator: ImageLocator, layout: Layout, problems: list[Problem]
+    file: Path,
+    stated: str,
+    locator: ImageLocator,
+    layout: Layout,
+    claimed: Collection[Path],
+    problems: list[Problem],
 ) -> Path | None:
     """The image that the xml file names, in the subfolder of the same name first."""
     inner = (layout.images / layout.key(file)).parent
@@ -160,7 +161,12 @@ def _find_stated(
         problems.append(Problem(str(file), str(inner / file.stem), MISSING, "dropped"))
         return None
     folders = (inner.relative_to(locator.root).as_posix(),) if locator.root in (inner, *inner.parents) else ()
-    path = locator.take(locator.locate(stated, folders), str(file), f"filename {stated}", problems)
+    found = locator.locate(stated, folders)
+    if found.path is not None and found.path in claimed:
+        record = f"filename {stated} -> {os.path.relpath(found.path, locator.root)}"
+        problems.append(Problem(str(file), record, SAME_IMAGE, "dropped"))
+        return None
+    path = locator.take(found, str(file), f"filename {stated}", problems)
     if path is not None and not os.path.isfile(path):
         problems.append(Problem(str(file), str(path), MISSING, "dropped"))
         return None
