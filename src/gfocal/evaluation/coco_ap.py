@@ -193,7 +193,7 @@ def xywh_of(detections: ScoredBoxes) -> Tensor:
 
 def _count_beyond_limit(objects: Sequence[StatedObjects]) -> int:
     """Ground truth that 100 detections of each image and class cannot reach."""
-    counts = [one.labels[~one.crowd].bincount() for one in objects]
+    counts = [one.labels[~one.crowd].long().bincount() for one in objects]
     return int((torch.cat(counts) - MAX_DETECTIONS).clamp(min=0).sum())
 
 

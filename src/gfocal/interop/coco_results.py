@@ -125,15 +125,7 @@ def read_coco_results(
     classes.
     """
     path = Path(path)
-    try:
-        records = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a json file ({error}); write the results again") from error
-    if not isinstance(records, list):
-        raise DataError(
-            f"{path}: holds a {type(records).__name__}, but COCO results are a list of records, "
-            "as 'gfocal eval MODEL DATA --results FILE' writes them"
-        )
+    records = _load(path)
     label_of: dict[int | str, int] = {category_id: label for label, category_id in enumerate(category_ids)}
     by_image: dict[int, list[_Row]] = {}
     unlisted: dict[str, int] = {}  # image ids that the data do not have, with the first record
@@ -171,6 +163,19 @@ def read_coco_results(
             "evaluate on the images that the detections were made on (--split selects them)"
         )
     return {image_id: _image_results(rows, f"{path}: image_id {image_id}") for image_id, rows in by_image.items()}
+
+
+def _load(path: Path) -> list[Any]:
+    try:
+        records = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a json file ({error}); write the results again") from error
+    if not isinstance(records, list):
+        raise DataError(
+            f"{path}: holds a {type(records).__name__}, but COCO results are a list of records, "
+            "as 'gfocal eval MODEL DATA --results FILE' writes them"
+        )
+    return records
 
 
 _Row = tuple[tuple[float, float, float, float], float, int, list[float] | None]  # xywh, score, label, edge_std
