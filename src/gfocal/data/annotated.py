@@ -33,7 +33,7 @@ NO_ID = -(2**64)  # no integer of 64 bits
 _UNCHANGED = 1e-5  # relative difference of a coordinate up to which a box was not edited after the conversion
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class AnnotatedBox:
     """One object as a format describes it."""
 

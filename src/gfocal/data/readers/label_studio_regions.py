@@ -58,13 +58,13 @@ def join_regions(results: Sequence[Any]) -> list[Region]:
 
 def _add_image(region: Region, result: dict[str, Any]) -> None:
     """What a result states about its image."""
-    height, width = to_number(result.get("original_height")), to_number(result.get("original_width"))
-    if 0 < height < 1e9 and 0 < width < 1e9:
-        region.size = (int(height), int(width))
+    if region.size is None:
+        height, width = to_number(result.get("original_height")), to_number(result.get("original_width"))
+        region.size = (int(height), int(width)) if 0 < height < 1e9 and 0 < width < 1e9 else None
     if "rotation" in result:  # converters of other projects write it here
         region.value = {"rotation": result["rotation"], **region.value}
-    turned = to_number(result.get("image_rotation") or 0)
-    region.turned = turned % 360 if turned == turned else turned
+    if result.get("image_rotation"):
+        region.turned = to_number(result["image_rotation"]) % 360
     page = result.get("item_index", 0)
     region.page = page if isinstance(page, int) else 0
     region.target = str(result.get("to_name", ""))

@@ -85,9 +85,8 @@ def _own_files(folder: Path) -> tuple[Path, ...]:
     """All json files of a folder if one of the first is of LabelMe."""
     if not folder.is_dir():
         return ()
-    files = sorted(
-        f for f in folder.glob("*.json") if not f.name.startswith(".") and f.name != SIDECAR and f.is_file()
-    )
+    files = [f for f in folder.glob("*.json") if not f.name.startswith(".") and f.name != SIDECAR and f.is_file()]
+    files.sort(key=lambda file: file.name)
     return tuple(files) if any(_is_own(file) for file in files[:_MOST_PROBED]) else ()
 
 
@@ -164,8 +163,8 @@ def _add_shape(
 ) -> None:
     """Add the box of a shape. Outlines of one group are parts of one object, as in LabelMe's own conversions."""
     box = _box(shape, kind)
-    stated = (shape.get("flags"), shape.get("attributes"), {"difficult": shape.get("difficult", False)})
-    is_region = any(map(is_ignored, stated))
+    stated = (shape.get("flags"), shape.get("attributes"), "difficult" in shape and {"difficult": shape["difficult"]})
+    is_region = any(is_ignored(flags) for flags in stated if flags)
     if label == BACKGROUND:
         reading.note("shapes of the class _background_: no objects", "shapes", "skipped")
         return

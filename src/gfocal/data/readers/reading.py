@@ -76,6 +76,8 @@ def leave_out(image: AnnotatedImage, reason: str, record: str) -> None:
 
 def to_number(value: Any) -> float:
     """A json value as a number, also where it is written as text; NaN if it is none."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return math.nan
     try:
