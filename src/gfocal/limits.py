@@ -8,9 +8,11 @@ import re
 from contextlib import suppress
 
 from gfocal.errors import OpenFilesError
+from gfocal.text import pluralize
 
 WANTED_FILES = 65536  # the limit on open files is raised to this, where the system allows it
 FILES_PER_WORKER = 48  # of a process that loads images: its pipes, and the tensors of batches that wait
+ENOUGH_MEMORY = 2**26  # bytes: where fewer are left, that is why things fail
 OTHER_FILES = 32  # opened for a moment: images, model files, states
 
 _OUT_OF_MEMORY = re.compile(
@@ -53,9 +55,9 @@ def require_open_files(num_workers: int) -> None:
     needed = _count_open_files() + OTHER_FILES + FILES_PER_WORKER * num_workers
     if num_workers and limit is not None and limit < needed:
         raise OpenFilesError(
-            f"too few open files: this process may open {limit} (ulimit -n), and {num_workers} processes that load "
-            f"images need about {needed}. Raise the limit (ulimit -n 4096), or load images without them "
-            "(--num-workers 0)"
+            f"too few open files: this process may open {limit} (ulimit -n), and to load images in "
+            f"{pluralize(num_workers, 'process', 'processes')} it needs {needed}. Raise the limit (ulimit -n 4096), "
+            "or load images without them (--num-workers 0)"
         )
 
 
@@ -91,6 +93,8 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
+    if isinstance(error, SystemError):  # an import that ran out of memory may leave no better error
+        return not can_allocate(ENOUGH_MEMORY)
     return not isinstance(error, KeyboardInterrupt) and _OUT_OF_MEMORY.search(str(error)) is not None
 
 

@@ -31,12 +31,35 @@ from gfocal.cli import (
 )
 from gfocal.console import report_error, say, warn
 from gfocal.errors import GFocalError
-from gfocal.limits import describe_out_of_files, is_out_of_files, is_out_of_memory, raise_open_file_limit
+from gfocal.limits import (
+    ENOUGH_MEMORY,
+    can_allocate,
+    describe_out_of_files,
+    is_out_of_files,
+    is_out_of_memory,
+    raise_open_file_limit,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code. Errors that a user can cause end in one line, without a traceback."""
     args = build_parser().parse_args(arguments)
+    try:
+        return run_command(args, arguments)
+    except Exception as error:
+        # Where little memory is left, libraries whose import failed half give errors of any kind.
+        if not is_out_of_memory(error) and can_allocate(4 * ENOUGH_MEMORY):
+            raise
+        if args.traceback:
+            traceback.print_exc()
+    # Not through rich, which imports more for it; and after the frames of the error are gone, with what they hold.
+    hint = SAVE_MEMORY.get(args.command, "Close other programs, or use a machine with more")
+    sys.stderr.write(f"gfocal: out of memory. {hint}\n")
+    return USER_ERROR
+
+
+def run_command(args: argparse.Namespace, arguments: Sequence[str] | None) -> int:
+    """Run a command; returns the exit code. Raises what is no error of the user, and what is for want of memory."""
     from rich.console import Console
 
     # Without a network, huggingface_hub would print 20 lines before the one that matters.
@@ -55,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if interruption.is_made:  # while a library was imported, whose own error hides it
                 say(console, describe_interruption(args, KeyboardInterrupt(), arguments))
                 return 130
-            text = describe_error(error, args.command)
+            text = describe_error(error)
             if text is None:
                 raise
             if args.traceback:
@@ -64,15 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return USER_ERROR
 
 
-def describe_error(error: Exception, command: str) -> str | None:
+def describe_error(error: Exception) -> str | None:
     """The line for an error that a user can cause; None for any other."""
     if isinstance(error, GFocalError):
         return str(error)
     if is_out_of_files(error):
         return describe_out_of_files()
-    if is_out_of_memory(error):
-        return f"out of memory. {SAVE_MEMORY.get(command, 'Close other programs, or use a machine with more')}"
-    return str(error) if isinstance(error, OSError) else None
+    return str(error) if isinstance(error, OSError) and not is_out_of_memory(error) else None
 
 
 @dataclass

@@ -24,13 +24,12 @@ from torch import Tensor
 
 from gfocal.data.value_range import FULL, OPTION, Range, count_bits, to_8_bits
 from gfocal.errors import ImageError, OpenFilesError
-from gfocal.limits import can_allocate, describe_out_of_files, is_out_of_files, is_out_of_memory
+from gfocal.limits import ENOUGH_MEMORY, can_allocate, describe_out_of_files, is_out_of_files, is_out_of_memory
 
 # A closed list, because the content selects the decoder: PIL would start Ghostscript for PostScript named .jpg.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".jp2"))
 
-ENOUGH_MEMORY = 2**26  # bytes: where fewer are left, it is not the image that is broken
 LIMIT_OPTION = "--max-megapixels"
 
 _EXIF_ORIENTATION = 0x0112
