@@ -107,7 +107,7 @@ def test_corners_and_centers_in_place_of_xywh() -> None:
         [((x1 + x2) / 2, (y1 + y2) / 2, 1.5 * x2 - x1 / 2, 1.5 * y2 - y1 / 2) for x1, y1, x2, y2 in wide]
     )
     assert [p.reason for p in convert([centers])[0]] == [CENTERS]
-    for image in (corners, centers):  # formats that state corners are not judged
+    for image in (corners, centers):  # formats that state corners are another matter
         assert convert([image], is_xywh=False)[0] == []
 
 

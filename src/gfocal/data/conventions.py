@@ -35,7 +35,7 @@ REFUSED = (CORNERS, CENTERS)
 
 TOLERANCE = 1.0  # pixels by which a box may exceed its image and still fit
 MIN_IGNORED = 8  # ignored objects, where there are others
-MIN_BOXES, MIN_BOXES_OF_CENTERS = 3, 8  # with fewer, the convention is not judged
+MIN_BOXES, MIN_BOXES_OF_CENTERS = 3, 8  # with fewer, nothing is said of their convention
 FITTING = 0.99  # share of the boxes that must fit in the other convention
 MOSTLY_OUTSIDE, SOME_OUTSIDE = 0.5, 0.05  # share of the boxes that leave their images as written
 MAX_STATED_OUTSIDE = (
@@ -74,7 +74,7 @@ def convert_records(
         _read_fractions(usable, problems, where)
     differing = _scale_resized(usable, problems, where)
     if is_xywh:
-        _judge_convention(usable, problems, where)
+        _report_convention(usable, problems, where)
     _turn(usable, orientations, problems, where)
     _count_ignored(usable, problems, where, flag)
     return differing
@@ -162,7 +162,7 @@ def _scale(image: ImageRecord, x: float, y: float) -> None:
     ]
 
 
-def _judge_convention(usable: Sequence[Usable], problems: list[Problem], where: str) -> None:
+def _report_convention(usable: Sequence[Usable], problems: list[Problem], where: str) -> None:
     """Report boxes that leave their images as x, y, width, height, and fit as corners, or with x, y as centers."""
     boxes, sizes = _table(usable)
     if len(boxes) < MIN_BOXES:
