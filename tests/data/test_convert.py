@@ -25,7 +25,9 @@ from gfocal.data.sidecar import SIDECAR
 from gfocal.errors import DataError
 
 Run = Callable[..., tuple[int, str, str]]  # of the fixture "run"
-PAIRS = [(a, b) for a in TARGETS for b in TARGETS if a != b]
+# Formats that store any class name, file name and split name; the others refuse some, with a clear error.
+FREE = ("coco", "yolo", "voc", "csv", "cvat")
+NEW = ("label-studio", "cvat", "labelme", "createml", "via", "kitti")
 
 
 def read(folder: Path) -> dict[str, FileData]:
@@ -50,20 +52,23 @@ def image(path: Path, width: int, height: int) -> Path:
     return path
 
 
-def edges(size: int) -> st.SearchStrategy[tuple[float, float]]:
-    """Two edges along one side, as float32: whole, broken, at the borders, and nearer to 0 than doubles resolve."""
+def edges(size: int, least: float = 0.0) -> st.SearchStrategy[tuple[float, float]]:
+    """Two edges along one side, as float32: whole, broken, at the borders, and nearer to 0 than doubles resolve.
+
+    The second is larger than ``least``: where all numbers of a file are at most 1, Create ML's are fractions.
+    """
     one = st.one_of(
         st.integers(0, size).map(float),
         st.floats(0, size, width=32),
         st.sampled_from([0.0, float(size), 1e-20, 1e-45, float(np.nextafter(np.float32(size), np.float32(0)))]),
     )
     pair = st.tuples(one, one).map(lambda two: (float(np.float32(min(two))), float(np.float32(max(two)))))
-    return pair.filter(lambda two: two[0] < two[1])
+    return pair.filter(lambda two: two[0] < two[1] > least)
 
 
 @st.composite
-def objects(draw: st.DrawFn, width: int, height: int, classes: int) -> Iterator[tuple[object, ...]]:
-    (x1, x2), (y1, y2) = draw(edges(width)), draw(edges(height))
+def objects(draw: st.DrawFn, width: int, height: int, classes: int, least: float) -> Iterator[tuple[object, ...]]:
+    (x1, x2), (y1, y2) = draw(edges(width, least)), draw(edges(height, least))
     area = draw(st.one_of(st.just(float("nan")), st.floats(1e-3, 1e7)))
     return (x1, y1, x2, y2), draw(st.integers(0, classes - 1)), draw(st.booleans()), area  # type: ignore[return-value]
 
@@ -72,6 +77,9 @@ CLASSES = ["cat", "dog", "Ärger", "a & <b>", "yes", "3", "images", "no, not"]
 FILES = ["a.png", "A.png", "b.png", "sub/a.png", "sub/b.PNG", "a.jpg", "a b.png", "a.b.jpg", "a_2.png", ".c.png"]
 FILES += ["ö.png", "images/a.png", "x.unknown"]
 SPLITS = ["train", "val", "test", "fold1", "trainval"]
+PLAIN_CLASSES = ["cat", "dog", "Ärger", "a&<b>", "yes", "images"]
+PLAIN_FILES = [name for name in FILES if name != "x.unknown"]
+PLAIN_SPLITS = SPLITS[:3]
 
 
 def numbers(count: int) -> st.SearchStrategy[list[int]]:
@@ -82,20 +90,27 @@ def numbers(count: int) -> st.SearchStrategy[list[int]]:
 
 
 @st.composite
-def data_sets(draw: st.DrawFn, folder: Path) -> dict[str, FileData]:
-    """Splits that share some images, of one list of classes, some without objects."""
-    classes = draw(st.lists(st.sampled_from(CLASSES), min_size=1, unique=True))
+def data_sets(draw: st.DrawFn, folder: Path, is_plain: bool = False) -> dict[str, FileData]:
+    """Splits that share some images, of one list of classes, some without objects; ``is_plain``: for all formats."""
+    classes = draw(st.lists(st.sampled_from(PLAIN_CLASSES if is_plain else CLASSES), min_size=1, unique=True))
     ids = draw(numbers(len(classes)))
     if draw(st.booleans()):
         first = draw(st.integers(0, 1))
         ids = list(range(first, first + len(classes)))
-    wanted = draw(st.lists(st.sampled_from(SPLITS), min_size=1, max_size=3, unique=True))
+    wanted = draw(
+        st.lists(st.sampled_from(PLAIN_SPLITS if is_plain else SPLITS), min_size=1, max_size=3, unique=True)
+    )
     parts, shared = {}, None
     for split in sorted(wanted, key=SPLITS.index):
         samples: list[Sample] = []
-        for name in draw(st.lists(st.sampled_from(FILES), min_size=1, max_size=5, unique=True)):
-            width, height = draw(st.integers(1, 1000)), draw(st.integers(1, 1000))
-            found = draw(st.lists(objects(width, height, len(classes)), max_size=4, unique_by=lambda one: one[:3]))
+        for name in draw(
+            st.lists(st.sampled_from(PLAIN_FILES if is_plain else FILES), min_size=1, max_size=5, unique=True)
+        ):
+            least = 2 if is_plain else 0
+            width, height = draw(st.integers(least + 1, 1000)), draw(st.integers(least + 1, 1000))
+            found = draw(
+                st.lists(objects(width, height, len(classes), least), max_size=4, unique_by=lambda one: one[:3])
+            )
             boxes, labels, crowd, areas = zip(*found, strict=True) if found else ((), (), (), ())
             measured = torch.tensor(areas, dtype=torch.float64)
             samples.append(
@@ -118,30 +133,28 @@ def data_sets(draw: st.DrawFn, folder: Path) -> dict[str, FileData]:
     return parts
 
 
+@pytest.mark.parametrize(("targets", "is_plain"), [(FREE, False), (TARGETS, True)], ids=["any names", "plain names"])
 @given(data=st.data())
-@settings(max_examples=15, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
 def test_conversion_there_and_back_is_the_identity(
-    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+    data: st.DataObject, targets: tuple[str, ...], is_plain: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    """Each format by way of the next one."""
     tmp = tmp_path_factory.mktemp("law")
-    parts = data.draw(data_sets(tmp / "source"))
-    for first in TARGETS:
-        here = tmp / first
-        convert(parts, first, here, "link")
+    parts = data.draw(data_sets(tmp / "source", is_plain))
+    for first, other in zip(targets, (*targets[1:], targets[0]), strict=True):
+        here, there, back = (tmp / name for name in (first, f"{first}_{other}", f"{first}_{other}_{first}"))
+        convert(parts, first, here, "link")  # type: ignore[arg-type]
         start = read(here)
         assert {split: len(found) for split, found in start.items()} == {s: len(found) for s, found in parts.items()}
         assert all(find_first_difference(parts[split], start[split]) is None for split in parts)
-        for other in TARGETS:
-            if other == first:
-                continue
-            there, back = tmp / f"{first}_{other}", tmp / f"{first}_{other}_{first}"
-            convert(start, other, there, "link", original_names(here))
-            middle = read(there)
-            assert unlike(start, middle) is None
-            convert(middle, first, back, "link", original_names(there))
-            end = read(back)
-            assert unlike(start, end) is None
-            assert names(start, original_names(here)) == names(end, original_names(back))
+        convert(start, other, there, "link", original_names(here))  # type: ignore[arg-type]
+        middle = read(there)
+        assert unlike(start, middle) is None
+        convert(middle, first, back, "link", original_names(there))  # type: ignore[arg-type]
+        end = read(back)
+        assert unlike(start, end) is None
+        assert names(start, original_names(here)) == names(end, original_names(back))
 
 
 def sample(path: Path, boxes: list[list[float]], **options: object) -> Sample:
@@ -227,8 +240,9 @@ def test_splits_share_images_with_equal_ground_truth(tmp_path: Path, target: str
     }
     convert(parts, target, tmp_path / "o")  # type: ignore[arg-type]
     assert unlike(parts, read(tmp_path / "o")) is None
-    shared = target in ("coco", "csv")  # whose ground truth does not lie beside the image
-    assert len(list((tmp_path / "o").rglob("*.png"))) == (2 if shared else 3)
+    shared = target in ("coco", "csv", "label-studio", "via")  # whose ground truth does not lie beside the image
+    single = target in ("cvat", "labelme", "createml", "kitti")  # each split has its own images
+    assert len(list((tmp_path / "o").rglob("*.png"))) == (2 if shared else 4 if single else 3)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -269,8 +283,8 @@ def test_boxes_on_stored_pixels_of_a_rotated_image(tmp_path: Path) -> None:
         for target in TARGETS:
             notes = convert({"train": FileData(("x",), (1,), [stated])}, target, tmp_path / name / target)
             assert read_data(tmp_path / name / target, "train").samples[0].size == stated.size
-            # The other formats state the size to which the boxes belong.
-            assert any("EXIF" in note for note in notes) == (name == "raw" and target == "yolo")
+            # Tools of the others do not rotate images, or go by the stated size.
+            assert any("EXIF" in note for note in notes) == (name == "raw" and target in ("yolo", *NEW))
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -344,7 +358,7 @@ def test_differences_after_reading_back_are_an_error(
 def test_class_names_that_cannot_be_stored_are_refused(tmp_path: Path) -> None:
     data = small(tmp_path / "s")
     for classes, told in ((("a\nb", "cat"), "rename the class"), (("cat", "cat"), "occurs twice")):
-        for target in ("voc", "csv"):
+        for target in ("voc", "csv", *NEW):
             with pytest.raises(DataError, match=told):
                 convert({"train": replace(data, names=classes)}, target, tmp_path / "out")  # type: ignore[arg-type]
 
@@ -434,7 +448,7 @@ def test_dropped_records_are_counted(tmp_path: Path, run: Run) -> None:
      '{"splits": {"train": {"x": {"ignored": [{"at": -1, "class": 0, "box": [0, 0, 1, 1]}]}}}}', '{"names": [1]}',
      '{"splits": {"train": {"x": {"id": 1e99}}}}', '{"renamed": []}'],
 )  # fmt: skip
-@pytest.mark.parametrize("target", ["yolo", "voc"])
+@pytest.mark.parametrize("target", ["yolo", "voc", "via"])
 def test_broken_sidecar_is_an_error(tmp_path: Path, content: str, target: str) -> None:
     convert({"train": small(tmp_path / "s")}, target, tmp_path / "o")  # type: ignore[arg-type]
     (tmp_path / "o" / SIDECAR).write_text(content)
@@ -451,3 +465,13 @@ def test_the_real_blood_cells_through_every_format(shared: Path, tmp_path: Path)
         here = tmp_path / str(number)
         assert unlike(first, read(here)) is None, target
     assert names(first, {}) == names(read(here), original_names(here))
+
+
+def test_the_real_blood_cells_through_the_formats_of_labeling_tools(shared: Path, tmp_path: Path) -> None:
+    first = {"val": read_data(shared / "data" / "bccd", "val")}
+    parts, known = first, None
+    for target in (*NEW, "coco"):
+        convert(parts, target, tmp_path / target, "link", known)  # type: ignore[arg-type]
+        parts, known = read(tmp_path / target), original_names(tmp_path / target)
+        assert unlike(first, parts) is None, target
+    assert names(first, {}) == names(parts, original_names(tmp_path / "coco"))

@@ -159,15 +159,25 @@ def _remove_images(placement: Placement, home: Path) -> None:
 
 def _compare(parts: Mapping[str, FileData], folder: Path) -> None:
     """Raise DataError if reading the written dataset gives other data than ``parts``."""
-    there = list_splits(folder)
+    try:
+        there = list_splits(folder)
+    except DataError:  # not even recognized: there is no split of which the format finds something
+        there = []
     if sorted(there) != sorted(parts):
         wrong = sorted(set(parts) - set(there))
+        instead = ", ".join(sorted(set(there) - set(parts)))
         raise DataError(
-            f"this format cannot store the split name {wrong[0]!r} (it would be read as "
-            f"{', '.join(sorted(set(there) - set(parts)))}): convert the split alone with --split and --as"
+            f"this format cannot store the split name {wrong[0]!r} ("
+            + (f"it would be read as {instead}" if instead else "it would not be found")
+            + "): convert the split alone with --split and --as, e.g. as train, val or test"
         )
     for split, data in parts.items():
-        difference = find_first_difference(data, read_data(folder, split))
+        try:
+            written = read_data(folder, split)
+        except DataError as error:
+            reason = one_line(str(error).replace(str(folder), "..."), max_length=500)
+            raise DataError(f"split {split!r} cannot be read back: {reason}; nothing was written") from error
+        difference = find_first_difference(data, written)
         if difference is not None:
             raise DataError(f"split {split!r} differs after reading it back: {difference}; nothing was written")
 

@@ -32,6 +32,7 @@ from gfocal.errors import DataError
 from gfocal.text import one_line
 
 SPLIT_MOVED = "split is not where the yaml says, but in a folder of the same name beside it"
+NO_SPLITS = "the yaml lists no splits: those of the folders images/ and labels/ beside it are read"
 SPLIT_LOST = "another split that does not exist"
 _NOT_LABELS = ("classes.txt", "obj.names", "labels.txt", "notes.txt")
 
@@ -190,6 +191,10 @@ def _from_yaml(file: Path) -> _Source:
     root = next((r for r in roots if any(_resolve(r, v)[0] for v in keys.values())), roots[0])
     splits: dict[str, list[Path]] = {}
     missing: dict[str, list[str]] = {}
+    if not keys and (found_folders := _split_folders(file.parent)):  # written by tools that ask for each folder
+        splits = found_folders
+        shown = ", ".join(folder.relative_to(file.parent).as_posix() for same in splits.values() for folder in same)
+        problems.append(Problem(str(file), shown, NO_SPLITS, "kept"))
     for key, value in keys.items():
         found, lost, moved = _resolve(root, value)
         problems += [Problem(str(file), f"{key}: {entry}", SPLIT_MOVED, "kept") for entry in moved]
@@ -263,7 +268,8 @@ def _resolve(root: Path, value: Any) -> tuple[list[Path], list[str], list[str]]:
     return found, missing, moved
 
 
-def _from_folder(folder: Path, names: Sequence[str] | None) -> _Source:
+def _split_folders(folder: Path) -> dict[str, list[Path]]:
+    """The splits of a folder without a yaml that lists them: images/ with labels/, here or in or for each split."""
     splits: dict[str, list[Path]] = {}
     if (folder / "images").is_dir():
         places = find_split_folders(folder / "images")
@@ -273,6 +279,11 @@ def _from_folder(folder: Path, names: Sequence[str] | None) -> _Source:
     for name, sub in find_split_folders(folder).items():
         if (sub / "images").is_dir() and (sub / "labels").is_dir():
             splits.setdefault(name, [sub / "images"])
+    return splits
+
+
+def _from_folder(folder: Path, names: Sequence[str] | None) -> _Source:
+    splits = _split_folders(folder)
     if not splits:
         raise DataError(f"{folder}: no data.yaml, no images/<split>, no <split>/images with <split>/labels")
     lists = [f for f in (folder / "classes.txt", folder / "labels" / "classes.txt") if f.is_file()]

@@ -53,4 +53,4 @@ def _as_read(box: Corners, size: tuple[int, int]) -> Corners:
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
-STORAGE = Storage("Create ML", _as_read, states_size=False)
+STORAGE = Storage("Create ML", _as_read)

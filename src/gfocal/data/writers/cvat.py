@@ -42,6 +42,11 @@ def write_cvat(placement: Placement, folder: Path) -> tuple[Sidecar, list[str]]:
 def _meta(names: Sequence[str], splits: Sequence[str]) -> str:
     """The description of the project: its classes and subsets."""
     subsets = escape("\n".join(splits))
+    tasks = "".join(
+        f"        <task>\n          <id>{task}</id>\n          <name>{escape(split)}</name>\n"
+        f"          <mode>annotation</mode>\n          <subset>{escape(split)}</subset>\n        </task>\n"
+        for task, split in enumerate(splits)
+    )
     attribute = (
         f"            <attribute>\n              <name>{DIFFICULT}</name>\n              <mutable>False</mutable>\n"
         "              <input_type>checkbox</input_type>\n              <default_value>false</default_value>\n"
@@ -54,6 +59,7 @@ def _meta(names: Sequence[str], splits: Sequence[str]) -> str:
     )
     return (
         f"  <meta>\n    <project>\n      <name>gfocal</name>\n      <subsets>{subsets}</subsets>\n"
+        f"      <tasks>\n{tasks}      </tasks>\n"
         f"      <labels>\n{labels}      </labels>\n    </project>\n  </meta>\n"
     )
 

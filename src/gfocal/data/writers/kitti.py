@@ -16,7 +16,7 @@ IMAGES = ""  # in <split>/image_2/
 INNER = "image_2"
 LABELS = "label_2"
 DONT_CARE = "DontCare"
-STORAGE = Storage("KITTI", lambda box, size: box, stores_every_class=True, states_size=False)
+STORAGE = Storage("KITTI", lambda box, size: box, stores_every_class=True)
 
 
 def write_kitti(placement: Placement, folder: Path) -> tuple[Sidecar, list[str]]:

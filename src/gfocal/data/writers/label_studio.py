@@ -38,7 +38,8 @@ def write_label_studio(placement: Placement, folder: Path) -> tuple[Sidecar, lis
             stream.write("[")
             write_rows(stream, tasks)
             stream.write("]\n")
-    (folder / CONFIG).write_text(_interface(placement.names), encoding="utf-8")
+    has_flag = any(one.is_ignored for split in splits for *_, objects in split.images for one in objects)
+    (folder / CONFIG).write_text(_interface(placement.names, has_flag), encoding="utf-8")
     return to_sidecar(placement, splits), describe_losses(STORAGE, splits)
 
 
@@ -54,7 +55,7 @@ def _as_read(box: Corners, size: tuple[int, int]) -> Corners:
     return x / 100, y / 100, (x + width) / 100, (y + height) / 100
 
 
-STORAGE = Storage("Label Studio", _as_read, is_relative=True, stores_ignored=True, states_size=False)
+STORAGE = Storage("Label Studio", _as_read, is_relative=True, stores_ignored=True)
 
 
 def _task(file: str, sample: Sample, objects: Sequence[WrittenObject]) -> dict[str, Any]:
@@ -83,17 +84,20 @@ def _region(file: str, number: int, size: tuple[int, int], one: WrittenObject) -
     return [item | box, item | choice] if one.is_ignored else [item | box]
 
 
-def _interface(names: Sequence[str]) -> str:
-    """The project's labeling interface."""
+def _interface(names: Sequence[str], has_flag: bool) -> str:
+    """The project's labeling interface, with a choice for ignored regions if there are any."""
+    choices = [
+        f'  <Choices name="{_FLAG}" toName="{_TO}" perRegion="true" choice="multiple">',
+        f'    <Choice value="{_DIFFICULT}"/>',
+        "  </Choices>",
+    ]
     lines = [
         "<View>",
         f'  <Image name="{_TO}" value="${_TO}"/>',
         f'  <RectangleLabels name="{_FROM}" toName="{_TO}">',
         *(f"    <Label value={quoteattr(name)}/>" for name in names),
         "  </RectangleLabels>",
-        f'  <Choices name="{_FLAG}" toName="{_TO}" perRegion="true" choice="multiple">',
-        f'    <Choice value="{_DIFFICULT}"/>',
-        "  </Choices>",
+        *(choices if has_flag else ()),
         "</View>",
     ]
     return "".join(f"{line}\n" for line in lines)

@@ -8,10 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gfocal.data.dataset import Sample
+from gfocal.data.readers.labelme import BACKGROUND, IGNORE
 from gfocal.data.sidecar import Sidecar
 from gfocal.data.writers.decimals import shorten
 from gfocal.data.writers.objects import Storage, WrittenObject, describe_losses, split_objects, to_sidecar
 from gfocal.data.writers.placement import Placement, check_names
+from gfocal.errors import DataError
 
 IMAGES = ""  # beside their json files, in <split>/
 VERSION = "5.5.0"  # of LabelMe, whose files look like this
@@ -22,9 +24,13 @@ def write_labelme(placement: Placement, folder: Path) -> tuple[Sidecar, list[str
     """Write a json file for each image, in ``<split>/`` beside it, and ``labels.txt`` for LabelMe's ``--labels``.
 
     Ignored regions have the flag ``difficult``. Corners have the fewest digits that keep the float32. Returns what
-    the files cannot store, and notes for the user.
+    the files cannot store, and notes for the user. Raises DataError for class names by which LabelMe
+    means no class.
     """
     check_names(placement.names, "LabelMe")
+    for name in (IGNORE, BACKGROUND):
+        if name in placement.names:
+            raise DataError(f"class name {name!r}: LabelMe means no class by it; rename it with --rename")
     splits = split_objects(placement, STORAGE)
     for split in splits:
         for file, sample, objects in split.images:

@@ -38,7 +38,6 @@ class Storage:
     is_relative: bool = False  # the unit: fractions of the image
     stores_ignored: bool = False  # whether ignored regions are marked; else they are in gfocal.json alone
     stores_every_class: bool = False  # ignored regions are stored if they are of every class, and have no class there
-    states_size: bool = True  # of the image, which says whether boxes are of the rotated image or of stored pixels
 
 
 @dataclass(frozen=True)
@@ -111,25 +110,24 @@ def _split_sample(
     ignored: list[IgnoredRegion] = []
     rows = (sample.boxes, sample.labels, sample.crowd, stated_areas(sample))
     objects = [(tuple(box), *rest) for box, *rest in zip(*(row.tolist() for row in rows), strict=True)]
-    number = skipped = 0
+    number = of_every_class = 0
     for at, (box, label, is_ignored, area) in enumerate(objects):
-        if skipped:
-            skipped -= 1
-            continue
         every = [(box, other, True) for other in range(len(names))]
-        if storage.stores_every_class and [row[:3] for row in objects[at : at + len(names)]] == every:
-            written.append(WrittenObject(EVERY_CLASS, box, True))
-            number, skipped = number + len(names), len(names) - 1
-            continue
         corners = _in_unit(box, sample.size, storage.is_relative)
-        if is_ignored and not storage.stores_ignored:
+        if of_every_class:  # which is written
+            of_every_class -= 1
+        elif storage.stores_every_class and [row[:3] for row in objects[at : at + len(names)]] == every:
+            of_every_class = len(names) - 1
+            written.append(WrittenObject(EVERY_CLASS, box, True))
+        elif is_ignored and not storage.stores_ignored:
             ignored.append(IgnoredRegion(at, label, corners, area))
             continue
+        else:
+            written.append(WrittenObject(names[label], box, is_ignored))
         number += 1
-        written.append(WrittenObject(names[label], box, is_ignored))
         if not math.isnan(area) or not _is_exact(box, sample.size, storage):
             lines[number] = LineExtra(names[label], area, corners)
-    is_turned = not storage.states_size and image_size(sample.path) != sample.size
+    is_turned = image_size(sample.path) != sample.size
     return written, ImageExtra(image_id, sample.size if is_turned else None, lines, tuple(ignored))
 
 

@@ -45,7 +45,7 @@ def _as_read(box: Corners, size: tuple[int, int]) -> Corners:
     return x, y, x + width, y + height
 
 
-STORAGE = Storage("VIA", _as_read, stores_ignored=True, states_size=False)
+STORAGE = Storage("VIA", _as_read, stores_ignored=True)
 
 
 def _project(split: StoredSplit, names: Sequence[str], sizes: dict[str, int]) -> dict[str, Any]:
