@@ -58,7 +58,8 @@ def find_openimages(path: Path) -> Mapping[str, _Source] | None:
 
 
 def _csv_in(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.glob("*.csv") if not f.name.startswith(".")) if folder.is_dir() else []
+    files = sorted(f for f in folder.glob("*.csv") if not f.name.startswith(".")) if folder.is_dir() else []
+    return [file for file in files if file.is_file()]  # no pipes
 
 
 def _is_table(file: Path) -> bool:
