@@ -270,6 +270,7 @@ def test_the_limit_of_megapixels_is_an_option_of_every_command(
         ("train", data, "--out", tmp_path / "run", *TINY),
         ("eval", model, data),
         ("detect", model, data, "--out", tmp_path / "out"),
+        ("convert", data, "--to", "yolo", "--out", tmp_path / "converted"),
     ):
         code, _, error = run(*command, *low)
         assert code == USER_ERROR

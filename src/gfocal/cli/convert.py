@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE
-from gfocal.cli.options import add_classes, add_ignored_as_objects, add_rename
+from gfocal.cli.options import add_classes, add_ignored_as_objects, add_max_megapixels, add_rename
 from gfocal.console import note, say
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def add(commands: Any) -> None:
     convert.add_argument("--split", metavar="NAME", help="convert only this split (default: all)")
     convert.add_argument("--as", dest="split_as", metavar="NAME", help="rename the split; for data with one split")
     add_rename(convert)
+    add_max_megapixels(convert)
     add_classes(convert, note="objects of other classes are not written, all images are")
     add_ignored_as_objects(convert)
     how = convert.add_mutually_exclusive_group()
@@ -84,6 +85,13 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal convert."""
+    from gfocal.data.images import pixel_limit
+
+    with pixel_limit(args.max_megapixels):
+        return _convert(args, console)
+
+
+def _convert(args: argparse.Namespace, console: Console) -> int:
     from gfocal.data.convert import concatenate_splits, convert, original_names
     from gfocal.errors import DataError
     from gfocal.text import pluralize

@@ -158,6 +158,11 @@ def add_image_reading(command: Options) -> None:
         help="the values of images of more than 8 bits that become black and white: 12 for 0..4095, or 7400..8600 "
         "(default: the model's if the images fit it, else the bit depth of the highest value in the data)",
     )
+    add_max_megapixels(command)
+
+
+def add_max_megapixels(command: Options) -> None:
+    """--max-megapixels, of commands that read images or their headers."""
     command.add_argument(
         "--max-megapixels",
         type=megapixels,
