@@ -19,6 +19,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from gfocal.text import one_line
 ROUNDS = 5
 NAMES = ("cat", "dog")
 # Image size (width, height), and class, box and whether it is ignored of its objects.
-IMAGES = (
+IMAGES: tuple[tuple[tuple[int, int], list[tuple[int, tuple[float, ...], bool]]], ...] = (
     ((100, 80), [(0, (10, 20, 30, 40), False), (1, (0, 0, 100, 80), False), (0, (12.25, 7.5, 51.7, 66.123), False)]),
     ((97, 61), [(1, (3.1, 4.7, 96.9, 60.2), False), (0, (5, 5, 25, 25), False), (1, (60, 10, 90, 50), True)]),
     ((64, 64), []),
@@ -114,7 +115,7 @@ TRIPS = (
             "datumaro",
             "datumaro",
             title,
-            target,
+            cast(Target, target),
             DATUMARO + f"d = dm.Dataset.import_from(HERE, {name!r})\nd.export(THERE, {export!r}, save_media=True)",
         )
         for title, target, name, export in (
@@ -203,7 +204,7 @@ TRIPS = (
             "fiftyone",
             "fiftyone",
             title,
-            target,
+            cast(Target, target),
             f"import os\nos.environ['FIFTYONE_DO_NOT_TRACK'] = '1'\n"
             f"import fiftyone as fo, fiftyone.core.metadata as fom, fiftyone.utils.{module} as m\n"
             f"i = m.{name}Importer({arguments})\ne = m.{name}Exporter(export_dir=THERE{more})\n"
@@ -238,15 +239,6 @@ TRIPS = (
                 "YOLOv5Dataset",
                 "dataset_dir=HERE, yaml_path='data.yaml', split='train'",
                 ", classes=['cat', 'dog'], split='train'",
-                "label",
-            ),
-            (
-                "KITTI",
-                "kitti",
-                "kitti",
-                "KITTIDetectionDataset",
-                "data_path=f'{HERE}/train/image_2', labels_path=f'{HERE}/train/label_2'",
-                "",
                 "label",
             ),
             (
@@ -309,7 +301,8 @@ def find_tool(package: str, interpreters: list[str]) -> tuple[str | None, str]:
 def run_rounds(trip: Trip, python: str, folder: Path) -> tuple[str, str, str]:
     """Cells of the table: shift after one round and after all, and what is lost in one."""
     first = make_dataset(folder / "start")
-    data, found = first, []
+    data = first
+    found: list[Losses] = []
     for number in range(ROUNDS):
         here, there = folder / f"{number}_in", folder / f"{number}_out"
         there.mkdir(parents=True)
