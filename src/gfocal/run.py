@@ -167,8 +167,8 @@ def select_images(
     if config.model.class_agnostic:
         train_data, val_data = as_one_class(train_data), None if val_data is None else as_one_class(val_data)
     require_distinct(train_data.names, data_name or "training data")
-    train_data = select_trained(train_data)
     require_objects(train_data, data_name)
+    train_data = select_trained(train_data)
     return select_with_objects(train_data) if config.run.skip_empty else train_data, val_data
 
 

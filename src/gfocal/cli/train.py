@@ -191,7 +191,7 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
     with explain_missing_coco(Path(args.config or "").stem.startswith("coco_"), args.data[0]):
         parts = select_splits(args.data, args.train_split, "train")
         train_data = read_datasets(parts, console, config, renames=args.rename, classes=args.classes)
-        train_data = select_trained(take_ignored_as_objects(train_data, args.ignored_as_objects, console))
+        train_data = take_ignored_as_objects(train_data, args.ignored_as_objects, console)
         if not config.model.class_agnostic:
             require_distinct(train_data.names, ", ".join(args.data))
         parts = select_splits(args.val or args.data, args.val_split, "val", "test")
@@ -207,7 +207,8 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
     if val_data is None:
         console.print("no validation data: the weights of the last epoch are the result")
     num_val = 0 if val_data is None else len(val_data)
-    say(console, f"{pluralize(len(train_data), 'training image')}, {pluralize(num_val, 'validation image')}")
+    num_train = len(select_trained(train_data))
+    say(console, f"{pluralize(num_train, 'training image')}, {pluralize(num_val, 'validation image')}")
     data_name = ", ".join(args.data)
     _, result = run_training(
         config, train_data, val_data, args.out, resume=args.resume, data_name=data_name, console=console

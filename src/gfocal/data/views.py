@@ -246,14 +246,14 @@ def require_objects(data: ImageData, data_name: str = "") -> None:
     if files is None or len(files.table.indices_with_objects()):
         return
     where = f"{data_name}: " if data_name else ""
-    if ignored := int(files.table.crowd.sum()):
-        said = next((p.record for p in files.problems if p.reason == MOSTLY_IGNORED), "")
+    lost = summarize([problem for problem in files.problems if problem.action == "dropped"])
+    said = next((p.record for p in files.problems if p.reason == MOSTLY_IGNORED), "")
+    if (ignored := int(files.table.crowd.sum())) and (said or not lost):
         said = said or f"{pluralize(ignored, 'object is', 'objects are')} marked as ignored and not trained"
         raise DataError(
             f"{where}none of {pluralize(len(data), 'training image')} has an object to train on: {said}; clear the "
             "flags, or give --ignored-as-objects to take them as objects"
         )
-    lost = summarize([problem for problem in files.problems if problem.action == "dropped"])
     reason = f" ({lost[0]})" if lost else ""
     raise DataError(
         f"{where}none of {pluralize(len(data), 'training image')} has an object{reason}; give data with boxes"
