@@ -203,7 +203,7 @@ def test_user_errors(run: Run, voc: Path, model: Path, tmp_path: Path) -> None:
         ((*train, "--lr", "0"), "optimizer.lr must be greater than 0"),
         ((*train, "--set", "model.options.chanels=3"), "no option 'chanels'; did you mean channels?"),
         ((*train, "--set", "model.options.channels=wide"), "channels must be a whole number, not 'wide'"),
-        ((*train, "--set", "model.options.n=0"), "gfl_light_fpn cannot be built by this config"),
+        ((*train, "--set", "model.options.n=0"), "model.options of gfl_light_fpn: n lies in 1..1024, not 0"),
         ((*train, "--set", "model.options.pretrained=true"), "no option 'pretrained'"),
         ((*train, "--set", "model.options.body=resnet17"), "resnet17"),
         ((*train, "--short-side", "8"), "at a short side of 8 pixels an image is one cell; 33 is the least"),

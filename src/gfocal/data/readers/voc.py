@@ -11,7 +11,7 @@ from gfocal.data.dataset import FileData, Problem
 from gfocal.data.image_record import ImageRecord
 from gfocal.data.locate import SAME_IMAGE, ImageLocator
 from gfocal.data.paths import class_mismatch, split_name
-from gfocal.data.readers.voc_files import Layout, collect, has_voc_files, list_voc_splits
+from gfocal.data.readers.voc_files import Layout, VocFiles, collect, has_voc_files, list_voc_splits
 from gfocal.data.readers.voc_xml import VocContent, parse_voc_xml
 from gfocal.data.sidecar import read_sidecar
 from gfocal.data.validation import MALFORMED, MISSING, NO_XML, UNKNOWN_CLASS, validate_records
@@ -66,11 +66,29 @@ def read_voc(
     if not names:
         detail = next((f"; the first problem: {p.problem}" for p in parsed.values() if p.problem), "")
         raise DataError(f"{folder}: no objects in {len(parsed)} xml files{detail}")
-    labels = {name: label for label, name in enumerate(names)}
+    images = _describe_images(folder, split, files, parsed, names, problems)
+    from_1 = [file for own in files.chosen.values() for file in own if parsed[file].is_challenge]
+    if from_1 and not one_based:
+        problems.append(Problem(str(from_1[0]), f"{len(from_1)} files", COUNTED_FROM_1, "kept"))
+    ids = dict(zip(sidecar.names or (), sidecar.category_ids or (), strict=False))
+    numbers = [ids[name] for name in names] if set(names) <= set(ids) else range(1, len(names) + 1)
+    return validate_records(images, names, numbers, problems, where=folder)
 
-    images: list[ImageRecord] = []
+
+def _describe_images(
+    folder: Path,
+    split: str | None,
+    files: VocFiles,
+    parsed: Mapping[Path, VocContent],
+    names: Sequence[str],
+    problems: list[Problem],
+) -> list[ImageRecord]:
+    """The images of a split in the order of their ids, with their objects."""
+    labels = {name: label for label, name in enumerate(names)}
+    sidecar = read_sidecar(folder)
     key = split and (split_name(split) or split)
     free = sidecar.free_ids(key)
+    images: list[ImageRecord] = []
     for layout, own in files.chosen.items():
         contents = {file: parsed[file] for file in own}
         problems += [content.problem for content in contents.values() if content.problem is not None]
@@ -83,14 +101,7 @@ def read_voc(
     for path in files.backgrounds:
         extra = sidecar.image(key, path.stem)
         images.append(ImageRecord(str(path), path, next(free) if extra.image_id is None else extra.image_id))
-    from_1 = [file for own in files.chosen.values() for file in own if parsed[file].is_challenge]
-    if from_1 and not one_based:
-        problems.append(Problem(str(from_1[0]), f"{len(from_1)} files", COUNTED_FROM_1, "kept"))
-    images.sort(key=lambda image: image.image_id)
-    ids = dict(zip(sidecar.names or (), sidecar.category_ids or (), strict=False))
-    numbers = [ids[name] for name in names] if set(names) <= set(ids) else range(1, len(names) + 1)
-    is_converted = sidecar.names is not None  # gfocal convert writes pixels
-    return validate_records(images, names, numbers, problems, folder, flag="difficult", in_pixels=is_converted)
+    return sorted(images, key=lambda image: image.image_id)
 
 
 def _order_classes(found: list[str], folder: Path) -> list[str]:

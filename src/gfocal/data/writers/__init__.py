@@ -1,7 +1,7 @@
 """Writers: datasets, and for VOC, YOLO and CSV also detections, into the files of a format.
 
 placement.py      file names of the images: collisions, images in several splits
-objects.py        objects as the files of labeling tools store them, and what they cannot store
+written_objects.py  objects as the files of labeling tools store them, and what they cannot store
 rows.py           long json files, written line by line
 decimals.py       the shortest decimal numbers that keep every box exactly
 coco.py           COCO json

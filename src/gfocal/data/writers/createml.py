@@ -8,9 +8,9 @@ from typing import Any
 
 from gfocal.data.sidecar import Corners, Sidecar
 from gfocal.data.writers.decimals import to_center
-from gfocal.data.writers.objects import Storage, WrittenObject, describe_losses, split_objects, to_sidecar
 from gfocal.data.writers.placement import Placement, check_names
 from gfocal.data.writers.rows import write_rows
+from gfocal.data.writers.written_objects import Storage, WrittenObject, describe_losses, split_objects, to_sidecar
 
 IMAGES = ""  # beside the json file, in <split>/
 ANNOTATIONS = "_annotations.createml.json"

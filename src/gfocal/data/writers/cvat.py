@@ -9,8 +9,8 @@ from xml.sax.saxutils import escape, quoteattr
 from gfocal.data.dataset import Sample
 from gfocal.data.sidecar import Sidecar
 from gfocal.data.writers.decimals import format_decimal
-from gfocal.data.writers.objects import Storage, WrittenObject, describe_losses, split_objects, to_sidecar
 from gfocal.data.writers.placement import Placement, check_names
+from gfocal.data.writers.written_objects import Storage, WrittenObject, describe_losses, split_objects, to_sidecar
 
 IMAGES = "images"
 ANNOTATIONS = "annotations.xml"

@@ -8,8 +8,8 @@ from gfocal.data.annotated import EVERY_CLASS
 from gfocal.data.paths import is_image
 from gfocal.data.sidecar import Sidecar
 from gfocal.data.writers.decimals import format_decimal
-from gfocal.data.writers.objects import Storage, WrittenObject, describe_losses, split_objects, to_sidecar
 from gfocal.data.writers.placement import Placement, check_names
+from gfocal.data.writers.written_objects import Storage, WrittenObject, describe_losses, split_objects, to_sidecar
 from gfocal.errors import DataError
 
 IMAGES = ""  # in <split>/image_2/

@@ -12,9 +12,9 @@ from xml.sax.saxutils import quoteattr
 from gfocal.data.dataset import Sample
 from gfocal.data.sidecar import Corners, Sidecar
 from gfocal.data.writers.decimals import to_share
-from gfocal.data.writers.objects import Storage, WrittenObject, describe_losses, split_objects, to_sidecar
 from gfocal.data.writers.placement import Placement, check_names
 from gfocal.data.writers.rows import write_rows
+from gfocal.data.writers.written_objects import Storage, WrittenObject, describe_losses, split_objects, to_sidecar
 
 IMAGES = "images"
 CONFIG = "label_config.xml"

@@ -11,8 +11,8 @@ from gfocal.data.dataset import Sample
 from gfocal.data.readers.labelme import BACKGROUND, IGNORE
 from gfocal.data.sidecar import Sidecar
 from gfocal.data.writers.decimals import shorten
-from gfocal.data.writers.objects import Storage, WrittenObject, describe_losses, split_objects, to_sidecar
 from gfocal.data.writers.placement import Placement, check_names
+from gfocal.data.writers.written_objects import Storage, WrittenObject, describe_losses, split_objects, to_sidecar
 from gfocal.errors import DataError
 
 IMAGES = ""  # beside their json files, in <split>/

@@ -9,7 +9,8 @@ from typing import Any
 
 from gfocal.data.sidecar import Corners, Sidecar
 from gfocal.data.writers.decimals import to_xywh
-from gfocal.data.writers.objects import (
+from gfocal.data.writers.placement import Placement, check_names
+from gfocal.data.writers.written_objects import (
     Storage,
     StoredSplit,
     WrittenObject,
@@ -17,7 +18,6 @@ from gfocal.data.writers.objects import (
     split_objects,
     to_sidecar,
 )
-from gfocal.data.writers.placement import Placement, check_names
 
 IMAGES = "images"
 VERSION = "2.0.10"  # of VIA's files
