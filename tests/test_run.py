@@ -22,6 +22,9 @@ from gfocal.errors import DataError, ResumeError
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model
 from gfocal.run import read_run_config, run_training
+from gfocal.training import loop
+from gfocal.training.checkpoints import save_state
+from gfocal.training.metrics_log import read_metrics
 
 BODY = "mobilenetv4_conv_small.e2400_r224_in1k"
 TINY = with_changes(
@@ -176,3 +179,74 @@ def test_images_of_which_none_holds_an_object_are_no_training_data(tmp_path: Pat
     with pytest.raises(DataError, match=r"^none of 1 training image has an object; give data with boxes$"):
         run(tmp_path / "run", config, FileData(("a",), (1,), [sample(0, ())]))
     assert not (tmp_path / "run").exists()
+
+
+def stopped_after_one_epoch(folder: Path) -> bytes:
+    """A run of two epochs that has done the first; returns the weights that both epochs give."""
+    config = with_changes(TINY, {"run.epochs": 2})
+    run(folder.with_name("whole"), config)
+
+    def stop(*_: Any) -> None:
+        save_state(*_)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "save_state", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, config)
+    return (folder.with_name("whole") / "last.safetensors").read_bytes()
+
+
+def test_the_state_knows_its_config(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    weights = stopped_after_one_epoch(folder)
+    file = folder / "config.toml"
+    content = file.read_text(encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    for changed, expected in (
+        ("", "is not the config that the run was started with: model.pretrained = True (was False), "),
+        (content.replace("epochs = 2", "epochs = 3"), "with: run.epochs = 3 (was 2); restore it, or delete"),
+        ("[run", "not valid TOML"),
+        ("\0" * 100, "not valid TOML"),
+    ):
+        file.write_text(changed, encoding="utf-8")
+        with pytest.raises(ResumeError, match=r"or delete .*config\.toml: --resume then writes it again") as error:
+            run(folder, resume=True)
+        assert expected in str(error.value)
+        file.write_text(content, encoding="utf-8")
+        assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    file.write_text("# my notes\n" + content, encoding="utf-8")
+    assert read_run_config(folder).run.epochs == 2
+    file.unlink()
+    run(folder, resume=True)
+    assert file.read_text(encoding="utf-8") == content
+    assert (folder / "last.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b"[" * 100_000, b"\xff\xfe", b'{"processes": "x"}', b""])
+def test_an_odd_description_of_a_run_is_set_aside(tmp_path: Path, content: bytes) -> None:
+    folder = tmp_path / "run"
+    weights = stopped_after_one_epoch(folder)
+    (folder / "run.json").write_bytes(content)
+    (folder / "metrics.csv").write_bytes(b"epoch;ap\n1;0,5\n")
+    shown = io.StringIO()
+    run_training(TINY, DATA, VAL, folder, resume=True, console=Console(file=shown, width=400))
+    assert (folder / "run.aside-1.json").read_bytes() == content
+    assert (folder / "metrics.aside-1.csv").read_bytes() == b"epoch;ap\n1;0,5\n"
+    assert "run.json: not as gfocal wrote it; it is now run.aside-1.json" in shown.getvalue()
+    assert "metrics.csv: not as gfocal wrote it" in shown.getvalue()
+    assert json.loads((folder / "run.json").read_text())["train_images"] == 2
+    assert [row["epoch"] for row in read_metrics(folder / "metrics.csv")] == ["2"]
+    assert (folder / "last.safetensors").read_bytes() == weights
+
+
+def test_other_classes_are_refused_without_the_description_too(tmp_path: Path) -> None:
+    run(tmp_path)
+    (tmp_path / "run.json").write_text("[]")
+
+    class Renamed(SyntheticScenes):
+        names = tuple(reversed(SyntheticScenes.names))
+
+    with pytest.raises(ResumeError, match="classes = "):
+        run(tmp_path, data=Renamed(2, size=96), resume=True)
+    assert (tmp_path / "run.json").read_text() == "[]"

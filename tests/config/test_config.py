@@ -17,7 +17,9 @@ from gfocal.config.config import (
     ModelSettings,
     SizeSettings,
     config_names,
+    flatten,
     read_config,
+    unflatten,
     with_changes,
     write_config,
 )
@@ -247,3 +249,41 @@ def test_a_config_that_is_not_there_lists_those_that_are() -> None:
         read_config("heavy")
     with pytest.raises(ConfigError, match=r"there is no config 'heavy.toml'"):
         read_config("heavy.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[model.options]\nn = " + "9" * 5000, "not valid TOML: Exceeds the limit"),
+        ("x = " + "[" * 20_000, "not valid TOML: it is nested too deeply"),
+        ("[" + ".".join("a" * 50_000) + "]", "not valid TOML: a line has more than 500 dots"),
+        ("model.options." + ".".join("a" * 300) + " = 1", "model.options.a is a value, not a table"),
+        ("#" * 2**20, "more"),
+        ("[run]\n" + "k" * 200_000 + " = 1", "unknown key run.kkkk"),
+        ('[run]\n"a\\nb\\u001b[2J" = 1', "unknown key run.a b\\x1b[2J; known are"),
+        ("[run]\nepochs = " + "9" * 4000, "epochs must be at most 1,000,000"),
+        ("[run]\nnum_workers = 1000000", "num_workers must be at most 1,024, not 1,000,000"),
+        ("[optimizer]\nlr = " + "9" * 4000, "optimizer.lr must be a number"),
+        ("[size]\nshort_side = 100000000", "short_side must be at most 32,768 pixels, not 100000000"),
+        ("[augment]\nshort_sides = [1, 100000000]", "short_sides must be at most 32,768 pixels"),
+        ('[augment]\npreset = "' + "x" * 100_000 + '"', "augment.preset is one of"),
+    ],
+)
+def test_what_is_deep_long_or_absurd_is_one_short_line(text: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        parsed(text, tmp_path)
+    message = str(error.value)
+    assert told in message
+    assert message.isprintable()
+    assert len(message) < 4000
+
+
+def test_a_setting_that_is_deep_is_refused_too() -> None:
+    with pytest.raises(ConfigError, match="must be a whole number"):
+        with_changes(Config(), {"run.epochs": "[" * 20_000})
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_flat_values_give_the_config_again(name: str) -> None:
+    config = read_config(name)
+    assert unflatten(flatten(config)) == config

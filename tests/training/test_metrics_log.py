@@ -10,7 +10,7 @@ from rich.console import Console
 
 from gfocal.console import progress_bar
 from gfocal.run_folder import RunFolder
-from gfocal.training.metrics_log import COLUMNS, MetricsLog, format_epoch, read_metrics
+from gfocal.training.metrics_log import COLUMNS, MetricsLog, format_epoch, read_metrics, set_aside_unusable_metrics
 
 
 def row(epoch: int, **more: float) -> dict[str, float]:
@@ -90,3 +90,44 @@ def test_the_line_of_an_epoch_fits_80_columns(epochs: int, loss: float) -> None:
     assert line.endswith("box 0.500 dfl 0.250)  AP 0.123  86400 s")
     assert "AP" not in format_epoch(7, epochs, {key: value for key, value in row.items() if key != "ap"}, 1)
     assert format_epoch(7, 12, row, 1).startswith("epoch  7/12 ")
+
+
+HEAD = ",".join(COLUMNS)
+ROW = "1,2,3,4.5,0.01,1,1,1,1,,2.5,0.1,0.2,0.3"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ((HEAD + "\n" + ROW).replace(",", ";").encode(), "no column epoch; is it separated by commas"),
+        ((HEAD + "\n" + ROW).encode("utf-16"), "utf-8"),
+        ((HEAD + "\n" + ROW.replace("0.01", '"0,01"')).encode(), "lr of row 1 is no number: '0,01'"),
+        ((HEAD + ",note\n" + ROW + ",good").encode(), "an unknown column 'note'"),
+        ((HEAD + "\n" + ROW + ",x").encode(), "row 1 has another number of cells"),
+        ((HEAD + "\n" + ROW.replace("1,", "Jan 1,", 1)).encode(), "epoch of row 1 is no number"),
+        ((HEAD + "\n" + '"' + "x" * 200_000).encode(), "no table"),
+        (b"\0\xff", "utf-8"),
+    ],
+)
+def test_a_table_that_a_spreadsheet_saved_is_set_aside(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content)
+    line = set_aside_unusable_metrics(path)
+    assert reason in line
+    assert "it is now metrics.aside-1.csv" in line
+    assert not path.exists()
+    assert (tmp_path / "metrics.aside-1.csv").read_bytes() == content
+    path.write_bytes(content)
+    assert "metrics.aside-2.csv" in set_aside_unusable_metrics(path)
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_table_that_was_only_saved_again_is_kept(tmp_path: Path, line_end: str, mark: str) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_bytes((mark + HEAD + line_end + ROW + line_end).encode())
+    assert set_aside_unusable_metrics(path) == ""
+    log = MetricsLog(path, keep_epochs=1)
+    log.add({"epoch": 2})
+    assert [row["epoch"] for row in read_metrics(path)] == ["1", "2"]
+    assert read_metrics(path)[0]["lr"] == "0.01"
