@@ -61,8 +61,7 @@ def fuzz(name: str, chosen: argparse.Namespace) -> None:
     import torch
 
     from fuzz_checks import FindingError, install_alarm
-    from fuzz_files import GENERATORS
-    from fuzz_readers import KINDS, call, create_dataset
+    from fuzz_readers import GENERATORS, KINDS, call, create_dataset
 
     kind = KINDS[name]
     if len(kind.files) > 1:

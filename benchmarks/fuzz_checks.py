@@ -21,7 +21,8 @@ from gfocal.data.validation import summarize
 from gfocal.errors import DataError
 
 MAX_LENGTH, MAX_LIST_LENGTH, MAX_PROBLEM_LENGTH = 600, 3000, 1100  # characters of a message without the path
-_LISTS = ("classes differ", "was looked for", "there are:", "Looked for", "expected")
+_LISTS = ("classes differ", "was looked for", "there are:", "Looked for", "expected", "parses as none of them")
+_LISTED_IN_LINES = ("Looked for", "parses as none of them")  # a line for each format
 # Characters that control a terminal, hide parts of a text or cannot be printed.
 _SIGNS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -68,11 +69,12 @@ def check_reader(
 def check_message(message: str, home: Path, limit: int = MAX_LENGTH) -> None:
     """Raise FindingError unless a message names the file and a reason, in one line of printable text."""
     rest = message.replace(str(home), "")
+    signs = rest.replace("\n", "") if any(word in rest for word in _LISTED_IN_LINES) else rest
     limit = MAX_LIST_LENGTH if any(word in message for word in _LISTS) else limit
     faults = {
         "does not name the file": rest == message,
         "is too long": len(rest) > limit,
-        "has a character that terminals must not get": bool(_SIGNS.search(rest)) and "Looked for" not in rest,
+        "has a character that terminals must not get": bool(_SIGNS.search(signs)),
         "gives no reason": len(re.findall("[a-z]{2}", rest)) < 3 or (limit == MAX_LENGTH and rest.endswith(": ")),
         "is a traceback": "Traceback" in message,
         "shows the content of a file outside the folder": SECRET in message,

@@ -49,11 +49,11 @@ def coco(rng: Random) -> bytes:
     if rng.random() < 0.01:
         opened = rng.choice((b"[", b'{"a":', b"[{}, "))
         return b'{"images": [], "annotations": ' + opened * rng.choice((900, 1100, 20000)) + b"1"
-    return mutate_bytes(rng, as_json(rng, tree), _JSON_TOKENS)
+    return mutate_bytes(rng, as_json(rng, tree), JSON_TOKENS)
 
 
 _COCO_KEYS = ("id", "image_id", "category_id", "bbox", "iscrowd", "area", "file_name", "name", "images", "width")
-_JSON_TOKENS = (
+JSON_TOKENS = (
     *(
         b"{",
         b"}",
@@ -93,10 +93,10 @@ def yolo_labels(rng: Random) -> bytes:
     if rng.random() < 0.01:
         lines *= 300
     text = rng.choice(("\n", "\n", "\n", "\r\n", "\r", "\u2028", "\x0b", "\n\n")).join(lines)
-    return mutate_bytes(rng, text.encode("utf-8", "surrogatepass"), _TEXT_TOKENS)
+    return mutate_bytes(rng, text.encode("utf-8", "surrogatepass"), TEXT_TOKENS)
 
 
-_TEXT_TOKENS = (
+TEXT_TOKENS = (
     *(b" ", b"\n", b"\0", b"nan", b"inf", b"-", b"1e400", b"1_0", b"0x1", b"\xd9\xa1", b"\xff", b"\x1a", b"\x1b[2J"),
     *(b"1" * 5000, b"../outside.png", b"a.png", b"# x", b"\xe2\x80\xa9", b",", b";", b'"', b"\r"),
 )
@@ -107,7 +107,7 @@ def image_list(rng: Random) -> bytes:
     good = ("train/images/a.png", "./train/images/b.png", "images/a.png", "a", "b 1", "c -1", "a.png", "a.xml", "")
     lines = [rng.choice(good) if rng.random() < 0.7 else str(rng.choice(PATHS)) for _ in range(rng.choice((1, 3, 9)))]
     text = rng.choice(("\n", "\n", "\r\n", "\r", "\u2028")).join(lines)
-    return mutate_bytes(rng, text.encode("utf-8", "surrogatepass"), _TEXT_TOKENS)
+    return mutate_bytes(rng, text.encode("utf-8", "surrogatepass"), TEXT_TOKENS)
 
 
 _CSV_HEADS = (
@@ -144,7 +144,7 @@ def csv(rng: Random) -> bytes:
     text = rng.choice(("\n", "\n", "\r\n", "\r")).join(lines)
     if rng.random() < 0.005:
         text += "\n" + '"' + "x" * 200_000
-    return mutate_bytes(rng, text.encode("utf-8", "surrogatepass"), (*_TEXT_TOKENS, b'""', b'",', b"class", b"label"))
+    return mutate_bytes(rng, text.encode("utf-8", "surrogatepass"), (*TEXT_TOKENS, b'""', b'",', b"class", b"label"))
 
 
 def _cell(rng: Random, value: Any) -> str:
@@ -173,7 +173,7 @@ def sidecar(rng: Random) -> bytes:
         tree = mutate_tree(
             rng, tree, ("id", "size", "lines", "ignored", "text", "box", "train", "names", "category_ids")
         )
-    return mutate_bytes(rng, as_json(rng, tree), _JSON_TOKENS)
+    return mutate_bytes(rng, as_json(rng, tree), JSON_TOKENS)
 
 
 GENERATORS: dict[str, Callable[[Random], bytes]] = {

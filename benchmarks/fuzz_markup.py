@@ -151,11 +151,11 @@ def voc(rng: Random) -> bytes:
         tree = mutate_tree(rng, tree, ("object", "bndbox", "name", "xmin", "size", "width", "filename", "part"))
     text = as_xml(rng, tree, "annotation" if rng.random() < 0.98 else rng.choice(("x:annotation", "a", "object")))
     if rng.random() < 0.15:
-        text = rng.choice(_XML_HEADS) + text
+        text = rng.choice(XML_HEADS) + text
         text = text.replace("cat", rng.choice(("cat", "&a;", "&x;", "&#0;", "&#x1F638;", "&#xD800;", "&lol9;")), 1)
     if rng.random() < 0.005:
         text = f"<annotation>{'<object>' * rng.choice((50, 2000, 50000))}</annotation>"
-    return mutate_bytes(rng, text.encode("utf-8", "surrogatepass"), _XML_TOKENS)
+    return mutate_bytes(rng, text.encode("utf-8", "surrogatepass"), XML_TOKENS)
 
 
 def corners(rng: Random) -> list[Any]:
@@ -164,7 +164,7 @@ def corners(rng: Random) -> list[Any]:
 
 
 _LOL = "".join(f'<!ENTITY lol{n} "{f"&lol{n - 1};" * 10}">' for n in range(1, 10))
-_XML_HEADS = (
+XML_HEADS = (
     *(
         f'<?xml version="1.0" encoding="{e}"?>'
         for e in ("utf-8", "UTF-16", "ascii", "cp037", "utf-7", "big5", "x", "")
@@ -182,7 +182,7 @@ _XML_HEADS = (
     '<!DOCTYPE a [<!ATTLIST annotation x CDATA "' + "y" * 3000 + '">]>',
     '<!DOCTYPE a [<!ELEMENT annotation ANY><!NOTATION n SYSTEM "n">]>',
 )
-_XML_TOKENS = (
+XML_TOKENS = (
     *(
         b"<",
         b">",

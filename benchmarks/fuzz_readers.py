@@ -20,7 +20,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -32,8 +31,12 @@ from PIL import Image
 from rich.console import Console
 
 from fuzz_checks import AlarmError, FindingError, check_reader, install_alarm, set_alarm
-from fuzz_files import GENERATORS
+from fuzz_files import GENERATORS as CORE_GENERATORS
+from fuzz_files import sidecar
+from fuzz_formats import JSON_GENERATORS
 from fuzz_grammar import CANARY, IMAGES, OUTSIDE, SECRET
+from fuzz_kinds import TOOL_KINDS, Kind
+from fuzz_lines import LINE_GENERATORS
 from fuzz_pool import CRASH, HANG, Finding, Tally, Work, chunks, reasons_table, run, table
 from gfocal.console import say
 from gfocal.data.dataset import FileData
@@ -47,18 +50,6 @@ SIZE = (30, 40)  # height and width of every image
 MANY = 40  # files of one call, for formats with a file for each image
 MEMORY = 1 << 30
 STUCK = 20.0  # seconds until a call that does not react to the alarm is killed
-Reader = Callable[[Path, Random], FileData]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """The layout of a kind of files, and how they are read."""
-
-    files: tuple[str, ...]  # the fuzzed ones
-    images: tuple[str, ...]
-    read: Reader
-    share: float  # fraction of all files
-    fixed: tuple[tuple[str, str], ...] = ()  # other files of the dataset
 
 
 def _coco(home: Path, rng: Random) -> FileData:
@@ -98,7 +89,7 @@ _SPLITS = (*_IN_TRAIN, "valid/images/a.png")
 _LABELS = tuple((f"{s}/labels/a.txt", "1 0.5 0.5 0.25 0.5\n") for s in ("train", "valid"))
 _IN_VOC = tuple(f"JPEGImages/{name}" for name in IMAGES)
 _XMLS = tuple((f"Annotations/{Path(name).stem}.xml", _XML.format(Path(name).stem)) for name in IMAGES)
-KINDS = {
+CORE_KINDS = {
     "coco json": Kind(("_annotations.coco.json",), IMAGES, _coco, 0.3),
     "yolo labels": Kind(
         tuple(f"train/labels/{n}.txt" for n in NUMBERED),
@@ -125,6 +116,10 @@ KINDS = {
     ),
     "csv": Kind(("_annotations.csv",), IMAGES, _csv, 0.06, (("classes.csv", "dog,0\nbird,1\n"),)),
 }
+KINDS = CORE_KINDS | TOOL_KINDS
+GENERATORS = {**CORE_GENERATORS, **JSON_GENERATORS, **LINE_GENERATORS}
+GENERATORS |= {"gfocal.json of kitti": sidecar, "gfocal.json of via": sidecar}
+GROUPS = {"core": list(CORE_KINDS), "tools": list(TOOL_KINDS)}
 
 
 def create_dataset(root: Path, kind: Kind) -> Path:
@@ -239,7 +234,13 @@ def replay(folder: Path, limit: float) -> int:
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--files", type=int, default=50_000, help="annotation files in all")
-    arguments.add_argument("--only", choices=list(KINDS), action="append", help="only this kind; may be repeated")
+    arguments.add_argument(
+        "--only",
+        choices=[*GROUPS, *KINDS],
+        action="append",
+        metavar="KIND",
+        help="only this kind, or a group of kinds: core (COCO, YOLO, VOC, CSV) or tools; may be repeated",
+    )
     arguments.add_argument("--jobs", type=int, default=1, help="processes")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--limit", type=float, default=2.0, help="processor time that a call may take, in seconds")
@@ -248,12 +249,13 @@ def main() -> int:
     chosen = arguments.parse_args()
     if chosen.replay is not None:
         return replay(chosen.replay, chosen.limit)
-    names = [n for n in KINDS if n in (chosen.only or KINDS)]
+    wanted = {name for word in chosen.only or GROUPS for name in GROUPS.get(word, [word])}
+    names = [name for name in KINDS if name in wanted]
     whole = sum(KINDS[n].share for n in names)
     plan = []
     for name in names:
         calls = max(1, round(chosen.files * KINDS[name].share / whole / len(KINDS[name].files)))
-        plan += chunks(name, calls, 40 if len(KINDS[name].files) > 1 else 500)
+        plan += chunks(name, calls, 40 if len(KINDS[name].files) == MANY else 500)
     chosen.out.mkdir(parents=True, exist_ok=True)
     room = Path(tempfile.mkdtemp(prefix="gfocal-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     start = time.perf_counter()

@@ -41,16 +41,8 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no alarm
 @pytest.fixture
 def fuzzing(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """The modules of the benchmarks, by name."""
-    names = (
-        "fuzz_grammar",
-        "fuzz_files",
-        "fuzz_pool",
-        "fuzz_checks",
-        "fuzz_readers",
-        "fuzz_images",
-        "fuzz_markup",
-        "image_seeds",
-    )
+    names = ["fuzz_grammar", "fuzz_files", "fuzz_pool", "fuzz_checks", "fuzz_readers"]
+    names += ["fuzz_images", "fuzz_markup", "fuzz_kinds", "fuzz_formats", "fuzz_lines", "image_seeds"]
     monkeypatch.syspath_prepend(BENCHMARKS)
     before = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGPROF)}
     yield {name: __import__(name) for name in names}

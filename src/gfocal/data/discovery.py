@@ -175,7 +175,7 @@ def detect_format(path: str | Path) -> str:
 
 def _candidates(path: Path) -> list[Format]:
     """The formats that may lie at a path, at least one. Raises DataError, which lists what was looked for."""
-    if not path.exists():
+    if not path.is_file() and not path.is_dir():  # a pipe would never end
         raise DataError(f"{path}: no such file or folder")
     found = [kind for kind in FORMATS if kind.is_candidate(path)]
     if found:

@@ -19,9 +19,10 @@ def box_around_points(points: Iterable[tuple[float, float]]) -> Corners | None:
 
 
 def hull(points: Iterable[tuple[float, float]]) -> Corners:
-    """The upright box around points, of which there must be one; NaN if a number is not finite."""
-    xs, ys = zip(*points, strict=True)
-    if not all(map(math.isfinite, (*xs, *ys))):  # min and max would ignore NaN
+    """The upright box around points; NaN if there are none, or a number is not finite."""
+    pairs = list(points)
+    xs, ys = [x for x, _ in pairs], [y for _, y in pairs]
+    if not pairs or not all(map(math.isfinite, (*xs, *ys))):  # min and max would ignore NaN
         return (math.nan,) * 4
     return min(xs), min(ys), max(xs), max(ys)
 

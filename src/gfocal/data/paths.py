@@ -56,7 +56,9 @@ def sort_splits(names: Iterable[str]) -> list[str]:
 
 
 def find_split_folders(folder: Path) -> dict[str, Path]:
-    """The subfolders whose names are splits, by split."""
+    """The subfolders whose names are splits, by split; none of what is no folder."""
+    if not os.path.isdir(folder):
+        return {}
     found = {split_name(f.name): f for f in sorted(folder.iterdir(), reverse=True) if f.is_dir()}
     return {name: found[name] for name in sort_splits(n for n in found if n is not None)}
 

@@ -130,7 +130,7 @@ class _Source:
 
 
 def _open(path: Path) -> _Source:
-    if not path.exists():
+    if not path.is_file() and not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
     files = _files(path) if path.is_dir() else {path.stem: path}
     if not files:

@@ -7,6 +7,7 @@ of a video are named by their number: ``frame_000012``.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 
 from gfocal.data.annotated import WHOLE, AnnotatedImage, AnnotationFormat, Parsed
 from gfocal.data.outlines import OUTLINE, ROTATED, Corners, hull, hull_of_ellipse, hull_of_rotated
-from gfocal.data.paths import find_split, sort_splits, split_name
+from gfocal.data.paths import find_split, resolve_inside, sort_splits, split_name
 from gfocal.data.readers.reading import BROKEN_IMAGE, Reading, is_ignored, leave_out, to_numbers
 from gfocal.data.readers.unboxed import Unboxed
 from gfocal.data.readers.xml_files import root_tag
@@ -130,8 +131,9 @@ def _read_file(source: _File) -> _Content:
     for number, entry in enumerate(root.iter("image"), 1):
         image = _image(entry, number, str(file))
         subset = entry.get("subset", DEFAULT)
-        if has_folders and (source.root / "images" / subset).is_dir():
-            image.folders = (f"images/{subset}",)
+        own = resolve_inside(source.root / "images", subset) if has_folders and "\0" not in subset else None
+        if own is not None and os.path.isdir(own):
+            image.folders = (own.relative_to(source.root).as_posix(),)
         content.subsets[id(image)] = subset
         reading.images.append(image)
         for shape in entry:

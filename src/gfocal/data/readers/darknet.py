@@ -79,7 +79,7 @@ def _resolve(root: Path, name: str) -> Path | None:
     text = clean_name(name)
     for place in (text, text.removeprefix("data/"), posixpath.basename(text)):
         path = resolve_inside(root, place) if place and "\0" not in place else None
-        if path is not None and path.is_file():
+        if path is not None and os.path.isfile(path):
             return path
     return None
 
@@ -115,6 +115,8 @@ def _are_unique(names: Sequence[str]) -> bool:
 def _label_file(root: Path, name: str) -> Path | None:
     """The label file of a listed image: beside it, or in labels/ for images/; by its last parts, as the image."""
     path = PurePosixPath(name)
+    if not path.name:  # "." or "/"
+        return None
     text = str(path.with_suffix(".txt") if path.suffix.lower() in SUFFIXES else path.with_name(f"{path.name}.txt"))
     parts = [part for part in text.split("/") if part not in ("", ".", "..")]
     tails = ["/".join(parts[-count:]) for count in range(len(parts), 0, -1)]

@@ -29,6 +29,7 @@ from gfocal.data.readers.reading import (
     to_numbers,
 )
 from gfocal.errors import DataError
+from gfocal.text import one_line
 
 DATA = "data"
 
@@ -80,7 +81,8 @@ def _add_object(
     if isinstance(label, int) and not isinstance(label, bool):
         if names is None or not 0 <= label < len(names):
             known = f"{len(names)} classes" if names else "no classes"
-            raise DataError(f"{reading.file}: {record}: label {label} is the index of a class; the file has {known}")
+            where, shown = one_line(record, max_length=100), one_line(str(label), max_length=40)
+            raise DataError(f"{reading.file}: {where}: label {shown} is the index of a class; the file has {known}")
         name = names[label]
     if entry.get("confidence") is not None:
         reading.note(SCORED, "objects")

@@ -24,6 +24,8 @@ ParseLine = Callable[[AnnotatedImage, str, str], bool]  # image, line, where it 
 
 def read_lines(file: Path) -> list[str]:
     """The stripped lines of a text file. Raises DataError where it cannot be read."""
+    if not os.path.isfile(file):  # a pipe would never end
+        raise DataError(f"{file}: cannot be read: not a file")
     try:
         return [line.strip() for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
     except OSError as error:
@@ -51,7 +53,8 @@ def first_lines(folder: Path) -> list[str]:
         return []
     lines: list[str] = []
     with os.scandir(folder) as entries:
-        files = (e.path for e in entries if e.name.lower().endswith(".txt") and not e.name.startswith("."))
+        texts = (e for e in entries if e.name.lower().endswith(".txt") and not e.name.startswith("."))
+        files = (entry.path for entry in texts if os.path.isfile(entry.path))
         for file in itertools.islice(files, _MOST_OPENED):
             if len(lines) >= _PROBED:
                 break

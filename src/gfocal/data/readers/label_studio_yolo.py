@@ -12,6 +12,7 @@ from pathlib import Path
 from gfocal.data.annotated import NOT_ANNOTATED, WHOLE, AnnotatedImage, AnnotationFormat, Parsed
 from gfocal.data.locate import ImageLocator
 from gfocal.data.paths import list_images
+from gfocal.data.readers.fields import read_integer
 from gfocal.data.readers.json_files import read_json
 from gfocal.data.readers.label_files import label_files
 from gfocal.data.readers.label_lines import read_label_lines
@@ -55,7 +56,8 @@ def _classes(root: Path, reading: Reading) -> dict[int, str]:
     classes: dict[int, str] = {}
     for entry in entries if isinstance(entries, list) else ():
         key, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(key, int) or not isinstance(name, str) or not name or key in classes:
+        key = read_integer(key)
+        if key is None or not isinstance(name, str) or not name or key in classes:
             raise DataError(f"{root / NOTES}: each category needs an integer 'id' of its own and a 'name'")
         classes[key] = name
     if not classes:

@@ -23,6 +23,7 @@ from gfocal.data.paths import find_split_folders, list_images
 from gfocal.data.readers.label_files import UNREADABLE_OBJECTS, parse_numbers, read_lines
 from gfocal.data.validation import MALFORMED, MISSING
 from gfocal.errors import DataError
+from gfocal.text import one_line
 
 COPY = "sequence is a copy of another one with other detections"
 NOT_CONSIDERED = "classes that the benchmark does not count: background, as in its evaluation"
@@ -138,8 +139,9 @@ def _frames(
     """The frames of a sequence with the objects in its rows."""
     file = str(folder / "gt" / "gt.txt")
     image_folder, last, size = _describe_sequence(folder)
-    if not image_folder.is_dir():
-        problems.append(Problem(file, f"{image_folder.name}/, the folder of the frames", MISSING, "dropped"))
+    if not os.path.isdir(image_folder):
+        record = f"{one_line(image_folder.name, max_length=80)}/, the folder of the frames"
+        problems.append(Problem(file, record, MISSING, "dropped"))
         return []
     paths = {int(path.stem): path for path in list_images(image_folder) if re.fullmatch(r"\d{1,9}", path.stem)}
     by_frame: dict[int, list[_Row]] = {}
@@ -184,7 +186,7 @@ def _describe_sequence(folder: Path) -> tuple[Path, int | None, tuple[int, int] 
         last = section.getint("seqLength")
         height, width = section.getint("imHeight"), section.getint("imWidth")
     except (configparser.Error, KeyError, ValueError) as error:
-        raise DataError(f"{file}: not the seqinfo.ini of MOTChallenge: {' '.join(str(error).split())}") from error
+        raise DataError(f"{file}: not the seqinfo.ini of MOTChallenge: {one_line(str(error))}") from error
     if not re.fullmatch(r"[\w .-]+", place) or place in (".", ".."):
         raise DataError(f"{file}: imDir {place!r:.80} is not the name of a folder in {folder.name}/")
     return folder / place, last, (height, width) if height and width else None
