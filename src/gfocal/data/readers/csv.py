@@ -203,10 +203,13 @@ def _has_box(table: Table, row: Sequence[str]) -> bool:
 def _fits(table: Table, row: Sequence[str]) -> bool:
     """Whether a row has as many cells as the header, and is not a repeated header, as in concatenated files."""
     count = table.columns.count
-    return len(row) >= count and not any(map(str.strip, row[count:])) and row != table.columns.header
+    fits = len(row) == count or (len(row) > count and not any(map(str.strip, row[count:])))
+    return fits and row != table.columns.header
 
 
 def _split_of(table: Table, row: Sequence[str]) -> str:
+    if "split" not in table.columns.index:
+        return ""
     value = table.columns.cell(row, "split") if _fits(table, row) else ""
     return split_name(value) or value
 

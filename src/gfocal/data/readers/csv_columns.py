@@ -7,13 +7,13 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gfocal.data.dataset import Problem
 from gfocal.data.images import image_size
-from gfocal.data.locate import find_images
+from gfocal.data.locate import ImageLocator, find_images
 from gfocal.data.readers.csv_lists import (
     ONE_CLASS,
     ORDER_FITS,
@@ -134,14 +134,16 @@ def _expand_lists(table: Table, listed: ListColumn) -> Table:
     images: list[ListedImage] = []
     for _, row in table.rows:
         is_whole = len(row) > listed.index
-        sides = [parse_integer(columns.cell(row, side)) if is_whole else None for side in ("height", "width")]
-        size = (sides[0], sides[1]) if sides[0] and sides[1] else None
+        size = None
+        if is_whole and {"height", "width"} <= columns.index.keys():
+            height, width = (parse_integer(columns.cell(row, side)) for side in ("height", "width"))
+            size = (height, width) if height and width else None
         name = columns.cell(row, "file") if len(row) >= columns.count else ""
         name = "video_{}/{}".format(*(row[i].strip() for i in videos)) if videos and name else name
         objects = parse_cell(row[listed.index], listed, SPELLINGS) if is_whole else []
         images.append(ListedImage(name, size, objects))
     names = list(dict.fromkeys(image.file for image in images if image.file))
-    order, is_concluded = choose_order(images, lambda name: _size_of_file(table.file, names, name), str(table.file))
+    order, is_concluded = choose_order(images, _find_sizes(table.file, names), str(table.file))
     header = columns.header or []
     kept = [what for what in columns.index if columns.index[what] != listed.index and what not in (*SIDES, *CORNERS)]
     layout = list(dict.fromkeys(["file", "class", *CORNERS, *(what for what in kept if what != "class")]))
@@ -177,13 +179,20 @@ def _video_columns(header: Sequence[str]) -> tuple[int, int] | None:
     )
 
 
-def _size_of_file(file: Path, names: Sequence[str], name: str) -> tuple[int, int] | None:
-    """Height and width of an image that a table names, None if there is none."""
-    try:
-        path = find_images(file, names).locate(name).path
-        return image_size(path) if path is not None else None
-    except DataError:
-        return None
+def _find_sizes(file: Path, names: Sequence[str]) -> Callable[[str], tuple[int, int] | None]:
+    """A function from the name of an image to its height and width, None if there is none; looks when called."""
+    locators: list[ImageLocator] = []
+
+    def find_size(name: str) -> tuple[int, int] | None:
+        try:
+            if not locators:
+                locators.append(find_images(file, names))
+            path = locators[0].locate(name).path
+            return image_size(path) if path is not None else None
+        except DataError:
+            return None
+
+    return find_size
 
 
 def _with_one_class(table: Table) -> Table:

@@ -160,11 +160,11 @@ def _frames(
             image.left_out = NOT_ANNOTATED
         between += frame not in marked and not image.left_out
         for row in by_frame.get(frame, ()):
-            name = row.name if row.name in used else EVERY_CLASS if row.name in _DISTRACTORS else None
-            if name is None:
-                dropped += 1
-            else:
+            if row.name in used or row.name in _DISTRACTORS:
+                name = row.name if row.name in used else EVERY_CLASS
                 image.boxes.append(AnnotatedBox(row.box, name, f"line {row.line}", row.ignored))
+            else:
+                dropped += 1
     if between:
         problems.append(Problem(file, f"{between} frames", BETWEEN, "kept"))
     if dropped:
