@@ -43,6 +43,7 @@ from gfocal.console import say
 from gfocal.errors import GFocalError
 from gfocal.models.model_file import download_model, load_model, read_description, save_model
 from gfocal.models.zoo import create
+from gfocal.text import one_line
 
 MEMORY = 1 << 30  # bytes that a case may take
 SECONDS = 5.0
@@ -241,7 +242,7 @@ def run_case(kind: str, number: int, path: Path, seeds: Seeds, seed: int, out: P
         text = str(error)
         tally.refused = 1
         tally.reasons[text.replace(str(path), "FILE")[:100]] += 1
-        if "\n" in text or not text.isprintable() or len(text) > MAX_LINE:
+        if text != one_line(text, MAX_LINE):
             what, wrong = UNCLEAR, text[:300]
     except AlarmError:
         what, wrong = HANG, f"not done after {SECONDS:g} s"

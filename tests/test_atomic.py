@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gfocal.atomic import atomic_write
+from gfocal.atomic import atomic_folder, atomic_write, set_aside
 
 
 def test_the_new_content_takes_the_place_of_the_old(tmp_path: Path):
@@ -73,3 +73,64 @@ def test_a_kill_in_the_middle_leaves_the_old_content(tmp_path: Path):
     process.wait()
     time.sleep(0.05)
     assert target.read_text() == "old"
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path: Path):
+    target = tmp_path / "set"
+    target.mkdir()
+    with atomic_folder(target) as work:
+        (work / "a.txt").write_text("a")
+        assert os.listdir(target) == []
+    assert os.listdir(target) == ["a.txt"]
+
+    def fail():
+        with atomic_folder(tmp_path / "other") as work:
+            (work / "a.txt").write_text("a")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert os.listdir(tmp_path) == ["set"]
+
+
+FILL = """
+import sys, time
+from pathlib import Path
+from gfocal.atomic import atomic_folder
+with atomic_folder(sys.argv[1]) as work:
+    (work / "a.txt").write_text("a")
+    Path(sys.argv[1] + ".ready").touch()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL, and locks")
+def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_living_one_is_not(tmp_path: Path):
+    mine = tmp_path / ".notes.0123abcd.tmp"
+    mine.mkdir()
+    children = [subprocess.Popen([sys.executable, "-c", FILL, str(tmp_path / name)]) for name in ("killed", "alive")]
+    try:
+        end = time.monotonic() + 60
+        while len(list(tmp_path.glob("*.ready"))) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        children[0].kill()
+        children[0].wait()
+        assert len(list(tmp_path.glob(".*.gfocal-tmp"))) == 2
+        with atomic_folder(tmp_path / "new") as work:
+            (work / "a.txt").write_text("a")
+        left = [path.name for path in tmp_path.glob(".*")]
+        assert len(left) == 2
+        assert mine.name in left
+        assert any(name.startswith(".alive.") for name in left)
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def test_a_file_that_is_set_aside_replaces_none(tmp_path: Path):
+    for number in (1, 2):
+        (tmp_path / "run.json").write_text(str(number))
+        assert set_aside(tmp_path / "run.json") == tmp_path / f"run.aside-{number}.json"
+    assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["1", "2"]

@@ -56,11 +56,11 @@ def progress_bar(console: Console, title: str, batches: int, done: int = 0) -> I
 
 
 def say(console: Console, text: str, fold: bool = False) -> None:
-    """Print a line as it is: no markup, no colors of numbers; folded between words where ``fold`` says so.
+    """Print a line as it is: no markup, emoji or colors; folded between words where ``fold`` says so.
 
     Control characters are escaped: a line may quote names of untrusted files.
     """
-    console.print(printable(text, MAX_LENGTH), markup=False, highlight=False, soft_wrap=not fold)
+    console.print(printable(text, MAX_LENGTH), markup=False, highlight=False, emoji=False, soft_wrap=not fold)
 
 
 def note(console: Console, text: str) -> None:
@@ -84,4 +84,6 @@ def report_error(console: Console, text: object) -> None:
 
 
 def _red(console: Console, text: str) -> None:
-    console.print(printable(text, MAX_LENGTH), style="red", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        printable(text, MAX_LENGTH), style="red", markup=False, highlight=False, emoji=False, soft_wrap=True
+    )

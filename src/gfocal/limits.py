@@ -72,7 +72,7 @@ def describe_out_of_files() -> str:
     """A line for an error that ``is_out_of_files``."""
     return (
         f"too many open files: this process may open {open_file_limit()} (ulimit -n). Raise the limit "
-        "(ulimit -n 4096), or open fewer at once (--num-workers 0)"
+        "(ulimit -n 4096), or open fewer at once (--num-workers 0, or --jobs 1)"
     )
 
 

@@ -332,3 +332,28 @@ def test_some_classes_under_other_names(run: Run, model: Path, tmp_path: Path) -
     code, _, err = run("detect", model, file, "--classes", "bird", "--out", tmp_path / "none")
     assert code == USER_ERROR
     assert "--classes: no class 'bird'; there are: 'cat', 'dog'" in err
+
+
+def test_a_drawn_image_is_whole_or_not_there(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    save = Image.Image.save
+    seen: list[set[str]] = []
+
+    def save_half(image: Image.Image, path: Path, *arguments: Any, **named: Any) -> None:
+        save(image, path, *arguments, **named)
+        seen.append({file.name for file in out.iterdir()})
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", save_half)
+    command = ("detect", model, tmp_path / "a.png", "--out", out, "--num-workers", "0")
+    assert run(*command)[0] == 130
+    assert "a.jpg" not in seen[0]
+    assert not list(out.glob("*a.jpg*"))
+    assert run(*command, "--resume")[0] == DONE
+    assert "a.jpg" not in seen[1]
+    assert (out / "a.jpg").is_file()
+    assert not list(out.glob(".*"))

@@ -70,7 +70,7 @@ def changed(about: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     ],
 )
 def test_each_value_is_checked(model: Detector, path: str, value: Any, expected: str) -> None:
-    with pytest.raises(ValueError, match=".") as error:
+    with pytest.raises(ValueError, match=r"\w") as error:
         build_from_description(changed(describe(model), path, value))
     assert expected in str(error.value)
     assert len(str(error.value)) < 500

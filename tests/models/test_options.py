@@ -31,7 +31,7 @@ def test_every_number_among_the_options_has_bounds(preset: Any) -> None:
     [
         ({"num_convs": 100_000}, "num_convs lies in 0..64, not 100000"),
         ({"channels": 10**30}, "channels lies in 2..4096, not 1000"),
-        ({"num_convs": 64, "channels": 4096}, "9,664 million weights, more than 100"),
+        ({"num_convs": 64, "channels": 4096}, "more than 20,082 million weights, 100 are allowed"),
         ({"n": 0}, "n lies in 1..1024, not 0"),
         ({"n": True}, "n must be a whole number, not True"),
         ({"delta": math.nan}, "delta lies in 0.001..1000, not nan"),
@@ -43,7 +43,7 @@ def test_every_number_among_the_options_has_bounds(preset: Any) -> None:
     ],
 )
 def test_what_does_not_fit_is_one_short_line(options: dict[str, Any], expected: str) -> None:
-    with pytest.raises(ValueError, match=".") as error:
+    with pytest.raises(ValueError, match=r"\w") as error:
         check_options(gfl_light_fpn, options)
     assert expected in str(error.value)
     assert len(str(error.value)) < 400

@@ -30,7 +30,7 @@ from gfocal.cli import (
     train,
 )
 from gfocal.console import report_error, say, warn
-from gfocal.errors import GFocalError
+from gfocal.errors import GFocalError, OpenFilesError
 from gfocal.limits import (
     ENOUGH_MEMORY,
     can_allocate,
@@ -83,7 +83,10 @@ def run_command(args: argparse.Namespace, arguments: Sequence[str] | None) -> in
                 raise
             if args.traceback:
                 traceback.print_exc()
-            report_error(every_process, text)
+            if isinstance(error, OpenFilesError) or is_out_of_files(error):  # rich may import more for what it prints
+                sys.stderr.write(f"gfocal: {text}\n")
+            else:
+                report_error(every_process, text)
             return USER_ERROR
 
 

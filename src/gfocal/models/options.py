@@ -25,7 +25,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "sides": (1e-3, 1e5),
 }
 MAX_LIST, MAX_TEXT = 64, 200  # entries, characters
-MAX_TOWER_WEIGHTS = 100_000_000  # of the convolutions of one tower; 2.4 million as published
+MAX_WEIGHTS = 100_000_000  # of the convolutions of neck and head; 7.7 million as published
 
 
 def coerce(value: Any, hint: Any) -> Any:
@@ -100,10 +100,10 @@ def check_options(preset: Callable[..., Any], options: Mapping[str, Any]) -> dic
         except ValueError as error:
             raise ValueError(f"{key} {error}") from error
     channels, num_convs = checked.get("channels", 256), checked.get("num_convs", 4)
-    if (weights := 9 * num_convs * channels**2) > MAX_TOWER_WEIGHTS:
+    if (weights := 9 * (2 * num_convs + 5) * channels**2) > MAX_WEIGHTS:  # two towers, and five levels of the neck
         raise ValueError(
-            f"{num_convs} convolutions (num_convs) of {channels} channels have {weights / 1e6:,.0f} million weights, "
-            f"more than {MAX_TOWER_WEIGHTS / 1e6:.0f}; take fewer of one of them"
+            f"num_convs {num_convs} and channels {channels} make a network of more than {weights / 1e6:,.0f} million "
+            f"weights, {MAX_WEIGHTS / 1e6:.0f} are allowed; take less of one of them"
         )
     return checked
 
