@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from gfocal.console import say
+
 CRASH, HANG, UNCLEAR, INVALID = "crash", "hang", "unclear", "invalid data"
 
 
@@ -101,8 +103,9 @@ def run(
         return _Worker(process, ours, current)
 
     workers = [start() for _ in range(max(1, min(jobs, len(waiting))))]
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("", total=len(waiting))
+    console, total, done = Console(stderr=True), len(waiting), 0
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("", total=total)
         while waiting or any(worker.chunk for worker in workers):
             for worker in workers:
                 if worker.chunk is None and waiting:
@@ -117,6 +120,11 @@ def run(
                         tallies[worker.chunk.kind].add(worker.connection.recv())
                         worker.chunk = None
                         progress.advance(bar)
+                        done += 1
+                        if not console.is_terminal and done % max(1, total // 20) == 0:  # into the log of a long run
+                            files = sum(tally.files for tally in tallies.values())
+                            found = sum(len(tally.findings) for tally in tallies.values())
+                            say(console, f"{time.strftime('%H:%M:%S')} {files:,} files, {found} findings")
                         continue
                     except EOFError:
                         worker.process.join()
@@ -130,6 +138,7 @@ def run(
                 chunk, number = worker.chunk, int(worker.current[0])
                 number = min(max(number, chunk.first), chunk.last - 1)
                 tallies[chunk.kind].findings.append(Finding(chunk.kind, number, what, text))
+                say(console, f"{chunk.kind} {number}: {what}: {text}")
                 tallies[chunk.kind].files += 1
                 parts = (Chunk(chunk.kind, chunk.first, number), Chunk(chunk.kind, number + 1, chunk.last))
                 waiting.extend(part for part in parts if part.first < part.last)

@@ -63,6 +63,17 @@ def test_outline_without_points(tmp_path: Path) -> None:
     assert BROKEN_BOX in by_reason(data)
 
 
+def test_stated_height_of_less_than_a_pixel(tmp_path: Path) -> None:
+    """Label Studio: without a size, a rotation cannot be read."""
+    put(tmp_path / "images" / "a.png")
+    value = {"x": 30, "y": 10, "radiusX": 8, "radiusY": 17, "rotation": 45, "ellipselabels": ["cat"]}
+    region = REGION | {"original_height": 0.5, "type": "ellipselabels", "value": value}
+    task = {"id": 1, "data": {"image": "images/a.png"}, "annotations": [{"id": 1, "result": [region]}]}
+    put(tmp_path / "tasks.json", json.dumps([task]))
+    with pytest.raises(DataError, match="no objects in the annotations of Label Studio"):
+        read_data(tmp_path)
+
+
 @pytest.mark.parametrize("rle", ["3", "0", ""])
 def test_mask_without_pixels(tmp_path: Path, rle: str) -> None:
     """CVAT: run lengths of which none is of the object."""

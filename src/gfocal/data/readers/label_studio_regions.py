@@ -60,7 +60,7 @@ def _add_image(region: Region, result: dict[str, Any]) -> None:
     """What a result states about its image."""
     if region.size is None:
         height, width = to_number(result.get("original_height")), to_number(result.get("original_width"))
-        region.size = (int(height), int(width)) if 0 < height < 1e9 and 0 < width < 1e9 else None
+        region.size = (int(height), int(width)) if 1 <= height < 1e9 and 1 <= width < 1e9 else None
     if "rotation" in result:  # converters of other projects write it here
         region.value = {"rotation": result["rotation"], **region.value}
     if result.get("image_rotation"):
