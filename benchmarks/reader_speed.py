@@ -2,9 +2,9 @@
 
     python benchmarks/reader_speed.py [--images 2000] [--boxes 50]
 
-Every reader runs in a process of its own, which reads the dataset once; printed are the seconds, the peak memory above
-that of the imports, and both as ratios to COCO. The images have 64 x 64 pixels, so that their headers, which every reader
-reads too, cost little.
+Every reader runs in a process of its own, which reads the dataset once; printed are the seconds, the peak memory
+above that of the imports, and both as ratios to COCO. The images have 64 x 64 pixels, so that their headers, which
+every reader reads too, cost little.
 """
 
 from __future__ import annotations

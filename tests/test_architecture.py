@@ -60,7 +60,18 @@ HOMES = {
 }
 
 # These packages import torch, torchvision's NMS, shape annotations and the standard library, nothing else.
-TORCH_ONLY = ("text", "structures", "errors", "atomic", "launch", "run_folder", "limits", "ops", "losses", "assigners")
+TORCH_ONLY = (
+    "text",
+    "structures",
+    "errors",
+    "atomic",
+    "launch",
+    "run_folder",
+    "limits",
+    "ops",
+    "losses",
+    "assigners",
+)
 
 MAX_LOOSE_FILES = 12
 MAX_FILE_LINES = 400

@@ -22,6 +22,8 @@ from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.data.views import OneClass, as_one_class
 from gfocal.errors import ModelFileError
 from gfocal.run import read_run_config, run_training
+from gfocal.training import loop
+from gfocal.training.checkpoints import save_state
 
 OPTIONS = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1, "n": 12}
 NAMES = ("box", "cat", "disc")  # of which the scenes have two
@@ -84,13 +86,22 @@ def test_network_input_and_weights_are_those_of_the_file(old: Path, tmp_path: Pa
     assert saved.size == SizeSettings(64, 96, False)
 
 
-def test_a_run_resumes_without_the_file_it_started_from(old: Path, tmp_path: Path) -> None:
-    whole, _ = ran(config_from(old, **{"run.epochs": 2}), tmp_path / "whole")
-    ran(config_from(old, **{"run.epochs": 1}), tmp_path / "halved")
+def test_a_run_resumes_without_the_file_it_started_from(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_from(old, **{"run.epochs": 2})
+    whole, _ = ran(config, tmp_path / "whole")
+
+    def stop(*state: Any) -> None:
+        save_state(*state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_state", stop)
+    with pytest.raises(KeyboardInterrupt):
+        ran(config, tmp_path / "halved")
+    monkeypatch.undo()
     for file in old.iterdir():
         file.unlink()
-    config = tmp_path / "halved" / "config.toml"
-    config.write_text(config.read_text().replace("\nepochs = 1\n", "\nepochs = 2\n"))
     (tmp_path / "halved" / "last.safetensors").unlink()
     resumed, said = ran(Config(), tmp_path / "halved", resume=True)
     assert "starting" not in said

@@ -53,14 +53,14 @@ def image(path: Path, width: int, height: int) -> Path:
 
 
 def edges(size: int, least: float = 0.0) -> st.SearchStrategy[tuple[float, float]]:
-    """Two edges along one side, as float32: whole, broken, at the borders, and nearer to 0 than doubles resolve.
+    """Two edges along one side, as float32: whole, broken, at the borders; 0, or at least a thousandth of a pixel.
 
     The second is larger than ``least``: where all numbers of a file are at most 1, Create ML's are fractions.
     """
     one = st.one_of(
         st.integers(0, size).map(float),
-        st.floats(0, size, width=32),
-        st.sampled_from([0.0, float(size), 1e-20, 1e-45, float(np.nextafter(np.float32(size), np.float32(0)))]),
+        st.floats(2**-10, size, width=32),
+        st.sampled_from([0.0, float(size), 1 / 3, float(np.nextafter(np.float32(size), np.float32(0)))]),
     )
     pair = st.tuples(one, one).map(lambda two: (float(np.float32(min(two))), float(np.float32(max(two)))))
     return pair.filter(lambda two: two[0] < two[1] > least)
