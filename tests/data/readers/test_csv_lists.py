@@ -176,3 +176,10 @@ def test_corners_with_sides(tmp_path: Path) -> None:
     """x1, y1, w, h of datumaro's image_csv_det assets."""
     file = make(tmp_path, "image_name,label_name,x1,y1,w,h\n0a1.jpg,dog,10,20,30,40\n")
     assert content(read_data(file)) == {"0a1": [("dog", [10, 20, 40, 60], False)]}
+
+
+@pytest.mark.parametrize("cell", ["9" * 5000 + "x", "1 " * 5000 + "x", "[" * 5000 + "1", "1e" * 5000, "." * 9000])
+def test_a_long_cell_takes_no_longer(tmp_path: Path, cell: str) -> None:
+    """Cells for which a pattern with nested repeats would not end."""
+    data = read_data(make(tmp_path, f'image_id,label,bbox\n0a1,dog,"[60, 20, 30, 40]"\n0b2,dog,"{cell}"\n'))
+    assert reasons(data)[MALFORMED] == 1
