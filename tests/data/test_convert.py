@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -135,7 +135,7 @@ def data_sets(draw: st.DrawFn, folder: Path, is_plain: bool = False) -> dict[str
 
 @pytest.mark.parametrize(("targets", "is_plain"), [(FREE, False), (TARGETS, True)], ids=["any names", "plain names"])
 @given(data=st.data())
-@settings(max_examples=8, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
 def test_conversion_there_and_back_is_the_identity(
     data: st.DataObject, targets: tuple[str, ...], is_plain: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

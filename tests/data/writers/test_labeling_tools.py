@@ -277,6 +277,7 @@ def test_decimals_give_the_same_float32_edges(size: int, data: st.DataObject) ->
     one = st.floats(0, size, width=32).filter(lambda x: x == 0 or x > 1e-3)
     low, high = sorted(data.draw(st.lists(one, min_size=2, max_size=2, unique=True)))
     center, length = to_center(low, high, size)
+    assert -1e-7 * size <= center - length / 2 < center + length / 2 <= size * (1 + 1e-7)
     assert np.float32(min(max(center - length / 2, 0), size)) == np.float32(low)
     assert np.float32(min(max(center + length / 2, 0), size)) == np.float32(high)
     for whole in (1.0, 100.0):

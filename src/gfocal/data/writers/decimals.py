@@ -8,6 +8,7 @@ import numpy as np
 
 _MOST_DIGITS = 17  # of a float64
 _FIRST_DIGITS = 6
+_MOST_OUTSIDE = 1e-7  # of the image, by which rounding may move an edge out of it
 
 
 def shorten(value: float) -> float:
@@ -62,7 +63,8 @@ def _fewest_digits(
     wanted = _clip(restore(*values), size)
     for digits in range(2, _MOST_DIGITS):
         rounded = (round(values[0], digits), round(values[1], digits))
-        if _clip(restore(*rounded), size) == wanted:
+        edges = restore(*rounded)
+        if _clip(edges, size) == wanted and max(-edges[0], edges[1] - size) <= _MOST_OUTSIDE * size:
             return rounded
     return values
 
