@@ -24,7 +24,7 @@ from gfocal.models.detector import Detector
 from gfocal.models.finetuning import for_classes, freeze
 from gfocal.models.model_file import load_model
 from gfocal.models.options import check_options
-from gfocal.models.published import PublishedSettings
+from gfocal.models.published_settings import PublishedSettings
 from gfocal.models.zoo import PRESETS, create, get_preset
 from gfocal.ops.distributions import GeneralDistribution
 

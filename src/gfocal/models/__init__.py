@@ -11,7 +11,7 @@ In reading order:
     caffe.py                     ResNets of the Caffe kind
     activation_checkpointing.py  less memory in training, more time
     options.py                   options of presets: types and bounds
-    published.py                 how a preset was trained and decoded in its paper, as data
+    published_settings.py        how a preset was trained and decoded in its paper, as data
     gfl.py                       presets of GFL
     baselines.py                 presets of RetinaNet, FCOS, FoveaBox and ATSS
     ssd.py                       SSD512: network, default boxes, preset

@@ -18,7 +18,7 @@ from gfocal.models.dense_head import DenseHead
 from gfocal.models.detector import Detector, class_names
 from gfocal.models.heads import norm_groups
 from gfocal.models.necks import FPN, STRIDES
-from gfocal.models.published import PublishedSettings
+from gfocal.models.published_settings import PublishedSettings
 from gfocal.ops.box_coders import AnchorDeltas, BoxCoder, DiracDistances, GaussianDistances, LogDistances
 from gfocal.ops.decoding import DecodeSettings
 from gfocal.ops.distributions import GeneralDistribution

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gfocal.data.preprocess import InputSettings
 from gfocal.models.backbone import Backbone
-from gfocal.models.published import PublishedSettings
+from gfocal.models.published_settings import PublishedSettings
 from gfocal.ops.box_coders import BoxCoder
 from gfocal.structures import Detections, HeadOutputs
 

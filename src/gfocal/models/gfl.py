@@ -16,7 +16,7 @@ from gfocal.models.backbone import TimmBackbone, published_resnet
 from gfocal.models.detector import Detector, class_names
 from gfocal.models.heads import GFLHead, norm_groups
 from gfocal.models.necks import FPN, strides_from
-from gfocal.models.published import PublishedSettings
+from gfocal.models.published_settings import PublishedSettings
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.ops.points import Origin
 

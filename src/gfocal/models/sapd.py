@@ -23,7 +23,7 @@ from gfocal.models.backbone import published_resnet
 from gfocal.models.dense_head import DenseHead
 from gfocal.models.detector import Detector, class_names
 from gfocal.models.necks import FPN, STRIDES
-from gfocal.models.published import PublishedSettings
+from gfocal.models.published_settings import PublishedSettings
 from gfocal.ops.box_coders import DiracDistances
 from gfocal.ops.decoding import DecodeSettings
 from gfocal.structures import HeadOutputs

@@ -28,7 +28,7 @@ from gfocal.errors import WeightsError
 from gfocal.models.backbone import BackbonePart, load_imagenet_weights
 from gfocal.models.dense_head import per_point
 from gfocal.models.detector import Detector, class_names
-from gfocal.models.published import PublishedSettings
+from gfocal.models.published_settings import PublishedSettings
 from gfocal.ops.box_coders import AnchorDeltas
 from gfocal.ops.decoding import DecodeSettings
 from gfocal.ops.points import make_points
