@@ -91,6 +91,8 @@ class HeadOutputs:
     quality_logits: Tensor | None = None  # (B, P), of detectors with a separate quality branch
     # (B, F, h, w) of each level, the input of the head: of detectors whose criterion needs it, in training mode only
     pyramid: tuple[Tensor, ...] | None = None
+    # Of an auxiliary head, which guides the assignment and is trained beside the main one: in training mode only
+    auxiliary: HeadOutputs | None = None
 
 
 @dataclass(frozen=True)
