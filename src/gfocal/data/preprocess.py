@@ -29,6 +29,9 @@ class InputSettings:
     antialias: bool = True
     value_range: Range | None = None  # of images of more than 8 bits: what becomes 0 and 255; None: 0..65535
     is_value_range_stated: bool = False  # by the user: then it holds for all data
+    # Every image is stretched to exactly short_side (height) x long_side (width), whatever its aspect ratio, by
+    # ``data.warp``; ``antialias`` is then not used. NanoDet's published models were trained so, at 416 x 416.
+    stretch: bool = False
 
     def __post_init__(self) -> None:
         if self.short_side < 1 or self.long_side < self.short_side:
