@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from gfocal.assigners.atss import assign_atss
+from gfocal.assigners.dsla import assign_dsla
 from gfocal.assigners.fcos import assign_fcos
 from gfocal.assigners.fovea import assign_fovea
 from gfocal.assigners.max_iou import assign_max_iou
@@ -16,6 +17,7 @@ from gfocal.assigners.sapd import assign_sapd
 from gfocal.config.config import Config, ConfigError, MethodSettings, ModelSettings
 from gfocal.criteria.dense import DenseCriterion
 from gfocal.criteria.gfl import Assign, Criterion, GFLCriterion
+from gfocal.criteria.nanodet import NanoDetCriterion
 from gfocal.criteria.sapd import SAPDCriterion
 from gfocal.criteria.ssd import SSDCriterion, assign_ssd
 from gfocal.errors import ModelFileError, PresetError
@@ -39,6 +41,7 @@ ASSIGNERS: Mapping[str, Assign] = {
     "fovea": assign_fovea,
     "ssd": assign_ssd,
     "sapd": assign_sapd,
+    "dsla": assign_dsla,
 }
 BOX_LOSSES: Mapping[str, Callable[[PublishedSettings], BoxLoss]] = {
     "giou": lambda _: overlap_loss,
@@ -137,6 +140,8 @@ def build_criterion(model: Detector, method: MethodSettings) -> Criterion:
         return _build_sapd(model, method)
     if published.criterion == "ssd":
         return _build_ssd(model, method)
+    if published.criterion == "nanodet":
+        return _build_nanodet(model, method)
     if published.criterion == "gfl" and replace(method, exclude_ignored=True) == MethodSettings():
         assert isinstance(model.box_coder, GeneralDistribution)
         return GFLCriterion(
@@ -241,6 +246,21 @@ def _build_sapd(model: Detector, method: MethodSettings) -> SAPDCriterion:
         alpha=published.alpha,
         cls_weight=published.cls_weight,
         box_weight=published.box_weight,
+        exclude_ignored=method.exclude_ignored,
+    )
+
+
+def _build_nanodet(model: Detector, method: MethodSettings) -> NanoDetCriterion:
+    published = model.published
+    _check_keys(method, model.built_from["preset"], ("beta", "exclude_ignored"))
+    assert isinstance(model.box_coder, GeneralDistribution)
+    return NanoDetCriterion(
+        box_coder=model.box_coder,
+        assign=ASSIGNERS[published.assigner],
+        beta=published.beta if method.beta is None else method.beta,
+        cls_weight=published.cls_weight,
+        box_weight=published.box_weight,
+        dfl_weight=published.dfl_weight,
         exclude_ignored=method.exclude_ignored,
     )
 

@@ -7,4 +7,5 @@ In reading order:
     max_iou.py  anchors of sufficient IoU: RetinaNet, SSD
     fovea.py    FoveaBox
     sapd.py     SAPD, with a weight for each point
+    dsla.py     DSLA of NanoDet-Plus, by what the detector predicts
 """

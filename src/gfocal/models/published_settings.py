@@ -12,9 +12,10 @@ from gfocal.ops.decoding import DecodeSettings
 class PublishedSettings:
     """What a preset's paper states about training and decoding; a config's ``[method]`` may change some of it."""
 
-    # Whose loss: of GFL, of the other dense detectors (``gfocal.criteria.dense``), or one of SSD's and SAPD's own.
-    criterion: Literal["gfl", "dense", "ssd", "sapd"] = "dense"
-    assigner: Literal["atss", "fcos", "max_iou", "fovea", "ssd", "sapd"]
+    # Whose loss: of GFL, of the other dense detectors (``gfocal.criteria.dense``), or one of
+    # SSD's, SAPD's and NanoDet-Plus's own.
+    criterion: Literal["gfl", "dense", "ssd", "sapd", "nanodet"] = "dense"
+    assigner: Literal["atss", "fcos", "max_iou", "fovea", "ssd", "sapd", "dsla"]
     quality: Literal["none", "branch", "guided", "joint"]  # how the head predicts the quality of a box (figure 6)
     measure: Literal["iou", "centerness"] = "iou"  # what the quality is
     beta: float = 2.0  # of QFL
@@ -27,3 +28,5 @@ class PublishedSettings:
     dfl_weight: float = 0.0  # 0: no DFL
     count_images: bool = False  # the class loss is divided by positives plus images
     decode: DecodeSettings = field(default_factory=DecodeSettings)
+    # Of an auxiliary part: the first epoch, from 0, in which it no longer trains the rest; None: there is no part.
+    detach_epoch: int | None = None
