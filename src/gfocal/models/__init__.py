@@ -16,6 +16,9 @@ In reading order:
     baselines.py                 presets of RetinaNet, FCOS, FoveaBox and ATSS
     ssd.py                       SSD512: network, default boxes, preset
     sapd.py                      SAPD: head, level selector, preset
+    shufflenet.py                ShuffleNetV2 of torchvision as a backbone
+    ghost_pan.py                 the neck of NanoDet-Plus
+    nanodet.py                   NanoDet-Plus: heads, auxiliary part, presets
     zoo.py                       the table of all presets
     description.py               the json object that a network is built from
     model_file.py                gfocal's model file: write, read, find, download

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from gfocal.errors import WeightsError
 from gfocal.models.activation_checkpointing import recompute_activations
 from gfocal.models.convolutions import keep_depthwise_float32, make_deformable
 from gfocal.models.options import quote
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 RGB = tuple[float, float, float]
 BackbonePart = Literal["none", "stem", "backbone"]
@@ -131,13 +135,7 @@ class TimmBackbone(nn.Module):
         """
         self.frozen_stages, self.norm_eval, self.norms_fixed = frozen_stages, norm_eval, norms
         self.num_frozen = 0 if frozen_stages == 0 and not stem else 1 + frozen_stages  # of ``parts``
-        self.requires_grad_(True)
-        for part in self._frozen():
-            part.requires_grad_(False)
-        if norms:
-            for module in self.body.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.requires_grad_(False)
+        exclude_from_training(self, self._frozen(), norms)
 
     def freeze_up_to(self, part: BackbonePart | int) -> None:
         """Freeze the stem, the stem and a number of stages, all of it, or nothing; BatchNorm settings stay.
@@ -183,12 +181,7 @@ class TimmBackbone(nn.Module):
         """Training mode, but frozen parts (and with ``norm_eval`` all BatchNorm) keep their statistics."""
         super().train(mode)
         if mode:
-            for part in self._frozen():
-                part.eval()
-            if self.norm_eval:
-                for module in self.body.modules():
-                    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                        module.eval()
+            keep_statistics(self, self._frozen(), self.norm_eval)
         return self
 
     def synchronize_norms(self) -> None:
@@ -199,6 +192,27 @@ class TimmBackbone(nn.Module):
 
     def _frozen(self) -> list[nn.Module]:
         return [module for part in self.parts()[: self.num_frozen] for module in part]
+
+
+def exclude_from_training(backbone: nn.Module, frozen: Sequence[nn.Module], norms: bool) -> None:
+    """Train all of a backbone but its frozen modules and, with ``norms``, the weights of its BatchNorm."""
+    backbone.requires_grad_(True)
+    for module in frozen:
+        module.requires_grad_(False)
+    if norms:
+        for module in backbone.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.requires_grad_(False)
+
+
+def keep_statistics(network: nn.Module, frozen: Sequence[nn.Module], all_norms: bool) -> None:
+    """Put the frozen modules of a network in evaluation mode, and with ``all_norms`` each of its BatchNorm."""
+    for module in frozen:
+        module.eval()
+    if all_norms:
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
 
 
 def published_resnet(
@@ -219,6 +233,18 @@ def published_resnet(
 def _pixel_values(unit: tuple[float, ...]) -> RGB:
     red, green, blue = (round(255 * value, 3) for value in unit)
     return red, green, blue
+
+
+def fetch_torchvision_weights(weights: WeightsEnum, name: str) -> dict[str, Tensor]:
+    """torchvision's ImageNet weights of a network, from its cache or the net; WeightsError says what else to do."""
+    try:
+        return dict(weights.get_state_dict(progress=True, check_hash=True))
+    except Exception as error:
+        raise WeightsError(
+            f"the ImageNet weights of {name} could not be fetched ({type(error).__name__}). Two ways out: start from "
+            "random weights with pretrained=False (--no-pretrained), or name a local file with weights=PATH "
+            "(--backbone-weights PATH)"
+        ) from error
 
 
 def load_imagenet_weights(body: nn.Module, name: str, path: Path) -> None:

@@ -52,6 +52,8 @@ def describe(model: Detector) -> dict[str, Any]:
         # so that further training freezes the same parts
         "frozen": model.backbone.freeze_settings() | {"neck": model.is_neck_frozen},
     }
+    if model.has_folded_statistics:
+        about["folded_statistics"] = True
     if model.class_thresholds is not None:
         about["thresholds"] = {"scores": list(model.class_thresholds), "how": model.thresholds_how}
     return about
@@ -77,6 +79,8 @@ def check_description(about: Any) -> dict[str, Any]:
     _settings(InputSettings, about, "input")
     _settings(DecodeSettings, about, "decode")
     _settings_of_types(FROZEN, about.get("frozen", {}), "frozen")
+    if not isinstance(about.get("folded_statistics", False), bool):
+        raise ValueError("folded_statistics is true or false")
     if "thresholds" in about:
         check_thresholds(about["thresholds"], len(about["names"]))
     return about
@@ -98,6 +102,7 @@ def build_from_description(about: Mapping[str, Any]) -> Detector:
             input_settings=InputSettings(**_settings(InputSettings, checked, "input")),
             **check_options(preset, checked["options"]),
         )
+        model.has_folded_statistics = checked.get("folded_statistics", False)
         model.decode_settings = DecodeSettings(**_settings(DecodeSettings, checked, "decode"))
         if "thresholds" in checked:
             model.class_thresholds = tuple(float(score) for score in checked["thresholds"]["scores"])

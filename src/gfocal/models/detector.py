@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gfocal.data.preprocess import InputSettings
-from gfocal.models.backbone import Backbone
+from gfocal.models.backbone import Backbone, keep_statistics
 from gfocal.models.published_settings import PublishedSettings
 from gfocal.ops.box_coders import BoxCoder
 from gfocal.structures import Detections, HeadOutputs
@@ -33,6 +33,8 @@ class Detector(nn.Module):
             ``model.detect(image).above(model.class_thresholds)``.
         thresholds_how: how they were chosen, in a line.
         is_neck_frozen: whether the neck is excluded from training, see ``freeze_neck``.
+        has_folded_statistics: whether the weights come from a file whose BatchNorm was folded into the convolutions:
+            its layers then have mean 0 and variance 1, which are not the statistics of any images.
     """
 
     backbone: Backbone
@@ -58,11 +60,19 @@ class Detector(nn.Module):
         self.class_thresholds: tuple[float, ...] | None = None
         self.thresholds_how = ""
         self.is_neck_frozen = False
+        self.has_folded_statistics = False
 
     def freeze_neck(self, is_frozen: bool) -> None:
         """Set whether the neck is excluded from training; a model file stores it, for further training."""
         self.is_neck_frozen = is_frozen
         self.neck.requires_grad_(not is_frozen)
+
+    def train(self, mode: bool = True) -> Detector:
+        """Training mode, but what is frozen keeps the statistics of its BatchNorm."""
+        super().train(mode)
+        if mode and self.is_neck_frozen:
+            keep_statistics(self.neck, (), all_norms=True)
+        return self
 
     @property
     def num_classes(self) -> int:

@@ -36,6 +36,7 @@ class GFLHead(nn.Module):
         level_strides: stride of each level.
         origin: where a cell's point lies.
         num_groups: of GroupNorm.
+        slope: of the activation below zero; 0 is the ReLU of the paper.
     """
 
     def __init__(
@@ -48,14 +49,15 @@ class GFLHead(nn.Module):
         level_strides: Sequence[int] = (8, 16, 32, 64, 128),
         origin: Origin = "corner",
         num_groups: int = 32,
+        slope: float = 0.0,
     ) -> None:
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"a detector needs at least one class, not {num_classes}")
         self.num_classes, self.num_bins = num_classes, num_bins
         self.level_strides, self.origin = tuple(level_strides), origin
-        self.cls_tower = tower(in_channels, channels, num_convs, num_groups)
-        self.box_tower = tower(in_channels, channels, num_convs, num_groups)
+        self.cls_tower = tower(in_channels, channels, num_convs, num_groups, slope)
+        self.box_tower = tower(in_channels, channels, num_convs, num_groups, slope)
         self.cls_out = nn.Conv2d(channels, num_classes, 3, padding=1)
         self.box_out = nn.Conv2d(channels, 4 * num_bins, 3, padding=1)
         self.scales = nn.ModuleList(Scale() for _ in level_strides)
@@ -78,15 +80,20 @@ class GFLHead(nn.Module):
         )
 
 
-def tower(in_channels: int, channels: int, num_convs: int, num_groups: int | None) -> nn.Sequential:
-    """A stack of [3x3 convolution without bias, GroupNorm, ReLU]; without groups [3x3 convolution, ReLU]."""
+def tower(
+    in_channels: int, channels: int, num_convs: int, num_groups: int | None, slope: float = 0.0
+) -> nn.Sequential:
+    """A stack of [3x3 convolution without bias, GroupNorm, ReLU]; without groups [3x3 convolution, ReLU].
+
+    With a ``slope`` the activation is a leaky ReLU.
+    """
     layers: list[nn.Module] = []
     for i in range(num_convs):
         width = in_channels if i == 0 else channels
         layers.append(nn.Conv2d(width, channels, 3, padding=1, bias=num_groups is None))
         if num_groups is not None:
             layers.append(nn.GroupNorm(num_groups, channels))
-        layers.append(nn.ReLU(inplace=True))
+        layers.append(nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 
 

@@ -24,8 +24,7 @@ from torchvision.models.detection.ssd import SSDFeatureExtractorVGG
 from torchvision.models.vgg import VGG16_Weights, cfgs, make_layers
 
 from gfocal.data.preprocess import InputSettings
-from gfocal.errors import WeightsError
-from gfocal.models.backbone import BackbonePart, load_imagenet_weights
+from gfocal.models.backbone import BackbonePart, fetch_torchvision_weights, load_imagenet_weights
 from gfocal.models.dense_head import per_point
 from gfocal.models.detector import Detector, class_names
 from gfocal.models.published_settings import PublishedSettings
@@ -143,14 +142,7 @@ class VGG16(nn.Module):
 
 def load_published(features: nn.Module) -> None:
     """Load torchvision's ImageNet weights into the convolutions of a VGG-16, in place."""
-    try:
-        state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
-    except Exception as error:
-        raise WeightsError(
-            f"the ImageNet weights of VGG-16 could not be fetched ({type(error).__name__}). Two ways out: start from "
-            "random weights with pretrained=False (--no-pretrained), or name a local file with weights=PATH "
-            "(--backbone-weights PATH)"
-        ) from error
+    state = fetch_torchvision_weights(VGG16_Weights.IMAGENET1K_V1, "VGG-16")
     features.load_state_dict({k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")})
 
 

@@ -21,6 +21,7 @@ from gfocal.models.gfl import (
     gfl_x101_32x4d_dcn_fpn,
     gfl_x101_32x4d_fpn,
 )
+from gfocal.models.nanodet import nanodet_plus_m, nanodet_plus_m_1_5x
 from gfocal.models.sapd import sapd_r50_fpn
 from gfocal.models.ssd import ssd512_vgg16
 
@@ -42,6 +43,8 @@ PRESETS: dict[str, Preset] = {
         retinanet_r50_fpn,
         sapd_r50_fpn,
         ssd512_vgg16,
+        nanodet_plus_m,
+        nanodet_plus_m_1_5x,
     )
 }
 

@@ -16,6 +16,7 @@ from gfocal.criteria.gfl import Criterion
 from gfocal.data.dataset import ImageData
 from gfocal.data.samplers import BatchOrder
 from gfocal.models.detector import Detector
+from gfocal.models.nanodet import set_auxiliary_detached
 from gfocal.run_folder import RunFolder
 from gfocal.structures import Batch, Losses
 from gfocal.training.checkpoints import Checkpointer, Progress, TrainingState
@@ -88,6 +89,8 @@ def train_epoch(run: TrainingRun, stop: StopRequest) -> dict[str, Any]:
     """
     progress, devices, order = run.state.progress, run.state.devices, run.order
     order.order.epoch, order.first = progress.epoch, progress.batches
+    detach_epoch = run.model.published.detach_epoch
+    set_auxiliary_detached(run.model, detach_epoch is not None and progress.epoch >= detach_epoch)
     criterion = run.criterion.at_epoch(progress.epoch, run.settings.epochs)
     run.network.train()
     started, before = time.perf_counter(), progress.seconds

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
 from torch.utils.data import DataLoader
 
 from gfocal.atomic import remove_leftovers
 from gfocal.console import note, progress_bar, say, warn
 from gfocal.criteria.gfl import Criterion, GFLCriterion
-from gfocal.data.augmentation.pipeline import Augmentation, AugmentSettings
+from gfocal.data.augmentation.pipeline import AugmentSettings
 from gfocal.data.dataset import ImageData
 from gfocal.data.loading import evaluation_loader, training_loader
 from gfocal.data.samplers import dataset_repeat_factors
@@ -192,6 +193,8 @@ def place_model(model: Detector, settings: RunSettings, devices: Devices) -> Non
     model.to(devices.device)
     if settings.sync_norm and devices.needs_sync_norm():
         model.backbone.synchronize_norms()
+        model.neck = nn.SyncBatchNorm.convert_sync_batchnorm(model.neck)  # that of NanoDet-Plus has some too
+        model.head = nn.SyncBatchNorm.convert_sync_batchnorm(model.head)
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)
 
@@ -208,7 +211,7 @@ def load_training_batches(
     size = model.input_settings
     batches, order = training_loader(
         data,
-        Augmentation(augment, size.short_side, size.long_side, size.antialias),
+        augmentation_for(augment, size),
         size,
         settings.batch_size,
         settings.seed,
