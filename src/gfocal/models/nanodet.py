@@ -2,11 +2,11 @@
 
 The head predicts the logits of GFL with n = 7 at strides 8, 16, 32 and 64, a head of its own for each level. In
 training mode a second neck, and a larger head on the maps of both necks, predict the same; their predictions decide
-which points are to detect an object (``gfocal.criteria.nanodet``). In evaluation mode the auxiliary part does not run.
+which points are to detect an object (``gfocal.criteria.nanodet``). In evaluation mode that part does not run.
 
-Departures: the network takes RGB, the published one BGR; ``gfocal import`` converts the weights. The logits of classes
-and edges, rows of one convolution in the published head, are two convolutions here: the same function, and
-fine-tuning replaces the one alone.
+Departures: the network takes RGB, the published one BGR; ``gfocal import`` converts the weights. The logits of
+classes and edges, rows of one convolution in the published head, are two convolutions here: the same function, and
+for other classes the one alone is replaced.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from gfocal.models.detector import Detector, class_names
 from gfocal.models.ghost_pan import SLOPE, GhostPAN, separable
 from gfocal.models.heads import GFLHead, initialize, norm_groups
 from gfocal.models.published_settings import PublishedSettings
-from gfocal.models.shufflenet import ShuffleNet, Width
+from gfocal.models.shufflenet import ShuffleNet
 from gfocal.ops.decoding import DecodeSettings
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.ops.points import make_points
@@ -62,9 +63,9 @@ def nanodet_plus_m(
 
     Nothing is frozen. ``auxiliary=False`` leaves the auxiliary part out: training is then guided by the head itself.
     """
-    return _nanodet(
-        "nanodet_plus_m", "1.0x", num_classes, names, pretrained, weights, input_settings, n, channels, auxiliary
-    )
+    backbone = ShuffleNet("1.0x", pretrained, weights, SLOPE)
+    options = {"n": n, "channels": channels, "auxiliary": auxiliary}
+    return _nanodet("nanodet_plus_m", options, backbone, num_classes, names, input_settings)
 
 
 def nanodet_plus_m_1_5x(
@@ -79,25 +80,22 @@ def nanodet_plus_m_1_5x(
     auxiliary: bool = True,
 ) -> Detector:
     """NanoDet-Plus-m-1.5x: ShuffleNetV2 1.5x; 2.48 M parameters, in training 7.96 M with the auxiliary part."""
-    return _nanodet(
-        "nanodet_plus_m_1_5x", "1.5x", num_classes, names, pretrained, weights, input_settings, n, channels, auxiliary
-    )
+    backbone = ShuffleNet("1.5x", pretrained, weights, SLOPE)
+    options = {"n": n, "channels": channels, "auxiliary": auxiliary}
+    return _nanodet("nanodet_plus_m_1_5x", options, backbone, num_classes, names, input_settings)
 
 
 def _nanodet(
     preset: str,
-    width: Width,
+    options: dict[str, Any],
+    backbone: ShuffleNet,
     num_classes: int,
     names: Sequence[str] | None,
-    pretrained: bool,
-    weights: str | Path | None,
     input_settings: InputSettings | None,
-    n: int,
-    channels: int,
-    auxiliary: bool,
 ) -> Detector:
-    backbone = ShuffleNet(width, pretrained, weights, SLOPE)
-    box_coder = GeneralDistribution(n)
+    """Backbone, neck and head as a detector; ``options`` are the preset's, which a saved file repeats."""
+    box_coder = GeneralDistribution(options["n"])
+    channels, auxiliary = options["channels"], options["auxiliary"]
     return Detector(
         backbone,
         NanoDetNeck(GhostPAN(backbone.channels, channels), auxiliary),
@@ -105,7 +103,7 @@ def _nanodet(
         class_names(num_classes, names),
         box_coder,
         input_settings or INPUT,
-        built_from={"preset": preset, "options": {"n": n, "channels": channels, "auxiliary": auxiliary}},
+        built_from={"preset": preset, "options": options},
         published=PUBLISHED,
     )
 
@@ -207,7 +205,7 @@ def set_auxiliary_detached(model: nn.Module, is_detached: bool) -> None:
 
 
 def with_auxiliary(model: Detector) -> Detector:
-    """A copy of a NanoDet-Plus without its auxiliary part, as weights for inference are, with a new one: for training.
+    """A copy of a NanoDet-Plus that lacks the auxiliary part, as weights for inference do, with a new one.
 
     The second pyramid starts as a copy of the first, as published; the auxiliary head at random. A detector of
     another kind, or one that has the part, is returned itself.
