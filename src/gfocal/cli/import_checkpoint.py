@@ -17,14 +17,13 @@ def add(commands: Any) -> None:
     """Declare the command and its options."""
     command = commands.add_parser(
         "import",
-        help="convert a published checkpoint of MMDetection or GFocal to a model file",
-        description="Convert a published checkpoint of MMDetection (GFL, ATSS, FCOS, FoveaBox, RetinaNet) or of the "
-        "original GFocal repository to a model file.",
+        help="convert a published checkpoint of MMDetection, GFocal or NanoDet-Plus to a model file",
+        description="Convert a published checkpoint of MMDetection (GFL, ATSS, FCOS, FoveaBox, RetinaNet), of the "
+        "original GFocal repository or of NanoDet-Plus (.ckpt, .pth, or safetensors with folded BatchNorm) to a "
+        "model file.",
     )
     command.set_defaults(run=run)
-    command.add_argument(
-        "checkpoint", type=Path, metavar="FILE.pth", help="only its tensors are read, no code is run"
-    )
+    command.add_argument("checkpoint", type=Path, metavar="FILE", help="only its tensors are read, no code is run")
     command.add_argument(
         "--out", type=Path, default=Path("model.safetensors"), metavar="FILE", help="(default: model.safetensors)"
     )
@@ -45,18 +44,26 @@ def add(commands: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="for FCOS: whether the backbone is a Caffe-style ResNet (default: by the config in the file, else yes)",
     )
+    command.add_argument(
+        "--size",
+        type=int,
+        metavar="PIXELS",
+        help="for NanoDet-Plus: side of its square input (default: 320 or 416 by the file's name, else 416)",
+    )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal import."""
-    from gfocal.interop.mmdet import import_checkpoint
+    from gfocal.interop.any_checkpoint import import_any
     from gfocal.models.model_file import save_model
 
     if args.out.is_dir():
         raise IsADirectoryError(f"{args.out}: is a folder; name a file")
     if args.out.exists() and args.checkpoint.exists() and args.out.samefile(args.checkpoint):
         raise FileExistsError(f"{args.out}: is the checkpoint itself, which would be overwritten; give another --out")
-    imported = import_checkpoint(args.checkpoint, args.points, args.caffe, read_names(args.names))
+    imported = import_any(
+        args.checkpoint, origin=args.points, caffe=args.caffe, names=read_names(args.names), side=args.size
+    )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     save_model(imported.model, args.out)
     lines = [

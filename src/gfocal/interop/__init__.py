@@ -2,10 +2,12 @@
 
 In reading order:
 
-    mmdet.py             checkpoints of MMDetection and GFocal as detectors
-    mmdet_checkpoint.py  their tensors by plain names, and their metadata
-    mmdet_names.py       the preset that a checkpoint fits, and the name of each tensor in it
-    coco_results.py      COCO results in json, written and read
-    conversions.py       detections as objects of supervision and of torchvision
-    hub.py               publishing on the Hugging Face hub
+    mmdet.py               checkpoints of MMDetection and GFocal as detectors
+    mmdet_checkpoint.py    their tensors by plain names, and their metadata
+    mmdet_names.py         the preset that a checkpoint fits, and the name of each tensor in it
+    nanodet_checkpoint.py  weights of NanoDet-Plus in their layouts as detectors
+    any_checkpoint.py      which of them a file is
+    coco_results.py        COCO results in json, written and read
+    conversions.py         detections as objects of supervision and of torchvision
+    hub.py                 publishing on the Hugging Face hub
 """

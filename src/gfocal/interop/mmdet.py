@@ -57,7 +57,17 @@ def import_checkpoint(
             is left over, missing or of another shape.
     """
     path = Path(path)
-    content = read_checkpoint(path)
+    return import_content(read_checkpoint(path), path, origin, caffe, names)
+
+
+def import_content(
+    content: Mapping[str, Any],
+    path: Path,
+    origin: Origin | None,
+    caffe: bool | None,
+    names: Sequence[str] | None,
+) -> Imported:
+    """As ``import_checkpoint``, of a file that has been read; ``path`` is for messages."""
     meta = content["meta"] if isinstance(content.get("meta"), Mapping) else {}
     state = content.get("state_dict", content.get("model", content))
     if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
