@@ -90,6 +90,14 @@ def test_boxes_of_enlarged_images_are_scaled_if_they_reach_through_the_stated_si
         assert len(differing) == 1
 
 
+def test_a_stated_size_of_hundreds_of_digits_is_another_size_and_boxes_stay() -> None:
+    image = record([(10, 10, 150, 30)], (10**400, SIZE[1]))
+    problems, differing = convert([image])
+    assert problems == []
+    assert len(differing) == 1
+    assert image.boxes == [(10, 10, 150, 30)]
+
+
 def test_swapped_height_and_width_are_no_other_size() -> None:
     image = record([(10, 10, 150, 30)], (SIZE[1], SIZE[0]))
     problems, differing = convert([image])

@@ -38,6 +38,7 @@ MIN_IGNORED = 8  # ignored objects, where there are others
 MIN_BOXES, MIN_BOXES_OF_CENTERS = 3, 8  # with fewer, nothing is said of their convention
 FITTING = 0.99  # share of the boxes that must fit in the other convention
 MOSTLY_OUTSIDE, SOME_OUTSIDE = 0.5, 0.05  # share of the boxes that leave their images as written
+MAX_STATED = 10**9  # pixels; files state sides of hundreds of digits, which no float holds
 MAX_STATED_OUTSIDE = (
     0.05  # boxes outside of the stated size, per box outside of the file, in images that were resized
 )
@@ -116,7 +117,7 @@ def _scale_resized(usable: Sequence[Usable], problems: list[Problem], where: str
     counts = [sum(all(map(math.isfinite, box)) for box in image.boxes) for image, _ in resized]
     if not len(boxes):
         return differing
-    pairs = [_stated(image) for image, _ in resized]
+    pairs = [[min(side, MAX_STATED) for side in _stated(image)] for image, _ in resized]
     stated = np.repeat(np.array(pairs, dtype=np.float64)[:, ::-1], counts, axis=0)  # width, height
     factors = stated / sizes
     outside, beyond = _is_outside(boxes, sizes), _is_outside(boxes, stated)
