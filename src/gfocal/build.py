@@ -14,17 +14,18 @@ from gfocal.assigners.fcos import assign_fcos
 from gfocal.assigners.fovea import assign_fovea
 from gfocal.assigners.max_iou import assign_max_iou
 from gfocal.assigners.sapd import assign_sapd
-from gfocal.config.config import Config, ConfigError, MethodSettings, ModelSettings
+from gfocal.config.config import Config, ConfigError, MethodSettings, ModelSettings, SizeSettings
 from gfocal.criteria.dense import DenseCriterion
 from gfocal.criteria.gfl import Assign, Criterion, GFLCriterion
 from gfocal.criteria.nanodet import NanoDetCriterion
 from gfocal.criteria.sapd import SAPDCriterion
 from gfocal.criteria.ssd import SSDCriterion, assign_ssd
-from gfocal.errors import ModelFileError, PresetError
+from gfocal.data.preprocess import InputSettings
+from gfocal.errors import CheckpointImportError, DownloadError, ModelFileError, PresetError
+from gfocal.interop.published_weights import load
 from gfocal.losses.box import BoxLoss, SmoothL1Loss, gaussian_loss, log_iou_loss, overlap_loss
 from gfocal.models.detector import Detector
 from gfocal.models.finetuning import for_classes, freeze
-from gfocal.models.model_file import load_model
 from gfocal.models.options import check_options
 from gfocal.models.published_settings import PublishedSettings
 from gfocal.models.zoo import PRESETS, create, get_preset
@@ -59,11 +60,12 @@ def build_model(config: Config, names: Sequence[str]) -> Detector:
         PresetError: there is no such preset.
         ConfigError: the preset has no such option, or a value does not fit.
         WeightsError: the ImageNet weights cannot be fetched.
+        DownloadError: the published weights that ``init_from`` names cannot be.
     """
     settings = config.model
     try:
         if settings.init_from is not None:
-            model = for_classes(load_model(settings.init_from), names)
+            model = for_classes(load(settings.init_from), names)
         else:
             model = create(
                 settings.preset,
@@ -73,25 +75,39 @@ def build_model(config: Config, names: Sequence[str]) -> Detector:
                 weights=settings.weights,
                 **preset_options(settings),
             )
-        size = model.input_settings
-        short_side = config.size.short_side or size.short_side
-        long_side = config.size.long_side or max(size.long_side * short_side // size.short_side, short_side)
-        if short_side <= MIN_SIDE:
-            raise ValueError(
-                f"at a short side of {short_side} pixels an image is one cell; {MIN_SIDE + 1} is the least"
-            )
-        model.input_settings = replace(
-            size, short_side=short_side, long_side=long_side, antialias=config.size.antialias
-        )
+        model.input_settings = choose_size(model.input_settings, config.size)
         if config.images.value_range is not None:
             model.input_settings = replace(
                 model.input_settings, value_range=config.images.value_range, is_value_range_stated=True
             )
-    except (ConfigError, ModelFileError, PresetError):
+    except (CheckpointImportError, ConfigError, DownloadError, ModelFileError, PresetError):
         raise
     except ValueError as error:
         raise ConfigError(f"{settings.preset} cannot be built by this config: {error}") from error
     return prepare_for_training(model, config)
+
+
+def choose_size(published: InputSettings, size: SizeSettings) -> InputSettings:
+    """The input settings of a preset with the size of a config.
+
+    Raises:
+        ValueError: the size is too small; or a preset's stretched input is to have another shape than the preset's,
+            and the config does not say that it is to be stretched.
+    """
+    short_side = size.short_side or published.short_side
+    in_proportion = max(published.long_side * short_side // published.short_side, short_side)
+    long_side = size.long_side or in_proportion
+    if short_side <= MIN_SIDE:
+        raise ValueError(f"at a short side of {short_side} pixels an image is one cell; {MIN_SIDE + 1} is the least")
+    stretch = published.stretch if size.stretch is None else size.stretch
+    if size.stretch is None and stretch and abs(long_side - in_proportion) > 1:
+        raise ValueError(
+            f"it stretches images to {published.short_side} x {published.long_side} pixels (height x width), and "
+            f"size.short_side = {short_side} with size.long_side = {long_side} is another shape; set "
+            f"size.long_side = {in_proportion}, or size.stretch = true to stretch to this shape, or "
+            "size.stretch = false to keep the aspect ratio of images"
+        )
+    return replace(published, short_side=short_side, long_side=long_side, antialias=size.antialias, stretch=stretch)
 
 
 def prepare_for_training(model: Detector, config: Config) -> Detector:

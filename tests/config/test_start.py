@@ -83,7 +83,7 @@ def test_network_input_and_weights_are_those_of_the_file(old: Path, tmp_path: Pa
     saved = read_run_config(tmp_path / "new")
     assert (saved.model.init_from, saved.model.preset, saved.model.pretrained) == (str(old), "gfl_light_fpn", False)
     assert saved.model.options["n"] == 12
-    assert saved.size == SizeSettings(64, 96, False)
+    assert saved.size == SizeSettings(64, 96, False, stretch=False)
 
 
 def test_a_run_resumes_without_the_file_it_started_from(
@@ -176,7 +176,7 @@ def test_on_the_command_line(old: Path, tmp_path: Path) -> None:
     assert chosen() == read_config("light")
     plain = chosen("--init-from", old)
     assert plain.model.init_from == str(old)
-    assert plain.size == SizeSettings(64, 96, False)  # not that of the config light, which nobody named
+    assert plain.size == SizeSettings(64, 96, False, stretch=False)  # not that of the config light, which nobody named
     assert plain.optimizer == read_config("light").optimizer
     assert chosen("--init-from", old, "--config", "light").size == read_config("light").size
     assert chosen("--init-from", old, "--short-side", 100).size == SizeSettings(100, None, True)

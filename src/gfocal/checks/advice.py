@@ -109,7 +109,7 @@ def _advise_enlargement(
         changes["model.options.finest"] = enlarged.strides[0]
         means.append(f"with a level of stride {enlarged.strides[0]} (1.5 to 3 times the time of a step)")
     why = (
-        f"{before.unassigned_fraction:.1%} of the boxes are unassigned at a short side of {before.short_side}, "
+        f"{before.unassigned_fraction:.1%} of the boxes are unassigned at {before.size_text}, "
         f"{after.unassigned_fraction:.1%} {' and '.join(means)}"
     )
     return Advice(changes, why)
@@ -118,7 +118,7 @@ def _advise_enlargement(
 def explain_no_advice(result: RegressionRangeResult) -> str:
     """Why there is no advice for unassigned boxes: nothing that was tried helps half of them."""
     return (
-        f"{result.unassigned_fraction:.1%} of the boxes are unassigned at a short side of {result.short_side}; no "
+        f"{result.unassigned_fraction:.1%} of the boxes are unassigned at {result.size_text}; no "
         f"input up to {ENLARGEMENTS[-1][0]:g} times as large helps half of them; 'gfocal check --html' shows the "
         "worst. This detector does not suit boxes with such sides, or so many in one place"
     )

@@ -63,8 +63,8 @@ def refuse_clamped_edges(
     if result.unassigned_fraction > TOLERATED:
         note(
             console,
-            f"{format_fraction(result.unassigned_fraction)} of the boxes get no point assigned at a short side of "
-            f"{result.short_side}, and will hardly be found: 'gfocal check' shows them, --auto takes its advice",
+            f"{format_fraction(result.unassigned_fraction)} of the boxes get no point assigned at "
+            f"{result.size_text}, and will hardly be found: 'gfocal check' shows them, --auto takes its advice",
         )
     if result.clamped_fraction > 0:
         note(console, describe_clamping(result))

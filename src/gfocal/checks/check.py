@@ -204,6 +204,7 @@ def _range_to_json(result: RegressionRangeResult) -> dict[str, Any]:
         "delta": result.delta,
         "short_side": result.short_side,
         "long_side": result.long_side,
+        "stretch": result.stretch,
         "images": result.num_images,
         "boxes": result.num_boxes,
         "points": result.num_points,

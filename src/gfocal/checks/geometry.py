@@ -34,9 +34,7 @@ class DetectorGeometry:
 
     def with_short_side(self, short_side: int) -> DetectorGeometry:
         """The same at another input size of the same ratio."""
-        size = self.input_settings
-        long_side = max(round(size.long_side * short_side / size.short_side), short_side)
-        return replace(self, input_settings=replace(size, short_side=short_side, long_side=long_side))
+        return replace(self, input_settings=self.input_settings.with_short_side(short_side))
 
     def with_finer_level(self) -> DetectorGeometry:
         """The same with one more level, of half the finest stride."""
@@ -67,5 +65,7 @@ def read_geometry(
     )
     if short_sides is None:
         return geometry
-    size = replace(model.input_settings, short_side=min(short_sides[1], model.input_settings.long_side))
-    return replace(geometry, input_settings=size)
+    size = model.input_settings
+    if size.stretch:  # the long side is scaled with the short one
+        return geometry.with_short_side(short_sides[1])
+    return replace(geometry, input_settings=replace(size, short_side=min(short_sides[1], size.long_side)))

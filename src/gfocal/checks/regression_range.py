@@ -23,7 +23,7 @@ from gfocal.checks.findings import Finding
 from gfocal.checks.geometry import DetectorGeometry
 from gfocal.data.augmentation.labeled_image import has_min_side
 from gfocal.data.dataset import FileData, ImageData
-from gfocal.data.preprocess import resized_shape, scale_xyxy
+from gfocal.data.preprocess import input_shape, scale_xyxy
 from gfocal.data.validation import NEAR_DUPLICATE_IOU
 from gfocal.ops.boxes import distances_to_edges
 from gfocal.ops.points import inside_own_padding, make_points
@@ -69,6 +69,7 @@ class RegressionRangeResult:
     delta: float
     short_side: int
     long_side: int
+    stretch: bool  # whether images are stretched to short_side x long_side
     num_images: int  # that were measured
     num_images_total: int
     num_boxes: int
@@ -78,6 +79,13 @@ class RegressionRangeResult:
     unassigned: tuple[MeasuredBox, ...]  # boxes without a point, except those that nearly equal another
     clamped: tuple[MeasuredBox, ...]  # boxes with an edge outside the regression range of one of their points
     small: tuple[MeasuredBox, ...]  # other boxes with a side under ``SMALL_SIDE``
+
+    @property
+    def size_text(self) -> str:
+        """The size of the input in words that follow "at"."""
+        if self.stretch:
+            return f"{self.short_side} x {self.long_side} pixels"
+        return f"a short side of {self.short_side}"
 
     @property
     def num_points(self) -> int:
@@ -143,7 +151,7 @@ def measure_regression_range(
         num_images += 1
         trained = (~sample.crowd & has_min_side(sample.boxes)).nonzero().flatten()
         if len(trained):
-            shape = resized_shape(*sample.size, settings.short_side, settings.long_side)
+            shape = input_shape(sample.size, settings)
             gt_boxes = sample.boxes[trained] * scale_xyxy(sample.size, shape)
             points = points_of_shape(tuple(-(-side // settings.multiple) * settings.multiple for side in shape))
             assigned.append(_assign_points(gt_boxes, shape, points, geometry, index, trained))
@@ -202,6 +210,7 @@ def _summarize(
         delta=geometry.delta,
         short_side=geometry.input_settings.short_side,
         long_side=geometry.input_settings.long_side,
+        stretch=geometry.input_settings.stretch,
         num_images=num_images,
         num_images_total=num_images_total,
         num_boxes=len(sides),
@@ -244,7 +253,7 @@ def describe_clamping(result: RegressionRangeResult) -> str:
     ]
     return (
         f"{format_fraction(result.clamped_fraction)} of the edges lie outside the regression range "
-        f"(n = reg_max = {result.n}, delta = {result.delta:g}, short side {result.short_side}): "
+        f"(n = reg_max = {result.n}, delta = {result.delta:g}, at {result.size_text}): "
         f"{', '.join(levels) or 'on no level'}"
     )
 
@@ -269,7 +278,7 @@ def check_regression_range(
     if result.unassigned_fraction > TOLERATED:
         text = (
             f"{len(result.unassigned)} of {pluralize(result.num_boxes, 'box', 'boxes')} "
-            f"({result.unassigned_fraction:.1%}) get no point assigned at a short side of {result.short_side}"
+            f"({result.unassigned_fraction:.1%}) get no point assigned at {result.size_text}"
         )
         findings.append(Finding("many-unassigned-boxes", where, split, text, split))
     for box in result.clamped:

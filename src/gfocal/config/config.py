@@ -61,6 +61,9 @@ class SizeSettings:
     """Unless their longer side would be more than this, in pixels; None: in proportion to the preset's own."""
     antialias: bool = True
     """Smooth images that shrink; False: as OpenCV does, and so MMDetection's training."""
+    stretch: bool | None = None
+    """Stretch every image to exactly short_side (height) x long_side (width), as NanoDet does and without smoothing;
+    False: keep the aspect ratio; None: as the preset does."""
 
     def __post_init__(self) -> None:
         if self.short_side is not None and self.short_side < 1:

@@ -8,6 +8,7 @@ from typing import Any
 
 from gfocal.config.config import Config, SizeSettings, with_changes
 from gfocal.errors import ConfigError
+from gfocal.interop.published_weights import locate_model
 from gfocal.models.finetuning import compare_classes
 from gfocal.models.model_file import read_description
 
@@ -17,7 +18,7 @@ NETWORK_KEYS = ("model.preset", "model.weights", "model.pretrained")  # and mode
 def with_initial_network(config: Config, changes: Mapping[str, Any] | None = None) -> Config:
     """A config with preset and options of the model that its ``model.init_from`` names; unchanged without one.
 
-    A config that leaves the size at its defaults gets that of the model, antialiasing included.
+    A config that leaves the size at its defaults gets that of the model, antialiasing and stretch included.
 
     Args:
         config: any.
@@ -25,11 +26,12 @@ def with_initial_network(config: Config, changes: Mapping[str, Any] | None = Non
 
     Raises:
         ModelFileError: there is no such file, or it is no gfocal model, or it is damaged.
+        DownloadError: it names published weights that cannot be downloaded.
         ConfigError: ``changes`` ask for another network than the model's.
     """
     if config.model.init_from is None:
         return config
-    description = read_description(config.model.init_from)
+    description = read_description(locate_model(config.model.init_from))
     model = replace(
         config.model,
         preset=description["preset"],
@@ -39,7 +41,7 @@ def with_initial_network(config: Config, changes: Mapping[str, Any] | None = Non
     )
     size, saved = config.size, description["input"]
     if size == SizeSettings():
-        size = SizeSettings(saved["short_side"], saved["long_side"], saved["antialias"])
+        size = SizeSettings(saved["short_side"], saved["long_side"], saved["antialias"], saved.get("stretch", False))
     initial = replace(config, model=model, size=size)
     for key, value in (changes or {}).items():
         is_of_network = key in NETWORK_KEYS or key.startswith("model.options")
@@ -54,7 +56,7 @@ def with_initial_network(config: Config, changes: Mapping[str, Any] | None = Non
 
 def describe_initial_model(init_from: str, names: Sequence[str]) -> str:
     """A line on the model that a run starts from: its network, and how many of the classes ``names`` it knows."""
-    description = read_description(init_from)
+    description = read_description(locate_model(init_from))
     known = compare_classes(names, description["names"])
     return f"starting from {init_from}, {_describe_network(description)}: {known}"
 

@@ -24,7 +24,7 @@ from gfocal.data.augmentation.labeled_image import LabeledImage
 from gfocal.data.augmentation.pipeline import Augmentation
 from gfocal.data.dataset import ImageData, Sample
 from gfocal.data.images import max_pixels, set_max_pixels
-from gfocal.data.preprocess import InputSettings, normalize, resize, resized_shape, scale_xyxy, stack_padded
+from gfocal.data.preprocess import InputSettings, normalize, resize_to_input, scale_xyxy, stack_padded
 from gfocal.data.samplers import BatchOrder, EpochOrder
 from gfocal.data.survey import with_value_range
 from gfocal.errors import DataError
@@ -113,9 +113,9 @@ class EvaluationItems(Dataset[Item]):
             mean = torch.tensor(settings.mean).round().to(torch.uint8)
             image = mean.view(3, 1, 1).expand(3, *(sample.size or (settings.short_side, settings.short_side)))
         old = (int(image.shape[-2]), int(image.shape[-1]))
-        new = resized_shape(*old, settings.short_side, settings.long_side)
-        boxes = sample.boxes * scale_xyxy(old, new)
-        image = normalize(resize(image, new, settings.antialias), settings)
+        image = resize_to_input(image, settings)
+        boxes = sample.boxes * scale_xyxy(old, (int(image.shape[-2]), int(image.shape[-1])))
+        image = normalize(image, settings)
         return Item(image, boxes, sample.labels, sample.crowd, old, sample.image_id)
 
 
@@ -173,7 +173,7 @@ def training_loader(
     order = EpochOrder(len(data), seed)
     items = TrainingItems(drop_problems(data), augmentation, input_settings, seed, epochs)
     upright = [False] * len(data)
-    if data.files is not None:
+    if data.files is not None and not input_settings.stretch:
         sizes = data.files.table.sizes
         upright = (sizes[:, 0] > sizes[:, 1]).tolist()
     return _loader(items, BatchOrder(order, upright, batch_size, rank, world), num_workers, input_settings), order

@@ -1,15 +1,16 @@
-"""From an image to the network's input: resize with the aspect ratio kept, normalize, pad into a batch."""
+"""From an image to the network's input: resize with the aspect ratio kept or stretch, normalize, pad."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from gfocal.data.value_range import Range, check_range
+from gfocal.data.warp import warp
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -43,20 +44,52 @@ class InputSettings:
         if self.value_range is not None:
             check_range(self.value_range)
 
+    def with_short_side(self, short_side: int) -> InputSettings:
+        """The same at another short side, and the long side in proportion."""
+        return replace(
+            self, short_side=short_side, long_side=scaled_long_side(self.long_side, self.short_side, short_side)
+        )
 
-def resized_shape(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
-    """Height and width after resizing with the aspect ratio kept, rounded half up, at least one pixel."""
+
+def scaled_long_side(long_side: int, old_short_side: int, new_short_side: int) -> int:
+    """The long side that grows with the short one, rounded half up."""
+    return max(int(long_side * new_short_side / old_short_side + 0.5), new_short_side)
+
+
+def resized_shape(height: int, width: int, short_side: int, long_side: int, stretch: bool = False) -> tuple[int, int]:
+    """Height and width after resizing with the aspect ratio kept, rounded half up, at least one pixel.
+
+    With ``stretch`` it is short_side (height) x long_side (width) for every image.
+    """
+    if stretch:
+        return short_side, long_side
     factor = min(long_side / max(height, width), short_side / min(height, width))
     return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
 
-def resize(image: Tensor, shape: tuple[int, int], antialias: bool = True) -> Tensor:
-    """Bilinear resize of uint8 (3, H, W) to (height, width); without ``antialias`` it equals OpenCV's."""
+def resize(image: Tensor, shape: tuple[int, int], antialias: bool = True, stretch: bool = False) -> Tensor:
+    """Bilinear resize of uint8 (3, H, W) to (height, width).
+
+    Without ``antialias`` it equals OpenCV's ``resize``; with ``stretch`` its ``warpPerspective``, see ``data.warp``.
+    """
     if tuple(image.shape[-2:]) == shape:
         return image
+    if stretch:
+        return warp(image, shape)
     if shape == (1, 1):  # torch's antialiasing kernel for uint8 fails at this size
         return TF.resize(image.float(), [1, 1], antialias=antialias).round().to(torch.uint8)
     return TF.resize(image, list(shape), antialias=antialias)
+
+
+def input_shape(size: tuple[int, int], settings: InputSettings) -> tuple[int, int]:
+    """Height and width at which an image of a height and width goes into the network, without padding."""
+    return resized_shape(*size, settings.short_side, settings.long_side, settings.stretch)
+
+
+def resize_to_input(image: Tensor, settings: InputSettings) -> Tensor:
+    """Resize uint8 (3, H, W) to its ``input_shape``."""
+    shape = input_shape((int(image.shape[-2]), int(image.shape[-1])), settings)
+    return resize(image, shape, settings.antialias, settings.stretch)
 
 
 def scale_xyxy(old: tuple[int, int], new: tuple[int, int]) -> Tensor:

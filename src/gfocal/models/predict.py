@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from gfocal.data.images import is_deep_gray, read_image, to_rgb_tensor
-from gfocal.data.preprocess import InputSettings, normalize, resize, resized_shape, stack_padded
+from gfocal.data.preprocess import InputSettings, normalize, resize_to_input, stack_padded
 from gfocal.data.survey import measure_values, survey_images
 from gfocal.data.value_range import MeasuredValues, Range, choose_range, merge_measured
 from gfocal.ops.decoding import DecodeSettings, decode
@@ -184,9 +184,7 @@ def stack_inputs(
 
 def preprocess(image: Tensor, settings: InputSettings) -> Tensor:
     """A uint8 RGB image (3, H, W), resized and normalized for the network. (3, h, w) float32"""
-    height, width = int(image.shape[1]), int(image.shape[2])
-    shape = resized_shape(height, width, settings.short_side, settings.long_side)
-    return normalize(resize(image, shape, settings.antialias), settings)
+    return normalize(resize_to_input(image, settings), settings)
 
 
 def as_rgb(image: Any, value_range: Range | None = None) -> Tensor:

@@ -150,7 +150,7 @@ def _window(boxes: Sequence[Box], size: tuple[int, int]) -> Rect:
 def _regression_range(check: CheckResult, result: RegressionRangeResult) -> str:
     lead = (
         f"Points are assigned to boxes as in training with the config {check.config_name}: n = {result.n}, delta = "
-        f"{result.delta:g}, input {result.short_side} to {result.long_side} pixels. "
+        f"{result.delta:g}, input {result.short_side} {'x' if result.stretch else 'to'} {result.long_side} pixels. "
         f"{format_fraction(result.clamped_fraction)} of the edges lie outside the regression range and are clamped; "
         f"{pluralize(len(result.unassigned), 'box is', 'boxes are')} unassigned."
     )

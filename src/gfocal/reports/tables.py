@@ -136,7 +136,8 @@ def print_regression_range(check: CheckResult, result: RegressionRangeResult, ou
         images += f" out of {result.num_images_total:,}"
     title = (
         f"regression range with {check.config_name}: n = reg_max = {result.n}, delta = {result.delta:g}, input "
-        f"{result.short_side} to {result.long_side}; {pluralize(result.num_boxes, 'box', 'boxes')} of {images}"
+        f"{result.short_side} {'x' if result.stretch else 'to'} {result.long_side}; "
+        f"{pluralize(result.num_boxes, 'box', 'boxes')} of {images}"
     )
     out.print(Text(title, style="bold"))
     table = Table(box=None, padding=(0, 2, 0, 0))

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from gfocal.atomic import remove_leftovers
 from gfocal.console import note, progress_bar, say, warn
 from gfocal.criteria.gfl import Criterion, GFLCriterion
-from gfocal.data.augmentation.pipeline import AugmentSettings
+from gfocal.data.augmentation.pipeline import AugmentSettings, augmentation_for
 from gfocal.data.dataset import ImageData
 from gfocal.data.loading import evaluation_loader, training_loader
 from gfocal.data.samplers import dataset_repeat_factors

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from gfocal.atomic import atomic_write
-from gfocal.data.augmentation.pipeline import Augmentation, AugmentSettings
+from gfocal.data.augmentation.pipeline import AugmentSettings, augmentation_for
 from gfocal.data.dataset import ImageData
 from gfocal.data.loading import Item, TrainingItems
 from gfocal.data.preprocess import InputSettings, denormalize
@@ -41,10 +41,7 @@ def save_augmented_sheets(
     in the data; where there are fewer than ``count``, each is drawn several times, as in successive epochs.
     ``epochs`` is the number of epochs of the run, in the last of which images may not be mixed; None: mixed in all.
     """
-    augmentation = Augmentation(
-        augment, input_settings.short_side, input_settings.long_side, input_settings.antialias
-    )
-    items = TrainingItems(data, augmentation, input_settings, seed, epochs)
+    items = TrainingItems(data, augmentation_for(augment, input_settings), input_settings, seed, epochs)
     shown = min(count, len(data))
     wanted = [(epoch + k // shown, (k % shown) * len(data) // shown) for k in range(count)]
     folder.mkdir(parents=True, exist_ok=True)

@@ -30,10 +30,12 @@ class LabeledImage(NamedTuple):
         return int(self.image.shape[-2]), int(self.image.shape[-1])
 
 
-def resize_with_boxes(item: LabeledImage, shape: tuple[int, int], antialias: bool = True) -> LabeledImage:
-    """Resize the image and its boxes to another height and width."""
+def resize_with_boxes(
+    item: LabeledImage, shape: tuple[int, int], antialias: bool = True, stretch: bool = False
+) -> LabeledImage:
+    """Resize the image and its boxes to another height and width, by ``preprocess.resize``."""
     boxes = item.boxes * scale_xyxy(item.size, shape)
-    return item._replace(image=resize(item.image, shape, antialias), boxes=boxes)
+    return item._replace(image=resize(item.image, shape, antialias, stretch), boxes=boxes)
 
 
 def crop_window(item: LabeledImage, x: int, y: int, width: int, height: int) -> LabeledImage:

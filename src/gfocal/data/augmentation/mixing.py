@@ -31,15 +31,21 @@ Color = tuple[float, float, float]
 
 
 def mosaic(
-    images: Sequence[LabeledImage], sides: tuple[int, int], fill: Color, antialias: bool = True
+    images: Sequence[LabeledImage],
+    sides: tuple[int, int],
+    fill: Color,
+    antialias: bool = True,
+    stretch: bool = False,
 ) -> LabeledImage:
     """Four images around a random center, on a canvas with the aspect ratio of the first one and the input's size.
+
+    With ``stretch`` the canvas has exactly the input's size, and tiles are stretched as the whole image would be.
 
     ``sides`` are the input's short and long side. Each tile is a random window of its image at a scale of 0.5 to 1
     times that in evaluation, but large enough to fill the tile if possible. Boxes are clipped as by a crop. Pixels
     outside of all images have the color ``fill``.
     """
-    height, width = resized_shape(*images[0].size, *sides)
+    height, width = resized_shape(*images[0].size, *sides, stretch)
     x, y = (_random_between(*MOSAIC_CENTER, whole) for whole in (width, height))
     image = torch.tensor(fill).round().to(torch.uint8).view(3, 1, 1).repeat(1, height, width)
     tiles = [(0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height)]
@@ -47,7 +53,7 @@ def mosaic(
     for item, (x1, y1, x2, y2) in zip(images, tiles, strict=True):
         if x1 == x2 or y1 == y2:  # the canvas is one pixel wide
             continue
-        tile = _random_tile(item, (y2 - y1, x2 - x1), sides, antialias)
+        tile = _random_tile(item, (y2 - y1, x2 - x1), sides, antialias, stretch)
         h, w = tile.size
         left, top = (x2 - w if x1 == 0 else x1), (y2 - h if y1 == 0 else y1)  # the tile touches the center
         image[:, top : top + h, left : left + w] = tile.image
@@ -60,9 +66,11 @@ def _random_between(low: float, high: float, whole: int) -> int:
     return int(whole * (low + (high - low) * float(torch.rand(()))) + 0.5)
 
 
-def _random_tile(item: LabeledImage, most: tuple[int, int], sides: tuple[int, int], antialias: bool) -> LabeledImage:
+def _random_tile(
+    item: LabeledImage, most: tuple[int, int], sides: tuple[int, int], antialias: bool, stretch: bool
+) -> LabeledImage:
     """A random window of an image at a random scale, no larger than ``most`` (height, width)."""
-    whole = resized_shape(*item.size, *sides)
+    whole = resized_shape(*item.size, *sides, stretch)
     filling = max(most[0] / whole[0], most[1] / whole[1])
     least = min(max(filling, MIN_TILE_SCALE), 1.0)
     scale = least + (1 - least) * float(torch.rand(()))
@@ -74,9 +82,8 @@ def _random_tile(item: LabeledImage, most: tuple[int, int], sides: tuple[int, in
         starts.append(int(torch.randint(side - length + 1, ())))
         lengths.append(length)
         shape.append(shown)
-    return resize_with_boxes(
-        crop_window(item, starts[1], starts[0], lengths[1], lengths[0]), (shape[0], shape[1]), antialias
-    )
+    window = crop_window(item, starts[1], starts[0], lengths[1], lengths[0])
+    return resize_with_boxes(window, (shape[0], shape[1]), antialias, stretch)
 
 
 def mixup(first: LabeledImage, second: LabeledImage, antialias: bool = True) -> LabeledImage:

@@ -22,7 +22,7 @@ from gfocal.data.augmentation.single import (
     random_erase,
     to_grayscale,
 )
-from gfocal.data.preprocess import MAX_SIDE, resized_shape
+from gfocal.data.preprocess import MAX_SIDE, InputSettings, resized_shape, scaled_long_side
 
 AFFINE_PROBABILITY = 0.5  # of ``rotate`` and ``shear``: interpolation blurs images, so half of them stay as they are
 NOT_FRACTIONS = ("short_sides", "rotate", "shear", "close_epochs")  # settings whose range is not 0..1
@@ -71,6 +71,12 @@ class AugmentSettings:
             raise ValueError(f"close_epochs must be at least 0, not {self.close_epochs}")
 
 
+def augmentation_for(settings: AugmentSettings, input_settings: InputSettings) -> Augmentation:
+    """The augmentation after which images have the size of a network's input."""
+    size = input_settings
+    return Augmentation(settings, size.short_side, size.long_side, size.antialias, stretch=size.stretch)
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """Random changes of an image and its boxes, then a resize to a random or fixed size."""
@@ -80,6 +86,7 @@ class Augmentation:
     long_side: int
     antialias: bool = True
     fill: tuple[float, float, float] = (124.0, 116.0, 104.0)  # color of pixels outside the image
+    stretch: bool = False  # to short_side (height) x long_side (width), or a random multiple of this, see ``resize``
 
     def __call__(
         self,
@@ -110,7 +117,7 @@ class Augmentation:
         """Mosaic, copy-paste and mixup."""
         s, sides = self.settings, (self.short_side, self.long_side)
         if _happens(s.mosaic):
-            item = mosaic([item, others(), others(), others()], sides, self.fill, self.antialias)
+            item = mosaic([item, others(), others(), others()], sides, self.fill, self.antialias, self.stretch)
         if _happens(s.copy_paste):
             item = copy_paste(self._to_input_size(item), self._to_input_size(others()), self.antialias)
         if _happens(s.mixup):
@@ -141,10 +148,16 @@ class Augmentation:
     def _resize(self, item: LabeledImage) -> LabeledImage:
         low, high = self.settings.short_sides or (self.short_side, self.short_side)
         short_side, long_side = int(torch.randint(low, high + 1, ())), self.long_side
+        if self.stretch:  # the shape of the input is kept
+            long_side = scaled_long_side(long_side, self.short_side, short_side)
         if self.settings.scale:
             factor = 1 + self.settings.scale * (2 * float(torch.rand(())) - 1)
             short_side, long_side = (max(int(side * factor + 0.5), 1) for side in (short_side, long_side))
-        return resize_with_boxes(item, resized_shape(*item.size, short_side, long_side), self.antialias)
+        return self._resize_to(item, short_side, long_side)
+
+    def _resize_to(self, item: LabeledImage, short_side: int, long_side: int) -> LabeledImage:
+        shape = resized_shape(*item.size, short_side, long_side, self.stretch)
+        return resize_with_boxes(item, shape, self.antialias, self.stretch)
 
     def _transform_at_input_size(self, item: LabeledImage) -> LabeledImage:
         """Operations after the resize, where they are cheaper and independent of the size of the file."""
@@ -167,7 +180,7 @@ class Augmentation:
         return item
 
     def _to_input_size(self, item: LabeledImage) -> LabeledImage:
-        return resize_with_boxes(item, resized_shape(*item.size, self.short_side, self.long_side), self.antialias)
+        return self._resize_to(item, self.short_side, self.long_side)
 
 
 def apply_torchvision(transform: v2.Transform, item: LabeledImage) -> LabeledImage:

@@ -17,7 +17,7 @@ from gfocal.criteria.dense import centerness
 from gfocal.data.dataset import ImageData, Sample
 from gfocal.data.discovery import list_splits, read_data
 from gfocal.data.loading import Collate, Item
-from gfocal.data.preprocess import normalize, resize, resized_shape, scale_xyxy
+from gfocal.data.preprocess import normalize, resize_to_input, scale_xyxy
 from gfocal.errors import DataError
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model
@@ -118,9 +118,9 @@ def make_batch(model: Detector, pixels: Tensor, sample: Sample) -> Batch:
     """One image as network input, with its ground truth; crowd regions are ignored."""
     settings = model.input_settings
     old = (int(pixels.shape[1]), int(pixels.shape[2]))
-    new = resized_shape(*old, settings.short_side, settings.long_side)
-    boxes = sample.boxes * scale_xyxy(old, new)
-    image = normalize(resize(pixels, new, settings.antialias), settings)
+    resized = resize_to_input(pixels, settings)
+    boxes = sample.boxes * scale_xyxy(old, (int(resized.shape[1]), int(resized.shape[2])))
+    image = normalize(resized, settings)
     return Collate(settings.multiple)([Item(image, boxes, sample.labels, sample.crowd, old, sample.image_id)])
 
 
