@@ -60,7 +60,7 @@ class DenseHead(nn.Module):
         self.box_out = nn.Conv2d(channels, self.per_cell * 4 * num_bins, 3, padding=1)
         self.quality_out = None if quality == "none" else nn.Conv2d(channels, self.per_cell, 3, padding=1)
         self.scales = nn.ModuleList(Scale() if scale_levels else nn.Identity() for _ in level_strides)
-        initialize(self, self.cls_out)
+        initialize(self, [self.cls_out])
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutputs:
         """Maps of the pyramid -> logits of all points; channels of a cell are anchor-major, then side-major."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,7 @@ class GFLHead(nn.Module):
         self.cls_out = nn.Conv2d(channels, num_classes, 3, padding=1)
         self.box_out = nn.Conv2d(channels, 4 * num_bins, 3, padding=1)
         self.scales = nn.ModuleList(Scale() for _ in level_strides)
-        initialize(self, self.cls_out)
+        initialize(self, [self.cls_out])
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutputs:
         """Maps of the pyramid -> logits of all points; levels are flattened here and never again."""
@@ -103,13 +103,18 @@ def norm_groups(channels: int) -> int:
     return min(32, channels // 2)
 
 
-def initialize(head: nn.Module, cls_out: nn.Conv2d) -> None:
-    """Initialize the convolutions of a head as published: small weights, zero biases, and every score at 0.01."""
+def initialize(head: nn.Module, cls_outs: Iterable[nn.Module]) -> None:
+    """Initialize the convolutions of a head as published: small weights, zero biases, and every score at 0.01.
+
+    ``cls_outs`` are the convolutions of the head whose outputs are the logits of the classes.
+    """
     for module in head.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=0.01)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     # The many negatives would dominate the first steps otherwise.
-    assert cls_out.bias is not None
-    nn.init.constant_(cls_out.bias, -math.log(99))
+    for out in cls_outs:
+        assert isinstance(out, nn.Conv2d)
+        assert out.bias is not None
+        nn.init.constant_(out.bias, -math.log(99))

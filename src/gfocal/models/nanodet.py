@@ -155,9 +155,7 @@ class NanoDetHead(nn.Module):
         self.towers = nn.ModuleList(nn.Sequential(separable(channels), separable(channels)) for _ in STRIDES)
         self.cls_outs = nn.ModuleList(nn.Conv2d(channels, num_classes, 1) for _ in STRIDES)
         self.box_outs = nn.ModuleList(nn.Conv2d(channels, 4 * num_bins, 1) for _ in STRIDES)
-        for out in self.cls_outs:
-            assert isinstance(out, nn.Conv2d)
-            initialize(self, out)
+        initialize(self, self.cls_outs)
         keep_depthwise_float32(self)
         self.auxiliary = None
         if auxiliary:
