@@ -70,9 +70,7 @@ def slow_dsla(
 ) -> tuple[list[int], float]:
     """The box of every point of one image, and how near the closest decision was."""
     xy, x, guessed = POINTS.xy.tolist(), logits.tolist(), predicted.tolist()
-    candidates = [
-        p for p in range(len(xy)) if part[p] and any(min(distances(xy[p], box)) > 0 for box in boxes)
-    ]
+    candidates = [p for p in range(len(xy)) if part[p] and any(min(distances(xy[p], box)) > 0 for box in boxes)]
     found, nearest = [BACKGROUND] * len(xy), math.inf
     cost: dict[tuple[int, int], float] = {}
     claims: dict[int, list[int]] = {}

@@ -33,7 +33,8 @@ def recorded_outputs(numbers: Numbers, is_guided: bool) -> HeadOutputs:
     def head(prefix: str) -> HeadOutputs:
         cls, box = (
             torch.cat(
-                [torch.from_numpy(numbers[f"{prefix}{name}_logits_{i}"]).flatten(2).transpose(1, 2) for i in LEVELS], 1
+                [torch.from_numpy(numbers[f"{prefix}{name}_logits_{i}"]).flatten(2).transpose(1, 2) for i in LEVELS],
+                1,
             )
             for name in ("cls", "reg")
         )

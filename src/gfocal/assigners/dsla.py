@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from gfocal.ops.boxes import distances_to_edges, iou
+from gfocal.ops.boxes import iou
 from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets
 
 # Pairs of a point and a box that are compared at once: images beyond follow one another, to bound memory.
@@ -54,8 +54,12 @@ def assign_dsla(
     images_at_once = max(1, PAIRS_AT_ONCE // pairs_of_an_image)
     batch = (targets.boxes.float(), targets.labels, targets.valid, taking_part, cls_logits.detach(), boxes.detach())
     found = []
-    for gt_boxes, labels, valid, part, logits, predicted in zip(*(x.split(images_at_once) for x in batch), strict=True):
+    for gt_boxes, labels, valid, part, logits, predicted in zip(
+        *(x.split(images_at_once) for x in batch), strict=True
+    ):
         candidate = inside_any(points.xy, gt_boxes, valid) & part  # (b, P)
+        # With the same edge of all points together in memory, the arithmetic runs along points: several times faster.
+        predicted = predicted.movedim(-1, 0).contiguous().movedim(0, -1)
         overlaps = iou(predicted.unsqueeze(1), gt_boxes.unsqueeze(2))  # (b, G, P)
         cost = class_cost(logits, labels, overlaps) - iou_weight * (overlaps + 1e-7).log()
         pair = candidate.unsqueeze(1) & valid.unsqueeze(2)  # (b, G, P)
@@ -69,8 +73,9 @@ def inside_any(
     xy: Float[Tensor, "P 2"], gt_boxes: Float[Tensor, "B G 4"], valid: Bool[Tensor, "B G"]
 ) -> Bool[Tensor, "B P"]:
     """Step 1: which points lie strictly inside a box that is valid. (P, 2), (B, G, 4), (B, G) -> (B, P)"""
-    inside = distances_to_edges(xy, gt_boxes.unsqueeze(2)).amin(-1) > 0  # (B, G, P)
-    return (inside & valid.unsqueeze(2)).any(1)
+    x, y = xy.unbind(-1)  # (P,)
+    x1, y1, x2, y2 = gt_boxes.unsqueeze(2).unbind(-1)  # (B, G, 1)
+    return ((x1 < x) & (x < x2) & (y1 < y) & (y < y2) & valid.unsqueeze(2)).any(1)
 
 
 def class_cost(
@@ -81,16 +86,21 @@ def class_cost(
     That of a point with target 0 for every class is the same for all boxes; each box replaces one summand.
     """
     x = cls_logits.to(torch.promote_types(cls_logits.dtype, torch.float32))
-    as_background = F.softplus(x) * x.sigmoid().square()  # (B, P, C)
-    index = labels.unsqueeze(1).expand(-1, x.shape[1], -1)  # (B, P, G)
-    total = as_background.sum(-1, keepdim=True)
-    others = (total - as_background.gather(2, index)).clamp(min=0).transpose(1, 2)  # (B, G, P)
-    x = x.gather(2, index).transpose(1, 2)
-    return others + (overlaps - x.sigmoid()).square() * (F.softplus(x) - x * overlaps)
+    x = x.transpose(1, 2).contiguous()  # (B, C, P): the points of a class lie together, as those of a box below
+    softplus, score = F.softplus(x), x.sigmoid()
+    as_background = softplus * score.square()
+    index = labels + torch.arange(len(x), device=x.device).unsqueeze(1) * x.shape[1]  # (B, G) into (B C) rows
+
+    def of_own_class(values: Tensor) -> Tensor:  # (B, C, P) -> (B, G, P)
+        return values.flatten(0, 1).index_select(0, index.flatten()).view_as(overlaps)
+
+    others = (as_background.sum(1, keepdim=True) - of_own_class(as_background)).clamp(min=0)
+    cross_entropy = of_own_class(softplus) - of_own_class(x) * overlaps
+    return others + (overlaps - of_own_class(score)).square() * cross_entropy
 
 
 def number_of_points(overlaps: Float[Tensor, "B G P"], topk: int = 13) -> Int[Tensor, "B G"]:
-    """Step 3: how many points each box may choose, by its IoUs with the candidates, 0 elsewhere. (B, G, P) -> (B, G)"""
+    """Step 3: how many points each box may choose. IoUs with candidates, else 0: (B, G, P) -> (B, G)"""
     largest = overlaps.topk(min(topk, overlaps.shape[-1]), -1).values
     return largest.sum(-1).to(torch.int64).clamp(min=1)
 
