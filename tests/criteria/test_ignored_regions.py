@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import test_dense_criterion
 import test_gfl_criterion
+import test_nanodet_criterion
 import test_sapd_criterion
 import test_ssd_criterion
 import torch
@@ -19,6 +20,7 @@ from gfocal.build import build_criterion
 from gfocal.config.config import ConfigError, MethodSettings, config_names, read_config
 from gfocal.criteria.dense import DenseCriterion
 from gfocal.criteria.gfl import Criterion, GFLCriterion
+from gfocal.criteria.nanodet import NanoDetCriterion
 from gfocal.losses.box import log_iou_loss
 from gfocal.models.zoo import create
 from gfocal.ops.box_coders import DiracDistances
@@ -56,6 +58,7 @@ CASES = {
     "joint": lambda: dense("joint"),
     "branch": lambda: dense("branch"),
     "sapd": lambda: (test_sapd_criterion.criterion(), test_sapd_criterion.random_outputs()),
+    "nanodet": lambda: (NanoDetCriterion(GeneralDistribution(4)), test_nanodet_criterion.guided()),
     "ssd": lambda: (test_ssd_criterion.criterion(), test_ssd_criterion.random_outputs()),
     "ssd with qfl": lambda: (test_ssd_criterion.criterion("joint"), test_ssd_criterion.random_outputs()),
 }
