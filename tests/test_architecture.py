@@ -54,6 +54,8 @@ HOMES = {
     "wandb": set[str](),
     "mlflow": set[str](),
     "huggingface_hub": {"models.model_file", "interop.hub"},  # download, upload
+    "platformdirs": {"interop.weights_cache"},
+    "filelock": {"interop.weights_cache"},
     "supervision": {"interop.conversions"},
     "matplotlib": {"lab.figures.canvas"},
     "pycocotools": set[str](),
@@ -82,7 +84,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 HARD_MAX_FUNCTION_LINES = 100
 
 # Methods of the paper that have a file of the same name in several packages.
-METHODS = {"gfl", "ssd", "sapd"}
+METHODS = {"gfl", "ssd", "sapd", "nanodet"}
 METHOD_PACKAGES = {"models", "assigners", "losses", "criteria"}
 
 # The files that tell the method, in the order in which a step runs them.

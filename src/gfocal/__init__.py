@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from gfocal.evaluation.coco_ap import coco_ap
     from gfocal.interop.conversions import to_supervision, to_torchvision
     from gfocal.interop.hub import push_to_hub
+    from gfocal.interop.published_weights import load
     from gfocal.models.detector import Detector
-    from gfocal.models.model_file import load_model as load
     from gfocal.models.model_file import save_model as save
     from gfocal.models.zoo import create
     from gfocal.ops.decoding import decode
@@ -48,7 +48,7 @@ _HOME = {
     "decode": "gfocal.ops.decoding",
     "draw_detections": "gfocal.visualize",
     "draw_edge_distributions": "gfocal.visualize",
-    "load": "gfocal.models.model_file:load_model",
+    "load": "gfocal.interop.published_weights",
     "push_to_hub": "gfocal.interop.hub",
     "read_data": "gfocal.data.discovery",
     "save": "gfocal.models.model_file:save_model",

@@ -70,6 +70,10 @@ class HubError(GFocalError, ValueError):
     """A model that cannot be downloaded or published; the message says why and what to do."""
 
 
+class DownloadError(GFocalError, ValueError):
+    """Published weights that cannot be downloaded; the message names address, file and what to do by hand."""
+
+
 class CheckpointImportError(GFocalError, ValueError):
     """A checkpoint that cannot be imported; the message names the file, the tensor and the reason."""
 

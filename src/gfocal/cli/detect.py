@@ -45,7 +45,12 @@ def add(commands: Any) -> None:
         "continues. Under torchrun or accelerate launch, the processes share the images.",
     )
     detect.set_defaults(run=run)
-    detect.add_argument("model", nargs="?", metavar="MODEL", help="a model file or the folder of a run")
+    detect.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="a model file, the folder of a run, or published weights by name (see 'gfocal models')",
+    )
     detect.add_argument(
         "images",
         nargs="*",
@@ -146,14 +151,14 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
     from gfocal.errors import DataError
     from gfocal.inference.files import detect_files
     from gfocal.inference.shards import Shard, launched_shard
-    from gfocal.models.model_file import load_model
+    from gfocal.interop.published_weights import load
 
     if args.merge is not None:
         return _merge(args, console)
     if args.model is None or not (args.images or args.list):
         raise DataError("name a MODEL and images: gfocal detect MODEL IMAGE...")
     shard = args.shard or launched_shard()
-    model = load_model(args.model, select_device(args.device or _device_of_process()))
+    model = load(args.model, select_device(args.device or _device_of_process()))
     if args.max_detections is not None:
         per_level = max(model.decode_settings.per_level, args.max_detections)
         model.decode_settings = replace(

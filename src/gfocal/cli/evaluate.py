@@ -71,8 +71,8 @@ def add(commands: Any) -> None:
     evaluate.add_argument(
         "model",
         metavar="MODEL",
-        help="a model file or the folder of a run; or a .json with the detections of any detector in COCO's results "
-        "format, with the image and category ids of the data",
+        help="a model file, the folder of a run, or published weights by name (see 'gfocal models'); or a .json with "
+        "the detections of any detector in COCO's results format, with the image and category ids of the data",
     )
     evaluate.add_argument("data", nargs="+", metavar="DATA", help="as for train; several become one dataset")
     evaluate.add_argument("--split", metavar="NAME", help="(default: test, else val, else all images)")
@@ -136,13 +136,13 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     from gfocal.evaluation.evaluate import evaluate
     from gfocal.evaluation.thresholds import parse_rule
     from gfocal.interop.coco_results import write_coco_results
-    from gfocal.models.model_file import find_local_file
+    from gfocal.interop.published_weights import find_own_file
 
     rule = args.store_thresholds
     report = _report_file(args.report)
     _prepare_files(args.out, args.results, report)
     model, devices = _load(args)
-    model_path = find_local_file(args.model) if rule is not None else None
+    model_path = find_own_file(args.model) if rule is not None else None
     data, part = _read_data(args, model, console)
     say(console, f"evaluating {pluralize(len(data), 'image')}: {part}")
     own_limit = None if model is None else allow_detections(model, args.max_detections)
@@ -200,19 +200,19 @@ def _prepare_files(*files: Path | None) -> None:
 def _load(args: argparse.Namespace) -> tuple[Detector | None, Devices | None]:
     """The model, None where MODEL is a file of detections; and the devices where a launcher started the process."""
     from gfocal.errors import DeviceError
-    from gfocal.models.model_file import load_model
+    from gfocal.interop.published_weights import load
     from gfocal.training.distributed import Devices
 
     if is_results_file(args):
         return None, None
     if launch.world_size() == 1:
-        return load_model(args.model, select_device(args.device)), None
+        return load(args.model, select_device(args.device)), None
     if args.device not in (None, "cpu"):
         raise DeviceError(
             f"--device {args.device}: launched processes share the devices; leave the option out, or give cpu"
         )
     devices = Devices(cpu=args.device == "cpu")
-    return load_model(args.model, devices.device), devices
+    return load(args.model, devices.device), devices
 
 
 def _read_data(args: argparse.Namespace, model: Detector | None, console: Console) -> tuple[ImageData, str]:

@@ -106,8 +106,8 @@ def _add_model(group: Options) -> None:
         "--init-from",
         dest="init_from",
         metavar="MODEL",
-        help="fine-tune: network and weights of a model file, a run or hf://owner/name; classes with the same name "
-        "keep their weights, other classes are initialized",
+        help="fine-tune: network and weights of a model file, a run, hf://owner/name, or published weights by name "
+        "(see 'gfocal models'); classes with the same name keep their weights, other classes are initialized",
     )
     group.add_argument("--no-pretrained", action="store_true", help="start from random weights")
     group.add_argument("--backbone-weights", metavar="FILE", help="ImageNet weights from a local file")

@@ -7,6 +7,9 @@ In reading order:
     mmdet_names.py         the preset that a checkpoint fits, and the name of each tensor in it
     nanodet_checkpoint.py  weights of NanoDet-Plus in their layouts as detectors
     any_checkpoint.py      which of them a file is
+    download.py            one file: resumed, checked, in place only when it is complete
+    weights_cache.py       the folder of published weights, and its lock
+    published_weights.py   published weights by name: downloaded once, converted, loaded
     coco_results.py        COCO results in json, written and read
     conversions.py         detections as objects of supervision and of torchvision
     hub.py                 publishing on the Hugging Face hub

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from torch import Tensor
 
 from gfocal.data.coco_names import COCO_NAMES
 from gfocal.errors import CheckpointImportError
+from gfocal.text import pluralize
 
 WRAPPERS = ("module.", "ema_model.", "model.", "detector.")
+# MMDetection keeps the teacher of a distillation out of its state dict; copies of its class need not.
+TEACHERS = ("teacher_model.", "teacher.")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -25,7 +29,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an unusual pickle protocol
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with _stand_ins():
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"the object {found[1]}" if found else "an object that is no tensor"
@@ -44,6 +49,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+@contextmanager
+def _stand_ins() -> Iterator[None]:
+    """While a file is read, empty classes stand in for those of Lightning that its checkpoints name.
+
+    Up to version 1.4 the state of a callback was saved under the callback's class, as NanoDet's checkpoints of 2021
+    may have it. Nothing of Lightning is imported.
+    """
+    stand_in = type("ModelCheckpoint", (), {"__module__": "pytorch_lightning.callbacks.model_checkpoint"})
+    allowed = getattr(torch.serialization, "safe_globals", None)  # torch 2.5 and later
+    if allowed is None:
+        torch.serialization.add_safe_globals([stand_in])
+        yield
+    else:
+        with allowed([stand_in]):
+            yield
+
+
 def plain_names(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
     """Tensors by their names without wrappers, and notes on those that are no weights of the network.
 
@@ -51,12 +73,19 @@ def plain_names(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]
     and the weights as ``ema_...``: the plain names are used.
     """
     items = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    of_teacher = [key for key in items if key.removeprefix("module.").startswith(TEACHERS)]
+    items = {key: value for key, value in items.items() if key not in set(of_teacher)}
     for wrapper in WRAPPERS:
         if items and sum(key.startswith(f"{wrapper}backbone.") for key in items):
             inside = {key[len(wrapper) :]: value for key, value in items.items() if key.startswith(wrapper)}
             outside = [key for key in items if not key.startswith(wrapper)]
             items = inside | {key: items[key] for key in outside if key not in inside}
     left_out = []
+    if of_teacher:
+        left_out.append(
+            f"{of_teacher[0]}, ... ({pluralize(len(of_teacher), 'tensor')}): the teacher of a distillation, which "
+            "detection does not need"
+        )
     result = {}
     for key, value in items.items():
         if key.startswith("ema_") or key in ("steps", "n_averaged"):

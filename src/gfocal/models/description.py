@@ -35,6 +35,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 }
 FROZEN = {"frozen_stages": int, "norm_eval": bool, "stem": bool, "norms": bool, "neck": bool}
 MAX_HOW_LENGTH = 1000  # characters
+MAX_PROVENANCE = 32  # keys, and texts of MAX_HOW_LENGTH
 
 
 def describe(model: Detector) -> dict[str, Any]:
@@ -56,6 +57,8 @@ def describe(model: Detector) -> dict[str, Any]:
         about["folded_statistics"] = True
     if model.class_thresholds is not None:
         about["thresholds"] = {"scores": list(model.class_thresholds), "how": model.thresholds_how}
+    if model.provenance:
+        about["provenance"] = dict(model.provenance)
     return about
 
 
@@ -83,6 +86,7 @@ def check_description(about: Any) -> dict[str, Any]:
         raise ValueError("folded_statistics is true or false")
     if "thresholds" in about:
         check_thresholds(about["thresholds"], len(about["names"]))
+    _check_provenance(about.get("provenance", {}))
     return about
 
 
@@ -107,6 +111,7 @@ def build_from_description(about: Mapping[str, Any]) -> Detector:
         if "thresholds" in checked:
             model.class_thresholds = tuple(float(score) for score in checked["thresholds"]["scores"])
             model.thresholds_how = checked["thresholds"]["how"]
+        model.provenance = dict(checked.get("provenance", {}))
         if "frozen" in checked:
             frozen = dict(checked["frozen"])
             model.freeze_neck(frozen.pop("neck", False))
@@ -142,6 +147,14 @@ def check_thresholds(thresholds: Any, num_classes: int) -> None:
             raise ValueError(f"a threshold is a score in 0..1, not {quote(score)}") from error
     if not isinstance(how, str) or len(how) > MAX_HOW_LENGTH:
         raise ValueError(f"thresholds.how is no text of at most {MAX_HOW_LENGTH:,} characters")
+
+
+def _check_provenance(provenance: Any) -> None:
+    """ValueError unless it is a small table of texts."""
+    if not isinstance(provenance, dict) or len(provenance) > MAX_PROVENANCE:
+        raise ValueError(f"provenance is no table of at most {MAX_PROVENANCE} texts")
+    if any(not isinstance(text, str) or len(text) > MAX_HOW_LENGTH for text in [*provenance, *provenance.values()]):
+        raise ValueError(f"provenance has a value that is no text of at most {MAX_HOW_LENGTH:,} characters")
 
 
 def _settings(kind: type[InputSettings | DecodeSettings], about: Mapping[str, Any], key: str) -> dict[str, Any]:
