@@ -132,7 +132,7 @@ def test_fractions_keep_their_areas_in_pixels() -> None:
 @pytest.mark.parametrize("boxes", [[(0, 0, 1, 1)] * 4, [(0.5, 0.5, 1.5, 0.9)] * 4, [(0.2, 0.2, 0.4, 0.4)] * 2])
 def test_what_is_too_little_for_fractions(boxes: list[tuple[float, ...]]) -> None:
     image = record(boxes)
-    assert FRACTIONS not in [p.reason for p in convert([image])[0]]
+    assert FRACTIONS not in [p.reason for p in convert([image], is_xywh=False)[0]]
     assert not image.relative
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from gfocal.data.image_record import ImageRecord
 from gfocal.data.locate import ImageLocator, Located, dataset_folder
 from gfocal.data.paths import category_ids_by_label, find_split, map_labels, pick_split, split_name
 from gfocal.data.sidecar import SIDECAR, ImageExtra, Sidecar, read_sidecar
-from gfocal.data.validation import MISSING, REPEATED_IMAGE, validate_records
+from gfocal.data.validation import MISSING, REPEATED_CLASS, REPEATED_IMAGE, validate_records
 from gfocal.errors import DataError
 from gfocal.text import one_line
 
@@ -100,6 +101,9 @@ def read_annotated(
         raise DataError(f"{path}: no split {split!r}: this dataset of {kind.title} has no splits")
     parsed = {key: kind.parse(source) for key, source in sources.items()}
     chosen = pick_split(parsed, split, path)
+    for name, count in Counter(chosen.classes or ()).items():
+        if count > 1:
+            chosen.problems.append(Problem(str(path), f"{name!r}, {count} times", REPEATED_CLASS, "merged"))
     root = path if path.is_dir() else path.parent
     sidecar = read_sidecar(root)
     classes = list(dict.fromkeys([*(sidecar.names or ()), *_order_classes(parsed.values())]))

@@ -19,8 +19,8 @@ from gfocal.text import pluralize
 
 FRACTIONS = "all numbers are in 0..1: interpreted as fractions of the image"
 RESIZED = "images were resized after annotation: boxes are scaled to the files"
-CORNERS = "boxes seem to be x1 y1 x2 y2, where COCO has x y width height: correct bbox to x, y, x2 - x1, y2 - y1"
-CENTERS = "boxes seem to start with their centers, where COCO has the top left corner: correct bbox to that"
+CORNERS = "boxes seem to be x1 y1 x2 y2 in place of x y width height: correct them to x, y, x2 - x1, y2 - y1"
+CENTERS = "boxes seem to start with their centers in place of the top left corner: correct them to that"
 MOSTLY_IGNORED = (
     "most objects are ignored in training and evaluation: if they are objects, clear the flags, or give "
     "--ignored-as-objects"
@@ -72,7 +72,7 @@ def convert_records(
     Returns the images whose stated size differs from their file's, and whose boxes were not scaled to the file.
     """
     if not in_pixels:
-        _read_fractions(usable, problems, where)
+        _read_fractions(usable, problems, where, is_xywh)
     differing = _scale_resized(usable, problems, where)
     if is_xywh:
         _report_convention(usable, problems, where)
@@ -81,10 +81,17 @@ def convert_records(
     return differing
 
 
-def _table(usable: Sequence[Usable]) -> tuple[_Boxes, npt.NDArray[np.float64]]:
-    """The boxes of all images in pixels, xyxy, and width and height of their images. (N, 4), (N, 2)"""
-    rows = [(*box, size[1], size[0]) for image, size in usable if not image.relative for box in image.boxes]
+def _table(usable: Sequence[Usable], has_relative: bool = False) -> tuple[_Boxes, npt.NDArray[np.float64]]:
+    """The boxes of all images in pixels, xyxy, and width and height of their images. (N, 4), (N, 2)
+
+    Boxes in fractions are left out, or converted with ``has_relative``.
+    """
+    used = [(image, size) for image, size in usable if has_relative or not image.relative]
+    rows = [(*box, size[1], size[0]) for image, size in used for box in image.boxes]
     table = np.array(rows, dtype=np.float64).reshape(-1, 6)
+    if has_relative:
+        relative = [image.relative for image, _ in used for _ in image.boxes]
+        table[relative, :4] *= table[relative][:, [4, 5, 4, 5]]
     table = table[np.isfinite(table).all(1)]
     return table[:, :4], table[:, 4:]
 
@@ -94,11 +101,13 @@ def _is_outside(boxes: _Boxes, sizes: npt.NDArray[np.float64]) -> npt.NDArray[np
     return np.logical_or((boxes[:, :2] < -TOLERANCE).any(1), (boxes[:, 2:] > sizes + TOLERANCE).any(1))
 
 
-def _read_fractions(usable: Sequence[Usable], problems: list[Problem], where: str) -> None:
+def _read_fractions(usable: Sequence[Usable], problems: list[Problem], where: str, is_xywh: bool) -> None:
     """Make the boxes of a dataset relative if all of its numbers are in 0..1, and not all are 0 or 1."""
     boxes, _ = _table(usable)
     if len(boxes) < MIN_BOXES or any(image.relative and image.boxes for image, _ in usable):
         return
+    if is_xywh:  # as the file has them: corners or centers in their place may add up to more than 1
+        boxes[:, 2:] -= boxes[:, :2]
     if boxes.min() < -1e-3 or boxes.max() > 1 + 1e-3 or (boxes == boxes.round()).all():
         return
     problems.append(Problem(where, pluralize(len(boxes), "box", "boxes"), FRACTIONS, "kept"))
@@ -165,7 +174,7 @@ def _scale(image: ImageRecord, x: float, y: float) -> None:
 
 def _report_convention(usable: Sequence[Usable], problems: list[Problem], where: str) -> None:
     """Report boxes that leave their images as x, y, width, height, and fit as corners, or with x, y as centers."""
-    boxes, sizes = _table(usable)
+    boxes, sizes = _table(usable, has_relative=True)
     if len(boxes) < MIN_BOXES:
         return
     start, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]

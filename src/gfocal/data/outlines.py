@@ -9,6 +9,7 @@ Corners = tuple[float, float, float, float]  # xyxy
 
 OUTLINE = "object drawn as an outline: the upright box around it is used"
 ROTATED = "rotated box: the upright box around it is used"
+NO_ROTATION = "rotation that is not a number: the box is used as it was before the rotation"
 
 
 def box_around_points(points: Iterable[tuple[float, float]]) -> Corners | None:

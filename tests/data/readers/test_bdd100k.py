@@ -11,7 +11,7 @@ from tool_files import boxes, reasons, write_images, write_json
 from gfocal.data.annotated import OBJECTS_WITHOUT_BOX
 from gfocal.data.discovery import detect_format, list_splits, read_data
 from gfocal.data.outlines import OUTLINE
-from gfocal.data.readers.bdd100k import AREAS, BENCHMARK_IGNORES
+from gfocal.data.readers.bdd100k import AREAS, BENCHMARK_IGNORES, NO_LABELS
 from gfocal.data.readers.reading import BROKEN_BOX, BROKEN_IMAGE
 from gfocal.errors import DataError
 
@@ -45,7 +45,7 @@ def test_lists_of_2020(tmp_path: Path) -> None:
     data = read_data(tmp_path, "train")
     assert (data.names, data.category_ids) == (("rider", "car", "pedestrian"), (2, 3, 1))
     assert boxes(data) == {"a.jpg": [CAR, ("rider", [70, 16, 80, 56], False)], "b.jpg": [], "c.jpg": []}
-    assert not data.problems
+    assert reasons(data) == {NO_LABELS: 1}
     val = read_data(tmp_path, "val").sample(0).path
     assert val == tmp_path / "images" / "100k" / "val" / "a.jpg"
 

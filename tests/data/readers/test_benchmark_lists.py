@@ -13,7 +13,7 @@ from gfocal.data.discovery import detect_format, list_splits, read_data
 from gfocal.data.readers.crowdhuman import crowdhuman_format
 from gfocal.data.readers.label_files import UNREADABLE_OBJECTS
 from gfocal.data.readers.mot import BETWEEN, COPY, NOT_CONSIDERED
-from gfocal.data.readers.openimages import NO_NAME, UNVERIFIED
+from gfocal.data.readers.openimages import NO_NAME, UNKNOWN_GROUP, UNVERIFIED
 from gfocal.data.validation import MALFORMED
 from gfocal.errors import DataError
 
@@ -225,7 +225,7 @@ def test_openimages_as_fiftyone_downloads_it(tmp_path: Path) -> None:
     image(tmp_path / "train" / "data" / "0a1b.jpg")
     data = read_data(tmp_path)
     assert content(data) == {"0a1b": [("/m/9", [10, 20, 50, 60], False)]}
-    assert reasons(data) == {UNVERIFIED: 1, NO_NAME: 1}
+    assert reasons(data) == {UNVERIFIED: 1, NO_NAME: 1, UNKNOWN_GROUP: 1}
 
 
 def test_rows_of_openimages_without_a_box(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 from coco_files import box, dump, image, reasons
 
 from gfocal.data.annotated import OBJECTS_WITHOUT_BOX
-from gfocal.data.outlines import OUTLINE, ROTATED
+from gfocal.data.outlines import NO_ROTATION, OUTLINE, ROTATED
 from gfocal.data.readers.coco import EMPTY_CATEGORY, read_coco
-from gfocal.data.readers.coco_objects import EMPTY_LABEL, FLAG
+from gfocal.data.readers.coco_objects import EMPTY_LABEL
+from gfocal.data.readers.fields import FLAG
 from gfocal.errors import DataError
 
 
@@ -200,7 +201,7 @@ def test_rotated_boxes_of_cvat(tmp_path: Path) -> None:
     expected = [[40, 20, 60, 60], [30, 30, 70, 50], [10, 10, 30, 30], [10, 50, 30, 70]]
     for found, wanted in zip(data.samples[1].boxes.tolist(), expected, strict=True):
         assert found == pytest.approx(wanted)
-    assert reasons(data) == {(ROTATED, "kept"): 2}
+    assert reasons(data) == {(ROTATED, "kept"): 2, (NO_ROTATION, "kept"): 1}
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_video(tmp_path: Path) -> None:
         tmp_path / "annotations.xml",
         meta("cat", "dog", more=frames),
         f'<track id="0" label="cat">{shape(10, 0, 1)}{shape(13, 1, 2)}</track>',
-        f'<track id="1" label="dog">{shape(10, 0, 3)}{shape(16, 1, 4)}</track>',
+        f'<track id="1" label="dog">{shape(10, 0, 3)}{shape(13, 1, 4)}</track>',
     )
     data = read_data(tmp_path)
     assert corners(data) == {

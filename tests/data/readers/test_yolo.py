@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gfocal.data.dataset import FileData
-from gfocal.data.readers.yolo import SPLIT_LOST, SPLIT_MOVED, read_yolo, yolo_splits
+from gfocal.data.outlines import OUTLINE
+from gfocal.data.readers.yolo import NO_LABELS, SPLIT_LOST, SPLIT_MOVED, read_yolo, yolo_splits
 from gfocal.errors import DataError
 
 
@@ -60,7 +61,8 @@ def test_boxes_polygons_and_background(tmp_path: Path) -> None:
     assert data.samples[0].labels.tolist() == [1, 0, 1]
     assert not data.samples[0].crowd.any()
     assert [len(s.labels) for s in data.samples[1:]] == [0, 0]
-    assert data.problems == []
+    assert reasons(data) == {(OUTLINE, "kept"): 1, (NO_LABELS, "kept"): 1}
+    assert {problem.record.partition(",")[0] for problem in data.problems} == {"1 line", "1 of 3 images"}
 
 
 def test_fractions_are_of_the_upright_image(tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def test_pixels_in_place_of_fractions_are_not_clipped(tmp_path: Path) -> None:
     """The second box covers the whole image, if 30 is taken for 30 widths of it."""
     data = one_image(tmp_path, "0 50 40 20 20\n0 20 20 30 60\n0 10 20 30 40 50 60")
     assert len(data.samples[0].labels) == 0
-    (reason, action), (left_out, _) = reasons(data)
+    (reason, action), (left_out, _) = [key for key in reasons(data) if key != (OUTLINE, "kept")]
     assert "are these pixels?" in reason
     assert action == "dropped"
     assert "not trained on" in left_out
@@ -121,8 +123,9 @@ def test_invalid_lines_are_dropped(tmp_path: Path) -> None:
         ("box is inverted", "dropped"): 1,
         ("box exceeds the image", "clipped"): 1,
         ("duplicate box of the same class", "dropped"): 1,
+        (OUTLINE, "kept"): 1,
     }
-    assert all("line " in p.record and p.file.endswith("a.txt") for p in data.problems)
+    assert all("line " in p.record and p.file.endswith("a.txt") for p in data.problems if p.reason != OUTLINE)
     assert len({p.record for p in data.problems}) == len(data.problems)
 
 

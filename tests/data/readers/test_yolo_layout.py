@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gfocal.data.dataset import FileData
+from gfocal.data.outlines import OUTLINE
 from gfocal.data.readers.yolo import read_yolo
 from gfocal.data.readers.yolo_layout import CONFIDENCE_AND_TRACK, KEYPOINTS, SIXTH, fits_as_pose
 from gfocal.errors import DataError
@@ -121,7 +122,7 @@ def test_oriented_boxes_of_a_dataset_are_polygons(tmp_path: Path) -> None:
         lines.append(line(x, y, x + w, y, x + w, y + h, x, y + h))
     data = read_yolo(write(tmp_path, lines))
     assert len(data.samples[0].labels) == 40
-    assert reasons(data).keys() <= {("near-duplicate box of the same class", "kept")}
+    assert reasons(data).keys() <= {("near-duplicate box of the same class", "kept"), (OUTLINE, "kept")}
 
 
 @pytest.mark.parametrize("extra", [0.87, 1.0, 0.0, 7, 12345])
@@ -150,7 +151,7 @@ def test_confidence_and_track_id(tmp_path: Path) -> None:
     triangles = [line(0.1, 0.2, 0.5, 0.1, 0.3, 0.75), line(0.6, 0.6, 0.9, 0.6, 0.75, 1)]
     data = read_yolo(write(tmp_path, triangles))
     assert data.samples[0].boxes.tolist()[0] == pytest.approx([10, 8, 50, 60])
-    assert data.problems == []
+    assert reasons(data) == {(OUTLINE, "kept"): 1}
 
 
 def test_visibility_says_that_numbers_are_keypoints() -> None:

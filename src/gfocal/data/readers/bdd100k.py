@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gfocal.data.annotated import OBJECTS_WITHOUT_BOX, AnnotatedImage, AnnotationFormat, Parsed
+from gfocal.data.annotated import EVERY_CLASS, OBJECTS_WITHOUT_BOX, AnnotatedImage, AnnotationFormat, Parsed
 from gfocal.data.dataset import Problem
 from gfocal.data.masks import box_around_outline
 from gfocal.data.outlines import OUTLINE, Corners, hull
@@ -25,7 +25,6 @@ from gfocal.data.readers.reading import (
     BROKEN_IMAGE,
     SCORED,
     Reading,
-    is_ignored,
     leave_out,
     to_class,
     to_numbers,
@@ -35,6 +34,8 @@ from gfocal.errors import DataError
 EDGES = "corners are edges, as FiftyOne writes them, not the pixel indices of BDD100K"
 AREAS = "areas and lanes, which are no objects of the detection task"
 BENCHMARK_IGNORES = "categories that the benchmark ignores are ignored regions of a class"
+NO_LABELS = "images without the list of labels are background, as in the files of 2020"
+SEVERAL_FRAMES = "image has objects of several frames: neither ground truth nor background"
 
 # The ten classes of the detection task in the order of their ids 1 to 10, and the regions that its evaluation ignores
 # with the class to which they belong (bdd100k/configs/det.toml).
@@ -121,7 +122,7 @@ def _parse(source: SplitFile) -> Parsed:
             _add_frame(reading, source, frame, str(source.file), f"entry {number}", edges)
     if not reading.images:
         raise DataError(f"{source.file}: no image in it has a name and a list of labels")
-    used = {box.name for image in reading.images for box in image.boxes}
+    used = {box.name for image in reading.images for box in image.boxes} - {EVERY_CLASS}
     if not stated and used <= {*CLASSES, *IGNORED} and used & set(IGNORED):
         _ignore_as_benchmark(reading)
         used -= set(IGNORED)
@@ -160,12 +161,16 @@ def _add_frame(reading: Reading, source: SplitFile, frame: Any, file: str, recor
         labels = inner[0].get("objects")
     else:
         labels = frame.get("labels") if isinstance(frame, dict) else None
-    labels = [] if labels is None and isinstance(frame, dict) else labels  # det_20 leaves the key out
+    if labels is None and isinstance(frame, dict):  # det_20 leaves the key out
+        reading.note(NO_LABELS, "images")
+        labels = []
     if not isinstance(name, str) or not name or not isinstance(labels, list):
         reading.problems.append(Problem(file, record, BROKEN_IMAGE, "dropped"))
         return
     image = AnnotatedImage(name, file, _size(frame), folders=source.folders)
     reading.images.append(image)
+    if isinstance(inner, list) and len(inner) > 1:
+        leave_out(image, SEVERAL_FRAMES, f"{len(inner)} frames")
     for number, label in enumerate(labels, 1):
         _add_label(reading, image, label, f"label {number}", edges)
 
@@ -200,7 +205,7 @@ def _add_label(reading: Reading, image: AnnotatedImage, label: Any, record: str,
         reading.note(EDGES, "boxes")
     if label.get("score") is not None:
         reading.note(SCORED, "objects")
-    reading.add(image, box, name, record, is_ignored(label.get("attributes")))
+    reading.add(image, box, name, record, reading.is_ignored(label.get("attributes"), f"{image.name}, {record}"))
 
 
 def _with_last_pixels(numbers: tuple[float, ...] | None, edges: bool) -> Corners | None:
@@ -216,7 +221,7 @@ def _outline(polygons: Any) -> Corners | None:
     for one in polygons if isinstance(polygons, list) else ():
         vertices = one.get("vertices") if isinstance(one, dict) else [one]
         for vertex in vertices if isinstance(vertices, list) else ():
-            pair = to_numbers(vertex, range(2))
+            pair = to_numbers(vertex[:2] if isinstance(vertex, list) else None, range(2))
             if pair is None:
                 return None
             points.append((pair[0], pair[1]))

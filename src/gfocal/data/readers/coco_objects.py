@@ -11,13 +11,13 @@ from gfocal.data.annotated import OBJECTS_WITHOUT_BOX
 from gfocal.data.dataset import Problem
 from gfocal.data.image_record import ImageRecord
 from gfocal.data.masks import box_around_outline
-from gfocal.data.outlines import OUTLINE, ROTATED, Corners, hull_of_rotated
-from gfocal.data.readers.fields import read_flag, read_id
+from gfocal.data.outlines import NO_ROTATION, OUTLINE, ROTATED, Corners, hull_of_rotated
+from gfocal.data.readers.fields import doubt_flag, read_flag, read_id
+from gfocal.data.readers.reading import to_number
 from gfocal.data.validation import MALFORMED, UNKNOWN_CLASS, UNLISTED
 
 AREA_OF_BOX = "area_is_of_box"  # key of annotations: the area was not stated, and the writer has put that of the box
 EMPTY_LABEL = "label of an empty image, without a box: the image is background"
-FLAG = "flag that is neither yes nor no: not set"
 # Names of categories that say of a whole image that it has no object, by their letters.
 EMPTY_NAMES = frozenset(
     {"empty", "emptyimage", "blank", "background", "none", "nothing", "negative", "vacant", "nofinding"}
@@ -94,7 +94,11 @@ def _add_object(entry: dict[str, Any], image: ImageRecord, label: int, record: s
         problems.append(Problem(image.file, shown, MALFORMED, "dropped"))
         image.num_lost += 1
         return
-    if degrees := _rotation(entry, box):
+    degrees = _rotation(entry, box)
+    if math.isnan(degrees):
+        shown = f"{record}: rotation {entry['attributes']['rotation']!r:.80}"
+        problems.append(Problem(image.file, shown, NO_ROTATION, "kept"))
+    elif degrees:
         problems.append(Problem(image.file, f"{record}: {degrees:g} degrees", ROTATED, "kept"))
         box = hull_of_rotated(box, degrees)
     area = _stated_area(entry)
@@ -119,11 +123,17 @@ def _read_box(value: Any) -> Corners | None:
 
 
 def _rotation(entry: dict[str, Any], box: Corners) -> float:
-    """Degrees by which a box is rotated about its center, as CVAT writes it; 0 if it is around its outline."""
+    """Degrees by which a box is rotated about its center, as CVAT writes it; 0 if it is around its outline.
+
+    NaN if they are no number.
+    """
     attributes = entry.get("attributes")
-    degrees = attributes.get("rotation") if isinstance(attributes, dict) else None
-    if not isinstance(degrees, int | float) or isinstance(degrees, bool) or not math.isfinite(degrees):
+    stated = attributes.get("rotation") if isinstance(attributes, dict) else None
+    if stated is None or stated == "":
         return 0.0
+    degrees = to_number(stated)
+    if not math.isfinite(degrees):
+        return math.nan
     outline = box_around_outline(entry.get("segmentation"))
     is_around = outline is not None and max(abs(a - b) for a, b in zip(outline, box, strict=True)) <= 1
     return 0.0 if is_around or degrees % 180 == 0 else float(degrees)
@@ -131,11 +141,10 @@ def _rotation(entry: dict[str, Any], box: Corners) -> float:
 
 def _is_ignored(entry: dict[str, Any], record: str, file: str, problems: list[Problem]) -> bool:
     """Whether a flag says that an object is neither ground truth nor background."""
-    flags = {key: read_flag(entry.get(key)) for key in ("iscrowd", "ignore")}
-    for key, value in flags.items():
-        if value is None:
-            problems.append(Problem(file, f"{record}: {key} {entry[key]!r:.80}", FLAG, "kept"))
-    return any(flags.values())
+    for key in ("iscrowd", "ignore"):
+        if reason := doubt_flag(entry.get(key)):
+            problems.append(Problem(file, f"{record}: {key} {entry[key]!r:.80}", reason, "kept"))
+    return any(read_flag(entry.get(key)) for key in ("iscrowd", "ignore"))
 
 
 def _stated_area(entry: Mapping[str, Any]) -> float:

@@ -21,7 +21,6 @@ from gfocal.data.readers.reading import (
     BROKEN_IMAGE,
     Reading,
     describe_type,
-    is_ignored,
     leave_out,
     to_class,
     to_numbers,
@@ -86,7 +85,9 @@ def _add_object(reading: Reading, image: AnnotatedImage, entry: Any, record: str
         leave_out(image, BROKEN_BOX, record)
         return
     box = _from_center(to_numbers(entry.get("coordinates"), ("x", "y", "width", "height")))
-    reading.add(image, box, to_class(entry.get("label")), record, is_ignored(entry))
+    reading.add(
+        image, box, to_class(entry.get("label")), record, reading.is_ignored(entry, f"{image.name}, {record}")
+    )
 
 
 def _from_center(numbers: tuple[float, ...] | None) -> Corners | None:

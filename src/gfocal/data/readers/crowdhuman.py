@@ -19,6 +19,7 @@ from gfocal.data.annotated import (
 )
 from gfocal.data.dataset import Problem
 from gfocal.data.paths import find_split
+from gfocal.data.readers.fields import doubt_flag, read_flag
 from gfocal.data.readers.label_files import read_lines
 from gfocal.data.validation import MALFORMED
 from gfocal.errors import DataError
@@ -83,7 +84,15 @@ def _add(image: AnnotatedImage, one: Any, boxes: Box, where: str, parsed: Parsed
     """Add one object of an image; where it has no box, the image is left out."""
     tag = one.get("tag") if isinstance(one, dict) else None
     value = one.get(_KEYS[boxes]) if isinstance(one, dict) else None
-    ignored = tag == _MASK or (isinstance(one, dict) and _is_ignored(one, boxes))
+    ignored = tag == _MASK
+    for mark in (
+        (one.get("extra"), one.get("head_attr") if boxes == "head" else None) if isinstance(one, dict) else ()
+    ):
+        flag = mark.get("ignore") if isinstance(mark, dict) else None
+        ignored = ignored or read_flag(flag) is True
+        if reason := doubt_flag(flag):
+            record = f"{image.name}, {where}: ignore {flag!r:.80}"
+            parsed.problems.append(Problem(image.file, record, reason, "kept"))
     if boxes == "head" and ignored and (not isinstance(value, list) or not any(value)):
         value = one.get(_KEYS["full"])  # a mask has no head: whatever is in it is ignored
     box = value if isinstance(value, list) and len(value) == 4 and all(map(_is_number, value)) else None
@@ -94,11 +103,6 @@ def _add(image: AnnotatedImage, one: Any, boxes: Box, where: str, parsed: Parsed
     x, y, width, height = map(float, box)
     name = _HEAD if boxes == "head" else _PERSON if tag in (_MASK, _PERSON) else tag
     image.boxes.append(AnnotatedBox((x, y, x + width, y + height), name, where, ignored))
-
-
-def _is_ignored(one: dict[str, Any], boxes: Box) -> bool:
-    marks = [one.get("extra"), one.get("head_attr") if boxes == "head" else None]
-    return any(isinstance(mark, dict) and mark.get("ignore") in (1, "1", True) for mark in marks)
 
 
 def _is_number(value: Any) -> bool:

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from gfocal.data.dataset import FileData, Problem
@@ -24,6 +25,7 @@ from gfocal.data.paths import (
 )
 from gfocal.data.readers.csv_columns import (
     CORNERS,
+    SIDES,
     Table,
     is_true,
     looks_like_table,
@@ -32,6 +34,7 @@ from gfocal.data.readers.csv_columns import (
     read_table,
 )
 from gfocal.data.readers.csv_lists import is_missing, is_nothing
+from gfocal.data.readers.fields import FLAG, FLAG_NUMBER, NO, YES
 from gfocal.data.sidecar import SIDECAR, read_sidecar
 from gfocal.data.validation import (
     MALFORMED,
@@ -42,6 +45,7 @@ from gfocal.data.validation import (
 from gfocal.errors import DataError
 
 CLASS_LISTS = ("classes.csv", "_classes.csv")  # a class and its number in each line, as in RetinaNet's tools
+_KNOWN_FLAGS = NO | YES
 NO_FILE = "row without a file name"
 NO_SPLIT = "row without a split"
 CELLS = "row with too few or too many cells"
@@ -93,14 +97,18 @@ def read_csv(path: str | Path, split: str | None = None, names: Sequence[str] | 
     ids = dict(zip(sidecar.names or (), sidecar.category_ids or (), strict=False))
     known = [name for name in ids if name in labels]
     numbers = category_ids_by_label([labels[name] for name in known], [ids[name] for name in known], len(names))
-    return validate_records(images, names, numbers, problems, where=path, in_pixels=True)
+    is_xywh = table.columns.box == SIDES
+    return validate_records(images, names, numbers, problems, where=path, is_xywh=is_xywh, in_pixels=True)
 
 
 def csv_splits(path: Path) -> list[str]:
     """Names of the splits of a table or folder; empty for a table without splits, and if there is no table."""
     if path.is_dir() and not _files(path):
         return []
-    source = _open(path)
+    files = _files(path) if path.is_dir() else {path.stem: path}
+    if len(files) > 1:
+        return list(files)
+    source = _open(path, is_whole=False)
     return list(source.parts) if path.is_dir() or source.by_column else []
 
 
@@ -129,19 +137,22 @@ class _Source:
         return next(iter(self.parts.values()))
 
 
-def _open(path: Path) -> _Source:
+def _open(path: Path, is_whole: bool = True) -> _Source:
+    """The tables at a path; for the names of splits alone, not whole."""
     if not path.is_file() and not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
     files = _files(path) if path.is_dir() else {path.stem: path}
     if not files:
         raise DataError(f"{path}: no .csv file with columns such as filename,class,xmin,ymin,xmax,ymax")
-    tables = {name: read_table(file) for name, file in files.items()}
+    tables = {name: read_table(file, is_whole) for name, file in files.items()}
     if len(tables) == 1:
         (only,) = tables.values()
         values = {value for _, row in only.rows if (value := _split_of(only, row))}
         if values:
             return _Source({value: (only, value) for value in sort_splits(values)}, [only], True)
-        return _Source(dict.fromkeys(tables, (only, None)), [only, *_siblings(only.file)], False)
+        return _Source(
+            dict.fromkeys(tables, (only, None)), [only, *(_siblings(only.file) if is_whole else ())], False
+        )
     return _Source({name: (table, None) for name, table in tables.items()}, list(tables.values()), False)
 
 
@@ -210,7 +221,11 @@ def _fits(table: Table, row: Sequence[str]) -> bool:
 def _split_of(table: Table, row: Sequence[str]) -> str:
     if "split" not in table.columns.index:
         return ""
-    value = table.columns.cell(row, "split") if _fits(table, row) else ""
+    return _own_split(table.columns.cell(row, "split")) if _fits(table, row) else ""
+
+
+@lru_cache(1000)
+def _own_split(value: str) -> str:
     return split_name(value) or value
 
 
@@ -232,22 +247,20 @@ def _images(
     relative = not (table.file.parent / SIDECAR).is_file() and _is_relative(table)  # gfocal convert writes pixels
     if relative:
         problems.append(Problem(file, "all rows", FRACTIONS, "kept"))
+    keys = {name: str(found.path or found.expected or name) for name, found in located.items()}
     for line, row in table.rows:
-        record = f"line {line}: {','.join(row)[:80]}"
-        if not _fits(table, row):
-            if row != columns.header:
-                problems.append(Problem(file, record, CELLS, "dropped"))
-            continue
-        if value is not None and (own := _split_of(table, row)) != value:
-            if not own:
-                problems.append(Problem(file, record, NO_SPLIT, "dropped"))
-            continue
-        name = columns.cell(row, "file")
+        reason = "" if _fits(table, row) else CELLS
+        if not reason and value is not None and (own := _split_of(table, row)) != value:
+            if own:
+                continue
+            reason = NO_SPLIT
+        name = columns.cell(row, "file") if not reason else ""
         if not name:
-            problems.append(Problem(file, record, NO_FILE, "dropped"))
+            if row != columns.header:
+                record = f"line {line}: {','.join(row)[:80]}"
+                problems.append(Problem(file, record, reason or NO_FILE, "dropped"))
             continue
-        found = located[name]
-        key = str(found.path or found.expected or name)
+        found, key = located[name], keys[name]
         if key not in images:
             path = locator.take(found, file, f"line {line}: {name}", problems)
             stated = tuple(parse_integer(columns.cell(row, side)) for side in ("height", "width"))
@@ -265,21 +278,27 @@ def _add_box(
     image: ImageRecord, table: Table, row: list[str], line: int, labels: Mapping[str, int], problems: list[Problem]
 ) -> None:
     """Add the object in a row, if there is one."""
-    columns = table.columns
-    cells, name = [columns.cell(row, what) for what in columns.box], columns.cell(row, "class")
-    if all(map(is_missing, cells)) and (is_missing(name) or is_nothing(name)):
-        return  # an image without objects
+    columns, index = table.columns, table.columns.index
+    cells, name = [row[index[what]].strip() for what in columns.box], row[index["class"]].strip()
     numbers = [parse_number(cell, table.decimal_comma) for cell in cells]
-    record = f"line {line}: {','.join(row)[:80]}"
-    if not name or any(value is None for value in numbers):
-        problems.append(Problem(image.file, record, MALFORMED if name else UNKNOWN_CLASS, "dropped"))
-        image.num_lost += 1
-        return
-    x1, y1, x2, y2 = (value for value in numbers if value is not None)
+    found = [value for value in numbers if value is not None]
+    if not name or len(found) < len(numbers) or not all(map(math.isfinite, found)):
+        if all(map(is_missing, cells)) and (is_missing(name) or is_nothing(name)):
+            return  # an image without objects
+        if not name or len(found) < len(numbers):
+            record = f"line {line}: {','.join(row)[:80]}"
+            problems.append(Problem(image.file, record, MALFORMED if name else UNKNOWN_CLASS, "dropped"))
+            image.num_lost += 1
+            return
+    x1, y1, x2, y2 = found
     if columns.box != CORNERS:
         x2, y2 = x1 + x2, y1 + y2
-    area = parse_number(columns.cell(row, "area"), table.decimal_comma)
+    area = parse_number(row[index["area"]], table.decimal_comma) if "area" in index else None
     is_stated = area is not None and math.isfinite(area) and area > 0
+    for i in columns.flags:
+        if row[i].strip().lower() not in _KNOWN_FLAGS:
+            reason = FLAG_NUMBER if is_true(row[i]) else FLAG
+            problems.append(Problem(image.file, f"line {line}: {columns.names[i]} {row[i]!r:.80}", reason, "kept"))
     crowd = any(is_true(row[i]) for i in columns.flags)
     image.add((x1, y1, x2, y2), labels[name], crowd, f"line {line}", area if is_stated and area else math.nan)
 

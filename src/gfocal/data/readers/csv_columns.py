@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from gfocal.data.dataset import Problem
@@ -26,7 +27,7 @@ from gfocal.data.readers.csv_lists import (
     to_corners,
 )
 from gfocal.errors import DataError
-from gfocal.text import one_line
+from gfocal.text import one_line, pluralize
 
 # Content of a column -> possible header names, the most common first, compared by letters and digits alone.
 SPELLINGS = {
@@ -59,6 +60,9 @@ SPELLINGS = {
 FLAGS = ["crowd", "iscrowd", "difficult", "isdifficult", "ignore", "ignored", "iscrowdregion", "isgroupof"]
 CORNERS = ("x1", "y1", "x2", "y2")
 SIDES = ("x", "y", "w", "h")
+ANGLES = "column of angles is not read: boxes are used as if they were not rotated"
+SCORES = "column of scores is not read: is this the output of a model?"
+UNREAD = {"angle": ANGLES, "rotation": ANGLES, "theta": ANGLES, "score": SCORES, "confidence": SCORES, "conf": SCORES}
 NO_CLASSES = "table has no column of classes: all objects are of one class"
 # Columns of tables without a header: TensorFlow's and RetinaNet's.
 HEADERLESS = {
@@ -79,6 +83,7 @@ class Columns:
     count: int  # number of cells in a row
     header: list[str] | None  # as in the file, None if there is none
     listed: ListColumn | None = None  # a column with several numbers in a cell, in place of those of the box
+    names: Sequence[str] = ()  # of the columns, for problems
 
     def cell(self, row: Sequence[str], what: str) -> str:
         """The stripped content of a cell; empty if there is no such column."""
@@ -96,8 +101,11 @@ class Table:
     notes: list[Problem] = field(default_factory=list)
 
 
-def read_table(file: Path) -> Table:
-    """Read a table. Raises DataError for missing columns or a broken file."""
+def read_table(file: Path, is_whole: bool = True) -> Table:
+    """Read a table. Raises DataError for missing columns or a broken file.
+
+    Without ``is_whole`` cells that hold several numbers are not read: the rows are for the names of splits.
+    """
     try:
         text = _decode(file.read_bytes())
     except OSError as error:
@@ -111,9 +119,26 @@ def read_table(file: Path) -> Table:
         raise DataError(f"{file}: empty table")
     columns = _columns(rows, file)
     table = Table(file, columns, rows[columns.header is not None :], separator == ";")
+    if not is_whole:
+        return table
+    unread = list(_unread_columns(table))
     if columns.listed is not None:
         table = _expand_lists(table, columns.listed)
+    table = replace(table, notes=[*table.notes, *unread])
     return table if "class" in table.columns.index else _with_one_class(table)
+
+
+def _unread_columns(table: Table) -> Iterator[Problem]:
+    """A problem for each column that is not read and changes what a box is."""
+    for i, name in enumerate(table.columns.header or ()):
+        reason = UNREAD.get(re.sub("[^a-z]", "", name.lower()))
+        if reason is None:
+            continue
+        usual = (None, 0.0, 1.0) if reason == SCORES else (None, 0.0)
+        lines = [line for line, row in table.rows if len(row) > i and parse_number(row[i]) not in usual]
+        if lines:
+            record = f"column {name!r}: {pluralize(len(lines), 'row')}, first line {lines[0]}"
+            yield Problem(str(table.file), record, reason, "kept")
 
 
 def looks_like_table(file: Path) -> bool:
@@ -132,13 +157,14 @@ def _expand_lists(table: Table, listed: ListColumn) -> Table:
     columns = table.columns
     videos = _video_columns(columns.header or [])
     images: list[ListedImage] = []
+    sides = [columns.index[side] for side in ("height", "width") if side in columns.index]
     for _, row in table.rows:
-        is_whole = len(row) > listed.index
+        is_whole = len(row) >= columns.count
         size = None
-        if is_whole and {"height", "width"} <= columns.index.keys():
-            height, width = (parse_integer(columns.cell(row, side)) for side in ("height", "width"))
+        if is_whole and len(sides) == 2:
+            height, width = (parse_integer(row[side].strip()) for side in sides)
             size = (height, width) if height and width else None
-        name = columns.cell(row, "file") if len(row) >= columns.count else ""
+        name = columns.cell(row, "file") if is_whole else ""
         name = "video_{}/{}".format(*(row[i].strip() for i in videos)) if videos and name else name
         objects = parse_cell(row[listed.index], listed, SPELLINGS) if is_whole else []
         images.append(ListedImage(name, size, objects))
@@ -148,13 +174,14 @@ def _expand_lists(table: Table, listed: ListColumn) -> Table:
     kept = [what for what in columns.index if columns.index[what] != listed.index and what not in (*SIDES, *CORNERS)]
     layout = list(dict.fromkeys(["file", "class", *CORNERS, *(what for what in kept if what != "class")]))
     is_alone = columns.index.get("class", listed.index) == listed.index  # no class beside the list
+    places = [*(columns.index[what] for what in layout[6:]), *columns.flags]
     rows: list[tuple[int, list[str]]] = []
     for (line, row), image in zip(table.rows, images, strict=True):
         if len(row) < columns.count or row == columns.header:
             rows.append((line, row[:1]))  # is reported as a row of too few cells
             continue
         own = "" if is_alone else columns.cell(row, "class")
-        rest = [columns.cell(row, what) for what in layout[6:]] + [row[i] for i in columns.flags]
+        rest = [row[i].strip() for i in places]
         for one in image.objects:
             name = one.name or own or (ONE_CLASS if is_alone else "")
             rows.append((line, [image.file, name, *to_corners(one, order), *rest]))
@@ -163,12 +190,13 @@ def _expand_lists(table: Table, listed: ListColumn) -> Table:
     count = len(layout) + len(columns.flags)
     index = {what: i for i, what in enumerate(layout)}
     flags = tuple(range(len(layout), count))
+    labels = [*layout, *(header[i] for i in columns.flags)]
     notes = [Problem(str(table.file), f"column {header[listed.index]}: {order}", ORDER_FITS, "kept")]
     has_names = not is_alone or any(one.name for image in images for one in image.objects)
     notes = notes * is_concluded + [Problem(str(table.file), f"class {ONE_CLASS!r}", NO_CLASSES, "kept")] * (
         not has_names
     )
-    return Table(table.file, Columns(index, flags, CORNERS, count, None), rows, False, notes)
+    return Table(table.file, Columns(index, flags, CORNERS, count, None, names=labels), rows, False, notes)
 
 
 def _video_columns(header: Sequence[str]) -> tuple[int, int] | None:
@@ -225,7 +253,7 @@ def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not empty, each with the number of its last line."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
     for row in reader:
-        if any(cell.strip() for cell in row):
+        if any(map(str.strip, row)):
             yield reader.line_num, row
 
 
@@ -255,9 +283,9 @@ def _columns(rows: Sequence[tuple[int, list[str]]], file: Path) -> Columns:
     flags = tuple(i for i, word in enumerate(words) if word in FLAGS)
     listed = find_list_column(words, label, [row for _, row in rows[1:_PROBED]]) if missing else None
     if listed is not None and "file" in index and missing[-1:] == ["xmin, ymin, xmax, ymax"]:
-        return Columns(index, flags, box, len(header), header, listed)
+        return Columns(index, flags, box, len(header), header, listed, header)
     if not missing or (is_id and missing == ["class"]):
-        return Columns(index, flags, box, len(header), header)
+        return Columns(index, flags, box, len(header), header, names=header)
     for count, layout in HEADERLESS.items():
         bare = Columns({what: i for i, what in enumerate(layout)}, (), CORNERS, count, None)
         if any(_fits(row, bare) for _, row in rows[:_PROBED]):
@@ -283,6 +311,7 @@ def parse_number(text: str, decimal_comma: bool = False) -> float | None:
         return None
 
 
+@lru_cache(10_000)  # columns of sizes and ids repeat their values
 def parse_integer(text: str) -> int | None:
     """The 64-bit integer in a cell, also if written as 12.0, as spreadsheets do; else None."""
     if re.fullmatch(r"[+-]?\d{1,19}", text, re.ASCII):

@@ -6,6 +6,7 @@ of a video are named by their number: ``frame_000012``.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -18,14 +19,20 @@ from typing import Any
 from gfocal.data.annotated import WHOLE, AnnotatedImage, AnnotationFormat, Parsed
 from gfocal.data.outlines import OUTLINE, ROTATED, Corners, hull, hull_of_ellipse, hull_of_rotated
 from gfocal.data.paths import find_split, resolve_inside, sort_splits, split_name
-from gfocal.data.readers.reading import BROKEN_IMAGE, Reading, is_ignored, leave_out, to_numbers
+from gfocal.data.readers.fields import read_flag
+from gfocal.data.readers.reading import BROKEN_IMAGE, Reading, leave_out, to_numbers
 from gfocal.data.readers.unboxed import Unboxed
-from gfocal.data.readers.xml_files import root_tag
+from gfocal.data.readers.xml_files import parse_xml, root_tag
 from gfocal.errors import DataError
 
 DEFAULT = "default"  # CVAT's name of the subset of images that are in none
 UNKNOWN_SHAPE = "image has a shape of an unknown kind: neither ground truth nor background"
 NO_NAMES = "frames are named by their numbers (frame_000000), as the files of a video have no names"
+
+NO_OUTSIDE = "frame has a shape whose flag outside is neither 0 nor 1: neither ground truth nor background"
+KEY_FRAMES = (
+    "frame is between two shapes of a track, and the file has none of it: neither ground truth nor background"
+)
 
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
 _WITHOUT_BOX = ("tag", "points", "polyline", "cuboid", "skeleton")
@@ -116,14 +123,12 @@ def _parse(source: _Source) -> Parsed:
 
 
 def _read_file(source: _File) -> _Content:
-    from defusedxml.ElementTree import parse
-
     file = source.path
     try:
-        root = parse(file).getroot()
-    except (ValueError, SyntaxError, OSError, LookupError, RecursionError) as error:  # ValueError: entities
-        raise DataError(f"{file}: broken xml: {' '.join(str(error).split())[:200]}") from error
-    if root is None or root.tag != "annotations":
+        root = parse_xml(file)
+    except ValueError as error:
+        raise DataError(f"{file}: broken xml: {error}") from error
+    if root.tag != "annotations":
         raise DataError(f"{file}: not CVAT's xml: its first tag is not <annotations>")
     content, unboxed = _Content(Reading(str(file))), Unboxed()
     reading = content.reading
@@ -191,17 +196,40 @@ def _add_frames(root: Any, tracks: Iterable[Any], file: str, reading: Reading, u
 
     for number in _listed_frames(root):
         frame(number)
+    tracked: list[tuple[str, list[tuple[int, bool]]]] = []
     for track in tracks:
+        where, seen = f"track {track.get('id')}", []
         for shape in track:
             at = to_numbers(shape.attrib, ("frame",))
             if at is None or not 0 <= at[0] < 1e15:
                 raise DataError(f"{file}: track {track.get('id', '')!r:.40}: a shape without a frame number")
-            if shape.get("outside") != "1":
-                image = frame(int(at[0]))
-                _add_shape(image, shape, track.get("label", ""), reading, unboxed, f"track {track.get('id')}")
+            is_outside = read_flag(shape.get("outside"))
+            seen.append((int(at[0]), is_outside is not True))
+            if is_outside is None:
+                leave_out(frame(int(at[0])), NO_OUTSIDE, f"{where}: outside {shape.get('outside')!r:.40}")
+            elif not is_outside:
+                _add_shape(frame(int(at[0])), shape, track.get("label", ""), reading, unboxed, where)
+        tracked.append((where, sorted(seen)))
+    for where, seen in tracked:
+        _leave_out_gaps(where, seen, named | frames)
     reading.images += [frames[number] for number in sorted(frames)]
     for _ in frames:
         reading.note(NO_NAMES, "frames")
+
+
+def _leave_out_gaps(track: str, seen: list[tuple[int, bool]], frames: Mapping[int | None, AnnotatedImage]) -> None:
+    """Leave out the frames in which a track is visible without a shape: other tools than CVAT write key frames alone.
+
+    ``seen`` are the frames of its shapes, in order, and whether the track is visible in them.
+    """
+    for (start, is_visible), (end, _) in itertools.pairwise(seen):
+        if is_visible and end > start + 1:
+            between = (
+                range(start + 1, end) if end - start <= len(frames) else sorted(n for n in frames if n is not None)
+            )
+            for number in between:
+                if start < number < end and number in frames:
+                    leave_out(frames[number], KEY_FRAMES, f"{track}: frames {start} and {end}")
 
 
 def _listed_frames(root: Any) -> range:
@@ -228,9 +256,11 @@ def _add_shape(
         unboxed.add(image, label, record)
     else:
         attributes = {
-            (one.get("name") or "").strip(): (one.text or "").strip() for one in shape.iterfind("attribute")
+            (one.get("name") or "").strip(): (one.text or "").strip() for one in shape if one.tag == "attribute"
         }
-        reading.add(image, _box(shape, reading), label, record, is_ignored(attributes))
+        reading.add(
+            image, _box(shape, reading), label, record, reading.is_ignored(attributes, f"{image.name}, {record}")
+        )
 
 
 def _box(shape: Any, reading: Reading) -> Corners | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+FLAG = "flag that is neither yes nor no: not set"
+FLAG_NUMBER = "flag that is a number other than 0 and 1: set"
 NO = frozenset(("", "0", "0.0", "false", "no", "n", "f", "none", "null", "off"))
 YES = frozenset(("1", "1.0", "true", "yes", "y", "t", "on"))
 
@@ -17,6 +19,13 @@ def read_flag(value: Any) -> bool | None:
         return bool(value) if value == value else None  # NaN
     word = value.strip().lower() if isinstance(value, str) else "?"
     return False if word in NO else True if word in YES else None
+
+
+def doubt_flag(value: Any) -> str:
+    """Why the value of a flag may mean something else than ``read_flag`` takes it for; "" if it does not."""
+    if read_flag(value) is None:
+        return FLAG
+    return FLAG_NUMBER if isinstance(value, int | float) and value not in (0, 1) else ""
 
 
 def read_id(value: Any) -> int | str | None:

@@ -13,7 +13,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gfocal.data.annotated import NOT_ANNOTATED, OBJECTS_WITHOUT_BOX, AnnotatedImage, AnnotationFormat, Parsed
+from gfocal.data.annotated import (
+    EVERY_CLASS,
+    NOT_ANNOTATED,
+    OBJECTS_WITHOUT_BOX,
+    AnnotatedImage,
+    AnnotationFormat,
+    Parsed,
+)
 from gfocal.data.dataset import Problem
 from gfocal.data.paths import list_images
 from gfocal.data.readers.json_files import SplitFile, find_by_split, read_json
@@ -23,7 +30,6 @@ from gfocal.data.readers.reading import (
     Reading,
     describe_type,
     from_xywh,
-    is_ignored,
     leave_out,
     to_class,
     to_numbers,
@@ -66,7 +72,7 @@ def _parse(source: SplitFile) -> Parsed:
                 _add_object(reading, image, entry, names, f"{key}: object {number}")
     for name in paths.values():
         reading.problems.append(Problem(str(file), name, NOT_ANNOTATED, "left out"))
-    used = {box.name for image in reading.images for box in image.boxes}
+    used = {box.name for image in reading.images for box in image.boxes} - {EVERY_CLASS}
     return reading.parsed(names if names is None or used <= set(names) else [*names, *sorted(used - set(names))])
 
 
@@ -87,7 +93,8 @@ def _add_object(
     if entry.get("confidence") is not None:
         reading.note(SCORED, "objects")
     box = from_xywh(to_numbers(entry.get("bounding_box"), range(4)))
-    reading.add(image, box, name, record, is_ignored(entry.get("attributes")) or is_ignored(entry))
+    flags = [reading.is_ignored(given, record) for given in (entry.get("attributes"), entry)]
+    reading.add(image, box, name, record, any(flags))
 
 
 def _paths(file: Path) -> dict[str, str]:

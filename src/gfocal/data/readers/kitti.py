@@ -13,9 +13,12 @@ from gfocal.data.readers.label_files import first_lines, label_files, parse_numb
 from gfocal.errors import DataError
 
 SCORES = "labels have a 16th column, a score: these are detections, read as ground truth"
+COLUMNS = "lines have another number of columns than KITTI's 15 (8 without size and pose)"
 _DONT_CARE = "dontcare"
+_FLAGS = ("true", "false", "none")  # in place of numbers, as FiftyOne writes them
 _LEAST_COLUMNS = 8  # class, truncated, occluded, alpha, left, top, right, bottom; size and pose in space follow
 _COLUMNS = 15
+_KNOWN_COUNTS = (_LEAST_COLUMNS, _COLUMNS, _COLUMNS + 1)
 # Folders of labels, and of their images in the order in which they are looked for.
 _LABELS = ("label_2", "labels", "label")
 _IMAGES = ("image_2", "images", "data", "image")
@@ -88,6 +91,7 @@ def parse_kitti(source: _Source) -> Parsed:
     """
     parsed = Parsed([])
     scored: list[str] = []
+    unusual: list[str] = []
 
     def parse_line(image: AnnotatedImage, line: str, where: str) -> bool:
         words = line.split()
@@ -97,9 +101,11 @@ def parse_kitti(source: _Source) -> Parsed:
                 "the object benchmark, which start with the class"
             )
         box = parse_numbers(words[4:8]) if len(words) >= _LEAST_COLUMNS else None
-        if box is None:
+        more = [word for word in (*words[1:4], *words[8:]) if word.lower() not in _FLAGS]
+        if box is None or parse_numbers(more) is None:  # a class of two words would move the columns
             return False
-        scored.extend([image.file] if len(words) > _COLUMNS else [])
+        scored.extend([image.file] if len(words) == _COLUMNS + 1 else [])
+        unusual.extend([f"{image.file}: {where}"] if len(words) not in _KNOWN_COUNTS else [])
         x1, y1, x2, y2 = box
         ignored = words[0].lower() == _DONT_CARE
         name = EVERY_CLASS if ignored else words[0]
@@ -109,6 +115,9 @@ def parse_kitti(source: _Source) -> Parsed:
     parsed.images = read_label_folder(source.labels, source.images, parse_line, parsed.problems, source.only)
     if scored:
         parsed.problems.append(Problem(scored[0], f"{len(scored)} lines", SCORES, "kept"))
+    if unusual:
+        file, _, where = unusual[0].rpartition(": ")
+        parsed.problems.append(Problem(file, f"{len(unusual)} lines, first {where}", COLUMNS, "kept"))
     return parsed
 
 

@@ -30,6 +30,7 @@ from gfocal.data.readers.reading import (
     to_numbers,
 )
 from gfocal.data.readers.unboxed import Unboxed
+from gfocal.data.readers.xml_files import parse_xml
 from gfocal.errors import DataError
 
 SKIPPED_TASK = "image was skipped in Label Studio: neither ground truth nor background"
@@ -113,7 +114,7 @@ def _read_tasks(files: Sequence[Path], reading: Reading) -> Iterator[tuple[dict[
             if not isinstance(entry, dict):
                 where = f"entry {number} is {describe_type(entry)}"
                 reading.images.append(AnnotatedImage("", str(file), left_out=BROKEN_IMAGE, left_out_for=where))
-            elif isinstance(entry.get("annotations", entry.get("completions")), list):
+            elif isinstance(entry.get("annotations", entry.get("completions")), list) or _is_unlabeled(entry):
                 yield entry, str(file)
             else:
                 task, annotation = _split_record(entry, reading)
@@ -121,6 +122,11 @@ def _read_tasks(files: Sequence[Path], reading: Reading) -> Iterator[tuple[dict[
                 whole, _ = gathered.setdefault(key, ({**task, "annotations": []}, str(file)))
                 whole["annotations"] += [annotation] if annotation is not None else []
     yield from gathered.values()
+
+
+def _is_unlabeled(entry: dict[str, Any]) -> bool:
+    """Whether an entry is a task without annotations, as those of files to import and with predictions alone."""
+    return isinstance(entry.get("data"), dict) and not {"task", "result", "annotation_id"} & set(entry)
 
 
 def _split_record(entry: dict[str, Any], reading: Reading) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -150,15 +156,12 @@ def _type_of(value: dict[str, Any]) -> str:
 
 def _classes(config: Path) -> list[str]:
     """Labels of boxes and outlines in the order of the labeling interface; none if there is no such file."""
-    from defusedxml.ElementTree import parse
-
     if not config.is_file():
         return []
     try:
-        root = parse(config).getroot()
-    except (ValueError, SyntaxError, OSError, LookupError, RecursionError):
+        root = parse_xml(config)
+    except ValueError:
         return []
-    assert root is not None, "parse returns a tree or raises"
     labels = (label.get("value") for tag in _BOXED_CONTROLS for control in root.iter(tag) for label in control)
     return list(dict.fromkeys(label.strip() for label in labels if label and label.strip()))
 
@@ -166,7 +169,7 @@ def _classes(config: Path) -> list[str]:
 def _add_task(task: dict[str, Any], file: str, folders: tuple[str, ...], reading: Reading, unboxed: Unboxed) -> None:
     where = f"task {task.get('id', 'without id')}"
     stated = task.get("annotations", task.get("completions"))
-    annotations = [one for one in stated or () if isinstance(one, dict)]
+    annotations = [one for one in stated if isinstance(one, dict)] if isinstance(stated, list) else []
     done = [one for one in annotations if not (one.get("was_cancelled") or one.get("skipped"))]
     data = task.get("data")
     names = _image_names(data if isinstance(data, dict) else {})

@@ -11,6 +11,7 @@ from gfocal.data.readers.reading import to_number
 WHOLE_IMAGE = "choices"  # type of what is said of the whole image
 # Text and numbers about a region or an image, which no detector learns; relations between regions.
 _REMARKS = ("textarea", "rating", "number", "datetime", "taxonomy", "pairwise", "relation")
+_SHAPES = ("rectangle", "polygon", "ellipse", "keypoint")
 
 
 @dataclass
@@ -41,7 +42,15 @@ def join_regions(results: Sequence[Any]) -> list[Region]:
         result = result if isinstance(result, dict) else {}
         value = result.get("value")
         value = value if isinstance(value, dict) else {}
-        region = regions.setdefault(str(result.get("id") or f"#{number}"), Region(f"result {number}"))
+        key = str(result.get("id") or f"#{number}")
+        known = regions.get(key)
+        if (
+            known is not None
+            and known.type.startswith(_SHAPES)
+            and _geometry(value) not in ({}, _geometry(known.value))
+        ):
+            key = f"{key}, #{number}"  # another shape of the same id
+        region = regions.setdefault(key, Region(f"result {number}"))
         if kind == WHOLE_IMAGE:
             region.choices += _texts(value.get("choices"))
             region.type = region.type or kind
@@ -54,6 +63,11 @@ def join_regions(results: Sequence[Any]) -> list[Region]:
         if region.type == "labels":
             region.type = "rectangle" if "width" in region.value else "polygon" if "points" in region.value else ""
     return list(regions.values())
+
+
+def _geometry(value: dict[str, Any]) -> dict[str, Any]:
+    """What a result states of where its region is."""
+    return {key: value[key] for key in ("x", "y", "width", "height", "radiusX", "radiusY", "points") if key in value}
 
 
 def _add_image(region: Region, result: dict[str, Any]) -> None:

@@ -30,7 +30,6 @@ from gfocal.data.readers.reading import (
     BROKEN_IMAGE,
     Reading,
     describe_type,
-    is_ignored,
     leave_out,
     to_class,
     to_numbers,
@@ -164,7 +163,8 @@ def _add_shape(
     """Add the box of a shape. Outlines of one group are parts of one object, as in LabelMe's own conversions."""
     box = _box(shape, kind)
     stated = (shape.get("flags"), shape.get("attributes"), "difficult" in shape and {"difficult": shape["difficult"]})
-    is_region = any(is_ignored(flags) for flags in stated if flags)
+    marks = [reading.is_ignored(flags, f"{image.name}, {record}") for flags in stated if flags]
+    is_region = any(marks)  # each of them is checked
     if label == BACKGROUND:
         reading.note("shapes of the class _background_: no objects", "shapes", "skipped")
         return
@@ -234,7 +234,7 @@ def _listed_classes(root: Path, images: Iterable[AnnotatedImage]) -> list[str] |
 
 def _unannotated(source: _Source, images: Iterable[AnnotatedImage]) -> list[AnnotatedImage]:
     """The images beside the json files, or in the folders of their split, that have none: left out."""
-    stems = {Path(file).stem for file in source.files} | {posixpath.splitext(Path(i.name).name)[0] for i in images}
+    stems = {posixpath.splitext(posixpath.basename(image.name))[0] for image in images}
     places = {file.parent for file in source.files} | {source.root / folder for folder in source.folders}
     places |= {source.root / "images"} if not source.folders and (source.root / "images").is_dir() else set()
     return [

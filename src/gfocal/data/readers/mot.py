@@ -27,6 +27,7 @@ from gfocal.text import one_line
 
 COPY = "sequence is a copy of another one with other detections"
 NOT_CONSIDERED = "classes that the benchmark does not count: background, as in its evaluation"
+NO_FLAG = "seventh column is neither 0 nor 1, as a score: these may be the results of a tracker, read as ground truth"
 BETWEEN = "frames without a row between frames with rows: images without objects"
 PEDESTRIAN = "pedestrian"
 CLASSES = (
@@ -37,6 +38,7 @@ CLASSES = (
 _DISTRACTORS = ("person on vehicle", "static person", "distractor", "reflection", "crowd")
 _COPIES = re.compile("-(DPM|FRCNN|SDP)$")  # MOT17 has each sequence once for each of these detectors
 _LEAST, _WITH_CLASS, _MOT15 = 7, 9, 10  # columns: frame, id, left, top, width, height, flag; class, visibility
+_COUNTS = (_LEAST, _WITH_CLASS, _MOT15)
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,12 @@ def _read_rows(file: Path, names: list[str], problems: list[Problem]) -> tuple[l
     """The rows of a file, and the frames with a row that cannot be read."""
     rows: list[_Row] = []
     bad: set[int] = set()
+    scored: list[int] = []
     for number, line in enumerate(read_lines(file), 1):
         if not line:
             continue
         numbers = parse_numbers(line.rstrip(", ").split(","))
-        if numbers is None or not _LEAST <= len(numbers) <= _MOT15 or not numbers[0].is_integer() or numbers[0] < 0:
+        if numbers is None or len(numbers) not in _COUNTS or not numbers[0].is_integer() or numbers[0] < 0:
             if not rows and not bad and numbers is None:
                 raise DataError(
                     f"{file}, line {number}: not frame,id,left,top,width,height,flag,... but {line[:80]!r}; masks "
@@ -121,6 +124,7 @@ def _read_rows(file: Path, names: list[str], problems: list[Problem]) -> tuple[l
                 )
             raise DataError(f"{file}, line {number}: not frame,id,left,top,width,height,flag,...: {line[:80]!r}")
         frame, _, x, y, width, height, flag = numbers[:7]
+        scored += [number] if flag not in (0, 1) else []
         name = PEDESTRIAN
         if len(numbers) == _WITH_CLASS:  # MOT15 has a position in space in place of class and visibility
             label = numbers[7]
@@ -130,6 +134,8 @@ def _read_rows(file: Path, names: list[str], problems: list[Problem]) -> tuple[l
                 continue
             name = names[int(label) - 1]
         rows.append(_Row(number, int(frame), (x, y, x + width, y + height), flag == 0, name))
+    if scored:
+        problems.append(Problem(str(file), f"{len(scored)} rows, first line {scored[0]}", NO_FLAG, "kept"))
     return rows, bad
 
 

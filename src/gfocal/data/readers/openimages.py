@@ -19,12 +19,14 @@ from gfocal.data.annotated import (
 )
 from gfocal.data.dataset import Problem
 from gfocal.data.paths import find_split, find_split_folders, list_images
+from gfocal.data.readers.fields import read_flag
 from gfocal.data.readers.label_files import UNREADABLE_OBJECTS
 from gfocal.data.validation import MALFORMED
 from gfocal.errors import DataError
-from gfocal.text import one_line
+from gfocal.text import one_line, pluralize
 
 UNVERIFIED = "images are labeled for some classes alone: objects of other classes may be unlabeled, as background"
+UNKNOWN_GROUP = "IsGroupOf is neither 0 nor 1: read as a single object"
 NO_NAME = "class without a name in the class descriptions"
 _COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
 _PLACES = ("", "annotations", "labels", "csv", "metadata")
@@ -90,6 +92,7 @@ def parse_openimages(source: _Source) -> Parsed:
     file = str(source.table)
     images: dict[str, AnnotatedImage] = {}
     unnamed: set[str] = set()
+    unknown: list[int] = []  # lines
     for line, row in _rows(source.table):
         image_id, label = row["ImageID"].strip(), row["LabelName"].strip()
         record = f"line {line}: {','.join(row.values())[:80]}"
@@ -108,11 +111,17 @@ def parse_openimages(source: _Source) -> Parsed:
             continue
         if names and label not in names:
             unnamed.add(label)
-        ignored = row.get("IsGroupOf", "").strip() in ("1", "True", "true")
+        flag = row.get("IsGroupOf", "").strip()
+        if read_flag(flag) is None:
+            unknown.append(line)
+        ignored = read_flag(flag) is True
         image.boxes.append(AnnotatedBox((x1, y1, x2, y2), names.get(label, label), f"line {line}", ignored))
     parsed.images = list(images.values())
     parsed.problems += [Problem(file, label, NO_NAME, "kept") for label in sorted(unnamed)]
     parsed.problems.append(Problem(file, "all images", UNVERIFIED, "kept"))
+    if unknown:
+        record = f"{pluralize(len(unknown), 'row')}, first line {unknown[0]}"
+        parsed.problems.append(Problem(file, record, UNKNOWN_GROUP, "kept"))
     for path in list_images(source.images) if source.images is not None else ():
         if path.stem not in images:
             parsed.images.append(AnnotatedImage(os.path.abspath(path), str(path), left_out=NOT_ANNOTATED))
@@ -128,7 +137,7 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
             for row in reader:
                 if not any(cell.strip() for cell in row):
                     continue
-                if len(row) < len(header):
+                if len(row) < len(header) or any(cell.strip() for cell in row[len(header) :]):
                     raise DataError(f"{file}, line {reader.line_num}: {len(row)} cells, the header has {len(header)}")
                 yield reader.line_num, dict(zip(header, row, strict=False))
     except (OSError, csv.Error) as error:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gfocal.data.annotated import EVERY_CLASS, AnnotatedBox, AnnotatedImage, Parsed
 from gfocal.data.dataset import Problem
 from gfocal.data.outlines import Corners
-from gfocal.data.readers.fields import read_flag
+from gfocal.data.readers.fields import doubt_flag, read_flag
 from gfocal.text import one_line, pluralize
 
 WITHOUT_CLASS = "object without a class: an ignored region, neither ground truth nor background"
@@ -48,6 +48,15 @@ class Reading:
         x1, y1, x2, y2 = box
         image.boxes.append(AnnotatedBox((x1, y1, x2, y2), name or EVERY_CLASS, record, ignored or not name))
 
+    def is_ignored(self, attributes: Any, record: str) -> bool:
+        """Whether one of an object's attributes excludes it; a problem for each whose value is neither yes nor no."""
+        flags = attributes.items() if isinstance(attributes, dict) else ()
+        flags = [(key, value) for key, value in flags if key.lower() in IGNORING]
+        for key, value in flags:
+            if reason := doubt_flag(value):
+                self.problems.append(Problem(self.file, f"{record}: {key} {value!r:.80}", reason, "kept"))
+        return any(read_flag(value) for _, value in flags)
+
     def note(self, reason: str, what: str, action: str = "kept") -> None:
         """Count something that is reported once for the file: how many of what, for one reason."""
         self._notes.setdefault((reason, action), Counter())[what] += 1
@@ -76,9 +85,10 @@ def leave_out(image: AnnotatedImage, reason: str, record: str) -> None:
 
 def to_number(value: Any) -> float:
     """A json value as a number, also where it is written as text; NaN if it is none."""
-    if type(value) is float:
+    kind = type(value)  # exact types: isinstance takes twice as long, and a bool is an int
+    if kind is float:
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if kind is not str and kind is not int:
         return math.nan
     try:
         return float(value)
@@ -86,10 +96,12 @@ def to_number(value: Any) -> float:
         return math.nan
 
 
-def to_numbers(source: Any, keys: Iterable[Any]) -> tuple[float, ...] | None:
-    """The numbers of a dict or list at some keys; None if one is missing or not finite."""
+def to_numbers(source: Any, keys: Collection[Any]) -> tuple[float, ...] | None:
+    """The numbers of a dict or list at some keys; None if one is missing or not finite, or a list has more."""
+    if isinstance(source, list | tuple) and len(source) > len(keys):
+        return None
     try:
-        numbers = tuple(to_number(source[key]) for key in keys)
+        numbers = tuple([to_number(source[key]) for key in keys])
     except (KeyError, IndexError, TypeError):
         return None
     return numbers if all(map(math.isfinite, numbers)) else None
@@ -106,18 +118,6 @@ def from_xywh(numbers: Sequence[float] | None) -> Corners | None:
 def to_class(value: Any) -> str:
     """A class as a file states it, text or number; "" if there is none."""
     return str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
-
-
-def is_true(value: Any) -> bool:
-    """Whether a flag is set, in the ways in which tools write it."""
-    return read_flag(value) is True
-
-
-def is_ignored(attributes: Any) -> bool:
-    """Whether one of an object's attributes excludes it from training and evaluation."""
-    if not isinstance(attributes, dict):
-        return False
-    return any(key.lower() in IGNORING and is_true(value) for key, value in attributes.items())
 
 
 def describe_type(value: Any) -> str:

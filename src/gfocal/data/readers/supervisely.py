@@ -28,7 +28,6 @@ from gfocal.data.readers.reading import (
     SCORED,
     Reading,
     describe_type,
-    is_ignored,
     leave_out,
     to_class,
     to_number,
@@ -123,7 +122,7 @@ def _read_meta(file: Path) -> tuple[list[str] | None, dict[str, int]]:
     if len(named) < len(entries) or not all(name for name, _ in named):
         raise DataError(f"{file}: every entry of 'classes' needs a 'title'")
     ids = {name: number for name, number in named if type(number) is int and 0 <= number < 2**53}
-    return list(dict.fromkeys(name for name, _ in named)), ids
+    return [name for name, _ in named], ids
 
 
 def _read_annotation(reading: Reading, unboxed: Unboxed, image: AnnotatedImage, file: Path) -> None:
@@ -156,7 +155,9 @@ def _add_object(reading: Reading, unboxed: Unboxed, image: AnnotatedImage, entry
     tags = _tags(entry.get("tags"))
     if any(name in tags for name in _SCORES):
         reading.note(SCORED, "objects")
-    reading.add(image, box, to_class(entry.get("classTitle")), record, is_ignored(tags))
+    reading.add(
+        image, box, to_class(entry.get("classTitle")), record, reading.is_ignored(tags, f"{image.name}, {record}")
+    )
 
 
 def _tags(entries: Any) -> dict[str, Any]:
@@ -178,7 +179,7 @@ def _box(geometry: Mapping[str, Any], kind: str) -> Corners | None:
     if kind not in ("rectangle", "oriented_bbox", *_OUTLINES) or not isinstance(exterior, list):
         return None
     points = [to_numbers(point, range(2)) or (math.nan, math.nan) for point in exterior]
-    if len(points) < 2:
+    if len(points) < 2 or (kind in ("rectangle", "oriented_bbox") and len(points) > 2):
         return None
     left, top, right, bottom = hull((x, y) for x, y in points)
     box = (left, top, right + 1, bottom + 1)  # the last pixels belong to the object

@@ -28,7 +28,6 @@ from gfocal.data.readers.reading import (
     Reading,
     describe_type,
     from_xywh,
-    is_ignored,
     leave_out,
     quote,
     to_class,
@@ -135,7 +134,7 @@ def _add_region(
     box = _box(shape)
     if box is not None and kind != "rect":
         reading.note(OUTLINE, str(kind))
-    reading.add(image, box, name, f"{record}, {kind}", is_ignored(attributes))
+    reading.add(image, box, name, f"{record}, {kind}", reading.is_ignored(attributes, f"{image.name}, {record}"))
 
 
 def _box(shape: Any) -> Corners | None:
@@ -240,7 +239,7 @@ def _read_csv(file: Path) -> _Content:
         *name, size, _, count, _, shape, attributes = row
         entry = found.setdefault((",".join(name), size), _Entry(",".join(name), [], f"line {line}"))
         try:
-            entry.stated = int(count)
+            entry.stated = max(int(count), entry.stated or 0)
             shape_attributes, region_attributes = json.loads(shape), json.loads(attributes)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{file}: line {line}: a cell is not json as VIA writes it: {error}") from error

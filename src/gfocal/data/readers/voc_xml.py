@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Context, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from gfocal.data.dataset import Problem
-from gfocal.data.outlines import OUTLINE, ROTATED, Corners, hull, hull_of_rotated
-from gfocal.data.readers.fields import read_flag
+from gfocal.data.outlines import NO_ROTATION, OUTLINE, ROTATED, Corners, hull, hull_of_rotated
+from gfocal.data.readers.fields import FLAG, read_flag
+from gfocal.data.readers.xml_files import parse_xml
 from gfocal.data.validation import BROKEN_XML, NOT_VOC
+
+BOX_ELSEWHERE = "xml has boxes outside of <object>, which are not understood"
+SEVERAL_BOXES = "object with several boxes: the first is used"
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _IGNORING = ("difficult", "iscrowd", "is_crowd", "crowd", "ignore", "ignored")  # elements or attributes of objects
@@ -50,15 +54,15 @@ class VocContent:
 
 def parse_voc_xml(file: Path, one_based: bool = False) -> VocContent:
     """The content of a file. With ``one_based`` corners are indices of the first and last pixels, counted from 1."""
-    from defusedxml.ElementTree import parse
-
     try:
-        root = parse(file).getroot()
-    except (ValueError, SyntaxError, OSError, LookupError) as error:  # defusedxml raises ValueError for entities
-        return VocContent(problem=Problem(str(file), " ".join(str(error).split())[:200], BROKEN_XML, "dropped"))
-    assert root is not None, "parse returns a tree or raises"
+        root = parse_xml(file)
+    except ValueError as error:
+        return VocContent(problem=Problem(str(file), str(error), BROKEN_XML, "dropped"))
     if root.tag != "annotation":
         return VocContent(problem=Problem(str(file), f"root <{root.tag}>", NOT_VOC, "dropped"))
+    for element in root:
+        if element.tag != "object" and len(element) and next(element.iter("bndbox"), None) is not None:
+            return VocContent(problem=Problem(str(file), f"<{element.tag}>", BOX_ELSEWHERE, "dropped"))
     size = _numbers(root.find("size"), ("height", "width"))
     content = VocContent((root.findtext("filename") or "").strip())
     if size is not None and all(map(math.isfinite, size)):
@@ -66,40 +70,62 @@ def parse_voc_xml(file: Path, one_based: bool = False) -> VocContent:
     sources = [_text(root, f"source/{tag}").lower() for tag in ("database", "annotation")]
     content.is_challenge = any(source.startswith(_CHALLENGE) for source in sources)
     for number, entry in enumerate(root.findall("object"), 1):
-        name = _text(entry, "name")
-        record = f"object {number} ({name or 'no name'})"
-        box, reason = _box(entry, one_based)
-        if reason:
-            content.notes.append(Problem(str(file), record, reason, "kept"))
-        (area,) = _numbers(entry, ("area",)) or (math.nan,)
-        area = area if math.isfinite(area) and area > 0 else math.nan
-        content.objects.append(VocObject(box, name, _is_ignored(entry), record, area))
+        content.objects.append(_object(entry, number, one_based, str(file), content.notes))
     return content
 
 
-def _box(entry: Any, one_based: bool) -> tuple[Corners | None, str]:
+def _object(entry: Any, number: int, one_based: bool, file: str, notes: list[Problem]) -> VocObject:
+    children = {child.tag: child for child in reversed(entry)}  # the first of each name
+    name = (children["name"].text or "").strip() if "name" in children else ""
+    record = f"object {number} ({name or 'no name'})"
+    attributes = _attributes(entry) if "attributes" in children else {}
+    box, reasons = _box(children, attributes, one_based)
+    if len(children) < len(entry) and len(entry.findall("bndbox")) > 1:
+        reasons.append(SEVERAL_BOXES)
+    flags = [(tag, children[tag].text) for tag in _IGNORING if tag in children]
+    flags += [(tag, attributes[tag]) for tag in _IGNORING if tag in attributes]
+    notes += [Problem(file, record, reason, "kept") for reason in reasons]
+    ignored = False
+    for tag, text in flags:
+        value = read_flag(text)
+        ignored = ignored or value is True
+        if value is None:
+            notes.append(Problem(file, f"{record}: {tag} {text!r:.80}", FLAG, "kept"))
+    area = _number(children["area"].text or "") if "area" in children else None
+    area = area if area is not None and math.isfinite(area) and area > 0 else math.nan
+    return VocObject(box, name, ignored, record, area)
+
+
+def _box(
+    children: Mapping[str, Any], attributes: Mapping[str, str], one_based: bool
+) -> tuple[Corners | None, list[str]]:
     """The box of an object, and the reason of a note if it is that around something else."""
-    box = _corners(entry.find("bndbox"), one_based)
+    box = _corners(children.get("bndbox"), one_based)
     if box is not None:
-        degrees = _number(_attribute(entry, "rotation"))
-        turned = degrees is not None and math.isfinite(degrees) and degrees % 180 != 0
-        return (hull_of_rotated(box, degrees), ROTATED) if turned and degrees is not None else (box, "")
-    rotated = _numbers(entry.find("robndbox"), ("cx", "cy", "w", "h", "angle"))  # of roLabelImg, in radians
-    if rotated is not None and entry.find("bndbox") is None:
+        stated = attributes.get("rotation", "")
+        degrees = _number(stated)
+        if degrees is None or not math.isfinite(degrees):
+            return box, [NO_ROTATION] * bool(stated)
+        return (hull_of_rotated(box, degrees), [ROTATED]) if degrees % 180 else (box, [])
+    if "bndbox" in children:
+        return None, []
+    rotated = _numbers(children.get("robndbox"), ("cx", "cy", "w", "h", "angle"))  # of roLabelImg, in radians
+    if rotated is not None:
         cx, cy, width, height, angle = rotated
         upright = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
-        return hull_of_rotated(upright, math.degrees(angle)), ROTATED
-    points = list(_points(entry.find("polygon")))
-    return (hull(points), OUTLINE) if len(points) > 1 and entry.find("bndbox") is None else (None, "")
+        return hull_of_rotated(upright, math.degrees(angle)), [ROTATED]
+    points = list(_points(children.get("polygon")))
+    return (hull(points), [OUTLINE]) if len(points) > 1 else (None, [])
 
 
 def _corners(element: Any, one_based: bool) -> Corners | None:
-    numbers = _numbers(element, _CORNERS)
-    if numbers is None:
+    sides = {child.tag: child.text for child in reversed(element)} if element is not None else {}
+    try:
+        x1, y1, x2, y2 = [float(sides[tag]) for tag in _CORNERS]
+    except (KeyError, TypeError, ValueError):
         return None
-    x1, y1, x2, y2 = numbers
     if one_based:
-        x1, y1 = (_less_one(element.findtext(tag)) for tag in _CORNERS[:2])
+        x1, y1 = (_less_one(sides[tag]) for tag in _CORNERS[:2])
     return x1, y1, x2, y2
 
 
@@ -124,18 +150,10 @@ def _points(polygon: Any) -> Iterator[tuple[float, float]]:
         yield (pair[0], pair[1]) if pair is not None else (math.nan, math.nan)
 
 
-def _is_ignored(entry: Any) -> bool:
-    texts = [_text(entry, tag) for tag in _IGNORING]
-    texts += [_attribute(entry, name) for name in _IGNORING]
-    return any(read_flag(text) for text in texts)
-
-
-def _attribute(entry: Any, name: str) -> str:
-    """The value of one of the <attributes> of CVAT and datumaro."""
-    for attribute in entry.findall("attributes/attribute"):
-        if _text(attribute, "name").lower() == name:
-            return _text(attribute, "value")
-    return ""
+def _attributes(entry: Any) -> dict[str, str]:
+    """Name, in lower case, and value of the <attributes> of CVAT and datumaro; of one that is repeated the first."""
+    pairs = [(_text(one, "name").lower(), _text(one, "value")) for one in entry.findall("attributes/attribute")]
+    return dict(reversed(pairs))
 
 
 def _text(element: Any, path: str) -> str:

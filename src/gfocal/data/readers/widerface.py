@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gfocal.data.annotated import WHOLE, AnnotatedBox, AnnotatedImage, AnnotationFormat, Parsed
+from gfocal.data.dataset import Problem
 from gfocal.data.images import SUFFIXES
 from gfocal.data.paths import find_split
+from gfocal.data.readers.fields import FLAG
 from gfocal.data.readers.label_files import parse_numbers, read_lines
 from gfocal.errors import DataError
 
@@ -58,7 +60,11 @@ def parse_widerface(file: Path) -> Parsed:
             raise DataError(f"{file}, line {number}: {name[:80]} has count {count}, and {len(rows)} lines of faces")
         image = AnnotatedImage(_below_split(name, split, file), str(file))
         for line_number, (x, y, width, height, *flags) in rows if count else ():
-            ignored = len(flags) > _INVALID - 4 and flags[_INVALID - 4] == 1
+            flag = flags[_INVALID - 4] if flags else 0.0
+            ignored = flag == 1
+            if flag not in (0, 1):
+                record = f"line {line_number}: invalid {flag:g}"
+                parsed.problems.append(Problem(str(file), record, FLAG, "kept"))
             box = (x, y, x + width, y + height)
             image.boxes.append(AnnotatedBox(box, CLASS, f"line {line_number}", ignored))
         parsed.images.append(image)

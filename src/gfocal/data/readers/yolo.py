@@ -29,9 +29,11 @@ from gfocal.data.readers.yolo_layout import LineLayout
 from gfocal.data.sidecar import Sidecar, read_sidecar
 from gfocal.data.validation import REPEATED_IMAGE, UNLISTED, validate_records
 from gfocal.errors import DataError
-from gfocal.text import one_line
+from gfocal.text import one_line, pluralize
 
 SPLIT_MOVED = "split is not where the yaml says, but in a folder of the same name beside it"
+NO_LABELS = "images without a label file are background, as YOLO has it"
+SHARED_LABELS = "label file of several images of one name: each of them has its boxes"
 NO_SPLITS = "the yaml lists no splits: those of the folders images/ and labels/ beside it are read"
 SPLIT_LOST = "another split that does not exist"
 _NOT_LABELS = ("classes.txt", "obj.names", "labels.txt", "notes.txt")
@@ -72,7 +74,8 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
     problems = list(source.problems)
     listed = _listed_images(source.root, entries, key, problems)
     layout = LineLayout(source.keypoints, source.is_polygons)
-    images, label_files = [], set()
+    images: list[ImageRecord] = []
+    label_files: set[Path] = set()
     free = source.sidecar.free_ids(key)
     for path in sorted(listed):
         extra = source.sidecar.image(key, Path(os.path.relpath(path, source.root)).as_posix())
@@ -81,6 +84,8 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
         image = ImageRecord(str(label_file), path, image_id, extra.stated_size, relative=True)
         image.on_stored_pixels = source.sidecar.boxes_on_stored_pixels
         if os.path.isfile(label_file):
+            if label_file in label_files:
+                problems.append(Problem(str(label_file), path.name, SHARED_LABELS, "kept"))
             label_files.add(label_file)
             add_lines(image, label_file, labels, extra, layout, problems)
         images.append(image)
@@ -96,7 +101,14 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
         ids = list(stated)
     images.sort(key=lambda image: image.image_id)
     names = names or list(source.names.values())
-    return validate_records(images, names, category_ids_by_label(order, ids, len(names)), problems, where=source.file)
+    numbers = category_ids_by_label(order, ids, len(names))
+    data = validate_records(images, names, numbers, problems, where=source.file)
+    usable = set(data.table.image_ids.tolist())
+    without = [i for i in images if i.image_id in usable and Path(i.file) not in label_files]
+    if without:
+        record = f"{len(without)} of {pluralize(len(usable), 'image')}, e.g. {without[0].path.name}"
+        data.problems.append(Problem(str(source.file), record, NO_LABELS, "kept"))
+    return data
 
 
 def yolo_splits(path: Path) -> list[str]:
@@ -245,8 +257,8 @@ def _names(value: Any, file: Path) -> dict[int, str]:
         names = {int(key): str(name) for key, name in pairs}
     except (TypeError, ValueError, OverflowError):
         names = {}
-    if not names:
-        raise DataError(f"{file}: 'names' must be a list of class names or a map of index to name")
+    if not names or len(names) < len(value):
+        raise DataError(f"{file}: 'names' must be a list of class names or a map of index to name, each index once")
     return dict(sorted(names.items()))
 
 

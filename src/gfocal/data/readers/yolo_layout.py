@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from gfocal.data.dataset import Problem
 from gfocal.data.image_record import ImageRecord
-from gfocal.data.outlines import Corners, hull
+from gfocal.data.outlines import OUTLINE, Corners, hull
 from gfocal.errors import DataError
 from gfocal.text import pluralize
 
@@ -90,7 +90,12 @@ class LineLayout:
             problems.append(Problem(where, pluralize(self.num_keypoints, "line"), KEYPOINTS, "kept"))
         if self.num_sixth:
             problems.append(Problem(where, pluralize(self.num_sixth, "line"), SIXTH, "kept"))
-        if not num_long or self.is_polygons:
+        if not num_long:
+            return
+        if self.is_polygons or not self.tracks:
+            number = sum(count for length, count in self.lengths.items() if length % 2 == 0)
+            problems.append(Problem(where, f"{pluralize(number, 'line')}, first {self.first}", OUTLINE, "kept"))
+        if self.is_polygons:
             return
         if self.tracks:
             for image, record, box in self.tracks:
