@@ -15,7 +15,7 @@ from rich.console import Console
 
 from gfocal.checks.advice import advise, find_smallest_range
 from gfocal.checks.before_training import geometry_from_config, refuse_clamped_edges, take_advice
-from gfocal.checks.geometry import DetectorGeometry
+from gfocal.checks.geometry import DetectorGeometry, read_geometry
 from gfocal.checks.regression_range import (
     TOLERATED,
     RegressionRangeResult,
@@ -69,6 +69,28 @@ def test_the_edges_of_a_square_box_are_inside() -> None:
     assert result.levels[4].range_pixels == 2048
     assert result.num_points == 9  # the 3 x 3 points nearest to its middle
     assert float(result.distances[-1]) <= 8
+
+
+def test_a_stretched_input_has_its_own_distances() -> None:
+    """A box of 440 x 20 pixels in 480 x 320 is, at 160 x 160, 147 wide and 10 high."""
+    data = data_of([LONG])
+    size = InputSettings(short_side=160, long_side=160, stretch=True)
+    result = measure_regression_range(data, DetectorGeometry(STRIDES, "corner", 16, 1.0, size))
+    assert float(result.sides[0]) == pytest.approx((440 / 3 * 10) ** 0.5, rel=1e-5)
+    assert result.clamped_fraction == 0  # 147 pixels, less than 16 strides of 8 from most points
+    assert measure(data).clamped_fraction > 0
+    assert result.size_text == "160 x 160 pixels"
+    assert measure(data).size_text == "a short side of 320"
+    geometry = DetectorGeometry(STRIDES, "corner", 16, 1.0, size).with_short_side(240)
+    assert geometry.input_settings == replace(size, short_side=240, long_side=240)
+
+
+def test_random_sizes_of_a_stretched_input_are_checked_at_the_largest() -> None:
+    detector = create("gfl_r18_fpn", 1, pretrained=False, channels=32, num_convs=1)
+    detector.input_settings = InputSettings(short_side=160, long_side=160, stretch=True)
+    geometry = read_geometry(detector, GFLCriterion(), (96, 224))
+    assert geometry is not None
+    assert geometry.input_settings == InputSettings(short_side=224, long_side=224, stretch=True)
 
 
 def test_clamped_edges_of_a_long_box_are_counted() -> None:

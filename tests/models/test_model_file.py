@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,17 @@ def rewritten(saved: Path, folder: Path, **changes: object) -> Path:
     path = folder / "changed.safetensors"
     save_file(state, path, metadata={"gfocal": json.dumps({**about, **changes})})
     return path
+
+
+def test_files_of_before_there_was_a_stretch_keep_the_aspect_ratio(saved: Path, tmp_path: Path) -> None:
+    _, about = content(saved)
+    assert isinstance(about["input"], dict)
+    before = {key: value for key, value in about["input"].items() if key != "stretch"}
+    assert load_model(rewritten(saved, tmp_path, input=before)).input_settings == load_model(saved).input_settings
+    stretched = load_model(rewritten(saved, tmp_path, input={**before, "stretch": True})).input_settings
+    assert stretched == replace(load_model(saved).input_settings, stretch=True)
+    with pytest.raises(ModelFileError, match="stretch"):
+        load_model(rewritten(saved, tmp_path, input={**before, "stretch": "wide"}))
 
 
 def test_a_newer_format(saved: Path, tmp_path: Path) -> None:
