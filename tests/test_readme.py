@@ -17,6 +17,7 @@ from PIL import Image
 import gfocal
 from gfocal.cli.main import build_parser
 from gfocal.config.config import CONFIG_FOLDER, Config, config_names, read_config
+from gfocal.models.published import PUBLISHED
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 README = CHECKOUT / "README.md"
@@ -65,13 +66,17 @@ def test_there_are_commands_of_every_kind() -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a photo and a run directory, as the examples expect; the run's detector is untrained."""
+    """A folder with a photo, a run directory and a cache, as the examples expect; the detectors are untrained."""
     folder = tmp_path_factory.mktemp("examples")
     (folder / "runs" / "mine").mkdir(parents=True)
     torch.manual_seed(0)
     model = gfocal.create("gfl_r18_fpn", 3, pretrained=False, channels=32, num_convs=1)
     model.state_dict()["head.cls_out.bias"].fill_(1.0)  # so that something is found
     gfocal.save(model, folder / "runs" / "mine" / "best.safetensors")
+    published = gfocal.create("nanodet_plus_m", 80, pretrained=False, auxiliary=False)
+    published.state_dict()["head.cls_outs.0.bias"].fill_(1.0)
+    (folder / "cache" / "checkpoints").mkdir(parents=True)
+    gfocal.save(published, folder / "cache" / "checkpoints" / "nanodet_plus_m_416_coco.safetensors")
     image, _ = gfocal.SyntheticScenes(1, size=96).read(0)
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / "photo.jpg")
     return folder
@@ -80,6 +85,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: page.name)
 def test_python_examples_run(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
+    monkeypatch.setenv("GFOCAL_CACHE", str(workplace / "cache"))
+    monkeypatch.setenv("GFOCAL_OFFLINE", "1")
     names: dict[str, Any] = {}
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), names)
@@ -142,10 +149,15 @@ def test_links_have_a_target(page: Path) -> None:
     assert not dead
 
 
-def test_the_second_command_is_that_of_the_checks() -> None:
-    second = blocks(README, "bash")[1].strip()
-    assert "pytest" in second
-    assert second == (CHECKOUT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
+def test_the_second_example_detects_with_published_weights() -> None:
+    arguments = build_parser().parse_args(shlex.split(blocks(README, "bash")[1])[1:])
+    assert arguments.command == "detect"
+    assert arguments.model in PUBLISHED
+
+
+def test_the_command_of_the_tests_is_that_of_the_checks() -> None:
+    command = next(block for block in blocks(README, "bash") if "pytest" in block).strip()
+    assert command == (CHECKOUT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
 
 
 def test_configs_in_the_docs_can_be_read(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -60,3 +61,16 @@ def test_the_size_is_that_of_the_tensors(weights: PublishedWeights):
     if weights.preset.startswith("nanodet"):
         size *= 2  # the weights of the last step, and their average
     assert weights.megabytes == pytest.approx(size, rel=0.02)
+
+
+def test_the_page_lists_all_of_them():
+    page = Path(__file__).resolve().parents[2] / "docs" / "models.md"
+    found = re.findall(r"^\| `(\w+_coco)` \|(.*)\|$", page.read_text(encoding="utf-8"), re.M)
+    assert [name for name, _ in found] == list(PUBLISHED)
+    for name, row in found:
+        weights = PUBLISHED[name]
+        cells = [cell.strip() for cell in row.split("|")]
+        assert cells[:3] == ["" if ap is None else f"{ap:.1f}" for ap in (weights.ap, weights.ap50, weights.ap75)]
+        assert cells[3:6] == [f"{weights.megabytes:.0f}", f"`{weights.preset}`", weights.training]
+        assert cells[6] == f"[`{weights.file_name}`]({weights.downloads[0].address})"
+        assert f"]({weights.source})" in cells[7]

@@ -168,7 +168,8 @@ EPILOG = """examples:
   gfocal detect runs/mine new/*.jpg --out found    boxes as json, and images with the boxes drawn
   gfocal convert photos/ --to yolo --out photos_yolo    convert a dataset to another format
   gfocal compare runs/a runs/b --out compare.html  compare configs, AP and training curves of runs
-  gfocal models                                    list presets and configs
+  gfocal models                                    list presets, configs and published weights
+  gfocal detect nanodet_plus_m_416_coco photo.jpg  detect with published weights, downloaded when first used
   gfocal import gfl_r50.pth --out gfl_r50.safetensors   convert a checkpoint of MMDetection
   gfocal lab run 1a --seeds 3                      reproduce a study of the paper on synthetic images
 
