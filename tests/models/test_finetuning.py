@@ -16,12 +16,13 @@ from gfocal.models.finetuning import CLASS_LAYER, compare_classes, for_classes
 
 BEFORE = ("cat", "dog", "owl")
 TINY = "mobilenetv4_conv_small.e2400_r224_in1k"
-# Heads with one class layer, with several anchors a cell, inside another module, with one layer for each map.
+# Heads with one class layer, with several anchors a cell, inside another module, with one layer for each map, and beside another head.
 PRESETS: dict[str, dict[str, Any]] = {
     "gfl_light_fpn": {"channels": 32, "num_convs": 1, "body": TINY},
     "retinanet_r50_fpn": {"channels": 32, "num_convs": 1, "body": TINY},
     "sapd_r50_fpn": {"channels": 32, "num_convs": 1, "body": TINY},
     "ssd512_vgg16": {},
+    "nanodet_plus_m": {"channels": 16},
 }
 
 
