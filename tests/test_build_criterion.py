@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gfocal.assigners.atss import assign_atss
+from gfocal.assigners.dsla import assign_dsla
 from gfocal.assigners.fcos import assign_fcos
 from gfocal.assigners.fovea import assign_fovea
 from gfocal.assigners.max_iou import assign_max_iou
@@ -16,6 +17,7 @@ from gfocal.build import build_criterion
 from gfocal.config.config import Config, ConfigError, MethodSettings, with_changes
 from gfocal.criteria.dense import DenseCriterion
 from gfocal.criteria.gfl import GFLCriterion
+from gfocal.criteria.nanodet import NanoDetCriterion
 from gfocal.criteria.sapd import SAPDCriterion
 from gfocal.criteria.ssd import SSDCriterion
 from gfocal.losses.box import SmoothL1Loss, gaussian_loss, log_iou_loss, overlap_loss
@@ -30,6 +32,8 @@ def detector(preset: str, **options: Any) -> Detector:
     small: dict[str, Any] = {} if preset == "ssd512_vgg16" else SMALL
     if preset == "gfl_r18_fpn":
         small = {"channels": 32, "num_convs": 1}
+    if preset == "nanodet_plus_m":
+        small = {"channels": 32}
     return create(preset, 2, pretrained=False, **small, **options)
 
 
@@ -53,7 +57,13 @@ def test_every_preset_has_a_criterion(preset: str) -> None:
     published = model.published
     assert model.decode_settings == published.decode
     criterion: Any = build_criterion(model, MethodSettings())
-    kinds = {"gfl": GFLCriterion, "dense": DenseCriterion, "ssd": SSDCriterion, "sapd": SAPDCriterion}
+    kinds = {
+        "gfl": GFLCriterion,
+        "dense": DenseCriterion,
+        "ssd": SSDCriterion,
+        "sapd": SAPDCriterion,
+        "nanodet": NanoDetCriterion,
+    }
     assert type(criterion) is kinds[published.criterion]
     assert (criterion.cls_weight, criterion.box_weight) == (published.cls_weight, published.box_weight)
     # Of these the numbers are repeated as defaults, for whoever calls them directly.
@@ -61,6 +71,8 @@ def test_every_preset_has_a_criterion(preset: str) -> None:
         assert replace(criterion, quality="none") == SSDCriterion(model.box_coder)
     if published.criterion == "sapd":
         assert criterion == SAPDCriterion(model)
+    if published.criterion == "nanodet":
+        assert criterion == NanoDetCriterion()
 
 
 def test_the_published_choices() -> None:
@@ -89,6 +101,9 @@ def test_the_published_choices() -> None:
         assert ssd.quality == quality
     sapd = create("sapd_r50_fpn", 2, pretrained=False, **SMALL)
     assert isinstance(build_criterion(sapd, MethodSettings()), SAPDCriterion)
+    nanodet = create("nanodet_plus_m", 2, pretrained=False, n=8, channels=32)
+    changed = build_criterion(nanodet, MethodSettings(beta=1.5, exclude_ignored=False))
+    assert changed == NanoDetCriterion(GeneralDistribution(8), assign_dsla, beta=1.5, exclude_ignored=False)
 
 
 def test_a_method_changes_what_it_names_and_nothing_else() -> None:
@@ -113,6 +128,8 @@ def test_a_method_changes_what_it_names_and_nothing_else() -> None:
         ("gfl_r18_fpn", {}, {"alpha": 0.5}, "alpha belongs to the Focal Loss"),
         ("gfl_r18_fpn", {}, {"quality": "branch"}, "take atss_r50_fpn"),
         ("sapd_r50_fpn", {}, {"beta": 1.0}, "takes no beta = 1.0"),
+        ("nanodet_plus_m", {}, {"assigner": "atss"}, "takes no assigner = 'atss'; .* beta, exclude_ignored"),
+        ("nanodet_plus_m", {}, {"gamma": 1.0}, "takes no gamma"),
         ("ssd512_vgg16", {}, {"quality": "joint"}, "softmax = false"),
         ("ssd512_vgg16", {}, {"dfl": True}, "takes no dfl"),
     ],

@@ -13,7 +13,12 @@ from torch import Tensor
 
 from device_waits import waits
 from gfocal.assigners.dsla import assign_dsla
+from gfocal.build import build_criterion
+from gfocal.config.config import MethodSettings
+from gfocal.criteria.gfl import rows
 from gfocal.criteria.nanodet import NanoDetCriterion
+from gfocal.models.zoo import create
+from gfocal.ops.boxes import iou
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.ops.points import inside_own_padding
 from gfocal.structures import Assignment, HeadOutputs, Points, Targets
@@ -313,3 +318,42 @@ def test_it_compiles_into_one_graph() -> None:
     pairs = (torch.autograd.grad(total, leaves(outputs)) for total in (want, got))
     for a, b in zip(*pairs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
+
+
+def test_a_whole_step_never_waits_and_reaches_every_parameter() -> None:
+    torch.manual_seed(0)
+    model = create("nanodet_plus_m", 3, pretrained=False, channels=32).train()
+    criterion, images = build_criterion(model, MethodSettings()), torch.randn(3, 3, 64, 96)
+    assert waits(lambda: criterion(model(images), ground_truth(), SIZES).total.backward()) == Counter()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.slow
+def test_fifty_steps_learn_three_scenes() -> None:
+    """Bright rectangles on black, over and over, are found by the main head, which the auxiliary head guides."""
+    torch.manual_seed(0)
+    model = create("nanodet_plus_m", 3, pretrained=False, channels=32).train()
+    criterion, targets = build_criterion(model, MethodSettings()), ground_truth()
+    assert isinstance(criterion, NanoDetCriterion)
+    images = torch.zeros(3, 3, 64, 96)
+    for i, boxes in enumerate(BOXES):
+        for box, label in zip(boxes, LABELS[i], strict=True):
+            x1, y1, x2, y2 = (max(0, round(edge)) for edge in box)
+            images[i, label, y1:y2, x1:x2] = 2
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    overlaps, totals, scores = [], [], []
+    for _ in range(50):
+        outputs = model(images)
+        losses, match = criterion(outputs, targets, SIZES), criterion.match(outputs, targets, SIZES)
+        boxes = criterion.box_coder.boxes(outputs.box_logits.detach(), outputs.points)
+        positive = match.assignment.slot_positive
+        overlaps.append(iou(rows(boxes, match.assignment.slots), match.gt_boxes)[positive].mean().item())
+        scores.append(criterion.head_losses(outputs, match).cls.sum().item())
+        totals.append(losses.total.item())
+        optimizer.zero_grad()
+        losses.total.backward()
+        optimizer.step()
+    assert all(map(math.isfinite, totals))
+    assert totals[-1] < 0.5 * totals[0]
+    assert scores[-1] < 0.1 * scores[0]
+    assert overlaps[-1] > 0.8 > 0.65 > overlaps[0]

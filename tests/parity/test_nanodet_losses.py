@@ -2,19 +2,24 @@
 
 Cases: a many objects, with duplicates, boxes between points, and an ignored region; b an image without objects; c no
 object at all; d an image whose only box covers no point; f a box of zero area. Each with the main head's own
-predictions (self) and with those of the auxiliary head (agm).
+predictions (self) and with those of the auxiliary head (agm). The logits of case e, on another image, are
+those of our network: the recorded ones are not complete.
 """
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from nanodet_numbers import LEVELS, STRIDES, Numbers, ground_truth, read_numbers, recorded_outputs, relative
+from test_nanodet_network import in_training, rgb, script
 
 from gfocal.assigners.dsla import class_cost, number_of_points
 from gfocal.criteria.nanodet import NanoDetCriterion
+from gfocal.interop.any_checkpoint import import_any
 from gfocal.ops.boxes import distances_to_edges, iou
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.structures import HeadOutputs, Targets
@@ -126,3 +131,27 @@ def test_points_and_boxes(numbers: Numbers) -> None:
     assert outputs.points.level_strides == STRIDES
     boxes = GeneralDistribution(7).boxes(outputs.box_logits.detach(), outputs.points)
     assert relative(boxes, torch.from_numpy(numbers["boxes_all"])) < 1e-6
+
+
+@pytest.fixture(scope="module")
+def square(shared: Path, numbers: Numbers, tmp_path_factory: pytest.TempPathFactory) -> HeadOutputs:
+    """Outputs of our network, with the reference's made-up weights, on the image of case e."""
+    keys = json.loads((shared / "parity" / "nanodet" / "keys_nanodet_plus_m.json").read_text())
+    path = tmp_path_factory.mktemp("nanodet") / "made_up.pth"
+    torch.save(script(shared, "make_checkpoint").make(keys, "pth"), path)
+    with torch.no_grad():
+        return in_training(import_any(path).model)(rgb(numbers["sq_images"]))
+
+
+@pytest.mark.parametrize("mode", ["self", "agm"])
+def test_from_an_image_to_losses(numbers: Numbers, square: HeadOutputs, mode: str) -> None:
+    outputs = square if mode == "agm" else replace(square, auxiliary=None)
+    targets, sizes = ground_truth(numbers, "e", with_ignored=True), torch.tensor([[416, 416]])
+    match = PUBLISHED.match(outputs, targets, sizes)
+    assert match.assignment.gt_index[0].tolist() == numbers[f"e_{mode}_assigned_gt_0"].tolist()
+    assert match.assignment.slot_positive.sum() == numbers[f"e_{mode}_num_pos"][0]
+    main = PUBLISHED.head_losses(outputs, match)
+    for ours, theirs in ((main.cls, "qfl"), (main.box, "bbox"), (main.dfl, "dfl")):
+        assert ours.sum().item() == pytest.approx(numbers[f"e_{mode}_loss_{theirs}"].item(), rel=1e-5)
+    total = PUBLISHED(outputs, targets, sizes).total.item()
+    assert total == pytest.approx(numbers[f"e_{mode}_loss"].item(), rel=1e-5)
