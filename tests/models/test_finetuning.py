@@ -16,7 +16,7 @@ from gfocal.models.finetuning import CLASS_LAYER, compare_classes, for_classes
 
 BEFORE = ("cat", "dog", "owl")
 TINY = "mobilenetv4_conv_small.e2400_r224_in1k"
-# Heads with one class layer, with several anchors a cell, inside another module, with one layer for each map, and with
+# Heads with one class layer, with several anchors a cell, inside another module, with one for each map, and with
 # one beside it.
 PRESETS: dict[str, dict[str, Any]] = {
     "gfl_light_fpn": {"channels": 32, "num_convs": 1, "body": TINY},
