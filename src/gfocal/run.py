@@ -259,6 +259,12 @@ def choose_value_range(
     )
 
 
+def measure_missing_statistics(model: Detector, train_data: ImageData, console: Console) -> None:
+    """Give initial weights whose BatchNorm was folded into the convolutions their statistics back, and say so."""
+    if number := restore_statistics(model, train_data):
+        say(console, f"BatchNorm statistics: the initial weights have none; measured on {pluralize(number, 'image')}")
+
+
 def check_data(
     config: Config,
     model: Detector,
