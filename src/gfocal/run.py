@@ -74,11 +74,7 @@ def run_training(
     if not resume:
         choose_value_range(config, model, train_data, val_data, console)
         check_data(config, model, criterion, train_data, val_data, data_name, console)
-        if number := restore_statistics(model, train_data):
-            say(
-                console,
-                f"BatchNorm statistics, which the initial weights lack: measured on {pluralize(number, 'image')}",
-            )
+        measure_missing_statistics(model, train_data, console)
     folder.mkdir(parents=True, exist_ok=True)
     description = describe_environment() | describe_data(train_data, val_data, data_name) | {"model": describe(model)}
     with lock_folder(run) if launch.is_main() else nullcontext():
