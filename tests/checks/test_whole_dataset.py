@@ -91,7 +91,7 @@ def test_boxes_of_another_convention_are_said_and_not_trained_on(
     assert code == SOME_FAILED
     (finding,) = found["other-box-convention"]
     assert said in finding["record"]
-    assert "correct bbox to" in finding["text"]
+    assert "correct them to" in finding["text"]
     code, err = train(run, folder)
     assert code == USER_ERROR
     assert said in err.splitlines()[-1]

@@ -185,7 +185,7 @@ def _add_frames(root: Any, tracks: Iterable[Any], file: str, reading: Reading, u
         ("height", "width"),
     )
     stated = None if size is None else (int(size[0]), int(size[1]))
-    frames: dict[int, AnnotatedImage] = {}
+    frames: dict[int | None, AnnotatedImage] = {}
 
     def frame(number: int) -> AnnotatedImage:
         if number in named:
@@ -212,7 +212,7 @@ def _add_frames(root: Any, tracks: Iterable[Any], file: str, reading: Reading, u
         tracked.append((where, sorted(seen)))
     for where, seen in tracked:
         _leave_out_gaps(where, seen, named | frames)
-    reading.images += [frames[number] for number in sorted(frames)]
+    reading.images += [frames[number] for number in sorted(n for n in frames if n is not None)]
     for _ in frames:
         reading.note(NO_NAMES, "frames")
 

@@ -50,8 +50,8 @@ class Reading:
 
     def is_ignored(self, attributes: Any, record: str) -> bool:
         """Whether one of an object's attributes excludes it; a problem for each whose value is neither yes nor no."""
-        flags = attributes.items() if isinstance(attributes, dict) else ()
-        flags = [(key, value) for key, value in flags if key.lower() in IGNORING]
+        given = attributes.items() if isinstance(attributes, dict) else ()
+        flags = [(key, value) for key, value in given if key.lower() in IGNORING]
         for key, value in flags:
             if reason := doubt_flag(value):
                 self.problems.append(Problem(self.file, f"{record}: {key} {value!r:.80}", reason, "kept"))

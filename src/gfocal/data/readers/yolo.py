@@ -74,21 +74,7 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
     problems = list(source.problems)
     listed = _listed_images(source.root, entries, key, problems)
     layout = LineLayout(source.keypoints, source.is_polygons)
-    images: list[ImageRecord] = []
-    label_files: set[Path] = set()
-    free = source.sidecar.free_ids(key)
-    for path in sorted(listed):
-        extra = source.sidecar.image(key, Path(os.path.relpath(path, source.root)).as_posix())
-        label_file = label_file_of(path)
-        image_id = next(free) if extra.image_id is None else extra.image_id
-        image = ImageRecord(str(label_file), path, image_id, extra.stated_size, relative=True)
-        image.on_stored_pixels = source.sidecar.boxes_on_stored_pixels
-        if os.path.isfile(label_file):
-            if label_file in label_files:
-                problems.append(Problem(str(label_file), path.name, SHARED_LABELS, "kept"))
-            label_files.add(label_file)
-            add_lines(image, label_file, labels, extra, layout, problems)
-        images.append(image)
+    images, label_files = _describe_images(source, key, listed, labels, layout, problems)
     if images and not label_files:
         raise DataError(
             f"{source.file}: none of {len(images)} images has a label file, such as "
@@ -109,6 +95,33 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
         record = f"{len(without)} of {pluralize(len(usable), 'image')}, e.g. {without[0].path.name}"
         data.problems.append(Problem(str(source.file), record, NO_LABELS, "kept"))
     return data
+
+
+def _describe_images(
+    source: _Source,
+    split: str,
+    listed: set[Path],
+    labels: dict[int, int],
+    layout: LineLayout,
+    problems: list[Problem],
+) -> tuple[list[ImageRecord], set[Path]]:
+    """The images of a split in the order of their paths, with their boxes; and the label files that exist."""
+    images: list[ImageRecord] = []
+    label_files: set[Path] = set()
+    free = source.sidecar.free_ids(split)
+    for path in sorted(listed):
+        extra = source.sidecar.image(split, Path(os.path.relpath(path, source.root)).as_posix())
+        label_file = label_file_of(path)
+        image_id = next(free) if extra.image_id is None else extra.image_id
+        image = ImageRecord(str(label_file), path, image_id, extra.stated_size, relative=True)
+        image.on_stored_pixels = source.sidecar.boxes_on_stored_pixels
+        if os.path.isfile(label_file):
+            if label_file in label_files:
+                problems.append(Problem(str(label_file), path.name, SHARED_LABELS, "kept"))
+            label_files.add(label_file)
+            add_lines(image, label_file, labels, extra, layout, problems)
+        images.append(image)
+    return images, label_files
 
 
 def yolo_splits(path: Path) -> list[str]:
