@@ -72,9 +72,7 @@ def run_training(
         require_same_data(run, train_data)
     model, criterion = build_parts(config, train_data.names, run, resume, console)
     if not resume:
-        choose_value_range(config, model, train_data, val_data, console)
-        check_data(config, model, criterion, train_data, val_data, data_name, console)
-        measure_missing_statistics(model, train_data, console)
+        fit_to_data(config, model, criterion, train_data, val_data, data_name, console)
     folder.mkdir(parents=True, exist_ok=True)
     description = describe_environment() | describe_data(train_data, val_data, data_name) | {"model": describe(model)}
     with lock_folder(run) if launch.is_main() else nullcontext():
@@ -253,6 +251,21 @@ def choose_value_range(
     model.input_settings = replace(
         model.input_settings, value_range=choice.value_range, is_value_range_stated=choice.is_stated
     )
+
+
+def fit_to_data(
+    config: Config,
+    model: Detector,
+    criterion: Criterion,
+    train_data: ImageData,
+    val_data: ImageData | None,
+    data_name: str,
+    console: Console,
+) -> None:
+    """Before the first step: values of deep images, checks of the data, statistics that the initial weights lack."""
+    choose_value_range(config, model, train_data, val_data, console)
+    check_data(config, model, criterion, train_data, val_data, data_name, console)
+    measure_missing_statistics(model, train_data, console)
 
 
 def measure_missing_statistics(model: Detector, train_data: ImageData, console: Console) -> None:
