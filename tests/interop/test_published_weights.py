@@ -308,7 +308,9 @@ def test_a_download_without_a_known_hash_is_checked_by_its_tensors(
 ):
     change(monkeypatch, weights, downloads=(replace(weights.downloads[0], digest=None),))
     good, server.content = server.content, server.content[:-5000]
-    with pytest.raises(DownloadError, match=r"what came from http://127.* is no such checkpoint .*By hand"):
+    with pytest.raises(
+        DownloadError, match=r"what came from http://127.* is no such checkpoint, and was removed .*By hand"
+    ):
         load(NAME)
     assert files(cache) == set()
     server.content = good

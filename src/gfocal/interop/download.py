@@ -270,7 +270,8 @@ def _check_space(part: Path, answer: Answer) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed + SPARE > free:
         raise DownloadError(
-            f"no space for it: {megabytes(needed)} are to come, {megabytes(free)} are free in {part.parent}"
+            f"no space for it: {megabytes(needed)} are to come and {megabytes(SPARE)} to stay free, but "
+            f"{megabytes(free)} are free in {part.parent}"
         )
 
 

@@ -121,7 +121,8 @@ def obtain(weights: PublishedWeights) -> Path:
                 raise
             checkpoint.unlink(missing_ok=True)  # nothing was known of it but where it came from
             raise DownloadError(
-                f"{weights.name}: what came from {address} is no such checkpoint ({error}). {_by_hand(weights)}"
+                f"{weights.name}: what came from {address} is no such checkpoint, and was removed ({error}). "
+                f"{_by_hand(weights)}"
             ) from error
     return model_file
 
@@ -176,7 +177,7 @@ def make_model_file(
     model, remarks = import_published(weights, checkpoint)
     model.provenance = {
         "name": weights.name,
-        "address": address or weights.downloads[0].address,
+        "address": address or "put into the cache by hand",
         "file": checkpoint.name,
         "bytes": str(checkpoint.stat().st_size),
         "sha256": hash_file(checkpoint),
