@@ -208,6 +208,7 @@ def _range_to_json(result: RegressionRangeResult) -> dict[str, Any]:
         "images": result.num_images,
         "boxes": result.num_boxes,
         "points": result.num_points,
+        "by_predictions": result.by_predictions,
         "clamped_fraction": result.clamped_fraction,
         "unassigned_fraction": result.unassigned_fraction,
         "max_distance_strides": float(result.distances[-1]) if len(result.distances) else 0.0,

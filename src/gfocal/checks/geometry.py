@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
 
 from gfocal.assigners.atss import assign_atss
+from gfocal.assigners.dsla import assign_dsla, choose
 from gfocal.criteria.gfl import Assign, Criterion
 from gfocal.data.preprocess import InputSettings
 from gfocal.models.detector import Detector
 from gfocal.models.necks import STRIDES
+from gfocal.ops.boxes import boxes_from_distances, distances_to_edges, iou
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.ops.points import Origin
+from gfocal.structures import PADDING, Assignment, Points, Targets
 
 ORIGINS: tuple[Origin, ...] = ("corner", "legacy", "center")
 
@@ -26,6 +33,8 @@ class DetectorGeometry:
     input_settings: InputSettings
     assign: Assign = assign_atss
     supports_finer_level: bool = False  # whether the preset offers a level of half the finest stride
+    # Whether training assigns points by the detector's predictions, for which ``assign`` stands in.
+    by_predictions: bool = False
 
     @property
     def regression_range(self) -> float:
@@ -54,13 +63,18 @@ def read_geometry(
     origin = next((name for name in ORIGINS if name == point_layout), None)  # None for heads with anchors
     if not isinstance(box_coder, GeneralDistribution) or origin is None or not strides:
         return None
+    assign = getattr(criterion, "assign", assign_atss)
+    by_predictions = assign is assign_dsla
+    if by_predictions:
+        assign = partial(assign_by_reach, regression_range=box_coder.regression_range)
     geometry = DetectorGeometry(
         tuple(strides),
         origin,
         box_coder.n,
         box_coder.delta,
         model.input_settings,
-        getattr(criterion, "assign", assign_atss),
+        assign,
+        by_predictions=by_predictions,
         supports_finer_level=model.built_from["options"].get("finest") == STRIDES[0],
     )
     if short_sides is None:
@@ -69,3 +83,26 @@ def read_geometry(
     if size.stretch:  # the long side is scaled with the short one
         return geometry.with_short_side(short_sides[1])
     return replace(geometry, input_settings=replace(size, short_side=min(short_sides[1], size.long_side)))
+
+
+def assign_by_reach(
+    points: Points, targets: Targets, taking_part: Tensor, regression_range: float, topk: int = 13
+) -> Assignment:
+    """What DSLA tends to, were predictions as good as the regression range allows: what it does is not known before.
+
+    A box gets the ``topk`` points inside it whose best possible prediction, with each edge at most
+    ``regression_range`` strides away, overlaps it most; of equals those nearest to its center. A point that several
+    boxes claim goes to the one it can predict best. Arguments and result as those of the assigners.
+    """
+    gt_boxes = targets.boxes.float().unsqueeze(2)  # (B, G, 1, 4)
+    distances = distances_to_edges(points.xy, gt_boxes)  # (B, G, P, 4)
+    strides = points.strides.unsqueeze(-1)
+    reachable = boxes_from_distances(points.xy, (distances / strides).clamp(0, regression_range) * strides)
+    off_center = (distances[..., :2] - distances[..., 2:]).abs() / (gt_boxes[..., 2:] - gt_boxes[..., :2]).clamp(
+        min=1
+    )
+    cost = 1e-3 * off_center.amax(-1) - iou(reachable, gt_boxes).clamp(min=1e-7).log()  # (B, G, P)
+    may_be = (distances.amin(-1) > 0) & targets.valid.unsqueeze(2) & taking_part.unsqueeze(1)
+    number = torch.full(targets.valid.shape, topk, device=cost.device)
+    gt_index, slots, slot_positive = choose(torch.where(may_be, cost, torch.inf), number, topk)
+    return Assignment(torch.where(taking_part, gt_index, PADDING), slots, slot_positive)

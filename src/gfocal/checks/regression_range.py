@@ -4,7 +4,7 @@ A point of stride s predicts each of its four edges as a distribution over the v
 (Li et al. 2020, section 3; other codebases call n ``reg_max``): no edge can be farther from it than n * delta * s
 pixels of the network's input. The DFL target of a farther edge is clamped to the last value, and the predicted box is
 too small. How many edges that concerns, and which boxes get no point at all, follows from the boxes, the size of the
-input and the assigner, before any training.
+input and the assigner, before any training. Of an assigner that goes by predictions, only what it could do is known.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ from gfocal.text import pluralize
 
 TOLERATED = 0.01  # fraction of clamped edges, or of unassigned boxes, above which there is a finding and advice
 SMALL_SIDE = 4.0  # pixels of the network's input
+BY_PREDICTIONS = (
+    "This detector's predictions decide in training which points learn a box; counted are the points inside each "
+    "box, 13 at most, that could predict it best."
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class RegressionRangeResult:
     unassigned: tuple[MeasuredBox, ...]  # boxes without a point, except those that nearly equal another
     clamped: tuple[MeasuredBox, ...]  # boxes with an edge outside the regression range of one of their points
     small: tuple[MeasuredBox, ...]  # other boxes with a side under ``SMALL_SIDE``
+    by_predictions: bool = False  # training assigns by predictions; counted are the points that could be the best
 
     @property
     def size_text(self) -> str:
@@ -134,6 +139,8 @@ def measure_regression_range(
     data: ImageData, geometry: DetectorGeometry, max_images: int | None = None
 ) -> RegressionRangeResult:
     """Assign points to the boxes of a dataset as training does; count clamped edges and unassigned boxes.
+
+    Where training assigns them by the detector's predictions, those that could predict a box best are counted.
 
     Crops and other random augmentations are left out; images have the size of ``geometry.input_settings``. With
     ``max_images`` only that many, evenly spaced, are measured. Takes 1 ms an image at a short side of 320, 5 ms at
@@ -220,6 +227,7 @@ def _summarize(
         unassigned=tuple(unassigned),
         clamped=tuple(clamped),
         small=tuple(small),
+        by_predictions=geometry.by_predictions,
     )
 
 

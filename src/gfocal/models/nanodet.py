@@ -30,10 +30,11 @@ from gfocal.models.published_settings import PublishedSettings
 from gfocal.models.shufflenet import ShuffleNet
 from gfocal.ops.decoding import DecodeSettings
 from gfocal.ops.distributions import GeneralDistribution
-from gfocal.ops.points import make_points
+from gfocal.ops.points import Origin, make_points
 from gfocal.structures import HeadOutputs
 
 STRIDES = (8, 16, 32, 64)
+ORIGIN: Origin = "corner"  # of each point in its cell
 PUBLISHED = PublishedSettings(
     criterion="nanodet",
     assigner="dsla",
@@ -151,7 +152,8 @@ class NanoDetHead(nn.Module):
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"a detector needs at least one class, not {num_classes}")
-        self.num_classes, self.num_bins, self.level_strides = num_classes, num_bins, STRIDES
+        self.num_classes, self.num_bins = num_classes, num_bins
+        self.level_strides, self.origin = STRIDES, ORIGIN
         self.towers = nn.ModuleList(nn.Sequential(separable(channels), separable(channels)) for _ in STRIDES)
         self.cls_outs = nn.ModuleList(nn.Conv2d(channels, num_classes, 1) for _ in STRIDES)
         self.box_outs = nn.ModuleList(nn.Conv2d(channels, 4 * num_bins, 1) for _ in STRIDES)
@@ -184,7 +186,7 @@ class NanoDetHead(nn.Module):
         outputs = HeadOutputs(
             cls_logits=torch.cat(cls_logits, 1),
             box_logits=torch.cat(box_logits, 1).unflatten(-1, (4, self.num_bins)),
-            points=make_points(shapes, STRIDES, "corner", maps[0].device),
+            points=make_points(shapes, STRIDES, self.origin, maps[0].device),
         )
         if self.auxiliary is None or len(maps) == len(STRIDES):
             return outputs

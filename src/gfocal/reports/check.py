@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from gfocal.checks.check import CheckResult
 from gfocal.checks.findings import KINDS, Box, Finding, group_by_kind
-from gfocal.checks.regression_range import RegressionRangeResult, format_fraction
+from gfocal.checks.regression_range import BY_PREDICTIONS, RegressionRangeResult, format_fraction
 from gfocal.data.images import read_image
 from gfocal.data.value_range import Range
 from gfocal.errors import ImageError
@@ -148,9 +148,10 @@ def _window(boxes: Sequence[Box], size: tuple[int, int]) -> Rect:
 
 
 def _regression_range(check: CheckResult, result: RegressionRangeResult) -> str:
+    how = BY_PREDICTIONS if result.by_predictions else "Points are assigned to boxes as in training."
     lead = (
-        f"Points are assigned to boxes as in training with the config {check.config_name}: n = {result.n}, delta = "
-        f"{result.delta:g}, input {result.short_side} {'x' if result.stretch else 'to'} {result.long_side} pixels. "
+        f"{how} With the config {check.config_name}: n = {result.n}, delta = {result.delta:g}, "
+        f"input {result.short_side} {'x' if result.stretch else 'to'} {result.long_side} pixels. "
         f"{format_fraction(result.clamped_fraction)} of the edges lie outside the regression range and are clamped; "
         f"{pluralize(len(result.unassigned), 'box is', 'boxes are')} unassigned."
     )

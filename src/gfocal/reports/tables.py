@@ -12,7 +12,7 @@ from rich.text import Text
 
 from gfocal.checks.check import CheckResult
 from gfocal.checks.findings import KINDS, SEVERITIES, Finding, group_by_kind
-from gfocal.checks.regression_range import RegressionRangeResult, format_fraction
+from gfocal.checks.regression_range import BY_PREDICTIONS, RegressionRangeResult, format_fraction
 from gfocal.console import say
 from gfocal.evaluation.coco_ap import CocoResult, LimitedAP
 from gfocal.text import one_line, pluralize
@@ -147,6 +147,8 @@ def print_regression_range(check: CheckResult, result: RegressionRangeResult, ou
         row = (f"{level.stride}", f"{level.range_pixels:g}", f"{level.num_boxes:,}", f"{level.num_points:,}")
         table.add_row(*row, format_fraction(level.clamped_fraction) if level.num_points else "–")
     out.print(table)
+    if result.by_predictions:
+        say(out, BY_PREDICTIONS, fold=True)
     sides = ", ".join(f"{value:.0f}" for value in result.side_quantiles().values())
     points_per_box = result.num_points / max(result.num_boxes, 1)
     say(
