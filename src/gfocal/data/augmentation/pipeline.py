@@ -127,9 +127,6 @@ class Augmentation:
     def _transform_at_file_size(self, item: LabeledImage) -> LabeledImage:
         """Operations before the resize, so that crops keep the detail of the file."""
         s = self.settings
-        if s.color:
-            jitter = v2.ColorJitter(0.4 * s.color, 0.4 * s.color, 0.4 * s.color, 0.06 * s.color)
-            item = apply_torchvision(v2.RandomApply([jitter], p=0.8), item)
         if s.zoom_out:
             item = apply_torchvision(
                 v2.RandomZoomOut(fill=list(self.fill), side_range=(1.0, 2.0), p=s.zoom_out), item
@@ -162,6 +159,9 @@ class Augmentation:
     def _transform_at_input_size(self, item: LabeledImage) -> LabeledImage:
         """Operations after the resize, where they are cheaper and independent of the size of the file."""
         s = self.settings
+        if s.color:
+            jitter = v2.ColorJitter(0.4 * s.color, 0.4 * s.color, 0.4 * s.color, 0.06 * s.color)
+            item = apply_torchvision(v2.RandomApply([jitter], p=0.8), item)
         if (s.rotate or s.shear) and _happens(AFFINE_PROBABILITY):
             item = random_affine(item, s.rotate, s.shear, self.fill)
             item = select_boxes(item, has_min_side(item.boxes))
