@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -243,14 +245,16 @@ def test_two_processes_have_together_the_losses_of_one() -> None:
         own[rank].append(value)
         return value
 
+    def following(given: Iterator[Tensor], value: Tensor) -> Tensor:
+        return next(given)
+
     for rank, (part, truth, images) in enumerate(zip(parts, truths, halves, strict=True)):
-        collect = NanoDetCriterion(LAW, sum_over_processes=lambda value, rank=rank: record(rank, value))
+        collect = NanoDetCriterion(LAW, sum_over_processes=partial(record, rank))
         collect(part, truth, SIZES[images])
     sums = [a + b for a, b in zip(*own, strict=True)]
     total = torch.zeros(())
     for part, truth, images in zip(parts, truths, halves, strict=True):
-        given = iter(sums)
-        shared = NanoDetCriterion(LAW, sum_over_processes=lambda value, given=given: next(given))
+        shared = NanoDetCriterion(LAW, sum_over_processes=partial(following, iter(sums)))
         total = total + shared(part, truth, SIZES[images]).total
     torch.testing.assert_close(total, whole.total)
 
@@ -345,9 +349,9 @@ def test_fifty_steps_learn_three_scenes() -> None:
     for _ in range(50):
         outputs = model(images)
         losses, match = criterion(outputs, targets, SIZES), criterion.match(outputs, targets, SIZES)
-        boxes = criterion.box_coder.boxes(outputs.box_logits.detach(), outputs.points)
+        predicted = criterion.box_coder.boxes(outputs.box_logits.detach(), outputs.points)
         positive = match.assignment.slot_positive
-        overlaps.append(iou(rows(boxes, match.assignment.slots), match.gt_boxes)[positive].mean().item())
+        overlaps.append(iou(rows(predicted, match.assignment.slots), match.gt_boxes)[positive].mean().item())
         scores.append(criterion.head_losses(outputs, match).cls.sum().item())
         totals.append(losses.total.item())
         optimizer.zero_grad()
