@@ -4,7 +4,7 @@ Unlike the other assigners it looks at what a detector predicts now, so an assig
 
 1. Points strictly inside any ground-truth box are candidates, each of them for every box of the image.
 2. The cost of a candidate for a box, whose IoU with the candidate's predicted box is y:
-   sum over classes c of |y_c - s_c|^2 BCE(y_c, s_c)  -  iou_weight log(y + 1e-7),
+   sum over classes c of (y_c - s_c)^2 BCE(y_c, s_c)  -  iou_weight log(y + 1e-7),
    where s are the scores, and y_c is y for the box's class and 0 for every other.
 3. A box takes its k candidates of least cost, where k is the sum of its ``topk`` largest IoUs, truncated, at least 1.
 4. A candidate that several boxes take goes to the box of least cost, even to one that did not take it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,14 @@ from gfocal.cli.options import (
     parse_settings,
     short_side_changes,
 )
-from gfocal.console import say
+from gfocal.console import note, say
 from gfocal.text import pluralize
 
+DEFAULT, DEFAULT_OF_NETWORKS = "nano", "light"  # configs
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
     from gfocal.config.config import Config
@@ -75,7 +80,12 @@ def _add_data(command: Options) -> None:
 
 
 def _add_run(group: Options) -> None:
-    group.add_argument("--config", metavar="NAME|FILE", help="see 'gfocal models' (default: light)")
+    group.add_argument(
+        "--config",
+        metavar="NAME|FILE",
+        help=f"see 'gfocal models' (default: {DEFAULT}; "
+        f"{DEFAULT_OF_NETWORKS} with --preset, --backbone-weights or --no-pretrained)",
+    )
     group.add_argument(
         "--set",
         action="append",
@@ -175,7 +185,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from gfocal.run_folder import RunFolder
 
     args.resume = args.resume or (args.auto_resume and RunFolder(args.out).has_state)
-    config = build_config(args)
+    config = build_config(args, console)
     with pixel_limit(config.images.max_megapixels):
         return _train(args, config, console)
 
@@ -221,17 +231,28 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
     return DONE
 
 
-def build_config(args: argparse.Namespace) -> Config:
+def default_config(changes: Mapping[str, Any]) -> str:
+    """The config where none is named: ``light`` for a network or backbone weights that options name."""
+    from gfocal.config.start import asks_for_network
+
+    return DEFAULT_OF_NETWORKS if asks_for_network(changes) else DEFAULT
+
+
+def build_config(args: argparse.Namespace, console: Console | None = None) -> Config:
     """The config with the changes by options; for a resumed run its own, from which options may not differ."""
+    from rich.console import Console as RichConsole
+
     from gfocal.config.config import SizeSettings, read_config, with_changes
-    from gfocal.config.start import with_initial_network
+    from gfocal.config.start import with_available_weights, with_initial_network
 
     changes = _changes(args)
     where = "--set" if len(args.set) == len(changes) else "--set and options" if args.set else "options"
     if args.resume:
         return _config_of_run(args, changes, where)
-    config = read_config(args.config or "light")
-    if changes.get("model.init_from", config.model.init_from) and not args.config:
+    config = with_available_weights(
+        read_config(args.config or DEFAULT), changes, partial(note, console or RichConsole(stderr=True))
+    )
+    if "model.init_from" in changes and not args.config:
         config = replace(config, size=SizeSettings())  # so that the model file's size is used
     scaled = short_side_changes(config, args.short_side)
     if "augment.preset" in changes:  # the sizes are then those of that augmentation

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from gfocal.config.config import Config, SizeSettings, with_changes
-from gfocal.errors import ConfigError
+from gfocal.errors import ConfigError, DownloadError
 from gfocal.interop.published_weights import locate_model
 from gfocal.models.finetuning import compare_classes
 from gfocal.models.model_file import read_description
@@ -44,7 +44,7 @@ def with_initial_network(config: Config, changes: Mapping[str, Any] | None = Non
         size = SizeSettings(saved["short_side"], saved["long_side"], saved["antialias"], saved.get("stretch", False))
     initial = replace(config, model=model, size=size)
     for key, value in (changes or {}).items():
-        is_of_network = key in NETWORK_KEYS or key.startswith("model.options")
+        is_of_network = asks_for_network({key: value})
         # model.pretrained would have no effect: the weights are those of the model.
         if is_of_network and (key == "model.pretrained" or with_changes(initial, {key: value}) != initial):
             raise ConfigError(
@@ -52,6 +52,34 @@ def with_initial_network(config: Config, changes: Mapping[str, Any] | None = Non
                 f"{_describe_network(description)}; leave this out, or do not start from there"
             )
     return initial
+
+
+def with_available_weights(config: Config, changes: Mapping[str, Any], report: Callable[[str], None]) -> Config:
+    """A config whose own start can be had, unless the user names one.
+
+    Args:
+        config: as read from its file; its ``model.init_from`` may name published weights.
+        changes: values of its keys that the user set explicitly. A start that they name stays; if they ask for
+            another network or other weights, the config's start is left out.
+        report: takes a line that says what is used in place of weights that cannot be downloaded.
+    """
+    name = config.model.init_from
+    if name is None or "model.init_from" in changes:
+        return config
+    without = replace(config, model=replace(config.model, init_from=None))
+    if asks_for_network(changes):
+        return without
+    try:
+        locate_model(name)
+    except DownloadError as error:
+        report(f"{error}; this run starts from ImageNet weights instead")
+        return without
+    return config
+
+
+def asks_for_network(changes: Mapping[str, Any]) -> bool:
+    """Whether values of keys name a network, its options, or the weights that it starts from."""
+    return any(key in NETWORK_KEYS or key.startswith("model.options") for key in changes)
 
 
 def describe_initial_model(init_from: str, names: Sequence[str]) -> str:
