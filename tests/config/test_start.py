@@ -173,10 +173,15 @@ def test_a_short_side_takes_along_what_belongs_to_it() -> None:
 
 
 def test_on_the_command_line(old: Path, tmp_path: Path) -> None:
-    assert chosen() == read_config("light")
+    without_network = replace(read_config("nano").model, init_from=None)  # tests are offline
+    assert chosen() == replace(read_config("nano"), model=without_network)
+    assert chosen("--no-pretrained").model == replace(read_config("light").model, pretrained=False)
+    assert chosen("--preset", "nanodet_plus_m_1_5x").size == read_config("nano").size
     plain = chosen("--init-from", old)
     assert plain.model.init_from == str(old)
-    assert plain.size == SizeSettings(64, 96, False, stretch=False)  # not that of the config light, which nobody named
+    assert plain.size == SizeSettings(
+        64, 96, False, stretch=False
+    )  # not that of the config light, which nobody named
     assert plain.optimizer == read_config("light").optimizer
     assert chosen("--init-from", old, "--config", "light").size == read_config("light").size
     assert chosen("--init-from", old, "--short-side", 100).size == SizeSettings(100, None, True)

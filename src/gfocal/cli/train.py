@@ -33,11 +33,7 @@ from gfocal.cli.options import (
 from gfocal.console import note, say
 from gfocal.text import pluralize
 
-DEFAULT, DEFAULT_OF_NETWORKS = "nano", "light"  # configs
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rich.console import Console
 
     from gfocal.config.config import Config
@@ -83,8 +79,7 @@ def _add_run(group: Options) -> None:
     group.add_argument(
         "--config",
         metavar="NAME|FILE",
-        help=f"see 'gfocal models' (default: {DEFAULT}; "
-        f"{DEFAULT_OF_NETWORKS} with --preset, --backbone-weights or --no-pretrained)",
+        help="see 'gfocal models' (default: nano, or light where options name another network or its weights)",
     )
     group.add_argument(
         "--set",
@@ -231,27 +226,19 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
     return DONE
 
 
-def default_config(changes: Mapping[str, Any]) -> str:
-    """The config where none is named: ``light`` for a network or backbone weights that options name."""
-    from gfocal.config.start import asks_for_network
-
-    return DEFAULT_OF_NETWORKS if asks_for_network(changes) else DEFAULT
-
-
 def build_config(args: argparse.Namespace, console: Console | None = None) -> Config:
     """The config with the changes by options; for a resumed run its own, from which options may not differ."""
     from rich.console import Console as RichConsole
 
     from gfocal.config.config import SizeSettings, read_config, with_changes
-    from gfocal.config.start import with_available_weights, with_initial_network
+    from gfocal.config.start import default_config, with_available_weights, with_initial_network
 
     changes = _changes(args)
     where = "--set" if len(args.set) == len(changes) else "--set and options" if args.set else "options"
     if args.resume:
         return _config_of_run(args, changes, where)
-    config = with_available_weights(
-        read_config(args.config or DEFAULT), changes, partial(note, console or RichConsole(stderr=True))
-    )
+    config = read_config(args.config or default_config(changes))
+    config = with_available_weights(config, changes, partial(note, console or RichConsole(stderr=True)))
     if "model.init_from" in changes and not args.config:
         config = replace(config, size=SizeSettings())  # so that the model file's size is used
     scaled = short_side_changes(config, args.short_side)

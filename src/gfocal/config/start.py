@@ -54,6 +54,19 @@ def with_initial_network(config: Config, changes: Mapping[str, Any] | None = Non
     return initial
 
 
+def default_config(changes: Mapping[str, Any]) -> str:
+    """The config where the user names none: ``nano`` for NanoDet-Plus, which it starts from, else ``light``.
+
+    ``changes`` are values of keys that the user set: what they say of the network decides.
+    """
+    preset = changes.get("model.preset", "")
+    if not preset and "model.init_from" in changes:
+        preset = read_description(locate_model(changes["model.init_from"]))["preset"]
+    if not preset:
+        return "light" if asks_for_network(changes) else "nano"
+    return "nano" if str(preset).startswith("nanodet") else "light"
+
+
 def with_available_weights(config: Config, changes: Mapping[str, Any], report: Callable[[str], None]) -> Config:
     """A config whose own start can be had, unless the user names one.
 
