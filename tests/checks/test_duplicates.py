@@ -9,8 +9,7 @@ import pytest
 from made import texture
 from PIL import Image, ImageFilter
 
-from gfocal.checks.duplicates import find_near_duplicates
-from gfocal.checks.image_files import Fingerprint, compute_fingerprint
+from gfocal.data.fingerprints import Fingerprint, compute_fingerprint, find_near_duplicates
 
 CHANGES = {
     "smaller": lambda image: image.resize((96, 72)),

@@ -1,8 +1,7 @@
 """Images that a dataset holds twice, within a split or, worse, in two splits.
 
 Equal images have the same pixels. Near-duplicates show the same view with another compression, size, brightness or
-focus. Two measures must agree, so that images that only resemble each other are not found: at most an eighth of 512
-comparisons of neighboring cells differ, and the gray copies correlate to 0.95.
+focus (``gfocal.data.fingerprints``).
 
 Where images are not decoded (``gfocal check --fast``, and before training) files of equal bytes are found instead.
 """
@@ -14,17 +13,11 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from gfocal.checks.findings import Box, Finding
-from gfocal.checks.image_files import BLANK_STD, Fingerprint, ImageFile, is_uniform
+from gfocal.checks.image_files import ImageFile
 from gfocal.data.dataset import FileData
+from gfocal.data.fingerprints import find_near_duplicates, is_uniform
 
-MAX_DIFFERENT_BITS = 64  # of 512 comparisons
-MIN_CORRELATION = 0.95
-BANDS = 32  # groups of 16 comparisons: a pair is a candidate if it agrees in one of them
-MAX_IN_BAND = 200  # images that agree in a band: with more of them the agreement is meaningless
 TAIL_BYTES = 4096  # at the end of a file, compared first: the ends of two photographs differ
 MAX_OPENED = 20_000  # images: larger sets are compared by path alone, to save time
 
@@ -61,42 +54,6 @@ def group_equal_files(images: Iterable[ImageFile]) -> list[list[ImageFile]]:
             for image in same_size:
                 groups.setdefault(_read_digest(image.path), []).append(image)
     return [group for group in groups.values() if len(group) > 1]
-
-
-def find_near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[tuple[int, int, float]]:
-    """Pairs of images that nearly equal each other, and their correlation; i < j."""
-    if len(fingerprints) < 2:
-        return []
-    bits = np.stack([one.bits for one in fingerprints])  # (N, 64)
-    gray = np.stack([one.gray for one in fingerprints]).astype(np.float32)  # (N, 1024)
-    deviation = gray.std(1)
-    gray -= gray.mean(1, keepdims=True)
-    found: dict[tuple[int, int], float] = {}
-    for i, j in _list_candidates(bits):
-        differing = bits[i] ^ bits[j]
-        count = np.bitwise_count(differing) if hasattr(np, "bitwise_count") else np.unpackbits(differing, axis=-1)
-        similar = (count.sum(-1) <= MAX_DIFFERENT_BITS) & (deviation[i] >= BLANK_STD) & (deviation[j] >= BLANK_STD)
-        i, j = i[similar], j[similar]
-        correlation = (gray[i] * gray[j]).mean(-1) / (deviation[i] * deviation[j])
-        for a, b, value in zip(i.tolist(), j.tolist(), correlation.tolist(), strict=True):
-            if value >= MIN_CORRELATION:
-                found[a, b] = value
-    return [(a, b, value) for (a, b), value in sorted(found.items())]
-
-
-def _list_candidates(bits: npt.NDArray[np.uint8]) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Pairs that agree in a whole band. The comparisons are shuffled over the bands, as neighbors are correlated."""
-    single = np.unpackbits(bits, axis=1)
-    shuffled = np.random.default_rng(0).permutation(single.shape[1])
-    bands = np.ascontiguousarray(np.packbits(single[:, shuffled], axis=1)).view(np.uint16)  # (N, 32)
-    for band in bands.T[:BANDS]:
-        order = np.argsort(band, kind="stable")
-        starts = np.flatnonzero(np.diff(band[order], prepend=band[order][0] ^ 1))
-        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-            if 2 <= end - start <= MAX_IN_BAND:
-                members = np.sort(order[start:end])
-                first, second = np.triu_indices(len(members), 1)
-                yield members[first], members[second]
 
 
 def _describe_equal(group: Sequence[ImageFile], splits: dict[str, FileData]) -> Iterator[Finding]:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
 from gfocal.checks.findings import Finding
 from gfocal.data.dataset import FileData
-from gfocal.data.images import LIMIT_OPTION, ImageHeader, image_header, read_image
-from gfocal.data.value_range import Range
+from gfocal.data.fingerprints import Fingerprint, compute_fingerprint, is_uniform
+from gfocal.data.images import LIMIT_OPTION, ImageHeader, image_header
 from gfocal.errors import ImageError
 
 SUFFIXES = {
@@ -32,21 +27,7 @@ SUFFIXES = {
 USUAL_MODES = ("RGB", "L", "P", "RGBA", "LA", "1")
 TINY_SIDE = 32  # pixels: not more than one cell of C5
 HUGE_AREA = 40_000_000  # pixels
-BLANK_STD = 1.0  # gray levels, of the small gray copy
 BLANK_SPREAD = 48  # gray levels: small objects on a uniform ground show in the pixels, not in the gray copy
-
-GRAY_SIDE = 32  # side of the gray copy in pixels
-CELLS = 16  # side of the grid whose neighboring cells are compared
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """A summary of the pixels of an image, small enough to keep for every image of a dataset."""
-
-    digest: bytes  # of the pixels; equal images have equal ones
-    bits: npt.NDArray[np.uint8]  # (64,) 512 comparisons of neighbors, packed
-    gray: npt.NDArray[np.uint8]  # (1024,) the image at 32x32
-    spread: int = 0  # the largest range of values of a channel, 0..255
 
 
 @dataclass(frozen=True)
@@ -91,29 +72,6 @@ def read_images(
     # Reading changes the warning filters for a moment. Threads that do so at the same time may leave them changed.
     with warnings.catch_warnings(), ThreadPoolExecutor(jobs) as pool:
         return list(pool.map(read_one, tasks))
-
-
-def compute_fingerprint(
-    path: Path, stated_size: tuple[int, int] | None = None, value_range: Range | None = None
-) -> Fingerprint:
-    """Decode an image as training does, and summarize its pixels. Raises ImageError."""
-    pixels = np.ascontiguousarray(read_image(path, stated_size, value_range).permute(1, 2, 0).numpy())
-    digest = hashlib.blake2b(pixels.data, digest_size=16)
-    digest.update(str(pixels.shape).encode())
-    gray = Image.fromarray(pixels).convert("L")
-    side = CELLS + 1
-    grid = np.asarray(gray.resize((side, side), Image.Resampling.BOX), dtype=np.int16)
-    across, down = grid[:-1, 1:] > grid[:-1, :-1], grid[1:, :-1] > grid[:-1, :-1]
-    bits = np.packbits(np.concatenate((across.ravel(), down.ravel())))
-    small = np.asarray(gray.resize((GRAY_SIDE, GRAY_SIDE), Image.Resampling.BOX)).ravel()
-    values = pixels.reshape(-1, 3)
-    spread = (values.max(0).astype(np.int16) - values.min(0)).max() if len(values) else 0
-    return Fingerprint(digest.digest(), bits, small, int(spread))
-
-
-def is_uniform(fingerprint: Fingerprint) -> bool:
-    """Whether the gray copy is of one shade."""
-    return bool(fingerprint.gray.std() < BLANK_STD)
 
 
 def check_image_files(images: Sequence[ImageFile], splits: dict[str, FileData], depth: str = "") -> list[Finding]:

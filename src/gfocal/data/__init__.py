@@ -16,6 +16,7 @@ sidecar.py        gfocal.json: information that the files of a format cannot sto
 coco_names.py     the 80 classes of COCO
 images.py         image files into upright 8-bit RGB
 value_range.py    the values of images of more than 8 bits that become 0 and 255
+fingerprints.py   a small summary of the pixels of each image, and near-duplicates by it
 survey.py         the headers of all images: which have more than 8 bits, which have several pages
 classes.py        which classes are used, and under which names: --classes and --rename
 views.py          concatenated datasets, some or one of their classes, only the images with objects
