@@ -143,6 +143,7 @@ def _read_file(source: _File) -> _Content:
         reading.images.append(image)
         for shape in entry:
             _add_shape(image, shape, shape.get("label", ""), reading, unboxed)
+        entry.clear()  # the tree and all boxes at once would take twice the memory
     tracks = root.findall("track")
     if tracks or root.findtext("meta/*/mode") == "interpolation":
         _add_frames(root, tracks, str(file), reading, unboxed)
