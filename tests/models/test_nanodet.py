@@ -18,7 +18,13 @@ from gfocal.models.finetuning import for_classes, freeze
 from gfocal.models.gfl import gfl_r18_fpn
 from gfocal.models.ghost_pan import GhostPAN
 from gfocal.models.model_file import load_model, save_model
-from gfocal.models.nanodet import NanoDetNeck, nanodet_plus_m, set_auxiliary_detached, with_auxiliary
+from gfocal.models.nanodet import (
+    NanoDetNeck,
+    nanodet_plus_m,
+    set_auxiliary_detached,
+    with_auxiliary,
+    without_auxiliary,
+)
 from gfocal.models.shufflenet import ShuffleNet
 from gfocal.models.zoo import create
 from gfocal.structures import Detections
@@ -183,6 +189,10 @@ def test_a_new_auxiliary_part_for_weights_without_one() -> None:
         assert torch.equal(one, other)
     assert whole.train()(images()).auxiliary is not None
     assert with_auxiliary(whole) is whole
+    bare = without_auxiliary(whole)
+    assert without_auxiliary(bare) is bare
+    assert bare.built_from == model.built_from
+    assert bare.state_dict().keys() == model.state_dict().keys()
 
 
 @pytest.mark.parametrize(

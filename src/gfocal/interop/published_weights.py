@@ -6,9 +6,7 @@ and a file or folder of that name on this machine comes first.
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +30,9 @@ from gfocal.interop.weights_cache import (
     only_process,
 )
 from gfocal.models.detector import Detector
-from gfocal.models.model_file import HUB_SCHEME, find_local_file, load_model, read_description, save_model
+from gfocal.models.model_file import find_local_file, load_model, read_description, save_model
+from gfocal.models.names import HUB_SCHEME, require_model
+from gfocal.models.nanodet import without_auxiliary
 from gfocal.models.published import PUBLISHED, PublishedWeights
 from gfocal.models.zoo import PRESETS
 
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
     from gfocal.interop.download import Report
     from gfocal.interop.mmdet import Imported
-
-NAME = re.compile(r"[A-Za-z0-9]+(?:[_.-][A-Za-z0-9]+)+")  # what may be a name with a typo
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
@@ -75,13 +73,7 @@ def locate_model(model: str | Path) -> str | Path:
         return obtain(weights)
     if weights is not None and launch.is_main():
         note(_console(), f"{text}: the file or folder of this name is used, not the published weights")
-    if weights is None and not is_there and NAME.fullmatch(text):
-        close = difflib.get_close_matches(text.lower(), PUBLISHED, n=3, cutoff=0.6)
-        if close:
-            raise ModelFileError(
-                f"{text}: no such file or folder, and no published weights of this name; did you mean "
-                f"{' or '.join(close)}? ('gfocal models' lists all)"
-            )
+    require_model(model)
     return model
 
 
@@ -175,6 +167,8 @@ def make_model_file(
     if not address:
         _check_by_hand(weights, checkpoint, console)
     model, remarks = import_published(weights, checkpoint)
+    # All files of NanoDet-Plus, with the part for training and without, become the same detector.
+    model = without_auxiliary(model)
     model.provenance = {
         "name": weights.name,
         "address": address or "put into the cache by hand",

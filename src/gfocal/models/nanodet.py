@@ -223,3 +223,18 @@ def with_auxiliary(model: Detector) -> Detector:
     model.built_from["options"]["auxiliary"] = True
     model.to(next(model.parameters()).device)
     return model.train(model.training)
+
+
+def without_auxiliary(model: Detector) -> Detector:
+    """A copy of a NanoDet-Plus without its auxiliary part: only what inference needs.
+
+    A detector of another kind, or one that lacks the part, is returned itself.
+    """
+    if not isinstance(model.neck, NanoDetNeck) or model.neck.auxiliary is None:
+        return model
+    model = copy.deepcopy(model)
+    assert isinstance(model.neck, NanoDetNeck)
+    assert isinstance(model.head, NanoDetHead)
+    model.neck.auxiliary = model.head.auxiliary = None
+    model.built_from["options"]["auxiliary"] = False
+    return model
