@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gfocal.data.dataset import ImageData
+from gfocal.evaluation.bootstrap import RESAMPLES, APIntervals, ap_intervals, match_samples
 from gfocal.evaluation.coco_ap import MAX_DETECTIONS, CocoResult, ScoredBoxes, coco_ap
 from gfocal.evaluation.curves import (
     Reliability,
@@ -34,6 +35,7 @@ class Evaluation:
     """All numbers of detections on annotated images; at IoU 0.5 unless noted otherwise."""
 
     ap: CocoResult
+    intervals: APIntervals  # of AP, by resampling the images
     boxes: Boxes
     matching: Matching
     errors: ErrorTypes
@@ -86,6 +88,7 @@ class Evaluation:
         types = {name: {"count": self.errors.counts[name], "ap50": cost[name]} for name in cost}
         return {
             **self.ap.to_json(),
+            "intervals": self.intervals.to_json(),
             "errors": {
                 "ap50": self.errors.ap50,
                 "types": types,
@@ -124,6 +127,12 @@ class Evaluation:
     def summary(self) -> list[str]:
         """The most important facts, in a few lines."""
         lines = []
+        if self.intervals.ap is not None and self.intervals.ap50 is not None:
+            lines.append(
+                f"AP {self.ap.ap or 0:.3f}, 95 % interval {self.intervals.ap.describe()}; "
+                f"AP50 {self.ap.ap50 or 0:.3f}, {self.intervals.ap50.describe()} "
+                f"(bootstrap over {pluralize(self.ap.num_images, 'image')})"
+            )
         if (largest := self.errors.largest) is not None:
             number, cost = self.errors.counts[largest], self.errors.cost[largest]
             them = "it" if number == 1 else "them"
@@ -149,6 +158,7 @@ def evaluate(
     min_score: float = 0.0,
     max_detections: int = MAX_DETECTIONS,
     best_per_image: int | None = None,
+    resamples: int = RESAMPLES,
 ) -> Evaluation:
     """Evaluate detections, by image id, on annotated images.
 
@@ -162,6 +172,7 @@ def evaluate(
             ``ap.limited``, and all that is not AP counts that many.
         best_per_image: the number of detections per image that COCO's AP is for, whatever their class, best first: of
             a model that gave more for ``max_detections``. None: all.
+        resamples: of the images, for the confidence intervals of AP.
 
     Raises ValueError for malformed detections, as ``coco_ap``, and for those of a model whose classes are not those
     of the data.
@@ -172,6 +183,7 @@ def evaluate(
             raise ValueError(f"detections of the classes {list(names)} cannot be evaluated on {list(data.names)}")
     samples = [data.sample(i) for i in range(len(data))]
     ap = coco_ap(samples, detections, data.names, max_detections)
+    best = detections
     if best_per_image is not None:
         best = {image_id: take_best(one, best_per_image) for image_id, one in detections.items()}
         ap = replace(coco_ap(samples, best, data.names), limited=ap.limited)
@@ -184,6 +196,7 @@ def evaluate(
     selected = select_above(boxes, thresholds)
     return Evaluation(
         ap=ap,
+        intervals=ap_intervals(match_samples(samples, best, data.names), resamples),
         boxes=boxes,
         matching=matching,
         errors=error_types(boxes, pairs, matching),
