@@ -189,7 +189,7 @@ def test_user_errors(run: Run, voc: Path, model: Path, tmp_path: Path) -> None:
         (("train", voc, "--val", gone, *TINY), f"{gone}: no such file"),
         ((*train, "--config", "heavy"), "there is no config 'heavy'"),
         ((*train, "--config", gone.with_suffix(".toml")), "there is no config"),
-        ((*train, "--preset", "gfl_r51"), "there is no preset 'gfl_r51'; there are gfl_light_fpn"),
+        ((*train, "--preset", "gfl_r51"), "there is no preset 'gfl_r51'; did you mean gfl_r"),
         ((*train, "--set", "run.epochs"), "--set takes KEY=VALUE, not 'run.epochs'"),
         ((*train, "--set", "run.epoch=3"), "unknown key run.epoch; did you mean run.epochs?"),
         ((*train, "--set", "run.epochs=few"), "run.epochs must be a whole number, not 'few'"),

@@ -1,6 +1,8 @@
 """The command line, one file per command: ``add`` declares its options, ``run`` executes it.
 
 main.py               entry point: all commands, errors of the user in one line
+parser.py             argparse with suggestions for typos
+early.py              what is answered before torch is imported
 options.py            types of options, and options that several commands share
 inputs.py             from arguments to datasets, devices and the standard output
 check.py              gfocal check

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE, SOME_FAILED
+from gfocal.cli.early import require_data, say_beginning
 from gfocal.cli.inputs import standard_output
 from gfocal.cli.options import (
     add_ignored_as_objects,
@@ -19,6 +20,7 @@ from gfocal.cli.options import (
     parse_settings,
     short_side_changes,
 )
+from gfocal.config.names import find_config
 from gfocal.console import say
 
 if TYPE_CHECKING:
@@ -50,9 +52,8 @@ def add(commands: Any) -> None:
     )
     check.add_argument(
         "--config",
-        default="light",
         metavar="NAME|FILE",
-        help="detector and input size for the regression range (default: light)",
+        help="detector and input size for the regression range (default: that of gfocal train, nano)",
     )
     add_short_side(check)
     add_image_reading(check)
@@ -90,11 +91,17 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal check."""
+    require_data(args.data)
+    find_config(args.config or "nano")
+    say_beginning(f"reading {', '.join(args.data)}", console)
     from gfocal.config.config import read_config, with_changes
+    from gfocal.config.start import default_config
     from gfocal.data.images import pixel_limit
 
+    settings = parse_settings(args.set)
+    args.config = args.config or default_config(settings)
     config = read_config(args.config)
-    changes = short_side_changes(config, args.short_side) | image_changes(args) | parse_settings(args.set)
+    changes = short_side_changes(config, args.short_side) | image_changes(args) | settings
     config = with_changes(config, changes, "--set")
     with pixel_limit(config.images.max_megapixels):
         return _check(args, config, console)
@@ -103,7 +110,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _check(args: argparse.Namespace, config: Config, console: Console) -> int:
     from gfocal.atomic import atomic_write
     from gfocal.checks.check import check_datasets
-    from gfocal.reports.tables import print_check
+    from gfocal.reports.check_tables import print_check
 
     splits = [] if args.splits == "all" else [name.strip() for name in args.splits.split(",") if name.strip()]
     result = check_datasets(

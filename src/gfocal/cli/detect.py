@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE, SOME_FAILED
+from gfocal.cli.early import require_model_and_images, say_beginning
 from gfocal.cli.inputs import select_device
 from gfocal.cli.options import (
     Options,
@@ -140,6 +141,10 @@ def _shard(text: str) -> Shard:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal detect."""
+    if args.merge is not None:
+        return _merge(args, console)
+    require_model_and_images(args.model, args.images, args.list)
+    say_beginning(f"loading {args.model}", console)
     from gfocal.data.images import pixel_limit
 
     with pixel_limit(args.max_megapixels):
@@ -153,10 +158,6 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
     from gfocal.inference.shards import Shard, launched_shard
     from gfocal.interop.published_weights import load
 
-    if args.merge is not None:
-        return _merge(args, console)
-    if args.model is None or not (args.images or args.list):
-        raise DataError("name a MODEL and images: gfocal detect MODEL IMAGE...")
     shard = args.shard or launched_shard()
     model = load(args.model, select_device(args.device or _device_of_process()))
     if args.max_detections is not None:

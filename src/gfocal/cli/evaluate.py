@@ -17,6 +17,7 @@ from gfocal.cli.counting import (
     select_classes,
     stated_ids,
 )
+from gfocal.cli.early import require_data, say_beginning
 from gfocal.cli.inputs import (
     explain_missing_coco,
     read_datasets,
@@ -36,6 +37,7 @@ from gfocal.cli.options import (
     threshold_rule,
 )
 from gfocal.console import note, say
+from gfocal.models.names import require_model
 from gfocal.text import pluralize
 
 if TYPE_CHECKING:
@@ -126,6 +128,11 @@ def _add_output(group: Options) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal eval."""
+    if not args.model.lower().endswith(".json"):  # a file of detections
+        require_model(args.model)
+    with explain_missing_coco("coco" in f"{args.model} {args.data[0]}".lower(), args.data[0]):
+        require_data(args.data)
+    say_beginning(f"loading {args.model}", console)
     from gfocal.data.images import pixel_limit
 
     with pixel_limit(args.max_megapixels):

@@ -29,6 +29,7 @@ from gfocal.cli import (
     models,
     train,
 )
+from gfocal.cli.parser import Parser
 from gfocal.console import report_error, say, warn
 from gfocal.errors import GFocalError, OpenFilesError
 from gfocal.limits import (
@@ -182,7 +183,7 @@ exit codes:
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their options; the parsed arguments have the function of the command as ``run``."""
-    main = argparse.ArgumentParser(
+    main = Parser(
         prog="gfocal",
         description="Object detectors with Generalized Focal Loss, which predict the uncertainty of each edge.",
         epilog=EPILOG,

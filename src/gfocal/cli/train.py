@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal import launch
 from gfocal.cli import DONE
+from gfocal.cli.early import require_data, say_beginning
 from gfocal.cli.inputs import (
     explain_missing_coco,
     read_datasets,
@@ -30,7 +31,9 @@ from gfocal.cli.options import (
     parse_settings,
     short_side_changes,
 )
+from gfocal.config.names import find_config
 from gfocal.console import note, say
+from gfocal.models.names import require_model
 from gfocal.text import pluralize
 
 if TYPE_CHECKING:
@@ -176,6 +179,12 @@ def _add_computation(group: Options) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal train."""
+    find_config(args.config or "nano")
+    with explain_missing_coco(Path(args.config or "").stem.startswith("coco_"), args.data[0]):
+        require_data([*args.data, *(args.val or ())])
+    if args.init_from is not None:
+        require_model(args.init_from)
+    say_beginning(f"reading {', '.join(args.data)}", console)
     from gfocal.data.images import pixel_limit
     from gfocal.run_folder import RunFolder
 

@@ -6,14 +6,16 @@ the key and what would fit. [augment], [optimizer], [schedule] and [run] are dec
 
 from __future__ import annotations
 
-import difflib
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from gfocal.config.names import CONFIG_FOLDER as CONFIG_FOLDER
+from gfocal.config.names import config_names as config_names
+from gfocal.config.names import find_config
 from gfocal.config.values import MAX_LENGTH, coerce, format_toml, parse_toml, possible_values
 from gfocal.data.augmentation.pipeline import AUGMENT_PRESETS, AugmentSettings
 from gfocal.data.preprocess import MAX_SIDE
@@ -21,11 +23,10 @@ from gfocal.data.value_range import check_range
 from gfocal.errors import ConfigError as ConfigError
 from gfocal.models.finetuning import Part
 from gfocal.models.options import quote
-from gfocal.text import one_line
+from gfocal.text import one_line, similar
 from gfocal.training.optim import OptimizerSettings, ScheduleSettings
 from gfocal.training.settings import RunSettings
 
-CONFIG_FOLDER = Path(__file__).parent
 PRESET = "preset"  # key of [augment] that names a whole augmentation, which the other keys change; never written
 
 
@@ -143,25 +144,13 @@ class Config:
     """Length, batches, devices and files."""
 
 
-def config_names() -> list[str]:
-    """Names of the bundled configs."""
-    return sorted(path.stem for path in CONFIG_FOLDER.glob("*.toml"))
-
-
 def read_config(name_or_path: str | Path) -> Config:
     """A bundled config by its name, or one from a TOML file.
 
     Raises:
         ConfigError: there is no such config, or something in it is wrong.
     """
-    path = Path(name_or_path)
-    if not path.suffix:
-        path = CONFIG_FOLDER / f"{name_or_path}.toml"
-    if not path.is_file():
-        raise ConfigError(
-            f"there is no config {str(name_or_path)!r}; give the path of a .toml file or one of: "
-            + ", ".join(config_names())
-        )
+    path = find_config(name_or_path)
     try:
         if (size := path.stat().st_size) > 4 * MAX_LENGTH:
             raise ValueError(f"{size:,} bytes are more than any config has")
@@ -237,9 +226,7 @@ def _replace_values(base: Any, table: Mapping[str, Any], where: str, prefix: str
     for key, value in table.items():
         name = f"{prefix}{key}"
         if key not in hints:
-            near = difflib.get_close_matches(key[:100], hints, n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known are: {', '.join(hints)}"
-            raise ConfigError(f"{where}: unknown key {one_line(name, 100)}; {hint}")
+            raise ConfigError(f"{where}: unknown key {one_line(name, 100)}; {_suggest_key(key, prefix, hints)}")
         current = getattr(base, key)
         if is_dataclass(current):
             if not isinstance(value, Mapping):
@@ -257,10 +244,26 @@ def _replace_values(base: Any, table: Mapping[str, Any], where: str, prefix: str
         raise ConfigError(f"{where}: {prefix}{error}") from error
 
 
+def _suggest_key(key: str, prefix: str, known: Iterable[str]) -> str:
+    """What an unknown key may stand for, in its own section or else in another."""
+    known = list(known)
+    if near := similar(key, known):
+        return f"did you mean {prefix}{near[0]}?"
+    everywhere = [name for name in flatten(Config()) if name.rpartition(".")[2] == key]
+    if everywhere or (everywhere := similar(key, [] if prefix else flatten(Config()))):
+        return f"did you mean {everywhere[0]}?"
+    return f"known are: {', '.join(known)}"
+
+
 def _augment_preset(name: Any, where: str) -> AugmentSettings:
     """The augmentation that ``augment.preset`` names; other keys of the section change it."""
     if not isinstance(name, str) or name not in AUGMENT_PRESETS:
-        raise ConfigError(f"{where}: augment.{PRESET} is one of {', '.join(AUGMENT_PRESETS)}, not {quote(name)}")
+        hint = (
+            f"; did you mean {near[0]}?" if isinstance(name, str) and (near := similar(name, AUGMENT_PRESETS)) else ""
+        )
+        raise ConfigError(
+            f"{where}: augment.{PRESET} is one of {', '.join(AUGMENT_PRESETS)}, not {quote(name)}{hint}"
+        )
     return AUGMENT_PRESETS[name]
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gfocal.errors import DataError
-from gfocal.text import one_line
+from gfocal.text import did_you_mean, one_line
 
 
 @dataclass(frozen=True)
@@ -67,5 +66,4 @@ def choose_classes(texts: Sequence[str], available: Sequence[str]) -> tuple[str,
 
 
 def _suggest(name: str, available: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, available, n=1)
-    return one_line(f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(map(repr, available))}")
+    return did_you_mean(repr(name), map(repr, available))

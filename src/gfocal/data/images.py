@@ -28,7 +28,6 @@ from gfocal.limits import ENOUGH_MEMORY, can_allocate, describe_out_of_files, is
 
 # A closed list, because the content selects the decoder: PIL would start Ghostscript for PostScript named .jpg.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".jp2"))
 
 LIMIT_OPTION = "--max-megapixels"
 

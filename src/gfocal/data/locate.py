@@ -17,8 +17,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from gfocal.data.dataset import Problem
-from gfocal.data.images import SUFFIXES
-from gfocal.data.paths import find_split, resolve_inside, split_name
+from gfocal.data.paths import SUFFIXES, find_split, resolve_inside, split_name
 from gfocal.data.validation import UNSAFE
 from gfocal.errors import DataError
 from gfocal.text import one_line

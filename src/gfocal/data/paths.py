@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from gfocal.data.images import SUFFIXES
 from gfocal.errors import ClassMismatchError, DataError, SplitError
 from gfocal.text import one_line
 
 T = TypeVar("T")
+
+# Of the formats that gfocal.data.images reads.
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".jp2"))
 
 SPLITS = {
     "train": ("train", "training"),

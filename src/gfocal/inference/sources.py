@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
+import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +18,12 @@ from gfocal.text import pluralize
 
 STANDARD_INPUT = "-"
 KNOWN_BY = "known by suffixes such as .jpg and .png"
+
+
+# What people give in place of images.
+_VIDEOS = frozenset((".mp4", ".avi", ".mov", ".mkv", ".mpg", ".mpeg", ".m4v", ".wmv", ".webm", ".flv", ".3gp"))
+_ADDRESS = re.compile("([A-Za-z][A-Za-z0-9+.-]+):/+")  # a path may have lost one of its slashes
+_STREAMS = ("rtsp", "rtsps", "rtmp", "rtp", "udp", "tcp", "srt")
 
 
 @dataclass
@@ -53,6 +61,30 @@ def find_images(
         result.notes.append(f"{pluralize(repeated, 'image')} named more than once, used once")
     result.files = list(found)
     return result
+
+
+def reason_against(argument: str | Path, of_absent: bool = True) -> str:
+    """Why an argument names no image, as far as its name and a look at the disk tell; empty if it may name some.
+
+    ``of_absent`` says whether a file that is not there is a reason.
+    """
+    text, path = str(argument), Path(argument)
+    if os.path.isdir(path):
+        return ""
+    address = _ADDRESS.match(text)
+    if path.suffix.lower() in _VIDEOS or (address and address[1].lower() in _STREAMS):
+        source = "INPUT" if address else shlex.quote(text)
+        return (
+            f"{text}: video is not supported; take its frames (ffmpeg -i {source} frames/%06d.png) and detect in "
+            "their folder"
+        )
+    if os.path.exists(path):
+        return ""
+    if address:
+        return f"{text}: addresses are not supported; download the image and give its file"
+    if not of_absent or (isinstance(argument, str) and glob.has_magic(argument)):
+        return ""
+    return f"{text}: no such file or folder"
 
 
 def _expand_lists(
@@ -93,6 +125,8 @@ def _find(argument: str | Path, out: Path, notes: list[str]) -> tuple[list[str],
         matches = sorted(glob.iglob(argument, recursive=True))
         files = outside(out, [file for file in map(Path, matches) if is_image(file) and not file.is_dir()])
         return files, "" if files else f"{argument}: no image matches this pattern ({KNOWN_BY})"
+    if reason := reason_against(argument, of_absent=False):
+        return [], reason
     if not argument.is_dir():
         return [str(argument)], ""
     below = list_visible(argument, deep=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from gfocal.errors import HubError
 from gfocal.models.detector import Detector
-from gfocal.models.model_file import HUB_FILE, HUB_SCHEME, save_model
+from gfocal.models.model_file import HUB_FILE, save_model
+from gfocal.models.names import HUB_SCHEME
 
 
 def push_to_hub(model: Detector, repo_id: str, *, private: bool = False, token: str | None = None) -> str:

@@ -29,13 +29,13 @@ from gfocal.models.description import (
     tensor_shapes,
 )
 from gfocal.models.detector import Detector
+from gfocal.models.names import HUB_SCHEME, require_model
 from gfocal.models.options import quote
 from gfocal.run_folder import RunFolder
 from gfocal.text import one_line
 
 MAX_HEADER = 2**25  # bytes of a file's description and its table of tensors
 NUMBERS = ("F32", "F16", "BF16", "F64", "I64")  # types of tensors; integers are counts of batches
-HUB_SCHEME = "hf://"
 HUB_FILE = "model.safetensors"
 
 
@@ -117,14 +117,11 @@ def find_model_file(path: str | Path) -> Path:
     """The model file of a path: the file itself, the best or last of a run's folder, or a download from the hub."""
     if str(path).startswith(HUB_SCHEME):
         return download_model(str(path))
+    require_model(path)
     path = Path(path)
-    if path.is_dir():
-        if found := RunFolder(path).model_files:
-            return found[0]
-        raise ModelFileError(f"{path}: holds neither best.safetensors nor last.safetensors; is it a run's folder?")
-    if not path.is_file():
+    if not path.exists():  # a name of published weights, which are downloaded elsewhere
         raise ModelFileError(f"{path}: no such file or folder")
-    return path
+    return RunFolder(path).model_files[0] if path.is_dir() else path
 
 
 def find_local_file(path: str | Path) -> Path:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from gfocal.text import one_line
+from gfocal.text import one_line, similar
 
 # Arguments of a preset that other parts of a config, or the data, decide.
 NOT_OPTIONS = ("num_classes", "names", "pretrained", "weights", "input_settings", "return")
@@ -91,7 +90,7 @@ def check_options(preset: Callable[..., Any], options: Mapping[str, Any]) -> dic
     checked = {}
     for key, value in options.items():
         if key not in known:
-            near = difflib.get_close_matches(key[:100], known, n=1)
+            near = similar(key, known)
             hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(known)}"
             raise ValueError(f"{preset.__name__} has no option {quote(key)}; {hint}")
         try:

@@ -24,6 +24,7 @@ from gfocal.models.gfl import (
 from gfocal.models.nanodet import nanodet_plus_m, nanodet_plus_m_1_5x
 from gfocal.models.sapd import sapd_r50_fpn
 from gfocal.models.ssd import ssd512_vgg16
+from gfocal.text import no_such
 
 Preset = Callable[..., Detector]
 PRESETS: dict[str, Preset] = {
@@ -52,7 +53,7 @@ PRESETS: dict[str, Preset] = {
 def get_preset(name: str) -> Preset:
     """The preset of a name; PresetError lists all of them."""
     if name not in PRESETS:
-        raise PresetError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+        raise PresetError(no_such("preset", name, PRESETS))
     return PRESETS[name]
 
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from gfocal.data.annotated import NOT_ANNOTATED, WHOLE, AnnotatedImage, AnnotationFormat, Parsed
-from gfocal.data.images import SUFFIXES
 from gfocal.data.locate import clean_name
-from gfocal.data.paths import resolve_inside, sort_splits, split_name
+from gfocal.data.paths import SUFFIXES, resolve_inside, sort_splits, split_name
 from gfocal.data.readers.label_lines import read_label_lines
 from gfocal.data.readers.reading import Reading
 from gfocal.errors import DataError

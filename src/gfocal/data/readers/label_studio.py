@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.data.annotated import EVERY_CLASS, NOT_ANNOTATED, WHOLE, AnnotatedImage, AnnotationFormat, Parsed
-from gfocal.data.images import SUFFIXES
 from gfocal.data.locate import clean_name
 from gfocal.data.outlines import OUTLINE, ROTATED, Corners, hull, hull_of_ellipse, hull_of_rotated
+from gfocal.data.paths import SUFFIXES
 from gfocal.data.readers.json_files import PROBED, find_by_split, read_json
 from gfocal.data.readers.label_studio_regions import WHOLE_IMAGE, Region, join_regions
 from gfocal.data.readers.reading import (

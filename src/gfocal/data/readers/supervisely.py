@@ -19,9 +19,8 @@ from typing import Any
 
 from gfocal.data.annotated import NOT_ANNOTATED, WHOLE, AnnotatedImage, AnnotationFormat, Parsed
 from gfocal.data.dataset import Problem
-from gfocal.data.images import SUFFIXES
 from gfocal.data.outlines import OUTLINE, ROTATED, Corners, hull, hull_of_rotated
-from gfocal.data.paths import list_images, split_name
+from gfocal.data.paths import SUFFIXES, list_images, split_name
 from gfocal.data.readers.json_files import read_json
 from gfocal.data.readers.reading import (
     BROKEN_BOX,

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gfocal.data.dataset import Problem
-from gfocal.data.images import SUFFIXES
-from gfocal.data.paths import find_split_folders, list_images, pick_split, sort_splits, split_name
+from gfocal.data.paths import SUFFIXES, find_split_folders, list_images, pick_split, sort_splits, split_name
 from gfocal.data.readers.xml_files import root_tag
 from gfocal.data.validation import REPEATED_IMAGE
 from gfocal.errors import DataError

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from gfocal.data.annotated import WHOLE, AnnotatedBox, AnnotatedImage, AnnotationFormat, Parsed
 from gfocal.data.dataset import Problem
-from gfocal.data.images import SUFFIXES
-from gfocal.data.paths import find_split
+from gfocal.data.paths import SUFFIXES, find_split
 from gfocal.data.readers.fields import FLAG
 from gfocal.data.readers.label_files import parse_numbers, read_lines
 from gfocal.errors import DataError

@@ -1,0 +1,61 @@
+"""What is answered before torch is imported, which takes seconds: files, models and configs that are not there.
+
+Nothing that this file imports may import torch; a test looks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gfocal.console import say
+from gfocal.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXAMPLE_MODEL = "nanodet_plus_m_416_coco"  # of published weights, the smallest download
+
+
+def require_data(paths: Sequence[str]) -> None:
+    """Raise DataError for a dataset that is not there."""
+    for path in paths:
+        if path != "synthetic" and not Path(path).is_file() and not Path(path).is_dir():  # a pipe would never end
+            raise DataError(f"{path}: no such file or folder")
+
+
+def require_images(arguments: Sequence[str], lists: Sequence[Path] = ()) -> None:
+    """Raise DataError if none of the images that are named is there; those of lists are not looked for."""
+    from gfocal.inference.sources import STANDARD_INPUT, reason_against
+
+    if lists or any(text == STANDARD_INPUT or text.startswith("@") for text in arguments):
+        return
+    reasons = [reason_against(text) for text in arguments]
+    if all(reasons):
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        raise DataError(f"{reasons[0]}{more}")
+
+
+def require_model_and_images(model: str | None, arguments: Sequence[str], lists: Sequence[Path]) -> None:
+    """Raise DataError or ModelFileError if the model of ``gfocal detect``, or all of its images, are not there."""
+    from gfocal.data.paths import is_image
+    from gfocal.inference.sources import reason_against
+    from gfocal.models.names import require_model
+
+    if model is not None and (is_image(Path(model)) or reason_against(model, of_absent=False)):
+        raise DataError(
+            f"{model}: is no model; name a MODEL before the images: gfocal detect MODEL IMAGE..., for instance "
+            f"gfocal detect {EXAMPLE_MODEL} {model}"
+        )
+    if model is None or not (arguments or lists):
+        raise DataError("name a MODEL and images: gfocal detect MODEL IMAGE...")
+    require_model(model)
+    require_images(arguments, lists)
+
+
+def say_beginning(text: str, console: Console) -> None:
+    """Say what a command begins with, where otherwise nothing would be printed while torch is imported."""
+    if "torch" not in sys.modules:
+        say(console, text)

@@ -1,0 +1,38 @@
+"""What may be named as a model; asked before torch is imported, so that a typo is answered at once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gfocal.errors import ModelFileError
+from gfocal.models.published import PUBLISHED
+from gfocal.run_folder import RunFolder
+from gfocal.text import similar
+
+HUB_SCHEME = "hf://"
+_NAME = re.compile(r"[A-Za-z0-9]+(?:[_.-][A-Za-z0-9]+)+")  # what may be a name with a typo
+
+
+def require_model(model: str | Path) -> None:
+    """Raise ModelFileError if there is no such file, no model in the folder, and no published weights of this name.
+
+    A model on the hub is not looked for.
+    """
+    text, path = str(model), Path(model)
+    if text.startswith(HUB_SCHEME) or (text in PUBLISHED and not path.exists()):
+        return
+    if path.is_dir():
+        if not RunFolder(path).model_files:
+            raise ModelFileError(
+                f"{path}: holds neither best.safetensors nor last.safetensors; is it a run's folder?"
+            )
+        return
+    if path.is_file():
+        return
+    if near := similar(text, PUBLISHED, 3) if _NAME.fullmatch(text) else []:
+        raise ModelFileError(
+            f"{text}: no such file or folder, and no published weights of this name; did you mean "
+            f"{' or '.join(near)}? ('gfocal models' lists all)"
+        )
+    raise ModelFileError(f"{path}: no such file or folder")
