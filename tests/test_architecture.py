@@ -56,6 +56,7 @@ HOMES = {
     "huggingface_hub": {"models.model_file", "interop.hub"},  # download, upload
     "platformdirs": {"interop.weights_cache"},
     "filelock": {"interop.weights_cache"},
+    "pandas": {"interop.conversions"},
     "supervision": {"interop.conversions"},
     "matplotlib": {"lab.figures.canvas"},
     "pycocotools": set[str](),
@@ -98,7 +99,7 @@ READING_PATH = (
 )
 # What a step runs beyond them.
 LEAVES = {
-    "structures.py",
+    "structures/tensors.py",
     "ops/boxes.py",
     "ops/points.py",
     "ops/distributions.py",

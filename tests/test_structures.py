@@ -99,10 +99,10 @@ def test_select_takes_the_same_rows_of_every_column(keep: Tensor) -> None:
 
 
 def test_detections_print_as_one_line() -> None:
-    assert repr(detections()) == "Detections(4 in 30x40: 2 dog, 2 cat)"
-    assert repr(detections(0)) == "Detections(0 in 30x40)"
+    assert repr(detections()) == "Detections(4 in 40x30 pixels: 2 dog, 2 cat)"
+    assert repr(detections(0)) == "Detections(0 in 40x30 pixels)"
     many = replace(detections(), labels=torch.tensor([2, 2, 0, 1]), names=("cat", "dog", "owl"))
-    assert repr(many) == "Detections(4 in 30x40: 2 owl, 1 cat, 1 dog)"
+    assert repr(many) == "Detections(4 in 40x30 pixels: 2 owl, 1 cat, 1 dog)"
     generator = torch.rand(7, 4)
     seven = Detections(
         generator,
@@ -114,7 +114,7 @@ def test_detections_print_as_one_line() -> None:
         tuple("abcdefg"),
         (3, 4),
     )
-    assert repr(seven) == "Detections(7 in 3x4: 1 a, 1 b, 1 c, 1 d, 1 e, ...)"
+    assert repr(seven) == "Detections(7 in 4x3 pixels: 1 a, 1 b, 1 c, 1 d, 1 e, ...)"
 
 
 def test_above_is_strict() -> None:

@@ -4,6 +4,7 @@
     model = gfocal.load("runs/mine")             # or gfocal.create("gfl_r50_fpn", num_classes=80)
     found = model.detect("photo.jpg")
     found.boxes, found.scores, found.class_names, found.edge_std
+    for one in found: one.name, one.score, one.box
 
 Names are imported when they are first used, so that ``import gfocal`` is fast and imports nothing heavy.
 """
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from gfocal.data.discovery import read_data
     from gfocal.data.synthetic.scenes import SyntheticScenes
     from gfocal.evaluation.coco_ap import coco_ap
-    from gfocal.interop.conversions import to_supervision, to_torchvision
+    from gfocal.interop.conversions import to_pandas, to_supervision, to_torchvision
     from gfocal.interop.hub import push_to_hub
     from gfocal.interop.published_weights import load
     from gfocal.models.detector import Detector
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
     from gfocal.models.zoo import create
     from gfocal.ops.decoding import decode
     from gfocal.ops.distributions import GeneralDistribution
-    from gfocal.structures import Batch, Detections, HeadOutputs, Losses, Points, Targets
+    from gfocal.structures import Batch, Detection, Detections, HeadOutputs, Losses, Points, Targets
     from gfocal.training.loop import train
     from gfocal.visualize import draw_detections, draw_edge_distributions
 
 _HOME = {
     "Batch": "gfocal.structures",
+    "Detection": "gfocal.structures",
     "Detections": "gfocal.structures",
     "Detector": "gfocal.models.detector",
     "GFLCriterion": "gfocal.criteria.gfl",
@@ -52,6 +54,7 @@ _HOME = {
     "push_to_hub": "gfocal.interop.hub",
     "read_data": "gfocal.data.discovery",
     "save": "gfocal.models.model_file:save_model",
+    "to_pandas": "gfocal.interop.conversions",
     "to_supervision": "gfocal.interop.conversions",
     "to_torchvision": "gfocal.interop.conversions",
     "train": "gfocal.training.loop",
@@ -67,12 +70,14 @@ __all__ = [  # noqa: RUF022 (in the order of use)
     "SyntheticScenes",
     "Detector",
     "Detections",
+    "Detection",
     "GFLCriterion",
     "GeneralDistribution",
     "decode",
     "coco_ap",
     "draw_detections",
     "draw_edge_distributions",
+    "to_pandas",
     "to_supervision",
     "to_torchvision",
     "Batch",

@@ -15,12 +15,13 @@ from gfocal.data.survey import choose_for_images
 from gfocal.data.value_range import Range
 from gfocal.errors import DataError
 from gfocal.inference.journal import Journal
-from gfocal.inference.results import FORMATS, describe_threshold, resolve_threshold, write_results
+from gfocal.inference.results import FORMATS, describe_threshold, write_results
 from gfocal.inference.resume import is_finished, open_journal, run_header, unique_names
 from gfocal.inference.shards import Shard, merge_if_finished
 from gfocal.inference.sources import find_images
 from gfocal.inference.stages import Edges, ImageFile, Pipeline
 from gfocal.models.detector import Detector
+from gfocal.models.predict import resolve_threshold
 from gfocal.text import pluralize
 
 

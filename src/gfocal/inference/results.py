@@ -1,4 +1,4 @@
-"""Results of a run: the score threshold, the record of an image, and journals written as COCO, YOLO, VOC or CSV."""
+"""Results of a run: the record of an image, and journals written as COCO, YOLO, VOC or CSV."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from gfocal.data.writers.csv import format_csv_header, format_csv_rows
 from gfocal.data.writers.voc import format_voc_xml
 from gfocal.data.writers.yolo import format_yolo_text
 from gfocal.inference.journal import Record, read_end, read_records
-from gfocal.models.detector import Detector
 from gfocal.structures import Detections
 from gfocal.text import pluralize
 
@@ -29,16 +28,6 @@ INFO = (
     "its training data. bbox is x, y, width, height, and edge_std is left, top, right, bottom, in pixels of the "
     "image file."
 )
-
-
-DEFAULT_THRESHOLD = 0.3  # where neither the user nor the model has another
-
-
-def resolve_threshold(model: Detector, score_threshold: float | None) -> float | tuple[float, ...]:
-    """The score that detections must exceed: the given one, else the model's own of each class, else 0.3."""
-    if score_threshold is not None:
-        return float(score_threshold)
-    return DEFAULT_THRESHOLD if model.class_thresholds is None else tuple(model.class_thresholds)
 
 
 def describe_threshold(threshold: float | tuple[float, ...]) -> str:

@@ -12,7 +12,6 @@ from typing import Literal
 
 from rich.console import Console
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from gfocal.console import fail, say
 from gfocal.data.classes import ClassMap
@@ -24,6 +23,7 @@ from gfocal.inference.prefetch import make_executor, submit_ahead
 from gfocal.inference.results import make_record
 from gfocal.models.detector import Detector
 from gfocal.models.predict import ImageBatch, predict, preprocess, stack_inputs
+from gfocal.ops.decoding import suppress
 from gfocal.structures import Detections
 
 Edges = Literal["none", "std", "distribution"]
@@ -92,9 +92,7 @@ class Pipeline:
         found = detections.relabel(self.classes.new_labels, self.classes.names)
         if not self.classes.merges:
             return found
-        return found.select(
-            batched_nms(found.boxes, found.scores, found.labels, self.model.decode_settings.nms_threshold)
-        )
+        return found.select(suppress(found.boxes, found.scores, found.labels, self.model.decode_settings))
 
     def _batches(
         self, read: Iterator[tuple[ImageFile, Future[tuple[Tensor, Tensor]]]]

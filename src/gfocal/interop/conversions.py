@@ -1,7 +1,8 @@
-"""Detections as objects of other packages: supervision (annotators, trackers, zones, metrics) and torchvision."""
+"""Detections as objects of other packages: pandas, supervision (annotators, trackers, zones, metrics), torchvision."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,43 @@ from gfocal.errors import MissingExtraError
 from gfocal.structures import Detections
 
 if TYPE_CHECKING:
+    import pandas
     import supervision
+
+SIDES = ("left", "top", "right", "bottom")
+
+
+def to_pandas(detections: Detections | Sequence[Detections]) -> pandas.DataFrame:
+    """A table with a row for each detection, of one image or of several.
+
+    Columns: ``image`` (its path, or where that is not known its number), ``name``, ``label``, ``score``, ``x1``,
+    ``y1``, ``x2``, ``y2``, ``std_left``, ``std_top``, ``std_right``, ``std_bottom``: in pixels, as in the csv of
+    ``gfocal detect``; the last four are NaN for a detector without edge distributions.
+
+    Raises MissingExtraError if the package is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingExtraError(f"to_pandas needs the package pandas ({error}): pip install pandas") from error
+    several = [detections] if isinstance(detections, Detections) else list(detections)
+    images = [
+        number if one.source is None or one.source.path is None else one.source.path
+        for number, one in enumerate(several)
+        for _ in range(len(one))
+    ]
+    found = [one.to("cpu") for one in several]
+    numbers: list[Any] = [np.zeros((0, 10))]
+    for one in found:
+        columns = (one.labels[:, None], one.scores[:, None], one.boxes, one.edge_std)
+        numbers.append(np.concatenate([column.detach().numpy().astype(np.float64) for column in columns], axis=1))
+    table = pandas.DataFrame(
+        np.concatenate(numbers),
+        columns=["label", "score", "x1", "y1", "x2", "y2", *(f"std_{side}" for side in SIDES)],
+    ).astype({"label": np.int64})
+    table.insert(0, "name", [name for one in found for name in one.class_names])
+    table.insert(0, "image", images)
+    return table
 
 
 def to_supervision(detections: Detections) -> supervision.Detections:

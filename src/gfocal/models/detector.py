@@ -11,7 +11,7 @@ from gfocal.data.preprocess import InputSettings
 from gfocal.models.backbone import Backbone, keep_statistics
 from gfocal.models.published_settings import PublishedSettings
 from gfocal.ops.box_coders import BoxCoder
-from gfocal.structures import Detections, HeadOutputs
+from gfocal.structures import Color, Detections, HeadOutputs
 
 # Of all data with boxes the most classes are some 20,000; more are a mistake, or a file meant to fill the memory.
 MAX_CLASSES, MAX_NAME_LENGTH, MAX_NAMES_LENGTH = 100_000, 1000, 1_000_000
@@ -27,10 +27,10 @@ class Detector(nn.Module):
         box_coder: what the box logits of the head mean.
         built_from: name of the preset and its options, so that a saved file can build the network again.
         published: how the preset was trained in its paper; ``gfocal.build`` makes the criterion of it.
-        decode_settings: thresholds and limits of ``detect``; at first the published ones.
-        class_thresholds: score threshold of each class, by label, chosen on annotated images by ``gfocal eval
-            --store-thresholds``; None where none were chosen. ``detect`` does not apply them by itself:
-            ``model.detect(image).above(model.class_thresholds)``.
+        decode_settings: limits and the NMS of ``detect``, and the low score threshold of evaluation, as AP needs it;
+            at first the published ones.
+        class_thresholds: score threshold of each class, by label, which ``detect`` applies; chosen on annotated
+            images by ``gfocal eval --store-thresholds``; None where none were chosen.
         thresholds_how: how they were chosen, in a line.
         provenance: where the weights come from (``name``, ``address``, ``sha256``, ``license`` ...), for published
             ones that were not trained further; empty for any other.
@@ -89,23 +89,28 @@ class Detector(nn.Module):
     def detect(
         self,
         images: Any,
-        score_threshold: float | None = None,
+        score_threshold: float | Sequence[float] | None = None,
         batch_size: int = 1,
         value_range: tuple[int, int] | None = None,
+        color: Color = "rgb",
     ) -> list[Detections] | Detections:
         """Find objects in one image or several. The model may be in training or evaluation mode.
 
         Args:
-            images: a path, a PIL image, a uint8 array (H, W, 3) or (H, W), a tensor (3, H, W) that is uint8 or float
-                in 0..1; or a sequence of such, or a tensor or array of four dimensions.
-            score_threshold: detections must score more, 0..1; None: that of ``decode_settings``, 0.05 unless it was
-                changed, which is low enough to measure AP.
+            images: a path, a PIL image, a uint8 RGB array (H, W, 3) or (H, W), an RGB tensor (3, H, W) that is uint8
+                or float in 0..1; or a sequence of such, or a tensor or array of four dimensions.
+            score_threshold: detections must score more, 0..1; one number, or one for each class, by label. None: as
+                in ``gfocal detect``, the model's own ``class_thresholds``, else 0.3. AP needs those with low scores
+                too: ``score_threshold=model.decode_settings.score_threshold``, which is 0.05 unless it was changed.
             batch_size: images per pass through the network.
             value_range: of paths and PIL images of more than 8 bits, the values that become 0 and 255; None: the
                 model's if it fits these images, else by their values, with a warning.
+            color: the order of the channels of arrays and tensors: ``"rgb"``, or ``"bgr"`` as OpenCV reads them.
 
         Returns:
-            ``Detections`` in pixels of the original image, best first: one for one image, a list for several.
+            ``Detections`` in pixels of the original image, best first: one for one image, a list for several. They
+            know the path of their image; of an image given as an object they have a reference that does not keep it
+            in memory.
 
         Raises:
             ImageError: a file cannot be read as an image.
@@ -113,7 +118,7 @@ class Detector(nn.Module):
         """
         from gfocal.models.predict import detect
 
-        return detect(self, images, score_threshold=score_threshold, batch_size=batch_size, value_range=value_range)
+        return detect(self, images, score_threshold, batch_size, value_range, color)
 
 
 def class_names(num_classes: int, names: Sequence[str] | None) -> tuple[str, ...]:

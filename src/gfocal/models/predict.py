@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +19,12 @@ from gfocal.data.preprocess import InputSettings, normalize, resize_to_input, st
 from gfocal.data.survey import measure_values, survey_images
 from gfocal.data.value_range import MeasuredValues, Range, choose_range, merge_measured
 from gfocal.ops.decoding import DecodeSettings, decode
-from gfocal.structures import Detections
+from gfocal.structures import Color, Detections, ImageSource
 
 if TYPE_CHECKING:
     from gfocal.models.detector import Detector
+
+DEFAULT_THRESHOLD = 0.3  # where neither the user nor the model has another
 
 
 class NetworkInput(Protocol):
@@ -60,7 +63,7 @@ def predict(
     """Each batch with the detections of its images, in pixels of the image files.
 
     The model is in evaluation mode while the batches are iterated, and in its former mode afterwards.
-    ``score_threshold`` replaces that of ``model.decode_settings``.
+    ``score_threshold`` replaces that of ``model.decode_settings``, which is low, as AP needs it.
     """
     settings = model.decode_settings
     if score_threshold is not None:
@@ -82,12 +85,23 @@ def predict_batch(model: Detector, batch: NetworkInput, settings: DecodeSettings
     return decode(outputs, model.box_coder, batch.sizes, batch.original_sizes, model.names, settings)
 
 
+def resolve_threshold(model: Detector, score_threshold: float | Sequence[float] | None) -> float | tuple[float, ...]:
+    """The score that detections must exceed: the given one, else the model's own of each class, else 0.3.
+
+    The rule of ``model.detect`` and of ``gfocal detect`` alike.
+    """
+    if score_threshold is None:
+        return DEFAULT_THRESHOLD if model.class_thresholds is None else tuple(model.class_thresholds)
+    return tuple(score_threshold) if isinstance(score_threshold, Sequence) else float(score_threshold)
+
+
 def detect(
     model: Detector,
     images: Any,
-    score_threshold: float | None = None,
+    score_threshold: float | Sequence[float] | None = None,
     batch_size: int = 1,
     value_range: Range | None = None,
+    color: Color = "rgb",
 ) -> list[Detections] | Detections:
     """Find objects in one image or several.
 
@@ -95,20 +109,23 @@ def detect(
         model: a detector in either mode; it predicts in evaluation mode, and its mode is restored afterwards.
         images: a path, a PIL image, a uint8 array (H, W, 3) or (H, W), a tensor (3, H, W) that is uint8 or
             float in 0..1; or a sequence of such, or a tensor or array of four dimensions.
-        score_threshold: detections must score more; None: the model's own.
+        score_threshold: detections must score more; one number, or one for each class, by label; None: the model's
+            own of each class, else 0.3.
         batch_size: images per pass through the network.
         value_range: of paths and PIL images of more than 8 bits, the values that become 0 and 255; None: the model's
             if it fits these images, else by their values, with a warning.
+        color: the order of the channels of arrays and tensors: ``"rgb"``, or ``"bgr"`` as OpenCV reads them.
 
     Returns:
         ``Detections`` in pixels of the original image: one for one image, a list for several.
 
     Raises:
         ImageError: a file cannot be read as an image.
-        ValueError: something that is no image.
+        ValueError: something that is no image; or as many thresholds as there are no classes.
     """
     single = not is_several(images)
-    found = list(detect_each(model, [images] if single else images, score_threshold, batch_size, value_range))
+    several = [images] if single else images
+    found = list(detect_each(model, several, score_threshold, batch_size, value_range, color))
     return found[0] if single else found
 
 
@@ -122,20 +139,41 @@ def is_several(images: Any) -> bool:
 def detect_each(
     model: Detector,
     images: Sequence[Any] | Tensor,
-    score_threshold: float | None = None,
+    score_threshold: float | Sequence[float] | None = None,
     batch_size: int = 1,
     value_range: Range | None = None,
+    color: Color = "rgb",
 ) -> Iterator[Detections]:
     """As ``detect`` for several images, yielding the result of each after its batch."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    threshold = resolve_threshold(model, score_threshold)
+    if isinstance(threshold, tuple) and len(threshold) != model.num_classes:
+        raise ValueError(f"{len(threshold)} thresholds for {model.num_classes} classes")
     values = range_of_images(images, model.input_settings, value_range)
     batches = (
-        batch_images([as_rgb(image, values) for image in images[start : start + batch_size]], model.input_settings)
+        _read_batch(images[start : start + batch_size], model.input_settings, values, color)
         for start in range(0, len(images), batch_size)
     )
-    for _, found in predict(model, batches, score_threshold):
-        yield from found
+    for batch, found in predict(model, batches, min(threshold) if isinstance(threshold, tuple) else threshold):
+        for source, one in zip(batch.keys, found, strict=True):
+            yield replace(one.above(threshold), source=source)
+
+
+def _read_batch(
+    images: Iterable[Any], settings: InputSettings, value_range: Range | None, color: Color
+) -> ImageBatch[ImageSource]:
+    """Images of any kind -> a batch, whose keys say where the images are found again."""
+    several = list(images)
+    pixels = [as_rgb(image, value_range, color) for image in several]
+    sources = [_source_of(image, color, value_range) for image in several]
+    return stack_inputs(sources, pixels, [preprocess(one, settings) for one in pixels], settings.multiple)
+
+
+def _source_of(image: Any, color: Color, value_range: Range | None) -> ImageSource:
+    if isinstance(image, str | Path):
+        return ImageSource(path=str(image), value_range=value_range)
+    return ImageSource(reference=weakref.ref(image), color=color, value_range=value_range)
 
 
 def range_of_images(
@@ -159,8 +197,10 @@ def _measure(image: Image.Image) -> MeasuredValues:
     return MeasuredValues(int(values.min()), int(values.max()), num_read=1, num_deep=1)
 
 
-def detect_batch(model: Detector, images: Sequence[Tensor], score_threshold: float | None = None) -> list[Detections]:
-    """Detections in uint8 RGB images (3, H, W) that go through the network together."""
+def detect_batch(
+    model: Detector, images: Sequence[Tensor], score_threshold: float | Sequence[float] | None = None
+) -> list[Detections]:
+    """Detections in uint8 RGB images (3, H, W) that go through the network together; thresholds as ``detect``."""
     return list(detect_each(model, images, score_threshold, batch_size=len(images)))
 
 
@@ -187,8 +227,13 @@ def preprocess(image: Tensor, settings: InputSettings) -> Tensor:
     return normalize(resize_to_input(image, settings), settings)
 
 
-def as_rgb(image: Any, value_range: Range | None = None) -> Tensor:
-    """Any kind of image that ``detect`` takes -> uint8 RGB (3, H, W); ``value_range`` is of deep paths and images."""
+def as_rgb(image: Any, value_range: Range | None = None, color: Color = "rgb") -> Tensor:
+    """Any kind of image that ``detect`` takes -> uint8 RGB (3, H, W).
+
+    ``value_range`` is of deep paths and PIL images, ``color`` the order of the channels of arrays and tensors.
+    """
+    if color not in ("rgb", "bgr"):
+        raise ValueError(f"color is 'rgb' or 'bgr', not {color!r}")
     if isinstance(image, str | Path):
         return read_image(Path(image), value_range=value_range)
     if isinstance(image, Image.Image):
@@ -197,15 +242,22 @@ def as_rgb(image: Any, value_range: Range | None = None) -> Tensor:
         right_shape = image.ndim == 2 or image.shape[2:] in ((3,), (4,))
         if image.dtype != np.uint8 or not right_shape or not image.size:
             raise ValueError(f"an array must be uint8 of shape (H, W, 3) or (H, W), not {image.dtype} {image.shape}")
+        if color == "bgr" and image.ndim == 3:
+            image = image[..., [2, 1, 0, 3][: image.shape[2]]]
         return to_rgb_tensor(Image.fromarray(image))
     if isinstance(image, Tensor):
-        if image.ndim != 3 or image.shape[0] not in (1, 3) or not image.numel():
-            raise ValueError(f"a tensor must have shape (3, H, W) or (1, H, W), not {tuple(image.shape)}")
-        if image.is_floating_point():
-            if not (image.min() >= 0 and image.max() <= 1):
-                raise ValueError("a float tensor must hold values in 0..1; uint8 tensors hold 0..255")
-            image = (image * 255).round().to(torch.uint8)
-        if image.dtype != torch.uint8:
-            raise ValueError(f"a tensor must be uint8 or float, not {image.dtype}")
-        return image.expand(3, -1, -1)
+        return _tensor_as_rgb(image, color)
     raise ValueError(f"not an image: {type(image).__name__}; give a path, PIL image, uint8 array or tensor")
+
+
+def _tensor_as_rgb(image: Tensor, color: Color) -> Tensor:
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or not image.numel():
+        raise ValueError(f"a tensor must have shape (3, H, W) or (1, H, W), not {tuple(image.shape)}")
+    if image.is_floating_point():
+        if not (image.min() >= 0 and image.max() <= 1):
+            raise ValueError("a float tensor must hold values in 0..1; uint8 tensors hold 0..255")
+        image = (image * 255).round().to(torch.uint8)
+    if image.dtype != torch.uint8:
+        raise ValueError(f"a tensor must be uint8 or float, not {image.dtype}")
+    image = image.expand(3, -1, -1)
+    return image.flip(0) if color == "bgr" else image

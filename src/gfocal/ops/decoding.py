@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, nms
 
 from gfocal.ops.box_coders import BoxCoder
 from gfocal.ops.boxes import clip_boxes
@@ -25,9 +25,10 @@ class DecodeSettings:
 
     score_threshold: float = 0.05  # (point, class) pairs at or below are dropped
     per_level: int = 1000  # best pairs per pyramid level; the others are dropped
-    nms_threshold: float = 0.6  # IoU above which two boxes of a class are one object
+    nms_threshold: float = 0.6  # IoU above which two boxes of a class are one object; gfocal detect --nms-iou
     max_detections: int = 100
     softmax: bool = False  # classes share one softmax with an implicit background of logit 0, as in SSD
+    class_agnostic_nms: bool = False  # two boxes of any classes are one object, and get the name with the best score
 
 
 @torch.no_grad()
@@ -89,7 +90,7 @@ def _decode_one(
     boxes = boxes * scale.repeat(2)
     solid = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(-1)
     boxes, scores, labels, chosen, edges = (t[solid] for t in (boxes, scores, labels, chosen, edges))
-    keep = batched_nms(boxes, scores, labels, settings.nms_threshold)[: settings.max_detections]
+    keep = suppress(boxes, scores, labels, settings)[: settings.max_detections]
     return Detections(
         boxes=boxes[keep],
         scores=scores[keep],
@@ -100,6 +101,16 @@ def _decode_one(
         names=tuple(names),
         size=(original_size[0], original_size[1]),
     )
+
+
+def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, settings: DecodeSettings) -> Tensor:
+    """Indices of the boxes that non-maximum suppression keeps, best first: within each class, or across all.
+
+    boxes (N, 4), scores (N,), labels (N,) -> (M,) int64
+    """
+    if settings.class_agnostic_nms:
+        return nms(boxes, scores, settings.nms_threshold)
+    return batched_nms(boxes, scores, labels, settings.nms_threshold)
 
 
 def best_pairs(cls_logits: Tensor, counts: Sequence[int], settings: DecodeSettings) -> tuple[Tensor, Tensor, Tensor]:

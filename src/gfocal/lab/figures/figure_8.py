@@ -119,7 +119,7 @@ def measure_speeds(models: Mapping[str, Path], data: ImageData, images: int = 12
         image, _ = data.read(index)
         for name, detector in detectors.items():
             start = time.perf_counter()
-            detect_batch(detector, [image])
+            detect_batch(detector, [image], detector.decode_settings.score_threshold)
             seconds[name].append(time.perf_counter() - start)
     speeds = []
     for name, path in models.items():

@@ -1,15 +1,12 @@
-"""The tensors that pass between the packages of gfocal.
+"""What goes into the network and comes out of it: Batch, Targets, Points, HeadOutputs, Assignment, Losses.
 
-Letters in shapes, the same everywhere: B image, P point over all levels, L pyramid level, G ground-truth box,
-M slot that may hold a positive, C class, K = n + 1 bins of an edge distribution, H W size, N detection.
-Boxes are xyxy in pixels; a name that ends in ``_strided`` is divided by the stride of its point.
+The letters in shapes are defined in the docstring of the package.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -131,69 +128,6 @@ class Losses:
         """Name of each term -> its value summed over levels, detached."""
         names = ("cls", "box", "dfl") if self.quality is None else ("cls", "box", "dfl", "quality")
         return {name: getattr(self, name).detach().sum() for name in names}
-
-
-@dataclass(frozen=True)
-class Detections:
-    """Objects found in one image, best first, with the distribution behind each box edge.
-
-    Bin k of side s of detection i lies ``k * bin_sizes[i, s]`` pixels from ``points[i]``, outwards.
-    """
-
-    boxes: Tensor  # (N, 4) float32, xyxy in pixels of the original image
-    scores: Tensor  # (N,) float32 in 0..1: the expected IoU of the box with an object of its class
-    labels: Tensor  # (N,) int64
-    edges: Tensor  # (N, 4, K) float32, probabilities; sides left, top, right, bottom; K = 0: no distribution
-    points: Tensor  # (N, 2) float32, pixels of the original image
-    bin_sizes: Tensor  # (N, 4) float32, pixels of the original image per bin
-    names: tuple[str, ...]  # of the model's classes, indexed by label
-    size: tuple[int, int]  # height and width of the original image
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def __repr__(self) -> str:
-        kinds = Counter(self.class_names).most_common()
-        text = ", ".join(f"{count} {name}" for name, count in kinds[:5]) + ", ..." * (len(kinds) > 5)
-        return f"Detections({len(self)} in {self.size[0]}x{self.size[1]}{': ' * bool(text)}{text})"
-
-    @property
-    def edge_std(self) -> Tensor:
-        """Standard deviation of each edge. (N, 4), pixels of the original image; NaN without distributions."""
-        if not self.edges.shape[-1]:
-            return torch.full_like(self.boxes, torch.nan)
-        bins = torch.arange(self.edges.shape[-1], dtype=self.edges.dtype, device=self.edges.device)
-        mean = (self.edges * bins).sum(-1, keepdim=True)  # (N, 4, 1)
-        return (self.edges * (bins - mean) ** 2).sum(-1).clamp(min=0).sqrt() * self.bin_sizes
-
-    @property
-    def class_names(self) -> list[str]:
-        """Name of the class of each detection."""
-        return [self.names[label] for label in self.labels.tolist()]
-
-    def select(self, index: Tensor) -> Detections:
-        """The detections at ``index``, a boolean mask or indices."""
-        rows = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name not in ("names", "size")}
-        return replace(self, **rows)
-
-    def to(self, device: torch.device | str) -> Detections:
-        """The same on another device."""
-        rows = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name not in ("names", "size")}
-        return replace(self, **rows)
-
-    def above(self, score_threshold: float | Sequence[float]) -> Detections:
-        """The detections whose score is greater than a threshold: one for all, or one for each class, by label."""
-        if not isinstance(score_threshold, Sequence):
-            return self.select(self.scores > score_threshold)
-        if len(score_threshold) != len(self.names):
-            raise ValueError(f"{len(score_threshold)} thresholds for {len(self.names)} classes")
-        return self.select(self.scores > self.scores.new_tensor(score_threshold)[self.labels])
-
-    def relabel(self, new_labels: Sequence[int], names: tuple[str, ...]) -> Detections:
-        """With other classes: label i becomes ``new_labels[i]``; those whose new label is negative are left out."""
-        labels = torch.tensor(new_labels, dtype=torch.int64, device=self.labels.device)[self.labels]
-        keep = labels >= 0
-        return replace(self.select(keep), labels=labels[keep], names=names)
 
 
 def pad_targets(
