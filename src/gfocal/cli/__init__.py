@@ -6,6 +6,7 @@ early.py              what is answered before torch is imported
 options.py            types of options, and options that several commands share
 inputs.py             from arguments to datasets, devices and the standard output
 check.py              gfocal check
+split.py              gfocal split
 train.py              gfocal train
 evaluate.py           gfocal eval
 counting.py           what gfocal eval counts: detections of a file, chosen classes, the limit of detections

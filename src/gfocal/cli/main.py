@@ -27,6 +27,7 @@ from gfocal.cli import (
     import_checkpoint,
     lab,
     models,
+    split,
     train,
 )
 from gfocal.cli.parser import Parser
@@ -163,6 +164,7 @@ SAVE_MEMORY = {
 EPILOG = """examples:
   gfocal demo                                      train on synthetic images, evaluate, write a report
   gfocal check photos/                             find problems of your own images and annotations
+  gfocal split photos/ --val 0.15 --test 0.15      hold out images that are like the training images
   gfocal train photos/ --out runs/mine             train on your own images (COCO, VOC, YOLO or CSV)
   gfocal train photos/ --out runs/mine --resume    continue an interrupted run
   gfocal eval runs/mine photos/ --split test       COCO AP and error analysis
@@ -192,7 +194,7 @@ def build_parser() -> argparse.ArgumentParser:
     main.add_argument("--version", action="version", version=f"gfocal {__version__}")
     main.add_argument("--traceback", action="store_true", help="print the traceback of an error")
     commands = main.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (check, train, compare, evaluate, detect, convert, demo, import_checkpoint, models, lab):
+    for command in (check, split, train, compare, evaluate, detect, convert, demo, import_checkpoint, models, lab):
         command.add(commands)
     return main
 

@@ -13,10 +13,14 @@ conventions.py    what concerns a whole dataset: other conventions, resized imag
 validation.py     what can be wrong with images and boxes, and what is done about it
 paths.py          names of splits, lists of images, paths that stay inside their folder, the order of classes
 sidecar.py        gfocal.json: information that the files of a format cannot store
+assigned.py       splits that gfocal.json assigns, whatever the format
 coco_names.py     the 80 classes of COCO
 images.py         image files into upright 8-bit RGB
 value_range.py    the values of images of more than 8 bits that become 0 and 255
 fingerprints.py   a small summary of the pixels of each image, and near-duplicates by it
+grouping.py       which images stay together: near-duplicates, frames of one sequence
+splitting.py      train, val and test in proportion, groups whole
+split_files.py    splits into the files of a dataset
 survey.py         the headers of all images: which have more than 8 bits, which have several pages
 classes.py        which classes are used, and under which names: --classes and --rename
 views.py          concatenated datasets, some or one of their classes, only the images with objects

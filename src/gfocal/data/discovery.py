@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gfocal.data.annotated import WHOLE, AnnotationFormat, read_annotated
+from gfocal.data.assigned import list_assigned_splits, read_assigned, read_moves
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.paths import find_split_folders, sort_splits
 from gfocal.data.readers.bdd100k import BDD100K
@@ -135,6 +136,14 @@ def read_data(
     if not isinstance(path, str | Path):
         return concatenate([read_data(one, split if list_splits(one) else None) for one in path], names)
     path = Path(path)
+    if moves := read_moves(path):
+        own = list_own_splits(path)
+        return read_assigned(path, split, names, own, moves, lambda source: read_own(path, source, names))
+    return read_own(path, split, names)
+
+
+def read_own(path: Path, split: str | None = None, names: Sequence[str] | None = None) -> FileData:
+    """Read a split as the files of a dataset have it, without what gfocal.json assigns. As ``read_data``."""
     failed: list[tuple[Format, DataError]] = []
     for kind in _candidates(path):
         try:
@@ -158,7 +167,13 @@ def list_splits(path: str | Path) -> list[str]:
     Empty for data without splits, such as a single json file or a folder of xml files. Raises DataError if no format
     matches.
     """
-    path = Path(path)
+    own = list_own_splits(Path(path))
+    moves = read_moves(Path(path))
+    return list_assigned_splits(own, moves) if moves else own
+
+
+def list_own_splits(path: Path) -> list[str]:
+    """The splits that the files of a dataset have, without those that gfocal.json assigns. As ``list_splits``."""
     errors: list[DataError] = []
     for kind in _candidates(path):
         try:

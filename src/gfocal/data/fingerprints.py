@@ -8,7 +8,9 @@ differ, and the gray copies correlate to 0.95.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from gfocal.data.dataset import FileData
 from gfocal.data.images import read_image
 from gfocal.data.value_range import Range
+from gfocal.errors import ImageError
 
 BLANK_STD = 1.0  # gray levels, of the small gray copy
 GRAY_SIDE = 32  # side of the gray copy in pixels
@@ -46,15 +50,15 @@ def compute_fingerprint(
     pixels = np.ascontiguousarray(read_image(path, stated_size, value_range).permute(1, 2, 0).numpy())
     digest = hashlib.blake2b(pixels.data, digest_size=16)
     digest.update(str(pixels.shape).encode())
-    gray = Image.fromarray(pixels).convert("L")
+    image = Image.fromarray(pixels)
+    gray = image.convert("L")
     side = CELLS + 1
     grid = np.asarray(gray.resize((side, side), Image.Resampling.BOX), dtype=np.int16)
     across, down = grid[:-1, 1:] > grid[:-1, :-1], grid[1:, :-1] > grid[:-1, :-1]
     bits = np.packbits(np.concatenate((across.ravel(), down.ravel())))
     small = np.asarray(gray.resize((GRAY_SIDE, GRAY_SIDE), Image.Resampling.BOX)).ravel()
-    values = pixels.reshape(-1, 3)
-    spread = (values.max(0).astype(np.int16) - values.min(0)).max() if len(values) else 0
-    return Fingerprint(digest.digest(), bits, small, int(spread))
+    spread = max(high - low for low, high in image.getextrema())
+    return Fingerprint(digest.digest(), bits, small, spread)
 
 
 def is_uniform(fingerprint: Fingerprint) -> bool:
@@ -96,3 +100,25 @@ def _list_candidates(bits: npt.NDArray[np.uint8]) -> Iterator[tuple[npt.NDArray[
                 members = np.sort(order[start:end])
                 first, second = np.triu_indices(len(members), 1)
                 yield members[first], members[second]
+
+
+def read_fingerprints(
+    data: FileData, jobs: int = 1, on_image: Callable[[], None] = lambda: None
+) -> list[Fingerprint | None]:
+    """The fingerprint of each image of a dataset, by several threads; None for one that cannot be read."""
+
+    def read_one(index: int) -> Fingerprint | None:
+        path = data.table.path(index)
+        height, width = data.table.sizes[index].tolist()
+        if path is None:
+            return None
+        try:
+            return compute_fingerprint(path, None if height < 0 else (height, width), data.value_range)
+        except ImageError:
+            return None
+        finally:
+            on_image()
+
+    # Reading changes the warning filters for a moment. Threads that do so at the same time may leave them changed.
+    with warnings.catch_warnings(), ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(read_one, range(len(data))))

@@ -68,11 +68,19 @@ class Sidecar:
     category_ids: tuple[int, ...] | None = None  # indexed by the index of a class in the files
     splits: Mapping[str, Mapping[str, ImageExtra]] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)  # image below the folder -> its original name
+    # By ``gfocal split``: file of the dataset ("" for the folder) -> its own split ("" without one) -> new split ->
+    # images below the folder. See ``gfocal.data.assigned``.
+    moved: Mapping[str, Mapping[str, Mapping[str, tuple[str, ...]]]] = field(default_factory=dict)
     # What a user writes here by hand, for formats that leave it open:
     class_attribute: str | None = None  # the attribute of objects that is their class
     score_threshold: float | None = None  # objects that a model found with a lower score are left out
     voc_one_based: bool = False  # corners in VOC files are indices of pixels that count from 1
     boxes_on_stored_pixels: bool = False  # YOLO's boxes were drawn on pixels that EXIF did not rotate
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether ``gfocal convert`` wrote the dataset, as far as it left something here."""
+        return bool(self.names or self.category_ids or self.splits or self.renamed)
 
     def image(self, split: str | None, key: str) -> ImageExtra:
         """Information about an image, by the key that its format uses."""
@@ -101,6 +109,7 @@ def read_sidecar(folder: Path) -> Sidecar:
                 for split, images in content.get("splits", {}).items()
             },
             renamed={key: _text(name) for key, name in content.get("renamed", {}).items()},
+            moved=_moved(content.get("moved", {})),
             class_attribute=None if "class_attribute" not in content else _text(content["class_attribute"]),
             score_threshold=None if "score_threshold" not in content else _score(content["score_threshold"]),
             voc_one_based=_bool(content.get("voc_one_based", False)),
@@ -115,6 +124,16 @@ def read_sidecar(folder: Path) -> Sidecar:
             f"{file}: broken ({' '.join(str(error).split())[:200]}); convert again, or delete it and lose "
             "ids, areas and ignored regions"
         ) from error
+
+
+def _moved(content: Any) -> dict[str, dict[str, dict[str, tuple[str, ...]]]]:
+    return {
+        file: {
+            source: {target: tuple(map(_text, names)) for target, names in targets.items()}
+            for source, targets in sources.items()
+        }
+        for file, sources in content.items()
+    }
 
 
 def _check_unique(ids: Sequence[int], what: str) -> None:
@@ -196,6 +215,7 @@ def to_json(sidecar: Sidecar) -> dict[str, Any] | None:
         "category_ids": None if sidecar.category_ids is None else list(sidecar.category_ids),
         "splits": splits,
         "renamed": dict(sidecar.renamed),
+        "moved": sidecar.moved,
         "class_attribute": sidecar.class_attribute,
         "score_threshold": sidecar.score_threshold,
         "voc_one_based": sidecar.voc_one_based or None,

@@ -35,7 +35,7 @@ from gfocal.data.readers.csv_columns import (
 )
 from gfocal.data.readers.csv_lists import is_missing, is_nothing
 from gfocal.data.readers.fields import FLAG, FLAG_NUMBER, NO, YES
-from gfocal.data.sidecar import SIDECAR, read_sidecar
+from gfocal.data.sidecar import read_sidecar
 from gfocal.data.validation import (
     MALFORMED,
     NO_ROW,
@@ -244,7 +244,7 @@ def _images(
     images: dict[str, tuple[ImageRecord, set[int | None]] | None] = {}
     file_names = list(dict.fromkeys(_file_names(table, value)))
     located = dict(zip(file_names, locator.locate_all(file_names), strict=True))
-    relative = not (table.file.parent / SIDECAR).is_file() and _is_relative(table)  # gfocal convert writes pixels
+    relative = not read_sidecar(table.file.parent).is_converted and _is_relative(table)  # gfocal convert writes pixels
     if relative:
         problems.append(Problem(file, "all rows", FRACTIONS, "kept"))
     keys = {name: str(found.path or found.expected or name) for name, found in located.items()}
