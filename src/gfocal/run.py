@@ -16,11 +16,17 @@ from rich.console import Console
 from gfocal import __version__, launch
 from gfocal.atomic import atomic_write, set_aside
 from gfocal.build import build_criterion, build_model, prepare_for_training
-from gfocal.checks.before_training import refuse_clamped_edges, refuse_other_convention, warn_of_shared_images
+from gfocal.checks.before_training import (
+    explain_small_sets,
+    refuse_clamped_edges,
+    refuse_large_batch,
+    refuse_other_convention,
+    warn_of_shared_images,
+)
 from gfocal.checks.geometry import read_geometry
 from gfocal.config.config import Config, flatten, read_config, unflatten, write_config
 from gfocal.config.start import describe_initial_model, with_initial_network
-from gfocal.console import note, say
+from gfocal.console import note, say, warn
 from gfocal.criteria.gfl import Criterion
 from gfocal.data.dataset import ImageData
 from gfocal.data.paths import require_distinct
@@ -38,6 +44,7 @@ from gfocal.training.checkpoints import read_facts
 from gfocal.training.environment import lock_folder
 from gfocal.training.loop import train
 from gfocal.training.norm_statistics import restore_statistics
+from gfocal.training.watching import RunWatcher
 
 
 def run_training(
@@ -48,12 +55,13 @@ def run_training(
     *,
     resume: bool = False,
     data_name: str = "",
+    watcher: RunWatcher | None = None,
     console: Console | None = None,
 ) -> tuple[Detector, CocoResult | None]:
     """Train as a config says; write the config, versions, a description of the data and the result to a folder.
 
     With ``resume`` the config saved in the folder counts, not the one given. ``data_name`` is what messages and
-    run.json call the data.
+    run.json call the data. ``watcher`` is shown the run while it goes on (``gfocal.training.watching``).
 
     Raises:
         ResumeError: the folder holds a run already and ``resume`` is False, or the other way round; or the
@@ -92,6 +100,7 @@ def run_training(
             criterion=criterion,
             config=flatten(config),
             resume=resume,
+            watcher=watcher,
             console=console,
         )
         if result is None and resume and launch.is_main():
@@ -284,11 +293,14 @@ def check_data(
     console: Console,
 ) -> None:
     """Refuse data with too many edges outside the regression range; warn of validation images seen in training."""
+    refuse_large_batch(config.run.batch_size, train_data, launch.world_size())
     geometry = read_geometry(model, criterion, config.augment.short_sides)
     refuse_other_convention(train_data, config.run.trust_boxes)
     refuse_clamped_edges(geometry, train_data, config.run.max_clamped_fraction, console, data_name)
     if launch.is_main():
         warn_of_shared_images(train_data, val_data, console)
+        for line in explain_small_sets(train_data, val_data):
+            warn(console, line)
         limit = model.decode_settings.max_detections
         if line := explain_limit(train_data if val_data is None else val_data, limit, per_class=False):
             note(console, line)

@@ -28,6 +28,16 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def matches(self) -> Path:
+        """Which detections of the best epoch match which validation objects: for intervals and differences of AP."""
+        return self.path / "matches.npz"
+
+    @property
+    def page(self) -> Path:
+        """The run as a page: curves, detections, config."""
+        return self.path / "report.html"
+
+    @property
     def result(self) -> Path:
         """The COCO numbers of the last evaluation; there once the run is finished."""
         return self.path / "result.json"

@@ -155,8 +155,12 @@ def test_the_numbers_as_json_and_in_a_few_lines(evaluation: Evaluation) -> None:
     assert sum(numbers["reliability"]["count"]) == 5
     assert set(numbers["log_average_miss_rate"]["per_class"]) == set(NAMES)
     lines = evaluation.summary()
-    assert lines[0].startswith("most costly error type: classification, 1 error; AP50 +0.")
-    assert lines[2] == "at the model's own thresholds: 1.50 false positives per image"
+    assert lines[0].startswith(f"AP {evaluation.ap.ap:.3f}, 95 % interval 0.")
+    assert lines[0].endswith("(bootstrap over 2 images)")
+    low, high = numbers["intervals"]["ap"]
+    assert low <= numbers["ap"] <= high
+    assert lines[1].startswith("most costly error type: classification, 1 error; AP50 +0.")
+    assert lines[3] == "at the model's own thresholds: 1.50 false positives per image"
 
 
 def test_nothing_at_all() -> None:

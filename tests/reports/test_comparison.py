@@ -16,12 +16,12 @@ from gfocal.reports.comparison import write_comparison_page
 from gfocal.reports.runs import (
     config_differences,
     environment_differences,
-    format_duration,
     have_same_evaluation_data,
     read_runs,
     seed_spreads,
     short_names,
 )
+from gfocal.training.pace import format_duration
 
 CLASSES = {
     "cat": {"ap": 0.5, "ap50": 0.75, "num_ground_truth": 4},

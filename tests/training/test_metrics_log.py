@@ -84,12 +84,13 @@ def test_the_bar_is_shown_to_people_only() -> None:
 @pytest.mark.parametrize(("epochs", "loss"), [(12, 1.0), (300, 12.345)])
 def test_the_line_of_an_epoch_fits_80_columns(epochs: int, loss: float) -> None:
     row = {"loss": loss, "loss_cls": loss, "loss_box": 0.5, "loss_dfl": 0.25, "positives": 1, "ap": 0.1234}
-    line = format_epoch(7, epochs, row, 86_400)
+    line = format_epoch(7, epochs, row, 86_400, 864_000)
     assert len(line) <= 80
     assert line.split()[0] == "epoch"
-    assert line.endswith("box 0.500 dfl 0.250)  AP 0.123  86400 s")
+    assert line.endswith("  AP 0.123  took 24.0 h, 240.0 h left")
     assert "AP" not in format_epoch(7, epochs, {key: value for key, value in row.items() if key != "ap"}, 1)
     assert format_epoch(7, 12, row, 1).startswith("epoch  7/12 ")
+    assert format_epoch(12, 12, row, 7, 0.0).endswith("took 7 s")  # nothing is left after the last epoch
 
 
 HEAD = ",".join(COLUMNS)

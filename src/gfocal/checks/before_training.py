@@ -27,9 +27,11 @@ from gfocal.config.config import Config, with_changes
 from gfocal.console import note, say, warn
 from gfocal.data.conventions import REFUSED
 from gfocal.data.dataset import ImageData
-from gfocal.errors import ClampedEdgesError, DataError
+from gfocal.errors import ClampedEdgesError, ConfigError, DataError
 from gfocal.text import pluralize
 
+MIN_TRAIN_IMAGES = 20  # of fewer, a detector learns these images and little more
+MIN_VAL_OBJECTS = 10  # of fewer, one object more or less moves AP by 0.1
 MAX_IMAGES = 500  # measured before a run, in a second or two
 MAX_SYNTHETIC_IMAGES = 100  # which are drawn for it
 
@@ -69,6 +71,50 @@ def refuse_clamped_edges(
     if result.clamped_fraction > 0:
         note(console, describe_clamping(result))
     return result
+
+
+def explain_small_sets(train_data: ImageData, val_data: ImageData | None) -> list[str]:
+    """What sets that are too small to mean anything cannot say, one line for each."""
+    lines = []
+    if len(train_data) < MIN_TRAIN_IMAGES:
+        lines.append(
+            f"{pluralize(len(train_data), 'training image')}: too few to learn from; the model will know these "
+            "images and little else. Label 100 or more, of all the situations it is to work in"
+        )
+    if val_data is not None:
+        objects = count_objects(val_data)
+        if objects < MIN_VAL_OBJECTS:
+            lines.append(
+                f"{pluralize(objects, 'object')} in {pluralize(len(val_data), 'validation image')}: too few to "
+                "measure anything; AP, and the epoch chosen by it, are chance. 100 objects of each class are a start"
+            )
+    return lines
+
+
+def count_objects(data: ImageData) -> int:
+    """Objects that evaluation counts: without crowd and ignored regions."""
+    if data.files is not None:
+        return int((~data.files.table.crowd).sum())
+    few = range(min(len(data), MAX_SYNTHETIC_IMAGES))
+    return sum(int((~data.sample(i).crowd).sum()) for i in few)
+
+
+def refuse_large_batch(batch_size: int, train_data: ImageData, processes: int) -> None:
+    """Raise ConfigError if a step would take more images than there are.
+
+    The learning rate is scaled with images per step, so that it would be one for a batch that never comes.
+    """
+    images = len(train_data)
+    if batch_size * processes > images:
+        together = f" in each of {processes} processes" if processes > 1 else ""
+        fitting = images // processes
+        fix = (
+            f"give --batch-size {fitting}" if fitting else f"use at most {pluralize(images, 'process', 'processes')}"
+        )
+        raise ConfigError(
+            f"run.batch_size {batch_size}{together} is more than the {pluralize(images, 'training image')}: {fix}, "
+            "or label more images"
+        )
 
 
 def refuse_other_convention(data: ImageData, trust_boxes: bool) -> None:

@@ -73,7 +73,8 @@ def results_table(runs: Sequence[ComparedRun]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from gfocal.reports.runs import METRICS, format_duration
+    from gfocal.reports.runs import METRICS
+    from gfocal.training.pace import format_duration
 
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
     table.add_column("", justify="right")

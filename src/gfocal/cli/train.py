@@ -195,9 +195,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
+    from gfocal.checks.before_training import explain_small_sets
     from gfocal.data.paths import require_distinct
     from gfocal.data.views import select_trained
     from gfocal.reports.tables import coco_table
+    from gfocal.reports.training import TrainingPage
     from gfocal.run import run_training
     from gfocal.run_folder import RunFolder
 
@@ -224,8 +226,18 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
     num_train = len(select_trained(train_data))
     say(console, f"{pluralize(num_train, 'training image')}, {pluralize(num_val, 'validation image')}")
     data_name = ", ".join(args.data)
+    page = TrainingPage(console, explain_small_sets(select_trained(train_data), val_data))
+    if launch.is_main():
+        say(console, f"{RunFolder(args.out).page}: the run as a page, while it trains and after")
     _, result = run_training(
-        config, train_data, val_data, args.out, resume=args.resume, data_name=data_name, console=console
+        config,
+        train_data,
+        val_data,
+        args.out,
+        resume=args.resume,
+        data_name=data_name,
+        watcher=page.update,
+        console=console,
     )
     if not launch.is_main():
         return DONE

@@ -14,11 +14,11 @@ from gfocal.reports.runs import (
     SeedSpread,
     config_differences,
     environment_differences,
-    format_duration,
     have_same_evaluation_data,
     seed_spreads,
 )
 from gfocal.text import pluralize
+from gfocal.training.pace import format_duration
 from gfocal.visualize.charts import COLORS, curve_svg
 
 

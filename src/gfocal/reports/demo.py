@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gfocal.evaluation.coco_ap import CocoResult
+from gfocal.evaluation.bootstrap import APIntervals
+from gfocal.evaluation.coco_ap import FEW_OBJECTS, CocoResult
 from gfocal.reports import html
 from gfocal.reports.html import CaptionedImage
 from gfocal.text import pluralize
@@ -69,8 +70,11 @@ def write_demo_page(
     html.write_page(path, title, parts, STYLE)
 
 
-def ap_tiles(result: CocoResult) -> str:
-    """The AP of an evaluation in large numbers, and what it was measured on."""
+def ap_tiles(result: CocoResult, intervals: APIntervals | None = None) -> str:
+    """The AP of an evaluation in large numbers, with intervals where given, and what it was measured on.
+
+    Numbers of few objects are gray, see ``FEW_OBJECTS``.
+    """
     numbers = {
         "AP": result.ap,
         "AP at IoU 0.50": result.ap50,
@@ -80,8 +84,18 @@ def ap_tiles(result: CocoResult) -> str:
         "AP large": result.ap_large,
     }
     shown = {name: html.decimal(value) for name, value in numbers.items() if name == "AP" or value is not None}
+    counts = {"AP small": result.num_small, "AP medium": result.num_medium, "AP large": result.num_large}
+    few = {name for name in shown if 0 < counts.get(name, result.num_ground_truth) < FEW_OBJECTS}
     count = f"{pluralize(result.num_ground_truth, 'object')} in {pluralize(result.num_images, 'image')}"
-    return html.tiles(shown) + html.note(f"COCO average precision, 0 to 1, on {count}.")
+    words = f"COCO average precision, 0 to 1, on {count}."
+    if intervals is not None and intervals.ap is not None and intervals.ap50 is not None:
+        words += (
+            f" 95 % confidence intervals, by a bootstrap over the images: AP {intervals.ap.describe()}, AP at IoU "
+            f"0.50 {intervals.ap50.describe()}."
+        )
+    if few:
+        words += f" Gray: fewer than {FEW_OBJECTS} objects, where AP is mostly chance."
+    return html.tiles(shown, few) + html.note(words)
 
 
 def class_table(result: CocoResult) -> str:
@@ -90,7 +104,13 @@ def class_table(result: CocoResult) -> str:
         [html.text(name), *map(html.number, (one.num_ground_truth, one.ap50, one.ap)), html.bar(one.ap)]
         for name, one in result.per_class.items()
     ]
-    return html.table(("Class", "Objects", "AP50", "AP", ""), rows)
+    kinds = [few_kind(one.num_ground_truth) for one in result.per_class.values()]
+    return html.table(("Class", "Objects", "AP50", "AP", ""), rows, row_kinds=kinds)
+
+
+def few_kind(num_objects: int) -> str:
+    """The style of a row whose AP is of so many objects."""
+    return "few" if 0 < num_objects < FEW_OBJECTS else ""
 
 
 def training_curves(rows: Sequence[Mapping[str, Value]]) -> list[str]:

@@ -10,13 +10,13 @@ import numpy as np
 
 from gfocal.data.dataset import ImageData
 from gfocal.errors import ImageError
-from gfocal.evaluation.coco_ap import ClassAP
+from gfocal.evaluation.coco_ap import FEW_OBJECTS, ClassAP
 from gfocal.evaluation.curves import most_confused
 from gfocal.evaluation.error_analysis import MEANINGS
 from gfocal.evaluation.evaluate import Evaluation
 from gfocal.evaluation.thresholds import ThresholdChoice
 from gfocal.reports import html
-from gfocal.reports.demo import ap_tiles
+from gfocal.reports.demo import ap_tiles, few_kind
 from gfocal.reports.html import CaptionedImage, bar, cell, legend_key, number
 from gfocal.text import pluralize
 from gfocal.visualize.evaluation_charts import (
@@ -52,7 +52,7 @@ def write_evaluation_page(
         facts: names and values of the evaluation.
     """
     parts = [
-        html.header(title, lead, ap_tiles(evaluation.ap)),
+        html.header(title, lead, ap_tiles(evaluation.ap, evaluation.intervals)),
         html.section("Error types", _error_table(evaluation), ERRORS),
     ]
     if images:
@@ -144,14 +144,17 @@ def _describe_thresholds(evaluation: Evaluation) -> str:
 
 def _class_table(evaluation: Evaluation) -> str:
     def row(name: str, one: ClassAP) -> list[str]:
-        metrics = (one.ap, one.ap50, one.ap75, one.ap_small, one.ap_medium, one.ap_large)
-        return [html.text(name), number(one.num_ground_truth), *map(number, metrics)]
+        metrics = (one.ap50, one.ap75, one.ap_small, one.ap_medium, one.ap_large)
+        interval = evaluation.intervals.per_class.get(name)
+        words = cell("–" if interval is None else f"{interval.low:.2f} – {interval.high:.2f}")
+        return [html.text(name), number(one.num_ground_truth), number(one.ap), words, *map(number, metrics)]
 
     shown = [(name, one) for name, one in evaluation.ap.per_class.items() if one.num_ground_truth]
     omitted = len(evaluation.ap.per_class) - len(shown)
-    head = ("Class", "Objects", "AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
+    head = ("Class", "Objects", "AP", "95 % interval", "AP50", "AP75", "AP small", "AP medium", "AP large")
     words = f"{pluralize(omitted, 'class', 'classes')} without ground truth omitted." if omitted else ""
-    return html.table(head, [row(name, one) for name, one in shown]) + html.note(words)
+    kinds = [few_kind(one.num_ground_truth) for _, one in shown]
+    return html.table(head, [row(name, one) for name, one in shown], row_kinds=kinds) + html.note(words)
 
 
 def _charts(drawings: Sequence[str]) -> str:
@@ -216,7 +219,8 @@ IMAGES = (
 )
 CLASSES = (
     "AP is the mean over IoU thresholds from 0.50 to 0.95. Small objects have at most 32 x 32 pixels, large ones at "
-    "least 96 x 96; – where there are none."
+    "least 96 x 96; – where there are none. The interval is how far AP may lie off because the images are few. Gray: "
+    f"fewer than {FEW_OBJECTS} objects, whose AP is mostly chance."
 )
 CURVES = "The area under a curve is AP at that IoU. A curve ends at the highest recall that the detector reaches."
 CONFUSION = (

@@ -177,12 +177,3 @@ def _as_text(value: Any) -> str:
     if isinstance(value, list | tuple) and len(value) > 8:
         return f"{len(value)} entries: {format_toml(value[0])} ..."
     return format_toml(value)
-
-
-def format_duration(seconds: float | None) -> str:
-    """A time in words: 12 s, 3.5 min, 2.4 h."""
-    if seconds is None:
-        return "–"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

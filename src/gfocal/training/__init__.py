@@ -6,6 +6,8 @@ In reading order:
     epoch.py         one epoch: a step for every batch
     loop.py          a run: prepare, resume; then train, evaluate and save, epoch by epoch
     settings.py      settings of a run that belong to no other part
+    pace.py          the time left; how often to evaluate
+    watching.py      what a run shows of itself while it goes on
     norm_statistics.py  BatchNorm statistics for weights that come without
     optim.py         optimizers and the learning rate over a run
     ema.py           exponential moving average of the weights

@@ -25,6 +25,7 @@ from gfocal.training.optim import ScheduleSettings, lr_factor, set_learning_rate
 from gfocal.training.settings import RunSettings
 from gfocal.training.step import training_step
 from gfocal.training.stopping import StopRequest, TrainingInterrupt, check_finite, check_positives
+from gfocal.training.watching import Watch
 
 
 @dataclass(kw_only=True)
@@ -43,6 +44,7 @@ class TrainingRun:
     val_batches: DataLoader[Batch] | None
     state: TrainingState  # changes with every step
     checkpointer: Checkpointer
+    watch: Watch
     console: Console
 
     @property
@@ -110,6 +112,7 @@ def train_epoch(run: TrainingRun, stop: StopRequest) -> dict[str, Any]:
             if devices.is_step_end:
                 finish_step(run, stop, previous, sums)
             previous = sums
+            run.watch.show_now_and_then()
             losses_text = ""
             if run.console.is_terminal and progress.batches % 10 == 0:
                 losses_text = " ".join(f"{name} {value:.3f}" for name, value in mean_terms(progress).items())

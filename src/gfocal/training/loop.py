@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from gfocal.data.augmentation.pipeline import AugmentSettings, augmentation_for
 from gfocal.data.dataset import ImageData
 from gfocal.data.loading import evaluation_loader, training_loader
 from gfocal.data.samplers import dataset_repeat_factors
+from gfocal.evaluation.bootstrap import MatchTable, ap_intervals, match_samples, read_matches, write_matches
 from gfocal.evaluation.coco_ap import CocoResult, ScoredBoxes
 from gfocal.evaluation.detections import (
     average_precision,
@@ -41,6 +43,7 @@ from gfocal.training.environment import deterministic, keep_freed_memory
 from gfocal.training.epoch import TrainingRun, save_and_interrupt, train_epoch
 from gfocal.training.metrics_log import MetricsLog, format_epoch, set_aside_unusable_metrics
 from gfocal.training.optim import OptimizerSettings, ScheduleSettings, limit_warmup, make_optimizer
+from gfocal.training.pace import with_eval_every
 from gfocal.training.settings import RunSettings
 from gfocal.training.stopping import (
     StopRequest,
@@ -50,6 +53,7 @@ from gfocal.training.stopping import (
     should_stop_early,
 )
 from gfocal.training.trackers import Trackers
+from gfocal.training.watching import Evaluated, RunWatcher, Watch
 
 
 def train(
@@ -65,12 +69,14 @@ def train(
     criterion: Criterion | None = None,
     config: Mapping[str, Any] | None = None,
     resume: bool = False,
+    watcher: RunWatcher | None = None,
     console: Console | None = None,
 ) -> CocoResult | None:
     """Train a detector and leave ``best`` and ``last`` model files, metrics.csv and the state in a folder.
 
     Returns the numbers of the last evaluation, None without validation data. ``criterion`` may be left out for a
-    detector of GFL. ``config`` is for experiment trackers, beside the metrics.
+    detector of GFL. ``config`` is for experiment trackers, beside the metrics. ``watcher`` is shown the run after
+    every epoch, at its end, and now and then in between; in the main process alone.
 
     Raises:
         NonFiniteLossError: the loss became NaN or infinite.
@@ -93,6 +99,7 @@ def train(
         optimizer_settings=optimizer_settings,
         schedule=schedule,
         criterion=criterion,
+        watcher=watcher,
         resume=resume,
     )
     training.state.config = dict(config or {})
@@ -111,24 +118,62 @@ def run_epochs(training: TrainingRun, log: MetricsLog | None) -> CocoResult | No
     devices, settings, progress = training.state.devices, training.settings, training.state.progress
     result = None
     message = "stopping at the end of this step; once more to stop at once" if devices.is_main else ""
-    with explain_ended_processes(devices.world_size), log or nullcontext(), catch_stop_signals(message) as stop:
+    with (
+        show_stop(training.watch),
+        explain_ended_processes(devices.world_size),
+        log or nullcontext(),
+        catch_stop_signals(message) as stop,
+    ):
+        training.watch.rows = () if log is None else log.rows
+        ended_early = ""
         while progress.epoch < settings.epochs:
             if devices.broadcast(should_stop_early(progress, settings)):
-                say(training.console, describe_early_stop(progress, settings))
+                ended_early = describe_early_stop(progress, settings)
+                say(training.console, ended_early)
                 break
+            is_whole, before = not progress.batches, progress.seconds
             with deterministic(settings.deterministic):
                 row = train_epoch(training, stop)
+            seconds = progress.seconds - before
+            if is_whole:
+                training.watch.pace.epochs.append(seconds)
             evaluation = None
             if needs_evaluation(training):
                 if training.checkpointer.is_due:
                     training.checkpointer.save()
+                started = time.perf_counter()
                 with deterministic(settings.deterministic):
-                    evaluation = result = evaluate(training, stop)
-            finish_epoch(training, log, row, evaluation)
+                    evaluation = evaluate(training, stop)
+                result = evaluation.result
+                training.watch.pace.evaluations.append(time.perf_counter() - started)
+                seconds += training.watch.pace.evaluations[-1]
+            finish_epoch(training, log, row, evaluation, seconds)
+            training.watch.show(evaluated=evaluation)
+        training.watch.show("finished", ended_early)
     if log is not None and progress.best_epoch:
-        best = training.folder.best.name
-        say(training.console, f"best: epoch {progress.best_epoch}, AP {progress.best_ap:.3f} ({best})")
+        say(training.console, describe_best(training))
     return result
+
+
+@contextmanager
+def show_stop(watch: Watch) -> Iterator[None]:
+    """Show the run once more where it ends by an error, a signal or Ctrl-C."""
+    try:
+        yield
+    except BaseException as error:
+        watch.show("stopped", str(error) or type(error).__name__)
+        raise
+
+
+def describe_best(training: TrainingRun) -> str:
+    """A line on the best epoch, with the confidence interval of its AP."""
+    progress, folder, interval = training.state.progress, training.folder, ""
+    with suppress(OSError, ValueError):  # of a run that was started by an older gfocal
+        table = read_matches(folder.matches)
+        found = ap_intervals(table).ap
+        images = pluralize(len(table.image_ids), "validation image")
+        interval = "" if found is None else f", 95 % interval {found.describe()} on {images}"
+    return f"best: epoch {progress.best_epoch}, AP {progress.best_ap:.3f}{interval} ({folder.best.name})"
 
 
 def prepare(
@@ -144,9 +189,11 @@ def prepare(
     optimizer_settings: OptimizerSettings,
     schedule: ScheduleSettings,
     criterion: Criterion | None,
+    watcher: RunWatcher | None,
     resume: bool,
 ) -> TrainingRun:
     """Model on its device, batches, optimizer and criterion: a run before its first step."""
+    settings = with_eval_every(settings, len(train_data), 0 if val_data is None else len(val_data))
     torch.manual_seed(settings.seed)
     folder.path.mkdir(parents=True, exist_ok=True)
     place_model(model, settings, devices)
@@ -174,6 +221,14 @@ def prepare(
         val_batches=val_batches,
         state=state,
         checkpointer=Checkpointer(folder, state, settings.save_every_minutes, console),
+        watch=Watch(
+            watcher=watcher if devices.is_main else None,
+            folder=folder,
+            settings=settings,
+            state=state,
+            batches_per_epoch=len(batches),
+            val_data=val_data,
+        ),
         console=console,
     )
     training.schedule, shortened = limit_warmup(schedule, training.steps_per_epoch * settings.epochs)
@@ -266,12 +321,13 @@ def open_log(training: TrainingRun, config: Mapping[str, Any], resume: bool) -> 
 def needs_evaluation(training: TrainingRun) -> bool:
     """Whether the epoch just trained is to be evaluated: every few epochs, and the last one."""
     epoch = training.state.progress.epoch + 1
+    assert training.settings.eval_every is not None
     is_due = epoch == training.settings.epochs or epoch % training.settings.eval_every == 0
     return training.val_data is not None and is_due
 
 
-def evaluate(training: TrainingRun, stop: StopRequest) -> CocoResult:
-    """The COCO numbers on the validation data, whose batches the processes share.
+def evaluate(training: TrainingRun, stop: StopRequest) -> Evaluated:
+    """Detections and their COCO numbers on the validation data, whose batches the processes share.
 
     Raises:
         TrainingInterrupt: this process was asked to stop; its state is saved.
@@ -291,19 +347,25 @@ def evaluate(training: TrainingRun, stop: StopRequest) -> CocoResult:
     everything: Mapping[int, ScoredBoxes] = found
     if devices.world_size > 1:
         everything = rows_to_detections(devices.gather_rows(detections_to_rows(found)))
-    return devices.broadcast(average_precision(training.val_data, everything) if devices.is_main else None)
+    result = devices.broadcast(average_precision(training.val_data, everything) if devices.is_main else None)
+    return Evaluated(result, everything)
 
 
 def finish_epoch(
-    training: TrainingRun, log: MetricsLog | None, row: dict[str, Any], result: CocoResult | None
+    training: TrainingRun,
+    log: MetricsLog | None,
+    row: dict[str, Any],
+    evaluated: Evaluated | None,
+    seconds: float,
 ) -> None:
-    """Count an epoch as done; the main process, which has the log, prints and saves it."""
+    """Count an epoch as done, which took ``seconds``; the main process, which has the log, prints and saves it."""
+    result = None if evaluated is None else evaluated.result
     if result is not None:
         row |= {"ap": result.ap or 0.0, "ap50": result.ap50 or 0.0, "ap75": result.ap75 or 0.0}
     progress, epochs = training.state.progress, training.settings.epochs
     progress.epoch, progress.batches, progress.sums = progress.epoch + 1, 0, {}
     if log is not None:
-        say(training.console, format_epoch(progress.epoch, epochs, row, progress.seconds))
+        say(training.console, format_epoch(progress.epoch, epochs, row, seconds, training.watch.seconds_left()))
         model, folder = training.averaged_model, training.folder
         if result is not None and (why := explain_no_detections(result, model.decode_settings)):
             say(training.console, why)
@@ -311,8 +373,15 @@ def finish_epoch(
             counts = {"epoch": progress.epoch, "step": progress.step, "seconds": round(progress.seconds, 1)}
             log.add(counts | row)
             save_model(model, folder.last)
-            if result is not None and row["ap"] > progress.best_ap:
+            if evaluated is not None and row["ap"] > progress.best_ap:
                 save_model(model, folder.best)
+                write_matches(folder.matches, match_validation(training.val_data, evaluated))
                 progress.best_ap, progress.best_epoch = row["ap"], progress.epoch
             save_state(folder, training.state)
     training.state.devices.barrier()
+
+
+def match_validation(data: ImageData | None, evaluated: Evaluated) -> MatchTable:
+    """Which detections of an evaluation match which objects."""
+    assert data is not None
+    return match_samples([data.sample(i) for i in range(len(data))], evaluated.detections, data.names)

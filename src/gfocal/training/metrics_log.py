@@ -11,6 +11,7 @@ from typing import Any
 
 from gfocal.atomic import atomic_write, set_aside
 from gfocal.text import one_line
+from gfocal.training.pace import format_duration
 from gfocal.training.trackers import Trackers
 
 COLUMNS = (
@@ -76,11 +77,17 @@ class MetricsLog:
         self.close(failed=kind is not None)
 
 
-def format_epoch(epoch: int, epochs: int, row: Mapping[str, Any], seconds: float) -> str:
-    """The line printed after an epoch, in 80 columns; metrics.csv has the rest."""
+def format_epoch(
+    epoch: int, epochs: int, row: Mapping[str, Any], seconds: float, seconds_left: float | None = None
+) -> str:
+    """The line printed after an epoch, in 80 columns; metrics.csv has the rest.
+
+    ``seconds`` are those of the epoch, with its evaluation; ``seconds_left`` those until the end of the run.
+    """
     ap = f"  AP {row['ap']:.3f}" if "ap" in row else ""
-    terms = " ".join(f"{name} {row[f'loss_{name}']:.3f}" for name in ("cls", "box", "dfl"))
-    return f"epoch {epoch:>{len(str(epochs))}}/{epochs}  loss {row['loss']:.3f} ({terms}){ap}  {seconds:.0f} s"
+    left = f", {format_duration(seconds_left)} left" if seconds_left is not None and epoch < epochs else ""
+    number = f"{epoch:>{len(str(epochs))}}/{epochs}"
+    return f"epoch {number}  loss {row['loss']:.3f}{ap}  took {format_duration(seconds)}{left}"
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

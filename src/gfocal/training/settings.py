@@ -38,8 +38,9 @@ class RunSettings:
     """Number format of the network: no (float32), bf16 or fp16. Losses are float32 in any case."""
     ema_decay: float = 0.0
     """Decay of the exponential moving average of the weights, 0 <= ema_decay < 1; 0: no average."""
-    eval_every: int = 1
-    """Epochs between evaluations, at least 1; the last epoch is always evaluated."""
+    eval_every: int | None = None
+    """Epochs between evaluations, at least 1; the last epoch is always evaluated. None: about ten evaluations in a
+    run, fewer where they would take more than about a fifth of the time."""
     eval_batch_size: int = 8
     """Images per process and batch in an evaluation, at least 1."""
     save_every_minutes: float = 10.0
@@ -70,7 +71,8 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "grad_accum_steps", "eval_every", "eval_batch_size"):
-            if getattr(self, name) < 1:
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name, most in MOST.items():
             if getattr(self, name) > most:

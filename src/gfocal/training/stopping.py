@@ -41,6 +41,7 @@ def should_stop_early(progress: Progress, run: RunSettings) -> bool:
     """Whether ``run.patience`` evaluations in a row brought no better AP. Not before one is above 0."""
     if not run.patience or progress.best_ap <= 0:
         return False
+    assert run.eval_every is not None
     return evaluations_without_improvement(progress, run.eval_every) >= run.patience
 
 
@@ -51,6 +52,7 @@ def evaluations_without_improvement(progress: Progress, eval_every: int) -> int:
 
 def describe_early_stop(progress: Progress, run: RunSettings) -> str:
     """A line that says why a run stops early."""
+    assert run.eval_every is not None
     number = pluralize(evaluations_without_improvement(progress, run.eval_every), "evaluation")
     return (
         f"stopped early: no better AP than {progress.best_ap:.3f} of epoch {progress.best_epoch} in {number} "
