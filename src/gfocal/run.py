@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -55,13 +55,16 @@ def run_training(
     *,
     resume: bool = False,
     data_name: str = "",
+    selected_on: str = "",
+    held_out: Mapping[str, Any] | None = None,
     watcher: RunWatcher | None = None,
     console: Console | None = None,
 ) -> tuple[Detector, CocoResult | None]:
     """Train as a config says; write the config, versions, a description of the data and the result to a folder.
 
     With ``resume`` the config saved in the folder counts, not the one given. ``data_name`` is what messages and
-    run.json call the data. ``watcher`` is shown the run while it goes on (``gfocal.training.watching``).
+    run.json call the data, ``selected_on`` what run.json calls the images by which the best epoch is chosen.
+    ``held_out`` becomes split.json. ``watcher`` is shown the run while it goes on (``gfocal.training.watching``).
 
     Raises:
         ResumeError: the folder holds a run already and ``resume`` is False, or the other way round; or the
@@ -82,12 +85,15 @@ def run_training(
     if not resume:
         fit_to_data(config, model, criterion, train_data, val_data, data_name, console)
     folder.mkdir(parents=True, exist_ok=True)
-    description = describe_environment() | describe_data(train_data, val_data, data_name) | {"model": describe(model)}
+    description = describe_environment() | describe_data(train_data, val_data, data_name, selected_on)
+    description |= {"model": describe(model)}
     with lock_folder(run) if launch.is_main() else nullcontext():
         if launch.is_main():
             if not resume:
                 require_no_run(run)  # that another process has started and ended since
             write_start(config, run, description, console)
+            if held_out is not None:
+                write_json(run.split, held_out)
         result = train(
             model,
             train_data,
@@ -333,13 +339,17 @@ def describe_environment() -> dict[str, object]:
     }
 
 
-def describe_data(train_data: ImageData, val_data: ImageData | None, data_name: str) -> dict[str, object]:
-    """Classes and numbers of images."""
+def describe_data(
+    train_data: ImageData, val_data: ImageData | None, data_name: str, selected_on: str = ""
+) -> dict[str, object]:
+    """Classes, numbers of images, and those by which the best epoch is chosen."""
+    selected_on = selected_on or ("nothing: the weights of the last epoch" if val_data is None else "validation data")
     return {
         "data": data_name,
         "classes": list(train_data.names),
         "train_images": len(train_data),
         "val_images": 0 if val_data is None else len(val_data),
+        "selected_on": selected_on,
     }
 
 

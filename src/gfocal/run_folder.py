@@ -43,6 +43,16 @@ class RunFolder:
         return self.path / "result.json"
 
     @property
+    def split(self) -> Path:
+        """The training images that were held out for validation, where the data have no split val."""
+        return self.path / "split.json"
+
+    @property
+    def test_result(self) -> Path:
+        """The COCO numbers on the split test, once the run is finished; only where val was held out of train."""
+        return self.path / "test_result.json"
+
+    @property
     def best(self) -> Path:
         """Model file of the epoch with the best AP."""
         return self.path / "best.safetensors"

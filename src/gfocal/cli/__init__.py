@@ -8,6 +8,7 @@ inputs.py             from arguments to datasets, devices and the standard outpu
 check.py              gfocal check
 split.py              gfocal split
 train.py              gfocal train
+held_out.py           which images gfocal train validates on
 evaluate.py           gfocal eval
 counting.py           what gfocal eval counts: detections of a file, chosen classes, the limit of detections
 detect.py             gfocal detect

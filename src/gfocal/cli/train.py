@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 from gfocal import launch
 from gfocal.cli import DONE
 from gfocal.cli.early import require_data, say_beginning
+from gfocal.cli.held_out import choose_validation, report_test
 from gfocal.cli.inputs import (
     explain_missing_coco,
     read_datasets,
     select_splits,
     standard_output,
     take_ignored_as_objects,
+    use_device,
 )
 from gfocal.cli.options import (
     Options,
     add_classes,
+    add_device,
     add_ignored_as_objects,
     add_image_reading,
     add_rename,
@@ -37,9 +40,12 @@ from gfocal.models.names import require_model
 from gfocal.text import pluralize
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from gfocal.config.config import Config
+    from gfocal.data.dataset import ImageData
 
 
 def add(commands: Any) -> None:
@@ -70,8 +76,15 @@ def _add_data(command: Options) -> None:
     command.add_argument(
         "--train-split", metavar="NAME", help="(default: train, or all images of data without splits)"
     )
-    command.add_argument("--val-split", metavar="NAME", help="(default: val, else test)")
+    command.add_argument(
+        "--val-split",
+        metavar="NAME",
+        help="(default: val; without it 15%% of the training images are held out, by the rule of 'gfocal split')",
+    )
     command.add_argument("--val", nargs="+", metavar="DATA", help="other datasets to validate on")
+    command.add_argument(
+        "--no-val", action="store_true", help="train on all training images: the last epoch is the result"
+    )
     add_rename(command)
     add_classes(command)
     add_ignored_as_objects(command)
@@ -162,6 +175,7 @@ def _add_training(group: Options) -> None:
 
 
 def _add_computation(group: Options) -> None:
+    add_device(group)
     group.add_argument("--precision", choices=("no", "bf16", "fp16"), help="mixed precision (no: float32)")
     group.add_argument("--num-workers", type=int_at_least(0), help="processes that load images")
     group.add_argument(
@@ -179,6 +193,7 @@ def _add_computation(group: Options) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal train."""
+    _refuse_device(args.device)
     find_config(args.config or "nano")
     with explain_missing_coco(Path(args.config or "").stem.startswith("coco_"), args.data[0]):
         require_data([*args.data, *(args.val or ())])
@@ -190,6 +205,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     args.resume = args.resume or (args.auto_resume and RunFolder(args.out).has_state)
     config = build_config(args, console)
+    use_device(args.device)
     with pixel_limit(config.images.max_megapixels):
         return _train(args, config, console)
 
@@ -203,25 +219,26 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
     from gfocal.run import run_training
     from gfocal.run_folder import RunFolder
 
-    val_data = None
     with explain_missing_coco(Path(args.config or "").stem.startswith("coco_"), args.data[0]):
         parts = select_splits(args.data, args.train_split, "train")
         train_data = read_datasets(parts, console, config, renames=args.rename, classes=args.classes)
         train_data = take_ignored_as_objects(train_data, args.ignored_as_objects, console)
         if not config.model.class_agnostic:
             require_distinct(train_data.names, ", ".join(args.data))
-        parts = select_splits(args.val or args.data, args.val_split, "val", "test")
-        parts = [(path, split) for path, split in parts if args.val or split]
-        if parts:
-            names = None if config.model.class_agnostic else train_data.names
-            val_data = read_datasets(parts, console, config, names, args.rename, args.classes)
-            val_data = take_ignored_as_objects(val_data, args.ignored_as_objects, console)
+        names = None if config.model.class_agnostic else train_data.names
+
+        def read(parts: Sequence[tuple[str, str | None]]) -> ImageData:
+            data = read_datasets(parts, console, config, names, args.rename, args.classes)
+            return take_ignored_as_objects(data, args.ignored_as_objects, console)
+
+        choice = choose_validation(args, train_data, read, console)
+    train_data, val_data = choice.train, choice.val
     if args.auto and not args.resume:
         from gfocal.checks.before_training import take_advice
 
         config = take_advice(config, train_data, console)
     if val_data is None:
-        console.print("no validation data: the weights of the last epoch are the result")
+        say(console, "no validation data: the weights of the last epoch are the result")
     num_val = 0 if val_data is None else len(val_data)
     num_train = len(select_trained(train_data))
     say(console, f"{pluralize(num_train, 'training image')}, {pluralize(num_val, 'validation image')}")
@@ -236,15 +253,28 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
         args.out,
         resume=args.resume,
         data_name=data_name,
+        selected_on=choice.selected_on,
+        held_out=choice.held_out,
         watcher=page.update,
         console=console,
     )
     if not launch.is_main():
         return DONE
     if result is not None:
+        say(console, f"validation: {choice.selected_on}")
         standard_output().print(coco_table(result))
+    if choice.test is not None:
+        report_test(choice, config, args.out, console)
     say(console, f"model files: {', '.join(map(str, RunFolder(args.out).model_files))}")
     return DONE
+
+
+def _refuse_device(name: str | None) -> None:
+    """Raise DeviceError for a --device that launched processes, which share the devices, cannot have."""
+    from gfocal.errors import DeviceError
+
+    if name not in (None, "cpu") and launch.world_size() > 1:
+        raise DeviceError(f"--device {name}: launched processes share the devices; leave the option out, or give cpu")
 
 
 def build_config(args: argparse.Namespace, console: Console | None = None) -> Config:
@@ -311,6 +341,8 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
         "augment.preset": args.augment,
     }
     changes = {key: value for key, value in options.items() if value is not None}
+    if args.device is not None:
+        changes["run.cpu"] = args.device == "cpu"
     if args.no_pretrained:
         changes["model.pretrained"] = False
     for key, wanted in (

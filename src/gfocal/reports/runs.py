@@ -12,6 +12,7 @@ from typing import Any
 from gfocal.config.config import Config, flatten
 from gfocal.config.values import format_toml, parse_toml
 from gfocal.errors import CompareError
+from gfocal.evaluation.bootstrap import APDifference, MatchTable, difference_of_ap, read_matches
 from gfocal.run_folder import RunFolder
 from gfocal.text import pluralize
 from gfocal.training.metrics_log import read_metrics
@@ -20,7 +21,9 @@ SEED = "run.seed"
 METRICS = ("ap", "ap50", "ap75")
 # Keys of run.json; runs that differ in one of the first were not evaluated on the same data.
 EVALUATION_KEYS = ("data", "val_images", "classes")
-ENVIRONMENT_KEYS = ("gfocal", "torch", "machine", "gpu", "data", "train_images", "val_images", "classes")
+ENVIRONMENT_KEYS = (
+    *("gfocal", "torch", "machine", "gpu", "data", "train_images", "val_images", "selected_on", "classes"),
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class ComparedRun:
     about: Mapping[str, Any]  # of run.json; empty where there is none
     rows: tuple[Mapping[str, str], ...]  # of metrics.csv
     result: Mapping[str, Any] | None  # the COCO numbers of the last evaluation; None of an unfinished run
+    matches: MatchTable | None = None  # of the evaluation with the best AP; None of a run by an older gfocal
 
     @property
     def epochs(self) -> int:
@@ -82,6 +86,21 @@ class SeedSpread:
     std: Mapping[str, float]  # with N - 1
 
 
+@dataclass(frozen=True)
+class RunDifference:
+    """How much higher AP of one run is than that of the first one, on the same images."""
+
+    index: int  # of the run in the list compared
+    difference: APDifference
+
+    def describe(self) -> str:
+        """``AP +0.031, 95 % interval +0.012 to +0.050``, and whether that may be chance."""
+        one = self.difference
+        words = "" if one.is_clear else ": may be chance"
+        low, high = one.ap_interval
+        return f"AP {one.ap:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}{words}"
+
+
 def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
     """The runs in some folders, each under the shortest name that is unique.
 
@@ -125,6 +144,7 @@ def _read(folder: Path, name: str) -> ComparedRun:
             about,
             tuple(read_metrics(metrics)) if metrics.is_file() else (),
             _json(RunFolder(folder).result),
+            read_matches(matches) if (matches := RunFolder(folder).matches).is_file() else None,
         )
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise CompareError(f"{folder}: its files are damaged ({error})") from error
@@ -150,6 +170,21 @@ def environment_differences(runs: Sequence[ComparedRun]) -> dict[str, list[str]]
 def have_same_evaluation_data(runs: Sequence[ComparedRun]) -> bool:
     """Whether all runs were evaluated on the same data, as far as is known."""
     return not set(EVALUATION_KEYS) & set(environment_differences([run for run in runs if run.about]))
+
+
+def ap_differences(runs: Sequence[ComparedRun]) -> list[RunDifference]:
+    """Differences of the best AP of each run from that of the first one, by a paired bootstrap over the images.
+
+    Of runs that were evaluated on the same images with the same objects; others are left out.
+    """
+    first = runs[0].matches
+    found = []
+    for index, run in enumerate(runs[1:], 1):
+        if first is None or run.matches is None or not first.has_same_ground_truth(run.matches):
+            continue
+        if (difference := difference_of_ap(first, run.matches)) is not None:
+            found.append(RunDifference(index, difference))
+    return found
 
 
 def seed_spreads(runs: Sequence[ComparedRun]) -> list[SeedSpread]:
