@@ -53,7 +53,7 @@ HOMES = {
     "torch.utils.tensorboard": set[str](),
     "wandb": set[str](),
     "mlflow": set[str](),
-    "huggingface_hub": {"models.model_file", "interop.hub"},  # download, upload
+    "huggingface_hub": {"models.model_file", "models.reachable", "interop.hub"},  # download, cache, upload
     "platformdirs": {"interop.weights_cache"},
     "filelock": {"interop.weights_cache"},
     "pandas": {"interop.conversions"},

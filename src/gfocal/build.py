@@ -20,7 +20,7 @@ from gfocal.criteria.gfl import Assign, Criterion, GFLCriterion
 from gfocal.criteria.nanodet import NanoDetCriterion
 from gfocal.criteria.sapd import SAPDCriterion
 from gfocal.criteria.ssd import SSDCriterion, assign_ssd
-from gfocal.data.preprocess import InputSettings
+from gfocal.data.preprocess import InputSettings, scaled_long_side
 from gfocal.errors import CheckpointImportError, DownloadError, ModelFileError, PresetError
 from gfocal.interop.published_weights import load
 from gfocal.losses.box import BoxLoss, SmoothL1Loss, gaussian_loss, log_iou_loss, overlap_loss
@@ -95,7 +95,7 @@ def choose_size(published: InputSettings, size: SizeSettings) -> InputSettings:
             and the config does not say that it is to be stretched.
     """
     short_side = size.short_side or published.short_side
-    in_proportion = max(published.long_side * short_side // published.short_side, short_side)
+    in_proportion = scaled_long_side(published.long_side, published.short_side, short_side)
     long_side = size.long_side or in_proportion
     if short_side <= MIN_SIDE:
         raise ValueError(f"at a short side of {short_side} pixels an image is one cell; {MIN_SIDE + 1} is the least")

@@ -41,7 +41,7 @@ sys.exit(code)
         ("train here --config nosuch.toml", "there is no config 'nosuch.toml'"),
         ("train here --init-from gfl_r50_1x_cocoo", "did you mean gfl_r50_1x_coco"),
         ("eval nosuch here", "nosuch: no such file or folder"),
-        ("eval gfl_r50_1x_coco nosuch", "nosuch: no such file or folder"),
+        ("eval gfl_r50_1x_coco nosuch", "give any COCO, VOC or YOLO folder instead"),
         ("trian here", "did you mean train?"),
         ("train here --epcohs 3", "did you mean --epochs?"),
         ("--help", ""),
@@ -99,3 +99,19 @@ def test_typos_of_options_and_commands(run: Run, arguments: tuple[str, ...], exp
 def test_nothing_is_suggested_for_what_resembles_nothing(run: Run) -> None:
     for arguments in (("train", "x", "--zzz"), ("xyzzy",)):
         assert "did you mean" not in run(*arguments)[2]
+
+
+def test_devices_of_training(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    code, _, err = run("train", tmp_path / "here", "--no-pretrained", "--device", "cuda:77")
+    assert code == USER_ERROR
+    assert "gfocal: --device cuda:77: not available" in err.splitlines()[-1]
+
+
+def test_the_cpu_as_the_device_of_training_is_a_value_of_the_config() -> None:
+    from gfocal.cli.main import build_parser
+    from gfocal.cli.train import build_config
+
+    arguments = ["train", "x", "--no-pretrained"]
+    assert build_config(build_parser().parse_args([*arguments, "--device", "cpu"])).run.cpu
+    assert not build_config(build_parser().parse_args(arguments)).run.cpu

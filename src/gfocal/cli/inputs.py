@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from gfocal import launch
 from gfocal.console import note
 from gfocal.text import one_line, pluralize
 
@@ -193,6 +194,20 @@ def standard_output() -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPE_WIDTH
     return console
+
+
+def use_device(name: str | None) -> None:
+    """Let training compute on the named device; None leaves it to accelerate: a GPU if there is one, else the CPU."""
+    import torch
+
+    if name is None or launch.world_size() > 1:
+        return
+    device = select_device(name)
+    if device.type == "cpu":  # run.cpu says so
+        return
+    os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def select_device(name: str | None) -> torch.device:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gfocal.config.config import Config
+    from gfocal.ops.decoding import DecodeSettings
 
 Options = argparse.ArgumentParser | argparse._ArgumentGroup
 
@@ -115,6 +117,8 @@ def add_short_side(command: Options) -> None:
 
 def short_side_changes(config: Config, short_side: int | None) -> dict[str, Any]:
     """Changes of the config for --short-side: the longer side and the sizes in augmentation are scaled with it."""
+    from gfocal.data.preprocess import scaled_long_side
+
     size, sampled = config.size, config.augment.short_sides
     if short_side is None:
         return {}
@@ -122,7 +126,7 @@ def short_side_changes(config: Config, short_side: int | None) -> dict[str, Any]
     if size.short_side:
         factor = short_side / size.short_side
         if size.long_side:
-            changes["size.long_side"] = round(size.long_side * factor)
+            changes["size.long_side"] = scaled_long_side(size.long_side, size.short_side, short_side)
         if sampled is not None:
             changes["augment.short_sides"] = [round(side * factor) for side in sampled]
     return changes
@@ -175,6 +179,47 @@ def image_changes(args: argparse.Namespace) -> dict[str, Any]:
     """Changes of the config for the options of ``add_image_reading``."""
     options = {"images.value_range": args.value_range, "images.max_megapixels": args.max_megapixels}
     return {key: value for key, value in options.items() if value is not None}
+
+
+def add_nms(command: Options) -> None:
+    """--nms-iou and --class-agnostic-nms, of commands that run a model; see ``with_nms``."""
+    command.add_argument(
+        "--nms-iou",
+        "--iou",
+        type=fraction,
+        metavar="IOU",
+        help="boxes that overlap by more than this IoU are one object, of which the best is kept (default: the "
+        "model's, 0.6 for most)",
+    )
+    command.add_argument(
+        "--class-agnostic-nms",
+        action=argparse.BooleanOptionalAction,
+        help="whether that holds for boxes of different classes too, so that an object gets one name (default: the "
+        "model's: not, unless 'gfocal eval --store-nms' changed it)",
+    )
+
+
+def with_nms(settings: DecodeSettings, args: argparse.Namespace) -> DecodeSettings:
+    """The settings of a model, changed by the options of ``add_nms``."""
+    options = {"nms_threshold": args.nms_iou, "class_agnostic_nms": args.class_agnostic_nms}
+    return replace(settings, **{key: value for key, value in options.items() if value is not None})
+
+
+def has_nms_options(args: argparse.Namespace) -> bool:
+    """Whether an option of ``add_nms`` was given."""
+    return args.nms_iou is not None or args.class_agnostic_nms is not None
+
+
+def describe_nms(settings: DecodeSettings) -> str:
+    """``NMS at IoU 0.6 within each class``."""
+    return f"NMS at IoU {settings.nms_threshold:g} " + (
+        "across all classes" if settings.class_agnostic_nms else "within each class"
+    )
+
+
+def nms_to_json(settings: DecodeSettings) -> dict[str, Any]:
+    """The settings as the files of numbers have them."""
+    return {"iou": settings.nms_threshold, "class_agnostic": settings.class_agnostic_nms}
 
 
 def add_device(command: Options) -> None:

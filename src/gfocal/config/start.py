@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from gfocal.config.config import Config, SizeSettings, with_changes
+from gfocal.data.preprocess import scaled_long_side
 from gfocal.errors import ConfigError, DownloadError
 from gfocal.interop.published_weights import locate_model
 from gfocal.models.finetuning import compare_classes
@@ -18,7 +19,8 @@ NETWORK_KEYS = ("model.preset", "model.weights", "model.pretrained")  # and mode
 def with_initial_network(config: Config, changes: Mapping[str, Any] | None = None) -> Config:
     """A config with preset and options of the model that its ``model.init_from`` names; unchanged without one.
 
-    A config that leaves the size at its defaults gets that of the model, antialiasing and stretch included.
+    A config that leaves the size at its defaults gets that of the model, antialiasing and stretch included; one that
+    names a shorter side alone gets the model's size scaled to it.
 
     Args:
         config: any.
@@ -40,8 +42,12 @@ def with_initial_network(config: Config, changes: Mapping[str, Any] | None = Non
         weights=None,
     )
     size, saved = config.size, description["input"]
+    of_model = SizeSettings(saved["short_side"], saved["long_side"], saved["antialias"], saved.get("stretch", False))
     if size == SizeSettings():
-        size = SizeSettings(saved["short_side"], saved["long_side"], saved["antialias"], saved.get("stretch", False))
+        size = of_model
+    elif size == SizeSettings(size.short_side) and size.short_side is not None:
+        long_side = scaled_long_side(saved["long_side"], saved["short_side"], size.short_side)
+        size = replace(of_model, short_side=size.short_side, long_side=long_side)
     initial = replace(config, model=model, size=size)
     for key, value in (changes or {}).items():
         is_of_network = asks_for_network({key: value})

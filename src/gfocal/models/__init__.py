@@ -21,6 +21,7 @@ In reading order:
     nanodet.py                   NanoDet-Plus: heads, auxiliary part, presets
     zoo.py                       the table of all presets
     names.py                     what may be named as a model: files, runs, published weights, the hub
+    reachable.py                 whether ImageNet weights can be fetched, found out in seconds
     published.py                 the table of published weights: names, addresses, hashes, AP
     description.py               the json object that a network is built from
     model_file.py                gfocal's model file: write, read, find, download

@@ -14,6 +14,7 @@ from gfocal.errors import WeightsError
 from gfocal.models.activation_checkpointing import recompute_activations
 from gfocal.models.convolutions import keep_depthwise_float32, make_deformable
 from gfocal.models.options import quote
+from gfocal.models.reachable import require_hub_weights, require_torchvision_weights
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -96,6 +97,8 @@ class TimmBackbone(nn.Module):
         self.recompute = False
         try:
             indices = (1, 2, 3, 4) if finest == 4 else (2, 3, 4)
+            if pretrained and weights is None:
+                require_hub_weights(name)
             self.body = timm.create_model(
                 name, features_only=True, out_indices=indices, pretrained=pretrained and weights is None
             )
@@ -103,7 +106,7 @@ class TimmBackbone(nn.Module):
             if pretrained and weights is None:
                 raise WeightsError(
                     f"the ImageNet weights of {name} could not be fetched "
-                    f"({type(error).__name__}). Two ways out: start from random weights with "
+                    f"({_describe(error)}). Two ways out: start from random weights with "
                     "pretrained=False (--no-pretrained), or name a local file with weights=PATH "
                     f"(--backbone-weights PATH), such as model.safetensors of huggingface.co/timm/{name}, "
                     "fetched on a machine with network"
@@ -235,13 +238,18 @@ def _pixel_values(unit: tuple[float, ...]) -> RGB:
     return red, green, blue
 
 
+def _describe(error: Exception) -> str:
+    return str(error) if isinstance(error, ConnectionError) else type(error).__name__
+
+
 def fetch_torchvision_weights(weights: WeightsEnum, name: str) -> dict[str, Tensor]:
     """torchvision's ImageNet weights of a network, from its cache or the net; WeightsError says what else to do."""
     try:
+        require_torchvision_weights(weights, name)
         return dict(weights.get_state_dict(progress=True, check_hash=True))
     except Exception as error:
         raise WeightsError(
-            f"the ImageNet weights of {name} could not be fetched ({type(error).__name__}). Two ways out: start from "
+            f"the ImageNet weights of {name} could not be fetched ({_describe(error)}). Two ways out: start from "
             "random weights with pretrained=False (--no-pretrained), or name a local file with weights=PATH "
             "(--backbone-weights PATH)"
         ) from error

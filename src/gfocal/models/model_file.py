@@ -24,7 +24,6 @@ from gfocal.models.description import (
     FORMAT,
     build_from_description,
     check_description,
-    check_thresholds,
     describe,
     tensor_shapes,
 )
@@ -98,8 +97,28 @@ def store_thresholds(path: str | Path, scores: Sequence[float], how: str = "") -
     path = find_local_file(path)
     about = read_description(path)
     about["thresholds"] = {"scores": [float(score) for score in scores], "how": how}
+    return _replace_description(path, about)
+
+
+def store_nms(path: str | Path, iou: float, class_agnostic: bool) -> Path:
+    """Write the settings of non-maximum suppression into a model file, replacing those in it; returns the file.
+
+    Only the description changes, as in ``store_thresholds``, which has the same errors.
+
+    Args:
+        path: a model file or the folder of a run, as for ``load_model``, but not on the hub.
+        iou: in 0..1; boxes that overlap by more are one object.
+        class_agnostic: whether that holds for boxes of different classes too.
+    """
+    path = find_local_file(path)
+    about = read_description(path)
+    about["decode"] = about["decode"] | {"nms_threshold": float(iou), "class_agnostic_nms": class_agnostic}
+    return _replace_description(path, about)
+
+
+def _replace_description(path: Path, about: dict[str, Any]) -> Path:
     try:
-        check_thresholds(about["thresholds"], len(about["names"]))
+        check_description(about)
     except ValueError as error:
         raise ModelFileError(f"{path}: {error}") from error
     with atomic_write(path) as temporary, path.open("rb") as old, temporary.open("wb") as new:
@@ -127,7 +146,7 @@ def find_model_file(path: str | Path) -> Path:
 def find_local_file(path: str | Path) -> Path:
     """``find_model_file`` for a file to be changed; ModelFileError for a model on the hub."""
     if str(path).startswith(HUB_SCHEME):
-        raise ModelFileError(f"{path}: thresholds are stored in a file on this machine; download the model first")
+        raise ModelFileError(f"{path}: settings are stored in a file on this machine; download the model first")
     return find_model_file(path)
 
 
