@@ -8,12 +8,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gfocal.config.config import Config, with_changes, write_config
 from gfocal.errors import CompareError
+from gfocal.evaluation.bootstrap import MatchTable, write_matches
 from gfocal.reports.comparison import write_comparison_page
 from gfocal.reports.runs import (
+    ap_differences,
     config_differences,
     environment_differences,
     have_same_evaluation_data,
@@ -90,6 +93,38 @@ def test_a_config_of_an_older_gfocal_and_options_by_default(tmp_path: Path) -> N
     old = made(tmp_path / "b", [0.1], about={"model": {"options": {"n": 8, "delta": 1.0}}})
     (old / "config.toml").write_text("[run]\nepochs = 4\nold_key = 3\n")
     assert config_differences(read_runs([new, old])) == {"run.old_key": ["–", "3"]}
+
+
+def matched(folder: Path, found: float, images: int = 60) -> None:
+    """The matches of an evaluation in which this share of the objects, one an image, is found."""
+    image = np.arange(images)
+    hits = np.random.default_rng(1).random(images) < found
+    none = np.zeros(images, dtype=np.int64)
+    bits = np.where(hits, 2**10 - 1, 0).astype(np.uint16)
+    table = MatchTable(("cat", "owl"), image, image, none, image, none, bits, np.zeros(images, dtype=np.uint16))
+    write_matches(folder / "matches.npz", table)
+
+
+def test_differences_are_paired_over_the_same_images(tmp_path: Path) -> None:
+    folders = [made(tmp_path / name, [0.1]) for name in ("first", "better", "same", "older", "others")]
+    for folder, found, images in zip(folders[:3], (0.5, 0.8, 0.5), (60, 60, 60), strict=True):
+        matched(folder, found, images)
+    matched(folders[4], 0.9, 50)
+    runs = read_runs(folders)
+    better, same = ap_differences(runs)
+    assert (better.index, same.index) == (1, 2)
+    assert better.difference.is_clear
+    assert re.fullmatch(r"AP \+0\.\d+, 95 % interval \+0\.\d+ to \+0\.\d+", better.describe())
+    assert same.describe() == "AP +0.000, 95 % interval +0.000 to +0.000: may be chance"
+    assert ap_differences(list(reversed(runs))) == []
+    write_comparison_page(tmp_path / "page.html", runs)
+    text = (tmp_path / "page.html").read_text()
+    assert "Differences from the first run" in text
+    assert text.count("may be chance") == 1
+    assert "95 % interval" in text
+    (folders[1] / "matches.npz").write_bytes(b"damaged")
+    with pytest.raises(CompareError, match="better: its files are damaged"):
+        read_runs(folders)
 
 
 def test_spread_over_seeds_alone(tmp_path: Path) -> None:

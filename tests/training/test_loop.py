@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from gfocal.training.epoch import TrainingRun
 from gfocal.training.loop import RunSettings, train
 from gfocal.training.metrics_log import COLUMNS, read_metrics
 from gfocal.training.optim import OptimizerSettings, ScheduleSettings
+from gfocal.training.watching import Evaluated, RunView
 
 RUN = RunSettings(epochs=2, batch_size=2, num_workers=0, eval_batch_size=4, cpu=True)
 
@@ -134,7 +136,7 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
 
 
 def test_best_is_the_best_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gfocal.evaluation.coco_ap import CocoResult, coco_ap
+    from gfocal.evaluation.coco_ap import coco_ap
     from gfocal.training import loop
 
     data = SyntheticScenes(2, size=96)
@@ -142,9 +144,9 @@ def test_best_is_the_best_not_the_last(tmp_path: Path, monkeypatch: pytest.Monke
     aps = iter([0.2, 0.6, 0.4])
     states: list[dict[str, Tensor]] = []
 
-    def evaluation(training: TrainingRun, _: object) -> CocoResult:
+    def evaluation(training: TrainingRun, _: object) -> Evaluated:
         states.append({key: value.clone() for key, value in training.model.state_dict().items()})
-        return replace(empty, ap=next(aps))
+        return Evaluated(replace(empty, ap=next(aps)), {})
 
     monkeypatch.setattr(loop, "evaluate", evaluation)
     learn(small(), data, data, tmp_path, replace(RUN, epochs=3))
@@ -152,6 +154,39 @@ def test_best_is_the_best_not_the_last(tmp_path: Path, monkeypatch: pytest.Monke
         for key, value in load_model(tmp_path / f"{name}.safetensors").state_dict().items():
             assert torch.equal(value, state[key]), (name, key)
     assert any(not torch.equal(states[1][key], value) for key, value in states[2].items())
+
+
+def test_a_run_is_shown_while_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gfocal.training import watching
+
+    monkeypatch.setattr(watching, "SECONDS_BETWEEN_VIEWS", -1)
+    data, views = Squares(4), list[RunView]()
+    said = io.StringIO()
+    more: dict[str, Any] = {"watcher": views.append, "console": Console(file=said, width=80)}
+    learn(small(data.names), data, data, tmp_path, replace(RUN, epochs=2), **more)
+    # Two batches an epoch, the epoch, and the end.
+    assert [(one.epoch, one.batches) for one in views] == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 0)]
+    assert [one.phase for one in views] == ["running"] * 6 + ["finished"]
+    assert [one.evaluated is not None for one in views] == [False, False, True, False, False, True, False]
+    assert views[0].seconds_left is None
+    assert views[2].seconds_left is not None
+    assert views[2].seconds_left > 0 == views[-1].seconds_left
+    assert [row["epoch"] for row in views[-1].rows] == [1, 2]
+    assert re.search(r"epoch 1/2  loss [\d.]+  AP [\d.]+  took \d+ s, \d+ s left\n", said.getvalue())
+    assert re.search(r"epoch 2/2  loss [\d.]+  AP [\d.]+  took \d+ s\n", said.getvalue())
+
+
+def test_a_run_that_fails_is_shown_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gfocal.training import loop
+
+    def interrupted(*_: object) -> Evaluated:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "evaluate", interrupted)
+    data, views = Squares(2), list[RunView]()
+    with pytest.raises(KeyboardInterrupt):
+        learn(small(data.names), data, data, tmp_path, RUN, watcher=views.append)
+    assert (views[-1].phase, views[-1].message) == ("stopped", "KeyboardInterrupt")
 
 
 def test_without_validation_there_is_a_last_model_only(tmp_path: Path) -> None:
@@ -263,15 +298,15 @@ def test_an_epoch_without_a_positive_point_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_what_a_run_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gfocal.evaluation.coco_ap import CocoResult, coco_ap
+    from gfocal.evaluation.coco_ap import coco_ap
     from gfocal.training import loop
 
     data = Squares(2)
     empty = coco_ap([data.sample(0)], {}, data.names)
     results = iter([replace(empty, ap=0.0), replace(empty, ap=0.5, num_detections=3), replace(empty, ap=0.25)])
 
-    def evaluation(*_: object) -> CocoResult:
-        return next(results)
+    def evaluation(*_: object) -> Evaluated:
+        return Evaluated(next(results), {})
 
     monkeypatch.setattr(loop, "evaluate", evaluation)
     for resume in (False, True):
@@ -283,7 +318,8 @@ def test_what_a_run_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         lines = said.getvalue().splitlines()
         shortened = "note: warm-up takes 1 step, a fifth of this run's 6, instead of 50"
         assert lines[0] == ("resuming after epoch 3 of 3; nothing is left to do" if resume else shortened)
-        assert lines[-1] == "best: epoch 2, AP 0.500 (best.safetensors)"
+        interval = "95 % interval 0.000 to 0.000 on 2 validation images"  # the evaluation is made up
+        assert lines[-1] == f"best: epoch 2, AP 0.500, {interval} (best.safetensors)"
         if not resume:
             nothing = "no detections: no score is above the model's threshold of 0.05 (normal in"
             assert [line[:7] for line in lines[1:-1]] == ["epoch 1", nothing[:7], "epoch 2", "epoch 3", nothing[:7]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,8 @@ def test_a_run_stops_early_and_does_not_go_on_when_resumed(tmp_path: Path, monke
     real, scores = loop.evaluate, iter([0.1, 0.3, 0.2, 0.3, 0.25, 0.9])
 
     def pretended(*arguments: Any, **more: Any) -> Any:
-        result = real(*arguments, **more)
-        return type(result)(**(vars(result) | {"ap": next(scores)}))
+        evaluated = real(*arguments, **more)
+        return replace(evaluated, result=replace(evaluated.result, ap=next(scores)))
 
     monkeypatch.setattr(loop, "evaluate", pretended)
     _, said = ran(tmp_path, {"run.epochs": 12, "run.patience": 2}, val=VAL)

@@ -23,8 +23,9 @@ def add(commands: Any) -> None:
     compare = commands.add_parser(
         "compare",
         help="compare runs: config differences, AP, training curves, spread over seeds",
-        description="Compare runs of 'gfocal train', finished or not: config differences, best AP, time, mean and "
-        "standard deviation of runs that differ only in the seed.",
+        description="Compare runs of 'gfocal train', finished or not: config differences, best AP, its difference "
+        "from the first run with a confidence interval, time, mean and standard deviation of runs that differ only "
+        "in the seed.",
     )
     compare.set_defaults(run=run)
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs")
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal compare."""
     from gfocal.reports.comparison import write_comparison_page
     from gfocal.reports.runs import (
+        ap_differences,
         config_differences,
         environment_differences,
         have_same_evaluation_data,
@@ -55,6 +57,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     values = config_differences(runs) | environment_differences(runs)
     if values:
         output.print(differences_table(values))
+    for difference in ap_differences(runs):
+        say(output, f"{difference.index + 1} against 1: {difference.describe()}")
     for one in seed_spreads(runs):
         line = ", ".join(f"{name.upper()} {one.mean[name]:.3f} ± {one.std[name]:.3f}" for name in one.mean)
         say(output, f"{_numbers(one.indices)} differ only in the seed: {line}")

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from gfocal.evaluation.bootstrap import ap_intervals
 from gfocal.reports import html
 from gfocal.reports.demo import series_of
 from gfocal.reports.html import cell
 from gfocal.reports.runs import (
     METRICS,
     ComparedRun,
+    RunDifference,
     SeedSpread,
+    ap_differences,
     config_differences,
     environment_differences,
     have_same_evaluation_data,
@@ -29,6 +32,8 @@ def write_comparison_page(path: Path, runs: Sequence[ComparedRun]) -> None:
     if not have_same_evaluation_data(runs):
         parts.append('<p class="warn">These runs were evaluated on different data: their AP is not comparable.</p>')
     parts.append(html.section("Results", results_table(runs), RESULTS))
+    if differences := ap_differences(runs):
+        parts.append(html.section("Differences from the first run", difference_table(runs, differences), DIFFERENCES))
     if configs := config_differences(runs):
         parts.append(html.section("Config differences", _differences_table(configs)))
     elif len(runs) > 1:
@@ -52,12 +57,28 @@ def results_table(runs: Sequence[ComparedRun]) -> str:
     for k, run in enumerate(runs):
         best = run.best
         values = [html.decimal(best.get(name)) for name in METRICS]
+        interval = None if run.matches is None else ap_intervals(run.matches).ap
         if best and best["ap"] == best_ap:
             values[0] = f"<b>{values[0]}</b>"
+        values.insert(1, "–" if interval is None else f"{interval.low:.3f} – {interval.high:.3f}")
         values += [html.decimal(best.get("epoch"), 0), run.state, format_duration(run.seconds)]
         values.append(html.text(run.about.get("gfocal", "–")))
         rows.append([f"{_badge(k)} {html.text(run.name)}", *map(cell, values)])
-    return html.table(["Run", "AP", "AP50", "AP75", "Epoch", "State", "Time", "gfocal"], rows)
+    return html.table(["Run", "AP", "95 % interval", "AP50", "AP75", "Epoch", "State", "Time", "gfocal"], rows)
+
+
+def difference_table(runs: Sequence[ComparedRun], differences: Sequence[RunDifference]) -> str:
+    """How much higher AP and AP50 are than those of the first run, with their intervals."""
+    rows = []
+    for one in differences:
+        found = one.difference
+        texts = [
+            f"{value:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
+            for value, interval in ((found.ap, found.ap_interval), (found.ap50, found.ap50_interval))
+        ]
+        texts.append("clear" if found.is_clear else "may be chance")
+        rows.append([f"{_badge(one.index)} {html.text(runs[one.index].name)}", *map(cell, texts)])
+    return html.table(["Run", "AP (95 % interval)", "AP50 (95 % interval)", ""], rows)
 
 
 def spread_table(spreads: Sequence[SeedSpread]) -> str:
@@ -116,7 +137,15 @@ def _meter(k: int, value: float | None) -> str:
     return cell(f'<span class="meter">{fill}</span>{value:.3f}')
 
 
-RESULTS = "AP, AP50 and AP75 of the evaluation with the best AP; the highest AP is bold."
+RESULTS = (
+    "AP, AP50 and AP75 of the evaluation with the best AP; the highest AP is bold. The interval of AP is how far it "
+    "may lie off because the validation images are few."
+)
+DIFFERENCES = (
+    "Of the best AP, by a paired bootstrap: both runs on the same resampled images. Clear: the interval does not "
+    "hold 0, so that these images alone do not explain the difference. Another seed of the training is another "
+    "matter, see the spread over seeds."
+)
 SPREAD = "Mean and standard deviation over runs that differ in their seed alone. A smaller difference may be chance."
 CURVES = "Colors repeat after six runs."
 CLASSES = "AP at the last evaluation, which need not be the best one. An unfinished run has none yet."

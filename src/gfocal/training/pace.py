@@ -45,7 +45,7 @@ def with_eval_every(settings: RunSettings, train_images: int, val_images: int) -
 
 def count_evaluations(done: int, epochs: int, eval_every: int) -> int:
     """Evaluations still to come after ``done`` of a run's epochs."""
-    return max(0, -(-epochs // eval_every) - done // eval_every)
+    return 0 if done >= epochs else -(-epochs // eval_every) - done // eval_every
 
 
 def format_duration(seconds: float | None) -> str:
