@@ -136,17 +136,16 @@ def write_training_page(view: RunView, images: str, interval: Interval | None, n
     ``images`` is the section with detections, as html; ``notes`` are plain text.
     """
     title = f"Training {view.folder.path.name}"
-    about = _read_json(view.folder)
+    about, charts = _read_json(view.folder), training_curves(view.rows)
+    versions = {key: about[key] for key in VERSIONS if about.get(key) is not None}
     parts = [
         html.header(title, describe_state(view), _tiles(view, interval)),
         "".join(f'<p class="warn">{html.text(line)}</p>' for line in notes),
         images,
-        html.section(
-            "Training curves", html.charts(training_curves(view.rows)) or html.note("No epoch is done yet.")
-        ),
+        html.section("Training curves", html.charts(charts) if charts else html.note("No epoch is done yet.")),
         html.section("Which weights are the result", html.facts(describe_selection(view, about))),
         _config(view.folder),
-        html.section("Versions", html.facts({key: about[key] for key in VERSIONS if about.get(key) is not None})),
+        html.section("Versions", html.facts(versions)) if versions else "",
     ]
     refresh = REFRESH_SECONDS if view.phase == "running" else 0
     html.write_page(view.folder.page, title, parts, STYLE, refresh)
