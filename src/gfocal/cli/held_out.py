@@ -145,18 +145,56 @@ def read_held_out(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def select_held_out(data: FileData, paths: Sequence[str], held_out: Mapping[str, Any]) -> FileData:
-    """The images of some datasets that a run held out. Raises DataError if there are none."""
+def run_folder_of(model: str) -> Path:
+    """The folder of the run that a model may be of: the folder itself, or that of its file."""
+    return Path(model) if Path(model).is_dir() else Path(model).parent
+
+
+def parts_to_evaluate(args: argparse.Namespace) -> tuple[Parts, Mapping[str, Any] | None]:
+    """What ``gfocal eval`` reads, and the content of split.json where only the images held out by the run count.
+
+    Those are the split val of data that have none; and what is evaluated where they have no split test or val.
+    """
+    from gfocal.data.paths import split_name
+
+    parts = select_splits(args.data, args.split, "test", "val")
+    is_val = args.split is not None and split_name(args.split) == "val"
+    lacks_val = all(path != "synthetic" and first_available_split(path, "val") is None for path in args.data)
+    if not lacks_val or not (is_val or all(split is None for _, split in parts)):
+        return parts, None
+    held_out = read_held_out(run_folder_of(args.model))
+    return (parts, None) if held_out is None else (select_splits(args.data, None, "train"), held_out)
+
+
+def select_held_out(
+    data: ImageData, args: argparse.Namespace, held_out: Mapping[str, Any] | None
+) -> ImageData | None:
+    """The images of a dataset that the run of a model held out; None where it held none of these out.
+
+    Raises DataError where there are none, and --split asks for them.
+    """
     from gfocal.errors import DataError
 
+    if held_out is None or data.files is None:
+        return None
     held = set(held_out["val"])
-    indices = [index for index, name in enumerate(name_images(data, paths)) if name in held]
-    if not indices:
+    indices = [index for index, name in enumerate(name_images(data.files, args.data)) if name in held]
+    if not indices and args.split is not None:
         raise DataError(
-            f"{', '.join(paths)}: has none of the images that the run held out for validation; give the data that it "
-            "was trained on"
+            f"{', '.join(args.data)}: no split {args.split!r}, and none of the images that the run of {args.model} "
+            "held out for validation; give the data that it was trained on"
         )
-    return data.select(indices)
+    return data.files.select(indices) if indices else None
+
+
+def read_selected_on(model: str) -> str | None:
+    """Which images the best epoch of a model's run was chosen by; None for a model without a run."""
+    from gfocal.run import read_run_json
+    from gfocal.run_folder import RunFolder
+
+    content = read_run_json(RunFolder(run_folder_of(model))) or {}
+    found = content.get("selected_on")
+    return one_line(found, max_length=1000) if isinstance(found, str) else None
 
 
 def report_test(choice: Validation, config: Config, folder: Path, console: Console) -> None:

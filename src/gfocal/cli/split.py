@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE
+from gfocal.cli.early import require_data, say_beginning
 from gfocal.cli.inputs import print_problems, standard_output
 from gfocal.cli.options import Options, add_max_megapixels, int_at_least
 from gfocal.console import note, say
@@ -78,6 +79,8 @@ def _add_rules(command: Options) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal split."""
+    require_data([str(args.data)])
+    say_beginning(f"reading {args.data}", console)
     from gfocal.data.images import pixel_limit
 
     with pixel_limit(args.max_megapixels):
@@ -125,7 +128,8 @@ def describe_numbers(data: FileData, plan: SplitPlan) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     for name, numbers in count_by_split(data, plan, splits):
-        total = max(1, sum(numbers))
+        if not (total := sum(numbers)):
+            continue
         cells = (f"{number:,} ({number / total:.0%})" for number in numbers)
         table.add_row(escape(printable(one_line(name, max_length=60))), *cells)
     return table
