@@ -15,7 +15,7 @@ from gfocal.checks.findings import KINDS, SEVERITIES, Finding, group_by_kind
 from gfocal.checks.records import CODES, check_records, parse_corners
 from gfocal.data import validation
 from gfocal.data.dataset import FileData, Problem
-from gfocal.reports.tables import describe_finding
+from gfocal.reports.check_tables import describe_finding
 
 Run = Callable[..., tuple[int, str, str]]
 HERE = Path(__file__).resolve().parent
@@ -92,7 +92,7 @@ def test_the_table_fits_80_columns(run: Run, tmp_path: Path, monkeypatch: pytest
     made = CocoSet(tmp_path / "coco")
     made.train.box(1, [50.0, 40.0, 0.0, 44.0])
     made.train.box(made.train.save_image(texture(1), "flat.png"), [5.0, 58.0, 150.0, 7.6])
-    _, out, error = run("check", made.write())
+    _, out, error = run("check", made.write(), "--config", "light")
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0] == "train: 13 images, 37 objects, 3 classes (training)"
@@ -110,10 +110,12 @@ def test_json_has_everything(run: Run, tmp_path: Path) -> None:
     for i in range(8):
         made.train.box(made.train.save_image(texture(50 + i), f"flat{i}.png"), [5.0, 58.0, 150.0, 7.6])
     file = tmp_path / "found.json"
-    assert run("check", made.write(), "--json", file, "--set", "run.max_clamped_fraction=0.5")[0] == 0
+    light = ["--config", "light"]
+    assert run("check", made.write(), "--json", file, *light, "--set", "run.max_clamped_fraction=0.5")[0] == 0
     found = json.loads(file.read_text())
     assert list(found) == [
-        "schema", "gfocal", "data", "config", "fast", "splits", "counts", "findings", "regression_range", "advice",
+        "schema", "gfocal", "data", "config", "fast", "splits", "classes", "counts", "findings", "regression_range",
+        "advice",
     ]  # fmt: skip
     assert found["splits"]["train"] == {
         "training": True,
@@ -121,7 +123,8 @@ def test_json_has_everything(run: Run, tmp_path: Path) -> None:
         "objects": 44,
         "classes": {"cat": 20, "dog": 12, "owl": 12},
     }
-    assert all(list(f) == ["code", "severity", "split", "file", "record", "text", "fix"] for f in found["findings"])
+    keys = ["code", "severity", "split", "file", "record", "text", "fix", "command", "images"]
+    assert all(list(f) == keys for f in found["findings"])
     assert found["counts"] == {"error": 0, "warning": 1, "note": 8}
     assert {f["code"] for f in found["findings"]} == {
         "many-edges-outside-regression-range",
@@ -134,11 +137,19 @@ def test_json_has_everything(run: Run, tmp_path: Path) -> None:
     (advice,) = found["advice"]
     assert list(advice["changes"]) == ["model.options.n"]
     # The advice helps.
-    again = ["check", made.folder, "--json", file, "--set", f"model.options.n={advice['changes']['model.options.n']}"]
+    again = [
+        "check",
+        made.folder,
+        "--json",
+        file,
+        *light,
+        "--set",
+        f"model.options.n={advice['changes']['model.options.n']}",
+    ]
     assert run(*again)[0] == 0
     assert json.loads(file.read_text())["regression_range"]["clamped_fraction"] <= 0.01
     # Above the config's own limit it is an error, which training refuses.
-    assert run("check", made.folder, "--json", file, "--set", "run.max_clamped_fraction=0.01")[0] == 1
+    assert run("check", made.folder, "--json", file, *light, "--set", "run.max_clamped_fraction=0.01")[0] == 1
     assert json.loads(file.read_text())["findings"][0]["code"] == "too-many-edges-outside-regression-range"
 
 
@@ -160,7 +171,7 @@ def test_the_page_shows_the_worst(run: Run, tmp_path: Path) -> None:
     broken = made.train.folder / "train" / "broken.png"
     made.train.box(made.train.save_image(texture(2), "broken.png"), GOOD)
     broken.write_bytes(broken.read_bytes()[:2000])
-    assert run("check", made.write(), "--html", tmp_path / "pages")[0] == 1
+    assert run("check", made.write(), "--html", tmp_path / "pages", "--config", "light")[0] == 1
     page = (tmp_path / "pages" / "check.html").read_text()
     for code in ("zero-area-box", "duplicate-across-splits", "unreadable-image"):
         assert f'id="{code}"' in page
@@ -278,8 +289,9 @@ def test_the_worst_kinds_come_first() -> None:
 
 def test_every_kind_is_in_the_docs_as_the_code_has_it() -> None:
     rows = re.findall(r"^\| `([\w-]+)` \| (\w+) \| (.+?) \| (.+?) \|$", DOCS.read_text(encoding="utf-8"), re.M)
-    assert [(code, severity, title, fix) for code, severity, title, fix in rows] == [
-        (code, kind.severity, kind.title, kind.fix) for code, kind in KINDS.items()
+    assert rows == [
+        (code, kind.severity, kind.title, kind.fix + (f": `{kind.command}`" if kind.command else ""))
+        for code, kind in KINDS.items()
     ]
 
 

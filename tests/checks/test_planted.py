@@ -194,7 +194,7 @@ def test_planted_faults_of_the_regression_range(run: Run, tmp_path: Path) -> Non
         ("many-unassigned-boxes", "train", "coco, train"),
         ("small-box-at-input", "train", "thin.png, box 1 (cat)"),
     ]
-    assert_found(found_in(run, made.write()), planted)
+    assert_found(found_in(run, made.write(), "--config", "light"), planted)
 
 
 def test_planted_faults_of_yolo(run: Run, tmp_path: Path) -> None:

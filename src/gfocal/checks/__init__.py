@@ -1,10 +1,15 @@
 """Problems of a dataset that are found before it is trained on, and their fixes: ``gfocal check``.
 
-findings.py          all kinds of findings, with severity and fix; Finding
+findings.py          all kinds of findings, with severity, fix and command; Finding
+terms.py             words that not everybody knows, each in a clause
 records.py           problems that the readers met
-annotations.py       odd boxes; classes and splits
+annotations.py       odd boxes
+class_summary.py     objects of each class, and their sizes
+class_names.py       class names that may mean one class
+class_findings.py    odd classes and splits
 image_files.py       every image file: header, fingerprint of the pixels, findings
-duplicates.py        duplicate and near-duplicate images; images shared by two splits
+box_changes.py       what differs between the boxes of two images
+duplicates.py        groups of duplicate and near-duplicate images; images shared by two splits
 geometry.py          what of a detector decides which points are assigned to a box
 regression_range.py  edges outside the regression range, unassigned boxes
 advice.py            changes of a config that solve both

@@ -1,16 +1,10 @@
-"""What is odd about boxes and classes that a reader accepted.
-
-Boxes: tiny, huge, of conflicting classes, the same in most images. Classes: names, how many boxes each has, and in
-which split.
-"""
+"""What is odd about boxes that a reader accepted: tiny, huge, of conflicting classes, the same in most images."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
@@ -24,11 +18,6 @@ WHOLE_IMAGE = 0.99  # of the image's area
 MAX_ASPECT_RATIO = 20.0
 MAX_OBJECTS = 100  # detections per image that evaluation counts
 MIN_REPEATS = 5  # images with the same box, below which it is no finding
-MIN_BOXES = 10  # of a class in training
-MAX_IMBALANCE = 100  # times as many boxes as the rarest class that has some
-MAX_EMPTY = 0.5  # fraction of images without an object
-PLACEHOLDERS = {"object", "objects", "item", "thing", "class", "label", "unlabeled", "none", "unknown"}
-NUMBERED = re.compile(r"(class|label|category)?[ _-]?\d+")
 
 
 def check_boxes(data: FileData, split: str) -> list[Finding]:
@@ -117,85 +106,3 @@ def _check_repeated_box(data: FileData, split: str) -> list[Finding]:
     record = describe_box(sample, index, data.names)
     box = read_box(sample, index)
     return [Finding("same-box-everywhere", str(sample.path), record, text, split, sample.path, (box,))]
-
-
-def count_boxes(data: FileData) -> list[int]:
-    """Number of boxes of each class, by label, without crowd regions and difficult boxes."""
-    number = torch.zeros(len(data.names), dtype=torch.int64)
-    for sample in data.samples:
-        number += torch.bincount(sample.labels[~sample.crowd], minlength=len(data.names))
-    return number.tolist()
-
-
-def check_classes(splits: Mapping[str, FileData], training: list[str], where: str) -> list[Finding]:
-    """Findings on the classes of one dataset; ``training`` names its training splits."""
-    lists = {name: data.names for name, data in splits.items()}
-    first = next(iter(lists.values()))
-    for name, names in lists.items():
-        if names != first:
-            missing = sorted(set(first) ^ set(names))
-            what = f"differs in {', '.join(missing)}" if missing else "has another order"
-            return [Finding("class-list-mismatch", where, name, f"the list of {name} {what}", name)]
-    findings = list(_check_names(first, where))
-    counts = {name: dict(zip(first, count_boxes(data), strict=True)) for name, data in splits.items()}
-    findings += _check_counts(first, counts, training, where)
-    for name, data in splits.items():
-        findings += _check_split(data, counts[name], name, name in training, where)
-    return findings
-
-
-def _check_names(names: tuple[str, ...], where: str) -> Iterator[Finding]:
-    plain: dict[str, str] = {}
-    for name in names:
-        key = re.sub(r"[\W_]+", "", name).casefold() or name
-        if key in plain and plain[key] != name:
-            yield Finding("similar-class-names", where, name, f"{name!r} and {plain[key]!r} are two classes")
-        plain.setdefault(key, name)
-        word = name.strip().casefold()
-        if word in PLACEHOLDERS or NUMBERED.fullmatch(word):
-            yield Finding("placeholder-class-name", where, name, f"{name!r} does not name an object")
-
-
-def _check_counts(
-    names: tuple[str, ...], counts: Mapping[str, Mapping[str, int]], training: list[str], where: str
-) -> Iterator[Finding]:
-    trained = {name: sum(counts[split][name] for split in training) for name in names}
-    for name in names:
-        elsewhere = {split: count[name] for split, count in counts.items() if count[name] and split not in training}
-        if not trained[name] and elsewhere:
-            there = ", ".join(f"{number} in {split}" for split, number in elsewhere.items())
-            yield Finding("class-not-in-training", where, name, f"no box in training, {there}")
-        elif not trained[name]:
-            yield Finding("class-without-boxes", where, name, "no box in any split")
-        elif trained[name] < MIN_BOXES:
-            yield Finding("rare-class", where, name, f"{pluralize(trained[name], 'box', 'boxes')} in training")
-        for split, count in counts.items():
-            if trained[name] and split not in training and not count[name] and any(count.values()):
-                yield Finding(
-                    "class-not-evaluated", where, name, f"no box in {split}: it is not evaluated there", split
-                )
-    some = {name: number for name, number in trained.items() if number}
-    if some and max(some.values()) > MAX_IMBALANCE * min(some.values()):
-        most, least = max(some, key=some.__getitem__), min(some, key=some.__getitem__)
-        text = f"{most} has {some[most]:,} boxes in training, {least} {some[least]:,}"
-        yield Finding("class-imbalance", where, least, text)
-
-
-def _check_split(
-    data: FileData, counts: Mapping[str, int], split: str, is_training: bool, where: str
-) -> Iterator[Finding]:
-    objects = sum(counts.values())
-    empty = sum(bool(sample.crowd.all()) for sample in data.samples)
-    if not objects:
-        what = "train on" if is_training else "evaluate on"
-        yield Finding(
-            "split-without-objects", where, split, f"{pluralize(len(data), 'image')}, no object to {what}", split
-        )
-    elif empty > MAX_EMPTY * len(data):
-        text = f"{empty} of {pluralize(len(data), 'image')} have no object"
-        yield Finding("many-empty-images", where, split, text, split)
-    ignored = sum(int(sample.crowd.sum()) for sample in data.samples)
-    if ignored:
-        regions = pluralize(ignored, "box", "boxes")
-        text = f"{regions} of crowds or marked difficult: no ground truth in training, ignored in evaluation"
-        yield Finding("ignored-regions", where, split, text, split)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,10 @@ from rich.console import Console
 
 from gfocal import __version__
 from gfocal.checks.advice import Advice, advise
-from gfocal.checks.annotations import check_boxes, check_classes, count_boxes
+from gfocal.checks.annotations import check_boxes
 from gfocal.checks.before_training import geometry_from_config
+from gfocal.checks.class_findings import check_classes, check_val_split
+from gfocal.checks.class_summary import ClassSummary, count_boxes, summarize_classes
 from gfocal.checks.duplicates import check_duplicates
 from gfocal.checks.findings import Finding, Severity, count_by_severity, group_by_kind
 from gfocal.checks.geometry import DetectorGeometry
@@ -34,9 +37,11 @@ from gfocal.data.survey import image_paths, measure_values, survey_images
 from gfocal.data.value_range import Range, RangeChoice, choose_range
 from gfocal.data.views import concatenate, ignored_as_objects
 from gfocal.errors import DataError
+from gfocal.text import one_line
 
 SCHEMA = 1  # of the json; grows when a key is removed or changes its meaning
 WHOLE = "all"  # name of the only split of data without splits
+MAX_COMMAND = 1000  # characters
 MAX_IMAGES, MAX_IMAGES_FAST = 5000, 500  # images whose boxes get points assigned
 
 
@@ -49,11 +54,25 @@ class CheckResult:
     fast: bool
     splits: Mapping[str, FileData]
     training_splits: tuple[str, ...]
+    classes: tuple[ClassSummary, ...]  # those with most objects first
     findings: tuple[Finding, ...]  # most severe kinds first
     geometry: DetectorGeometry | None  # None: the config's detector has no regression range
     regression_range: RegressionRangeResult | None
     advice: tuple[Advice, ...]
     value_range: Range | None = None  # that images of more than 8 bits are read with
+
+    def fill_command(self, finding: Finding) -> str:
+        """The command that does what a finding asks for; empty if there is none."""
+        command = finding.command
+        if command.startswith("gfocal split") and len(self.paths) > 1:
+            return ""  # takes one dataset
+        parts = "--val 0.15 --test 0.15" if "test" in self.splits else "--val 0.15"
+        return one_line(command.replace("PARTS", parts, 1).replace("DATA", self.data_argument, 1), MAX_COMMAND)
+
+    @property
+    def data_argument(self) -> str:
+        """The datasets as arguments of a command line."""
+        return " ".join(map(shlex.quote, self.paths))
 
     @property
     def counts(self) -> dict[Severity, int]:
@@ -70,8 +89,9 @@ class CheckResult:
             "config": self.config_name,
             "fast": self.fast,
             "splits": {n: _split_to_json(data, n in self.training_splits) for n, data in self.splits.items()},
+            "classes": {one.name: one.to_json() for one in self.classes},
             "counts": self.counts,
-            "findings": [finding.to_json() for finding in self.findings],
+            "findings": [f.to_json() | {"command": self.fill_command(f)} for f in self.findings],
             "regression_range": None if measured is None else _range_to_json(measured),
             "advice": [advice.to_json() for advice in self.advice],
         }
@@ -129,6 +149,7 @@ def check_datasets(
         fast=fast,
         splits=source.splits,
         training_splits=tuple(source.training),
+        classes=summarize_classes(source.splits, None if geometry is None else geometry.input_settings),
         findings=tuple(finding for group in group_by_kind(findings).values() for finding in group),
         geometry=geometry,
         regression_range=result,
@@ -156,7 +177,7 @@ def _choose_value_range(source: _Sources, config: Config, fast: bool) -> RangeCh
 
 
 def _read_sources(paths: Sequence[str], split_names: Sequence[str], with_ignored: bool) -> _Sources:
-    found = _Sources()
+    found, base_names = _Sources(), dict[str, str]()
     datasets = [read_splits(Path(path), split_names, is_only=len(paths) == 1) for path in paths]
     has_train = any(base == "train" for dataset in datasets for base, _ in dataset.values())
     for path, dataset in zip(paths, datasets, strict=True):
@@ -167,6 +188,9 @@ def _read_sources(paths: Sequence[str], split_names: Sequence[str], with_ignored
         found.splits |= splits
         found.training += training
         found.findings += check_classes(splits, training, path)
+        base_names |= {name: base for name, (base, _) in dataset.items()}
+    if not split_names:
+        found.findings += check_val_split(base_names, found.splits, ", ".join(paths))
     return found
 
 

@@ -10,28 +10,33 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 
-from gfocal.checks.findings import Box, Finding
+from gfocal.checks.box_changes import compare_boxes
+from gfocal.checks.findings import Finding, GroupImage, MarkedBox
 from gfocal.checks.image_files import ImageFile
 from gfocal.data.dataset import FileData
 from gfocal.data.fingerprints import find_near_duplicates, is_uniform
 
 TAIL_BYTES = 4096  # at the end of a file, compared first: the ends of two photographs differ
+MAX_COMPARED = 12  # images of a group whose boxes are compared with the first one's
 MAX_OPENED = 20_000  # images: larger sets are compared by path alone, to save time
 
 
 def check_duplicates(images: Sequence[ImageFile], splits: dict[str, FileData]) -> list[Finding]:
-    """A finding for each image that equals or nearly equals an earlier one; pairs across splits are preferred."""
+    """A finding for each group of images that are equal, or of those that are nearly equal."""
     readable = [image for image in images if image.header is not None and not image.error]
     decoded = [image for image in readable if image.fingerprint is not None]
     groups = group_equal_images(decoded) if decoded else group_equal_files(readable)
-    findings = [finding for group in groups for finding in _describe_equal(group, splits)]
+    findings = [_describe_equal(group, splits) for group in groups]
     repeated = {id(image) for group in groups for image in group[1:]}
     single = [image for image in decoded if id(image) not in repeated]
     fingerprints = [image.fingerprint for image in single if image.fingerprint is not None]
-    return findings + _describe_near(single, find_near_duplicates(fingerprints), splits)
+    for near, lowest in _join_pairs(find_near_duplicates(fingerprints)):
+        findings.append(_describe_near([single[i] for i in near], lowest, splits))
+    return findings
 
 
 def group_equal_images(images: Sequence[ImageFile]) -> list[list[ImageFile]]:
@@ -56,52 +61,84 @@ def group_equal_files(images: Iterable[ImageFile]) -> list[list[ImageFile]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _describe_equal(group: Sequence[ImageFile], splits: dict[str, FileData]) -> Iterator[Finding]:
-    first, *later = group
-    for image in later:
-        if first.split != image.split:
-            code, place = "duplicate-across-splits", f" of {first.split}"
-        else:
-            code, place = "duplicate-image", ""
-            if not _have_same_boxes(first, image, splits):
-                code = "duplicate-image-other-boxes"
-        same = "the same file" if first.path == image.path else "the same pixels"
-        yield _make_finding(code, f"{same} as {first.path.name}{place}", image, first, splits)
-
-
-def _describe_near(
-    images: Sequence[ImageFile], pairs: Sequence[tuple[int, int, float]], splits: dict[str, FileData]
-) -> list[Finding]:
-    best: dict[int, tuple[bool, float, int]] = {}
+def _join_pairs(pairs: Sequence[tuple[int, int, float]]) -> list[tuple[list[int], float]]:
+    """Groups of images that pairs connect, each with the lowest correlation of its pairs."""
+    group_of: dict[int, int] = {}
+    members: dict[int, list[int]] = {}
+    lowest: dict[int, float] = {}
     for a, b, correlation in pairs:
-        across = images[a].split != images[b].split
-        best[b] = max(best.get(b, (False, 0.0, a)), (across, correlation, a))
-    findings = []
-    for b, (across, correlation, a) in best.items():
-        code = "near-duplicate-across-splits" if across else "near-duplicate-image"
-        place = f" of {images[a].split}" if across else ""
-        text = f"nearly the same image as {images[a].path.name}{place} (correlation {correlation:.3f})"
-        findings.append(_make_finding(code, text, images[b], images[a], splits))
-    return findings
+        for image in (a, b):
+            if image not in group_of:
+                group_of[image], members[image], lowest[image] = image, [image], 1.0
+        keep, gone = sorted((group_of[a], group_of[b]))
+        if keep != gone:
+            for image in members[gone]:
+                group_of[image] = keep
+            members[keep] += members.pop(gone)
+            lowest[keep] = min(lowest[keep], lowest.pop(gone))
+        lowest[keep] = min(lowest[keep], correlation)
+    return [(sorted(images), lowest[group]) for group, images in members.items()]
 
 
-def _make_finding(code: str, text: str, image: ImageFile, earlier: ImageFile, splits: dict[str, FileData]) -> Finding:
-    record, boxes = f"{earlier.path}", _read_boxes(image, splits)
-    return Finding(code, str(image.path), record, text, image.split, image.path, boxes, earlier.path)
+def _describe_equal(group: Sequence[ImageFile], splits: dict[str, FileData]) -> Finding:
+    images, changes = _compare(group, splits, is_equal=True)
+    code = "duplicate-across-splits" if _is_across(group) else "duplicate-image"
+    if changes and not _is_across(group):
+        code = "duplicate-image-other-boxes"
+    same = "the same file" if len({image.path for image in group}) == 1 else "the same pixels"
+    text = f"{same} as {_name_first(group)}" if len(group) == 2 else f"one of {_count(group)} with {same}"
+    return _make_finding(code, f"{text}; {changes}" if changes else text, group, images)
 
 
-def _read_boxes(image: ImageFile, splits: dict[str, FileData]) -> tuple[Box, ...]:
-    rows = splits[image.split].samples[image.index].boxes.tolist()
-    return tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in rows)
+def _describe_near(group: Sequence[ImageFile], lowest: float, splits: dict[str, FileData]) -> Finding:
+    images, _ = _compare(group, splits, is_equal=False)
+    code = "near-duplicate-across-splits" if _is_across(group) else "near-duplicate-image"
+    if len(group) == 2:
+        text = f"nearly the same image as {_name_first(group)} (correlation {lowest:.3f})"
+    else:
+        text = f"one of {_count(group)} of nearly the same view (correlations from {lowest:.3f})"
+    return _make_finding(code, text, group, images)
 
 
-def _have_same_boxes(first: ImageFile, second: ImageFile, splits: dict[str, FileData]) -> bool:
-    boxes = []
-    for image in (first, second):
-        sample, names = splits[image.split].samples[image.index], splits[image.split].names
-        rows = zip(sample.boxes.tolist(), sample.labels.tolist(), strict=True)
-        boxes.append(sorted((names[label], *map(round, box)) for box, label in rows))
-    return boxes[0] == boxes[1]
+def _is_across(group: Sequence[ImageFile]) -> bool:
+    return len({image.split for image in group}) > 1
+
+
+def _name_first(group: Sequence[ImageFile]) -> str:
+    return group[0].path.name + (f" of {group[0].split}" if _is_across(group) else "")
+
+
+def _count(group: Sequence[ImageFile]) -> str:
+    number = Counter(image.split for image in group)
+    where = ", ".join(f"{count:,} of {split}" for split, count in number.items())
+    return f"{len(group):,} images" + (f" ({where})" if len(number) > 1 else "")
+
+
+def _compare(
+    group: Sequence[ImageFile], splits: dict[str, FileData], *, is_equal: bool
+) -> tuple[tuple[GroupImage, ...], str]:
+    """The images of a group, each with what differs from the first; and that of the first image that differs."""
+    first = group[0]
+    first_sample, names = splits[first.split].samples[first.index], splits[first.split].names
+    images, texts = [], []
+    of_first: tuple[MarkedBox, ...] = ()
+    for image in group[1:MAX_COMPARED]:
+        data = splits[image.split]
+        changes = compare_boxes(first_sample, data.samples[image.index], names, data.names, is_equal=is_equal)
+        images.append(GroupImage(image.split, image.path, changes.second, changes.text))
+        of_first = changes.first
+        texts += [changes.text] if changes.text else []
+    if len(group) > 2:  # each image differs otherwise
+        of_first = tuple(MarkedBox(one.box) for one in of_first)
+    images.insert(0, GroupImage(first.split, first.path, of_first))
+    images += [GroupImage(image.split, image.path) for image in group[MAX_COMPARED:]]
+    return tuple(images), texts[0] if texts else ""
+
+
+def _make_finding(code: str, text: str, group: Sequence[ImageFile], images: tuple[GroupImage, ...]) -> Finding:
+    first = group[0]
+    later = next((image for image in group if image.split != first.split), group[1])
+    return Finding(code, str(later.path), str(first.path), text, later.split, later.path, group=images)
 
 
 def find_shared_images(train_data: FileData, val_data: FileData) -> list[tuple[Path, Path]]:

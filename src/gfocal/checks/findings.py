@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")  # worst first
@@ -22,6 +22,8 @@ class Kind:
     severity: Severity
     title: str
     fix: str
+    command: str = ""  # that does it; DATA stands for the dataset, PARTS for the parts of a division
+    term: str = ""  # of ``TERMS``, explained where the finding is shown
 
 
 KINDS: dict[str, Kind] = {
@@ -29,7 +31,10 @@ KINDS: dict[str, Kind] = {
     "missing-image": Kind("error", "image file is missing", "restore the file, or remove its record"),
     "unreadable-image": Kind("error", "image cannot be read", "save the image again, or remove it"),
     "decompression-bomb": Kind(
-        "error", "image has too many pixels", "raise the limit (--max-megapixels), or cut the image into tiles"
+        "error",
+        "image has too many pixels",
+        "raise the limit (--max-megapixels), or cut the image into tiles",
+        command="gfocal check DATA --max-megapixels 1000",
     ),
     "unsafe-path": Kind("error", "file name leads out of the data folder", "name files below the data folder"),
     "wrong-extension": Kind("warning", "content does not match the file extension", "rename the file"),
@@ -51,16 +56,31 @@ KINDS: dict[str, Kind] = {
         "note",
         "rotated by its EXIF orientation",
         "check that the boxes lie on the objects; YOLO: or set boxes_on_stored_pixels in gfocal.json",
+        term="EXIF orientation",
     ),
     "huge-image": Kind("note", "very large image, slow to read", "downscale the image once, before training"),
     # Duplicate images.
-    "duplicate-across-splits": Kind("error", "same image in two splits", "keep it in one split"),
-    "near-duplicate-across-splits": Kind("warning", "nearly the same image in two splits", "put both into one split"),
+    "duplicate-across-splits": Kind(
+        "error",
+        "same image in two splits",
+        "keep it in one split",
+        command="gfocal split DATA PARTS --replace",
+        term="split",
+    ),
+    "near-duplicate-across-splits": Kind(
+        "warning",
+        "nearly the same image in two splits",
+        "put them into one split",
+        command="gfocal split DATA PARTS --replace",
+        term="near-duplicate",
+    ),
     "duplicate-image-other-boxes": Kind(
         "warning", "same image twice, with different boxes", "merge the boxes, and keep one image"
     ),
-    "duplicate-image": Kind("warning", "same image twice in a split", "remove one of them"),
-    "near-duplicate-image": Kind("note", "nearly the same image in a split", "check whether both are needed"),
+    "duplicate-image": Kind("warning", "same image twice in a split", "keep one of them"),
+    "near-duplicate-image": Kind(
+        "note", "nearly the same image in a split", "check whether all are needed", term="near-duplicate"
+    ),
     # Records.
     "unreadable-annotation": Kind("error", "annotation file cannot be read", "export the file again"),
     "invalid-record": Kind("error", "record that cannot be used", "correct the record"),
@@ -86,68 +106,155 @@ KINDS: dict[str, Kind] = {
     "unknown-class": Kind("error", "box of an unknown class", "add the class to the list of classes"),
     "duplicate-box": Kind("warning", "same box and class twice", "remove one of them"),
     "near-duplicate-box": Kind("warning", "nearly the same box and class twice", "remove one of them"),
-    "conflicting-labels": Kind("warning", "one object, two classes", "keep the right class"),
+    "conflicting-labels": Kind("warning", "one object, two classes", "keep the right class", term="IoU"),
     "box-exceeds-image": Kind(
         "warning", "box extends beyond the image, and is clipped", "check the box against the image"
     ),
     "other-box-convention": Kind(
-        "error", "boxes seem to be of another convention", "convert the boxes of the whole dataset"
+        "error",
+        "boxes seem to be of another convention",
+        "convert the boxes of the whole dataset",
+        command="gfocal train DATA --set run.trust_boxes=true",
     ),
     "fractions-for-pixels": Kind(
-        "warning", "boxes are fractions of the image, not pixels", "check a few images, then multiply by their size"
+        "warning",
+        "boxes are fractions of the image, not pixels",
+        "check a few images, then multiply by their size",
+        command="gfocal convert DATA --to coco --out NEW",
     ),
     "resized-images": Kind(
-        "warning", "images were resized after annotation", "check a few images, then export with their sizes"
+        "warning",
+        "images were resized after annotation",
+        "check a few images, then export with their sizes",
+        command="gfocal convert DATA --to coco --out NEW",
     ),
     "swapped-axes": Kind("warning", "boxes fit only with x and y swapped", "write x before y"),
     "tiny-box": Kind("warning", "box with a side under 2 pixels", "remove the box if it was drawn by mistake"),
     "same-box-everywhere": Kind("warning", "same box in most images", "check whether boxes went to the wrong images"),
     "too-many-objects": Kind(
-        "warning", "more than 100 objects: evaluation counts 100 detections", "cut the image into tiles"
+        "warning",
+        "more than 100 objects: evaluation counts 100 detections",
+        "cut the image into tiles",
+        command="gfocal eval MODEL DATA --max-detections 300",
     ),
     "whole-image-box": Kind("note", "box covers the whole image", "check that the object fills the image"),
     "extreme-aspect-ratio": Kind("note", "very long or very flat box", "check that the object has that shape"),
     # Classes and splits.
+    "no-val-split": Kind(
+        "note",
+        "no images to choose the best epoch on",
+        "nothing: gfocal train sets some aside; or make the split once, to keep it",
+        command="gfocal split DATA --val 0.15",
+        term="split",
+    ),
     "split-without-objects": Kind("error", "split without any object", "give annotations with boxes"),
     "class-list-mismatch": Kind("error", "splits have different classes", "give all splits one list of classes"),
-    "class-not-in-training": Kind("warning", "class only outside of training", "move some of its images to training"),
+    "class-not-in-training": Kind(
+        "warning",
+        "class only outside of training",
+        "move some of its images to training",
+        command="gfocal split DATA PARTS --replace",
+        term="split",
+    ),
     "class-without-boxes": Kind("warning", "class without any box", "remove the class, or annotate it"),
     "duplicate-class-name": Kind(
-        "error", "class name is listed twice", "give every class a unique name, or merge them: --rename NAME=NAME"
+        "error",
+        "class name is listed twice",
+        "give every class a unique name, or merge them: --rename NAME=NAME",
+        command="gfocal train DATA --rename NAME=NAME",
     ),
-    "similar-class-names": Kind("warning", "class names that are nearly the same", "merge or rename the classes"),
+    "mislabeled-class": Kind(
+        "warning",
+        "class with hardly a box, named like a frequent one",
+        "look at its boxes: is it the other class?",
+        command="gfocal train DATA --rename OLD=NEW",
+    ),
+    "similar-class-names": Kind(
+        "warning",
+        "class names that are nearly the same",
+        "merge or rename the classes",
+        command="gfocal train DATA --rename OLD=NEW",
+    ),
     "placeholder-class-name": Kind("note", "class name does not name an object", "give the class its name"),
     "rare-class": Kind("note", "class with fewer than 10 training boxes", "annotate more of it"),
     "class-not-evaluated": Kind(
-        "note", "class without a box in an evaluation split", "move some of its images to that split"
+        "note",
+        "class without a box in an evaluation split",
+        "move some of its images to that split",
+        command="gfocal split DATA PARTS --replace",
     ),
-    "class-imbalance": Kind("note", "classes of very different frequency", "annotate more of the rare ones"),
+    "class-imbalance": Kind(
+        "note",
+        "classes of very different frequency",
+        "annotate more of the rare ones",
+        command="gfocal train DATA --repeat-threshold 0.1",
+    ),
     "many-empty-images": Kind("note", "most images have no object", "check whether annotations are missing"),
     "mostly-ignored": Kind(
-        "warning", "most objects are marked as ignored", "clear the flags, or give --ignored-as-objects"
+        "warning",
+        "most objects are marked as ignored",
+        "clear the flags, or give --ignored-as-objects",
+        command="gfocal train DATA --ignored-as-objects",
+        term="crowd",
     ),
     "ignored-regions": Kind(
-        "note", "crowd regions or difficult boxes", "nothing: no ground truth in training, ignored in evaluation"
+        "note",
+        "crowd regions or difficult boxes",
+        "nothing: no ground truth in training, ignored in evaluation",
+        command="gfocal train DATA --ignored-as-objects",
+        term="crowd",
     ),
     # Regression range.
     "too-many-edges-outside-regression-range": Kind(
-        "error", "gfocal train refuses to clamp so many edges", "gfocal train --auto, or the advice below"
+        "error",
+        "gfocal train refuses to clamp so many edges",
+        "gfocal train --auto, or the advice below",
+        command="gfocal train DATA --auto",
+        term="regression range",
     ),
     "many-edges-outside-regression-range": Kind(
-        "warning", "edges that are clamped in training", "gfocal train --auto, or the advice below"
+        "warning",
+        "edges that are clamped in training",
+        "gfocal train --auto, or the advice below",
+        command="gfocal train DATA --auto",
+        term="regression range",
     ),
     "many-unassigned-boxes": Kind(
         "warning",
         "boxes without an assigned point",
         "a larger short side or a finer level: see the advice below",
+        command="gfocal train DATA --auto",
+        term="unassigned",
     ),
-    "edges-outside-regression-range": Kind("note", "box with clamped edges", "see the advice below"),
-    "unassigned-box": Kind("note", "box without an assigned point", "a larger short side, or boxes overlap too much"),
-    "small-box-at-input": Kind("note", "box under 4 pixels at the input", "a larger short side"),
+    "edges-outside-regression-range": Kind("note", "box with clamped edges", "see the advice below", term="clamped"),
+    "unassigned-box": Kind(
+        "note", "box without an assigned point", "a larger short side, or boxes overlap too much", term="unassigned"
+    ),
+    "small-box-at-input": Kind("note", "box under 4 pixels at the input", "a larger short side", term="input"),
 }
 
 
 Box = tuple[float, float, float, float]  # xyxy in pixels of the image
+# A box that is the finding itself, or what a box of a duplicate is, compared with the first image of its group.
+Mark = Literal["found", "same", "added", "missing", "moved", "other-class"]
+
+
+@dataclass(frozen=True)
+class MarkedBox:
+    """A box of an image of a group, and what of it differs from the first image."""
+
+    box: Box
+    mark: Mark = "same"
+
+
+@dataclass(frozen=True)
+class GroupImage:
+    """One of several images that a finding shows side by side."""
+
+    split: str
+    path: Path
+    boxes: tuple[MarkedBox, ...] = ()
+    text: str = ""  # what differs
 
 
 @dataclass(frozen=True)
@@ -161,7 +268,8 @@ class Finding:
     split: str = ""  # empty if it concerns all splits
     image: Path | None = None  # to show, with ``boxes`` drawn on it
     boxes: tuple[Box, ...] = ()
-    other: Path | None = None  # the second image of a duplicate
+    group: tuple[GroupImage, ...] = ()  # images to show side by side in place of ``image``
+    own_command: str = ""  # in place of that of its kind
 
     @property
     def severity(self) -> Severity:
@@ -173,7 +281,12 @@ class Finding:
         """What to do about it, by its kind."""
         return KINDS[self.code].fix
 
-    def to_json(self) -> dict[str, str]:
+    @property
+    def command(self) -> str:
+        """A command that does it, with placeholders as those of ``Kind``; empty if there is none."""
+        return self.own_command or KINDS[self.code].command
+
+    def to_json(self) -> dict[str, Any]:
         """As ``gfocal check --json`` writes it."""
         return {
             "code": self.code,
@@ -183,6 +296,8 @@ class Finding:
             "record": self.record,
             "text": self.text,
             "fix": self.fix,
+            "command": self.command,
+            "images": [{"split": one.split, "file": str(one.path)} for one in self.group],
         }
 
 

@@ -2,11 +2,14 @@
 
 A page is one html file without scripts that loads nothing.
 
-    html.py        the page kit: skeleton, style, escaping, figures, tables
-    demo.py        page of ``gfocal demo``
-    evaluation.py  page of ``gfocal eval --report``
-    check.py       page of ``gfocal check --html``
-    runs.py        what ``gfocal compare`` compares: configs, environments, results, spread over seeds
-    comparison.py  page of ``gfocal compare --out``
-    tables.py      tables for a terminal: COCO numbers, findings of a check
+    html.py          the page kit: skeleton, style, escaping, figures, tables
+    demo.py          page of ``gfocal demo``
+    training.py      page of a run, written while it trains
+    evaluation.py    page of ``gfocal eval --report``
+    check.py         page of ``gfocal check --html``
+    check_images.py  its images: boxes of findings, duplicates side by side
+    check_tables.py  what ``gfocal check`` prints
+    runs.py          what ``gfocal compare`` compares: configs, environments, results, spread over seeds
+    comparison.py    page of ``gfocal compare --out``
+    tables.py        tables for a terminal: COCO numbers
 """

@@ -1,29 +1,31 @@
-"""The page of ``gfocal check --html``: every kind of finding, with images of the first of each."""
+"""The page of ``gfocal check --html``: classes, then every kind of finding with images of the first of each."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw
 
 from gfocal.checks.check import CheckResult
-from gfocal.checks.findings import KINDS, Box, Finding, group_by_kind
+from gfocal.checks.class_summary import ClassSummary
+from gfocal.checks.findings import KINDS, Finding, group_by_kind
 from gfocal.checks.regression_range import BY_PREDICTIONS, RegressionRangeResult, format_fraction
-from gfocal.data.images import read_image
+from gfocal.checks.terms import TERMS
 from gfocal.data.value_range import Range
 from gfocal.errors import ImageError
 from gfocal.reports import html
+from gfocal.reports.check_images import MAX_SIDE, draw_finding, draw_group, draw_legend
+from gfocal.reports.check_images import STYLE as STYLE_OF_IMAGES
+from gfocal.reports.check_tables import CLASS_KINDS, MAX_CLASSES, describe_finding
 from gfocal.reports.html import cell, number
-from gfocal.reports.tables import describe_finding
 from gfocal.text import pluralize
 from gfocal.visualize.charts import bars_svg
-from gfocal.visualize.drawing import Color, Rect, as_pil_image, draw_box, enlarge
 
 PAGE_FILE = "check.html"
 MAX_IMAGES = {"error": 6, "warning": 6, "note": 3}  # of each kind of finding
-MAX_RECORDS = 200  # of each kind
+MAX_RECORDS, MAX_OPEN = 200, 10  # of each kind, in a list; shown without a click where there are no images
 # Kinds that cannot be seen in an image.
 WITHOUT_IMAGES = (
     "wrong-extension",
@@ -33,11 +35,6 @@ WITHOUT_IMAGES = (
     "exif-rotated-image",
     "huge-image",
 )
-FOUND, OTHER = (230, 57, 70), (29, 120, 224)
-SMALL = 0.2  # of the image's longer side: smaller boxes are shown enlarged, with their surroundings of
-SURROUNDINGS = 4.0  # times their size, and at least
-MIN_SURROUNDINGS = 160.0  # pixels
-MAX_SIDE = 480  # pixels of an image on the page
 
 
 def write_check_page(check: CheckResult, path: Path) -> None:
@@ -51,100 +48,146 @@ def write_check_page(check: CheckResult, path: Path) -> None:
     counts = {f"{severity}s": f"{count:,}" for severity, count in check.counts.items()}
     parts = [html.header(title, lead, html.tiles(counts))]
     groups = group_by_kind(check.findings)
+    parts.append(html.section("Classes", _classes(check, groups)))
     if groups:
-        parts.append(html.section("Findings", _overview(groups)))
+        parts.append(html.section("Findings", _overview(groups, check)))
+    parts += [_kind_section(code, group, check) for code, group in groups.items() if code not in CLASS_KINDS]
     if check.regression_range is not None:
         parts.append(html.section("Regression range", _regression_range(check, check.regression_range)))
-    parts += [_kind_section(code, group, check.value_range) for code, group in groups.items()]
-    html.write_page(path, title, parts, STYLE)
+    words = "".join(f"<dt>{html.text(term)}</dt><dd>{html.text(meaning)}</dd>" for term, meaning in TERMS.items())
+    parts.append(html.section("Words", html.details("What the words mean", f'<dl class="terms">{words}</dl>')))
+    html.write_page(path, title, parts, STYLE + STYLE_OF_IMAGES)
+
+
+def explain(content: str, terms: Sequence[str] = tuple(TERMS)) -> str:
+    """Html with a tooltip at the first occurrence of each of these words, between tags."""
+    for term in terms:
+        pattern = rf"(?<![\w-])({re.escape(term)}s?)(?![\w-])(?![^<]*>)(?![^<]*</abbr>)"
+        title = html.text(TERMS[term])
+        content = re.sub(
+            pattern, lambda match, title=title: f'<abbr title="{title}">{match[1]}</abbr>', content, count=1
+        )
+    return content
 
 
 def _severity(severity: str) -> str:
     return f'<span class="severity-{severity}">{severity}</span>'
 
 
-def _overview(groups: dict[str, list[Finding]]) -> str:
+def _command(finding: Finding, check: CheckResult) -> str:
+    command = check.fill_command(finding)
+    return f"<br><code>{html.text(command)}</code>" if command else ""
+
+
+def _classes(check: CheckResult, groups: dict[str, list[Finding]]) -> str:
+    """The table of classes, and below it names that may be mistakes."""
+    splits = list(check.splits) if len(check.splits) > 1 else []
+    at_input = any(one.median_side_at_input is not None for one in check.classes)
+    most = max((one.num_objects for one in check.classes), default=0)
+    head = ["Class", "Objects", *map(html.text, splits), "", "Images", "Median side", "at the input", "Small"]
+    rows = [_class_row(one, splits, most, at_input) for one in check.classes]
+    if not at_input:
+        head.remove("at the input")
+    lead = (
+        "Most frequent first. Median side: square root of the box area, in pixels of the image"
+        + (f" and of the network's input with the config {html.text(check.config_name)}" if at_input else "")
+        + f". Small: share of the objects with {html.text(TERMS['small'])}."
+    )
+    table = html.table(head, rows)
+    if len(rows) > MAX_CLASSES:
+        table = html.table(head, rows[:MAX_CLASSES]) + html.details(
+            f"{len(rows) - MAX_CLASSES} more classes", html.table(head, rows[MAX_CLASSES:])
+        )
+    suspected = "".join(_kind_section(code, groups[code], check) for code in CLASS_KINDS if code in groups)
+    return explain(html.note(lead), ("input",)) + table + suspected
+
+
+def _class_row(one: ClassSummary, splits: Sequence[str], most: int, at_input: bool) -> list[str]:
+    def pixels(side: float | None) -> str:
+        return cell("–" if side is None else f"{side:,.0f}")
+
+    return [
+        html.text(one.name),
+        number(one.num_objects),
+        *(number(one.objects.get(split, 0)) for split in splits),
+        html.bar(one.num_objects / most if one.num_objects else None),
+        number(one.images),
+        pixels(one.median_side),
+        *([pixels(one.median_side_at_input)] if at_input else []),
+        cell("–" if one.small_fraction is None else f"{one.small_fraction:.0%}"),
+    ]
+
+
+def _overview(groups: dict[str, list[Finding]], check: CheckResult) -> str:
     rows = [
         [
             f'<a href="#{code}">{code}</a>',
             cell(_severity(KINDS[code].severity)),
             cell(f"{len(group):,}", "number"),
-            cell(html.text(KINDS[code].title)),
-            cell(html.text(KINDS[code].fix)),
+            cell(_explain_kind(code)),
+            cell(html.text(KINDS[code].fix) + _command(group[0], check)),
         ]
         for code, group in groups.items()
     ]
-    return html.table(("Code", "Severity", "Count", "Finding", "Fix"), rows, "words overview")
+    return html.table(("Code", "Severity", "Count", "Finding", "What to do"), rows, "words overview")
 
 
-def _kind_section(code: str, group: Sequence[Finding], value_range: Range | None) -> str:
+def _explain_kind(code: str) -> str:
+    """The title of a kind with its word explained: as a tooltip, or beside it where the title lacks the word."""
+    kind = KINDS[code]
+    title = html.text(kind.title)
+    explained = explain(title, (kind.term,)) if kind.term else title
+    if kind.term and explained == title:
+        explained += f'<br><small class="soft">{html.text(f"{kind.term}: {TERMS[kind.term]}")}</small>'
+    return explained
+
+
+def _kind_section(code: str, group: Sequence[Finding], check: CheckResult) -> str:
     kind = KINDS[code]
     figures: list[str] = []
     for finding in group if code not in WITHOUT_IMAGES else ():
-        if figure := _figure(finding, value_range):
+        if figure := _figure(finding, check.value_range):
             figures.append(figure)
         if len(figures) == MAX_IMAGES[kind.severity]:
             break
-    items = "".join(f"<li>{html.text(describe_finding(finding))}</li>" for finding in group[:MAX_RECORDS])
+    items = "".join(
+        f"<li>{html.text(describe_finding(finding))}{_members(finding)}</li>" for finding in group[:MAX_RECORDS]
+    )
     more = f" (the first {MAX_RECORDS})" if len(group) > MAX_RECORDS else ""
     heading = f'<span id="{code}">{code}</span><small>{_severity(kind.severity)} · {len(group):,}</small>'
-    body = html.gallery(figures) if figures else ""
-    body += html.details(f"All records{more}", f"<ul>{items}</ul>")
-    return html.section(heading, body, f"{html.text(kind.title)}: {html.text(kind.fix)}.")
+    in_groups = any(len(finding.group) > 1 for finding in group)
+    body = html.gallery(figures, "cards" if in_groups else "") if figures else ""
+    if any(one.mark not in ("same", "found") for finding in group for image in finding.group for one in image.boxes):
+        body = draw_legend() + body
+    listed = f"<ul>{items}</ul>"
+    body += html.details(f"All records{more}", listed) if figures or len(group) > MAX_OPEN else listed
+    meaning = f"<br>{html.text(f'{kind.term}: {TERMS[kind.term]}')}." if kind.term else ""
+    fix = html.text(kind.fix) + ("" if kind.fix.endswith("?") else ".")
+    lead = f"{html.text(kind.title)}: {fix}{meaning}{_command(group[0], check)}"
+    return html.section(heading, body, lead)
+
+
+def _members(finding: Finding) -> str:
+    """The files of a group, for the list of records."""
+    if len(finding.group) < 3:
+        return ""
+    names = ", ".join(f"{one.split}: {one.path.name}" if one.split else one.path.name for one in finding.group)
+    return f'<br><span class="soft">{html.text(names)}</span>'
 
 
 def _figure(finding: Finding, value_range: Range | None) -> str:
+    if finding.group:
+        card = draw_group(finding, value_range)
+        return (
+            f"{card[: -len('</article>')]}{html.note(html.text(describe_finding(finding)))}</article>" if card else ""
+        )
     if finding.image is None:
         return ""
     try:
-        color = FOUND if finding.other is None else OTHER  # the finding of a duplicate is the image, not a box
-        image = draw_finding(finding.image, finding.boxes, color, value_range)
-        first = html.figure(image, describe_finding(finding), longest=MAX_SIDE)
-        if finding.other is None:
-            return first
-        image = draw_finding(finding.other, (), value_range=value_range)
-        second = html.figure(image, finding.other.name, longest=MAX_SIDE)
+        image = draw_finding(finding.image, finding.boxes, value_range=value_range)
     except ImageError:  # its finding is that it cannot be read
         return ""
-    return f'<div class="pair">{first}{second}</div>'
-
-
-def draw_finding(
-    path: Path, boxes: Sequence[Box], first: Color = FOUND, value_range: Range | None = None
-) -> Image.Image:
-    """An image with boxes on it, all but the first in blue; small boxes enlarged, with their surroundings."""
-    image = as_pil_image(read_image(path, value_range=value_range))
-    window = _window(boxes, image.size)
-    image = image.crop((round(window[0]), round(window[1]), round(window[2]), round(window[3])))
-    scale = MAX_SIDE / max(image.size)
-    if scale < 1:
-        image.thumbnail((MAX_SIDE, MAX_SIDE))
-    else:
-        image = enlarge(image, scale)
-    draw = ImageDraw.Draw(image)
-    for i, (x1, y1, x2, y2) in reversed(list(enumerate(boxes))):
-        left, top = (x1 - window[0]) * scale, (y1 - window[1]) * scale
-        right, bottom = (x2 - window[0]) * scale, (y2 - window[1]) * scale
-        # An inverted box, or one without area, is drawn 3 pixels wide where it lies.
-        place = (min(left, right), min(top, bottom), max(left, right, left + 3), max(top, bottom, top + 3))
-        draw_box(draw, place, OTHER if i else first, 2)
-    return image
-
-
-def _window(boxes: Sequence[Box], size: tuple[int, int]) -> Rect:
-    """The part of an image to show."""
-    whole = (0.0, 0.0, float(size[0]), float(size[1]))
-    if not boxes or not torch.tensor(boxes).isfinite().all():
-        return whole
-    corners = torch.tensor(boxes)
-    xs, ys = corners[:, ::2], corners[:, 1::2]
-    center = (float(xs.min() + xs.max()) / 2, float(ys.min() + ys.max()) / 2)
-    extent = max(float(xs.max() - xs.min()), float(ys.max() - ys.min()))
-    if extent > SMALL * max(size):
-        return whole
-    half = max(SURROUNDINGS * extent, MIN_SURROUNDINGS) / 2
-    left, top = (max(min(c - half, s - 2 * half), 0.0) for c, s in zip(center, size, strict=True))
-    return left, top, min(left + 2 * half, whole[2]), min(top + 2 * half, whole[3])
+    return html.figure(image, describe_finding(finding), longest=MAX_SIDE)
 
 
 def _regression_range(check: CheckResult, result: RegressionRangeResult) -> str:
@@ -211,5 +254,16 @@ STYLE = """
 h2 small{font-size:.85rem;font-weight:500;margin-left:.6em}
 .overview th:nth-child(3),td.number{text-align:right;white-space:nowrap}
 li{overflow-wrap:anywhere;font-size:.9rem}
-.pair{display:grid;grid-template-columns:1fr 1fr;gap:2px}.pair figure{border-radius:0}
+code{font-size:.88em;overflow-wrap:anywhere}
+section section{margin-top:28px}
+abbr{text-decoration:underline dotted;cursor:help}
+.overview td:nth-child(2),.overview th:nth-child(2){white-space:nowrap}
+.key{font-weight:400;margin-right:.9em}
+.gallery.cards{grid-template-columns:repeat(auto-fit,minmax(min(100%,500px),1fr))}
+.card{overflow:hidden}.card>.note{margin:.6em 14px}
+.pair{display:grid;grid-template-columns:1fr 1fr;gap:2px}
+.group{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:2px}
+.card figure{border-radius:0;border:0}
+dl.terms{display:block}dl.terms dt{font-weight:600;color:var(--ink)}
+dl.terms dd{text-align:left;margin:0 0 .6em}
 """

@@ -1,24 +1,15 @@
-"""Tables for a terminal: the COCO numbers of an evaluation, and the findings of ``gfocal check``."""
+"""Tables for a terminal: the COCO numbers of an evaluation."""
 
 from __future__ import annotations
 
-import os
-
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
-from gfocal.checks.check import CheckResult
-from gfocal.checks.findings import KINDS, SEVERITIES, Finding, group_by_kind
-from gfocal.checks.regression_range import BY_PREDICTIONS, RegressionRangeResult, format_fraction
-from gfocal.console import say
-from gfocal.evaluation.coco_ap import CocoResult, LimitedAP
-from gfocal.text import one_line, pluralize
+from gfocal.evaluation.coco_ap import FEW_OBJECTS, CocoResult, LimitedAP
+from gfocal.text import pluralize
 
 MAX_EMPTY_CLASSES = 3  # of more classes without ground truth only the number is shown
-STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def coco_table(result: CocoResult) -> Table:
@@ -31,7 +22,7 @@ def coco_table(result: CocoResult) -> Table:
         f"{pluralize(result.num_ground_truth, 'ground-truth box', 'ground-truth boxes')}, "
         f"{pluralize(result.num_detections, 'detection')}",
         title_justify="left",
-        caption=f"{empty} classes without ground truth omitted" if omit_empty else None,
+        caption=_caption(result, empty if omit_empty else 0),
         caption_justify="left",
         box=box.SIMPLE,
         padding=0,
@@ -52,8 +43,25 @@ def coco_table(result: CocoResult) -> Table:
         cells = ["" if value is None else f"{value:.3f}" for value in values]
         if num_ground_truth == 0:
             cells[0] = "n/a"
-        table.add_row(escape(name), str(num_ground_truth), *cells, end_section=i == 3)
+        few = is_few(num_ground_truth)
+        count = f"few {num_ground_truth}" if few else str(num_ground_truth)
+        table.add_row(escape(name), count, *cells, end_section=i == 3, style="dim" if few else None)
     return table
+
+
+def is_few(num_objects: int) -> bool:
+    """Whether AP of so many objects is mostly chance; not of none, which have no AP."""
+    return 0 < num_objects < FEW_OBJECTS
+
+
+def _caption(result: CocoResult, omitted: int) -> str | None:
+    """What the rows of a table do not say themselves."""
+    counts = [result.num_ground_truth, result.num_small, result.num_medium, result.num_large]
+    counts += [one.num_ground_truth for one in result.per_class.values()]
+    lines = [f"{omitted} classes without ground truth omitted"] if omitted else []
+    if any(map(is_few, counts)):
+        lines.append(f"few: fewer than {FEW_OBJECTS} objects; this AP is mostly chance")
+    return "\n".join(lines) or None
 
 
 def limits_table(result: CocoResult, limited: LimitedAP) -> Table:
@@ -74,87 +82,3 @@ def limits_table(result: CocoResult, limited: LimitedAP) -> Table:
         cells = ["" if value is None else f"{value:.3f}" for value in values]
         table.add_row(escape(name), *cells, end_section=i == 3)
     return table
-
-
-def print_check(check: CheckResult, out: Console) -> None:
-    """Print a check, for 80 columns and more."""
-    for name, data in check.splits.items():
-        objects = sum(int((~sample.crowd).sum()) for sample in data.samples)
-        training = " (training)" if name in check.training_splits and len(check.splits) > 1 else ""
-        classes = pluralize(len(data.names), "class", "classes")
-        say(
-            out,
-            f"{name}: {pluralize(len(data), 'image')}, {pluralize(objects, 'object')}, {classes}{training}",
-            fold=True,
-        )
-    if check.findings:
-        out.print(findings_table(check))
-    if check.regression_range is not None:
-        print_regression_range(check, check.regression_range, out)
-    for advice in check.advice:
-        say(out, f"advice: {advice.why}: {advice.as_options()}", fold=True)
-    if check.advice:
-        say(out, "gfocal train --auto takes this advice.", fold=True)
-    counts = ", ".join(pluralize(check.counts[severity], severity) for severity in SEVERITIES)
-    out.print(Text(counts if check.findings else "nothing found", style="bold"))
-
-
-def findings_table(check: CheckResult) -> Table:
-    """One row for each kind: how many, what, the first of them, and the fix."""
-    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
-    for code, group in group_by_kind(check.findings).items():
-        kind = KINDS[code]
-        text = Text()
-        text.append(code, style="bold").append(f"  {kind.title}\n")
-        text.append(f"{describe_finding(group[0])}\n", style="dim")
-        text.append(f"→ {kind.fix}")
-        table.add_row(Text(kind.severity, style=STYLES[kind.severity]), f"{len(group):,}", text)
-    return table
-
-
-def describe_finding(finding: Finding) -> str:
-    """A finding in a line or two, its file by name alone, safe to print."""
-    name = os.path.basename(finding.file.rstrip("/")) or finding.file
-    # The record of a box names its image already.
-    if finding.image is not None and finding.record.startswith(finding.image.name):
-        place = finding.record
-    elif finding.other is not None or not finding.record:
-        place = name
-    else:
-        place = f"{name}, {finding.record}"
-    split = f"{finding.split}: " if finding.split and finding.record != finding.split else ""
-    return one_line(f"{split}{place}: {finding.text}")
-
-
-def print_regression_range(check: CheckResult, result: RegressionRangeResult, out: Console) -> None:
-    """One row for each pyramid level, between the settings and the totals."""
-    images = pluralize(result.num_images, "image")
-    if result.num_images < result.num_images_total:
-        images += f" out of {result.num_images_total:,}"
-    title = (
-        f"regression range with {check.config_name}: n = reg_max = {result.n}, delta = {result.delta:g}, input "
-        f"{result.short_side} {'x' if result.stretch else 'to'} {result.long_side}; "
-        f"{pluralize(result.num_boxes, 'box', 'boxes')} of {images}"
-    )
-    out.print(Text(title, style="bold"))
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("stride", "range in pixels", "boxes", "points", "clamped edges"):
-        table.add_column(heading, justify="right")
-    for level in result.levels:
-        row = (f"{level.stride}", f"{level.range_pixels:g}", f"{level.num_boxes:,}", f"{level.num_points:,}")
-        table.add_row(*row, format_fraction(level.clamped_fraction) if level.num_points else "–")
-    out.print(table)
-    if result.by_predictions:
-        say(out, BY_PREDICTIONS, fold=True)
-    sides = ", ".join(f"{value:.0f}" for value in result.side_quantiles().values())
-    points_per_box = result.num_points / max(result.num_boxes, 1)
-    say(
-        out,
-        f"{format_fraction(result.clamped_fraction)} of all edges outside the regression range; "
-        f"{pluralize(len(result.unassigned), 'unassigned box', 'unassigned boxes')}; {points_per_box:.1f} points per "
-        f"box. Box sizes at the input (min, 5 %, 25 %, median, 75 %, 95 %, max): {sides or 'none'}",
-        fold=True,
-    )
