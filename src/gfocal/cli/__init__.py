@@ -18,6 +18,7 @@ demo.py               gfocal demo
 models.py             gfocal models
 import_checkpoint.py  gfocal import
 lab.py                gfocal lab
+doctor.py             gfocal doctor
 """
 
 DONE, SOME_FAILED, USER_ERROR = 0, 1, 2  # exit codes

@@ -23,6 +23,7 @@ from gfocal.cli import (
     convert,
     demo,
     detect,
+    doctor,
     evaluate,
     import_checkpoint,
     lab,
@@ -174,6 +175,7 @@ EPILOG = """examples:
   gfocal models                                    list presets, configs and published weights
   gfocal detect nanodet_plus_m_416_coco photo.jpg  detect with published weights, downloaded when first used
   gfocal import gfl_r50.pth --out gfl_r50.safetensors   convert a checkpoint of MMDetection
+  gfocal doctor                                    versions, devices, threads, cache, memory: for a bug report
   gfocal lab run 1a --seeds 3                      reproduce a study of the paper on synthetic images
 
 exit codes:
@@ -194,7 +196,20 @@ def build_parser() -> argparse.ArgumentParser:
     main.add_argument("--version", action="version", version=f"gfocal {__version__}")
     main.add_argument("--traceback", action="store_true", help="print the traceback of an error")
     commands = main.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (check, split, train, compare, evaluate, detect, convert, demo, import_checkpoint, models, lab):
+    for command in (
+        check,
+        split,
+        train,
+        compare,
+        evaluate,
+        detect,
+        convert,
+        demo,
+        import_checkpoint,
+        models,
+        lab,
+        doctor,
+    ):
         command.add(commands)
     return main
 
