@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Row = tuple[str, str]  # what, and its value
 
+# Instructions of x86 and ARM that compute in a precision, by their names in /proc/cpuinfo.
+_NATIVE = {"bf16": {"avx512_bf16", "amx_bf16", "bf16"}, "fp16": {"avx512_fp16", "amx_fp16", "asimdhp"}}
+
 REQUIRED = (
     "torch",
     "torchvision",
@@ -122,14 +125,14 @@ def environment() -> Iterator[Row]:
 
 
 def devices() -> Iterator[Row]:
-    """Threads, GPUs, and which precisions each device computes natively; the reason where torch cannot be imported."""
+    """Threads, GPUs, and which precisions each device computes natively; or why torch cannot be imported."""
     try:
         import torch
     except Exception as error:
         yield "torch", f"cannot be imported: {type(error).__name__}: {error}"
         return
     yield "threads", f"{torch.get_num_threads()} of torch (OMP_NUM_THREADS sets them)"
-    yield "cpu", f"float32{_cpu_precisions()} ({torch.backends.cpu.get_cpu_capability()})"
+    yield "cpu", f"{_cpu_precisions()} ({torch.backends.cpu.get_cpu_capability()})"
     if torch.cuda.is_available():
         yield "CUDA", f"{torch.version.cuda or torch.version.hip}, cuDNN {torch.backends.cudnn.version()}"
         for k in range(torch.cuda.device_count()):
@@ -152,13 +155,17 @@ def _version(package: str) -> str:
         return ""
 
 
-def _cpu_name() -> str:
+def _cpu_lines(name: str) -> list[str]:
+    """The values of a field of /proc/cpuinfo, one for each core; empty on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or "unknown"
+        return []
+    return [line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name]
+
+
+def _cpu_name() -> str:
+    return next(iter(_cpu_lines("model name")), platform.processor() or "unknown")
 
 
 def _usable_cores() -> int:
@@ -166,16 +173,13 @@ def _usable_cores() -> int:
 
 
 def _cpu_precisions() -> str:
-    """The precisions of --precision that oneDNN computes on this CPU without emulation."""
-    import torch
-
-    found = ""
-    for name in ("bf16", "fp16"):
-        try:
-            found += f", {name}" if getattr(torch.ops.mkldnn, f"_is_mkldnn_{name}_supported")() else ""
-        except (AttributeError, RuntimeError):  # built without oneDNN, or an older one
-            continue
-    return found
+    """The precisions of --precision for which this CPU has instructions, as Linux lists them."""
+    lines = _cpu_lines("flags") or _cpu_lines("Features")  # of ARM
+    if not lines:
+        return "float32; whether bf16 and fp16 are native is not known here"
+    flags = set(lines[0].split())
+    native = [name for name, needed in _NATIVE.items() if flags & needed]
+    return ", ".join(["float32", *native])
 
 
 def _free(folder: Path) -> str:
