@@ -18,9 +18,11 @@ from gfocal.cli.options import (
     add_classes,
     add_device,
     add_image_reading,
+    add_nms,
     add_rename,
     fraction,
     int_at_least,
+    with_nms,
 )
 from gfocal.console import note, say
 
@@ -70,6 +72,7 @@ def add(commands: Any) -> None:
     add_image_reading(detect)
     add_device(detect)
     _add_output(detect.add_argument_group("output"))
+    _add_drawing(detect.add_argument_group("drawn images"))
     _add_interruptions(detect.add_argument_group("interruptions and several processes"))
 
 
@@ -88,6 +91,7 @@ def _add_output(group: Options) -> None:
         metavar="N",
         help="maximum number of detections in an image, best first (default: the model's, 100 unless it was changed)",
     )
+    add_nms(group)
     add_rename(group, "model")
     add_classes(group, "model", "others are not reported")
     group.add_argument(
@@ -98,7 +102,23 @@ def _add_output(group: Options) -> None:
         help="formats, separated by commas: coco (detections.json), yolo (labels/*.txt), voc (Annotations/*.xml), "
         "csv (detections.csv) (default: coco)",
     )
+    group.add_argument(
+        "--submission",
+        type=Path,
+        metavar="INFO.json",
+        help="COCO's image_info_test-dev2017.json: detect in the images that it lists, in the folder IMAGE, and "
+        "write the json and zip that the evaluation server expects",
+    )
+
+
+def _add_drawing(group: Options) -> None:
     group.add_argument("--no-images", action="store_true", help="do not draw images")
+    group.add_argument(
+        "--labels",
+        choices=("none", "name", "score", "name+score"),
+        default="name+score",
+        help="what stands at each box (default: name+score)",
+    )
     group.add_argument(
         "--edges",
         choices=("none", "std", "distribution"),
@@ -107,11 +127,22 @@ def _add_output(group: Options) -> None:
         "(default: none)",
     )
     group.add_argument(
-        "--submission",
-        type=Path,
-        metavar="INFO.json",
-        help="COCO's image_info_test-dev2017.json: detect in the images that it lists, in the folder IMAGE, and "
-        "write the json and zip that the evaluation server expects",
+        "--line-width",
+        type=int_at_least(1),
+        metavar="PIXELS",
+        help="of boxes (default: by the size of the image and the number of objects)",
+    )
+    group.add_argument(
+        "--font-size",
+        type=int_at_least(1),
+        metavar="PIXELS",
+        help="of labels (default: by the size of the image and the number of objects)",
+    )
+    group.add_argument(
+        "--font",
+        metavar="FILE",
+        help="a .ttf, .otf or .ttc file for labels (default: Pillow's own, or one of the system's for names that it "
+        "cannot write)",
     )
 
 
@@ -157,9 +188,11 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
     from gfocal.inference.files import detect_files
     from gfocal.inference.shards import Shard, launched_shard
     from gfocal.interop.published_weights import load
+    from gfocal.visualize.annotated import DrawStyle
 
     shard = args.shard or launched_shard()
     model = load(args.model, select_device(args.device or _device_of_process()))
+    model.decode_settings = with_nms(model.decode_settings, args)
     if args.max_detections is not None:
         per_level = max(model.decode_settings.per_level, args.max_detections)
         model.decode_settings = replace(
@@ -184,7 +217,7 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
             batch_size=args.batch_size,
             num_workers=args.num_workers,
             draw=not args.no_images,
-            edges=args.edges,
+            style=DrawStyle(args.edges, args.labels, args.line_width, args.font_size, args.font),
             value_range=args.value_range,
             formats=args.format,
             classes=map_classes(model.names, dict(args.rename), args.classes),

@@ -17,12 +17,12 @@ from gfocal.cli.counting import (
     select_classes,
     stated_ids,
 )
-from gfocal.cli.early import require_data, say_beginning
+from gfocal.cli.early import find_detections, require_data, say_beginning
+from gfocal.cli.held_out import parts_to_evaluate, read_selected_on, select_held_out
 from gfocal.cli.inputs import (
     explain_missing_coco,
     read_datasets,
     select_device,
-    select_splits,
     standard_output,
     take_ignored_as_objects,
 )
@@ -32,9 +32,14 @@ from gfocal.cli.options import (
     add_device,
     add_ignored_as_objects,
     add_image_reading,
+    add_nms,
     add_rename,
+    describe_nms,
+    has_nms_options,
     int_at_least,
+    nms_to_json,
     threshold_rule,
+    with_nms,
 )
 from gfocal.console import note, say
 from gfocal.models.names import require_model
@@ -73,14 +78,20 @@ def add(commands: Any) -> None:
     evaluate.add_argument(
         "model",
         metavar="MODEL",
-        help="a model file, the folder of a run, or published weights by name (see 'gfocal models'); or a .json with "
-        "the detections of any detector in COCO's results format, with the image and category ids of the data",
+        help="a model file, the folder of a run, or published weights by name (see 'gfocal models'); or detections: "
+        "a .json of any detector in COCO's results format, with the image and category ids of the data, or what 'gfocal "
+        "detect' wrote (its folder, or the detections.json or labels in it)",
     )
     evaluate.add_argument("data", nargs="+", metavar="DATA", help="as for train; several become one dataset")
-    evaluate.add_argument("--split", metavar="NAME", help="(default: test, else val, else all images)")
+    evaluate.add_argument(
+        "--split",
+        metavar="NAME",
+        help="(default: test, else val, else the images that the run of MODEL held out, else all)",
+    )
     add_rename(evaluate)
     add_classes(evaluate, "data and detections", "others are not evaluated")
     add_ignored_as_objects(evaluate)
+    add_nms(evaluate)
     evaluate.add_argument(
         "--max-detections",
         type=int_at_least(1),
@@ -124,12 +135,20 @@ def _add_output(group: Options) -> None:
         "'gfocal detect' reads it: f1 for the highest F1, precision=0.9 for the lowest score with a precision of "
         "0.9. Choose on val, evaluate on test",
     )
+    group.add_argument(
+        "--store-nms",
+        action="store_true",
+        help="write --nms-iou and --class-agnostic-nms into the model file, for 'gfocal detect' and model.detect",
+    )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal eval."""
-    if not args.model.lower().endswith(".json"):  # a file of detections
+    args.detections = find_detections(args.model)
+    if args.detections is None:
         require_model(args.model)
+    else:
+        require_data([args.model])
     with explain_missing_coco("coco" in f"{args.model} {args.data[0]}".lower(), args.data[0]):
         require_data(args.data)
     say_beginning(f"loading {args.model}", console)
@@ -149,13 +168,12 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     report = _report_file(args.report)
     _prepare_files(args.out, args.results, report)
     model, devices = _load(args)
-    model_path = find_own_file(args.model) if rule is not None else None
+    model_path = find_own_file(args.model) if rule is not None or args.store_nms else None
     data, part = _read_data(args, model, console)
     say(console, f"evaluating {pluralize(len(data), 'image')}: {part}")
     own_limit = None if model is None else allow_detections(model, args.max_detections)
     if model is None:
-        data = data if data.files is None else data.files.before_scaling()
-        detections: Found = read_detections(args.model, data, console)
+        data, detections = read_detections(args.detections, data, console)
     else:
         detections = detect_in_data(model, data, args, console, devices)
     if not launch.is_main():
@@ -180,13 +198,14 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     explain_what_counts(data, model, own_limit, args.max_detections, console)
     if args.out:
         with atomic_write(args.out) as temporary:
-            temporary.write_text(json.dumps(evaluation.to_json(), indent=1) + "\n", encoding="utf-8")
+            numbers = evaluation.to_json() | ({} if model is None else {"nms": nms_to_json(model.decode_settings)})
+            temporary.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
         say(console, f"numbers: {args.out}")
     if report is not None:
         write_page(report, evaluation, data, args, part)
         say(console, f"report: {report}")
-    if model_path is not None:
-        write_thresholds(model_path, evaluation, part, console)
+    if model is not None and model_path is not None:
+        write_settings(model_path, model, evaluation, args, part, console)
     return DONE
 
 
@@ -212,14 +231,16 @@ def _load(args: argparse.Namespace) -> tuple[Detector | None, Devices | None]:
 
     if is_results_file(args):
         return None, None
-    if launch.world_size() == 1:
-        return load(args.model, select_device(args.device)), None
-    if args.device not in (None, "cpu"):
+    devices = None
+    if launch.world_size() > 1 and args.device not in (None, "cpu"):
         raise DeviceError(
             f"--device {args.device}: launched processes share the devices; leave the option out, or give cpu"
         )
-    devices = Devices(cpu=args.device == "cpu")
-    return load(args.model, devices.device), devices
+    if launch.world_size() > 1:
+        devices = Devices(cpu=args.device == "cpu")
+    model = load(args.model, select_device(args.device) if devices is None else devices.device)
+    model.decode_settings = with_nms(model.decode_settings, args)
+    return model, devices
 
 
 def _read_data(args: argparse.Namespace, model: Detector | None, console: Console) -> tuple[ImageData, str]:
@@ -232,11 +253,13 @@ def _read_data(args: argparse.Namespace, model: Detector | None, console: Consol
     from gfocal.errors import DataError
 
     with explain_missing_coco(model is not None and model.names == COCO_NAMES, args.data[0]):
-        parts = select_splits(args.data, args.split, "test", "val")
+        parts, held_out = parts_to_evaluate(args)
         names = None if model is None else model.names
         classes = args.classes if names == ONE_CLASS else ()  # of other models once everything is detected
         data = read_datasets(parts, console, None, names, args.rename, classes, share="any")
         data = take_ignored_as_objects(data, args.ignored_as_objects, console)
+        held = select_held_out(data, args, held_out)
+        data = data if held is None else held
     if model is not None or args.report is not None:
         settings = InputSettings() if model is None else model.input_settings
         choice = choose_for_images(image_paths([data]), settings, args.value_range, console)
@@ -247,11 +270,16 @@ def _read_data(args: argparse.Namespace, model: Detector | None, console: Consol
         f"split {split} of {path}" if split else f"all of {path}, which has no split test or val"
         for path, split in parts
     )
+    if held is not None:
+        part = f"held out for validation by the run of {args.model}, from {', '.join(args.data)}"
+        note(console, "the best epoch was chosen on these images: AP is a little too high")
     if args.classes and (data.files is None or args.store_thresholds is not None):
         what = "synthetic images have all their classes" if data.files is None else "--store-thresholds is for all"
         raise DataError(f"--classes: {what}; leave one of the options out")
     if args.classes and data.names != ONE_CLASS:  # before anything is detected
         part += f"; classes {', '.join(choose_classes(args.classes, data.names))}"
+    if model is not None and (has_nms_options(args) or model.decode_settings.class_agnostic_nms):
+        part += f"; {describe_nms(model.decode_settings)}"
     return data, part
 
 
@@ -259,10 +287,16 @@ def is_results_file(args: argparse.Namespace) -> bool:
     """Whether MODEL is a file of detections. Raises DataError for options that then have no meaning."""
     from gfocal.errors import DataError
 
-    if not args.model.lower().endswith(".json"):
+    if args.detections is None:
         return False
-    if args.store_thresholds is not None:
-        raise DataError(f"{args.model}: a file of detections; --store-thresholds needs a model file to write into")
+    for option, is_given in (
+        ("--store-thresholds", args.store_thresholds is not None),
+        ("--store-nms", args.store_nms),
+    ):
+        if is_given:
+            raise DataError(f"{args.model}: a file of detections; {option} needs a model file to write into")
+    if has_nms_options(args):
+        raise DataError(f"{args.model}: a file of detections; --nms-iou and --class-agnostic-nms need a model")
     if args.results is not None:
         raise DataError(f"{args.model}: a file of detections already; --results writes those of a model")
     return True
@@ -313,6 +347,7 @@ def write_page(path: Path, evaluation: Evaluation, data: ImageData, args: argpar
         lead=f"{pluralize(len(data), 'image')}: {part}.",
         images=draw_worst_images(data, evaluation, args.worst),
         facts={"model": args.model, "data": part, "thresholds": evaluation.thresholds_source}
+        | ({} if (selected_on := read_selected_on(args.model)) is None else {"best epoch selected on": selected_on})
         | describe_limit(evaluation),
     )
 
@@ -324,6 +359,24 @@ def describe_limit(evaluation: Evaluation) -> dict[str, str]:
         return {}
     counted = f"AP {limited.ap:.3f}; all on this page but the other AP values is with these"
     return {f"best {limited.max_detections:,} detections": counted}
+
+
+def write_settings(
+    path: Path, model: Detector, evaluation: Evaluation, args: argparse.Namespace, part: str, console: Console
+) -> None:
+    """Write what --store-thresholds and --store-nms ask for into the model file, and print it."""
+    from gfocal.models.model_file import store_nms
+
+    settings = model.decode_settings
+    if args.store_nms:
+        store_nms(path, settings.nms_threshold, settings.class_agnostic_nms)
+        say(console, f"{describe_nms(settings)}: written into {path}")
+    if args.store_thresholds is not None:
+        write_thresholds(path, evaluation, part, console)
+    if has_nms_options(args) and not args.store_nms and args.store_thresholds is not None:
+        note(console, "the thresholds hold with this NMS, which the model file lacks: --store-nms writes it too")
+    elif has_nms_options(args) and args.store_nms and args.store_thresholds is None and model.class_thresholds:
+        note(console, "its score thresholds were chosen with another NMS: --store-thresholds chooses new ones")
 
 
 def write_thresholds(path: Path, evaluation: Evaluation, part: str, console: Console) -> None:

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
+
 from gfocal.atomic import atomic_write
 from gfocal.data.writers.csv import format_csv_header, format_csv_rows
 from gfocal.data.writers.voc import format_voc_xml
 from gfocal.data.writers.yolo import format_yolo_text
 from gfocal.inference.journal import Record, read_end, read_records
+from gfocal.ops.boxes import iou
 from gfocal.structures import Detections
 from gfocal.text import pluralize
 
@@ -94,11 +97,14 @@ def write_results(
     """
     names = header["names"]
     images = objects = limited = 0
+    twice = []
     most = header.get("max_detections", math.inf)
     for record in merge_records(journals):
         images += 1
         objects += len(record["labels"])
         limited += len(record["labels"]) >= most
+        if not header.get("class_agnostic_nms", True):
+            twice.append(count_named_twice(record, header["nms_iou"]))
     paths = []
     for kind in formats:
         if kind == "coco":
@@ -123,7 +129,22 @@ def write_results(
             f"{pluralize(limited, 'image')} with {pluralize(most, 'box', 'boxes')}, the most that this model gives "
             "for an image; there may be more objects: --max-detections N finds them"
         )
+    if count := sum(twice):
+        where = pluralize(sum(map(bool, twice)), "image")
+        notes.append(
+            f"{pluralize(count, 'box', 'boxes')} in {where} nearly where a better one of another class is: one object "
+            "with two names? --class-agnostic-nms keeps the better name"
+        )
     return WrittenResults(images, objects, tuple(paths), failed, tuple(notes))
+
+
+def count_named_twice(record: Record, iou_threshold: float) -> int:
+    """How many detections of an image overlap a better one of another class by more than an IoU."""
+    if len(set(record["labels"])) < 2:
+        return 0
+    boxes, labels = torch.tensor(record["boxes"]), torch.tensor(record["labels"])  # best first
+    same_place = iou(boxes[:, None], boxes[None]) > iou_threshold
+    return int((same_place & (labels[:, None] != labels)).triu(1).any(0).sum())
 
 
 def _write_each(journals: Sequence[Path], folder: Path, suffix: str, text: Callable[[Record], str]) -> None:

@@ -19,13 +19,14 @@ from gfocal.inference.results import JSON_FILE
 from gfocal.inference.shards import Shard, digest, find_journals
 from gfocal.models.detector import Detector
 from gfocal.text import pluralize
+from gfocal.visualize.annotated import DrawStyle
 
 
 def run_header(
     model: Detector,
     threshold: float | Sequence[float],
     draw: bool,
-    edges: str,
+    style: DrawStyle,
     value_range: Range | None,
     shard: Shard,
     files: Sequence[str],
@@ -36,13 +37,19 @@ def run_header(
     The number of shards and the list of files belong to it where there are several shards.
     """
     header: dict[str, Any] = {
-        "model": fingerprint(model),
         "names": list(model.names if classes is None else classes.names),
         "score_threshold": threshold if isinstance(threshold, float) else list(threshold),
         "draw": draw,
-        "edges": edges,
+        "edges": style.edges,
+        "drawn_labels": style.labels,
+        "line_width": style.line_width,
+        "font_size": style.font_size,
+        "font": style.font_path,
         "value_range": None if value_range is None else list(value_range),
         "max_detections": model.decode_settings.max_detections,
+        "nms_iou": model.decode_settings.nms_threshold,
+        "class_agnostic_nms": model.decode_settings.class_agnostic_nms,
+        "model": fingerprint(model),  # after what it depends on, as the first difference is reported
     }
     if classes is not None and not classes.is_identity:
         header["labels"] = list(classes.new_labels)

@@ -1,4 +1,4 @@
-"""Detections as objects of other packages: pandas, supervision (annotators, trackers, zones, metrics), torchvision."""
+"""Detections as objects of other packages: pandas, supervision (annotators, zones, metrics), torchvision."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ class Detections:
         return replace(self.select(keep), labels=labels[keep], names=names)
 
     def to_dict(self) -> dict[str, Any]:
-        """``image`` (its path, or None), ``width``, ``height``, and in ``detections`` each as ``Detection.to_dict``."""
+        """``image`` (its path, or None), ``width``, ``height``, and ``detections``, each as ``Detection.to_dict``."""
         image = None if self.source is None else self.source.path
         objects = [one.to_dict() for one in self]
         return {"image": image, "width": self.size[1], "height": self.size[0], "detections": objects}
