@@ -274,3 +274,37 @@ def test_detections_of_unknown_categories(run: Run, photos: Path, results: Path,
     code, _, err = run("eval", other, photos)
     assert code == USER_ERROR
     assert "those of the data are 3, 7: write the detections with these" in err
+
+
+@pytest.mark.parametrize("given", ["", "detections.json", "labels"])
+def test_what_detect_wrote_is_evaluated(run: Run, model: Path, photos: Path, tmp_path: Path, given: str) -> None:
+    kinds = "yolo" if given == "labels" else "coco,yolo"
+    score = ("--score-threshold", load_model(model).decode_settings.score_threshold)
+    code, _, err = run("detect", model, photos, "--out", tmp_path / "found", "--format", kinds, "--no-images", *score)
+    assert code == DONE, err
+    for name, source in (("model", model), ("file", tmp_path / "found" / given)):
+        code, _, err = run("eval", source, photos, "--num-workers", 0, "--out", tmp_path / f"{name}.json")
+        assert code == DONE, err
+    of_model, of_file = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("model", "file"))
+    for key in ("ap", "ap50", "ap75"):
+        assert of_file[key] == pytest.approx(of_model[key], abs=2e-3)
+    assert "left out" not in err
+
+
+def test_what_detect_wrote_for_other_images_or_classes(run: Run, photos: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "found" / "labels"
+    labels.mkdir(parents=True)
+    (tmp_path / "found" / "classes.txt").write_text("cat\nbird\n")
+    (labels / "0.txt").write_text("0 0.175 0.4 0.25 0.6 0.9\n1 0.5 0.5 0.1 0.1 0.8\n")
+    (labels / "elsewhere.txt").write_text("0 0.5 0.5 0.1 0.1 0.8\n")
+    code, _, err = run("eval", tmp_path / "found", photos)
+    assert code == DONE, err
+    assert "1 image not among those of the data, left out" in err
+    assert "1 detection of classes that the data do not have, left out: bird" in err
+    assert "says nothing of 11 images of the data, which count as without objects" in err
+    (labels / "0.txt").write_text("0 0.175 0.4 0.25 0.6\n")
+    code, _, err = run("eval", tmp_path / "found", photos)
+    assert code == USER_ERROR
+    assert "0.txt: line 1: expected class, center x, center y, width, height and score" in err.splitlines()[-1]
+    (labels / "0.txt").unlink()
+    assert "none of its 1 image is among those of the data" in run("eval", tmp_path / "found", photos)[2]

@@ -10,6 +10,7 @@ from gfocal.text import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from rich.console import Console
 
@@ -22,8 +23,27 @@ if TYPE_CHECKING:
     Found = Mapping[int, Detections | ScoredDetections | ImageResults]  # by image id
 
 
-def read_detections(path: str, data: ImageData, console: Console) -> Found:
-    """Detections from a file. Raises DataError where some are of images that the data do not have."""
+def read_detections(path: Path, data: ImageData, console: Console) -> tuple[ImageData, Found]:
+    """Detections from COCO results, or as ``gfocal detect`` wrote them; and the data in the same coordinates."""
+    if path.is_dir() or is_of_gfocal_detect(path):
+        from gfocal.interop.own_results import read_own_results
+
+        found, notes = read_own_results(path, data)
+        for line in notes:
+            note(console, line)
+        return data, found
+    data = data if data.files is None else data.files.before_scaling()
+    return data, _read_coco_results(path, data, console)
+
+
+def is_of_gfocal_detect(path: Path) -> bool:
+    """Whether a json file begins as ``gfocal detect`` writes it; COCO results begin with a list."""
+    with path.open("rb") as file:
+        return file.read(64).lstrip().startswith(b'{"info": {"description": "Detected by gfocal')
+
+
+def _read_coco_results(path: Path, data: ImageData, console: Console) -> Found:
+    """Raises DataError where some detections are of images that the data do not have."""
     from collections import Counter
 
     from gfocal.errors import DataError

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gfocal.console import say
 from gfocal.errors import DataError
+from gfocal.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,6 +54,24 @@ def require_model_and_images(model: str | None, arguments: Sequence[str], lists:
         raise DataError("name a MODEL and images: gfocal detect MODEL IMAGE...")
     require_model(model)
     require_images(arguments, lists)
+
+
+def find_detections(model: str) -> Path | None:
+    """The detections that are given in place of a model; None for a model.
+
+    They are a json file of any program, or a folder that ``gfocal detect --out`` named: its detections.json, else its
+    YOLO text files, which have classes.txt beside them.
+    """
+    path = Path(model)
+    if model.lower().endswith(".json"):
+        return path
+    if not path.is_dir() or RunFolder(path).model_files:
+        return None
+    if (path / "detections.json").is_file():
+        return path / "detections.json"
+    folder = path / "labels" if (path / "labels").is_dir() else path
+    has_classes = any((home / "classes.txt").is_file() for home in (folder, folder.parent))
+    return folder if has_classes and next(folder.glob("*.txt"), None) is not None else None
 
 
 def say_beginning(text: str, console: Console) -> None:

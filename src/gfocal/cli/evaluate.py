@@ -79,8 +79,8 @@ def add(commands: Any) -> None:
         "model",
         metavar="MODEL",
         help="a model file, the folder of a run, or published weights by name (see 'gfocal models'); or detections: "
-        "a .json of any detector in COCO's results format, with the image and category ids of the data, or what 'gfocal "
-        "detect' wrote (its folder, or the detections.json or labels in it)",
+        "a .json of any detector in COCO's results format, with the image and category ids of the data, or what "
+        "'gfocal detect' wrote (its folder, or the detections.json or labels in it)",
     )
     evaluate.add_argument("data", nargs="+", metavar="DATA", help="as for train; several become one dataset")
     evaluate.add_argument(

@@ -11,6 +11,7 @@ In reading order:
     weights_cache.py       the folder of published weights, and its lock
     published_weights.py   published weights by name: downloaded once, converted, loaded
     coco_results.py        COCO results in json, written and read
+    own_results.py         what gfocal detect wrote, read for an evaluation
     conversions.py         detections as objects of supervision and of torchvision
     hub.py                 publishing on the Hugging Face hub
 """
