@@ -74,7 +74,7 @@ def test_a_running_run(view: RunView) -> None:
     assert text.count("<figure>") == 6
     assert "Validation images after epoch 3" in text
     assert re.search(r"<b>0\.\d\d – [01]\.\d\d</b><span>95 % interval of it", text)
-    assert "the epoch with the highest AP on 9 validation images of photos" in text
+    assert "AP is measured every epoch, on 9 validation images of photos." in text
     assert text.count("<svg") == 3
     assert "gfl_light_fpn" in text
     assert "2.9" in text
@@ -133,7 +133,7 @@ def test_without_validation_or_files_beside_it(view: RunView) -> None:
     page().update(replace(view, val_data=None, evaluated=None, best_epoch=0, rows=[]))
     text = read(view)
     assert "No epoch is done yet" in text
-    assert "the weights of the last epoch: there is no validation data" in text
+    assert "The weights of the last epoch: there is no validation data" in text
 
 
 def test_the_same_images_every_time() -> None:

@@ -143,7 +143,7 @@ def write_training_page(view: RunView, images: str, interval: Interval | None, n
         "".join(f'<p class="warn">{html.text(line)}</p>' for line in notes),
         images,
         html.section("Training curves", html.charts(charts) if charts else html.note("No epoch is done yet.")),
-        html.section("Which weights are the result", html.facts(describe_selection(view, about))),
+        html.section("Which weights are the result", _paragraphs(describe_selection(view, about))),
         _config(view.folder),
         html.section("Versions", html.facts(versions)) if versions else "",
     ]
@@ -169,20 +169,23 @@ def describe_state(view: RunView) -> str:
     )
 
 
-def describe_selection(view: RunView, about: Mapping[str, Any]) -> dict[str, str]:
-    """What the result of a run is and what it was selected on."""
+def describe_selection(view: RunView, about: Mapping[str, Any]) -> list[str]:
+    """What the result of a run is and what it was selected on, in sentences."""
     if view.val_data is None:
-        return {"result": "the weights of the last epoch: there is no validation data to select on"}
+        return ["The weights of the last epoch: there is no validation data to select on."]
     where = f"{pluralize(len(view.val_data), 'validation image')} of {about.get('data') or 'the data'}"
-    selected = {"selected": f"the epoch with the highest AP on {about.get('selected_on') or where}"}
-    selected["evaluated"] = f"every {pluralize(view.eval_every, 'epoch')}" if view.eval_every > 1 else "every epoch"
-    if view.best_epoch:
-        selected["best so far"] = f"epoch {view.best_epoch}, AP {view.best_ap:.3f} ({view.folder.best.name})"
-    selected["to be reported"] = (
-        "AP on images that neither trained nor selected ('gfocal eval' on a test split): AP of the selected epoch is "
-        "a little too high, as it is the best of several"
-    )
-    return selected
+    every = f"every {pluralize(view.eval_every, 'epoch')}" if view.eval_every > 1 else "every epoch"
+    best = f": so far epoch {view.best_epoch}, AP {view.best_ap:.3f}" if view.best_epoch else ""
+    return [
+        f"Those of the epoch with the highest AP ({view.folder.best.name}{best}). AP is measured {every}, on "
+        f"{about.get('selected_on') or where}.",
+        "AP of the selected epoch is a little too high, as it is the best of several. To report a number, evaluate "
+        "on images that neither trained nor selected: 'gfocal eval' on a split test.",
+    ]
+
+
+def _paragraphs(sentences: Sequence[str]) -> str:
+    return "".join(f"<p>{html.text(sentence)}</p>" for sentence in sentences)
 
 
 def _tiles(view: RunView, interval: Interval | None) -> str:
