@@ -177,7 +177,7 @@ def test_planted_faults_of_labels(run: Run, tmp_path: Path) -> None:
     planted.append(("ignored-regions", "train", "coco, train"))
 
     assert len(planted) == 28
-    assert_found(found_in(run, made.write()), planted)
+    assert_found(found_in(run, made.write(), "--config", "light"), planted)
 
 
 def test_planted_faults_of_the_regression_range(run: Run, tmp_path: Path) -> None:

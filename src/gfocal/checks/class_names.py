@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import lru_cache
 
 from gfocal.data.coco_names import COCO_NAMES
 
@@ -69,13 +70,15 @@ def explain_likeness(rare: str, frequent: str, names: Iterable[str] = ()) -> str
     if set(first) < set(second):
         left = [word for word in second if word not in first]
         return "" if OPPOSITES & set(left) else f"without {' '.join(left)!r}"
-    if left := _compound_rest(letters, other_letters, names):
-        return f"without {left!r}"
+    if rest := _compound_rest(letters, other_letters, names):
+        return f"without {rest!r}"
     return "" if (set(first) ^ set(second)) & OPPOSITES else _explain_misspelling(letters, other_letters)
 
 
-def _split_words(name: str) -> list[str]:
-    return [word.casefold() for word in _WORD.findall(_HUMP.sub(" ", name))]
+@lru_cache(maxsize=4096)
+def _split_words(name: str) -> tuple[str, ...]:
+    """The words of a name: ``blackKing 2`` has three."""
+    return tuple(word.casefold() for word in _WORD.findall(_HUMP.sub(" ", name)))
 
 
 def _singular(word: str) -> str:
@@ -98,11 +101,15 @@ def _compound_rest(rare: str, frequent: str, names: Iterable[str]) -> str:
 
 
 def _explain_misspelling(first: str, second: str) -> str:
-    if min(len(first), len(second)) < MIN_LETTERS or first[0] != second[0]:
+    longer = max(len(first), len(second))
+    if longer < MIN_LETTERS or first[0] != second[0] or abs(len(first) - len(second)) > 2:
         return ""
     matcher = SequenceMatcher(None, first, second, autojunk=False)
     edits = sum(max(i2 - i1, j2 - j1) for tag, i1, i2, j1, j2 in matcher.get_opcodes() if tag != "equal")
     swapped = len(first) == len(second) and sorted(first) == sorted(second) and edits <= 2
-    if edits == 1 or swapped:
-        return "a letter differs" if edits == 1 else "two letters are swapped"
+    if swapped:
+        return "two letters are swapped"
+    if edits == 1:
+        is_other = len(first) == len(second) and longer <= MIN_LETTERS  # glass and grass are two words
+        return "" if is_other else "a letter differs"
     return f"{edits} letters differ" if edits == 2 and matcher.ratio() >= MIN_SIMILARITY else ""

@@ -226,7 +226,9 @@ KINDS: dict[str, Kind] = {
         command="gfocal train DATA --auto",
         term="unassigned",
     ),
-    "edges-outside-regression-range": Kind("note", "box with clamped edges", "see the advice below", term="clamped"),
+    "edges-outside-regression-range": Kind(
+        "note", "box with clamped edges", "nothing if they are few, else gfocal train --auto", term="clamped"
+    ),
     "unassigned-box": Kind(
         "note", "box without an assigned point", "a larger short side, or boxes overlap too much", term="unassigned"
     ),

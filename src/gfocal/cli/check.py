@@ -136,6 +136,8 @@ def _check(args: argparse.Namespace, config: Config, console: Console) -> int:
         page.parent.mkdir(parents=True, exist_ok=True)
         write_check_page(result, page)
         say(console, f"page: {page}")
+    elif any(finding.image or finding.group for finding in result.findings):
+        say(console, "--html check.html shows the images of these findings")
     if args.augmented:
         draw_augmented(result, config, args.augmented, console)
     bad = result.counts["error"] + args.strict * result.counts["warning"]

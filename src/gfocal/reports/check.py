@@ -63,10 +63,8 @@ def explain(content: str, terms: Sequence[str] = tuple(TERMS)) -> str:
     """Html with a tooltip at the first occurrence of each of these words, between tags."""
     for term in terms:
         pattern = rf"(?<![\w-])({re.escape(term)}s?)(?![\w-])(?![^<]*>)(?![^<]*</abbr>)"
-        title = html.text(TERMS[term])
-        content = re.sub(
-            pattern, lambda match, title=title: f'<abbr title="{title}">{match[1]}</abbr>', content, count=1
-        )
+        abbreviation = rf'<abbr title="{html.text(TERMS[term])}">\1</abbr>'
+        content = re.sub(pattern, abbreviation, content, count=1)
     return content
 
 
