@@ -57,6 +57,7 @@ def run_training(
     data_name: str = "",
     selected_on: str = "",
     held_out: Mapping[str, Any] | None = None,
+    renames: Mapping[str, str] | None = None,
     watcher: RunWatcher | None = None,
     console: Console | None = None,
 ) -> tuple[Detector, CocoResult | None]:
@@ -64,7 +65,8 @@ def run_training(
 
     With ``resume`` the config saved in the folder counts, not the one given. ``data_name`` is what messages and
     run.json call the data, ``selected_on`` what run.json calls the images by which the best epoch is chosen.
-    ``held_out`` becomes split.json. ``watcher`` is shown the run while it goes on (``gfocal.training.watching``).
+    ``held_out`` becomes split.json. ``renames`` (old name -> new name of classes of the data) go into the model
+    files. ``watcher`` is shown the run while it goes on (``gfocal.training.watching``).
 
     Raises:
         ResumeError: the folder holds a run already and ``resume`` is False, or the other way round; or the
@@ -82,6 +84,7 @@ def run_training(
     if resume:
         require_same_data(run, train_data)
     model, criterion = build_parts(config, train_data.names, run, resume, console)
+    model.renames = dict(renames or {})
     if not resume:
         fit_to_data(config, model, criterion, train_data, val_data, data_name, console)
     folder.mkdir(parents=True, exist_ok=True)

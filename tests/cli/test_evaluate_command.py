@@ -105,6 +105,38 @@ def test_stored_thresholds_are_used(run: Run, photos: Path, model: Path) -> None
     assert load_model(model).class_thresholds == stored.class_thresholds  # only --store-thresholds writes
 
 
+def test_suppression_by_options_and_by_the_model(run: Run, photos: Path, model: Path, tmp_path: Path) -> None:
+    numbers, counts, words = tmp_path / "numbers.json", [], ("--num-workers", 0, "--out", tmp_path / "numbers.json")
+    for options in ((), ("--class-agnostic-nms", "--iou", "0.5")):
+        code, _, err = run("eval", model, photos, *words, *options)
+        assert code == DONE, err
+        assert ("; NMS at IoU 0.5 across all classes" in err) == bool(options)
+        content = json.loads(numbers.read_text())
+        counts.append(content["num_detections"])
+        assert content["nms"] == {"iou": 0.5 if options else 0.6, "class_agnostic": bool(options)}
+    assert counts[1] < counts[0]
+    assert not load_model(model).decode_settings.class_agnostic_nms  # only --store-nms writes
+
+    options = ("--class-agnostic-nms", "--nms-iou", "0.5", "--store-nms")
+    code, _, err = run("eval", model, photos, "--num-workers", 0, *options)
+    assert code == DONE, err
+    assert f"NMS at IoU 0.5 across all classes: written into {model}" in err
+    code, _, err = run("eval", model, photos, *words)
+    assert "; NMS at IoU 0.5 across all classes" in err
+    assert json.loads(numbers.read_text())["num_detections"] == counts[1]
+    code, _, err = run("eval", model, photos, *words, "--no-class-agnostic-nms", "--iou", "0.6")
+    assert json.loads(numbers.read_text())["num_detections"] == counts[0]
+
+
+def test_thresholds_know_the_suppression_they_were_chosen_with(run: Run, photos: Path, model: Path) -> None:
+    words = ("--num-workers", 0, "--class-agnostic-nms")
+    _, _, err = run("eval", model, photos, *words, "--store-thresholds", "f1")
+    assert "note: the thresholds hold with this NMS, which the model file lacks: --store-nms writes it too" in err
+    assert "; NMS at IoU 0.6 across all classes" in load_model(model).thresholds_how
+    _, _, err = run("eval", model, photos, *words, "--store-nms")
+    assert "note: its score thresholds were chosen with another NMS: --store-thresholds chooses new ones" in err
+
+
 def test_thresholds_chosen_on_test_are_noted(run: Run, photos: Path, model: Path) -> None:
     annotations = photos / "annotations"
     (annotations / "instances_test2017.json").write_bytes((annotations / "instances_val2017.json").read_bytes())
@@ -129,6 +161,8 @@ def test_user_errors_end_in_one_line(run: Run, photos: Path, results: Path, tmp_
             (results, photos, "--store-thresholds", "f1"),
             f"{results}: a file of detections; --store-thresholds needs a model file",
         ),
+        ((results, photos, "--store-nms"), f"{results}: a file of detections; --store-nms needs a model file"),
+        ((results, photos, "--iou", "0.5"), f"{results}: a file of detections; --nms-iou and --class-agnostic-nms"),
         ((results, photos, "--results", tmp_path / "x.json"), f"{results}: a file of detections already"),
         ((other, photos), f"{other}: 1 image id not among those of the data, the first is 6"),
         ((tmp_path / "gone.json", photos), "gone.json"),
@@ -308,3 +342,36 @@ def test_what_detect_wrote_for_other_images_or_classes(run: Run, photos: Path, t
     assert "0.txt: line 1: expected class, center x, center y, width, height and score" in err.splitlines()[-1]
     (labels / "0.txt").unlink()
     assert "none of its 1 image is among those of the data" in run("eval", tmp_path / "found", photos)[2]
+
+
+def test_a_class_renamed_in_training_is_renamed_in_evaluation(run: Run, model: Path, photos: Path) -> None:
+    renamed = load_model(model)
+    renamed.names = ("kitten", "dog")
+    renamed.renames = {"cat": "kitten", "cow": "dog"}
+    save_model(renamed, model)
+    assert load_model(model).renames == renamed.renames
+    code, _, err = run("eval", model, photos, "--num-workers", 0)
+    assert code == DONE, err
+    assert "note: classes of the data renamed as in the training of the model: cat to kitten\n" in err
+    assert "classes differ" not in err
+    code, _, err = run("eval", model, photos, "--num-workers", 0, "--rename", "cat=dog")  # the user's own counts
+    assert code == DONE, err
+    assert "as in the training" not in err
+
+
+def test_an_extra_class_without_objects_is_left_out_and_said(
+    run: Run, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    content = json.loads((photos / "annotations" / "instances_val2017.json").read_text())
+    content["categories"].insert(0, {"id": 0, "name": "animals"})  # as Roboflow writes the name of the project
+    folder = tmp_path / "more"
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "val2017").symlink_to(photos / "val2017")
+    (folder / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    numbers = []
+    for data in (photos, folder):
+        code, _, err = run("eval", model, data, "--num-workers", 0, "--out", tmp_path / "numbers.json")
+        assert code == DONE, err
+        numbers.append(json.loads((tmp_path / "numbers.json").read_text())["ap"])
+    assert numbers[0] == numbers[1]
+    assert "2 of the 3 classes of the data are expected; left out: animals" in err

@@ -124,6 +124,15 @@ def test_train_eval_and_resume(run: Run, voc: Path, tmp_path: Path) -> None:
     assert "nothing is left to do" in err
 
 
+def test_a_renamed_class_is_remembered(run: Run, voc: Path, tmp_path: Path) -> None:
+    code, _, err = run("train", voc, "--rename", "cat=kitten", "--out", tmp_path, *TINY)
+    assert code == DONE, err
+    assert load_model(tmp_path).renames == {"cat": "kitten"}
+    code, _, err = run("eval", tmp_path, voc, "--num-workers", 0, "--split", "train")
+    assert code == DONE, err
+    assert "renamed as in the training of the model: cat to kitten" in err
+
+
 def test_resume_refuses_another_config_and_other_data(run: Run, voc: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert run("train", voc, "--out", out, *TINY)[0] == DONE

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gfocal.console import note
-from gfocal.text import pluralize
+from gfocal.text import one_line, pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +21,29 @@ if TYPE_CHECKING:
     from gfocal.structures import Detections
 
     Found = Mapping[int, Detections | ScoredDetections | ImageResults]  # by image id
+
+
+def rename_as_in_training(
+    parts: Sequence[tuple[str, str | None]],
+    model: Detector | None,
+    renames: Sequence[tuple[str, str]],
+    console: Console,
+) -> list[tuple[str, str]]:
+    """The --rename of a command, and those of the model's training whose old names the data have, said in a note."""
+    given = dict(renames)
+    if model is None or any(path == "synthetic" for path, _ in parts):
+        return list(renames)
+    wanted = {old: new for old, new in model.renames.items() if old not in given and old not in model.names}
+    if not wanted:
+        return list(renames)
+    from gfocal.data.discovery import read_data
+
+    names = {name for path, split in parts for name in read_data(path, split).names}
+    again = {old: new for old, new in wanted.items() if old in names}
+    if again:
+        listed = ", ".join(f"{old} to {new}" for old, new in again.items())
+        note(console, f"classes of the data renamed as in the training of the model: {one_line(listed)}")
+    return [*again.items(), *renames]
 
 
 def read_detections(path: Path, data: ImageData, console: Console) -> tuple[ImageData, Found]:

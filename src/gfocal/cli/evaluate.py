@@ -14,6 +14,7 @@ from gfocal.cli.counting import (
     allow_detections,
     explain_what_counts,
     read_detections,
+    rename_as_in_training,
     select_classes,
     stated_ids,
 )
@@ -256,7 +257,8 @@ def _read_data(args: argparse.Namespace, model: Detector | None, console: Consol
         parts, held_out = parts_to_evaluate(args)
         names = None if model is None else model.names
         classes = args.classes if names == ONE_CLASS else ()  # of other models once everything is detected
-        data = read_datasets(parts, console, None, names, args.rename, classes, share="any")
+        renames = rename_as_in_training(parts, model, args.rename, console)
+        data = read_datasets(parts, console, None, names, renames, classes, share="any")
         data = take_ignored_as_objects(data, args.ignored_as_objects, console)
         held = select_held_out(data, args, held_out)
         data = data if held is None else held

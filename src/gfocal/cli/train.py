@@ -255,6 +255,7 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
         data_name=data_name,
         selected_on=choice.selected_on,
         held_out=choice.held_out,
+        renames=dict(args.rename),
         watcher=page.update,
         console=console,
     )

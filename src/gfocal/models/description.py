@@ -36,6 +36,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 FROZEN = {"frozen_stages": int, "norm_eval": bool, "stem": bool, "norms": bool, "neck": bool}
 MAX_HOW_LENGTH = 1000  # characters
 MAX_PROVENANCE = 32  # keys, and texts of MAX_HOW_LENGTH
+MAX_RENAMES = 10_000
 
 
 def describe(model: Detector) -> dict[str, Any]:
@@ -59,6 +60,8 @@ def describe(model: Detector) -> dict[str, Any]:
         about["thresholds"] = {"scores": list(model.class_thresholds), "how": model.thresholds_how}
     if model.provenance:
         about["provenance"] = dict(model.provenance)
+    if model.renames:
+        about["renames"] = dict(model.renames)
     return about
 
 
@@ -86,7 +89,8 @@ def check_description(about: Any) -> dict[str, Any]:
         raise ValueError("folded_statistics is true or false")
     if "thresholds" in about:
         check_thresholds(about["thresholds"], len(about["names"]))
-    _check_provenance(about.get("provenance", {}))
+    _check_texts(about.get("provenance", {}), "provenance", MAX_PROVENANCE)
+    _check_texts(about.get("renames", {}), "renames", MAX_RENAMES)
     return about
 
 
@@ -112,6 +116,7 @@ def build_from_description(about: Mapping[str, Any]) -> Detector:
             model.class_thresholds = tuple(float(score) for score in checked["thresholds"]["scores"])
             model.thresholds_how = checked["thresholds"]["how"]
         model.provenance = dict(checked.get("provenance", {}))
+        model.renames = dict(checked.get("renames", {}))
         if "frozen" in checked:
             frozen = dict(checked["frozen"])
             model.freeze_neck(frozen.pop("neck", False))
@@ -149,12 +154,12 @@ def check_thresholds(thresholds: Any, num_classes: int) -> None:
         raise ValueError(f"thresholds.how is no text of at most {MAX_HOW_LENGTH:,} characters")
 
 
-def _check_provenance(provenance: Any) -> None:
+def _check_texts(table: Any, name: str, most: int) -> None:
     """ValueError unless it is a small table of texts."""
-    if not isinstance(provenance, dict) or len(provenance) > MAX_PROVENANCE:
-        raise ValueError(f"provenance is no table of at most {MAX_PROVENANCE} texts")
-    if any(not isinstance(text, str) or len(text) > MAX_HOW_LENGTH for text in [*provenance, *provenance.values()]):
-        raise ValueError(f"provenance has a value that is no text of at most {MAX_HOW_LENGTH:,} characters")
+    if not isinstance(table, dict) or len(table) > most:
+        raise ValueError(f"{name} is no table of at most {most:,} texts")
+    if any(not isinstance(text, str) or len(text) > MAX_HOW_LENGTH for text in [*table, *table.values()]):
+        raise ValueError(f"{name} has a value that is no text of at most {MAX_HOW_LENGTH:,} characters")
 
 
 def _settings(kind: type[InputSettings | DecodeSettings], about: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Detector(nn.Module):
         thresholds_how: how they were chosen, in a line.
         provenance: where the weights come from (``name``, ``address``, ``sha256``, ``license`` ...), for published
             ones that were not trained further; empty for any other.
+        renames: old name -> new name of classes that were renamed in the training data; ``gfocal eval`` renames them
+            in its data too.
         is_neck_frozen: whether the neck is excluded from training, see ``freeze_neck``.
         has_folded_statistics: whether the weights come from a file whose BatchNorm was folded into the convolutions:
             its layers then have mean 0 and variance 1, which are not the statistics of any images.
@@ -62,6 +64,7 @@ class Detector(nn.Module):
         self.class_thresholds: tuple[float, ...] | None = None
         self.thresholds_how = ""
         self.provenance: dict[str, str] = {}
+        self.renames: dict[str, str] = {}
         self.is_neck_frozen = False
         self.has_folded_statistics = False
 
