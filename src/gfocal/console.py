@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,11 +57,17 @@ def progress_bar(console: Console, title: str, batches: int, done: int = 0) -> I
 
 
 def say(console: Console, text: str, fold: bool = False) -> None:
-    """Print a line as it is: no markup, emoji or colors; folded between words where ``fold`` says so.
+    """Print a line as it is: no markup, emoji or colors; folded between words where ``fold`` says so, never in one.
 
     Control characters are escaped: a line may quote names of untrusted files.
     """
-    console.print(printable(text, MAX_LENGTH), markup=False, highlight=False, emoji=False, soft_wrap=not fold)
+    text = printable(text, MAX_LENGTH)
+    if fold:  # rich would break addresses and paths that are longer than a line
+        lines = text.splitlines()
+        text = "\n".join(
+            textwrap.fill(line, console.width, break_long_words=False, break_on_hyphens=False) for line in lines
+        )
+    console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def note(console: Console, text: str) -> None:

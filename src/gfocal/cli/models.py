@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE
 from gfocal.cli.inputs import standard_output
+from gfocal.console import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,8 +27,12 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal models."""
+    from gfocal.interop.weights_cache import cache_folder
+
+    output = standard_output()
     for table in (list_presets(), list_configs(), list_published()):
-        standard_output().print(table)
+        output.print(table)
+    say(output, f"Cache: {cache_folder()} (GFOCAL_CACHE moves it)")
     return DONE
 
 
@@ -65,13 +70,12 @@ def list_published() -> Table:
     from rich.table import Table
 
     from gfocal.interop.published_weights import is_in_cache
-    from gfocal.interop.weights_cache import cache_folder
     from gfocal.models.published import PUBLISHED
 
     table = Table(
         title="published weights, trained on COCO: gfocal detect NAME IMAGE, gfocal train DATA --init-from NAME, ...",
         title_justify="left",
-        caption=f"AP, AP50, AP75: on COCO val2017, as published. Cache: {cache_folder()} (GFOCAL_CACHE moves it)",
+        caption="AP, AP50, AP75: on COCO val2017, as published",
         caption_justify="left",
     )
     table.add_column("name", no_wrap=True)
