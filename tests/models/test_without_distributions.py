@@ -19,6 +19,7 @@ from gfocal.models.model_file import save_model
 from gfocal.models.zoo import create
 from gfocal.structures import Detections
 from gfocal.visualize import draw_detections, draw_edge_distributions
+from gfocal.visualize.annotated import DrawStyle
 
 
 def detector(preset: str, **options: object) -> Detector:
@@ -72,7 +73,7 @@ def test_files_are_written_without_deviations(dirac: Detector, image: Path, tmp_
     assert "NaN" not in text
     assert not any("edge_std" in annotation for annotation in annotations)
     with pytest.raises(DataError, match=r"edges=std: foveabox_r50_fpn predicts no distribution of an edge"):
-        detect_files(dirac, [image], tmp_path / "other", edges="std")
+        detect_files(dirac, [image], tmp_path / "other", style=DrawStyle(edges="std"))
     assert not (tmp_path / "other").exists()
 
 

@@ -4,26 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from gfocal.data.synthetic.edge_laws import law_probabilities
 from gfocal.structures import Detections
 from gfocal.visualize import draw_detections, draw_edge_distributions
+from gfocal.visualize.annotated import LABEL_TEXTS, choose_sizes, labeling_order
 from gfocal.visualize.axes import GROUND_TRUTH
-from gfocal.visualize.drawing import (
-    PALETTE,
-    bin_bands,
-    bin_positions,
-    class_color,
-    draw_label,
-    edge_bands,
-    load_font,
-    overlap,
-    score_color,
-)
+from gfocal.visualize.bands import bin_bands, bin_positions
+from gfocal.visualize.drawing import PALETTE, class_color, contrast_color, draw_box, relative_luminance, score_color
 from gfocal.visualize.edges import ground_truth_edges
 
 K = 17
@@ -105,6 +95,77 @@ def test_scores_color_from_red_to_green():
     assert green[1] > green[0]
 
 
+def test_what_stands_at_a_box_is_chosen():
+    found = detections([[40, 60, 260, 180]], (200, 300))
+    images = {kind: draw_detections(gray(200, 300), found, labels=kind) for kind in LABEL_TEXTS}
+    assert len({image.tobytes() for image in images.values()}) == 4
+    ground = {kind: image.crop((0, 30, 300, 59)).histogram()[128] for kind, image in images.items()}
+    assert ground["none"] > ground["score"] > ground["name"] > ground["name+score"]
+    with pytest.raises(ValueError, match=r"labels is one of none, name, score, name\+score, not 'all'"):
+        draw_detections(gray(200, 300), found, labels="all")  # type: ignore[arg-type]
+
+
+def test_width_of_lines_and_size_of_text_are_chosen():
+    found = detections([[40, 60, 260, 180]], (200, 300))
+
+    def count(**given) -> int:
+        pixels = draw_detections(gray(200, 300), found, **given).getdata()
+        return sum(pixel == class_color(0) for pixel in pixels)
+
+    assert count(labels="none", line_width=1) == 2 * (220 + 120) - 4
+    assert count(labels="none", line_width=4) > 3.8 * count(labels="none", line_width=1)
+    assert count(line_width=1, font_size=30) > 3 * count(line_width=1, font_size=12)
+    for size in (1, 10**6):
+        draw_detections(gray(200, 300), found, line_width=size, font_size=size)
+
+
+def test_lines_and_text_grow_with_the_image_and_shrink_in_crowds():
+    few = ["person 0.90"] * 3
+    sizes = [choose_sizes(size, few) for size in ((160, 120), (640, 480), (1920, 1080), (6000, 4000))]
+    assert sizes == sorted(sizes)
+    assert sizes[0][0] >= 10
+    assert sizes[1] == (15, 2)
+    assert 6000 / sizes[-1][0] > 60  # letters
+    assert 1500 * sizes[-1][0] / 6000 > 12  # pixels, where the image is shown 1500 pixels wide
+    crowd = choose_sizes((1280, 853), ["person 0.90"] * 300)
+    alone = choose_sizes((1280, 853), few)
+    assert crowd[0] < alone[0]
+    assert crowd[1] < alone[1]
+
+
+def test_the_best_of_each_class_is_labeled_first():
+    found = detections([[0, 0, 9, 9]] * 5, (40, 50), labels=torch.tensor([0, 0, 1, 0, 1]), names=("a", "b"))
+    assert labeling_order(found) == [0, 2, 1, 3, 4]
+
+
+def test_small_objects_have_thin_frames():
+    canvas = Image.new("RGB", (100, 100), (128, 128, 128))
+    draw_box(ImageDraw.Draw(canvas), (20, 20, 32, 32), (255, 0, 0), 6)
+    inside = canvas.crop((23, 23, 29, 29)).getcolors()
+    assert inside == [(36, (128, 128, 128))]
+
+
+def test_text_is_readable_on_every_color():
+    for color in [*PALETTE, (128, 128, 128)]:
+        high, low = sorted((relative_luminance(color), relative_luminance(contrast_color(color))))[::-1]
+        assert (high + 0.05) / (low + 0.05) > 4.5
+
+
+@pytest.mark.parametrize(
+    "seen",  # linear RGB of those without red and without green cones, Machado et al. 2009, severity 1
+    [
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    ],
+)
+def test_the_first_colors_differ_without_red_or_green(seen: list[list[float]]):
+    colors = torch.tensor(PALETTE[:8]) / 255
+    linear = torch.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    perceived = (linear @ torch.tensor(seen).T).clamp(0, 1) ** (1 / 2.4)
+    distances = torch.cdist(perceived, perceived) + 9 * torch.eye(8)
+    assert distances.min() > 0.12
+
+
 def test_every_kind_of_image_that_detect_takes(tmp_path: Path):
     found = detections([[5, 5, 30, 30]], (40, 50))
     tensor = torch.randint(256, (3, 40, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -138,51 +199,12 @@ def test_an_image_of_another_size_is_refused():
             draw(gray(50, 40), found)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    box=st.tuples(*[st.floats(-300, 600)] * 4),
-    text=st.text(max_size=60),
-    width=st.integers(1, 400),
-    height=st.integers(1, 200),
-    taken=st.lists(st.tuples(*[st.floats(0, 200)] * 4), max_size=3),
-)
-def test_labels_stay_inside_the_image(box, text, width, height, taken):
-    canvas = Image.new("RGB", (width, height))
-    places = list(taken)
-    draw_label(ImageDraw.Draw(canvas), text, box, (200, 0, 0), load_font(14), places, (0.0, 0.0, width, height))
-    for x0, y0, x1, y1 in places[len(taken) :]:
-        assert x0 >= 0
-        assert y0 >= 0
-        assert x1 <= width + 1e-6
-        assert y1 <= height + 1e-6
-
-
-def test_labels_make_way_for_each_other():
-    canvas = Image.new("RGB", (300, 300))
-    taken: list = []
-    for _ in range(3):
-        box = (50.0, 100.0, 200.0, 200.0)
-        draw_label(
-            ImageDraw.Draw(canvas), "dog 0.9", box, (200, 0, 0), load_font(14), taken, (0.0, 0.0, 300.0, 300.0)
-        )
-    assert len(taken) == 3
-    assert not any(overlap(a, b) for i, a in enumerate(taken) for b in taken[:i])
-
-
 def test_the_mean_of_bin_positions_is_the_edge():
     found = detections([[20, 30, 80, 110], [50, 10, 90, 90]], (200, 200), bin_size=4.0)
     mean = (bin_positions(found) * found.edges).sum(-1)
     torch.testing.assert_close(mean, found.boxes)
     assert (bin_positions(found)[:, :2].diff() < 0).all()
     assert (bin_positions(found)[:, 2:].diff() > 0).all()
-
-
-def test_bands_are_one_deviation_to_either_side():
-    found = detections([[20, 30, 80, 110]], (200, 200))
-    left, top = edge_bands(found)[:2]
-    std = found.edge_std[0].tolist()
-    assert left[1] == pytest.approx((20 - std[0], 30, 20 + std[0], 110))
-    assert top[1] == pytest.approx((20, 30 - std[1], 80, 30 + std[1]))
 
 
 def test_bands_of_bins_leave_out_what_holds_next_to_nothing():

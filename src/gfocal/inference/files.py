@@ -19,10 +19,12 @@ from gfocal.inference.results import FORMATS, describe_threshold, write_results
 from gfocal.inference.resume import is_finished, open_journal, run_header, unique_names
 from gfocal.inference.shards import Shard, merge_if_finished
 from gfocal.inference.sources import find_images
-from gfocal.inference.stages import Edges, ImageFile, Pipeline
+from gfocal.inference.stages import ImageFile, Pipeline
 from gfocal.models.detector import Detector
 from gfocal.models.predict import resolve_threshold
-from gfocal.text import pluralize
+from gfocal.text import one_line, pluralize
+from gfocal.visualize.annotated import DrawStyle
+from gfocal.visualize.lettering import check_font, find_unwritable
 
 
 def detect_files(
@@ -35,7 +37,7 @@ def detect_files(
     batch_size: int = 1,
     num_workers: int = 2,
     draw: bool = True,
-    edges: Edges = "none",
+    style: DrawStyle | None = None,
     value_range: Range | None = None,
     formats: Sequence[str] = ("coco",),
     classes: ClassMap | None = None,
@@ -57,7 +59,7 @@ def detect_files(
         batch_size: images per pass through the network.
         num_workers: threads that read images ahead of the network and draw behind it; 0: none.
         draw: whether to draw images.
-        edges: what to draw of the uncertainty of each edge.
+        style: what is drawn and how; None: boxes with class names and scores.
         value_range: of images of more than 8 bits, what becomes 0 and 255; None: the model's, or by the images.
         formats: of ``coco``, ``yolo``, ``voc``, ``csv``, see ``gfocal.inference.results``.
         classes: which of the model's classes are reported, under which names; None: all.
@@ -69,13 +71,16 @@ def detect_files(
         DataError: no image is found; ``folder`` cannot be used; or the detector has no edge distributions to draw.
     """
     console, shard = console or Console(stderr=True), shard or Shard()
-    _check_options(model, batch_size, formats, edges)
+    style = style or DrawStyle()
+    _check_options(model, batch_size, formats, style)
     files, num_failed = _find(paths, lists, folder, shard, draw, console)
+    if draw and shard.number == 1:
+        _note_unwritable(model.names if classes is None else classes.names, style, console)
     threshold = resolve_threshold(model, score_threshold)
     value_range = choose_for_images(files, model.input_settings, value_range, console).value_range
-    header = run_header(model, threshold, draw, edges, value_range, shard, files, classes)
+    header = run_header(model, threshold, draw, style, value_range, shard, files, classes)
     pipeline = Pipeline(
-        model, folder, threshold, batch_size, num_workers, draw, edges, console, num_failed, value_range, classes
+        model, folder, threshold, batch_size, num_workers, draw, style, console, num_failed, value_range, classes
     )
     return _run(pipeline, _Job(files, shard, tuple(formats), header), resume)
 
@@ -90,16 +95,29 @@ class _Job:
     header: Mapping[str, Any]
 
 
-def _check_options(model: Detector, batch_size: int, formats: Sequence[str], edges: Edges) -> None:
+def _check_options(model: Detector, batch_size: int, formats: Sequence[str], style: DrawStyle) -> None:
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     if unknown := [kind for kind in formats if kind not in FORMATS]:
         raise ValueError(f"no format {unknown[0]!r}; there are: {', '.join(FORMATS)}")
-    if edges != "none" and not model.box_coder.has_distribution:
+    if style.edges != "none" and not model.box_coder.has_distribution:
         raise DataError(
-            f"edges={edges}: {model.built_from['preset']} predicts no distribution of an edge, which this would "
-            "draw; draw boxes alone (--edges none)"
+            f"edges={style.edges}: {model.built_from['preset']} predicts no distribution of an edge, which this "
+            "would draw; draw boxes alone (--edges none)"
         )
+    if style.font_path is not None:
+        check_font(style.font_path)
+
+
+def _note_unwritable(names: Sequence[str], style: DrawStyle, console: Console) -> None:
+    """Say which class names the drawings show as numbers."""
+    if style.labels not in ("name", "name+score") or not (unwritable := find_unwritable(names, style.font_path)):
+        return
+    shown = ", ".join(f"{one_line(name, 40)} = class {names.index(name)}" for name in unwritable[:5])
+    more = ", ..." * (len(unwritable) > 5)
+    note(
+        console, f"no font here has the letters of {shown}{more}: drawings show the number; --font names a font file"
+    )
 
 
 def _find(

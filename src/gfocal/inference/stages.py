@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
@@ -25,8 +25,7 @@ from gfocal.models.detector import Detector
 from gfocal.models.predict import ImageBatch, predict, preprocess, stack_inputs
 from gfocal.ops.decoding import suppress
 from gfocal.structures import Detections
-
-Edges = Literal["none", "std", "distribution"]
+from gfocal.visualize.annotated import DrawStyle, draw_detections
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Pipeline:
     batch_size: int
     num_workers: int
     draw: bool
-    edges: Edges
+    style: DrawStyle
     console: Console
     num_failed: int = 0
     value_range: Range | None = None  # of images of more than 8 bits
@@ -125,14 +124,25 @@ class Pipeline:
         """Name of the drawn image; None where images are not drawn."""
         if not self.draw:
             return None
-        from gfocal.visualize import draw_detections
-
         path = self.folder / f"{name}.jpg"
         # Renamed when it is whole: a run that is killed leaves this one at most, and draws it again on --resume.
         temporary = path.with_name(f".{path.name}.tmp")
         try:
-            draw_detections(image, detections, 0.0, edges=self.edges).save(temporary, "JPEG", quality=92)
+            self._draw_boxes(image, detections).save(temporary, "JPEG", quality=92)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
         return path.name
+
+    def _draw_boxes(self, image: Tensor, detections: Detections) -> Image.Image:
+        style = self.style
+        return draw_detections(
+            image,
+            detections,
+            0.0,
+            edges=style.edges,
+            labels=style.labels,
+            line_width=style.line_width,
+            font_size=style.font_size,
+            font_path=style.font_path,
+        )

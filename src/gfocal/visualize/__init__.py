@@ -11,6 +11,7 @@ Nothing here needs matplotlib or a display.
     notebook.py           detections shown in a notebook
     edges.py              the distribution of every edge, drawn in place
     mistakes.py           true positives, false positives and missed objects of an image
+    predictions.py        detections and ground truth on one image
     augmented.py          sheets of training images as the network sees them
     charts.py             curves and bars as SVG
     evaluation_charts.py  precision-recall, F1, miss rate and reliability curves of an evaluation

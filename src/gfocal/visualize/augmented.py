@@ -14,7 +14,9 @@ from gfocal.data.dataset import ImageData
 from gfocal.data.loading import Item, TrainingItems
 from gfocal.data.preprocess import InputSettings, denormalize
 from gfocal.visualize.axes import INK
-from gfocal.visualize.drawing import Color, Rect, as_pil_image, class_color, draw_box, draw_label, load_font
+from gfocal.visualize.drawing import Color, Rect, as_pil_image, class_color, draw_box
+from gfocal.visualize.labels import Label, draw_labels
+from gfocal.visualize.lettering import letter, name_to_write
 
 GAP, PAPER = 8, (255, 255, 255)
 CAPTION_HEIGHT = 20
@@ -65,21 +67,20 @@ def draw_item(item: Item, input_settings: InputSettings, names: Sequence[str]) -
     image = as_pil_image(denormalize(item.image, input_settings))
     scale = max(1.0, MIN_SIDE / max(image.size))
     canvas = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(canvas)
+    draw = ImageDraw.Draw(canvas, "RGBA")
     width, height = canvas.size
-    font = load_font(max(10, min(14, height // 20)))
     boxes = [rect(box * scale) for box in item.boxes]
-    for box, ignored in zip(boxes, item.ignored.tolist(), strict=True):
+    rows = list(zip(boxes, item.labels.tolist(), item.ignored.tolist(), strict=True))
+    for box, _, ignored in rows:
         if ignored:
             draw_ignored(draw, box)
-    for box, label, ignored in zip(boxes, item.labels.tolist(), item.ignored.tolist(), strict=True):
+    for box, label, ignored in rows:
         if not ignored:
             draw_box(draw, box, class_color(label), 2)
-    taken: list[Rect] = []
-    for box, label, ignored in zip(boxes, item.labels.tolist(), item.ignored.tolist(), strict=True):
-        if not ignored:
-            limits = (0.0, 0.0, float(width), float(height))
-            draw_label(draw, names[label], box, class_color(label), font, taken, limits)
+    labels = [
+        Label((name_to_write(names, label),), box, class_color(label)) for box, label, ignored in rows if not ignored
+    ]
+    draw_labels(draw, labels, max(10, min(14, height // 20)), (0.0, 0.0, float(width), float(height)))
     return canvas
 
 
@@ -116,6 +117,7 @@ def sheet(tiles: Sequence[tuple[Image.Image, str]], columns: int) -> Image.Image
         for column, (image, caption) in enumerate(row):
             x = GAP + column * (cell + GAP)
             canvas.paste(image, (x, y))
-            draw.text((x, y + image.height + 2), caption, font=load_font(12), fill=INK)
+            line = letter(caption, 12)
+            draw.text((x, y + image.height + 2), line.text, font=line.font, fill=INK)
         y += height + GAP
     return canvas

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from PIL import ImageDraw
 
-from gfocal.visualize.drawing import MAX_TAIL_PROBABILITY, MIN_PROBABILITY, Color, Font, Rect
+from gfocal.visualize.bands import MAX_TAIL_PROBABILITY, MIN_PROBABILITY
+from gfocal.visualize.drawing import Color, Rect
+from gfocal.visualize.lettering import Font
 
 INK: Color = (38, 42, 48)
 GROUND_TRUTH: Color = (176, 182, 190)

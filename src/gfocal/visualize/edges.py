@@ -15,9 +15,12 @@ from torch import Tensor
 
 from gfocal.data.synthetic.edge_laws import law_probabilities
 from gfocal.structures import Detections
-from gfocal.visualize import drawing
+from gfocal.visualize import bands, drawing
+from gfocal.visualize.annotated import label_texts
 from gfocal.visualize.axes import GROUND_TRUTH, INK, EdgeAxis, draw_axis
-from gfocal.visualize.drawing import Color, Font, Rect
+from gfocal.visualize.drawing import Color, Rect
+from gfocal.visualize.labels import Label, draw_labels
+from gfocal.visualize.lettering import Font, load_font
 
 PAPER: Color = (250, 250, 247)
 
@@ -51,7 +54,7 @@ def draw_edge_distributions(
     without distributions.
     """
     canvas = drawing.as_pil_image(image, detections.size)
-    drawing.require_distributions(detections)
+    bands.require_distributions(detections)
     if laws is not None and laws.shape != (len(detections), 4, 3):
         raise ValueError(f"laws are ({len(detections)}, 4, 3), a row per detection, not {tuple(laws.shape)}")
     chosen = list(range(len(detections))) if indices is None else [int(i) for i in indices]
@@ -70,14 +73,14 @@ def draw_edge_distributions(
         _make_axes(found, k, None if ground_truth is None else ground_truth[i], window, scale)
         for k, i in enumerate(chosen)
     ]
-    return _draw_boxes_and_axes(canvas, found, axes, laws is not None, drawing.load_font(height, font_path), height)
+    return _draw_boxes_and_axes(canvas, found, axes, laws is not None, font_path, height)
 
 
 def ground_truth_edges(detections: Detections, laws: Tensor) -> list[Probabilities]:
     """The projection of true laws (N, 4, 3) on the bins of each detection's edges; None where a law is unknown."""
     n = detections.edges.shape[-1] - 1
     rows: list[Probabilities] = [[None] * 4 for _ in range(len(detections))]
-    for side, axis in enumerate(drawing.AXIS_OF_SIDE):
+    for side, axis in enumerate(bands.AXIS_OF_SIDE):
         points, steps = detections.points[:, axis].cpu(), detections.bin_sizes[:, side].cpu()
         probabilities = law_probabilities(laws[:, side].cpu(), points, steps, n, side)
         for i, (row, law) in enumerate(zip(probabilities.tolist(), laws[:, side].tolist(), strict=True)):
@@ -90,7 +93,7 @@ def _draw_boxes_and_axes(
     found: Detections,
     axes: list[tuple[EdgeAxis, EdgeAxis]],
     with_ground_truth: bool,
-    font: Font,
+    font_path: str | None,
     height: int,
 ) -> Image.Image:
     """An image with margins for the axes, the boxes and axes on it, and a legend below."""
@@ -103,11 +106,12 @@ def _draw_boxes_and_axes(
     legend = 2 * height
     canvas = Image.new("RGB", (round(right - left), round(bottom - top) + legend), PAPER)
     canvas.paste(image, (round(-left), round(-top)))
+    font = load_font(height, font_path)
     colors = [drawing.PALETTE[(k + 1) % len(drawing.PALETTE)] for k in range(len(found))]
     boxes = [_move(b, -left, -top) for b in boxes]
     strips = [(_move(x, -left, -top), _move(y, -left, -top)) for x, y in strips]
     panels = [(i, strip, 0.88) for i, pair in enumerate(strips) for strip in pair]
-    canvas = drawing.shade(canvas, panels, [PAPER] * len(found))
+    canvas = bands.shade(canvas, panels, [PAPER] * len(found))
     draw = ImageDraw.Draw(canvas)
     for box, (x, y), pair, color in zip(boxes, axes, strips, colors, strict=True):
         drawing.draw_box(draw, box, color, max(2, height // 7))
@@ -115,16 +119,17 @@ def _draw_boxes_and_axes(
         draw_axis(draw, y, pair[1], -top, box, color, font, height, along_x=False)
     taken = [strip for pair in strips for strip in pair]
     limits = (0.0, 0.0, float(canvas.width), float(canvas.height - legend))
-    for box, color, text in zip(boxes, colors, drawing.format_labels(found), strict=True):
-        drawing.draw_label(draw, text, box, color, font, taken, limits)
+    texts = label_texts(found, "name+score", font_path)
+    labels = [Label(text, box, color) for box, color, text in zip(boxes, colors, texts, strict=True)]
+    draw_labels(draw, labels, height, limits, taken=taken, font_path=font_path)
     _draw_legend(draw, canvas, colors, with_ground_truth, font, height)
     return canvas
 
 
 def _extent(found: Detections) -> tuple[Tensor, Tensor]:
     """Least and greatest corner of the boxes and of their bins without tails. (2,) and (2,), pixels."""
-    bands = drawing.bin_bands(found, drawing.MAX_TAIL_PROBABILITY)
-    corners = torch.tensor([band[1] for band in bands] + found.boxes.tolist())
+    outer = bands.bin_bands(found, bands.MAX_TAIL_PROBABILITY)
+    corners = torch.tensor([band[1] for band in outer] + found.boxes.tolist())
     return corners[:, :2].amin(0), corners[:, 2:].amax(0)
 
 
@@ -143,7 +148,7 @@ def _make_axes(
     found: Detections, i: int, ground_truth: Probabilities | None, window: tuple[int, int, int, int], scale: float
 ) -> tuple[EdgeAxis, EdgeAxis]:
     """The axes along x and along y of one detection, on a canvas that shows a window of the image enlarged."""
-    positions = drawing.bin_positions(found)[i].tolist()
+    positions = bands.bin_positions(found)[i].tolist()
     bin_sizes, edges, std = found.bin_sizes[i].tolist(), found.edges[i].tolist(), found.edge_std[i].tolist()
     box = found.boxes[i].tolist()
     unknown = [0.0] * len(edges[0])

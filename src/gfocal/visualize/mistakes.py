@@ -8,7 +8,9 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from gfocal.evaluation.error_analysis import FalsePositive, ImageMistakes
-from gfocal.visualize.drawing import Color, Rect, as_pil_image, draw_box, draw_label, enlarge, load_font, scale_rect
+from gfocal.visualize.drawing import Color, Rect, as_pil_image, draw_box, enlarge, scale_rect
+from gfocal.visualize.labels import Label, draw_labels
+from gfocal.visualize.lettering import name_to_write
 
 # The lines differ too, for those who cannot see the colors: hits are thin, wrong ones thick, missed ones dashed.
 TRUE_POSITIVE: Color = (0, 190, 130)
@@ -39,22 +41,29 @@ def draw_mistakes(
     width, height = canvas.size
     unit = (width * height) ** 0.5
     thin, line = max(1, round(unit / 450)), max(2, round(unit / 240))
-    font = load_font(max(11, min(40, round(unit / 48), max(1, height // 3))), font_path)
-    draw = ImageDraw.Draw(canvas)
-    limits = (0.0, 0.0, float(width), float(height))
+    font_size = max(11, min(40, round(unit / 52), max(1, height // 3)))
+    draw = ImageDraw.Draw(canvas, "RGBA")
     for box in mistakes.crowd:
-        _draw_dashed(draw, scale_rect(box, scale), CROWD, thin, thin * 2)
+        draw_dashed(draw, scale_rect(box, scale), CROWD, thin, thin * 2)
     for box in mistakes.true_positives:
         draw_box(draw, scale_rect(box, scale), TRUE_POSITIVE, thin)
     for box, _ in mistakes.missed:
-        _draw_dashed(draw, scale_rect(box, scale), MISSED, line, line * 5)
+        draw_dashed(draw, scale_rect(box, scale), MISSED, line, line * 5)
     for one in reversed(mistakes.false_positives):
         draw_box(draw, scale_rect(one.box, scale), FALSE_POSITIVE, line)
-    taken: list[Rect] = []
-    for one in mistakes.false_positives:
-        draw_label(draw, describe_error(one, names), scale_rect(one.box, scale), FALSE_POSITIVE, font, taken, limits)
-    for box, label in mistakes.missed:
-        draw_label(draw, f"missed {names[label]}", scale_rect(box, scale), MISSED, font, taken, limits)
+    names = [name_to_write(names, k, font_path) for k in range(len(names))]
+    labels = [
+        Label(
+            (describe_error(one, names), f"{names[one.label]} {one.score:.2f}"),
+            scale_rect(one.box, scale),
+            FALSE_POSITIVE,
+        )
+        for one in mistakes.false_positives
+    ]
+    labels += [Label((f"missed {names[k]}", names[k]), scale_rect(box, scale), MISSED) for box, k in mistakes.missed]
+    objects = [label.box for label in labels] + [scale_rect(box, scale) for box in mistakes.true_positives]
+    limits = (0.0, 0.0, float(width), float(height))
+    draw_labels(draw, labels, font_size, limits, objects=objects, font_path=font_path)
     return canvas
 
 
@@ -66,7 +75,7 @@ def describe_error(wrong: FalsePositive, names: Sequence[str]) -> str:
     return f"{names[wrong.label]} {wrong.score:.2f}: {kind}"
 
 
-def _draw_dashed(draw: ImageDraw.ImageDraw, box: Rect, color: Color, line: int, dash: int) -> None:
+def draw_dashed(draw: ImageDraw.ImageDraw, box: Rect, color: Color, line: int, dash: int) -> None:
     """A dashed frame with a thin dark outline."""
     for ink, wide in ((OUTLINE, line + 2), (color, line)):
         for x0, y0, x1, y1 in _dashes(box, dash):

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from gfocal.atomic import atomic_write
 from gfocal.visualize.axes import INK
-from gfocal.visualize.drawing import Font, load_font
+from gfocal.visualize.lettering import Font, load_font
 
 WIDTH = 912  # pixels, as the charts have
 GAP, PAD = 10, 14

@@ -1,0 +1,129 @@
+"""Detections on their image: boxes, labels and, if wanted, the uncertainty of each edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from PIL import Image, ImageDraw
+
+from gfocal.structures import Detections
+from gfocal.visualize.bands import bin_bands, require_distributions, shade, std_bands
+from gfocal.visualize.drawing import (
+    as_pil_image,
+    class_color,
+    draw_box,
+    enlarge,
+    scale_rect,
+    scale_with_image,
+    score_color,
+)
+from gfocal.visualize.labels import Label, draw_labels
+from gfocal.visualize.lettering import name_to_write
+
+Edges = Literal["none", "std", "distribution"]
+LabelText = Literal["none", "name", "score", "name+score"]
+LABEL_TEXTS: tuple[LabelText, ...] = ("none", "name", "score", "name+score")
+
+FONT_SIZE, LINE_WIDTH = 15.0, 2.2  # pixels of a 640x480 image
+MIN_FONT_SIZE = 10
+LABELED_AREA = 0.15  # of an image; labels that would take more are smaller
+MAX_SHRINKING = 0.62
+
+
+@dataclass(frozen=True)
+class DrawStyle:
+    """How ``draw_detections`` draws, as its arguments of the same names."""
+
+    edges: Edges = "none"
+    labels: LabelText = "name+score"
+    line_width: int | None = None
+    font_size: int | None = None
+    font_path: str | None = None
+
+
+def draw_detections(
+    image: Any,
+    detections: Detections,
+    score_threshold: float = 0.3,
+    *,
+    edges: Edges = "none",
+    labels: LabelText = "name+score",
+    colors: Literal["class", "score"] = "class",
+    line_width: int | None = None,
+    font_size: int | None = None,
+    min_side: int = 0,
+    font_path: str | None = None,
+) -> Image.Image:
+    """Draw the boxes whose score is greater than ``score_threshold``, with class name and score.
+
+    ``image`` is the image the detections were found in, as ``detect`` takes it: a path, a PIL image, a uint8
+    array (H, W, 3) or a tensor (3, H, W). ``edges="std"`` adds a translucent band to either side of every edge, one
+    standard deviation of its labels wide, which leaves out what bins add to it (``docs/edges.md``);
+    ``edges="distribution"`` shades every bin by its probability. ``colors="score"`` runs from red (0) over amber to
+    green (1). An image whose longer side is under ``min_side`` is enlarged, so that text on it is legible.
+
+    ``line_width`` and ``font_size`` are in pixels; None: they follow the size of the image, and are smaller among
+    many objects. A label stands where it hides no other one and least of the objects; where there is no room, its
+    score is left out, and then the label, of the lowest scores first. ``font_path`` names a font file; without one,
+    fonts of the system write the class names that Pillow's own (English letters) cannot. Names that none of them
+    can write lose their accents, or become ``class 3``.
+
+    Raises ValueError for what is not an image, for an image that is not the one of the detections, or if ``edges``
+    are to be drawn of a detector without edge distributions.
+    """
+    canvas = as_pil_image(image, detections.size)
+    if edges != "none":
+        require_distributions(detections)
+    if labels not in LABEL_TEXTS:
+        raise ValueError(f"labels is one of {', '.join(LABEL_TEXTS)}, not {labels!r}")
+    scale = max(1.0, min_side / max(canvas.size))
+    canvas = enlarge(canvas, scale)
+    found = detections.above(score_threshold).to("cpu")
+    palette = [
+        class_color(label) if colors == "class" else score_color(score)
+        for label, score in zip(found.labels.tolist(), found.scores.tolist(), strict=True)
+    ]
+    if edges != "none":
+        bands = std_bands(found) if edges == "std" else bin_bands(found)
+        canvas = shade(canvas, [(i, scale_rect(rect, scale), opacity) for i, rect, opacity in bands], palette)
+    boxes = [scale_rect((b[0], b[1], b[2], b[3]), scale) for b in found.boxes.tolist()]
+    texts = label_texts(found, labels, font_path)
+    font, line = choose_sizes(canvas.size, [text[0] for text in texts if text])
+    draw = ImageDraw.Draw(canvas, "RGBA")
+    for box, color in reversed(list(zip(boxes, palette, strict=True))):
+        draw_box(draw, box, color, line_width or line)
+    wanted = [Label(texts[i], boxes[i], palette[i]) for i in labeling_order(found) if texts[i]]
+    limits = (0.0, 0.0, float(canvas.width), float(canvas.height))
+    draw_labels(draw, wanted, font_size or font, limits, objects=boxes, font_path=font_path)
+    return canvas
+
+
+def label_texts(detections: Detections, labels: LabelText, font_path: str | None = None) -> list[tuple[str, ...]]:
+    """What may be written at each detection: ``cat 0.87``, or ``cat`` where that finds no place."""
+    if labels == "none":
+        return [()] * len(detections)
+    names = {k: name_to_write(detections.names, k, font_path) for k in set(detections.labels.tolist())}
+    texts: list[tuple[str, ...]] = []
+    for label, score in zip(detections.labels.tolist(), detections.scores.tolist(), strict=True):
+        name, number = names[label], f"{score:.2f}"
+        both = (f"{name} {number}", name)
+        texts.append({"name": (name,), "score": (number,)}.get(labels, both))
+    return texts
+
+
+def labeling_order(detections: Detections) -> list[int]:
+    """Best first, but the best of every class before all others: every color in a crowd gets its name."""
+    order = sorted(range(len(detections)), key=detections.scores.neg().tolist().__getitem__)
+    labels = detections.labels.tolist()
+    first_of_class = {labels[i]: i for i in reversed(order)}
+    firsts = set(first_of_class.values())
+    return sorted(order, key=lambda i: i not in firsts)
+
+
+def choose_sizes(size: tuple[int, int], texts: list[str]) -> tuple[int, int]:
+    """Font size and line width for an image of this width and height with these labels, pixels."""
+    font, line = scale_with_image(FONT_SIZE, size), scale_with_image(LINE_WIDTH, size)
+    wanted = sum(0.55 * len(text) + 0.5 for text in texts) * 1.3 * font**2 / (size[0] * size[1])
+    shrinking = min(1.0, max(MAX_SHRINKING, (LABELED_AREA / wanted) ** 0.5)) if wanted else 1.0
+    return max(MIN_FONT_SIZE, round(font * shrinking)), max(1, round(line * shrinking))
