@@ -70,8 +70,8 @@ def read_undivided(path: Path, wanted: Sequence[str], replace_existing: bool) ->
     if taken and not replace_existing:
         numbers = ", ".join(f"{name} of {pluralize(len(read_data(path, name)), 'image')}" for name in taken)
         raise DataError(
-            f"{path}: has the split {numbers} already; nothing is changed. --replace divides the images of train "
-            f"and {' and '.join(taken)} anew"
+            f"{path}: has the split {numbers} already; nothing is changed. --replace divides the images of "
+            f"{', '.join([TRAIN, *taken])} anew"
         )
     if usual and TRAIN not in existing:
         raise DataError(f"{path}: has the splits {', '.join(usual)} and none named {TRAIN}, which could be divided")
@@ -217,12 +217,18 @@ def describe_sidecar(division: Division, settings: Mapping[str, Any], is_moved: 
     root, key = dataset_root(division.path), sidecar_key(division.path)
     file = root / SIDECAR
     content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"about": ABOUT}
+    names = {image_name(path, root) for split in dict.fromkeys(division.splits) for path in division.images(split)}
+    before = content.get("moved", {})
     moved: dict[str, dict[str, list[str]]] = {}
+    for source, targets in before.get(key, {}).items():  # a split that is not divided keeps its images
+        kept = {to: [name for name in own if name not in names] for to, own in targets.items()}
+        moved |= {source: {to: own for to, own in kept.items() if own}}
     for index, (source, split) in enumerate(zip(division.sources, division.splits, strict=True)):
         image = division.data.table.path(index)
-        if image is not None and split != (source or TRAIN):
+        if is_moved and image is not None and split != (source or TRAIN):
             moved.setdefault(source, {}).setdefault(split, []).append(image_name(image, root))
-    everything = {k: v for k, v in content.get("moved", {}).items() if k != key} | ({key: moved} if is_moved else {})
+    moved = {source: targets for source, targets in moved.items() if targets}
+    everything = {k: v for k, v in before.items() if k != key} | ({key: moved} if moved else {})
     content |= {"moved": everything, "split": dict(settings)}
     return {file: json.dumps(content, indent=1, ensure_ascii=False) + "\n"}
 

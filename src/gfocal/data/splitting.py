@@ -26,6 +26,7 @@ MAX_CHANGES = 300
 MAX_EXCHANGED = 300  # groups of a split that are tried for an exchange, drawn by the seed
 STARTS = 4  # divisions that are made, of which the closest to the targets is taken
 LARGE = 0.5  # in half of them, groups of more than this part of a split stay in train: others can fill it better
+NEEDED = 10.0  # weight in train of a class that is too rare to be held out: without it, it cannot be learned
 TOO_LARGE = 2.0  # a sequence that is more than this times the smallest share of all images is cut
 
 Numbers = npt.NDArray[np.float64]
@@ -147,6 +148,7 @@ class _Division:
     def __init__(self, values: Numbers, parts: Numbers, generator: np.random.Generator) -> None:
         targets = parts[:, None] * values.sum(0)  # (S, F)
         self.values, self.scale = values, np.maximum(targets, 1) ** -2.0
+        self.scale[0, (targets[1:] < 1).all(0)] *= NEEDED
         self.errors = -targets
         self.own = np.full(len(values), -1)
         self.generator = generator
