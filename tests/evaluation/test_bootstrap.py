@@ -16,9 +16,9 @@ from gfocal.evaluation.bootstrap import (
     MatchTable,
     ap_intervals,
     ap_of,
+    confidence_interval,
     difference_of_ap,
     match_at_thresholds,
-    percentile_interval,
     read_matches,
     resample_ap,
     write_matches,
@@ -172,10 +172,18 @@ def test_damaged_matches_are_a_value_error(damage: str, tmp_path):
         read_matches(path)
 
 
-def test_intervals_are_percentiles_of_what_is_a_number():
-    values = np.r_[np.linspace(0, 1, 1001), np.nan]
-    interval = percentile_interval(values)
-    assert interval == pytest.approx((0.025, 0.975))
+def test_an_interval_is_as_wide_as_the_resamples_are_spread():
+    values = np.r_[np.tile([0.3, 0.5], 500), np.nan]  # a standard deviation of 0.1
+    interval = confidence_interval(0.45, values, 10)
+    half = 1.96 * 0.1 * (10 / 9) ** 0.5
+    assert interval == pytest.approx((0.45 - half, 0.45 + half), abs=1e-4)
     assert interval is not None
-    assert interval.describe() == "0.025 to 0.975"
-    assert percentile_interval(np.array([np.nan])) is None
+    assert interval.describe() == "0.243 to 0.657"
+    assert confidence_interval(0.45, np.array([np.nan]), 10) is None
+    assert confidence_interval(np.nan, values, 10) is None
+
+
+def test_intervals_of_ap_stay_between_0_and_1():
+    interval = ap_intervals(one_class(4, 0.9, 1)).ap
+    assert interval is not None
+    assert 0 <= interval.low <= interval.high <= 1

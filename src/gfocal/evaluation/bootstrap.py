@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -202,15 +203,15 @@ def _require_consistent(table: MatchTable) -> None:
 def ap_intervals(table: MatchTable, resamples: int = RESAMPLES, seed: int = 0) -> APIntervals:
     """95 % confidence intervals of AP and AP50 over all classes, and of AP of each class.
 
-    Percentiles of AP over resamples. About a second for a thousand images, a few for COCO's 5,000.
+    About a second for a thousand images, a few for COCO's 5,000.
     """
-    found = resample_ap(table, resamples, seed)
-    few = len(table.image_ids) < 2
+    found, whole, images = resample_ap(table, resamples, seed), ap_of(table), len(table.image_ids)
     return APIntervals(
-        ap=None if few else percentile_interval(found.ap),
-        ap50=None if few else percentile_interval(found.ap50),
+        ap=_within(confidence_interval(float(whole.ap[0]), found.ap, images)),
+        ap50=_within(confidence_interval(float(whole.ap50[0]), found.ap50, images)),
         per_class={
-            name: None if few else percentile_interval(found.class_ap[:, c]) for c, name in enumerate(table.names)
+            name: _within(confidence_interval(float(whole.class_ap[0, c]), found.class_ap[:, c], images))
+            for c, name in enumerate(table.names)
         },
         resamples=resamples,
     )
@@ -228,18 +229,42 @@ def difference_of_ap(
     """
     if not first.has_same_ground_truth(second):
         raise ValueError("not evaluations of the same images, classes and objects")
-    samples = [resample_ap(table, resamples, seed) for table in (first, second)]
-    whole = [ap_of(table) for table in (first, second)]
-    ap_interval = percentile_interval(samples[1].ap - samples[0].ap)
-    ap50_interval = percentile_interval(samples[1].ap50 - samples[0].ap50)
-    if len(first.image_ids) < 2 or ap_interval is None or ap50_interval is None:
+    before, after = (resample_ap(table, resamples, seed) for table in (first, second))
+    ap, ap50 = (float(b[0] - a[0]) for a, b in zip(*map(_totals, (ap_of(first), ap_of(second))), strict=True))
+    intervals = [
+        confidence_interval(value, b - a, len(first.image_ids))
+        for value, a, b in zip((ap, ap50), _totals(before), _totals(after), strict=True)
+    ]
+    ap_interval, ap50_interval = intervals
+    if ap_interval is None or ap50_interval is None:
         return None
-    return APDifference(
-        ap=float(whole[1].ap[0] - whole[0].ap[0]),
-        ap50=float(whole[1].ap50[0] - whole[0].ap50[0]),
-        ap_interval=ap_interval,
-        ap50_interval=ap50_interval,
-    )
+    return APDifference(ap=ap, ap50=ap50, ap_interval=ap_interval, ap50_interval=ap50_interval)
+
+
+def _totals(found: ResampledAP) -> tuple[Floats, Floats]:
+    return found.ap, found.ap50
+
+
+def confidence_interval(
+    estimate: float, resampled: Floats, num_images: int, confidence: float = CONFIDENCE
+) -> Interval | None:
+    """The interval of an estimate, as wide as its values on resamples of ``num_images`` images are spread.
+
+    Estimate +- 1.96 standard deviations of the resamples, times sqrt(I / (I - 1)), without which few images give too
+    little. Not the percentiles of the resamples: AP is the higher the fewer different objects it is of, as its
+    precision is a maximum over recalls, and a resample has fewer than the images it is drawn from, so that percentiles
+    lie too high. None with fewer than two images or without ground truth.
+    """
+    present = resampled[~np.isnan(resampled)]
+    if num_images < 2 or not len(present) or np.isnan(estimate):
+        return None
+    width = NormalDist().inv_cdf((1 + confidence) / 2) * float(present.std()) * (num_images / (num_images - 1)) ** 0.5
+    return Interval(estimate - width, estimate + width)
+
+
+def _within(interval: Interval | None) -> Interval | None:
+    """What lies in the range of AP, 0..1."""
+    return None if interval is None else Interval(max(interval.low, 0.0), min(interval.high, 1.0))
 
 
 def resample_ap(table: MatchTable, resamples: int = RESAMPLES, seed: int = 0) -> ResampledAP:
@@ -256,15 +281,6 @@ def resample_ap(table: MatchTable, resamples: int = RESAMPLES, seed: int = 0) ->
 def ap_of(table: MatchTable) -> ResampledAP:
     """AP of all images, each once: one "resample". Equal to ``coco_ap`` but for rounding."""
     return _weighted_ap(_split_by_class(table), np.ones((1, len(table.image_ids)), dtype=np.float32))
-
-
-def percentile_interval(values: Floats, confidence: float = CONFIDENCE) -> Interval | None:
-    """The central part of some values that holds the fraction ``confidence`` of them; None if all are NaN."""
-    present = values[~np.isnan(values)]
-    if not len(present):
-        return None
-    low, high = np.quantile(present, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(low), float(high))
 
 
 def _resamples(table: MatchTable, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
