@@ -3,8 +3,8 @@
     python benchmarks/intervals.py gfocal-demo --sets 60 --images 40
 
 Takes the model of ``gfocal demo``, or trains it, and detects in images of full and of three quarters of their size:
-two detectors, one better than the other. AP on all sets together, and the mean of AP over the sets, stand for what each
-set estimates; AP of few images is a little too high, so that the two differ. The table has for AP, AP50 and the
+two detectors, one better than the other. AP on all sets together, and the mean of AP over the sets, stand for what
+each set estimates; AP of few images is a little too high, so that the two differ. The table has for AP, AP50 and the
 difference of the two detectors:
 
 - the spread over the sets, and the spread that the bootstrap predicts from each set alone (its mean over the sets);
