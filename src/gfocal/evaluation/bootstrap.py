@@ -252,8 +252,8 @@ def confidence_interval(
 
     Estimate +- 1.96 standard deviations of the resamples, times sqrt(I / (I - 1)), without which few images give too
     little. Not the percentiles of the resamples: AP is the higher the fewer different objects it is of, as its
-    precision is a maximum over recalls, and a resample has fewer than the images it is drawn from: percentiles lie too
-    high. None with fewer than two images or without ground truth.
+    precision is a maximum over recalls, and a resample has fewer than the images it is drawn from: percentiles lie
+    too high. None with fewer than two images or without ground truth.
     """
     present = resampled[~np.isnan(resampled)]
     if num_images < 2 or not len(present) or np.isnan(estimate):
