@@ -43,6 +43,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from gfocal.reports.runs import (
         ap_differences,
         config_differences,
+        describe_selection,
         environment_differences,
         have_same_evaluation_data,
         read_runs,
@@ -54,6 +55,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     runs = read_runs(args.runs)
     output = standard_output()
     output.print(results_table(runs))
+    if selection := describe_selection(runs):
+        say(output, selection)
     values = config_differences(runs) | environment_differences(runs)
     if values:
         output.print(differences_table(values))

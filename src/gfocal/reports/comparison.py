@@ -16,6 +16,7 @@ from gfocal.reports.runs import (
     SeedSpread,
     ap_differences,
     config_differences,
+    describe_selection,
     environment_differences,
     have_same_evaluation_data,
     seed_spreads,
@@ -31,7 +32,8 @@ def write_comparison_page(path: Path, runs: Sequence[ComparedRun]) -> None:
     parts = [html.header(title)]
     if not have_same_evaluation_data(runs):
         parts.append('<p class="warn">These runs were evaluated on different data: their AP is not comparable.</p>')
-    parts.append(html.section("Results", results_table(runs), RESULTS))
+    selection = html.note(html.text(describe_selection(runs)))
+    parts.append(html.section("Results", results_table(runs) + selection, RESULTS))
     if differences := ap_differences(runs):
         parts.append(html.section("Differences from the first run", difference_table(runs, differences), DIFFERENCES))
     if configs := config_differences(runs):

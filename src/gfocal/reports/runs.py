@@ -161,6 +161,17 @@ def config_differences(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
     return {key: values for key, values in found.items() if len(set(values)) > 1}
 
 
+def describe_selection(runs: Sequence[ComparedRun]) -> str:
+    """What the best epoch of each run was selected on, once for all that agree; empty for runs that do not say it."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        if selected_on := run.about.get("selected_on"):
+            found.setdefault(str(selected_on), []).append(run.name)
+    if len(found) == 1:
+        return f"best epoch selected on: {next(iter(found))}"
+    return "; ".join(f"best epoch of {', '.join(names)} selected on: {text}" for text, names in found.items())
+
+
 def environment_differences(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
     """The same for versions, machine and data."""
     found = {key: [_as_text(run.about.get(key)) for run in runs] for key in ENVIRONMENT_KEYS}
