@@ -246,9 +246,8 @@ def test_user_errors(run: Run, voc: Path, model: Path, tmp_path: Path) -> None:
         assert expected in message, (arguments, err)
         assert "Traceback" not in err + out
         # The rest are notes about the data, each in a line of its own.
-        others = [
-            line for line in err.splitlines() if not line.startswith(("gfocal: ", "note: ", "3 training images, "))
-        ]
+        expected_starts = ("gfocal: ", "note: ", "3 training images, ", f"{tmp_path / 'run' / 'report.html'}: ")
+        others = [line for line in err.splitlines() if not line.startswith(expected_starts)]
         assert others == [], (arguments, err)
     assert not gone.exists()
     assert (tmp_path / "file").read_text() == "x"

@@ -201,10 +201,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
         require_model(args.init_from)
     say_beginning(f"reading {', '.join(args.data)}", console)
     from gfocal.data.images import pixel_limit
+    from gfocal.models.zoo import get_preset
     from gfocal.run_folder import RunFolder
 
     args.resume = args.resume or (args.auto_resume and RunFolder(args.out).has_state)
     config = build_config(args, console)
+    get_preset(config.model.preset)  # a typo is said before the data are read
     use_device(args.device)
     with pixel_limit(config.images.max_megapixels):
         return _train(args, config, console)
