@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gfocal.checks.class_names import MAX_FEW, MIN_RATIO, explain_likeness, find_suspects
+from gfocal.checks.class_names import MAX_FEW, MIN_FREQUENT, MIN_RATIO, explain_likeness, find_suspects
 from gfocal.data.coco_names import COCO_NAMES
 
 
@@ -63,6 +63,7 @@ def test_numbers_decide_who_is_suspected() -> None:
     assert find_suspects(names | {"bishop": MAX_FEW + 1}) == []
     assert find_suspects({"bishop": 5, "black-bishop": 5 * MIN_RATIO - 1}) == []
     assert find_suspects({"bishop": 5, "black-bishop": 5 * MIN_RATIO}) != []
+    assert find_suspects({"bishop": 1, "black-bishop": MIN_FREQUENT - 1}) == []
 
 
 def test_cocos_classes_are_never_suspected() -> None:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from gfocal.data.coco_names import COCO_NAMES
 
 MAX_FEW = 5  # boxes of a class that may be a mistake
-MIN_RATIO = 10  # times as many boxes has the class that was meant
+MIN_RATIO, MIN_FREQUENT = 5, 10  # times as many boxes, and boxes, has the class that was meant
 MIN_LETTERS = 5  # of names that differ in a letter: cat and car are two words
 MIN_SIMILARITY = 0.8  # of the letters of names that differ in more than one
 OPPOSITES = {"no", "not", "non", "without", "un", "off", "open", "closed", "broken"}
@@ -42,7 +42,7 @@ def find_suspects(number: Mapping[str, int]) -> list[Suspect]:
     for name, few in number.items():
         if not 0 < few <= MAX_FEW:
             continue
-        frequent = [other for other, many in number.items() if many >= MIN_RATIO * few]
+        frequent = [other for other, many in number.items() if many >= max(MIN_RATIO * few, MIN_FREQUENT)]
         near = [(other, why) for other in frequent if (why := explain_likeness(name, other, number))]
         near.sort(key=lambda pair: -number[pair[0]])
         if near:

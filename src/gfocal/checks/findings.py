@@ -201,7 +201,6 @@ KINDS: dict[str, Kind] = {
         "note",
         "crowd regions or difficult boxes",
         "nothing: no ground truth in training, ignored in evaluation",
-        command="gfocal train DATA --ignored-as-objects",
         term="crowd",
     ),
     # Regression range.

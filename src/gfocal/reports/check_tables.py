@@ -45,7 +45,7 @@ def print_check(check: CheckResult, out: Console) -> None:
         out.print(findings_table(groups, check, explained))
         out.print()
     if check.regression_range is not None:
-        print_regression_range(check, check.regression_range, out)
+        print_regression_range(check, check.regression_range, explained, out)
     for advice in check.advice:
         say(out, f"advice: {advice.why}: {advice.as_options()}", fold=True)
     if check.advice:
@@ -125,8 +125,10 @@ def describe_finding(finding: Finding) -> str:
     return one_line(f"{split}{place}: {finding.text}")
 
 
-def print_regression_range(check: CheckResult, result: RegressionRangeResult, out: Console) -> None:
-    """One row for each pyramid level, between the settings and the totals, and the words explained."""
+def print_regression_range(
+    check: CheckResult, result: RegressionRangeResult, explained: set[str], out: Console
+) -> None:
+    """One row for each pyramid level, between the settings and the totals, and words not yet explained."""
     images = pluralize(result.num_images, "image")
     if result.num_images < result.num_images_total:
         images += f" out of {result.num_images_total:,}"
@@ -155,5 +157,5 @@ def print_regression_range(check: CheckResult, result: RegressionRangeResult, ou
         fold=True,
     )
     seen = ["clamped"] * (result.clamped_fraction > 0) + ["unassigned"] * bool(result.unassigned)
-    for term in ("point", "stride", "regression range", *seen):
+    for term in (term for term in ("point", "stride", "regression range", *seen) if term not in explained):
         out.print(Text(f"{term}: {TERMS[term]}", style="italic dim"))
