@@ -50,11 +50,11 @@ OPTIONS = ("--preset", "gfl_light_fpn", "--no-pretrained", "--epochs", "1", "--n
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight images with a box each, in two splits."""
+    """Sixteen images with a box each, in two splits."""
     folder = tmp_path_factory.mktemp("data")
     for split in ("train", "val"):
-        images = [{"id": i, "file_name": f"{split}{i}.jpg", "width": 96, "height": 96} for i in range(8)]
-        boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [20, 20, 50, 50]} for i in range(8)]
+        images = [{"id": i, "file_name": f"{split}{i}.jpg", "width": 96, "height": 96} for i in range(16)]
+        boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [20, 20, 50, 50]} for i in range(16)]
         tree = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "box"}]}
         (folder / f"{split}.json").write_text(json.dumps(tree))
         for entry in images:

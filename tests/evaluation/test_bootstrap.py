@@ -73,7 +73,8 @@ def test_all_images_once_have_the_ap_of_coco(seed, num_classes, num_found, crowd
 @settings(max_examples=30, deadline=None)
 @given(**scenes)
 def test_a_resample_has_the_ap_of_its_images(seed, num_classes, num_found, crowd):
-    samples, found, names, _, _ = scene(seed, 6, num_classes, num_found, crowd, 1000)
+    # No equal scores: those of an image drawn twice count together here, and one after another in COCO.
+    samples, found, names, _, _ = scene(seed, 6, num_classes, num_found, crowd, 10**9)
     ours = resample_ap(table_of(samples, found, names), 1, seed)
     drawn = np.random.default_rng(seed).integers(6, size=6)
     ordered = sorted(samples, key=lambda sample: sample.image_id)

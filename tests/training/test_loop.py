@@ -163,7 +163,7 @@ def test_a_run_is_shown_while_it_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     data, views = Squares(4), list[RunView]()
     said = io.StringIO()
     more: dict[str, Any] = {"watcher": views.append, "console": Console(file=said, width=80)}
-    learn(small(data.names), data, data, tmp_path, replace(RUN, epochs=2), **more)
+    learn(small(data.names), data, data, tmp_path, replace(RUN, epochs=2, eval_every=1), **more)
     # Two batches an epoch, the epoch, and the end.
     assert [(one.epoch, one.batches) for one in views] == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 0)]
     assert [one.phase for one in views] == ["running"] * 6 + ["finished"]
@@ -185,7 +185,7 @@ def test_a_run_that_fails_is_shown_once_more(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(loop, "evaluate", interrupted)
     data, views = Squares(2), list[RunView]()
     with pytest.raises(KeyboardInterrupt):
-        learn(small(data.names), data, data, tmp_path, RUN, watcher=views.append)
+        learn(small(data.names), data, data, tmp_path, replace(RUN, eval_every=1), watcher=views.append)
     assert (views[-1].phase, views[-1].message) == ("stopped", "KeyboardInterrupt")
 
 
@@ -313,7 +313,7 @@ def test_what_a_run_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         said = io.StringIO()
         console = Console(file=said, width=80)
         warm = ScheduleSettings("cosine", warmup_steps=50)
-        run = replace(RUN, epochs=3, batch_size=1)
+        run = replace(RUN, epochs=3, batch_size=1, eval_every=1)
         learn(small(data.names), data, data, tmp_path, run, schedule=warm, console=console, resume=resume)
         lines = said.getvalue().splitlines()
         shortened = "note: warm-up takes 1 step, a fifth of this run's 6, instead of 50"

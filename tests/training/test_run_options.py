@@ -128,7 +128,7 @@ def test_a_run_stops_early_and_does_not_go_on_when_resumed(tmp_path: Path, monke
         return replace(evaluated, result=replace(evaluated.result, ap=next(scores)))
 
     monkeypatch.setattr(loop, "evaluate", pretended)
-    _, said = ran(tmp_path, {"run.epochs": 12, "run.patience": 2}, val=VAL)
+    _, said = ran(tmp_path, {"run.epochs": 12, "run.eval_every": 1, "run.patience": 2}, val=VAL)
     assert "stopped early: no better AP than 0.300 of epoch 2 in 2 evaluations (run.patience = 2)" in said
     assert "best: epoch 2, AP 0.300" in said
     assert len(losses(tmp_path)) == 4  # the second 0.3 is not better
