@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from gfocal.data.assigned import list_assigned_splits
-from gfocal.data.convert import convert
+from gfocal.data.convert import Target, convert
 from gfocal.data.dataset import FileData, Sample
 from gfocal.data.discovery import list_splits, read_data
 from gfocal.data.split_files import Division, comment_out, read_undivided, write_splits
@@ -19,7 +19,18 @@ from gfocal.errors import DataError, SplitError
 
 COUNT = 6
 NEW = ("train", "train", "val", "train", "test", "val")
-TARGETS = ("coco", "yolo", "voc", "csv", "label-studio", "cvat", "labelme", "createml", "via", "kitti")
+TARGETS: tuple[Target, ...] = (
+    "coco",
+    "yolo",
+    "voc",
+    "csv",
+    "label-studio",
+    "cvat",
+    "labelme",
+    "createml",
+    "via",
+    "kitti",
+)
 
 
 def make_images(folder: Path, count: int = COUNT) -> list[Path]:
@@ -157,7 +168,7 @@ def test_the_path_of_a_coco_file_has_the_splits_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_split_train_of_any_format_is_divided(tmp_path: Path, target: str) -> None:
+def test_a_split_train_of_any_format_is_divided(tmp_path: Path, target: Target) -> None:
     convert({"train": make_data(tmp_path / "source")}, target, tmp_path / "set", "copy", {})
     path = tmp_path / "set"
     before = {split: read_data(path, split) for split in list_splits(path)}

@@ -64,7 +64,7 @@ def test_a_class_too_rare_for_a_split_stays_in_train() -> None:
 def scenes(folder: Path, count: int, of_scene: int, step: int, name: str = "frame_{:06}.png") -> list[Path]:
     """Videos one after another: ``of_scene`` frames of each scene, in which a square moves by ``step`` pixels."""
     rng = np.random.default_rng(0)
-    paths = []
+    paths: list[Path] = []
     for scene in range(count):
         small = rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)
         ground = np.asarray(Image.fromarray(small).resize((128, 96), Image.Resampling.BICUBIC))
@@ -113,16 +113,16 @@ def test_copies_and_equal_images_stay_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        ([f"v/{k:03}.jpg" for k in range(6)], [{"v/#.jpg"}, 6]),
-        ([f"20240131_{120000 + k}.jpg" for k in range(5)], [{"20240131_#.jpg"}, 5]),
-        ([f"shot{k}_cam2.png" for k in range(5)], [{"shot#_cam2.png"}, 5]),
-        ([f"cam{c}_{k}.png" for c in (1, 2) for k in range(5)], [{"cam1_#.png", "cam2_#.png"}, 10]),
-        (["a1.jpg", "a2.jpg", "b.jpg"], [set(), 0]),
+        ([f"v/{k:03}.jpg" for k in range(6)], ({"v/#.jpg"}, 6)),
+        ([f"20240131_{120000 + k}.jpg" for k in range(5)], ({"20240131_#.jpg"}, 5)),
+        ([f"shot{k}_cam2.png" for k in range(5)], ({"shot#_cam2.png"}, 5)),
+        ([f"cam{c}_{k}.png" for c in (1, 2) for k in range(5)], ({"cam1_#.png", "cam2_#.png"}, 10)),
+        (["a1.jpg", "a2.jpg", "b.jpg"], (set(), 0)),
     ],
 )
 def test_names_that_differ_in_one_number(names: list[str], expected: tuple[set[str], int]) -> None:
     found = find_numbered([Path(name) for name in reversed(names)])
-    assert [set(found), sum(map(len, found.values()))] == expected
+    assert (set(found), sum(map(len, found.values()))) == expected
     for frames in found.values():
         assert [names[::-1][index] for index in frames] == sorted(names[::-1][index] for index in frames)
 

@@ -216,7 +216,8 @@ def describe_sidecar(division: Division, settings: Mapping[str, Any], is_moved: 
     """gfocal.json with the images that change their split, or none of them; the rest of it as it was."""
     root, key = dataset_root(division.path), sidecar_key(division.path)
     file = root / SIDECAR
-    content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"about": ABOUT}
+    content: dict[str, Any] = {"about": ABOUT}
+    content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else content
     names = {image_name(path, root) for split in dict.fromkeys(division.splits) for path in division.images(split)}
     before = content.get("moved", {})
     moved: dict[str, dict[str, list[str]]] = {}
