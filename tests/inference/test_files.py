@@ -18,6 +18,7 @@ from gfocal.models import predict as predict_module
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import create
+from gfocal.ops.boxes import iou
 
 OPTIONS = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
 
@@ -97,7 +98,8 @@ def test_detect_in_images_of_every_kind(
         (line,) = [line for line in err.splitlines() if name in line]
         assert line.startswith(f"failed: {zoo / name}: ")
         assert reason in line
-    values, *lines, last = err.splitlines()
+    values, *lines, twice, last = err.splitlines()
+    assert "one object with two names?" in twice
     assert values.startswith("1 image of more than 8 bits: values 0..65535")  # deep.png
     assert len(lines) == len(names)
     assert "Traceback" not in err
@@ -262,6 +264,24 @@ def test_images_with_the_maximum_number_of_boxes_are_noted(run: Run, model: Path
         "note: 1 image with 1 box, the most that this model gives for an image; there may be more objects: "
         "--max-detections N finds them"
     ]
+
+
+def test_an_object_with_two_names_is_noted_and_gets_one(run: Run, model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "noise.png"
+    Image.effect_noise((160, 120), 60).convert("RGB").save(file)
+    words = ("detect", model, file, "--out", tmp_path / "found", "--no-images", "--score-threshold", 0)
+    found = {}
+    for option in ("--no-class-agnostic-nms", "--class-agnostic-nms"):
+        code, _, err = run(*words, option)
+        assert code == DONE, err
+        assert ("one object with two names? --class-agnostic-nms" in err) == (option == "--no-class-agnostic-nms")
+        content = json.loads((tmp_path / "found" / "detections.json").read_text())
+        assert content["info"]["run"]["class_agnostic_nms"] == (option == "--class-agnostic-nms")
+        boxes = torch.tensor([one["bbox"] for one in content["annotations"]])
+        boxes[:, 2:] += boxes[:, :2]
+        overlap = iou(boxes[:, None], boxes[None]).fill_diagonal_(0)
+        found[option] = overlap.max().item()
+    assert found["--class-agnostic-nms"] < 0.62 < found["--no-class-agnostic-nms"]  # of 0.6, and rounded boxes
 
 
 @pytest.mark.parametrize("stop_at", [1, 2])

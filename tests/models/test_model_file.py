@@ -18,7 +18,7 @@ from gfocal.data.preprocess import InputSettings
 from gfocal.errors import ModelFileError
 from gfocal.models.description import FORMAT, describe
 from gfocal.models.detector import Detector
-from gfocal.models.model_file import load_model, read_description, save_model, store_thresholds
+from gfocal.models.model_file import load_model, read_description, save_model, store_nms, store_thresholds
 from gfocal.models.zoo import gfl_light_fpn
 from gfocal.ops.decoding import DecodeSettings
 
@@ -230,6 +230,23 @@ def test_thresholds_are_stored_beside_weights_that_stay_as_they_are(saved: Path,
         assert after[1] == before[1]
         assert all(torch.equal(after[0][key], value) for key, value in before[0].items())
     assert [file.name for file in tmp_path.iterdir()] == ["best.safetensors"]
+
+
+def test_nms_is_stored_beside_weights_that_stay_as_they_are(saved: Path, tmp_path: Path) -> None:
+    state, about = content(saved)
+    del about["decode"]["class_agnostic_nms"]  # a file of before
+    path = tmp_path / "best.safetensors"
+    save_file(state, path, metadata={"gfocal": json.dumps(about)})
+    before = load_model(path).decode_settings
+    assert before == load_model(saved).decode_settings
+    assert not before.class_agnostic_nms
+    assert store_nms(tmp_path, 0.45, class_agnostic=True) == path
+    after = load_model(path).decode_settings
+    assert after == replace(before, nms_threshold=0.45, class_agnostic_nms=True)
+    assert tensor_bytes(path) == tensor_bytes(saved)
+    with pytest.raises(ModelFileError, match="nms_threshold"):
+        store_nms(path, 1.5, class_agnostic=True)
+    assert load_model(path).decode_settings == after
 
 
 def test_thresholds_survive_saving(model: Detector, tmp_path: Path) -> None:

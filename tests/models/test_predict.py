@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import ImageError
 from gfocal.models.detector import Detector
-from gfocal.models.predict import as_rgb, batch_images, detect, is_several, predict
+from gfocal.models.predict import DEFAULT_THRESHOLD, as_rgb, batch_images, detect, is_several, predict
 from gfocal.models.zoo import gfl_r18_fpn
 from gfocal.structures import Detections
 
@@ -119,7 +120,57 @@ def test_a_given_threshold_replaces_that_of_the_model(model: Detector, pixels: P
     everything = one(detect(model, pixels, score_threshold=0.0))
     middle = everything.scores.median().item()
     assert one(detect(model, pixels, score_threshold=middle)).scores.min().item() > middle
-    assert one(detect(model, pixels)).scores.min().item() > model.decode_settings.score_threshold == 0.05
+    each = one(detect(model, pixels, score_threshold=(0.0, 1.0)))
+    assert each.class_names == ["cat"] * int((everything.labels == 0).sum())
+    with pytest.raises(ValueError, match="3 thresholds for 2 classes"):
+        detect(model, pixels, score_threshold=(0.1, 0.2, 0.3))
+
+
+def test_the_models_own_thresholds_apply_as_in_the_command(
+    model: Detector, pixels: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        model, "decode_settings", replace(model.decode_settings, nms_threshold=1.0, max_detections=999)
+    )
+    with torch.no_grad():
+        monkeypatch.setattr(model.head.get_submodule("cls_out"), "bias", torch.nn.Parameter(torch.full((2,), -1.0)))
+    everything = one(detect(model, pixels, score_threshold=0.0))
+    assert same(one(detect(model, pixels)), everything.above(DEFAULT_THRESHOLD))
+    assert 0 < len(everything.above(DEFAULT_THRESHOLD)) < len(everything)
+    own = (float(everything.scores[everything.labels == 0].median()), 0.9)
+    monkeypatch.setattr(model, "class_thresholds", own)
+    assert same(one(model.detect(pixels)), everything.above(own))
+    assert same(one(model.detect(pixels, score_threshold=0.2)), everything.above(0.2))
+    batch = batch_images([as_rgb(pixels)], model.input_settings)
+    ((_, (for_ap,)),) = predict(model, [batch])
+    assert for_ap.scores.min().item() < DEFAULT_THRESHOLD  # AP needs them all
+
+
+def test_channels_in_the_order_of_opencv(model: Detector, pixels: Pixels) -> None:
+    want = one(detect(model, pixels))
+    turned = np.ascontiguousarray(pixels[..., ::-1])
+    for image in (turned, torch.from_numpy(turned).permute(2, 0, 1)):
+        assert same(one(detect(model, image, color="bgr")), want)
+        assert not same(one(detect(model, image)), want)
+    assert same(
+        one(model.detect(Image.fromarray(pixels), color="bgr")), want
+    )  # PIL images have an order of their own
+    clear = np.dstack((turned, np.full((HEIGHT, WIDTH), 255, dtype=np.uint8)))
+    assert torch.equal(as_rgb(clear, color="bgr"), as_rgb(pixels))
+    gray = pixels[..., 0]
+    assert torch.equal(as_rgb(gray, color="bgr"), as_rgb(gray))
+    with pytest.raises(ValueError, match="color is 'rgb' or 'bgr', not 'BGR'"):
+        detect(model, pixels, color="BGR")  # type: ignore[arg-type]
+
+
+def test_detections_know_their_image(model: Detector, pixels: Pixels, tmp_path: Path) -> None:
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    with Image.open(tmp_path / "photo.png") as opened:
+        found = several(detect(model, [tmp_path / "photo.png", pixels, opened], batch_size=2))
+        sources = [one.source.get() for one in found if one.source is not None]
+    assert sources[0] == str(tmp_path / "photo.png")
+    assert sources[1] is pixels
+    assert sources[2] is opened
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -61,7 +61,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_detections_are_those_of_the_square_scaled_back(model: Detector, photos: Path) -> None:
     """The network sees 96 x 96 pixels, whatever the image: an image that is the square itself shows it."""
     for k, (height, width) in enumerate(SIZES):
-        found = model.detect(photos / "val2017" / f"{k}.png")
+        found = model.detect(photos / "val2017" / f"{k}.png", score_threshold=0.05)
         assert isinstance(found, Detections)
         assert len(found)
         assert found.size == (height, width)
@@ -75,12 +75,12 @@ def test_detections_are_those_of_the_square_scaled_back(model: Detector, photos:
 
 def test_together_or_alone_by_detect_or_by_the_loader(model: Detector, photos: Path) -> None:
     paths = [photos / "val2017" / f"{k}.png" for k in range(len(SIZES))]
-    together = model.detect(paths, batch_size=4)
+    together = model.detect(paths, score_threshold=0.05, batch_size=4)
     data = read_data(photos, "val")
     loaded = detect_all(model, evaluation_loader(data, model.input_settings, batch_size=2))
     assert isinstance(together, list)
     for k, path in enumerate(paths):
-        alone = model.detect(path)
+        alone = model.detect(path, score_threshold=0.05)
         assert isinstance(alone, Detections)
         for other in (together[k], loaded[k]):
             assert len(other.scores) == len(alone.scores)

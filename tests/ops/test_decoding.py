@@ -132,6 +132,23 @@ def test_suppression_is_per_class_and_only_above_the_threshold() -> None:
     assert len(decode_one(other, DecodeSettings(nms_threshold=0.45))) == 2
 
 
+def test_suppression_across_classes_gives_an_object_one_name() -> None:
+    # As above, IoU 0.5; the third box, at x = 40, is apart.
+    scores = [[0.01, 0.8], [0.9, 0.01], [0.01, 0.01], [0.01, 0.01], [0.01, 0.01], [0.7, 0.6]]
+    outputs = one_level(scores, [[0, 0, 3, 1]] * 6)
+    across = DecodeSettings(nms_threshold=0.45, class_agnostic_nms=True)
+    assert decode_one(outputs, replace(across, class_agnostic_nms=False)).class_names == [
+        "class0",
+        "class1",
+        "class0",
+        "class1",
+    ]
+    found = decode_one(outputs, across)
+    assert found.scores.tolist() == pytest.approx([0.9, 0.7])
+    assert found.class_names == ["class0", "class0"]
+    assert len(decode_one(outputs, replace(across, nms_threshold=0.55))) == 3  # the two names of one place are one
+
+
 def test_at_most_max_detections_the_best_first() -> None:
     scores = [[0.1 * (i + 1)] for i in range(8)]
     found = decode_one(one_level(scores, [[0.1, 0.1, 0.1, 0.1]] * 8), DecodeSettings(max_detections=3))

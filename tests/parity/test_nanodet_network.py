@@ -204,6 +204,6 @@ def test_real_weights_find_what_they_find_in_ncnn(shared: Path, folded: Imported
     torch.testing.assert_close(found.scores, torch.from_numpy(numbers[f"scores_{image_id}"]), rtol=0, atol=1e-4)
     torch.testing.assert_close(found.boxes, torch.from_numpy(numbers[f"boxes_{image_id}"]), rtol=0, atol=1e-2)
     # From the file on: the image is stretched as the reference does it.
-    detected = model.detect(path)
+    detected = model.detect(path, score_threshold=settings.score_threshold)
     assert detected.labels.tolist() == found.labels.tolist()  # type: ignore[union-attr]
     torch.testing.assert_close(detected.boxes, found.boxes, rtol=0, atol=1e-2)  # type: ignore[union-attr]
