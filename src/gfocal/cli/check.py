@@ -20,7 +20,7 @@ from gfocal.cli.options import (
     parse_settings,
     short_side_changes,
 )
-from gfocal.config.names import find_config
+from gfocal.config.bundled import find_config
 from gfocal.console import say
 
 if TYPE_CHECKING:

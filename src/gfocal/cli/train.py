@@ -34,7 +34,7 @@ from gfocal.cli.options import (
     parse_settings,
     short_side_changes,
 )
-from gfocal.config.names import find_config
+from gfocal.config.bundled import find_config
 from gfocal.console import note, say
 from gfocal.models.names import require_model
 from gfocal.text import pluralize

@@ -1,7 +1,7 @@
 """Everything that decides a run, typed, in TOML.
 
     config.py   sections and keys; reading, changing and writing a config
-    names.py    the configs that come with gfocal, by name
+    bundled.py  the configs that come with gfocal, by name
     values.py   values: parsed from text, checked against their types, written as TOML
     start.py    the start of a run from a trained detector
 

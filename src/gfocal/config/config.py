@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gfocal.config.names import CONFIG_FOLDER as CONFIG_FOLDER
-from gfocal.config.names import config_names as config_names
-from gfocal.config.names import find_config
+from gfocal.config.bundled import CONFIG_FOLDER as CONFIG_FOLDER
+from gfocal.config.bundled import config_names as config_names
+from gfocal.config.bundled import find_config
 from gfocal.config.values import MAX_LENGTH, coerce, format_toml, parse_toml, possible_values
 from gfocal.data.augmentation.pipeline import AUGMENT_PRESETS, AugmentSettings
 from gfocal.data.preprocess import MAX_SIDE

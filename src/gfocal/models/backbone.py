@@ -98,7 +98,8 @@ class TimmBackbone(nn.Module):
         try:
             indices = (1, 2, 3, 4) if finest == 4 else (2, 3, 4)
             if pretrained and weights is None:
-                require_hub_weights(name)
+                published = timm.get_pretrained_cfg(name)
+                require_hub_weights(published.hf_hub_id if published else None, name)
             self.body = timm.create_model(
                 name, features_only=True, out_indices=indices, pretrained=pretrained and weights is None
             )

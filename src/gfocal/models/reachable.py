@@ -23,16 +23,13 @@ TRIES = 2
 _OFFLINE = ("GFOCAL_OFFLINE", "HF_HUB_OFFLINE")  # set to 1, nothing is asked, and nothing fetched from the hub
 
 
-def require_hub_weights(name: str) -> None:
+def require_hub_weights(repository: str | None, name: str) -> None:
     """Raise ConnectionError if timm's ImageNet weights are not in the cache and the hub cannot be reached.
 
-    Where they have to be fetched, a line says so.
+    Where they have to be fetched, a line says so. ``repository`` is theirs on the hub; None asks nobody.
     """
-    import timm
     from huggingface_hub import try_to_load_from_cache
 
-    config = timm.get_pretrained_cfg(name)
-    repository = config.hf_hub_id if config else None
     if not repository:
         return
     files = ("model.safetensors", "pytorch_model.bin")
