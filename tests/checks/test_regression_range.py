@@ -288,7 +288,7 @@ SHORT = {
 def test_a_run_starts_only_inside_the_regression_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[float] = []
     monkeypatch.setattr("gfocal.run.train", lambda *_, run, **__: started.append(run.max_clamped_fraction))
-    config = with_changes(Config(), SHORT)
+    config = with_changes(Config(), SHORT | {"run.batch_size": 4})
     scenes, console = SyntheticScenes(4, 128), Console(file=io.StringIO())
     with pytest.raises(ClampedEdgesError, match="n = reg_max = 2"):
         run_training(config, scenes, None, tmp_path / "refused", console=console)
