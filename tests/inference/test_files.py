@@ -157,6 +157,37 @@ def test_edges_are_drawn(run: Run, model: Path, zoo: Path, tmp_path: Path, edges
     assert (tmp_path / "none/gray.jpg").read_bytes() != (tmp_path / edges / "gray.jpg").read_bytes()
 
 
+def test_drawings_follow_their_options(run: Run, model: Path, zoo: Path, tmp_path: Path) -> None:
+    drawn = []
+    for k, options in enumerate(
+        (["--labels", "none"], ["--labels", "name"], ["--line-width", 5], ["--font-size", 13])
+    ):
+        out = tmp_path / str(k)
+        code, _, err = run("detect", model, zoo / "gray.jpg", "--out", out, "--score-threshold", 0, *options)
+        assert code == DONE, err
+        drawn.append((out / "gray.jpg").read_bytes())
+    assert len(set(drawn)) == 4
+    code, _, err = run("detect", model, zoo / "gray.jpg", "--out", tmp_path / "font", "--font", zoo / "gray.jpg")
+    assert code == 2
+    assert "gray.jpg: cannot be read as a font" in err
+
+
+def test_names_that_no_font_can_write_are_told(run: Run, model: Path, zoo: Path, tmp_path: Path) -> None:
+    unknown = "\U000f0000\U000f0001"  # of the private use area
+    detect = (
+        "detect",
+        model,
+        zoo / "gray.jpg",
+        "--out",
+        tmp_path,
+        "--rename",
+        f"{load_model(model).names[0]}={unknown}",
+    )
+    code, _, err = run(*detect)
+    assert code == DONE, err
+    assert f"no font here has the letters of {unknown} = class 0: drawings show the number; --font names" in err
+
+
 def test_nothing_found_is_a_result(run: Run, model: Path, zoo: Path, tmp_path: Path) -> None:
     code, _, err = run("detect", model, zoo / "dot.png", "--out", tmp_path, "--score-threshold", 1)
     assert code == DONE

@@ -16,7 +16,9 @@ MIN_PROBABILITY = 0.005  # bins with no more are not drawn
 MAX_TAIL_PROBABILITY = 0.02  # an axis ends where no bin farther out has more
 AXIS_OF_SIDE = (0, 1, 0, 1)  # left and right lie along x, top and bottom along y
 SIGN_OF_SIDE = (-1.0, -1.0, 1.0, 1.0)
-STD_OPACITY = 0.3
+# A band is fainter the wider it is, so that what lies under a wide one is seen: at most and at least this opaque, and
+# less than at most if it is wider than this share of the image's side.
+MOST_OPAQUE, LEAST_OPAQUE, NARROW = 0.36, 0.12, 0.01
 
 Band = tuple[int, Rect, float]  # detection, rectangle, opacity 0..1
 
@@ -67,17 +69,19 @@ def bin_positions(detections: Detections) -> Tensor:
 def std_bands(detections: Detections) -> list[Band]:
     """One band per edge, from one standard deviation of its labels inside it to one outside.
 
-    Inside, a band ends at the center of its box at the latest.
+    Inside, a band ends at the center of its box at the latest. A wide one is fainter.
     """
     boxes = detections.boxes.tolist()
     std = (std_of_labels(detections.edges) * detections.bin_sizes).tolist()
+    narrow = NARROW * (detections.size[0] * detections.size[1]) ** 0.5
     bands = []
     for i, box in enumerate(boxes):
         for side, axis in enumerate(AXIS_OF_SIDE):
             inner = min(std[i][side], (box[axis + 2] - box[axis]) / 2)
             outer = std[i][side]
             before, after = (outer, inner) if side < 2 else (inner, outer)
-            bands.append((i, _across(box, side, box[side] - before, box[side] + after), STD_OPACITY))
+            opacity = max(LEAST_OPAQUE, MOST_OPAQUE * min(1.0, (narrow / max(outer, 1e-9)) ** 0.5))
+            bands.append((i, _across(box, side, box[side] - before, box[side] + after), opacity))
     return bands
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from gfocal.evaluation.error_analysis import FalsePositive, ImageMistakes
-from gfocal.visualize.drawing import Color, Rect, as_pil_image, draw_box, enlarge, scale_rect
+from gfocal.visualize.drawing import HALO, Color, Rect, as_pil_image, draw_box, enlarge, scale_rect
 from gfocal.visualize.labels import Label, draw_labels
 from gfocal.visualize.lettering import name_to_write
 
@@ -17,7 +17,6 @@ TRUE_POSITIVE: Color = (0, 190, 130)
 FALSE_POSITIVE: Color = (240, 70, 40)
 MISSED: Color = (70, 150, 255)
 CROWD: Color = (200, 200, 200)
-OUTLINE: Color = (20, 20, 20)
 SHORT_KINDS = {"localization": "badly localized", "both": "wrong class, badly localized"}
 
 
@@ -77,7 +76,7 @@ def describe_error(wrong: FalsePositive, names: Sequence[str]) -> str:
 
 def draw_dashed(draw: ImageDraw.ImageDraw, box: Rect, color: Color, line: int, dash: int) -> None:
     """A dashed frame with a thin dark outline."""
-    for ink, wide in ((OUTLINE, line + 2), (color, line)):
+    for ink, wide in ((HALO, line + 2), (color, line)):
         for x0, y0, x1, y1 in _dashes(box, dash):
             draw.line((x0, y0, x1, y1), fill=ink, width=wide)
 
