@@ -137,7 +137,7 @@ def _read_json(path: Path) -> Iterator[_Found]:
             by_image[annotation["image_id"]].append(annotation)
         for image in content["images"]:
             records = by_image[image["id"]]
-            rows = [(_finite(r["bbox"], 4), *_finite([r["score"]], 1), names[r["category_id"]]) for r in records]
+            rows = [(_finite(r["bbox"], 4), _finite([r["score"]], 1)[0], names[r["category_id"]]) for r in records]
             has_std = bool(records) and all("edge_std" in record for record in records)
             stds = [_finite(record["edge_std"], 4) for record in records] if has_std else None
             yield _Found(str(image["file_name"]), rows, False, stds)
