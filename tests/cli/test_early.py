@@ -115,3 +115,24 @@ def test_the_cpu_as_the_device_of_training_is_a_value_of_the_config() -> None:
     arguments = ["train", "x", "--no-pretrained"]
     assert build_config(build_parser().parse_args([*arguments, "--device", "cpu"])).run.cpu
     assert not build_config(build_parser().parse_args(arguments)).run.cpu
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("clip.MP4", "video is not supported; take its frames (ffmpeg -i clip.MP4 "),
+        ("a b.avi", "ffmpeg -i 'a b.avi' "),
+        ("rtsp://camera/1", "video is not supported"),
+        (Path("rtsp://camera/1"), "video is not supported"),
+        ("https://example.org/a.jpg", "addresses are not supported; download the image"),
+        ("nosuch.jpg", "no such file or folder"),
+        ("*.jpg", ""),
+        (".", ""),
+    ],
+)
+def test_what_is_no_image_is_said(argument: str | Path, expected: str) -> None:
+    from gfocal.inference.sources import reason_against
+
+    reason = reason_against(argument)
+    assert expected in reason
+    assert bool(reason) == bool(expected)
