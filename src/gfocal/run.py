@@ -65,12 +65,11 @@ def run_training(
 
     With ``resume`` the config saved in the folder counts, not the one given. ``data_name`` is what messages and
     run.json call the data, ``selected_on`` what run.json calls the images by which the best epoch is chosen.
-    ``held_out`` becomes split.json. ``renames`` (old name -> new name of classes of the data) go into the model
-    files. ``watcher`` is shown the run while it goes on (``gfocal.training.watching``).
+    ``held_out`` becomes split.json; ``renames`` (old -> new names of classes) go into the model files; ``watcher`` is
+    shown the run while it trains (``gfocal.training.watching``).
 
     Raises:
-        ResumeError: the folder holds a run already and ``resume`` is False, or the other way round; or the
-            data are not those that the run was started with.
+        ResumeError: the folder holds a run and ``resume`` is False, or the other way round; or it had other data.
         ConfigError: the config's model cannot be built.
         DataError: no training image has an object.
         ClampedEdgesError: too many edges of the training boxes lie outside the regression range.
@@ -80,7 +79,6 @@ def run_training(
     run, console = RunFolder(folder), console or Console(stderr=True)
     config = choose_config(config, run, resume)
     train_data, val_data = select_images(config, train_data, val_data, data_name)
-    train_data = train_data if train_data.files is None else train_data.files.without_stated()
     if resume:
         require_same_data(run, train_data)
     model, criterion = build_parts(config, train_data.names, run, resume, console)
@@ -89,14 +87,9 @@ def run_training(
         fit_to_data(config, model, criterion, train_data, val_data, data_name, console)
     folder.mkdir(parents=True, exist_ok=True)
     description = describe_environment() | describe_data(train_data, val_data, data_name, selected_on)
-    description |= {"model": describe(model)}
     with lock_folder(run) if launch.is_main() else nullcontext():
         if launch.is_main():
-            if not resume:
-                require_no_run(run)  # that another process has started and ended since
-            write_start(config, run, description, console)
-            if held_out is not None:
-                write_json(run.split, held_out)
+            write_start(config, run, description | {"model": describe(model)}, held_out, resume, console)
         result = train(
             model,
             train_data,
@@ -112,10 +105,8 @@ def run_training(
             watcher=watcher,
             console=console,
         )
-        if result is None and resume and launch.is_main():
-            result = evaluate_finished_run(config, run, val_data)
-        if result is not None and launch.is_main():
-            write_json(run.result, result.to_json())
+        if launch.is_main():
+            result = write_result(result, config, run, val_data, resume)
     return model, result
 
 
@@ -187,7 +178,8 @@ def select_images(
     require_distinct(train_data.names, data_name or "training data")
     require_objects(train_data, data_name)
     train_data = select_trained(train_data)
-    return select_with_objects(train_data) if config.run.skip_empty else train_data, val_data
+    train_data = select_with_objects(train_data) if config.run.skip_empty else train_data
+    return train_data if train_data.files is None else train_data.files.without_stated(), val_data
 
 
 def require_same_data(run: RunFolder, train_data: ImageData) -> None:
@@ -251,8 +243,19 @@ def read_run_json(run: RunFolder) -> dict[str, Any] | None:
     return content if is_usable else None
 
 
-def write_start(config: Config, run: RunFolder, description: dict[str, object], console: Console) -> None:
-    """Write config.toml and run.json; a run.json that is something else is set aside."""
+def write_start(
+    config: Config,
+    run: RunFolder,
+    description: dict[str, object],
+    held_out: Mapping[str, Any] | None,
+    resume: bool,
+    console: Console,
+) -> None:
+    """Write config.toml, run.json and, if images are held out, split.json; another run.json is set aside."""
+    if not resume:
+        require_no_run(run)  # that another process has started and ended since
+    if held_out is not None:
+        write_json(run.split, held_out)
     write_text(run.config, write_config(config))
     if run.description.is_file() and read_run_json(run) is None:
         aside = set_aside(run.description)
@@ -313,6 +316,17 @@ def check_data(
         limit = model.decode_settings.max_detections
         if line := explain_limit(train_data if val_data is None else val_data, limit, per_class=False):
             note(console, line)
+
+
+def write_result(
+    result: CocoResult | None, config: Config, run: RunFolder, val_data: ImageData | None, resume: bool
+) -> CocoResult | None:
+    """Write result.json, also of a finished run that has none yet; returns what it has."""
+    if result is None and resume:
+        result = evaluate_finished_run(config, run, val_data)
+    if result is not None:
+        write_json(run.result, result.to_json())
+    return result
 
 
 def evaluate_finished_run(config: Config, run: RunFolder, val_data: ImageData | None) -> CocoResult | None:

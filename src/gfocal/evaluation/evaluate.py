@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gfocal.data.dataset import ImageData
-from gfocal.evaluation.bootstrap import RESAMPLES, APIntervals, ap_intervals, match_samples
+from gfocal.evaluation.bootstrap import APIntervals, ap_intervals, match_samples
 from gfocal.evaluation.coco_ap import MAX_DETECTIONS, CocoResult, ScoredBoxes, coco_ap
 from gfocal.evaluation.curves import (
     Reliability,
@@ -158,7 +158,6 @@ def evaluate(
     min_score: float = 0.0,
     max_detections: int = MAX_DETECTIONS,
     best_per_image: int | None = None,
-    resamples: int = RESAMPLES,
 ) -> Evaluation:
     """Evaluate detections, by image id, on annotated images.
 
@@ -172,7 +171,6 @@ def evaluate(
             ``ap.limited``, and all that is not AP counts that many.
         best_per_image: the number of detections per image that COCO's AP is for, whatever their class, best first: of
             a model that gave more for ``max_detections``. None: all.
-        resamples: of the images, for the confidence intervals of AP.
 
     Raises ValueError for malformed detections, as ``coco_ap``, and for those of a model whose classes are not those
     of the data.
@@ -196,7 +194,7 @@ def evaluate(
     selected = select_above(boxes, thresholds)
     return Evaluation(
         ap=ap,
-        intervals=ap_intervals(match_samples(samples, best, data.names), resamples),
+        intervals=ap_intervals(match_samples(samples, best, data.names)),
         boxes=boxes,
         matching=matching,
         errors=error_types(boxes, pairs, matching),

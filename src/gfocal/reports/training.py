@@ -76,7 +76,7 @@ class TrainingPage:
             write_training_page(view, self.images, self.interval, self.notes)
         except OSError as error:
             if not self.has_failed:
-                warn(self.console, f"{view.folder.page}: cannot be written ({error}); the run goes on")
+                warn(self.console, f"{view.folder.page}: cannot be written ({error}); the run continues")
             self.has_failed = True
         self.written_at = time.perf_counter()
         self.spent += self.written_at - started

@@ -7,7 +7,7 @@ In reading order:
     loop.py          a run: prepare, resume; then train, evaluate and save, epoch by epoch
     settings.py      settings of a run that belong to no other part
     pace.py          the time left; how often to evaluate
-    watching.py      what a run shows of itself while it goes on
+    watching.py      what a run shows of itself while it trains
     norm_statistics.py  BatchNorm statistics for weights that come without
     optim.py         optimizers and the learning rate over a run
     ema.py           exponential moving average of the weights

@@ -200,10 +200,8 @@ def prepare(
     batches = load_training_batches(train_data, model, augment, settings, devices, console)
     val_batches = None
     if val_data is not None:
-        shares = devices.rank, devices.world_size
-        val_batches = evaluation_loader(
-            val_data, model.input_settings, settings.eval_batch_size, settings.num_workers, *shares
-        )
+        sizes = settings.eval_batch_size, settings.num_workers, devices.rank, devices.world_size
+        val_batches = evaluation_loader(val_data, model.input_settings, *sizes)
     images_per_step = settings.batch_size * settings.grad_accum_steps * devices.world_size
     optimizer = make_optimizer(model, optimizer_settings, images_per_step)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
@@ -236,8 +234,6 @@ def prepare(
         say(console, f"{devices.world_size} processes, {pluralize(images_per_step, 'image')} a step")
     if shortened and not resume:
         note(console, shortened)
-    if (augment.mosaic or augment.mixup or augment.copy_paste) and augment.close_epochs >= settings.epochs:
-        note(console, f"augment.close_epochs {augment.close_epochs} leaves no epoch to mosaic and the like")
     return training
 
 
@@ -275,6 +271,8 @@ def load_training_batches(
         devices.world_size,
         settings.epochs,
     )
+    if (augment.mosaic or augment.mixup or augment.copy_paste) and augment.close_epochs >= settings.epochs:
+        note(console, f"augment.close_epochs {augment.close_epochs} leaves no epoch to mosaic and the like")
     if settings.repeat_threshold:
         order.repeats = dataset_repeat_factors(data, settings.repeat_threshold)
         say(console, f"an epoch shows {pluralize(len(order), 'image')}, {len(data)} of them different")

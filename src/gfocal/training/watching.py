@@ -1,4 +1,4 @@
-"""What a run shows of itself while it goes on: a view for whoever wants to draw it."""
+"""What a run shows of itself while it trains: a view for whoever wants to draw it."""
 
 from __future__ import annotations
 
