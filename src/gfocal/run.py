@@ -63,10 +63,9 @@ def run_training(
 ) -> tuple[Detector, CocoResult | None]:
     """Train as a config says; write the config, versions, a description of the data and the result to a folder.
 
-    With ``resume`` the config saved in the folder counts, not the one given. ``data_name`` is what messages and
-    run.json call the data, ``selected_on`` what run.json calls the images by which the best epoch is chosen.
-    ``held_out`` becomes split.json; ``renames`` (old -> new names of classes) go into the model files; ``watcher`` is
-    shown the run while it trains (``gfocal.training.watching``).
+    With ``resume`` the saved config counts, not the one given. Messages and run.json call the data ``data_name``, and
+    run.json the images that the best epoch is chosen by ``selected_on``. ``held_out`` becomes split.json; ``renames``
+    (old -> new names of classes) go into the model files; ``watcher`` is shown the run while it trains.
 
     Raises:
         ResumeError: the folder holds a run and ``resume`` is False, or the other way round; or it had other data.

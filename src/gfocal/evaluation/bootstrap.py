@@ -251,10 +251,10 @@ def confidence_interval(
     """The interval of an estimate, as wide as its values on resamples of ``num_images`` images are spread.
 
     Estimate +- 1.96 standard deviations of the resamples; of few images more, by Student's t with I - 1 degrees of
-    freedom, and times sqrt(I / (I - 1)), without which the spread of resamples is too small. Not the percentiles of the
-    resamples: AP is the higher the fewer different objects it is of, as its precision is a maximum over recalls, and a
-    resample has fewer than the images it is drawn from, so that they lie too high. None with fewer than two images or
-    without ground truth.
+    freedom, and times sqrt(I / (I - 1)), without which the spread of resamples is too small. Not the percentiles of
+    the resamples: AP is the higher the fewer different objects it is of, as its precision is a maximum over recalls,
+    and a resample has fewer than the images it is drawn from, so that they lie too high. None with fewer than two
+    images or without ground truth.
     """
     present = resampled[~np.isnan(resampled)]
     if num_images < 2 or not len(present) or np.isnan(estimate):
