@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from gfocal.data.box_layouts import Layout
 from gfocal.data.conventions import (
     CENTERS,
     CORNERS,
@@ -38,12 +39,12 @@ def record(boxes: list[tuple[float, ...]], stated: tuple[int, int] | None = SIZE
 
 
 def convert(
-    images: list[ImageRecord], size: tuple[int, int] = SIZE, orientation: int = 1, is_xywh: bool = True
+    images: list[ImageRecord], size: tuple[int, int] = SIZE, orientation: int = 1, layout: Layout = "xywh"
 ) -> tuple[list[Problem], list[Usable]]:
     problems: list[Problem] = []
     usable = [(image, size) for image in images]
     differing = convert_records(
-        usable, [orientation] * len(usable), problems, "set", is_xywh=is_xywh, flag="crowd", in_pixels=False
+        usable, [orientation] * len(usable), problems, "set", layout=layout, flag="crowd", in_pixels=False
     )
     return problems, differing
 
@@ -116,7 +117,7 @@ def test_corners_and_centers_in_place_of_xywh() -> None:
     )
     assert [p.reason for p in convert([centers])[0]] == [CENTERS]
     for image in (corners, centers):  # formats that state corners are another matter
-        assert convert([image], is_xywh=False)[0] == []
+        assert convert([image], layout="xyxy")[0] == []
 
 
 def test_fractions_keep_their_areas_in_pixels() -> None:
@@ -132,7 +133,7 @@ def test_fractions_keep_their_areas_in_pixels() -> None:
 @pytest.mark.parametrize("boxes", [[(0, 0, 1, 1)] * 4, [(0.5, 0.5, 1.5, 0.9)] * 4, [(0.2, 0.2, 0.4, 0.4)] * 2])
 def test_what_is_too_little_for_fractions(boxes: list[tuple[float, ...]]) -> None:
     image = record(boxes)
-    assert FRACTIONS not in [p.reason for p in convert([image], is_xywh=False)[0]]
+    assert FRACTIONS not in [p.reason for p in convert([image], layout="xyxy")[0]]
     assert not image.relative
 
 

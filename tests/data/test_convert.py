@@ -475,3 +475,15 @@ def test_the_real_blood_cells_through_the_formats_of_labeling_tools(shared: Path
         parts, known = read(tmp_path / target), original_names(tmp_path / target)
         assert unlike(first, parts) is None, target
     assert names(first, {}) == names(parts, original_names(tmp_path / "coco"))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_dataset_that_lost_all_of_its_objects_is_not_converted(run: Run, tmp_path: Path, target: str) -> None:
+    image(tmp_path / "set" / "images" / "train" / "a.png", 100, 80)
+    (tmp_path / "set" / "labels" / "train").mkdir(parents=True)
+    (tmp_path / "set" / "labels" / "train" / "a.txt").write_text("0,0.5,0.5,0.2,0.2\n")
+    (tmp_path / "set" / "data.yaml").write_text("train: images/train\nnames: [cat]\n")
+    code, _, err = run("convert", tmp_path / "set", "--to", target, "--out", tmp_path / "out")
+    assert code == USER_ERROR
+    assert "nothing to convert" in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()

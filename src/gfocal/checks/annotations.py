@@ -17,6 +17,8 @@ SAME_OBJECT_IOU = 0.95
 WHOLE_IMAGE = 0.99  # of the image's area
 MAX_ASPECT_RATIO = 20.0
 MAX_OBJECTS = 100  # detections per image that evaluation counts
+CORNER = 0.55  # of the width and height, within which no set of images has all of its objects
+MIN_IN_CORNER, MIN_CORNER_IMAGES = 20, 5  # boxes and images, below which it is no finding
 MIN_REPEATS = 5  # images with the same box, below which it is no finding
 
 
@@ -28,7 +30,7 @@ def check_boxes(data: FileData, split: str) -> list[Finding]:
         if sample.path is not None and len(sample.boxes)
         for finding in _check_sample(sample, data.names, split)
     ]
-    return findings + _check_repeated_box(data, split)
+    return findings + _check_repeated_box(data, split) + _check_corner(data, split)
 
 
 def describe_box(sample: Sample, index: int, names: tuple[str, ...]) -> str:
@@ -106,3 +108,18 @@ def _check_repeated_box(data: FileData, split: str) -> list[Finding]:
     record = describe_box(sample, index, data.names)
     box = read_box(sample, index)
     return [Finding("same-box-everywhere", str(sample.path), record, text, split, sample.path, (box,))]
+
+
+def _check_corner(data: FileData, split: str) -> list[Finding]:
+    """One finding when all boxes lie in the top left quarter of their images, or little more."""
+    table = data.table
+    images = table.sample_indices()
+    if len(images) < MIN_IN_CORNER or len(images.unique()) < MIN_CORNER_IMAGES:
+        return []
+    reach = (table.boxes[:, 2:] / table.sizes[images].flip(1)).amax(0)  # (2,) of width and height
+    if bool((reach > CORNER).any()):
+        return []
+    width, height = reach.tolist()
+    text = f"all {len(images):,} boxes end within {width:.0%} of the width and {height:.0%} of the height"
+    sample = data.samples[int(images[0])]
+    return [Finding("boxes-in-one-corner", str(sample.path), "", text, split, sample.path)]

@@ -25,6 +25,7 @@ from gfocal.checks.regression_range import (
 )
 from gfocal.config.config import Config, with_changes
 from gfocal.console import note, say, warn
+from gfocal.data.class_ids import IDS_SHIFTED
 from gfocal.data.conventions import REFUSED
 from gfocal.data.dataset import ImageData
 from gfocal.errors import ClampedEdgesError, ConfigError, DataError
@@ -118,14 +119,15 @@ def refuse_large_batch(batch_size: int, train_data: ImageData, processes: int) -
 
 
 def refuse_other_convention(data: ImageData, trust_boxes: bool) -> None:
-    """Raise DataError if the boxes of the training data seem to be of another convention than their format's."""
+    """Raise DataError if the boxes of the training data seem to be of another convention, or of other classes."""
     files = data.files
     doubtful = [] if files is None or trust_boxes else [p for p in files.problems if p.reason in REFUSED]
     if doubtful:
         first = doubtful[0]
-        raise DataError(
-            f"{first.file}: {first.record}: {first.reason}; --set run.trust_boxes=true trains on them as they are"
-        )
+        all_the_same = "; --set run.trust_boxes=true trains on them as they are"
+        if first.reason == IDS_SHIFTED:
+            all_the_same = ""  # the model would find the right boxes under wrong names
+        raise DataError(f"{first.file}: {first.record}: {first.reason}{all_the_same}")
 
 
 def warn_of_shared_images(train_data: ImageData, val_data: ImageData | None, console: Console) -> None:

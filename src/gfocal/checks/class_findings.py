@@ -10,6 +10,7 @@ from gfocal.checks.annotations import describe_box, read_box
 from gfocal.checks.class_names import find_suspects, normalize_name
 from gfocal.checks.class_summary import count_boxes
 from gfocal.checks.findings import Finding, GroupImage, MarkedBox
+from gfocal.checks.records import are_ids_shifted
 from gfocal.data.dataset import FileData
 from gfocal.text import pluralize
 
@@ -34,7 +35,8 @@ def check_classes(splits: Mapping[str, FileData], training: list[str], where: st
     counts = {name: dict(zip(first, count_boxes(data), strict=True)) for name, data in splits.items()}
     number = {name: sum(count[name] for count in counts.values()) for name in first}
     findings = [*_check_suspects(splits, number, where), *_check_names(first, number, where)]
-    findings += _check_counts(first, counts, training, where)
+    can_train = not any(are_ids_shifted(data) for data in splits.values())
+    findings += _check_counts(first, counts, training, where, can_train)
     for name, data in splits.items():
         findings += _check_split(data, counts[name], name, name in training, where)
     return findings
@@ -99,11 +101,17 @@ def _list_images(splits: Mapping[str, FileData], name: str) -> Iterator[GroupIma
 
 
 def _check_counts(
-    names: tuple[str, ...], counts: Mapping[str, Mapping[str, int]], training: list[str], where: str
+    names: tuple[str, ...],
+    counts: Mapping[str, Mapping[str, int]],
+    training: list[str],
+    where: str,
+    can_train: bool,
 ) -> Iterator[Finding]:
+    """Findings of single classes; no command trains on names that are probably others (not ``can_train``)."""
     trained = {name: sum(counts[split][name] for split in training) for name in names}
     used = [name for name in names if any(count[name] for count in counts.values())]
-    only_used = f"gfocal train DATA --classes {shlex.quote(','.join(used))}" if len(used) <= MAX_NAMES else ""
+    is_known = can_train and 0 < len(used) <= MAX_NAMES
+    only_used = f"gfocal train DATA --classes {shlex.quote(','.join(used))}" if is_known else ""
     for name in names:
         elsewhere = {split: count[name] for split, count in counts.items() if count[name] and split not in training}
         if not trained[name] and elsewhere:

@@ -104,6 +104,11 @@ KINDS: dict[str, Kind] = {
     "box-outside-image": Kind("error", "box is outside the image", "check whether the box belongs to another image"),
     "unnormalized-box": Kind("error", "coordinates are not normalized", "divide pixels by the image's size"),
     "unknown-class": Kind("error", "box of an unknown class", "add the class to the list of classes"),
+    "shifted-class-ids": Kind(
+        "error",
+        "ids of classes look shifted by one",
+        "correct the ids of the objects, or the list of classes: other names are trained else",
+    ),
     "duplicate-box": Kind("warning", "same box and class twice", "remove one of them"),
     "near-duplicate-box": Kind("warning", "nearly the same box and class twice", "remove one of them"),
     "conflicting-labels": Kind("warning", "one object, two classes", "keep the right class", term="IoU"),
@@ -115,6 +120,22 @@ KINDS: dict[str, Kind] = {
         "boxes seem to be of another convention",
         "convert the boxes of the whole dataset",
         command="gfocal train DATA --set run.trust_boxes=true",
+    ),
+    "doubtful-boxes": Kind(
+        "warning",
+        "boxes may be of another convention",
+        "look at some on their images, then correct them all",
+        command="gfocal check DATA --html check.html",
+    ),
+    "maybe-resized-images": Kind(
+        "warning",
+        "images may have been resized after annotation",
+        "scale the boxes, or state the sizes that they were drawn on",
+    ),
+    "boxes-in-one-corner": Kind(
+        "note",
+        "all boxes lie in the top left of their images",
+        "check whether images were enlarged after annotation",
     ),
     "fractions-for-pixels": Kind(
         "warning",
@@ -160,8 +181,7 @@ KINDS: dict[str, Kind] = {
     "duplicate-class-name": Kind(
         "error",
         "class name is listed twice",
-        "give every class a unique name, or merge them: --rename NAME=NAME",
-        command="gfocal train DATA --rename NAME=NAME",
+        "give every class a unique name, or merge them",
     ),
     "mislabeled-class": Kind(
         "warning",

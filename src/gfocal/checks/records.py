@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gfocal.checks.findings import Box, Finding
-from gfocal.data import conventions, validation
+from gfocal.data import box_layouts, conventions, validation
 from gfocal.data.annotated import OBJECTS_WITHOUT_BOX
+from gfocal.data.class_ids import IDS_SHIFTED
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.images import LIMIT_OPTION
 from gfocal.data.readers.yolo import SPLIT_LOST
@@ -39,8 +41,10 @@ CODES: dict[str, str] = {
     validation.NOT_VOC: "unreadable-annotation",
     validation.OBJECTS_DROPPED: "image-not-trained",
     OBJECTS_WITHOUT_BOX: "image-not-trained",
-    conventions.CORNERS: "other-box-convention",
-    conventions.CENTERS: "other-box-convention",
+    IDS_SHIFTED: "shifted-class-ids",
+    **dict.fromkeys(conventions.OTHER_LAYOUTS, "other-box-convention"),
+    **dict.fromkeys(conventions.DOUBTFUL_LAYOUTS, "doubtful-boxes"),
+    box_layouts.MAYBE_RESIZED: "maybe-resized-images",
     conventions.FRACTIONS: "fractions-for-pixels",
     conventions.RESIZED: "resized-images",
     conventions.MOSTLY_IGNORED: "mostly-ignored",
@@ -52,11 +56,21 @@ def check_records(data: FileData, split: str) -> list[Finding]:
     """The problems of a split as findings, and one more where x and y seem to be swapped."""
     images = {sample.path.name: sample.path for sample in data.samples if sample.path is not None}
     turned = (conventions.TURNED, conventions.TURNED_YOLO)  # each of these images is a finding by its header
-    findings = [_make_finding(problem, split, images) for problem in data.problems if problem.reason not in turned]
+    skipped = [*turned, validation.UNKNOWN_CLASS] if are_ids_shifted(data) else turned  # one cause, one finding
+    findings = [
+        _make_finding(problem, split, images, data.names)
+        for problem in data.problems
+        if not problem.reason.startswith(tuple(skipped))
+    ]
     return findings + _check_swapped_axes(data, findings, split)
 
 
-def _make_finding(problem: Problem, split: str, images: dict[str, Path]) -> Finding:
+def are_ids_shifted(data: FileData) -> bool:
+    """Whether the ids of classes look shifted by one: objects have the names of other classes."""
+    return any(problem.reason == IDS_SHIFTED for problem in data.problems)
+
+
+def _make_finding(problem: Problem, split: str, images: dict[str, Path], names: Sequence[str]) -> Finding:
     others = {"dropped": "invalid-record", "left out": "image-not-trained"}
     other = others.get(problem.action, "unusual-record")
     code = next((code for start, code in CODES.items() if problem.reason.startswith(start)), other)
@@ -73,7 +87,16 @@ def _make_finding(problem: Problem, split: str, images: dict[str, Path]) -> Find
         split,
         image,
         (box,) if box else (),
+        own_command=_merge_classes(problem, names) if code == "duplicate-class-name" else "",
     )
+
+
+def _merge_classes(problem: Problem, names: Sequence[str]) -> str:
+    """The command that makes classes of one name one; empty where the reader has done so."""
+    name = next((one for one in names if repr(one) in problem.record), None)
+    if name is None or problem.action == "merged":
+        return ""
+    return f"gfocal train DATA --rename {shlex.quote(f'{name}={name}')}"
 
 
 def parse_corners(record: str) -> Box | None:

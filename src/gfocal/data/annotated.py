@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gfocal.data.box_layouts import Layout
+from gfocal.data.class_ids import IDS_SHIFTED
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.image_record import ImageRecord
 from gfocal.data.locate import ImageLocator, Located, dataset_folder
@@ -82,6 +84,7 @@ class AnnotationFormat:
     parse: Callable[[Any], Parsed]
     # Folders below the dataset's from which names of images may start.
     image_folders: tuple[str, ...] = ("images",)
+    layout: Layout = "xyxy"  # what the files state of a box
 
 
 def read_annotated(
@@ -115,7 +118,7 @@ def read_annotated(
     key = next(name for name, one in parsed.items() if one is chosen)
     if key == WHOLE and path.is_file():
         key = find_split(path.stem) or path.stem
-    return build_dataset([chosen], classes, root, path, kind.image_folders, names, sidecar, key)
+    return build_dataset([chosen], classes, root, path, kind.image_folders, names, sidecar, key, kind.layout)
 
 
 def build_dataset(
@@ -127,6 +130,7 @@ def build_dataset(
     names: Sequence[str] | None = None,
     sidecar: Sidecar | None = None,
     split: str = WHOLE,
+    layout: Layout = "xyxy",
 ) -> FileData:
     """The dataset of parsed images below the folder ``root``, with the problems of all that is left out.
 
@@ -162,6 +166,7 @@ def build_dataset(
         records[record.path] = record
     if not records and problems:
         first = next((problem for problem in problems if problem.action in ("dropped", "left out")), problems[0])
+        first = next((problem for problem in problems if problem.reason == IDS_SHIFTED), first)  # the cause
         raise DataError(f"{where}: no usable image; the first problem: {one_line(str(first), max_length=500)}")
     placed = [records[path] for path in sorted(records)]
     _number(placed, sidecar, split)
@@ -169,7 +174,13 @@ def build_dataset(
     is_converted = sidecar.names is not None  # gfocal convert writes the unit of the format
     known = list(names) if names is not None else list(classes)
     return validate_records(
-        placed, known, category_ids_by_label(order, numbers, len(known)), problems, where, in_pixels=is_converted
+        placed,
+        known,
+        category_ids_by_label(order, numbers, len(known)),
+        problems,
+        where,
+        layout=layout,
+        in_pixels=is_converted,
     )
 
 

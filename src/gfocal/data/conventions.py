@@ -13,14 +13,15 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from gfocal.data import box_layouts
+from gfocal.data.box_layouts import CENTERS, CORNERS, Layout, is_outside
+from gfocal.data.class_ids import IDS_SHIFTED
 from gfocal.data.dataset import Problem
 from gfocal.data.image_record import ImageRecord, Usable
 from gfocal.text import pluralize
 
 FRACTIONS = "all numbers are in 0..1: interpreted as fractions of the image"
 RESIZED = "images were resized after annotation: boxes are scaled to the files"
-CORNERS = "boxes seem to be x1 y1 x2 y2 in place of x y width height: correct them to x, y, x2 - x1, y2 - y1"
-CENTERS = "boxes seem to start with their centers in place of the top left corner: correct them to that"
 MOSTLY_IGNORED = (
     "most objects are ignored in training and evaluation: if they are objects, clear the flags, or give "
     "--ignored-as-objects"
@@ -30,14 +31,17 @@ TURNED_YOLO = (
     "images are rotated upright by their EXIF orientation: if the boxes were drawn on the stored pixels, as by "
     'LabelImg, write {"boxes_on_stored_pixels": true} into gfocal.json beside the data'
 )
-WHOLE_DATASET = (FRACTIONS, RESIZED, CORNERS, CENTERS, MOSTLY_IGNORED, TURNED, TURNED_YOLO)
-REFUSED = (CORNERS, CENTERS)
+OTHER_LAYOUTS = (CORNERS, CENTERS, box_layouts.CORNERS_FOR_CENTERS, box_layouts.TOP_LEFT, box_layouts.SIDES)
+DOUBTFUL_LAYOUTS = (box_layouts.SWAPPED_SIDES, box_layouts.MAYBE_CORNERS)
+WHOLE_DATASET = (
+    *(FRACTIONS, RESIZED, MOSTLY_IGNORED, TURNED, TURNED_YOLO, IDS_SHIFTED, box_layouts.MAYBE_RESIZED),
+    *OTHER_LAYOUTS,
+    *DOUBTFUL_LAYOUTS,
+)
+REFUSED = (*OTHER_LAYOUTS, IDS_SHIFTED)
 
-TOLERANCE = 1.0  # pixels by which a box may exceed its image and still fit
 MIN_IGNORED = 8  # ignored objects, where there are others
-MIN_BOXES, MIN_BOXES_OF_CENTERS = 3, 8  # with fewer, nothing is said of their convention
-FITTING = 0.99  # share of the boxes that must fit in the other convention
-MOSTLY_OUTSIDE, SOME_OUTSIDE = 0.5, 0.05  # share of the boxes that leave their images as written
+MIN_BOXES, MIN_BOXES_OF_GROWN = 3, 8  # with fewer, nothing is said of fractions, of enlarged images
 MAX_STATED = 10**9  # pixels; files state sides of hundreds of digits, which no float holds
 MAX_STATED_OUTSIDE = (
     0.05  # boxes outside of the stated size, per box outside of the file, in images that were resized
@@ -54,7 +58,7 @@ def convert_records(
     problems: list[Problem],
     where: str,
     *,
-    is_xywh: bool,
+    layout: Layout,
     flag: str,
     in_pixels: bool,
 ) -> list[Usable]:
@@ -65,17 +69,16 @@ def convert_records(
         orientations: EXIF orientations that the images are rotated by on reading; 1 for none.
         problems: of the dataset; those found here are added.
         where: file or folder, for problems.
-        is_xywh: whether the annotations state boxes as x, y, width, height.
+        layout: what the annotations state of a box.
         flag: how the annotations mark ignored objects, for problems.
         in_pixels: whether numbers are pixels even if all are in 0..1.
 
     Returns the images whose stated size differs from their file's, and whose boxes were not scaled to the file.
     """
     if not in_pixels:
-        _read_fractions(usable, problems, where, is_xywh)
+        _read_fractions(usable, problems, where, layout == "xywh")
     differing = _scale_resized(usable, problems, where)
-    if is_xywh:
-        _report_convention(usable, problems, where)
+    _report_layout(usable, problems, where, layout)
     _turn(usable, orientations, problems, where)
     _count_ignored(usable, problems, where, flag)
     return differing
@@ -94,11 +97,6 @@ def _table(usable: Sequence[Usable], has_relative: bool = False) -> tuple[_Boxes
         table[relative, :4] *= table[relative][:, [4, 5, 4, 5]]
     table = table[np.isfinite(table).all(1)]
     return table[:, :4], table[:, 4:]
-
-
-def _is_outside(boxes: _Boxes, sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Which boxes leave their images. (N,)"""
-    return np.logical_or((boxes[:, :2] < -TOLERANCE).any(1), (boxes[:, 2:] > sizes + TOLERANCE).any(1))
 
 
 def _read_fractions(usable: Sequence[Usable], problems: list[Problem], where: str, is_xywh: bool) -> None:
@@ -129,12 +127,12 @@ def _scale_resized(usable: Sequence[Usable], problems: list[Problem], where: str
     pairs = [[min(side, MAX_STATED) for side in _stated(image)] for image, _ in resized]
     stated = np.repeat(np.array(pairs, dtype=np.float64)[:, ::-1], counts, axis=0)  # width, height
     factors = stated / sizes
-    outside, beyond = _is_outside(boxes, sizes), _is_outside(boxes, stated)
+    outside, beyond = is_outside(boxes, sizes), is_outside(boxes, stated)
     is_shrunk = outside.any() and beyond.sum() <= MAX_STATED_OUTSIDE * outside.sum()
     has_others = any(image.stated_size == size for image, size in usable)
     is_grown = (
         not (has_others or beyond.any())
-        and len(boxes) >= MIN_BOXES_OF_CENTERS
+        and len(boxes) >= MIN_BOXES_OF_GROWN
         and bool((factors <= GROWN).all())
         and bool(((boxes[:, 2:] / stated).max(0) >= REACH).all())
     )
@@ -172,26 +170,17 @@ def _scale(image: ImageRecord, x: float, y: float) -> None:
     ]
 
 
-def _report_convention(usable: Sequence[Usable], problems: list[Problem], where: str) -> None:
-    """Report boxes that leave their images as x, y, width, height, and fit as corners, or with x, y as centers."""
+def _report_layout(usable: Sequence[Usable], problems: list[Problem], where: str, layout: Layout) -> None:
+    """Report boxes that seem to be something else than the format has, or to be those of larger images."""
     boxes, sizes = _table(usable, has_relative=True)
-    if len(boxes) < MIN_BOXES:
-        return
-    start, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
-    outside = _is_outside(boxes, sizes)
-    corners = np.concatenate((start, sides), axis=1)
-    centers = np.concatenate((start - sides / 2, start + sides / 2), axis=1)
-    count = pluralize(len(boxes), "box", "boxes")
-    as_written = f"{outside.sum()} of {count} leave their images as x, y, width, height"
-    fits = ~_is_outside(corners, sizes) & (sides > start).all(1)
-    if outside.mean() >= MOSTLY_OUTSIDE and fits.mean() >= FITTING:
-        record = f"{as_written}; {fits.sum()} fit as x1, y1, x2, y2"
-        problems.append(Problem(where, record, CORNERS, "kept"))
-        return
-    fits = ~_is_outside(centers, sizes) & (sides > 0).all(1)
-    if len(boxes) >= MIN_BOXES_OF_CENTERS and outside.mean() >= SOME_OUTSIDE and fits.mean() >= FITTING:
-        record = f"{as_written}; {fits.sum()} fit with x, y as their centers"
-        problems.append(Problem(where, record, CENTERS, "kept"))
+    found = box_layouts.find_other_layout(boxes, sizes, layout)
+    if found is None:
+        in_pixels = [one for one in usable if not one[0].relative]
+        boxes, sizes = _table(in_pixels)
+        counts = [sum(all(map(math.isfinite, box)) for box in image.boxes) for image, _ in in_pixels]
+        found = box_layouts.find_resized(boxes, sizes, np.repeat(np.arange(len(counts)), counts))
+    if found is not None:
+        problems.append(Problem(where, found.record, found.reason, "kept"))
 
 
 def _turn(usable: Sequence[Usable], orientations: Sequence[int], problems: list[Problem], where: str) -> None:

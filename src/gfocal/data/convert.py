@@ -86,8 +86,8 @@ def convert(
         known_names: names of images before an earlier conversion renamed them, see ``original_names``.
 
     Raises:
-        DataError: the folder is not empty, the format cannot store a class name or the names of the splits, or the
-            written dataset differs from ``parts``.
+        DataError: the folder is not empty, a split has no image, the format cannot store a class name or the names
+            of the splits, or the written dataset differs from ``parts``.
     """
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file; choose a folder")
@@ -98,6 +98,11 @@ def convert(
             raise DataError(
                 f"split {split!r:.100} is not a valid file name: choose it with --split, rename it with --as"
             )
+    empty = next((split for split, data in parts.items() if not len(data)), None)
+    if empty is not None:
+        raise DataError(
+            f"split {empty!r}: nothing to convert: it has no image, or all objects of each were dropped while reading"
+        )
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder) as work:
         return _write(parts, target, work, images, known_names)

@@ -29,6 +29,7 @@ class ImageRecord:
     stated_id: int | str | None = None  # where it is not ``image_id``
     on_stored_pixels: bool = False  # boxes were drawn on the pixels as stored, not rotated by EXIF
     left_out: str = ""  # why the image takes no part in the dataset, as the reason of a problem; "": it does
+    left_out_for: str = ""  # which of its objects is the cause, for the record of that problem
     num_lost: int = 0  # objects that the reader has dropped
 
     def add(

@@ -22,6 +22,14 @@ def box_around_outline(segmentation: Any) -> Corners | None:
         return None
 
 
+def mask_size(segmentation: Any) -> tuple[int, int] | None:
+    """Height and width that a mask as run lengths states; None if it is no mask, or states no size."""
+    size = segmentation.get("size") if isinstance(segmentation, dict) else None
+    if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int for side in size):
+        return None
+    return size[0], size[1]
+
+
 def _points(polygons: list[Any]) -> list[tuple[float, float]]:
     """The points of polygons: lists of x, y, x, y, ...; also one such list, and lists of pairs."""
     if not any(isinstance(one, list) for one in polygons):

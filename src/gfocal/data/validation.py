@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gfocal.data.box_layouts import Layout
 from gfocal.data.conventions import WHOLE_DATASET, convert_records
 from gfocal.data.dataset import FileData, Problem, SampleTable
 from gfocal.data.image_record import ImageRecord, Stated, Usable
@@ -72,16 +73,15 @@ def validate_records(
     problems: list[Problem],
     where: str | Path,
     *,
-    is_xywh: bool = False,
+    layout: Layout = "xyxy",
     flag: str = "crowd, difficult or ignored",
     in_pixels: bool = False,
 ) -> FileData:
     """The dataset of all usable images and boxes, with the problems of the others.
 
     Reads the header of every image file: about 0.1 ms each on a local disk. ``problems`` are those found by the
-    reader. ``is_xywh`` says that the files state boxes as x, y, width, height, ``flag`` how they mark ignored
-    objects, ``in_pixels`` that numbers in 0..1 are no fractions, see ``gfocal.data.conventions``. Raises DataError if
-    no image is usable.
+    reader. ``layout`` says what the files state of a box, ``flag`` how they mark ignored objects, ``in_pixels`` that
+    numbers in 0..1 are no fractions, see ``gfocal.data.conventions``. Raises DataError if no image is usable.
     """
     problems = list(problems)
     usable, orientations = _read_sizes(images, problems)
@@ -90,7 +90,7 @@ def validate_records(
         raise DataError(f"{where}: no usable image among {len(images)}{first}")
     in_file = [image.stated for image, _ in usable]
     for image, size in convert_records(
-        usable, orientations, problems, str(where), is_xywh=is_xywh, flag=flag, in_pixels=in_pixels
+        usable, orientations, problems, str(where), layout=layout, flag=flag, in_pixels=in_pixels
     ):
         _report_size(image, size, problems)
     for name, count in Counter(names).items():
@@ -142,7 +142,8 @@ def _read_sizes(images: Sequence[ImageRecord], problems: list[Problem]) -> tuple
     orientations = []
     for image in images:
         if image.left_out:
-            problems.append(Problem(image.file, image.path.name, image.left_out, "left out"))
+            record = f"{image.path.name}, {image.left_out_for}" if image.left_out_for else image.path.name
+            problems.append(Problem(image.file, record, image.left_out, "left out"))
         elif not os.path.isfile(image.path):
             problems.append(Problem(image.file, str(image.path), MISSING, "dropped"))
         else:

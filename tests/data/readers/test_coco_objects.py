@@ -13,7 +13,7 @@ from coco_files import box, dump, image, reasons
 from gfocal.data.annotated import OBJECTS_WITHOUT_BOX
 from gfocal.data.outlines import NO_ROTATION, OUTLINE, ROTATED
 from gfocal.data.readers.coco import EMPTY_CATEGORY, read_coco
-from gfocal.data.readers.coco_objects import EMPTY_LABEL
+from gfocal.data.readers.coco_objects import EMPTY_LABEL, FIVE_NUMBERS, MASK_SIZE
 from gfocal.data.readers.fields import FLAG
 from gfocal.errors import DataError
 
@@ -224,3 +224,35 @@ def test_class_names_twice_are_named_when_a_model_is_evaluated(tmp_path: Path) -
     file = dump(tmp_path / "a.json", [box(1, 7, 1, [1, 2, 3, 4])], categories=categories)
     with pytest.raises(DataError, match="2 classes are named 'thing'"):
         read_coco(file, names=["thing"])
+
+
+@pytest.mark.parametrize("stated", [{"width": 100, "height": 80}, {"width": 80, "height": 100}, {}], ids=str)
+def test_a_mask_of_another_size_than_its_image(tmp_path: Path, stated: dict[str, int]) -> None:
+    """Width and height in place of height and width: the runs add up, and the box would be another one."""
+    right, swapped = square_of_runs(10, 20, 30), square_of_runs(10, 20, 30) | {"size": [100, 80]}
+    images = [{"id": 1, "file_name": "b.png", "width": 100, "height": 80}, {"id": 7, "file_name": "a.png"} | stated]
+    for name in ("a.png", "b.png"):
+        image(tmp_path / name)
+    entries = [
+        {"id": 1, "image_id": 1, "category_id": 3, "segmentation": right},
+        {"id": 2, "image_id": 7, "category_id": 3, "segmentation": swapped},
+    ]
+    data = read_coco(dump(tmp_path / "a.json", entries, images))
+    assert [sample.path.name for sample in data.samples if sample.path] == ["b.png"]
+    assert reasons(data)[(MASK_SIZE, "left out")] == 1
+    (problem,) = (p for p in data.problems if p.reason == MASK_SIZE)
+    assert "mask of height 100 and width 80, image of height 80 and width 100" in problem.record
+
+
+def test_a_mask_of_the_stated_size_of_a_resized_image_is_scaled_with_it(tmp_path: Path) -> None:
+    image(tmp_path / "b.png", 50, 40)
+    images = [{"id": 1, "file_name": "b.png", "width": 100, "height": 80}]
+    masks = (square_of_runs(60, 20, 30), square_of_runs(2, 2, 30), square_of_runs(40, 40, 30))
+    entries = [{"id": n, "image_id": 1, "category_id": 3, "segmentation": mask} for n, mask in enumerate(masks)]
+    data = read_coco(dump(tmp_path / "a.json", entries, images))
+    assert data.samples[0].boxes.tolist()[0] == [30, 10, 45, 25]
+
+
+def test_five_numbers_are_said_to_be_five(tmp_path: Path) -> None:
+    data = read_coco(dump(tmp_path / "a.json", [box(1, 7, 3, [1, 2, 3, 4, 30]), box(2, 1, 3, [1, 2, 3, 4])]))
+    assert reasons(data)[(FIVE_NUMBERS, "dropped")] == 1

@@ -83,7 +83,7 @@ def read_coco(
     content.clear()  # the json of a large dataset takes more memory than anything else here
     ids = category_ids_by_label(order, category_ids, len(names))
     return validate_records(
-        placed, names, ids, problems, file, is_xywh=True, flag="crowd (iscrowd)", in_pixels=is_converted
+        placed, names, ids, problems, file, layout="xywh", flag="crowd (iscrowd)", in_pixels=is_converted
     )
 
 

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from gfocal.data.annotated import OBJECTS_WITHOUT_BOX
+from gfocal.data.class_ids import report_shift
 from gfocal.data.dataset import Problem
 from gfocal.data.image_record import ImageRecord
-from gfocal.data.masks import box_around_outline
+from gfocal.data.images import size_and_orientation
+from gfocal.data.masks import box_around_outline, mask_size
 from gfocal.data.outlines import NO_ROTATION, OUTLINE, ROTATED, Corners, hull_of_rotated
 from gfocal.data.readers.fields import doubt_flag, read_flag, read_id
 from gfocal.data.readers.reading import to_number
 from gfocal.data.validation import MALFORMED, UNKNOWN_CLASS, UNLISTED
+from gfocal.errors import ImageError
 
 AREA_OF_BOX = "area_is_of_box"  # key of annotations: the area was not stated, and the writer has put that of the box
+FIVE_NUMBERS = (
+    f"{MALFORMED}: 5 numbers in place of x, y, width, height; if the fifth is a rotation, write the upright box"
+)
+MASK_SIZE = "image has an object whose mask is of another size than the image: neither ground truth nor background"
 EMPTY_LABEL = "label of an empty image, without a box: the image is background"
 # Names of categories that say of a whole image that it has no object, by their letters.
 EMPTY_NAMES = frozenset(
@@ -25,6 +34,7 @@ EMPTY_NAMES = frozenset(
 )
 
 Id = int | str
+Sizes = dict[Path, tuple[int, int] | None]  # height and width of image files; None: unreadable
 Records = Mapping[Id, ImageRecord | None]  # by image id; None for a listed image that cannot be used
 
 
@@ -57,6 +67,8 @@ def add_objects(
     without a box gets that of its outline; an image with an object that has neither is left out. Annotations that
     cannot be used are added to ``problems``.
     """
+    ids: Counter[int] = Counter()
+    sizes: Sizes = {}
     for number, entry in enumerate(annotations, 1):
         if not isinstance(entry, dict):
             problems.append(Problem(file, f"annotations, entry {number}", "not a record", "dropped"))
@@ -71,18 +83,29 @@ def add_objects(
             continue
         if category in empty and not (entry.get("bbox") or entry.get("segmentation")):
             problems.append(Problem(file, f"{record}: {listed.path.name}", EMPTY_LABEL, "kept"))
-        elif category is None or category not in labels:
+            continue
+        if isinstance(category, int):
+            ids[category] += 1
+        if category is None or category not in labels:
             shown = f"{record}: category_id {entry.get('category_id')!r:.80}"
             problems.append(Problem(file, shown, UNKNOWN_CLASS, "dropped"))
             listed.num_lost += 1
         else:
-            _add_object(entry, listed, labels[category], record, problems)
+            _add_object(entry, listed, labels[category], record, sizes, problems)
+    known = [key for key in (*labels, *empty) if isinstance(key, int)]
+    problems += report_shift(ids, known, sum(n for key, n in ids.items() if key not in known), file)
 
 
-def _add_object(entry: dict[str, Any], image: ImageRecord, label: int, record: str, problems: list[Problem]) -> None:
+def _add_object(
+    entry: dict[str, Any], image: ImageRecord, label: int, record: str, sizes: Sizes, problems: list[Problem]
+) -> None:
     box = _read_box(entry.get("bbox"))
     if box is None or (box[0] == box[2] and box[1] == box[3]):  # some tools write 0, 0, 0, 0 where there is none
         outline = box_around_outline(entry.get("segmentation"))
+        if outline is not None and (difference := _compare_size(entry["segmentation"], image, sizes)):
+            if not image.left_out:
+                image.left_out, image.left_out_for = MASK_SIZE, f"{record}: {difference}"
+            return
         if outline is not None:
             problems.append(Problem(image.file, record, OUTLINE, "kept"))
         box = outline or box
@@ -91,7 +114,8 @@ def _add_object(entry: dict[str, Any], image: ImageRecord, label: int, record: s
         return
     if box is None:
         shown = f"{record}: bbox {entry.get('bbox')!r:.80}"
-        problems.append(Problem(image.file, shown, MALFORMED, "dropped"))
+        has_five = isinstance(entry["bbox"], list) and len(entry["bbox"]) == 5
+        problems.append(Problem(image.file, shown, FIVE_NUMBERS if has_five else MALFORMED, "dropped"))
         image.num_lost += 1
         return
     degrees = _rotation(entry, box)
@@ -106,6 +130,27 @@ def _add_object(entry: dict[str, Any], image: ImageRecord, label: int, record: s
     stated = (x, y, width, height, area)  # not from the corners: a rounding can change a match
     is_ignored = _is_ignored(entry, record, image.file, problems)
     image.add(box, label, is_ignored, record, area if area > 0 else math.nan, stated)
+
+
+def _compare_size(segmentation: Any, image: ImageRecord, sizes: Sizes) -> str:
+    """How the size of a mask differs from that of its image; empty if it does not.
+
+    A mask may have been drawn before its image was resized: then it is of the stated size. One of width and height
+    in place of height and width would give another box.
+    """
+    mask = mask_size(segmentation)
+    if mask is None:
+        return ""
+    if image.path not in sizes:
+        try:
+            sizes[image.path] = size_and_orientation(image.path, image.stated_size)[0]
+        except (ImageError, OSError):
+            sizes[image.path] = None  # reported by the validation
+    size = sizes[image.path]
+    if size is None or mask == size or (mask == image.stated_size and mask != size[::-1]):
+        return ""
+    text = f"mask of height {mask[0]} and width {mask[1]}, image of height {size[0]} and width {size[1]}"
+    return text + "; its size must be [height, width]" * (mask == size[::-1])
 
 
 def to_xywh(box: Corners) -> Corners:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from gfocal.data.box_layouts import Layout
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.image_record import ImageRecord
 from gfocal.data.locate import ImageLocator, find_images
@@ -97,8 +98,8 @@ def read_csv(path: str | Path, split: str | None = None, names: Sequence[str] | 
     ids = dict(zip(sidecar.names or (), sidecar.category_ids or (), strict=False))
     known = [name for name in ids if name in labels]
     numbers = category_ids_by_label([labels[name] for name in known], [ids[name] for name in known], len(names))
-    is_xywh = table.columns.box == SIDES
-    return validate_records(images, names, numbers, problems, where=path, is_xywh=is_xywh, in_pixels=True)
+    layout: Layout = "xywh" if table.columns.box == SIDES else "xyxy"
+    return validate_records(images, names, numbers, problems, where=path, layout=layout, in_pixels=True)
 
 
 def csv_splits(path: Path) -> list[str]:
@@ -244,7 +245,9 @@ def _images(
     images: dict[str, tuple[ImageRecord, set[int | None]] | None] = {}
     file_names = list(dict.fromkeys(_file_names(table, value)))
     located = dict(zip(file_names, locator.locate_all(file_names), strict=True))
-    relative = not read_sidecar(table.file.parent).is_converted and _is_relative(table)  # gfocal convert writes pixels
+    relative = not read_sidecar(table.file.parent).is_converted and _is_relative(
+        table
+    )  # gfocal convert writes pixels
     if relative:
         problems.append(Problem(file, "all rows", FRACTIONS, "kept"))
     keys = {name: str(found.path or found.expected or name) for name, found in located.items()}

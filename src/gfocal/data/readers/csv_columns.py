@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from pathlib import Path
 from gfocal.data.dataset import Problem
 from gfocal.data.images import image_size
 from gfocal.data.locate import ImageLocator, find_images
+from gfocal.data.paths import SUFFIXES
 from gfocal.data.readers.csv_lists import (
     ONE_CLASS,
     ORDER_FITS,
@@ -264,6 +266,8 @@ def _columns(rows: Sequence[tuple[int, list[str]]], file: Path) -> Columns:
     for what, spellings in SPELLINGS.items():
         found = [words.index(spelling) for spelling in spellings if spelling in words]
         index |= {what: found[0]} if found else {}
+    if "file" not in index and "image_id" not in index and (named := _find_file_names(rows)) is not None:
+        index["file"] = named
     label = index.get("class")
     is_id = "file" not in index and "image_id" in index
     if is_id:
@@ -295,6 +299,15 @@ def _columns(rows: Sequence[tuple[int, list[str]]], file: Path) -> Columns:
         f"{file}: not a table of boxes: its first line ({shown}) has no {' and no '.join(missing)}; write a header "
         "such as filename,class,xmin,ymin,xmax,ymax"
     )
+
+
+def _find_file_names(rows: Sequence[tuple[int, list[str]]]) -> int | None:
+    """The first column whose cells are names of image files, such as ``frame``; None if there is none."""
+    cells = [row for _, row in rows[1:_PROBED]]
+    for i in range(min(map(len, cells), default=0)):
+        if all(os.path.splitext(row[i].strip())[1].lower() in SUFFIXES for row in cells):
+            return i
+    return None
 
 
 def _fits(row: Sequence[str], bare: Columns) -> bool:

@@ -104,6 +104,7 @@ def _parse(source: _List) -> Parsed:
             image.left_out, image.left_out_for = NOT_ANNOTATED, "no label file"
         else:
             read_label_lines(labels, image, classes, reading)
+    reading.report_shifted_ids(classes)
     return reading.parsed(names, {name: number for number, name in enumerate(names)} if _are_unique(names) else None)
 
 
@@ -140,4 +141,5 @@ DARKNET = AnnotationFormat(
     _find,
     _parse,
     ("", "obj_train_data", "obj_valid_data", "images"),
+    "cxcywh",
 )

@@ -121,4 +121,5 @@ FIFTYONE = AnnotationFormat(
     find=_find,
     parse=_parse,
     image_folders=(DATA,),
+    layout="xywh",
 )

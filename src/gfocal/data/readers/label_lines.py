@@ -28,7 +28,10 @@ def read_label_lines(
         record = f"line {number}"
         numbers = parse_numbers(line.split())
         label = numbers[0] if numbers else math.nan
-        name = classes.get(int(label), "") if math.isfinite(label) and label.is_integer() else ""
+        name = ""
+        if math.isfinite(label) and label.is_integer():
+            reading.class_ids[int(label)] += 1
+            name = classes.get(int(label), "")
         box = None if not numbers else _box(numbers[1:], has_outlines, reading)
         if box is None or not name:
             leave_out(image, UNREADABLE_OBJECTS, f"{record}: {line[:80]}")

@@ -46,6 +46,7 @@ def _parse(root: Path) -> Parsed:
         if path not in used:
             name = path.relative_to(root).as_posix()
             reading.images.append(AnnotatedImage(name, str(path), left_out=NOT_ANNOTATED))
+    reading.report_shifted_ids(classes)
     return reading.parsed(list(classes.values()), {name: number for number, name in classes.items()})
 
 
@@ -75,4 +76,5 @@ LABEL_STUDIO_YOLO = AnnotationFormat(
     "notes.json and classes.txt beside labels/ and images/",
     _find,
     _parse,
+    layout="cxcywh",
 )

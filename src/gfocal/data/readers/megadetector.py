@@ -133,4 +133,5 @@ MEGADETECTOR = AnnotationFormat(
     looked_for="a .json with MegaDetector's detection_categories and images",
     find=_find,
     parse=_parse,
+    layout="xywh",
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gfocal.data.annotated import EVERY_CLASS, AnnotatedBox, AnnotatedImage, Parsed
+from gfocal.data.class_ids import report_shift
 from gfocal.data.dataset import Problem
 from gfocal.data.outlines import Corners
 from gfocal.data.readers.fields import doubt_flag, read_flag
@@ -34,6 +35,9 @@ class Reading:
     file: str
     images: list[AnnotatedImage] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    class_ids: Counter[int] = field(
+        default_factory=Counter
+    )  # of objects, where a format has numbers; unknown ones too
     _notes: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
 
     def add(
@@ -56,6 +60,11 @@ class Reading:
             if reason := doubt_flag(value):
                 self.problems.append(Problem(self.file, f"{record}: {key} {value!r:.80}", reason, "kept"))
         return any(read_flag(value) for _, value in flags)
+
+    def report_shifted_ids(self, known: Collection[int]) -> None:
+        """Report ids of classes that are all one too high or too low for those that are known."""
+        num_unknown = sum(number for value, number in self.class_ids.items() if value not in known)
+        self.problems += report_shift(self.class_ids, known, num_unknown, self.file)
 
     def note(self, reason: str, what: str, action: str = "kept") -> None:
         """Count something that is reported once for the file: how many of what, for one reason."""

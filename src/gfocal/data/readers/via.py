@@ -272,4 +272,5 @@ VIA = AnnotationFormat(
     looked_for="a project or annotation .json of the VGG Image Annotator, or its .csv; or one in <split>/",
     find=_find,
     parse=_parse,
+    layout="xywh",
 )

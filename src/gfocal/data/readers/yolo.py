@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gfocal.data.class_ids import report_shift
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.image_record import ImageRecord
 from gfocal.data.locate import ImageLocator
@@ -81,6 +82,8 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
             + one_line(images[0].file, max_length=400)
         )
     layout.finish(str(source.file), problems)
+    num_unknown = sum(number for index, number in layout.ids.items() if index not in source.names)
+    problems += report_shift(layout.ids, list(source.names), num_unknown, str(source.file))
     _report_orphans(label_files, {Path(image.file) for image in images}, entries, problems)
     ids = list(source.names)
     if (stated := source.sidecar.category_ids) is not None and ids == list(range(len(stated))):
@@ -88,7 +91,7 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
     images.sort(key=lambda image: image.image_id)
     names = names or list(source.names.values())
     numbers = category_ids_by_label(order, ids, len(names))
-    data = validate_records(images, names, numbers, problems, where=source.file)
+    data = validate_records(images, names, numbers, problems, where=source.file, layout="cxcywh")
     usable = set(data.table.image_ids.tolist())
     without = [i for i in images if i.image_id in usable and Path(i.file) not in label_files]
     if without:
@@ -208,7 +211,7 @@ def _from_yaml(file: Path) -> _Source:
         problems.append(Problem(str(file), record, "nc is not the number of names", "kept"))
     roots = [file.parent]
     if _is_set(content.get("path")):
-        given = file.parent / str(content["path"])
+        given = _normalize(file.parent / str(content["path"]))
         if os.path.dirname(os.path.abspath(given)) != os.path.abspath(given):  # a whole disk would be searched
             roots.insert(0, given)
     sidecar = read_sidecar(file.parent)  # it may have splits of other names
@@ -237,6 +240,15 @@ def _from_yaml(file: Path) -> _Source:
     keypoints = _keypoints(content, file)
     is_polygons = str(content.get("task")).lower() in ("segment", "obb")
     return _Source(file, root, names, splits, missing, problems, sidecar, keypoints, is_polygons)
+
+
+def _normalize(path: Path) -> Path:
+    """A path without x/.., where that is the same folder; it is not if x is a link."""
+    plain = Path(os.path.normpath(path))
+    try:
+        return plain if os.path.samefile(plain, path) else path
+    except (OSError, ValueError):
+        return path
 
 
 def _is_set(value: Any) -> bool:

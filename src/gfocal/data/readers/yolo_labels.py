@@ -49,6 +49,8 @@ def add_lines(
             problems.append(Problem(str(file), record, "line is not only numbers", "dropped"))
             image.num_lost += 1
             continue
+        if index.is_integer():
+            layout.ids[int(index)] += 1
         if not index.is_integer() or int(index) not in labels:
             problems.append(Problem(str(file), record, f"{UNKNOWN_CLASS}: {_describe_ids(labels)}", "dropped"))
             image.num_lost += 1

@@ -39,6 +39,7 @@ class LineLayout:
 
     keypoints: tuple[int, int] | None = None
     is_polygons: bool = False
+    ids: Counter[int] = field(default_factory=Counter)  # of classes, also unknown ones
     num_sixth: int = 0
     num_keypoints: int = 0
     lengths: Counter[int] = field(default_factory=Counter)  # of lines longer than a box and a sixth column
