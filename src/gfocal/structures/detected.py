@@ -186,7 +186,7 @@ class Detections:
         """``to_dict`` as json text, on one line unless ``indent`` is given."""
         return json.dumps(self.to_dict(), indent=indent)
 
-    # Tables and pictures are made by packages that come after this one; ``gfocal`` imports its public names when
+    # Tables and drawings are made by packages that come after this one; ``gfocal`` imports its public names when
     # they are used, which is the one exception to the order of imports.
 
     def to_pandas(self) -> pandas.DataFrame:
