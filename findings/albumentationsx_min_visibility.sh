@@ -5,13 +5,13 @@
 #   off less than half keep a box of which 37 % is visible, while one crop to the same rectangle drops it. Only
 #   check_each_transform=False compares with the annotation. A pipeline of several geometric transforms so keeps
 #   slivers that the setting was meant to remove.
-# Versions: albumentationsx 2.5.1. Source: docstring of BboxParams ("minimum fraction of area for a bounding box to
-#   remain"; it does not say of which area). Date: 2026-11-29.
+# Versions: albumentationsx 2.5.1, torch 2.14.1 (it cannot be imported without). Source: docstring of BboxParams
+#   ("minimum fraction of area for a bounding box to remain"; it does not say of which area). Date: 2026-11-29.
 set -euo pipefail
 place=$(mktemp -d); trap 'rm -rf "$place"' EXIT
 python3 -m venv "$place/venv"
 pip() { "$place/venv/bin/pip" install --quiet --disable-pip-version-check "$@"; }
-pip "albumentationsx[headless]==2.5.1"
+pip torch==2.14.1 "albumentationsx[headless]==2.5.1"
 cd "$place"
 "$place/venv/bin/python" - <<'PY'
 from importlib.metadata import version
