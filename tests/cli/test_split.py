@@ -156,7 +156,7 @@ def test_no_val_and_too_few_images(run: Run, data: Path, tmp_path: Path) -> None
         image.unlink()
     code, _, err = run("train", data, "--out", tmp_path / "few", *TINY)
     assert code == DONE, err
-    assert "12 training images are too few to hold some out for validation" in err
+    assert "12 training images: too few to hold some out for validation" in err
     about = json.loads(RunFolder(tmp_path / "few").description.read_text())
     assert about["selected_on"] == "nothing: the weights of the last epoch"
 

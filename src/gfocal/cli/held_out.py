@@ -79,8 +79,8 @@ def _hold_out(
 
     files = select_trained(data).files
     if files is None or (len(files) < MIN_IMAGES and saved is None):
-        few = f"{pluralize(len(data), 'training image')} are too few to hold some out for validation"
-        say(console, f"{few} (from {MIN_IMAGES} on), and the data have no split val")
+        few = f"{pluralize(len(data), 'training image')}: too few to hold some out for validation"
+        say(console, f"{few}, which needs {MIN_IMAGES}, and the data have no split val")
         return Validation(data, None, NOTHING)
     names = name_images(files, args.data)
     if saved is None:

@@ -69,7 +69,7 @@ def _add_rules(command: Options) -> None:
         "--seed", type=int_at_least(0), default=0, help="another number gives another division (default: 0)"
     )
     command.add_argument(
-        "--replace", action="store_true", help="divide the images of splits that are there already anew, too"
+        "--replace", action="store_true", help="divide the images of splits that are there already again, too"
     )
     command.add_argument("--dry-run", action="store_true", help="print the numbers, write nothing")
     command.add_argument(

@@ -47,18 +47,19 @@ def compute_fingerprint(
     path: Path, stated_size: tuple[int, int] | None = None, value_range: Range | None = None
 ) -> Fingerprint:
     """Decode an image as training does, and summarize its pixels. Raises ImageError."""
-    pixels = np.ascontiguousarray(read_image(path, stated_size, value_range).permute(1, 2, 0).numpy())
+    channels = read_image(path, stated_size, value_range)
+    pixels = np.ascontiguousarray(channels.permute(1, 2, 0).numpy())
     digest = hashlib.blake2b(pixels.data, digest_size=16)
     digest.update(str(pixels.shape).encode())
-    image = Image.fromarray(pixels)
-    gray = image.convert("L")
+    gray = Image.fromarray(pixels).convert("L")
     side = CELLS + 1
     grid = np.asarray(gray.resize((side, side), Image.Resampling.BOX), dtype=np.int16)
     across, down = grid[:-1, 1:] > grid[:-1, :-1], grid[1:, :-1] > grid[:-1, :-1]
     bits = np.packbits(np.concatenate((across.ravel(), down.ravel())))
     small = np.asarray(gray.resize((GRAY_SIDE, GRAY_SIDE), Image.Resampling.BOX)).ravel()
-    spread = max(high - low for low, high in image.getextrema())
-    return Fingerprint(digest.digest(), bits, small, spread)
+    flat = channels.flatten(1)
+    spread = (flat.amax(1).int() - flat.amin(1).int()).max()
+    return Fingerprint(digest.digest(), bits, small, int(spread))
 
 
 def is_uniform(fingerprint: Fingerprint) -> bool:

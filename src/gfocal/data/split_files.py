@@ -71,7 +71,7 @@ def read_undivided(path: Path, wanted: Sequence[str], replace_existing: bool) ->
         numbers = ", ".join(f"{name} of {pluralize(len(read_data(path, name)), 'image')}" for name in taken)
         raise DataError(
             f"{path}: has the split {numbers} already; nothing is changed. --replace divides the images of "
-            f"{', '.join([TRAIN, *taken])} anew"
+            f"{', '.join([TRAIN, *taken])} again"
         )
     if usual and TRAIN not in existing:
         raise DataError(f"{path}: has the splits {', '.join(usual)} and none named {TRAIN}, which could be divided")
