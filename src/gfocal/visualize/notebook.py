@@ -50,7 +50,7 @@ def detections_html(detections: Detections) -> str:
     rows = "".join(_row(one) for one in detections[:MAX_ROWS])
     if (more := len(detections) - MAX_ROWS) > 0:
         rows += f'<tr><td colspan="4">... {more:,} more</td></tr>'
-    head = "<tr><th>class</th><th>score</th><th>box: x1, y1, x2, y2</th><th>± of each edge</th></tr>"
+    head = "<tr><th>class</th><th>score</th><th>box: x1, y1, x2, y2</th><th>edge_std</th></tr>"
     table = f"<table>{head}{rows}</table>" if rows else ""
     return f"<div><p><code>{title}</code></p>{shown}{table}</div>"
 
