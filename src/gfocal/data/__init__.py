@@ -11,6 +11,7 @@ outlines.py       upright boxes around polygons, ellipses and rotated boxes
 masks.py          upright boxes around COCO's polygons and masks
 box_layouts.py    what the numbers of boxes seem to be: corners, centers, sides, of larger images
 class_ids.py      ids of classes that are all one too high or too low
+unread.py         files of other tools that are not read, and how they can be
 conventions.py    what concerns a whole dataset: other conventions, resized images, flags on most objects
 validation.py     what can be wrong with images and boxes, and what is done about it
 paths.py          names of splits, lists of images, paths that stay inside their folder, the order of classes

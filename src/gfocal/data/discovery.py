@@ -36,10 +36,12 @@ from gfocal.data.readers.visdrone import VISDRONE
 from gfocal.data.readers.voc import is_voc, read_voc, voc_splits
 from gfocal.data.readers.widerface import WIDERFACE
 from gfocal.data.readers.yolo import find_yaml, is_yolo, read_yolo, yolo_splits
+from gfocal.data.unread import explain_unread
 from gfocal.data.views import concatenate
 from gfocal.errors import ClassMismatchError, DataError, SplitError
 from gfocal.text import one_line
 
+MAX_BELOW = 12  # subfolders that are looked at where a folder is no dataset
 READ_AS_ANOTHER = "looked like another format that did not parse"
 
 
@@ -198,11 +200,27 @@ def _candidates(path: Path) -> list[Format]:
     lines = "\n".join(f"  {kind.title:<16} {kind.looked_for}" for kind in FORMATS)
     content = sorted(f.name + "/" * f.is_dir() for f in path.iterdir()) if path.is_dir() else []
     shown = ", ".join(content[:12]) + (f", ... ({len(content)} entries)" if len(content) > 12 else "")
+    seen = [f"  {line}" for line in (*explain_unread(path), *_look_below(path))]
     raise DataError(
         f"{path}: no annotated images found. Looked for\n{lines}\n"
         "where <split> is train, val or test (also valid, validation, train2017, ...)."
         + (f"\nThe folder holds: {one_line(shown, max_length=1000) or 'nothing'}" if path.is_dir() else "")
+        + ("\n" + "\n".join(["Seen, and not read:", *seen]) if seen else "")
     )
+
+
+def _look_below(path: Path) -> list[str]:
+    """The subfolders that look like a dataset."""
+    folders = sorted(f for f in path.iterdir() if f.is_dir() and not f.name.startswith(".")) if path.is_dir() else []
+    found = []
+    for folder in folders[:MAX_BELOW]:
+        try:
+            kind = next((kind for kind in FORMATS if kind.is_candidate(folder)), None)
+        except DataError:
+            continue
+        if kind is not None:
+            found.append(f"{one_line(folder.name)}/ looks like {kind.title}: give that folder")
+    return found
 
 
 def _has_yolo_labels(path: Path) -> bool:

@@ -34,6 +34,7 @@ from gfocal.data.readers.xml_files import parse_xml
 from gfocal.errors import DataError
 
 SKIPPED_TASK = "image was skipped in Label Studio: neither ground truth nor background"
+PREDICTIONS = "predictions of a model are not annotations: accept or correct them in Label Studio, and export again"
 SEVERAL = "task with several annotations: the one marked as ground truth, else the newest, is read"
 SEVERAL_LABELS = "region with several labels: read as one object of each"
 SEVERAL_IMAGES = "task with several images, and it is not clear which one a region is on"
@@ -181,6 +182,8 @@ def _add_task(task: dict[str, Any], file: str, folders: tuple[str, ...], reading
         AnnotatedImage(where, file, left_out=BROKEN_IMAGE, left_out_for="no image in 'data'")
     ]
     if not done:
+        if not annotations and task.get("predictions"):
+            reading.note(PREDICTIONS, "tasks", "left out")
         for image in images:
             leave_out(image, SKIPPED_TASK if annotations else NOT_ANNOTATED, where)
         return

@@ -25,6 +25,7 @@ from gfocal.data.paths import (
     split_name,
 )
 from gfocal.data.readers.fields import read_integer
+from gfocal.data.readers.label_files import first_lines
 from gfocal.data.readers.yolo_labels import add_lines, label_file_of
 from gfocal.data.readers.yolo_layout import LineLayout
 from gfocal.data.sidecar import Sidecar, read_sidecar
@@ -37,6 +38,8 @@ NO_LABELS = "images without a label file are background, as YOLO has it"
 SHARED_LABELS = "label file of several images of one name: each of them has its boxes"
 NO_SPLITS = "the yaml lists no splits: those of the folders images/ and labels/ beside it are read"
 SPLIT_LOST = "another split that does not exist"
+_LINE = re.compile(r"\d{1,6}(\s+(0?\.\d+|[01](\.\d*)?)){4,}\s*", re.ASCII)  # a class and fractions of the image
+_MOST_PROBED = 100  # images of which one has labels beside it
 _NOT_LABELS = ("classes.txt", "obj.names", "labels.txt", "notes.txt")
 
 
@@ -45,7 +48,8 @@ def read_yolo(folder_or_yaml: str | Path, split: str | None = None, names: Seque
 
     The yaml has ``names`` (list, or index -> name) and for each split a folder, a list of folders or images, or a
     text file that lists images, below ``path:`` (itself relative to the yaml). A folder without yaml needs
-    ``images/<split>`` or ``<split>/images``, and ``classes.txt`` or the argument ``names``.
+    ``images/<split>`` or ``<split>/images``, or the labels beside the images, here or in ``<split>/``; and
+    ``classes.txt`` or the argument ``names``.
 
     The labels of ``.../images/a.jpg`` are in ``.../labels/a.txt``, else beside the image; an empty or missing file
     means an image without objects. A line is ``class cx cy width height`` in fractions of the upright image (of the
@@ -316,14 +320,26 @@ def _split_folders(folder: Path) -> dict[str, list[Path]]:
     for name, sub in find_split_folders(folder).items():
         if (sub / "images").is_dir() and (sub / "labels").is_dir():
             splits.setdefault(name, [sub / "images"])
-    return splits
+    if not splits:  # LabelImg's: the labels beside the images
+        splits = {name: [sub] for name, sub in find_split_folders(folder).items() if _has_labels_beside(sub)}
+    return splits or ({"all": [folder]} if _has_labels_beside(folder) else {})
+
+
+def _has_labels_beside(folder: Path) -> bool:
+    """Whether a folder has images with text files of the same names, whose lines are YOLO's."""
+    if not any(os.path.isfile(image.with_suffix(".txt")) for image in list_images(folder)[:_MOST_PROBED]):
+        return False
+    lines = first_lines(folder)
+    fitting = sum(_LINE.fullmatch(line) is not None for line in lines)
+    return fitting >= max(1, len(lines) - 1)  # classes.txt may be one of them
 
 
 def _from_folder(folder: Path, names: Sequence[str] | None) -> _Source:
     splits = _split_folders(folder)
     if not splits:
         raise DataError(f"{folder}: no data.yaml, no images/<split>, no <split>/images with <split>/labels")
-    lists = [f for f in (folder / "classes.txt", folder / "labels" / "classes.txt") if f.is_file()]
+    beside = [place / "classes.txt" for same in splits.values() for place in same]
+    lists = [f for f in (folder / "classes.txt", folder / "labels" / "classes.txt", *beside) if f.is_file()]
     if lists:
         lines = lists[0].read_text(encoding="utf-8-sig", errors="replace").splitlines()
         names = [line.strip() for line in lines if line.strip()]
