@@ -271,10 +271,13 @@ def test_a_mistyped_path_leaves_what_was_found_before(run: Run, model: Path, zoo
     out = tmp_path / "found"
     assert run("detect", model, zoo / "dot.png", "--out", out)[0] == DONE
     before = {file.name: file.read_bytes() for file in out.iterdir()}
-    for wrong in (tmp_path / "nowhere", zoo / "text.jpg"):
+    for wrong, expected in (
+        (tmp_path / "nowhere", f"{tmp_path / 'nowhere'}: no such file or folder"),
+        (zoo / "text.jpg", "none of 1 image could be read; nothing was written"),
+    ):
         code, _, err = run("detect", model, wrong, "--out", out)
         assert code == USER_ERROR
-        assert err.splitlines()[-1] == f"gfocal: {tmp_path / 'nowhere'}: no such file or folder"
+        assert err.splitlines()[-1] == f"gfocal: {expected}"
         assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
