@@ -172,7 +172,7 @@ def test_drawings_follow_their_options(run: Run, model: Path, zoo: Path, tmp_pat
     assert "gray.jpg: cannot be read as a font" in err
 
 
-def test_names_that_no_font_can_write_are_told(run: Run, model: Path, zoo: Path, tmp_path: Path) -> None:
+def test_names_that_no_font_can_write_are_printed(run: Run, model: Path, zoo: Path, tmp_path: Path) -> None:
     unknown = "\U000f0000\U000f0001"  # of the private use area
     detect = (
         "detect",

@@ -76,7 +76,7 @@ def letter(text: str, size: int, font_path: str | None = None) -> Lettered:
     if not can_write(text, path):
         text = simplify(text, path)
     font = load_font(size, path)
-    # Those of the bitmap font of a Pillow without FreeType are not told by it.
+    # A Pillow without FreeType has a bitmap font, which does not state its own height.
     ascent, descent = font.getmetrics() if isinstance(font, ImageFont.FreeTypeFont) else (10, 2)
     return Lettered(text, font, font.getlength(text), ascent, descent)
 
