@@ -64,7 +64,7 @@ def draw_detections(
     green (1). An image whose longer side is under ``min_side`` is enlarged, so that text on it is legible.
 
     ``line_width`` and ``font_size`` are in pixels; None: they follow the size of the image, and are smaller among
-    many objects. A label stands where it hides no other one and least of the objects; where there is no room, its
+    many objects. A label stands where it hides no other one and least of the objects; where there is no space, its
     score is left out, and then the label, of the lowest scores first. ``font_path`` names a font file; without one,
     fonts of the system write the class names that Pillow's own (English letters) cannot. Names that none of them
     can write lose their accents, or become ``class 3``.

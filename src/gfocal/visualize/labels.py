@@ -59,7 +59,7 @@ def draw_labels(
     places: list[Rect | None] = []
     for label in labels:
         place = None
-        for text in label.texts if placer.has_room() else ():
+        for text in label.texts if placer.has_space() else ():
             line = fit(text, size, limits, font_path)
             if line is not None and (place := placer.place(label.box, *label_size(line))) is not None:
                 write(draw, line, place, label.color)
@@ -69,7 +69,7 @@ def draw_labels(
 
 
 class Placer:
-    """The free room of an image, as labels take it."""
+    """The free space of an image, as labels take it."""
 
     def __init__(self, limits: Rect, objects: Sequence[Rect], taken: Sequence[Rect], num_labels: int) -> None:
         self.limits = limits
@@ -82,7 +82,7 @@ class Placer:
         self.num_taken = len(taken)
         self.covered = 0.0  # area of all labels
 
-    def has_room(self) -> bool:
+    def has_space(self) -> bool:
         """Whether labels cover less of the image than they may in all."""
         left, top, right, bottom = self.limits
         return self.covered < MAX_LABELED * (right - left) * (bottom - top)
