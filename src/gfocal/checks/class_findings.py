@@ -107,10 +107,10 @@ def _check_counts(
     where: str,
     can_train: bool,
 ) -> Iterator[Finding]:
-    """Findings of single classes; no command trains on names that are probably others (not ``can_train``)."""
+    """Findings of single classes; classes without boxes are none if ids are shifted (not ``can_train``)."""
     trained = {name: sum(counts[split][name] for split in training) for name in names}
     used = [name for name in names if any(count[name] for count in counts.values())]
-    is_known = can_train and 0 < len(used) <= MAX_NAMES
+    is_known = 0 < len(used) <= MAX_NAMES
     only_used = f"gfocal train DATA --classes {shlex.quote(','.join(used))}" if is_known else ""
     for name in names:
         elsewhere = {split: count[name] for split, count in counts.items() if count[name] and split not in training}
@@ -118,7 +118,8 @@ def _check_counts(
             there = ", ".join(f"{number} in {split}" for split, number in elsewhere.items())
             yield Finding("class-not-in-training", where, name, f"no box in training, {there}")
         elif not trained[name]:
-            yield Finding("class-without-boxes", where, name, "no box in any split", own_command=only_used)
+            if can_train:  # else it is where the boxes of another class should be
+                yield Finding("class-without-boxes", where, name, "no box in any split", own_command=only_used)
         elif trained[name] < MIN_BOXES:
             yield Finding("rare-class", where, name, f"{pluralize(trained[name], 'box', 'boxes')} in training")
         for split, count in counts.items():

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakKeyDictionary
 
 from gfocal import launch
 from gfocal.console import note
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from gfocal.data.dataset import FileData, ImageData, Problem
 
 
+_PRINTED: WeakKeyDictionary[Console, set[str]] = WeakKeyDictionary()  # notes on data, by where they were printed
 PIPE_WIDTH = 200  # columns
 Share = Literal["empty", "any"]  # which classes of the data may be missing among the expected ones
 
@@ -132,11 +134,14 @@ def take_ignored_as_objects(data: ImageData, wanted: bool, console: Console) -> 
 
 
 def print_problems(problems: Sequence[Problem], console: Console) -> None:
-    """Print the problems of a dataset, a line for each kind."""
+    """Print the problems of a dataset, a line for each kind, without those of another split of the same files."""
     from gfocal.data.validation import summarize
 
+    printed = _PRINTED.setdefault(console, set())
     for line in summarize(problems):
-        note(console, line)
+        if line not in printed:
+            note(console, line)
+        printed.add(line)
 
 
 def read_dataset(

@@ -35,9 +35,9 @@ def report_shift(used: Collection[int], known: Collection[int], num_unknown: int
         return []
     never = sorted(set(known) - set(used))
     record = (
-        f"objects have the ids {_show(used)}, the classes {_show(known)}: id {_show(set(used) - set(known))} "
-        f"({pluralize(num_unknown, 'object')}) is unknown, {_show(never)} is never used; all ids fit if "
-        f"{'1 is subtracted from' if shift > 0 else '1 is added to'} those of the objects"
+        f"{'subtract 1 from' if shift > 0 else 'add 1 to'} those of the objects, {_show(used)}; the classes have "
+        f"{_show(known)}: {_show(set(used) - set(known))} ({pluralize(num_unknown, 'object')}) is unknown, "
+        f"{_show(never)} never used"
     )
     return [Problem(where, record, IDS_SHIFTED, "kept")]
 
