@@ -284,7 +284,9 @@ def test_shards_resume_and_merge_by_hand(
     assert not (out / "detections.json").exists()
     code, _, err = run("detect", "--merge", out, "--format", FORMATS)
     assert code == DONE
-    assert err.splitlines()[-1].startswith(f"{sum(1 for _ in (out / 'detections.csv').open()) - 1} objects in {COUNT} images: ")
+    assert err.splitlines()[-1].startswith(
+        f"{sum(1 for _ in (out / 'detections.csv').open()) - 1} objects in {COUNT} images: "
+    )
     assert content(out) == content(undisturbed)
     assert "holds no journal of a shard" in run("detect", "--merge", out)[2]
 

@@ -19,7 +19,7 @@ from gfocal.models.model_file import save_model
 from gfocal.models.zoo import create
 from gfocal.structures import Detections
 from gfocal.visualize import draw_detections, draw_edge_distributions
-from gfocal.visualize.annotated import DrawStyle
+from gfocal.visualize.annotate import DrawStyle
 
 
 def detector(preset: str, **options: object) -> Detector:

@@ -99,7 +99,9 @@ def test_with_imagenet_weights_the_first_stage_is_frozen(tmp_path_factory: pytes
 
 
 def test_unknown_presets_and_wrong_names_are_refused() -> None:
-    with pytest.raises(PresetError, match=r"no preset 'gfl_r19'; did you mean gfl_r18_fpn\? There are: gfl_light_fpn, gfl_r18_fpn"):
+    with pytest.raises(
+        PresetError, match=r"no preset 'gfl_r19'; did you mean gfl_r18_fpn\? There are: gfl_light_fpn, gfl_r18_fpn"
+    ):
         get_preset("gfl_r19")
     with pytest.raises(ValueError, match="2 names were given for 3 classes"):
         create("gfl_r18_fpn", 3, names=("a", "b"), pretrained=False, channels=32)

@@ -10,7 +10,7 @@ from torch import Tensor
 from gfocal.data.synthetic.edge_laws import law_probabilities
 from gfocal.structures import Detections
 from gfocal.visualize import draw_detections, draw_edge_distributions
-from gfocal.visualize.annotated import LABEL_TEXTS, choose_sizes, labeling_order
+from gfocal.visualize.annotate import LABEL_TEXTS, choose_sizes, labeling_order
 from gfocal.visualize.axes import GROUND_TRUTH
 from gfocal.visualize.bands import bin_bands, bin_positions
 from gfocal.visualize.drawing import PALETTE, class_color, contrast_color, draw_box, relative_luminance, score_color

@@ -188,7 +188,7 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
     from gfocal.inference.files import detect_files
     from gfocal.inference.shards import Shard, launched_shard
     from gfocal.interop.published_weights import load
-    from gfocal.visualize.annotated import DrawStyle
+    from gfocal.visualize.annotate import DrawStyle
 
     shard = args.shard or launched_shard()
     model = load(args.model, select_device(args.device or _device_of_process()))

@@ -165,13 +165,11 @@ def build_dataset(
             record.add(box.box, labels[box.name], box.ignored, box.record, box.area)
         records[record.path] = record
     if not records and problems:
-        first = next((problem for problem in problems if problem.action in ("dropped", "left out")), problems[0])
-        first = next((problem for problem in problems if problem.reason == IDS_SHIFTED), first)  # the cause
-        raise DataError(f"{where}: no usable image; the first problem: {one_line(str(first), max_length=500)}")
+        cause = one_line(str(_find_cause(problems)), max_length=500)
+        raise DataError(f"{where}: no usable image; the first problem: {cause}")
     placed = [records[path] for path in sorted(records)]
     _number(placed, sidecar, split)
     placed.sort(key=lambda image: image.image_id)
-    is_converted = sidecar.names is not None  # gfocal convert writes the unit of the format
     known = list(names) if names is not None else list(classes)
     return validate_records(
         placed,
@@ -180,8 +178,14 @@ def build_dataset(
         problems,
         where,
         layout=layout,
-        in_pixels=is_converted,
+        in_pixels=sidecar.names is not None,  # gfocal convert writes the unit of the format
     )
+
+
+def _find_cause(problems: Sequence[Problem]) -> Problem:
+    """The first problem by which an image may have been lost."""
+    first = next((problem for problem in problems if problem.action in ("dropped", "left out")), problems[0])
+    return next((problem for problem in problems if problem.reason == IDS_SHIFTED), first)
 
 
 def _is_left_out(image: AnnotatedImage, problems: list[Problem]) -> bool:

@@ -149,7 +149,7 @@ def _find_others(boxes: _Boxes, sizes: _Boxes, layout: Layout) -> OtherLayout | 
 
 def _find_sides(boxes: _Boxes, sizes: _Boxes) -> OtherLayout | None:
     """Width and height in place of the second corner: many boxes would end before they start."""
-    inverted = (boxes[:, 2:] < boxes[:, :2]).any(1)
+    inverted: _Mask = np.any(boxes[:, 2:] < boxes[:, :2], axis=1)
     if not _are_some(inverted, MIN_INVERTED):
         return None
     sides = np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1)

@@ -23,7 +23,7 @@ from gfocal.inference.stages import ImageFile, Pipeline
 from gfocal.models.detector import Detector
 from gfocal.models.predict import resolve_threshold
 from gfocal.text import one_line, pluralize
-from gfocal.visualize.annotated import DrawStyle
+from gfocal.visualize.annotate import DrawStyle
 from gfocal.visualize.lettering import check_font, find_unwritable
 
 

@@ -132,8 +132,8 @@ def write_results(
     if count := sum(twice):
         where = pluralize(sum(map(bool, twice)), "image")
         notes.append(
-            f"{pluralize(count, 'box', 'boxes')} in {where} nearly where a better one of another class is: one object "
-            "with two names? --class-agnostic-nms keeps the better name"
+            f"{pluralize(count, 'box', 'boxes')} in {where} nearly where a better one of another class is: one "
+            "object with two names? --class-agnostic-nms keeps the better name"
         )
     return WrittenResults(images, objects, tuple(paths), failed, tuple(notes))
 

@@ -19,7 +19,7 @@ from gfocal.inference.results import JSON_FILE
 from gfocal.inference.shards import Shard, digest, find_journals
 from gfocal.models.detector import Detector
 from gfocal.text import pluralize
-from gfocal.visualize.annotated import DrawStyle
+from gfocal.visualize.annotate import DrawStyle
 
 
 def run_header(

@@ -25,7 +25,7 @@ from gfocal.models.detector import Detector
 from gfocal.models.predict import ImageBatch, predict, preprocess, stack_inputs
 from gfocal.ops.decoding import suppress
 from gfocal.structures import Detections
-from gfocal.visualize.annotated import DrawStyle, draw_detections
+from gfocal.visualize.annotate import DrawStyle, draw_detections
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ def to_pandas(detections: Detections | Sequence[Detections]) -> pandas.DataFrame
     try:
         import pandas
     except ImportError as error:
-        raise MissingExtraError(f"to_pandas needs the package pandas ({error}): pip install pandas") from error
+        raise MissingExtraError(
+            f"to_pandas needs the package pandas ({error}): pip install 'gfocal[pandas]'"
+        ) from error
     several = [detections] if isinstance(detections, Detections) else list(detections)
     images = [
         number if one.source is None or one.source.path is None else one.source.path

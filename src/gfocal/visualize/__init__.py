@@ -6,7 +6,7 @@ Nothing here needs matplotlib or a display.
     lettering.py          fonts for labels, and text that they can write
     labels.py             labels placed so that they hide neither objects nor each other
     bands.py              the uncertainty of edges as translucent bands
-    annotated.py          detections on their image: boxes, labels, uncertainty
+    annotate.py           detections on their image: boxes, labels, uncertainty
     axes.py               one axis beside a box with the distributions of two opposite edges
     notebook.py           detections shown in a notebook
     edges.py              the distribution of every edge, drawn in place
@@ -19,7 +19,7 @@ Nothing here needs matplotlib or a display.
 
 from __future__ import annotations
 
-from gfocal.visualize.annotated import draw_detections
+from gfocal.visualize.annotate import draw_detections
 from gfocal.visualize.charts import bars_svg, curve_svg, edge_panel_svg
 from gfocal.visualize.edges import draw_edge_distributions
 from gfocal.visualize.mistakes import draw_mistakes

@@ -16,7 +16,7 @@ from torch import Tensor
 from gfocal.data.synthetic.edge_laws import law_probabilities
 from gfocal.structures import Detections
 from gfocal.visualize import bands, drawing
-from gfocal.visualize.annotated import label_texts
+from gfocal.visualize.annotate import label_texts
 from gfocal.visualize.axes import GROUND_TRUTH, INK, EdgeAxis, draw_axis
 from gfocal.visualize.drawing import Color, Rect
 from gfocal.visualize.labels import Label, draw_labels

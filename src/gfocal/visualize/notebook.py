@@ -12,7 +12,7 @@ from PIL import Image
 from gfocal.errors import GFocalError
 from gfocal.models.predict import as_rgb, range_of_images
 from gfocal.structures import Color, Detection, Detections
-from gfocal.visualize.annotated import draw_detections
+from gfocal.visualize.annotate import draw_detections
 from gfocal.visualize.drawing import class_color
 
 MAX_SIDE = 900  # pixels of the shown image, which is part of the notebook's file

@@ -22,7 +22,7 @@ from gfocal.lab.figures.trained import evenly_spaced
 from gfocal.models.detector import Detector
 from gfocal.models.predict import detect_batch
 from gfocal.structures import Detections
-from gfocal.visualize.annotated import draw_detections
+from gfocal.visualize.annotate import draw_detections
 from gfocal.visualize.drawing import as_pil_image, class_color, draw_box, enlarge, scale_rect
 
 MAX_OBJECTS = 15  # in an image: more cannot be distinguished in a column
