@@ -6,6 +6,7 @@ from typing import Any
 
 from gfocal.data.outlines import Corners, box_around_points
 
+MASK_SIZE = "image has an object whose mask is of another size than the image: neither ground truth nor background"
 _MAX_SHIFT = 60  # bits of one run length of a compressed mask
 
 

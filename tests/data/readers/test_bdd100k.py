@@ -10,6 +10,7 @@ from tool_files import boxes, reasons, write_images, write_json
 
 from gfocal.data.annotated import OBJECTS_WITHOUT_BOX
 from gfocal.data.discovery import detect_format, list_splits, read_data
+from gfocal.data.masks import MASK_SIZE
 from gfocal.data.outlines import OUTLINE
 from gfocal.data.readers.bdd100k import AREAS, BENCHMARK_IGNORES, NO_LABELS
 from gfocal.data.readers.reading import BROKEN_BOX, BROKEN_IMAGE
@@ -75,6 +76,15 @@ def test_scalabel_states_classes_and_sizes(tmp_path: Path) -> None:
     assert data.names == ("trailer", "car", "sign")
     assert boxes(data)["a.jpg"] == [("trailer", *CAR[1:]), ("sign", [1, 2, 9, 8], False)]
     assert reasons(data)[OUTLINE] == 1
+
+
+def test_a_mask_of_another_size_than_its_image(tmp_path: Path) -> None:
+    mask = {"id": "2", "category": "car", "rle": {"size": [100, 80], "counts": "PP11P\\8"}}
+    size = {"width": 100, "height": 80}
+    write_json(tmp_path / "a.json", [frame("a.jpg", one(), size=size), frame("b.jpg", mask, size=size)])
+    data = read_data(write_images(tmp_path, "a.jpg", "b.jpg"))
+    assert list(boxes(data)) == ["a.jpg"]
+    assert reasons(data)[MASK_SIZE] == 1
 
 
 def test_ignored_objects(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 from coco_files import box, dump, image, reasons
 
 from gfocal.data.annotated import OBJECTS_WITHOUT_BOX
+from gfocal.data.masks import MASK_SIZE
 from gfocal.data.outlines import NO_ROTATION, OUTLINE, ROTATED
 from gfocal.data.readers.coco import EMPTY_CATEGORY, read_coco
-from gfocal.data.readers.coco_objects import EMPTY_LABEL, FIVE_NUMBERS, MASK_SIZE
+from gfocal.data.readers.coco_objects import EMPTY_LABEL, FIVE_NUMBERS
 from gfocal.data.readers.fields import FLAG
 from gfocal.errors import DataError
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from gfocal.data.annotated import EVERY_CLASS, OBJECTS_WITHOUT_BOX, AnnotatedImage, AnnotationFormat, Parsed
 from gfocal.data.dataset import Problem
-from gfocal.data.masks import box_around_outline
+from gfocal.data.masks import MASK_SIZE, box_around_outline, mask_size
 from gfocal.data.outlines import OUTLINE, Corners, hull
 from gfocal.data.paths import find_split_folders
 from gfocal.data.readers.json_files import WHOLE, SplitFile, find_by_split, image_folders, read_ends, read_json
@@ -196,6 +196,10 @@ def _add_label(reading: Reading, image: AnnotatedImage, label: Any, record: str,
         box = _outline(label["poly2d"])
         reading.note(OUTLINE, name)
     elif label.get("rle"):
+        mask = mask_size(label["rle"])
+        if mask is not None and image.size not in (None, mask):
+            leave_out(image, MASK_SIZE, f"{record}: mask of height {mask[0]} and width {mask[1]}")
+            return
         box = box_around_outline(label["rle"])
         reading.note(OUTLINE, name)
     else:

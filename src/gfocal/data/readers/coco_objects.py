@@ -14,7 +14,7 @@ from gfocal.data.class_ids import report_shift
 from gfocal.data.dataset import Problem
 from gfocal.data.image_record import ImageRecord
 from gfocal.data.images import size_and_orientation
-from gfocal.data.masks import box_around_outline, mask_size
+from gfocal.data.masks import MASK_SIZE, box_around_outline, mask_size
 from gfocal.data.outlines import NO_ROTATION, OUTLINE, ROTATED, Corners, hull_of_rotated
 from gfocal.data.readers.fields import doubt_flag, read_flag, read_id
 from gfocal.data.readers.reading import to_number
@@ -25,7 +25,6 @@ AREA_OF_BOX = "area_is_of_box"  # key of annotations: the area was not stated, a
 FIVE_NUMBERS = (
     f"{MALFORMED}: 5 numbers in place of x, y, width, height; if the fifth is a rotation, write the upright box"
 )
-MASK_SIZE = "image has an object whose mask is of another size than the image: neither ground truth nor background"
 EMPTY_LABEL = "label of an empty image, without a box: the image is background"
 # Names of categories that say of a whole image that it has no object, by their letters.
 EMPTY_NAMES = frozenset(
