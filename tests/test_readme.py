@@ -22,7 +22,8 @@ from gfocal.models.published import PUBLISHED
 CHECKOUT = Path(__file__).resolve().parents[1]
 README = CHECKOUT / "README.md"
 DOCS = CHECKOUT / "docs"
-PAGES = [README, CHECKOUT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("reference/*.md"))]
+PAGES = [README, CHECKOUT / "CONTRIBUTING.md"]
+PAGES += [page for folder in (DOCS, DOCS / "tasks", DOCS / "reference") for page in sorted(folder.glob("*.md"))]
 REFERENCE = sorted(DOCS.glob("reference/*.rst"))
 
 
