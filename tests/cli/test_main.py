@@ -375,7 +375,8 @@ def test_objects_so_small_that_they_vanish(run: Run, tmp_path: Path) -> None:
     Image.new("RGB", (120, 80)).save(tmp_path / "images" / "train" / "a.png")
     (tmp_path / "labels" / "train" / "a.txt").write_text(f"0 {4 / 120} {4 / 80} {4 / 120} {4 / 80}")
     (tmp_path / "classes.txt").write_text("cat")
-    code, _, err = run("train", tmp_path, "--out", tmp_path / "run", *TINY, "--set", "augment.crop=0")
+    options = [*TINY, "--set", "augment.crop=0", "--batch-size", "1"]
+    code, _, err = run("train", tmp_path, "--out", tmp_path / "run", *options)
     assert code == USER_ERROR
     assert "no object was large enough to be assigned to a point of the detector" in err
 

@@ -163,7 +163,7 @@ def chosen(*words: object) -> Config:
 
 def test_a_short_side_takes_along_what_belongs_to_it() -> None:
     config = chosen("--config", "coco_r50_2x", "--short-side", 400)
-    assert config.size == replace(read_config("coco_r50_2x").size, short_side=400, long_side=666)
+    assert config.size == replace(read_config("coco_r50_2x").size, short_side=400, long_side=667)
     assert config.augment.short_sides == (240, 400)
     larger = chosen("--short-side", 640).size  # than the longer side of the config light
     assert (larger.short_side, larger.long_side) == (640, 854)
@@ -184,7 +184,7 @@ def test_on_the_command_line(old: Path, tmp_path: Path) -> None:
     )  # not that of the config light, which nobody named
     assert plain.optimizer == read_config("light").optimizer
     assert chosen("--init-from", old, "--config", "light").size == read_config("light").size
-    assert chosen("--init-from", old, "--short-side", 100).size == SizeSettings(100, None, True)
+    assert chosen("--init-from", old, "--short-side", 100).size == SizeSettings(100, 150, False, stretch=False)
     more = chosen(
         *(
             "--init-from",

@@ -23,7 +23,6 @@ BAD_BOXES = {
     "box is outside the image": [[100, 10, 5, 5], [-20, 10, 20, 5], [10, 80, 5, 5], [10, -9, 5, 5]],
     "not a box of finite numbers": [
         [1, 2, 3],
-        [1, 2, 3, 4, 5],
         "text",
         [1, 2, 3, None],
         5,
