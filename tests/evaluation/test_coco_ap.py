@@ -180,7 +180,7 @@ def test_no_ground_truth_of_a_size_is_none_and_empty_in_the_table():
     lines = console.file.getvalue().splitlines()
     assert lines[0].split() == ["1", "image,", "1", "ground-truth", "box,", "0", "detections"]
     assert next(line.split() for line in lines if line.startswith("b")) == ["b", "0", "n/a"]
-    assert next(line.split() for line in lines if line.startswith("a ")) == ["a", "1", "0.000", "0.000", "0.000"]
+    assert next(line.split() for line in lines if line.startswith("a ")) == ["a", "few", "1", *["0.000"] * 3]
 
 
 def test_the_table_cuts_no_number_on_a_terminal_of_80_columns():
@@ -195,8 +195,8 @@ def test_the_table_cuts_no_number_on_a_terminal_of_80_columns():
     lines = console.file.getvalue().splitlines()
     assert "…" not in console.file.getvalue()
     assert max(len(line) for line in lines) <= 80
-    assert next(line.split() for line in lines if line.startswith("all")) == ["all", "1"] + ["1.000"] * 6
-    assert next(line.split() for line in lines if "[bold]hydrant" in line)[1:] == ["1"] + ["1.000"] * 3
+    assert next(line.split() for line in lines if line.startswith("all")) == ["all", "few", "1"] + ["1.000"] * 6
+    assert next(line.split() for line in lines if "[bold]hydrant" in line)[1:] == ["few", "1"] + ["1.000"] * 3
 
 
 def test_classes_by_size_and_many_without_ground_truth_in_one_line():
@@ -215,7 +215,7 @@ def test_classes_by_size_and_many_without_ground_truth_in_one_line():
     console.print(coco_table(result))
     text = console.file.getvalue()
     assert "none0" not in text
-    assert text.splitlines()[-1].strip() == "4 classes without ground truth omitted"
+    assert "4 classes without ground truth omitted" in [line.strip() for line in text.splitlines()]
     assert "cat" in text
 
 
