@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,19 +127,15 @@ def test_a_given_threshold_replaces_that_of_the_model(model: Detector, pixels: P
         detect(model, pixels, score_threshold=(0.1, 0.2, 0.3))
 
 
-def test_the_models_own_thresholds_apply_as_in_the_command(
-    model: Detector, pixels: Pixels, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        model, "decode_settings", replace(model.decode_settings, nms_threshold=1.0, max_detections=999)
-    )
-    with torch.no_grad():
-        monkeypatch.setattr(model.head.get_submodule("cls_out"), "bias", torch.nn.Parameter(torch.full((2,), -1.0)))
+def test_the_models_own_thresholds_apply_as_in_the_command(model: Detector, pixels: Pixels) -> None:
+    model = copy.deepcopy(model)
+    model.decode_settings = replace(model.decode_settings, nms_threshold=1.0, max_detections=999)
+    torch.nn.init.constant_(model.head.get_parameter("cls_out.bias"), -1.0)
     everything = one(detect(model, pixels, score_threshold=0.0))
     assert same(one(detect(model, pixels)), everything.above(DEFAULT_THRESHOLD))
     assert 0 < len(everything.above(DEFAULT_THRESHOLD)) < len(everything)
     own = (float(everything.scores[everything.labels == 0].median()), 0.9)
-    monkeypatch.setattr(model, "class_thresholds", own)
+    model.class_thresholds = own
     assert same(one(model.detect(pixels)), everything.above(own))
     assert same(one(model.detect(pixels, score_threshold=0.2)), everything.above(0.2))
     batch = batch_images([as_rgb(pixels)], model.input_settings)

@@ -94,7 +94,8 @@ def _table(usable: Sequence[Usable], has_relative: bool = False) -> tuple[_Boxes
     table = np.array(rows, dtype=np.float64).reshape(-1, 6)
     if has_relative:
         relative = [image.relative for image, _ in used for _ in image.boxes]
-        table[relative, :4] *= table[relative][:, [4, 5, 4, 5]]
+        with np.errstate(over="ignore"):  # what becomes infinite is left out below
+            table[relative, :4] *= table[relative][:, [4, 5, 4, 5]]
     table = table[np.isfinite(table).all(1)]
     return table[:, :4], table[:, 4:]
 
