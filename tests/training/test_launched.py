@@ -130,7 +130,7 @@ def test_two_processes_evaluate_a_model_as_one_does(place: Path, whole: Path, tm
         )
         assert ended.returncode == 0, ended.stderr
         assert ended.stderr.count("evaluating 7 images") == 1
-        assert ended.stdout.count("AP ") == 1, ended.stdout
+        assert ended.stdout.count("AP  AP50") == 1, ended.stdout
     for file in ("found.json", "numbers.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     records = json.loads((tmp_path / "one" / "found.json").read_text())
