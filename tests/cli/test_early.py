@@ -79,6 +79,7 @@ def test_work_begins_with_a_line_while_torch_is_imported(tmp_path: Path) -> None
     [
         (("trian", "x"), "did you mean train?"),
         (("train", "x", "--epcohs", "3"), "unrecognized arguments: --epcohs 3; did you mean --epochs?"),
+        (("train", "x", "--epoch", "3"), "unrecognized arguments: --epoch 3; did you mean --epochs?"),
         (("train", "x", "--short-size=320"), "did you mean --short-side?"),
         (
             ("convert", "x", "--too", "yolo", "--out", "y"),

@@ -174,3 +174,11 @@ def test_no_epoch_is_selected_on_test(run: Run, data: Path, tmp_path: Path) -> N
     held = {Path(name).name for name in json.loads(RunFolder(tmp_path / "run").split.read_text())["val"]}
     assert not held & set(names(data, "test"))
     assert held <= set(names(data, "train"))
+
+
+def test_a_split_made_again_is_the_same(data: Path, run: Run) -> None:
+    assert run("split", data, "--val", 0.25)[0] == DONE
+    before = {split: sorted(names(data, split)) for split in ("train", "val")}
+    assert run("split", data, "--val", 0.25, "--replace")[0] == DONE
+    assert {split: sorted(names(data, split)) for split in ("train", "val")} == before
+    assert run("split", data, "--val", 0.25, "--replace", "--seed", 3)[0] == DONE

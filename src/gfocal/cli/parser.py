@@ -18,6 +18,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does, except that a command without commands of its own knows all of its options."""
+        self.allow_abbrev = False  # --epoch would be --epochs, and a typo start a run
         self.given: Sequence[str] = sys.argv[1:] if args is None else args
         found, unknown = super().parse_known_args(args, namespace)
         if unknown and self._subparsers is None:
@@ -39,6 +40,6 @@ class Parser(argparse.ArgumentParser):
             name = text.partition("=")[0]
             if name == "--":
                 break
-            if name.startswith("--") and not any(option.startswith(name) for option in options):
+            if name.startswith("--") and name not in options:
                 return next(iter(similar(name, options)), "")
         return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -81,8 +81,11 @@ def plan_split(
     Raises:
         DataError: too few images or groups for as many splits.
     """
-    paths = [path for index in range(len(data)) if (path := data.table.path(index)) is not None]
-    fingerprints = read_fingerprints(data, jobs, on_image)
+    # By path and class name: the same images are divided alike in whatever order they are read, as from old splits.
+    order = sorted(range(len(data)), key=lambda index: str(data.table.path(index)))
+    ordered = data.select(order)
+    paths = [path for index in range(len(ordered)) if (path := ordered.table.path(index)) is not None]
+    fingerprints = read_fingerprints(ordered, jobs, on_image)
     max_images = max(1, int(TOO_LARGE * min(shares.values()) * len(paths)))
     grouping = group_images(paths, fingerprints, max_images)
     if len(grouping.groups) <= len(shares):
@@ -90,7 +93,13 @@ def plan_split(
             f"{pluralize(len(paths), 'image')} of which {pluralize(len(grouping.groups), 'group')} can be told apart "
             "(near-duplicates and frames of a sequence stay together): too few to hold out a split"
         )
-    return SplitPlan(divide(grouping.groups, count_features(data), shares, seed), dict(shares), seed, grouping)
+    by_name = sorted(range(len(data.names)), key=lambda label: data.names[label])
+    columns = [*range(1 + len(FEW)), *(1 + len(FEW) + label for label in by_name)]
+    division = divide(grouping.groups, count_features(ordered)[:, columns], shares, seed)
+    place = {index: number for number, index in enumerate(order)}
+    splits = tuple(division[place[index]] for index in range(len(data)))
+    groups = tuple(sorted(tuple(sorted(order[number] for number in group)) for group in grouping.groups))
+    return SplitPlan(splits, dict(shares), seed, replace(grouping, groups=groups))
 
 
 def count_features(data: FileData) -> Numbers:

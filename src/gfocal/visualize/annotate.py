@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from PIL import Image, ImageDraw
 
@@ -22,6 +22,7 @@ from gfocal.visualize.labels import Label, draw_labels
 from gfocal.visualize.lettering import name_to_write
 
 Edges = Literal["none", "std", "distribution"]
+EDGES = get_args(Edges)
 LabelText = Literal["none", "name", "score", "name+score"]
 LABEL_TEXTS: tuple[LabelText, ...] = ("none", "name", "score", "name+score")
 
@@ -75,6 +76,8 @@ def draw_detections(
     canvas = as_pil_image(image, detections.size)
     if edges != "none":
         require_distributions(detections)
+    if edges not in EDGES:
+        raise ValueError(f"edges is one of {', '.join(EDGES)}, not {edges!r}")
     if labels not in LABEL_TEXTS:
         raise ValueError(f"labels is one of {', '.join(LABEL_TEXTS)}, not {labels!r}")
     scale = max(1.0, min_side / max(canvas.size))
