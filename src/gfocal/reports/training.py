@@ -175,7 +175,8 @@ def describe_selection(view: RunView, about: Mapping[str, Any]) -> list[str]:
         return ["The weights of the last epoch: there is no validation data to select on."]
     where = f"{pluralize(len(view.val_data), 'validation image')} of {about.get('data') or 'the data'}"
     every = f"every {pluralize(view.eval_every, 'epoch')}" if view.eval_every > 1 else "every epoch"
-    best = f": so far epoch {view.best_epoch}, AP {view.best_ap:.3f}" if view.best_epoch else ""
+    so_far = "so far " if view.phase == "running" else ""
+    best = f": {so_far}epoch {view.best_epoch}, AP {view.best_ap:.3f}" if view.best_epoch else ""
     return [
         f"Those of the epoch with the highest AP ({view.folder.best.name}{best}). AP is measured {every}, on "
         f"{about.get('selected_on') or where}.",
