@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE
 from gfocal.cli.early import require_data, say_beginning
+from gfocal.cli.held_out import SHARE
 from gfocal.cli.inputs import print_problems, standard_output
 from gfocal.cli.options import Options, add_max_megapixels, int_at_least
 from gfocal.console import note, say
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from gfocal.data.dataset import FileData
     from gfocal.data.splitting import SplitPlan
 
-VAL = 0.15  # of the images, where nothing else is asked for
 DESCRIPTION = """\
 Divide the training images of a dataset, or all of one without splits, into train, val and test. Each gets classes and
 numbers of objects per image in the same proportion; near-duplicates, copies of one image and frames of one sequence
@@ -57,7 +57,10 @@ def add(commands: Any) -> None:
     split.set_defaults(run=run)
     split.add_argument("data", type=Path, metavar="DATA", help="a dataset of any format that 'gfocal train' reads")
     split.add_argument(
-        "--val", type=part, metavar="PART", help=f"part of the images for val (default: {VAL} unless --test is given)"
+        "--val",
+        type=part,
+        metavar="PART",
+        help=f"part of the images for val (default: {SHARE} unless --test is given)",
     )
     split.add_argument("--test", type=part, metavar="PART", help="part of the images for test (default: none)")
     _add_rules(split)
@@ -94,7 +97,7 @@ def _split(args: argparse.Namespace, console: Console) -> int:
     from gfocal.errors import DataError
 
     shares = {name: value for name, value in (("val", args.val), ("test", args.test)) if value is not None}
-    shares = shares or {"val": VAL}
+    shares = shares or {"val": SHARE}
     if sum(shares.values()) >= 1:
         raise DataError(f"--val {args.val:g} --test {args.test:g}: nothing is left for train")
     data, sources = read_undivided(args.data, list(shares), args.replace)

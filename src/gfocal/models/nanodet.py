@@ -204,27 +204,6 @@ def set_auxiliary_detached(model: nn.Module, is_detached: bool) -> None:
             module.detach_auxiliary = is_detached
 
 
-def with_auxiliary(model: Detector) -> Detector:
-    """A copy of a NanoDet-Plus that lacks the auxiliary part, as weights for inference do, with a new one.
-
-    The second pyramid starts as a copy of the first, as published; the auxiliary head at random. A detector of
-    another kind, or one that has the part, is returned itself.
-    """
-    neck = model.neck
-    if not isinstance(neck, NanoDetNeck) or neck.auxiliary is not None:
-        return model
-    model = copy.deepcopy(model)
-    channels = model.built_from["options"]["channels"]
-    fresh = NanoDetHead(model.num_classes, channels, model.box_coder.num_bins)
-    assert isinstance(model.neck, NanoDetNeck)
-    assert isinstance(model.head, NanoDetHead)
-    model.neck.auxiliary = copy.deepcopy(model.neck.main)
-    model.head.auxiliary = fresh.auxiliary
-    model.built_from["options"]["auxiliary"] = True
-    model.to(next(model.parameters()).device)
-    return model.train(model.training)
-
-
 def without_auxiliary(model: Detector) -> Detector:
     """A copy of a NanoDet-Plus without its auxiliary part: only what inference needs.
 
