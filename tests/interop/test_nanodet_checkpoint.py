@@ -250,7 +250,7 @@ def test_from_the_command_line(run: Run, shared: Path, tmp_path: Path) -> None:
     assert model.names == COCO_NAMES
     assert model.has_folded_statistics
     photograph = next((shared / "data" / "coco_ccby").rglob("000000166918.jpg"))
-    code, _, err = run("detect", out, photograph, "--out", tmp_path / "found", "--score", "0.5")
+    code, _, err = run("detect", out, photograph, "--out", tmp_path / "found", "--score-threshold", "0.5")
     assert code == DONE, err
     assert list((tmp_path / "found").iterdir())
     code, _, err = run("import", source, "--out", out, "--size", "33")
