@@ -129,7 +129,7 @@ def test_resume_needs_no_imagenet_weights_again_and_freezes_what_was_frozen(tmp_
     trained = [name for name, parameter in resumed.named_parameters() if parameter.requires_grad]
     assert trained == [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert len(trained) < len(list(resumed.named_parameters()))
-    loaded = load_model(tmp_path / "run").backbone
+    loaded = load_model(tmp_path / "run").backbone.freezing
     assert (loaded.frozen_stages, loaded.norm_eval) == (2, False)
     for file in ("last.safetensors", "run.json"):
         assert "frozen" in (tmp_path / "run" / "run.json").read_text()

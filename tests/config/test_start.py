@@ -143,7 +143,7 @@ def test_frozen_as_the_run_before_unless_the_config_says(old: Path, tmp_path: Pa
     model.backbone.freeze(2, False)  # type: ignore[operator]
     gfocal.save(model, old / "best.safetensors")
     kept, _ = ran(config_from(old), tmp_path / "kept")
-    assert kept.backbone.frozen_stages == 2
+    assert kept.backbone.freezing.frozen_stages == 2
     for part in ("stem", "neck"):  # with averaged weights, none of which asks for a gradient
         begun = config_from(old, **{"model.freeze": part, "run.ema_decay": 0.9})
         ran(begun, tmp_path / part)

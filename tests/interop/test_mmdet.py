@@ -94,7 +94,7 @@ def test_an_imported_model_computes_what_it_computed(small, tmp_path: Path):
     for again in (found.model, load_model(tmp_path / "a.safetensors")):
         frozen = {key.split(".")[2] for key, value in again.named_parameters() if not value.requires_grad}
         assert frozen == {"conv1", "bn1", "layer1"}
-        assert again.backbone.norm_eval
+        assert again.backbone.freezing.norm_eval
 
 
 @pytest.mark.parametrize("version", ["1.1.0+abc", "2.28.0", "3.3.0"])

@@ -87,7 +87,7 @@ def test_everything_else_is_copied_and_nothing_is_shared() -> None:
         assert CLASS_LAYER.search(key) or torch.equal(other.state_dict()[key], value), key
     assert other.input_settings == model.input_settings
     assert other.decode_settings == model.decode_settings
-    assert (other.backbone.frozen_stages, other.backbone.norm_eval) == (1, True)
+    assert (other.backbone.freezing.frozen_stages, other.backbone.freezing.norm_eval) == (1, True)
     assert other.class_thresholds is None  # they were of the weights before
     assert not other.training
     next(iter(other.state_dict().values())).fill_(7)

@@ -95,7 +95,7 @@ def test_with_imagenet_weights_the_first_stage_is_frozen(tmp_path_factory: pytes
     model = gfl_r18_fpn(1, weights=path, channels=32)
     frozen = {name.split(".")[2] for name, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {"conv1", "bn1", "layer1"}
-    assert model.backbone.norm_eval
+    assert model.backbone.freezing.norm_eval
 
 
 def test_unknown_presets_and_wrong_names_are_refused() -> None:

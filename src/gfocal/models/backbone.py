@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,13 @@ from torch import Tensor, nn
 from gfocal.errors import WeightsError
 from gfocal.models.activation_checkpointing import recompute_activations
 from gfocal.models.convolutions import keep_depthwise_float32, make_deformable
+from gfocal.models.freezing import (
+    BackbonePart,
+    Freezing,
+    exclude_from_training,
+    freezing_up_to,
+    keep_statistics,
+)
 from gfocal.models.options import quote
 from gfocal.models.reachable import require_hub_weights, require_torchvision_weights
 
@@ -20,7 +26,6 @@ if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
 
 RGB = tuple[float, float, float]
-BackbonePart = Literal["none", "stem", "backbone"]
 # Names that timm gives to the stages of its networks: layer1, stages_0, s1; blocks contains all of them.
 STAGE = re.compile(r"(layers?|stages?)_?\d+|s\d")
 IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -40,7 +45,7 @@ class Backbone(Protocol):
         ...
 
     def freeze(self, frozen_stages: int, norm_eval: bool, stem: bool = False, norms: bool = False) -> None:
-        """Set what is excluded from training, as ``TimmBackbone`` documents it."""
+        """Set what is excluded from training, as ``Freezing`` documents it."""
         ...
 
     def freeze_up_to(self, part: BackbonePart | int) -> None:
@@ -132,14 +137,9 @@ class TimmBackbone(nn.Module):
         self.freeze(frozen_stages, norm_eval)
 
     def freeze(self, frozen_stages: int, norm_eval: bool, stem: bool = False, norms: bool = False) -> None:
-        """Set what is excluded from training; the first two arguments are those of the class.
-
-        ``stem``: freeze the stem even without a stage. ``norms``: freeze the weights of all BatchNorm, as in networks
-        of the Caffe kind.
-        """
-        self.frozen_stages, self.norm_eval, self.norms_fixed = frozen_stages, norm_eval, norms
-        self.num_frozen = 0 if frozen_stages == 0 and not stem else 1 + frozen_stages  # of ``parts``
-        exclude_from_training(self, self._frozen(), norms)
+        """Set what is excluded from training; the arguments are those of ``Freezing``."""
+        self.freezing = Freezing(frozen_stages, norm_eval, stem, norms)
+        exclude_from_training(self, self.freezing.modules(self.parts()), norms)
 
     def freeze_up_to(self, part: BackbonePart | int) -> None:
         """Freeze the stem, the stem and a number of stages, all of it, or nothing; BatchNorm settings stay.
@@ -147,20 +147,11 @@ class TimmBackbone(nn.Module):
         Raises:
             ValueError: there are not as many stages.
         """
-        stages = len(self.parts()) - 1
-        if isinstance(part, int) and not 0 <= part <= stages:
-            raise ValueError(f"{self.name} has {stages} stages to freeze, not {part}")
-        frozen = part if isinstance(part, int) else stages if part == "backbone" else 0
-        self.freeze(frozen, self.norm_eval, part in ("stem", "backbone"), self.norms_fixed)
+        self.freeze(**freezing_up_to(part, self.freezing, self.name, len(self.parts()) - 1).settings())
 
     def freeze_settings(self) -> dict[str, Any]:
         """The arguments of ``freeze`` that it is frozen by."""
-        return {
-            "frozen_stages": self.frozen_stages,
-            "norm_eval": self.norm_eval,
-            "stem": self.num_frozen > 0,
-            "norms": self.norms_fixed,
-        }
+        return self.freezing.settings()
 
     def parts(self) -> list[list[nn.Module]]:
         """The modules of the stem, then those of each stage, in forward order."""
@@ -185,7 +176,7 @@ class TimmBackbone(nn.Module):
         """Training mode, but frozen parts (and with ``norm_eval`` all BatchNorm) keep their statistics."""
         super().train(mode)
         if mode:
-            keep_statistics(self, self._frozen(), self.norm_eval)
+            keep_statistics(self, self.freezing.modules(self.parts()), self.freezing.norm_eval)
         return self
 
     def synchronize_norms(self) -> None:
@@ -193,30 +184,6 @@ class TimmBackbone(nn.Module):
         from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
 
         self.body = convert_sync_batchnorm(self.body)
-
-    def _frozen(self) -> list[nn.Module]:
-        return [module for part in self.parts()[: self.num_frozen] for module in part]
-
-
-def exclude_from_training(backbone: nn.Module, frozen: Sequence[nn.Module], norms: bool) -> None:
-    """Train all of a backbone but its frozen modules and, with ``norms``, the weights of its BatchNorm."""
-    backbone.requires_grad_(True)
-    for module in frozen:
-        module.requires_grad_(False)
-    if norms:
-        for module in backbone.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.requires_grad_(False)
-
-
-def keep_statistics(network: nn.Module, frozen: Sequence[nn.Module], all_norms: bool) -> None:
-    """Put the frozen modules of a network in evaluation mode, and with ``all_norms`` each of its BatchNorm."""
-    for module in frozen:
-        module.eval()
-    if all_norms:
-        for module in network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
 
 
 def published_resnet(

@@ -207,7 +207,7 @@ def _caffe_resnet(body: str, pretrained: bool, weights: str | Path | None) -> Ti
     make_caffe(backbone.body)
     if weights is not None:
         convert_bgr_weights(backbone.body)
-        backbone.freeze(backbone.frozen_stages, backbone.norm_eval, norms=True)
+        backbone.freeze(backbone.freezing.frozen_stages, backbone.freezing.norm_eval, norms=True)
     backbone.mean, backbone.std = MEAN, STD
     return backbone
 

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from gfocal.data.preprocess import InputSettings
-from gfocal.models.backbone import Backbone, keep_statistics
+from gfocal.models.backbone import Backbone
+from gfocal.models.freezing import keep_statistics
 from gfocal.models.published_settings import PublishedSettings
 from gfocal.ops.box_coders import BoxCoder
 from gfocal.structures import Color, Detections, HeadOutputs

@@ -9,9 +9,9 @@ from typing import Literal
 
 import torch
 
-from gfocal.models.backbone import BackbonePart
 from gfocal.models.description import build_from_description, describe
 from gfocal.models.detector import Detector
+from gfocal.models.freezing import BackbonePart
 from gfocal.text import pluralize
 
 # The convolutions whose outputs are classes, of every head: one for all levels, or SSD's one for each.

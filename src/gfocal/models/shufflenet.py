@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from torchvision.models import ShuffleNet_V2_X1_0_Weights, ShuffleNet_V2_X1_5_Weights, ShuffleNetV2
 
 from gfocal.models.activation_checkpointing import recompute_activations
-from gfocal.models.backbone import (
-    BackbonePart,
-    exclude_from_training,
-    fetch_torchvision_weights,
-    keep_statistics,
-    load_imagenet_weights,
-)
+from gfocal.models.backbone import fetch_torchvision_weights, load_imagenet_weights
 from gfocal.models.convolutions import keep_depthwise_float32
+from gfocal.models.freezing import (
+    BackbonePart,
+    Freezing,
+    exclude_from_training,
+    freezing_up_to,
+    keep_statistics,
+)
 
 Width = Literal["1.0x", "1.5x"]
 CHANNELS: dict[Width, tuple[int, int, int]] = {"1.0x": (116, 232, 464), "1.5x": (176, 352, 704)}
@@ -80,10 +81,9 @@ class ShuffleNet(nn.Module):
         return [[self.conv1, self.maxpool], [self.stage2], [self.stage3], [self.stage4]]
 
     def freeze(self, frozen_stages: int, norm_eval: bool, stem: bool = False, norms: bool = False) -> None:
-        """Set what is excluded from training, as ``TimmBackbone`` documents it; as published nothing is."""
-        self.frozen_stages, self.norm_eval, self.norms_fixed = frozen_stages, norm_eval, norms
-        self.num_frozen = 0 if frozen_stages == 0 and not stem else 1 + frozen_stages  # of ``parts``
-        exclude_from_training(self, self._frozen(), norms)
+        """Set what is excluded from training; as in ``Freezing``; as published nothing is."""
+        self.freezing = Freezing(frozen_stages, norm_eval, stem, norms)
+        exclude_from_training(self, self.freezing.modules(self.parts()), norms)
 
     def freeze_up_to(self, part: BackbonePart | int) -> None:
         """Freeze the stem, the stem and a number of stages, all of it, or nothing; BatchNorm settings stay.
@@ -91,35 +91,23 @@ class ShuffleNet(nn.Module):
         Raises:
             ValueError: there are not as many stages.
         """
-        stages = len(self.parts()) - 1
-        if isinstance(part, int) and not 0 <= part <= stages:
-            raise ValueError(f"ShuffleNetV2 has {stages} stages to freeze, not {part}")
-        frozen = part if isinstance(part, int) else stages if part == "backbone" else 0
-        self.freeze(frozen, self.norm_eval, part in ("stem", "backbone"), self.norms_fixed)
+        self.freeze(**freezing_up_to(part, self.freezing, "ShuffleNetV2", len(self.parts()) - 1).settings())
 
     def freeze_settings(self) -> dict[str, Any]:
         """The arguments of ``freeze`` that it is frozen by."""
-        return {
-            "frozen_stages": self.frozen_stages,
-            "norm_eval": self.norm_eval,
-            "stem": self.num_frozen > 0,
-            "norms": self.norms_fixed,
-        }
+        return self.freezing.settings()
 
     def train(self, mode: bool = True) -> ShuffleNet:
         """Training mode, but frozen parts (and with ``norm_eval`` all BatchNorm) keep their statistics."""
         super().train(mode)
         if mode:
-            keep_statistics(self, self._frozen(), self.norm_eval)
+            keep_statistics(self, self.freezing.modules(self.parts()), self.freezing.norm_eval)
         return self
 
     def synchronize_norms(self) -> None:
         """Make all BatchNorm take its statistics over all processes; training then needs GPUs. Weights stay."""
         for name, child in list(self.named_children()):
             setattr(self, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
-
-    def _frozen(self) -> list[nn.Module]:
-        return [module for part in self.parts()[: self.num_frozen] for module in part]
 
 
 def _make_leaky(network: nn.Module, slope: float) -> None:

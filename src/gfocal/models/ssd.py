@@ -24,9 +24,10 @@ from torchvision.models.detection.ssd import SSDFeatureExtractorVGG
 from torchvision.models.vgg import VGG16_Weights, cfgs, make_layers
 
 from gfocal.data.preprocess import InputSettings
-from gfocal.models.backbone import BackbonePart, fetch_torchvision_weights, load_imagenet_weights
+from gfocal.models.backbone import fetch_torchvision_weights, load_imagenet_weights
 from gfocal.models.dense_head import per_point
 from gfocal.models.detector import Detector, class_names
+from gfocal.models.freezing import BackbonePart
 from gfocal.models.published_settings import PublishedSettings
 from gfocal.ops.box_coders import AnchorDeltas
 from gfocal.ops.decoding import DecodeSettings
