@@ -25,7 +25,7 @@ from gfocal.data.preprocess import (
     scale_xyxy,
 )
 from gfocal.data.warp import warp
-from gfocal.models.predict import batch_images
+from gfocal.models.predict import preprocess, stack_inputs
 from gfocal.ops.box_coders import DiracDistances
 from gfocal.ops.decoding import decode
 from gfocal.structures import HeadOutputs, Points
@@ -81,7 +81,7 @@ def test_decoding_maps_back_each_axis_by_its_own_factor(height: int, width: int,
 
 def test_a_batch_of_several_aspect_ratios_needs_no_padding() -> None:
     images = [noise(*size) for size in SIZES]
-    batch = batch_images(images, SQUARE)
+    batch = stack_inputs(range(4), images, [preprocess(image, SQUARE) for image in images], SQUARE.multiple)
     assert batch.images.shape == (4, 3, 96, 96)
     assert batch.sizes.tolist() == [[96, 96]] * 4
     assert batch.original_sizes.tolist() == [list(size) for size in SIZES]
@@ -91,7 +91,8 @@ def test_a_batch_of_several_aspect_ratios_needs_no_padding() -> None:
 
 def test_a_size_that_is_no_multiple_of_32_is_padded() -> None:
     settings = replace(SQUARE, short_side=70, long_side=100)
-    batch = batch_images([noise(*size) for size in SIZES], settings)
+    images = [noise(*size) for size in SIZES]
+    batch = stack_inputs(range(4), images, [preprocess(image, settings) for image in images], settings.multiple)
     assert batch.images.shape == (4, 3, 96, 128)
     assert batch.sizes.tolist() == [[70, 100]] * 4
     assert (batch.images[:, :, 70:] == 0).all()

@@ -15,7 +15,15 @@ from PIL import Image
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import ImageError
 from gfocal.models.detector import Detector
-from gfocal.models.predict import DEFAULT_THRESHOLD, as_rgb, batch_images, detect, is_several, predict
+from gfocal.models.predict import (
+    DEFAULT_THRESHOLD,
+    as_rgb,
+    detect,
+    is_several,
+    predict,
+    preprocess,
+    stack_inputs,
+)
 from gfocal.models.zoo import gfl_r18_fpn
 from gfocal.structures import Detections
 
@@ -92,7 +100,10 @@ def test_images_in_one_batch_give_nearly_what_they_give_alone(model: Detector, p
 
 def test_predict_gives_each_batch_with_its_detections(model: Detector, pixels: Pixels) -> None:
     images = [as_rgb(pixels), as_rgb(pixels[::-1].copy())]
-    batches = [batch_images([image], model.input_settings) for image in images]
+    settings = model.input_settings
+    batches = [
+        stack_inputs([i], [image], [preprocess(image, settings)], settings.multiple) for i, image in enumerate(images)
+    ]
     model.train()
     for i, (batch, (found,)) in enumerate(predict(model, iter(batches), score_threshold=0.0)):
         assert not model.training
@@ -138,7 +149,8 @@ def test_the_models_own_thresholds_apply_as_in_the_command(model: Detector, pixe
     model.class_thresholds = own
     assert same(one(model.detect(pixels)), everything.above(own))
     assert same(one(model.detect(pixels, score_threshold=0.2)), everything.above(0.2))
-    batch = batch_images([as_rgb(pixels)], model.input_settings)
+    image, settings = as_rgb(pixels), model.input_settings
+    batch = stack_inputs([0], [image], [preprocess(image, settings)], settings.multiple)
     ((_, (for_ap,)),) = predict(model, [batch])
     assert for_ap.scores.min().item() < DEFAULT_THRESHOLD  # AP needs them all
 

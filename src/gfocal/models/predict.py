@@ -204,12 +204,6 @@ def detect_batch(
     return list(detect_each(model, images, score_threshold, batch_size=len(images)))
 
 
-def batch_images(images: Sequence[Tensor], settings: InputSettings) -> ImageBatch[int]:
-    """uint8 RGB images (3, H, W) -> a batch, whose keys are their indices."""
-    inputs = [preprocess(image, settings) for image in images]
-    return stack_inputs(range(len(images)), images, inputs, settings.multiple)
-
-
 def stack_inputs(
     keys: Iterable[K], images: Iterable[Tensor], inputs: Sequence[Tensor], multiple: int
 ) -> ImageBatch[K]:
