@@ -5,10 +5,11 @@ Image a has the boxes 10 10 30 40 and 40 20 60 50, image b has 5 5 25 25, all of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from gfocal.data.discovery import read_data
@@ -312,7 +313,9 @@ OPENIMAGES = ValidSet(
 
 
 BOTH = BOXES_OF_A
-FIRST, SECOND = BOXES_OF_A[:1], BOXES_OF_A[1:]
+SECOND = BOXES_OF_A[1:]
+HULL = [[6.5, 7.9, 33.5, 42.1], *SECOND]  # of the first box, rotated by 15 degrees about its center
+UNNAMED = [BOTH[0], *BOTH]  # the first box is an ignored region of each of the two classes
 OUT = None  # image a is refused, left out, or not trained on
 
 
@@ -328,6 +331,16 @@ class Change:
     says: str
     boxes: Boxes | None = OUT
     file: str = ""  # that is changed; the first one of the dataset
+
+
+def each_change(cases: Mapping[str, tuple[ValidSet, Sequence[Change]]]) -> pytest.MarkDecorator:
+    """A test of ``valid`` and ``change`` for every change of every dataset."""
+    params = [
+        pytest.param(valid, change, id=f"{name}-{number}")
+        for name, (valid, changes) in cases.items()
+        for number, change in enumerate(changes)
+    ]
+    return pytest.mark.parametrize(("valid", "change"), params)
 
 
 def assert_said(valid: ValidSet, root: Path, change: Change) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from silent_sets import (
     BDD100K,
     BOTH,
@@ -16,20 +15,21 @@ from silent_sets import (
     CREATEML,
     CROWDHUMAN,
     FIFTYONE,
+    HULL,
     LABEL_STUDIO,
     LABELME,
     MEGADETECTOR,
     OUT,
     SECOND,
     SUPERVISELY,
+    UNNAMED,
     VIA,
     VIA_CSV,
     Change,
+    ValidSet,
     assert_said,
+    each_change,
 )
-
-HULL = [[6.5, 7.9, 33.5, 42.1], *SECOND]  # of the first box, rotated by 15 degrees about its center
-UNNAMED = [BOTH[0], *BOTH]  # the first box is an ignored region of each of the two classes
 
 CASES = {
     "coco": (
@@ -247,9 +247,6 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("valid", "change"),
-    [pytest.param(v, one, id=f"{n}-{i}") for n, (v, changes) in CASES.items() for i, one in enumerate(changes)],
-)
-def test_one_change_of_a_valid_dataset_is_said(valid, change: Change, tmp_path: Path):
+@each_change(CASES)
+def test_one_change_of_a_valid_dataset_is_said(valid: ValidSet, change: Change, tmp_path: Path) -> None:
     assert_said(valid, tmp_path, change)

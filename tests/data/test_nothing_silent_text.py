@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from silent_sets import (
     BOTH,
     CSV,
@@ -13,22 +12,24 @@ from silent_sets import (
     CVAT,
     CVAT_VIDEO,
     DARKNET,
+    HULL,
     KITTI,
     LABEL_STUDIO_YOLO,
     MOT,
     OPENIMAGES,
     OUT,
     SECOND,
+    UNNAMED,
     VISDRONE,
     VOC,
     WIDERFACE,
     YOLO,
     Change,
+    ValidSet,
     assert_said,
+    each_change,
 )
 
-HULL = [[6.5, 7.9, 33.5, 42.1], *SECOND]  # of the first box, rotated by 15 degrees about its center
-UNNAMED = [BOTH[0], *BOTH]  # the first box is an ignored region of each of the two classes
 BOX = '<box label="cat" occluded="0" xtl="10" ytl="10" xbr="30" ybr="40"></box>'  # of CVAT
 BNDBOX = "<bndbox><xmin>10</xmin><ymin>10</ymin><xmax>30</xmax><ymax>40</ymax></bndbox>"  # of VOC
 LINE = "0 0.2 0.3125 0.2 0.375"
@@ -290,9 +291,6 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("valid", "change"),
-    [pytest.param(v, one, id=f"{n}-{i}") for n, (v, changes) in CASES.items() for i, one in enumerate(changes)],
-)
-def test_one_change_of_a_valid_dataset_is_said(valid, change: Change, tmp_path: Path):
+@each_change(CASES)
+def test_one_change_of_a_valid_dataset_is_said(valid: ValidSet, change: Change, tmp_path: Path) -> None:
     assert_said(valid, tmp_path, change)
