@@ -192,8 +192,37 @@ def test_nothing_found_is_a_result(run: Run, model: Path, zoo: Path, tmp_path: P
     code, _, err = run("detect", model, zoo / "dot.png", "--out", tmp_path, "--score-threshold", 1)
     assert code == DONE
     assert err.splitlines()[0] == f"{zoo / 'dot.png'}: nothing"
-    assert err.splitlines()[1].startswith("0 objects in 1 image: ")
+    assert err.splitlines()[1].startswith("note: nothing found: no score comes near the threshold, 1; ")
+    assert err.splitlines()[2].startswith("0 objects in 1 image: ")
     assert json.loads((tmp_path / "detections.json").read_text())["annotations"] == []
+
+
+def test_nothing_found_anywhere_names_the_best_score(run: Run, model: Path, zoo: Path, tmp_path: Path) -> None:
+    detector = load_model(model)
+    detector.decode_settings = replace(detector.decode_settings, score_threshold=0.0)
+    save_model(detector, tmp_path / "low.safetensors")
+    detector.class_thresholds = (0.9, 0.8)
+    save_model(detector, tmp_path / "own.safetensors")
+    words = ("--no-images", "--out", tmp_path / "found")
+    files = (zoo / "gray.jpg", zoo / "palette.png")
+    code, _, err = run("detect", tmp_path / "low.safetensors", *files, *words, "--score-threshold", 0)
+    assert (code, "nothing found" in err) == (DONE, False)
+    found = json.loads((tmp_path / "found" / "detections.json").read_text())["annotations"]
+    for name, limit, classes in (
+        ("low", "the threshold, 0.9", ()),
+        ("low", "the threshold, 0.9", ("--classes", "dog")),
+        ("own", "the model's own threshold of each class, 0.80 to 0.90", ()),
+    ):
+        option = ("--score-threshold", 0.9) if name == "low" else ()
+        code, _, err = run("detect", tmp_path / f"{name}.safetensors", *files, *words, *option, *classes)
+        assert code == DONE, err
+        best = max(one["score"] for one in found if not classes or one["category_id"] == 2)
+        assert f"note: nothing found: the best score is {best:.3f}, not above {limit}; --score-threshold " in err
+        lower = float(err.partition("--score-threshold ")[2].partition(" ")[0])
+        assert best - 0.051 < lower < best
+    # Of several images it is enough that one has a detection.
+    code, _, err = run("detect", tmp_path / "low.safetensors", *files, *words, "--score-threshold", best - 1e-4)
+    assert "nothing found" not in err
 
 
 def test_files_of_one_name_do_not_replace_one_another(run: Run, model: Path, tmp_path: Path) -> None:

@@ -59,7 +59,23 @@ class WrittenResults:
         return f"{text}: {', '.join(map(str, self.paths))}"
 
 
-def make_record(index: int, file: str, name: str, image: str | None, detections: Detections) -> Record:
+def explain_nothing(best_score: float, threshold: float | Sequence[float]) -> str:
+    """Why no image has a detection: the best score of all, the threshold, and how to lower it."""
+    if isinstance(threshold, float):
+        limit = f"the threshold, {threshold:g}"
+    else:
+        limit = f"the model's own threshold of each class, {min(threshold):.2f} to {max(threshold):.2f}"
+    if not best_score:
+        return f"nothing found: no score comes near {limit}; --score-threshold 0.01 shows whatever there is"
+    lower = math.floor((best_score - 1e-6) * 20) / 20  # a score must exceed it
+    return (
+        f"nothing found: the best score is {best_score:.3f}, not above {limit}; --score-threshold {lower:g} lowers it"
+    )
+
+
+def make_record(
+    index: int, file: str, name: str, image: str | None, detections: Detections, best_score: float = 0.0
+) -> Record:
     """An image as a line of a journal.
 
     Args:
@@ -68,6 +84,7 @@ def make_record(index: int, file: str, name: str, image: str | None, detections:
         name: of the files that are written for it, without suffix; unique.
         image: file name of the drawn image; None where none was drawn.
         detections: in pixels of the image file.
+        best_score: also below the threshold, which is kept where there is no detection; 0: unknown.
     """
     record: Record = {"index": index, "file": file, "name": name, "size": list(detections.size), "image": image}
     record["labels"] = detections.labels.tolist()
@@ -75,6 +92,8 @@ def make_record(index: int, file: str, name: str, image: str | None, detections:
     record["boxes"] = [[round(v, 4) for v in box] for box in detections.boxes.double().tolist()]
     if detections.edges.shape[-1]:
         record["edge_std"] = [[round(v, 4) for v in std] for std in detections.edge_std.double().tolist()]
+    if not record["labels"]:
+        record["best_score"] = float(f"{best_score:.7g}")
     return record
 
 
@@ -97,12 +116,14 @@ def write_results(
     """
     names = header["names"]
     images = objects = limited = 0
+    best_score = 0.0
     twice = []
     most = header.get("max_detections", math.inf)
     for record in merge_records(journals):
         images += 1
         objects += len(record["labels"])
         limited += len(record["labels"]) >= most
+        best_score = max(best_score, record.get("best_score", 0.0))
         if not header.get("class_agnostic_nms", True):
             twice.append(count_named_twice(record, header["nms_iou"]))
     paths = []
@@ -123,7 +144,7 @@ def write_results(
             _write_each(journals, folder / VOC_FOLDER, ".xml", lambda record: format_voc_xml(record, names))
             paths.append(folder / VOC_FOLDER)
     failed = sum((read_end(journal) or {}).get("failed", 0) for journal in journals)
-    notes = []
+    notes = [] if objects or not images else [explain_nothing(best_score, header["score_threshold"])]
     if limited:
         notes.append(
             f"{pluralize(limited, 'image')} with {pluralize(most, 'box', 'boxes')}, the most that this model gives "

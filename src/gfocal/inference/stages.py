@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from PIL import Image
 from rich.console import Console
 from torch import Tensor
@@ -59,12 +60,13 @@ class Pipeline:
         When this is interrupted, what the network has finished is still drawn and added.
         """
         lowest = self.threshold if isinstance(self.threshold, float) else min(self.threshold)
-        drawing: deque[tuple[ImageFile, Detections, Future[str | None]]] = deque()
+        lowest = min(lowest, self.model.decode_settings.score_threshold)  # to say what the best score was
+        drawing: deque[tuple[ImageFile, Detections, float, Future[str | None]]] = deque()
 
         def record(max_waiting: int) -> None:
             while len(drawing) > max_waiting:
-                file, detections, drawn = drawing[0]
-                journal.add(make_record(file.index, file.path, file.name, drawn.result(), detections))
+                file, detections, best_score, drawn = drawing[0]
+                journal.add(make_record(file.index, file.path, file.name, drawn.result(), detections, best_score))
                 drawing.popleft()
                 counts = Counter(detections.class_names)
                 found = ", ".join(f"{count} {name}" for name, count in counts.items())
@@ -75,8 +77,10 @@ class Pipeline:
             read = submit_ahead(pool, self._read, files, depth=self.batch_size + 2 * self.num_workers)
             for batch, detected in predict(self.model, self._batches(read), lowest):
                 for (file, image), one in zip(batch.keys, detected, strict=True):
-                    detections = self._report(one.to("cpu").above(self.threshold))
-                    drawing.append((file, detections, pool.submit(self._draw, file.name, image, detections)))
+                    candidates = one.to("cpu")
+                    detections = self._report(candidates.above(self.threshold))
+                    drawn = pool.submit(self._draw, file.name, image, detections)
+                    drawing.append((file, detections, self._best_score(candidates), drawn))
                 record(max_waiting=2 * self.num_workers)
         finally:
             try:
@@ -92,6 +96,13 @@ class Pipeline:
         if not self.classes.merges:
             return found
         return found.select(suppress(found.boxes, found.scores, found.labels, self.model.decode_settings))
+
+    def _best_score(self, candidates: Detections) -> float:
+        """The best score of a class that is reported, also below the threshold; 0 where there is none."""
+        scores = candidates.scores
+        if self.classes is not None:
+            scores = scores[torch.tensor(self.classes.new_labels)[candidates.labels] >= 0]
+        return float(scores.max()) if len(scores) else 0.0
 
     def _batches(
         self, read: Iterator[tuple[ImageFile, Future[tuple[Tensor, Tensor]]]]
