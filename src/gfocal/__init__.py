@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from gfocal.data.discovery import read_data
     from gfocal.data.synthetic.scenes import SyntheticScenes
     from gfocal.evaluation.coco_ap import coco_ap
+    from gfocal.interop.any_model import load
     from gfocal.interop.conversions import to_pandas, to_supervision, to_torchvision
     from gfocal.interop.hub import push_to_hub
-    from gfocal.interop.published_weights import load
     from gfocal.models.detector import Detector
     from gfocal.models.model_file import save_model as save
     from gfocal.models.zoo import create
@@ -50,7 +50,7 @@ _HOME = {
     "decode": "gfocal.ops.decoding",
     "draw_detections": "gfocal.visualize",
     "draw_edge_distributions": "gfocal.visualize",
-    "load": "gfocal.interop.published_weights",
+    "load": "gfocal.interop.any_model",
     "push_to_hub": "gfocal.interop.hub",
     "read_data": "gfocal.data.discovery",
     "save": "gfocal.models.model_file:save_model",

@@ -126,5 +126,9 @@ class LabError(GFocalError, ValueError):
     """The lab cannot do what was asked; the message says what to fix."""
 
 
+class ExportError(GFocalError, RuntimeError):
+    """A model that cannot be exported, or whose file differs from it too much; the message says which and why."""
+
+
 class MissingExtraError(GFocalError, ImportError):
     """An optional package is not installed; the message names the extra of gfocal that installs it."""

@@ -10,6 +10,7 @@ In reading order:
     download.py            one file: resumed, checked, in place only when it is complete
     weights_cache.py       the folder of published weights, and its lock
     published_weights.py   published weights by name: downloaded once, converted, loaded
+    any_model.py           any file that gfocal writes as a detector: gfocal.load
     coco_results.py        COCO results in json, written and read
     own_results.py         what gfocal detect wrote, read for an evaluation
     conversions.py         detections as objects of supervision and of torchvision

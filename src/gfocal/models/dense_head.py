@@ -72,7 +72,7 @@ class DenseHead(nn.Module):
             box_logits.append(per_point(scale(self.box_out(of_box).float()), 4 * self.num_bins))
             if self.quality_out is not None:
                 quality_logits.append(per_point(self.quality_out(of_cls if self.quality == "cls" else of_box), 1))
-        shapes = [(int(level.shape[-2]), int(level.shape[-1])) for level in maps]
+        shapes = [(level.shape[-2], level.shape[-1]) for level in maps]
         return HeadOutputs(
             cls_logits=torch.cat(cls_logits, 1),
             box_logits=torch.cat(box_logits, 1).unflatten(-1, (4, self.num_bins)),

@@ -72,7 +72,7 @@ class GFLHead(nn.Module):
             box = scale(self.box_out(self.box_tower(level)).float())  # (B, 4K, h, w)
             cls_logits.append(cls.permute(0, 2, 3, 1).flatten(1, 2))  # (B, h*w, C)
             box_logits.append(box.permute(0, 2, 3, 1).flatten(1, 2))  # (B, h*w, 4K)
-        shapes = [(int(level.shape[-2]), int(level.shape[-1])) for level in maps]
+        shapes = [(level.shape[-2], level.shape[-1]) for level in maps]
         return HeadOutputs(
             cls_logits=torch.cat(cls_logits, 1),
             box_logits=torch.cat(box_logits, 1).unflatten(-1, (4, self.num_bins)),

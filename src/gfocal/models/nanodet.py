@@ -182,7 +182,7 @@ class NanoDetHead(nn.Module):
             cls_logits.append(per_point(cls_out(features), self.num_classes))
             # float32 from here: a half-precision edge would be off by a part of a pixel.
             box_logits.append(per_point(box_out(features).float(), 4 * self.num_bins))
-        shapes = [(int(level.shape[-2]), int(level.shape[-1])) for level in maps[: len(STRIDES)]]
+        shapes = [(level.shape[-2], level.shape[-1]) for level in maps[: len(STRIDES)]]
         outputs = HeadOutputs(
             cls_logits=torch.cat(cls_logits, 1),
             box_logits=torch.cat(box_logits, 1).unflatten(-1, (4, self.num_bins)),

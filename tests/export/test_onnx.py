@@ -1,0 +1,87 @@
+"""Every kind of preset as an onnx file: the same numbers at any size, and the same detections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small import OPTIONS, scenes
+
+import gfocal
+from gfocal.export.network import ExportedNetwork
+from gfocal.models.detector import Detector
+from gfocal.models.predict import detect
+from gfocal.structures import Detections
+
+onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+
+KINDS = [*OPTIONS, "deformable"]
+# Batch, height and width in units of 32: sides from 32 to 1344 pixels, levels of one cell and of odd numbers of them.
+SIZES = [(1, 1, 1), (4, 2, 1), (1, 42, 1), (2, 3, 13), (3, 5, 4), (1, 1, 37)]
+Get = Callable[[str], tuple[Detector, Path]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_size_gives_the_numbers_of_the_model(kind: str, exported: Get) -> None:
+    model, path = exported(kind)
+    network = ExportedNetwork(model)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_outputs()] == network.output_names
+    unit = model.input_settings.multiple
+    for batch, rows, columns in [(2, 1, 2)] if unit > 32 else SIZES:
+        images = torch.randn(batch, 3, unit * rows, unit * columns)
+        with torch.inference_mode():
+            wanted = dict(zip(network.output_names, network(images), strict=True))
+        found = dict(zip(network.output_names, session.run(None, {"images": images.numpy()}), strict=True))
+        assert np.array_equal(found["points"], wanted["points"].numpy())
+        for name, tolerance in (("boxes", 1e-2), ("scores", 1e-4), ("quality", 1e-4)):
+            if name in wanted:
+                np.testing.assert_allclose(found[name], wanted[name].numpy(), rtol=1e-5, atol=tolerance)
+        if "edge_logits" in wanted:
+            edges = torch.from_numpy(found["edge_logits"]).softmax(-1)
+            probabilities = wanted["edge_logits"].softmax(-1)
+            assert (edges - probabilities).abs().max() < 1e-3
+
+
+def assert_same(found: Detections, wanted: Detections) -> None:
+    """Boxes within 1e-2 px, scores within 1e-4, in the same order but for equal scores."""
+    assert len(found) == len(wanted) > 0
+    order, other = (torch.argsort(one.scores + one.labels * 10 + one.boxes[:, 0] / 1e6) for one in (found, wanted))
+    found, wanted = found.select(order), wanted.select(other)
+    assert (found.scores - wanted.scores).abs().max() < 1e-4
+    assert (found.boxes - wanted.boxes).abs().max() < 1e-2
+    assert torch.equal(found.labels, wanted.labels)
+    assert found.edges.shape == wanted.edges.shape
+    assert torch.allclose(found.edge_std, wanted.edge_std, atol=1e-2, equal_nan=True)
+    assert torch.allclose(found.points, wanted.points)
+    assert torch.allclose(found.bin_sizes, wanted.bin_sizes)
+    assert (found.names, found.size) == (wanted.names, wanted.size)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_file_detects_as_the_model(kind: str, exported: Get) -> None:
+    model, path = exported(kind)
+    loaded = gfocal.load(path)
+    assert loaded.names == model.names
+    assert loaded.decode_settings == model.decode_settings
+    assert loaded.input_settings == model.input_settings
+    assert loaded.box_coder.has_distribution == model.box_coder.has_distribution
+    images = scenes()
+    for batch_size in (1, 3):
+        found = loaded.detect(images, score_threshold=0.2, batch_size=batch_size)
+        wanted = detect(model, images, score_threshold=0.2, batch_size=batch_size, precision="float32")
+        for one, other in zip(found, wanted, strict=True):
+            assert_same(one, other)
+
+
+def test_the_graph_says_its_opset_and_nothing_of_this_machine(exported: Get) -> None:
+    _, path = exported("gfl_light_fpn")
+    graph = onnx.load(str(path))
+    onnx.checker.check_model(graph, full_check=True)
+    assert {one.domain: one.version for one in graph.opset_import}[""] == 20
+    assert b"/gfocal/" not in path.read_bytes()
+    assert b".py" not in path.read_bytes()
