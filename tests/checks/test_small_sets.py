@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 import torch
+from rich.console import Console
 
-from gfocal.checks.before_training import explain_small_sets, refuse_large_batch
+from gfocal.checks.before_training import explain_small_sets, fit_batch_size, refuse_large_batch
+from gfocal.config.config import Config, with_changes
 from gfocal.data.dataset import FileData, Sample
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.errors import ConfigError
@@ -46,3 +50,22 @@ def test_a_batch_of_more_images_than_there_are_is_refused() -> None:
         refuse_large_batch(8, photos(9, 1), 2)
     with pytest.raises(ConfigError, match="use at most 1 process"):
         refuse_large_batch(1, photos(1, 1), 4)
+
+
+def test_a_batch_that_nobody_stated_is_lowered_to_the_set() -> None:
+    config = with_changes(Config(), {"run.batch_size": 8, "run.skip_empty": False})
+    for data, processes, size in (
+        (photos(5, 1), 1, 5),
+        (photos(5, 1), 2, 2),
+        (photos(8, 1), 1, 8),
+        (photos(1, 1), 2, 8),
+    ):
+        said = io.StringIO()
+        fitted = fit_batch_size(config, data, False, processes, Console(file=said, width=200))
+        assert fitted.run.batch_size == size
+        assert ("instead of 8" in said.getvalue()) == (size < 8)
+    with pytest.raises(ConfigError, match="more than the 5 training images"):
+        fit_batch_size(config, photos(5, 1), True, 1, Console(file=said))
+    some = FileData(("cat",), (1,), [*photos(3, 1).samples, *photos(4, 0).samples])
+    fewer = fit_batch_size(with_changes(config, {"run.skip_empty": True}), some, False, 1, Console(file=said))
+    assert fewer.run.batch_size == 3

@@ -111,7 +111,7 @@ def test_devices_of_training(run: Run, tmp_path: Path) -> None:
 
 def test_the_cpu_as_the_device_of_training_is_a_value_of_the_config() -> None:
     from gfocal.cli.main import build_parser
-    from gfocal.cli.train import build_config
+    from gfocal.cli.training_config import build_config
 
     arguments = ["train", "x", "--no-pretrained"]
     assert build_config(build_parser().parse_args([*arguments, "--device", "cpu"])).run.cpu

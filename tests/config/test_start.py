@@ -15,7 +15,7 @@ from rich.console import Console
 
 import gfocal
 from gfocal.cli.main import build_parser
-from gfocal.cli.train import build_config
+from gfocal.cli.training_config import build_config
 from gfocal.config.config import Config, ConfigError, SizeSettings, read_config, with_changes
 from gfocal.config.start import describe_initial_model, with_initial_network
 from gfocal.data.synthetic.scenes import SyntheticScenes

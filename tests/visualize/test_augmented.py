@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from gfocal.cli.main import build_parser
-from gfocal.cli.train import build_config
+from gfocal.cli.training_config import build_config
 from gfocal.config.config import ConfigError, write_config
 from gfocal.data.augmentation.pipeline import AUGMENT_PRESETS, Augmentation, AugmentSettings
 from gfocal.data.loading import Item, TrainingItems
-from gfocal.data.preprocess import InputSettings, denormalize, normalize
+from gfocal.data.preprocess import InputSettings
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.run_folder import RunFolder
 from gfocal.visualize.augmented import PAPER, draw_item, save_augmented_sheets, sheet
@@ -28,14 +28,14 @@ INPUT = InputSettings(short_side=96, long_side=128)
 
 
 def gray_item(boxes: list[list[float]], ignored: list[bool], size: tuple[int, int] = (330, 330)) -> Item:
-    image = normalize(torch.full((3, *size), 128, dtype=torch.uint8), INPUT)
+    image = torch.full((3, *size), 128, dtype=torch.uint8)
     labels = torch.arange(len(boxes))
     return Item(image, torch.tensor(boxes).view(-1, 4), labels, torch.tensor(ignored, dtype=torch.bool), size, 7)
 
 
 def test_ground_truth_is_framed_in_its_color_and_ignored_boxes_are_dashed() -> None:
     item = gray_item([[40, 60, 140, 160], [180, 200, 300, 320]], [False, True])
-    pixels = np.asarray(draw_item(item, INPUT, ("first", "second")))
+    pixels = np.asarray(draw_item(item, ("first", "second")))
     assert tuple(pixels[110, 40]) == class_color(0)
     assert (pixels[110, 60] == 128).all()  # inside the ground truth nothing is drawn
     frame = pixels[200, 185:296].astype(int)
@@ -48,14 +48,14 @@ def test_ground_truth_is_framed_in_its_color_and_ignored_boxes_are_dashed() -> N
 
 def test_small_images_are_enlarged_and_boxes_with_them() -> None:
     item = gray_item([[20, 10, 60, 40]], [False], (50, 80))
-    canvas = draw_item(item, INPUT, ("a",))
+    canvas = draw_item(item, ("a",))
     assert canvas.size == (320, 200)
     assert tuple(np.asarray(canvas)[100, 80]) == class_color(0)
 
 
 def test_images_without_boxes_and_of_a_pixel() -> None:
     for size in ((1, 1), (1, 90), (90, 1)):
-        canvas = draw_item(gray_item([], [], size), INPUT, ())
+        canvas = draw_item(gray_item([], [], size), ())
         assert min(canvas.size) >= 1
 
 
@@ -74,9 +74,9 @@ def test_sheets_show_the_items_of_the_run(tmp_path: Path) -> None:
     augmentation = Augmentation(AUGMENT_PRESETS["strong"], 96, 128)
     item = TrainingItems(data, augmentation, INPUT, 3)[0, 0]
     first = Image.open(paths[0]).crop((8, 8, 8 + 320, 8 + 320))
-    canvas = draw_item(item, INPUT, data.names)
+    canvas = draw_item(item, data.names)
     assert np.array_equal(np.asarray(first)[: canvas.height, : canvas.width], np.asarray(canvas))
-    assert denormalize(item.image, INPUT).dtype == torch.uint8
+    assert item.image.dtype == torch.uint8
     again = save_augmented_sheets(data, AUGMENT_PRESETS["strong"], INPUT, tmp_path / "again", count=14, seed=3)
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
 

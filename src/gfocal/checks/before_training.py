@@ -28,6 +28,7 @@ from gfocal.console import note, say, warn
 from gfocal.data.class_ids import IDS_SHIFTED
 from gfocal.data.conventions import REFUSED
 from gfocal.data.dataset import ImageData
+from gfocal.data.views import select_trained, select_with_objects
 from gfocal.errors import ClampedEdgesError, ConfigError, DataError
 from gfocal.text import pluralize
 
@@ -116,6 +117,29 @@ def refuse_large_batch(batch_size: int, train_data: ImageData, processes: int) -
             f"run.batch_size {batch_size}{together} is more than the {pluralize(images, 'training image')}: {fix}, "
             "or label more images"
         )
+
+
+def fit_batch_size(
+    config: Config, train_data: ImageData, is_stated: bool, processes: int, console: Console
+) -> Config:
+    """The config with a batch that the training images fill, said where it is lowered.
+
+    Raises ConfigError for a larger batch that the user stated.
+    """
+    used = select_trained(train_data)
+    used = select_with_objects(used) if config.run.skip_empty else used
+    images = len(used)
+    if is_stated and images:
+        refuse_large_batch(config.run.batch_size, used, processes)
+    fitting = images // processes
+    if not 0 < fitting < config.run.batch_size:
+        return config
+    say(
+        console,
+        f"batch size {fitting} instead of {config.run.batch_size}: there are only "
+        f"{pluralize(images, 'training image')} (--batch-size states another)",
+    )
+    return replace(config, run=replace(config.run, batch_size=fitting))
 
 
 def refuse_other_convention(data: ImageData, trust_boxes: bool) -> None:

@@ -8,14 +8,17 @@ inputs.py             from arguments to datasets, devices and the standard outpu
 check.py              gfocal check
 split.py              gfocal split
 train.py              gfocal train
+training_config.py    from the options of gfocal train and check to a config
 held_out.py           which images gfocal train validates on
 evaluate.py           gfocal eval
 counting.py           what gfocal eval counts: detections of a file, chosen classes, the limit of detections
 detect.py             gfocal detect
+benchmark.py          gfocal benchmark
 convert.py            gfocal convert
 compare.py            gfocal compare
 demo.py               gfocal demo
 models.py             gfocal models
+export.py             gfocal export
 import_checkpoint.py  gfocal import
 lab.py                gfocal lab
 doctor.py             gfocal doctor

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
-from functools import partial
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal import launch
 from gfocal.cli import DONE
 from gfocal.cli.early import require_data, say_beginning
-from gfocal.cli.held_out import choose_validation, report_test
+from gfocal.cli.held_out import Validation, choose_validation, report_test
 from gfocal.cli.inputs import (
     explain_missing_coco,
+    first_available_split,
     read_datasets,
     select_splits,
     standard_output,
@@ -29,13 +29,11 @@ from gfocal.cli.options import (
     add_rename,
     add_short_side,
     fraction,
-    image_changes,
     int_at_least,
-    parse_settings,
-    short_side_changes,
 )
+from gfocal.cli.training_config import draft_config, start_from_weights, states_batch_size
 from gfocal.config.bundled import find_config
-from gfocal.console import note, say
+from gfocal.console import say
 from gfocal.models.names import require_model
 from gfocal.text import pluralize
 
@@ -176,7 +174,11 @@ def _add_training(group: Options) -> None:
 
 def _add_computation(group: Options) -> None:
     add_device(group)
-    group.add_argument("--precision", choices=("no", "bf16", "fp16"), help="mixed precision (no: float32)")
+    group.add_argument(
+        "--precision",
+        choices=("auto", "no", "bf16", "fp16"),
+        help="mixed precision (no: float32; auto: bf16 on a CPU that computes it natively, else no)",
+    )
     group.add_argument("--num-workers", type=int_at_least(0), help="processes that load images")
     group.add_argument(
         "--deterministic",
@@ -205,22 +207,22 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from gfocal.run_folder import RunFolder
 
     args.resume = args.resume or (args.auto_resume and RunFolder(args.out).has_state)
-    config = build_config(args, console)
+    config = draft_config(args)
     get_preset(config.model.preset)  # a typo is said before the data are read
     use_device(args.device)
     with pixel_limit(config.images.max_megapixels):
         return _train(args, config, console)
 
 
-def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
-    from gfocal.checks.before_training import explain_small_sets
+def _read(args: argparse.Namespace, config: Config, console: Console) -> tuple[Config, Validation]:
+    """The data, and the config with the weights that the run starts from, which are looked for after the data."""
+    from gfocal.checks.before_training import fit_batch_size
     from gfocal.data.paths import require_distinct
-    from gfocal.data.views import select_trained
-    from gfocal.reports.tables import coco_table
-    from gfocal.reports.training import TrainingPage
-    from gfocal.run import run_training
-    from gfocal.run_folder import RunFolder
 
+    is_generated = "synthetic" in (*args.data, *(args.val or ()))
+    if is_generated:  # in the size of the model's input
+        config = start_from_weights(config, args, console)
+    is_stated = states_batch_size(args)
     with explain_missing_coco(Path(args.config or "").stem.startswith("coco_"), args.data[0]):
         parts = select_splits(args.data, args.train_split, "train")
         train_data = read_datasets(parts, console, config, renames=args.rename, classes=args.classes)
@@ -228,16 +230,30 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
         if not config.model.class_agnostic:
             require_distinct(train_data.names, ", ".join(args.data))
         names = None if config.model.class_agnostic else train_data.names
+        if is_stated and not args.resume:  # before images are read and weights downloaded
+            fit_batch_size(config, train_data, is_stated, launch.world_size(), console)
 
         def read(parts: Sequence[tuple[str, str | None]]) -> ImageData:
             data = read_datasets(parts, console, config, names, args.rename, args.classes)
             return take_ignored_as_objects(data, args.ignored_as_objects, console)
 
         choice = choose_validation(args, train_data, read, console)
+    if not args.resume:
+        config = fit_batch_size(config, choice.train, is_stated, launch.world_size(), console)
+    return config if is_generated else start_from_weights(config, args, console), choice
+
+
+def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
+    from gfocal.checks.before_training import explain_small_sets, take_advice
+    from gfocal.data.views import select_trained
+    from gfocal.reports.tables import coco_table
+    from gfocal.reports.training import TrainingPage
+    from gfocal.run import run_training
+    from gfocal.run_folder import RunFolder
+
+    config, choice = _read(args, config, console)
     train_data, val_data = choice.train, choice.val
     if args.auto and not args.resume:
-        from gfocal.checks.before_training import take_advice
-
         config = take_advice(config, train_data, console)
     if val_data is None:
         say(console, "no validation data: the weights of the last epoch are the result")
@@ -269,7 +285,17 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
     if choice.test is not None:
         report_test(choice, config, args.out, console)
     say(console, f"model files: {', '.join(map(str, RunFolder(args.out).model_files))}")
+    say(console, f"next: {next_command(args)}")
     return DONE
+
+
+def next_command(args: argparse.Namespace) -> str:
+    """What is done with a trained model: an evaluation on the split test, where there is one, else detection."""
+    tests = [path for path in args.data if path != "synthetic" and first_available_split(path, "test")]
+    if not tests:
+        return f"{shlex.join(['gfocal', 'detect', str(args.out)])} IMAGE_OR_FOLDER"
+    ignored = ["--ignored-as-objects"] * args.ignored_as_objects
+    return shlex.join(["gfocal", "eval", str(args.out), *tests, "--split", "test", *ignored])
 
 
 def _refuse_device(name: str | None) -> None:
@@ -278,82 +304,3 @@ def _refuse_device(name: str | None) -> None:
 
     if name not in (None, "cpu") and launch.world_size() > 1:
         raise DeviceError(f"--device {name}: launched processes share the devices; leave the option out, or give cpu")
-
-
-def build_config(args: argparse.Namespace, console: Console | None = None) -> Config:
-    """The config with the changes by options; for a resumed run its own, from which options may not differ."""
-    from rich.console import Console as RichConsole
-
-    from gfocal.config.config import SizeSettings, read_config, with_changes
-    from gfocal.config.start import default_config, with_available_weights, with_initial_network
-
-    changes = _changes(args)
-    where = "--set" if len(args.set) == len(changes) else "--set and options" if args.set else "options"
-    if args.resume:
-        return _config_of_run(args, changes, where)
-    config = read_config(args.config or default_config(changes))
-    config = with_available_weights(config, changes, partial(note, console or RichConsole(stderr=True)))
-    if "model.init_from" in changes and not args.config:
-        config = replace(config, size=SizeSettings())  # so that the model file's size is used
-    scaled = short_side_changes(config, args.short_side)
-    if "augment.preset" in changes:  # the sizes are then those of that augmentation
-        scaled.pop("augment.short_sides", None)
-    changes = scaled | changes
-    return with_initial_network(with_changes(config, changes, where), changes)
-
-
-def _config_of_run(args: argparse.Namespace, changes: dict[str, Any], where: str) -> Config:
-    """The config of the run in --out. Raises ConfigError where the changes differ from it."""
-    from gfocal.checks.advice import ADVISED
-    from gfocal.config.config import with_changes
-    from gfocal.errors import ConfigError
-    from gfocal.run import read_run_config
-
-    config = read_run_config(args.out)
-    if with_changes(config, changes, where) == config:  # all at once: keys change what augment.preset names
-        return config
-    if args.auto:  # these keys have the values that the advice gave
-        changes = {key: value for key, value in changes.items() if key not in ADVISED}
-    differing = [key for key, value in changes.items() if with_changes(config, {key: value}, where) != config]
-    if differing:
-        raise ConfigError(
-            f"{args.out}: a run is resumed with the config it was started with, which differs in "
-            f"{', '.join(differing)}; leave these options out, or start a new run in another folder "
-            f"(--init-from {args.out} starts from the weights of this one)"
-        )
-    return config
-
-
-def _changes(args: argparse.Namespace) -> dict[str, Any]:
-    """Keys of the config -> values given by options."""
-    options = {
-        "model.preset": args.preset,
-        "model.weights": args.backbone_weights,
-        "model.init_from": args.init_from,
-        "model.freeze": args.freeze,
-        "run.epochs": args.epochs,
-        "run.batch_size": args.batch_size,
-        "run.repeat_threshold": args.repeat_threshold,
-        "run.patience": args.patience,
-        "run.trackers": args.track,
-        "run.precision": args.precision,
-        "run.num_workers": args.num_workers,
-        "run.seed": args.seed,
-        "optimizer.lr": args.lr,
-        "size.short_side": args.short_side,
-        "augment.preset": args.augment,
-    }
-    changes = {key: value for key, value in options.items() if value is not None}
-    if args.device is not None:
-        changes["run.cpu"] = args.device == "cpu"
-    if args.no_pretrained:
-        changes["model.pretrained"] = False
-    for key, wanted in (
-        ("model.class_agnostic", args.class_agnostic),
-        ("run.deterministic", args.deterministic),
-        ("run.checkpoint_activations", args.checkpoint_activations),
-        ("run.compile", args.compile),
-    ):
-        if wanted:
-            changes[key] = True
-    return changes | image_changes(args) | parse_settings(args.set)

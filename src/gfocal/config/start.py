@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from gfocal.config.bundled import CONFIG_FOLDER, find_config
 from gfocal.config.config import Config, SizeSettings, with_changes
+from gfocal.config.values import parse_toml
 from gfocal.data.preprocess import scaled_long_side
 from gfocal.errors import ConfigError, DownloadError
 from gfocal.interop.published_weights import locate_model
 from gfocal.models.finetuning import compare_classes
 from gfocal.models.model_file import read_description
+from gfocal.models.published import PUBLISHED
 
 NETWORK_KEYS = ("model.preset", "model.weights", "model.pretrained")  # and model.options
 
@@ -67,10 +71,26 @@ def default_config(changes: Mapping[str, Any]) -> str:
     """
     preset = changes.get("model.preset", "")
     if not preset and "model.init_from" in changes:
-        preset = read_description(locate_model(changes["model.init_from"]))["preset"]
+        preset = _preset_of(changes["model.init_from"])
     if not preset:
         return "light" if asks_for_network(changes) else "nano"
     return "nano" if str(preset).startswith("nanodet") else "light"
+
+
+def _preset_of(model: str) -> str:
+    """The preset of a model; that of published weights is known without a download."""
+    if model in PUBLISHED and not Path(model).exists():
+        return PUBLISHED[model].preset
+    return read_description(locate_model(model))["preset"]
+
+
+def states_key(name_or_path: str | None, key: str) -> bool:
+    """Whether a config file of the user's own, not a bundled one, gives a key such as ``run.batch_size``."""
+    path = None if name_or_path is None else find_config(name_or_path)
+    if path is None or path.parent == CONFIG_FOLDER:
+        return False
+    section, _, name = key.partition(".")
+    return name in parse_toml(path.read_text(encoding="utf-8")).get(section, {})
 
 
 def with_available_weights(config: Config, changes: Mapping[str, Any], report: Callable[[str], None]) -> Config:
