@@ -18,12 +18,15 @@ from gfocal.checks.before_training import geometry_from_config, refuse_clamped_e
 from gfocal.checks.geometry import DetectorGeometry, read_geometry
 from gfocal.checks.regression_range import (
     TOLERATED,
+    LevelResult,
     RegressionRangeResult,
+    describe_clamped,
+    describe_clamping,
     format_fraction,
     measure_regression_range,
 )
 from gfocal.cli.main import build_parser
-from gfocal.cli.train import build_config
+from gfocal.cli.training_config import build_config
 from gfocal.config.config import Config, ConfigError, read_config, with_changes
 from gfocal.criteria.gfl import GFLCriterion
 from gfocal.data.dataset import FileData, Sample
@@ -104,6 +107,16 @@ def test_clamped_edges_of_a_long_box_are_counted() -> None:
     assert measure(data_of([LONG]), 32).clamped_fraction == 0
     assert measure(data_of([LONG]), 16, 2.0).clamped_fraction == 0
     assert measure(data_of([LONG]), 32, 0.5).clamped_fraction > 0
+
+
+def test_very_few_clamped_edges_are_said_once_as_a_fraction() -> None:
+    levels = (LevelResult(8, 128.0, 100_000, 10, 3), LevelResult(16, 256.0, 100_000, 10, 0))
+    result = replace(measure(data_of([SQUARE])), levels=levels)
+    said = describe_clamping(result)
+    assert said.startswith("under 0.01% of the edges lie outside")
+    assert said.endswith(": 3 edges at stride 8 (range 128 pixels)")
+    assert [describe_clamped(level) for level in levels] == ["3 edges", "0%"]
+    assert describe_clamped(replace(levels[0], num_clamped=40)) == "0.01%"
 
 
 def test_the_clamped_edges_are_those_of_the_criterion() -> None:

@@ -29,7 +29,7 @@ from gfocal.checks.regression_range import (
     single_thread,
 )
 from gfocal.config.config import Config
-from gfocal.console import progress_bar
+from gfocal.console import progress_bar, say
 from gfocal.data.dataset import FileData
 from gfocal.data.discovery import list_splits, read_data
 from gfocal.data.paths import split_name
@@ -127,6 +127,7 @@ def check_datasets(
     """
     console = console or Console(stderr=True)
     source = _read_sources(paths, split_names, with_ignored)
+    say(console, "\n".join(source.formats))
     findings = list(source.findings)
     for name, data in source.splits.items():
         findings += check_records(data, name) + check_boxes(data, name)
@@ -165,6 +166,7 @@ class _Sources:
     splits: dict[str, FileData] = field(default_factory=dict)
     training: list[str] = field(default_factory=list)  # names of the training splits; all if none is named train
     findings: list[Finding] = field(default_factory=list)  # on classes
+    formats: list[str] = field(default_factory=list)  # what each dataset was read as
 
 
 def _choose_value_range(source: _Sources, config: Config, fast: bool) -> RangeChoice:
@@ -185,6 +187,8 @@ def _read_sources(paths: Sequence[str], split_names: Sequence[str], with_ignored
         training = [name for name, (base, _) in dataset.items() if base == "train" or not has_train]
         if repeated := sorted(set(splits) & set(found.splits)):
             raise DataError(f"{path}: is named twice, or another dataset has its name ({', '.join(repeated)})")
+        formats = dict.fromkeys(data.format for data in splits.values() if data.format)
+        found.formats += [f"read as {', '.join(formats)}: {path}"] * bool(formats)
         found.splits |= splits
         found.training += training
         found.findings += check_classes(splits, training, path)

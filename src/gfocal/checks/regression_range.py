@@ -31,6 +31,7 @@ from gfocal.structures import Points, pad_targets
 from gfocal.text import pluralize
 
 TOLERATED = 0.01  # fraction of clamped edges, or of unassigned boxes, above which there is a finding and advice
+MIN_SHOWN = 0.0001  # a smaller fraction is not printed as a number
 SMALL_SIDE = 4.0  # pixels of the network's input
 BY_PREDICTIONS = (
     "This detector's predictions decide in training which points learn a box; counted are the points inside each "
@@ -255,7 +256,7 @@ def _sort_boxes(
 def describe_clamping(result: RegressionRangeResult) -> str:
     """The clamped fractions in one sentence: of all edges, then of each level that has such edges."""
     levels = [
-        f"{format_fraction(level.clamped_fraction)} at stride {level.stride} (range {level.range_pixels:g} pixels)"
+        f"{describe_clamped(level)} at stride {level.stride} (range {level.range_pixels:g} pixels)"
         for level in result.levels
         if level.num_clamped
     ]
@@ -270,7 +271,14 @@ def format_fraction(fraction: float) -> str:
     """A percentage; what is not zero is never shown as 0%."""
     if not fraction:
         return "0%"
-    return f"{fraction:.2%}" if fraction >= 0.0001 else "under 0.01%"
+    return f"{fraction:.2%}" if fraction >= MIN_SHOWN else "under 0.01%"
+
+
+def describe_clamped(level: LevelResult) -> str:
+    """The clamped fraction of a level, or how many edges they are where they are very few."""
+    if 0 < level.clamped_fraction < MIN_SHOWN:
+        return pluralize(level.num_clamped, "edge")
+    return format_fraction(level.clamped_fraction)
 
 
 def check_regression_range(

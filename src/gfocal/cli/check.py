@@ -18,10 +18,11 @@ from gfocal.cli.options import (
     image_changes,
     int_at_least,
     parse_settings,
-    short_side_changes,
 )
+from gfocal.cli.training_config import config_with
 from gfocal.config.bundled import find_config
 from gfocal.console import say
+from gfocal.models.names import require_model
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +55,12 @@ def add(commands: Any) -> None:
         "--config",
         metavar="NAME|FILE",
         help="detector and input size for the regression range (default: that of gfocal train, nano)",
+    )
+    check.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="detector and input size of a model file, a run, or published weights by name (see 'gfocal models'), as "
+        "for 'gfocal train --init-from MODEL'",
     )
     add_short_side(check)
     add_image_reading(check)
@@ -93,16 +100,19 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal check."""
     require_data(args.data)
     find_config(args.config or "nano")
+    if args.model is not None:
+        require_model(args.model)
     say_beginning(f"reading {', '.join(args.data)}", console)
-    from gfocal.config.config import read_config, with_changes
-    from gfocal.config.start import default_config
+    from gfocal.config.start import default_config, with_initial_network
     from gfocal.data.images import pixel_limit
 
-    settings = parse_settings(args.set)
-    args.config = args.config or default_config(settings)
-    config = read_config(args.config)
-    changes = short_side_changes(config, args.short_side) | image_changes(args) | settings
-    config = with_changes(config, changes, "--set")
+    changes = image_changes(args) | parse_settings(args.set)
+    if args.model is not None:
+        changes["model.init_from"] = args.model
+    config = config_with(args, changes, "--set")
+    args.config = args.config or default_config(changes)
+    if "model.init_from" in changes:
+        config = with_initial_network(config, changes)
     with pixel_limit(config.images.max_megapixels):
         return _check(args, config, console)
 
@@ -116,7 +126,7 @@ def _check(args: argparse.Namespace, config: Config, console: Console) -> int:
     result = check_datasets(
         args.data,
         config,
-        Path(args.config).stem,
+        Path(args.model or args.config).stem,
         splits,
         jobs=args.jobs or os.cpu_count() or 1,
         fast=args.fast,

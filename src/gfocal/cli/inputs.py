@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from weakref import WeakKeyDictionary
 
 from gfocal import launch
-from gfocal.console import note
+from gfocal.console import note, say
 from gfocal.text import one_line, pluralize
 
 if TYPE_CHECKING:
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from gfocal.config.config import Config
     from gfocal.data.dataset import FileData, ImageData, Problem
+    from gfocal.models.exported import AnyDetector
 
 
-_PRINTED: WeakKeyDictionary[Console, set[str]] = WeakKeyDictionary()  # notes on data, by where they were printed
+_PRINTED: WeakKeyDictionary[Console, set[str]] = WeakKeyDictionary()  # lines on data, by where they were printed
 PIPE_WIDTH = 200  # columns
 Share = Literal["empty", "any"]  # which classes of the data may be missing among the expected ones
 
@@ -184,8 +185,18 @@ def read_dataset(
         if names is None:
             raise
         found = match_classes(read_data(Path(data), split), names, data, share, console)
+    say_format(found, data, console)
     print_problems(found.problems, console)
     return found
+
+
+def say_format(data: FileData, path: str, console: Console) -> None:
+    """Say once which format a dataset was read as."""
+    line = f"read as {data.format}: {path}"
+    printed = _PRINTED.setdefault(console, set())
+    if data.format and line not in printed:
+        say(console, line)
+    printed.add(line)
 
 
 def standard_output() -> Console:
@@ -228,3 +239,11 @@ def select_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise DeviceError(f"--device {name}: not available ({reason}); leave the option out, or give cpu") from error
+
+
+def load_detector(model: str, device: str | None) -> AnyDetector:
+    """The detector of a model file or an exported one, on the named device, by default the first GPU or the CPU."""
+    from gfocal.interop.any_model import load
+    from gfocal.models.exported import is_exported
+
+    return load(model, "cpu" if device is None and is_exported(model) else select_device(device))

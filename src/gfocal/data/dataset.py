@@ -240,6 +240,7 @@ class FileData:
     value_range: tuple[int, int] | None = None  # of images of more than 8 bits, see ``gfocal.data.value_range``
     # Ids of images that have lost all of their objects: as background they would be trained on wrongly.
     untrained: frozenset[int] = frozenset()
+    format: str = ""  # title of the format that the files are of; empty for data of several
 
     def __post_init__(self) -> None:
         if not isinstance(self.samples, SampleTable):

@@ -14,7 +14,7 @@ from pathlib import Path
 from gfocal.data.annotated import WHOLE, AnnotationFormat, read_annotated
 from gfocal.data.assigned import list_assigned_splits, read_assigned, read_moves
 from gfocal.data.dataset import FileData, Problem
-from gfocal.data.paths import find_split_folders, sort_splits
+from gfocal.data.paths import find_split_folders, no_such_path, sort_splits
 from gfocal.data.readers.bdd100k import BDD100K
 from gfocal.data.readers.coco import coco_splits, is_coco, read_coco_dataset
 from gfocal.data.readers.createml import CREATEML
@@ -36,7 +36,7 @@ from gfocal.data.readers.visdrone import VISDRONE
 from gfocal.data.readers.voc import is_voc, read_voc, voc_splits
 from gfocal.data.readers.widerface import WIDERFACE
 from gfocal.data.readers.yolo import find_yaml, is_yolo, read_yolo, yolo_splits
-from gfocal.data.unread import explain_unread
+from gfocal.data.unread import explain_labels_alone, explain_unread
 from gfocal.data.views import concatenate
 from gfocal.errors import ClassMismatchError, DataError, SplitError
 from gfocal.text import one_line
@@ -82,7 +82,7 @@ FORMATS: tuple[Format, ...] = (
     _annotated("openimages", OPENIMAGES),
     Format(
         "coco",
-        "COCO",
+        "COCO json",
         "a .json file; annotations/instances_<split>*.json; <split>/*.json; a .json in the folder",
         is_coco,
         coco_splits,
@@ -156,7 +156,7 @@ def read_own(path: Path, split: str | None = None, names: Sequence[str] | None =
             failed.append((kind, error))
             continue
         notes = [Problem(str(path), f"{k.title}: {one_line(str(e))}", READ_AS_ANOTHER, "skipped") for k, e in failed]
-        return replace(found, problems=[*notes, *found.problems])
+        return replace(found, problems=[*notes, *found.problems], format=kind.title)
     if len(failed) == 1:
         raise failed[0][1]
     reasons = "\n".join(f"  {kind.title}: {one_line(str(error))}" for kind, error in failed)
@@ -193,10 +193,12 @@ def detect_format(path: str | Path) -> str:
 def _candidates(path: Path) -> list[Format]:
     """The formats that may lie at a path, at least one. Raises DataError, which lists what was looked for."""
     if not path.is_file() and not path.is_dir():  # a pipe would never end
-        raise DataError(f"{path}: no such file or folder")
+        raise DataError(no_such_path(path))
     found = [kind for kind in FORMATS if kind.is_candidate(path)]
     if found:
         return found
+    if labels_alone := explain_labels_alone(path):
+        raise DataError(labels_alone)
     lines = "\n".join(f"  {kind.title:<16} {kind.looked_for}" for kind in FORMATS)
     content = sorted(f.name + "/" * f.is_dir() for f in path.iterdir()) if path.is_dir() else []
     shown = ", ".join(content[:12]) + (f", ... ({len(content)} entries)" if len(content) > 12 else "")

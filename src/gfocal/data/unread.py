@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from gfocal.data.paths import SUFFIXES
 from gfocal.data.readers.csv_columns import read_table
 from gfocal.data.readers.json_files import read_ends
+from gfocal.data.readers.label_files import first_lines
 from gfocal.errors import DataError
 from gfocal.text import one_line
 
 MAX_FILES, MAX_FOLDERS = 500, 12  # of a folder that are looked at, and subfolders
 MAX_TABLE = 100_000_000  # bytes of a table that is read to say what it misses
 MAX_LINES = 12
+LABELS = "labels"  # YOLO's folder
 
 _JSON: tuple[tuple[str, tuple[bytes, ...], str], ...] = (
     ("VIA 3 project", (b'"vid_list"', b'"metadata"'), "export it from VIA 3 as COCO, or label in VIA 2"),
@@ -43,6 +46,24 @@ def explain_unread(path: Path) -> list[str]:
             name = file.relative_to(path).as_posix() if file != path else file.name
             found.setdefault(what, one_line(name, max_length=100))
     return [f"{name}: {what}" for what, name in found.items()][:MAX_LINES]
+
+
+def explain_labels_alone(path: Path) -> str:
+    """What to do with YOLO's labels whose images are elsewhere, as of ``gfocal detect``; empty for anything else."""
+    home = path.parent if path.name == LABELS and not (path / LABELS).is_dir() else path
+    labels, images = home / LABELS, home / "images"
+    has_classes = any((folder / "classes.txt").is_file() for folder in (home, labels))
+    if images.exists() or not has_classes or not labels.is_dir():
+        return ""
+    lines = [line.split() for line in first_lines(labels)]
+    fitting = [line for line in lines if len(line) in (5, 6) and all(map(_is_number, line))]
+    if len(fitting) < max(1, len(lines) - 1):  # classes.txt may be one of them
+        return ""
+    return (
+        f"{path}: labels of YOLO without their images: link or copy the folder of the images to {images} (ln -s "
+        f"$(realpath IMAGES) {shlex.quote(str(images))}), then give {home}; or detect with --format coco, whose json "
+        "names the images"
+    )
 
 
 def _files(path: Path) -> Iterator[Path]:

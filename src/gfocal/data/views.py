@@ -83,6 +83,7 @@ def concatenate(
         _concatenate_tables(tables, image_ids),
         problems,
         untrained=frozenset(image_ids[untrained].tolist()) if untrained.any() else frozenset(),
+        format=datasets[0].format if len({data.format for data in datasets}) == 1 else "",
     )
 
 

@@ -11,7 +11,12 @@ import torch
 from gfocal.checks.check import CheckResult
 from gfocal.checks.class_summary import ClassSummary
 from gfocal.checks.findings import KINDS, Finding, group_by_kind
-from gfocal.checks.regression_range import BY_PREDICTIONS, RegressionRangeResult, format_fraction
+from gfocal.checks.regression_range import (
+    BY_PREDICTIONS,
+    RegressionRangeResult,
+    describe_clamped,
+    format_fraction,
+)
 from gfocal.checks.terms import TERMS
 from gfocal.data.value_range import Range
 from gfocal.errors import ImageError
@@ -206,7 +211,7 @@ def _regression_range(check: CheckResult, result: RegressionRangeResult) -> str:
             cell(f"{level.range_pixels:g}"),
             number(level.num_boxes),
             number(level.num_points),
-            cell(format_fraction(level.clamped_fraction) if level.num_points else "–"),
+            cell(describe_clamped(level) if level.num_points else "–"),
         ]
         for level in result.levels
     ]

@@ -11,7 +11,12 @@ from rich.text import Text
 
 from gfocal.checks.check import CheckResult
 from gfocal.checks.findings import KINDS, SEVERITIES, Finding, group_by_kind
-from gfocal.checks.regression_range import BY_PREDICTIONS, RegressionRangeResult, format_fraction
+from gfocal.checks.regression_range import (
+    BY_PREDICTIONS,
+    RegressionRangeResult,
+    describe_clamped,
+    format_fraction,
+)
 from gfocal.checks.terms import TERMS
 from gfocal.console import say
 from gfocal.text import one_line, pluralize
@@ -143,7 +148,7 @@ def print_regression_range(
         table.add_column(heading, justify="right")
     for level in result.levels:
         row = (f"{level.stride}", f"{level.range_pixels:g}", f"{level.num_boxes:,}", f"{level.num_points:,}")
-        table.add_row(*row, format_fraction(level.clamped_fraction) if level.num_points else "–")
+        table.add_row(*row, describe_clamped(level) if level.num_points else "–")
     out.print(table)
     if result.by_predictions:
         say(out, BY_PREDICTIONS, fold=True)
