@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gfocal.cli import DONE
 from gfocal.cli.inputs import standard_output
 from gfocal.console import note, say
+from gfocal.models.names import require_model
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +29,13 @@ def add(commands: Any) -> None:
         "in the seed.",
     )
     compare.set_defaults(run=run)
-    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs")
+    compare.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="folders of runs; of a model file without its run, also of published weights by name (see 'gfocal "
+        "models'), the network and its input are compared",
+    )
     compare.add_argument(
         "--out",
         type=Path,
@@ -39,6 +46,9 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal compare."""
+    for model in args.runs:
+        if not Path(model).is_dir():  # without a run in it, said when it is read
+            require_model(model)
     from gfocal.reports.comparison import write_comparison_page
     from gfocal.reports.runs import (
         ap_differences,

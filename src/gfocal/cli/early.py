@@ -22,13 +22,16 @@ EXAMPLE_MODEL = "nanodet_plus_m_416_coco"  # of published weights, the smallest 
 
 def require_data(paths: Sequence[str]) -> None:
     """Raise DataError for a dataset that is not there."""
+    from gfocal.data.paths import no_such_path
+
     for path in paths:
         if path != "synthetic" and not Path(path).is_file() and not Path(path).is_dir():  # a pipe would never end
-            raise DataError(f"{path}: no such file or folder")
+            raise DataError(no_such_path(path))
 
 
 def require_images(arguments: Sequence[str], lists: Sequence[Path] = ()) -> None:
     """Raise DataError if none of the images that are named is there; those of lists are not looked for."""
+    from gfocal.data.paths import no_such_path
     from gfocal.inference.sources import STANDARD_INPUT, reason_against
 
     if lists or any(text == STANDARD_INPUT or text.startswith("@") for text in arguments):
@@ -36,7 +39,8 @@ def require_images(arguments: Sequence[str], lists: Sequence[Path] = ()) -> None
     reasons = [reason_against(text) for text in arguments]
     if all(reasons):
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-        raise DataError(f"{reasons[0]}{more}")
+        is_absent = not reason_against(arguments[0], of_absent=False)
+        raise DataError(f"{no_such_path(arguments[0]) if is_absent else reasons[0]}{more}")
 
 
 def require_model_and_images(model: str | None, arguments: Sequence[str], lists: Sequence[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections import Counter
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from gfocal.errors import ClassMismatchError, DataError, SplitError
-from gfocal.text import one_line
+from gfocal.text import one_line, similar
 
 T = TypeVar("T")
+MAX_LISTED = 2000  # entries of a folder that are compared with a name that is not there
 
 # Of the formats that gfocal.data.images reads.
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".jp2"))
@@ -41,6 +43,8 @@ def pick_split(available: Mapping[str, T], split: str | None, where: str | Path)
     Raises DataError, which lists the available splits.
     """
     known = one_line(", ".join(sort_splits(available)), max_length=1000) or "none"
+    near = similar(split or "", available)
+    there_are = f"did you mean {one_line(near[0])}? There are" if near else "there are"
     if split is None:
         if len(available) == 1:
             return next(iter(available.values()))
@@ -48,7 +52,33 @@ def pick_split(available: Mapping[str, T], split: str | None, where: str | Path)
     for name in (split, split_name(split)):
         if name is not None and name in available:
             return available[name]
-    raise SplitError(f"{where}: no split {split!r}; there are: {known}")
+    raise SplitError(f"{where}: no split {split!r}; {there_are}: {known}")
+
+
+def no_such_path(path: str | Path) -> str:
+    """``photoz/: no such file or folder; did you mean photos/?``."""
+    text = f"{path}: no such file or folder"
+    near = similar_path(Path(path))
+    end = "/" if str(path).endswith("/") else ""
+    return text if near is None else f"{text}; did you mean {one_line(str(near))}{end}?"
+
+
+def similar_path(path: Path) -> Path | None:
+    """An existing path for which one with a typo may stand; None if there is none. Names differ in letters alone."""
+    folder = next((parent for parent in path.parents if parent.is_dir()), None)
+    if folder is None:
+        return None
+    name, *rest = path.parts[len(folder.parts) :]
+    try:
+        names = [entry.name for entry in itertools.islice(os.scandir(folder), MAX_LISTED)]
+    except OSError:
+        return None
+    digits = re.findall("[0-9]+", name)  # one frame of a sequence does not stand for another
+    fitting = [other for other in names if other[0] != "." and re.findall("[0-9]+", other) == digits]
+    for other in similar(name, fitting, 3):
+        if similar(Path(name).stem, [Path(other).stem]) and (found := folder.joinpath(other, *rest)).exists():
+            return found
+    return None
 
 
 def sort_splits(names: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from gfocal.data.paths import no_such_path
 from gfocal.errors import ModelFileError
 from gfocal.models.published import PUBLISHED
 from gfocal.run_folder import RunFolder
@@ -35,4 +36,4 @@ def require_model(model: str | Path) -> None:
             f"{text}: no such file or folder, and no published weights of this name; did you mean "
             f"{' or '.join(near)}? ('gfocal models' lists all)"
         )
-    raise ModelFileError(f"{path}: no such file or folder")
+    raise ModelFileError(no_such_path(model))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from gfocal.config.config import Config, flatten
 from gfocal.config.values import format_toml, parse_toml
 from gfocal.errors import CompareError
 from gfocal.evaluation.bootstrap import APDifference, MatchTable, difference_of_ap, read_matches
+from gfocal.interop.published_weights import locate_model
+from gfocal.models.model_file import read_description
+from gfocal.models.published import PUBLISHED
 from gfocal.run_folder import RunFolder
 from gfocal.text import pluralize
 from gfocal.training.metrics_log import read_metrics
@@ -36,6 +40,7 @@ class ComparedRun:
     rows: tuple[Mapping[str, str], ...]  # of metrics.csv
     result: Mapping[str, Any] | None  # the COCO numbers of the last evaluation; None of an unfinished run
     matches: MatchTable | None = None  # of the evaluation with the best AP; None of a run by an older gfocal
+    is_model_alone: bool = False  # a model file without its run, of which the network and its input are known
 
     @property
     def epochs(self) -> int:
@@ -45,11 +50,13 @@ class ComparedRun:
     @property
     def is_finished(self) -> bool:
         """Whether the run has ended, as planned or early."""
-        return self.result is not None or self.epochs >= self.settings["run.epochs"]
+        return self.result is not None or self.epochs >= self.settings.get("run.epochs", math.inf)
 
     @property
     def state(self) -> str:
-        """Progress in words."""
+        """Progress in words; of a model alone what it is."""
+        if self.is_model_alone:
+            return str(self.about["model"])
         planned = self.settings["run.epochs"]
         if self.epochs >= planned:
             return pluralize(planned, "epoch")
@@ -101,15 +108,32 @@ class RunDifference:
         return f"AP {one.ap:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}{words}"
 
 
-def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
-    """The runs in some folders, each under the shortest name that is unique.
+def read_runs(models: Sequence[str | Path]) -> list[ComparedRun]:
+    """The runs in some folders or of some model files, each under the shortest name that is unique.
+
+    A model file without its run, also that of published weights by name, has its network and input alone.
 
     Raises:
         CompareError: a folder holds no run, or damaged files.
+        ModelFileError: a file is none of a model, or there is nothing of a name.
+        DownloadError: published weights that cannot be downloaded.
     """
-    folders = list({folder.resolve(): folder for folder in folders}.values())  # each once
-    names = short_names(folders)
-    return [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
+    found = [find_run(model) or str(model) for model in models]
+    found = list({one.resolve() if isinstance(one, Path) else one: one for one in found}.values())  # each once
+    names = short_names([Path(one) for one in found])
+    return [
+        _read(one, name) if isinstance(one, Path) else _read_model(one, name)
+        for one, name in zip(found, names, strict=True)
+    ]
+
+
+def find_run(model: str | Path) -> Path | None:
+    """The folder of a run, also that of a model file in it; None for a model without its run."""
+    path = Path(model)
+    if path.is_dir():
+        return None if RunFolder(path).model_files and not RunFolder(path).config.is_file() else path
+    folder = RunFolder(path.parent)
+    return folder.path if path in folder.model_files and folder.config.is_file() else None
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
@@ -150,6 +174,18 @@ def _read(folder: Path, name: str) -> ComparedRun:
         raise CompareError(f"{folder}: its files are damaged ({error})") from error
 
 
+def _read_model(model: str, name: str) -> ComparedRun:
+    """What a model file says by itself: its network, and the size of its input."""
+    about = read_description(locate_model(model))
+    size = {key: about["input"].get(key) for key in ("short_side", "long_side", "antialias", "stretch")}
+    settings = {"model.preset": about["preset"]}
+    settings |= {f"model.options.{key}": value for key, value in about["options"].items()}
+    settings |= {f"size.{key}": value for key, value in size.items()}
+    weights = PUBLISHED.get(str(about.get("provenance", {}).get("name")))
+    what = "a model file" if weights is None else f"published: AP {weights.ap / 100:.3f} on COCO val2017"
+    return ComparedRun(name, settings, {"model": what}, (), None, is_model_alone=True)
+
+
 def _json(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
@@ -157,8 +193,12 @@ def _json(path: Path) -> dict[str, Any] | None:
 def config_differences(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
     """The config keys in which runs differ -> the value of each run, as TOML."""
     keys = dict.fromkeys(key for run in runs for key in run.settings)
-    found = {key: [_as_text(run.settings.get(key)) for run in runs] for key in keys}
-    return {key: values for key, values in found.items() if len(set(values)) > 1}
+    known = {key: [run for run in runs if key in run.settings or not run.is_model_alone] for key in keys}
+    return {
+        key: [_as_text(run.settings.get(key)) for run in runs]
+        for key in keys
+        if len({_as_text(run.settings.get(key)) for run in known[key]}) > 1
+    }
 
 
 def describe_selection(runs: Sequence[ComparedRun]) -> str:
@@ -174,8 +214,12 @@ def describe_selection(runs: Sequence[ComparedRun]) -> str:
 
 def environment_differences(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
     """The same for versions, machine and data."""
-    found = {key: [_as_text(run.about.get(key)) for run in runs] for key in ENVIRONMENT_KEYS}
-    return {key: values for key, values in found.items() if len(set(values)) > 1}
+    trained = [run for run in runs if not run.is_model_alone]
+    return {
+        key: [_as_text(run.about.get(key)) for run in runs]
+        for key in ENVIRONMENT_KEYS
+        if len({_as_text(run.about.get(key)) for run in trained}) > 1
+    }
 
 
 def have_same_evaluation_data(runs: Sequence[ComparedRun]) -> bool:
