@@ -26,7 +26,7 @@ def test_versions_devices_and_cache(run: Run, monkeypatch: pytest.MonkeyPatch, t
     assert rows["cpu"].startswith("float32")
     assert rows["threads"].startswith(f"{torch.get_num_threads()} of torch")
     assert rows["cache"].startswith(f"{tmp_path / 'a' / 'cache'} (0 files, 0 MB; ")
-    assert rows["cache"].endswith("GB free)")
+    assert rows["cache"].endswith("GB free; GFOCAL_CACHE moves it)")
     assert rows["OMP_NUM_THREADS"] == "3"
     assert rows["HTTPS_PROXY"] == "set"
     assert "secret" not in out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,9 @@ from gfocal.run_folder import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]  # of the fixture "run"
 SCENES, FRAMES = 8, 6
+GROUPS = re.compile(
+    r"(\d+) groups? of several images, (\d+) images in all; the largest has (\d+), which are in (\w+): (\w+\.png), .*"
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +74,11 @@ def test_frames_of_a_video(run: Run, data: Path, tmp_path: Path) -> None:
         code, out, err = run("split", folder, "--val", 0.25, "--test", 0.125, "--jobs", 1)
         assert code == DONE, err
         assert "cut into blocks of consecutive frames" in err
+        (line,) = (line for line in err.splitlines() if "of several images" in line)
+        groups, together, largest, split, first = GROUPS.fullmatch(line).groups()  # type: ignore[union-attr]
+        assert int(largest) <= int(together) <= SCENES * FRAMES
+        assert int(groups) <= int(together) / 2
+        assert first in names(folder, split)
         assert str(folder / "train.txt") in err.splitlines()[-1]
         assert list_splits(folder) == ["train", "val", "test"]
     assert [names(data, split) for split in ("train", "val", "test")] == [

@@ -16,6 +16,7 @@ from gfocal import __version__
 from gfocal.cli import DONE
 from gfocal.cli.inputs import standard_output
 from gfocal.console import say
+from gfocal.text import pluralize
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,21 +93,24 @@ def installation() -> Iterator[Row]:
 def packages() -> Iterator[Row]:
     """Versions of the packages that gfocal needs, and of those that it can use."""
     for name in REQUIRED:
-        yield name, _version(name) or "not installed: pip install gfocal installs it"
-    found = {name: _version(name) for name in OPTIONAL}
+        yield name, version_of(name) or "not installed: pip install gfocal installs it"
+    found = {name: version_of(name) for name in OPTIONAL}
     yield "optional", ", ".join(f"{name} {version}" for name, version in found.items() if version) or "none"
     yield "not installed", ", ".join(name for name, version in found.items() if not version) or "none"
 
 
 def memory_and_disk() -> Iterator[Row]:
     """The cache of published weights, free disk space and memory, open files."""
-    from gfocal.interop.weights_cache import cache_folder
+    from gfocal.interop.weights_cache import CACHE, cache_folder
     from gfocal.limits import open_file_limit
 
     folder = cache_folder()
     files = [file for file in folder.rglob("*") if file.is_file()] if folder.is_dir() else []
     size = sum(file.stat().st_size for file in files)
-    yield "cache", f"{folder} ({len(files)} files, {size / 1e6:.0f} MB; {_free(folder)})"
+    yield (
+        "cache",
+        f"{folder} ({pluralize(len(files), 'file')}, {size / 1e6:.0f} MB; {_free(folder)}; {CACHE} moves it)",
+    )
     yield "current folder", f"{Path.cwd()} ({_free(Path.cwd())})"
     total, available = _memory()
     if total:
@@ -148,7 +152,8 @@ def devices() -> Iterator[Row]:
         yield "mps", "Apple GPU"
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """The version of an installed package; empty for one that is not."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -42,9 +42,9 @@ def list_presets() -> Table:
 
     from gfocal.models.zoo import PRESETS
 
-    table = Table("preset", "", title="presets: gfocal train --preset NAME", title_justify="left")
+    table = Table("preset", "network", title="presets: gfocal train --preset NAME", title_justify="left")
     for name, preset in PRESETS.items():
-        table.add_row(name, (preset.__doc__ or "").split("\n\n")[0].replace("\n    ", " "))
+        table.add_row(name, as_cell((preset.__doc__ or "").split("\n\n")[0]))
     return table
 
 
@@ -54,15 +54,22 @@ def list_configs() -> Table:
 
     from gfocal.config.config import CONFIG_FOLDER, config_names
 
-    table = Table("config", "", title="configs: gfocal train --config NAME", title_justify="left")
+    table = Table("config", "use", title="configs: gfocal train --config NAME", title_justify="left")
     for name in config_names():
         head = [
             line[1:].strip()
             for line in (CONFIG_FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()
             if line.startswith("#")
         ]
-        table.add_row(name, " ".join(head[2:]))
+        table.add_row(name, as_cell(" ".join(head[2:])))
     return table
+
+
+def as_cell(text: str) -> str:
+    """A text of the code in one line, without its marks: for reStructuredText, or of markup that rich would take."""
+    from rich.markup import escape
+
+    return escape(" ".join(text.replace("`", "").split()))
 
 
 def list_published() -> Table:

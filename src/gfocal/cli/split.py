@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gfocal.cli import DONE
 from gfocal.cli.early import require_data, say_beginning
 from gfocal.cli.held_out import SHARE
-from gfocal.cli.inputs import print_problems, standard_output
+from gfocal.cli.inputs import print_problems, say_format, standard_output
 from gfocal.cli.options import Options, add_max_megapixels, int_at_least
 from gfocal.console import note, say
 from gfocal.text import one_line, pluralize
@@ -101,6 +101,7 @@ def _split(args: argparse.Namespace, console: Console) -> int:
     if sum(shares.values()) >= 1:
         raise DataError(f"--val {args.val:g} --test {args.test:g}: nothing is left for train")
     data, sources = read_undivided(args.data, list(shares), args.replace)
+    say_format(data, str(args.data), console)
     print_problems(data.problems, console)
     with progress_bar(console, "reading images", len(data)) as bar:
         plan = plan_split(
@@ -108,6 +109,8 @@ def _split(args: argparse.Namespace, console: Console) -> int:
         )
     standard_output().print(describe_numbers(data, plan))
     say(console, plan.describe_groups())
+    if largest := plan.describe_largest(data):
+        say(console, largest)
     for line in describe_rare(data, plan):
         note(console, line)
     if args.dry_run:

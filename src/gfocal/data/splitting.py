@@ -18,11 +18,12 @@ from gfocal.data.dataset import FileData
 from gfocal.data.fingerprints import read_fingerprints
 from gfocal.data.grouping import Grouping, group_images
 from gfocal.errors import DataError
-from gfocal.text import pluralize
+from gfocal.text import one_line, pluralize
 
 TRAIN = "train"
 FEW = (0, 1, 2, 4, 8, 16)  # images are told apart by the last of these numbers of objects that they reach
 MAX_CHANGES = 300
+MAX_NAMED = 4  # images of a group
 MAX_EXCHANGED = 300  # groups of a split that are tried for an exchange, drawn by the seed
 STARTS = 4  # divisions that are made, of which the closest to the targets is taken
 LARGE = 0.5  # in half of them, groups of more than this part of a split stay in train: others can fill it better
@@ -59,6 +60,20 @@ class SplitPlan:
             )
             text += f" and {len(kept.cut) - 3} more" * (len(kept.cut) > 3)
         return text
+
+    def describe_largest(self, data: FileData) -> str:
+        """How many groups of several images there are, and the largest with its images; empty if there is none."""
+        groups = [group for group in self.grouping.groups if len(group) > 1]
+        if not groups:
+            return ""
+        largest = max(groups, key=len)
+        paths = [data.table.path(index) for index in largest]
+        names = [one_line(path.name, max_length=100) for path in sorted(path for path in paths if path is not None)]
+        listed = ", ".join(names) if len(names) <= MAX_NAMED else f"{', '.join(names[:2])}, ..., {names[-1]}"
+        return (
+            f"{pluralize(len(groups), 'group')} of several images, {sum(map(len, groups)):,} images in all; the "
+            f"largest has {len(largest)}, which are in {self.splits[largest[0]]}: {listed}"
+        )
 
 
 def plan_split(
