@@ -8,8 +8,10 @@ many objects; then groups are moved and exchanged as long as that brings these n
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -67,13 +69,18 @@ class SplitPlan:
         if not groups:
             return ""
         largest = max(groups, key=len)
-        paths = [data.table.path(index) for index in largest]
-        names = [one_line(path.name, max_length=100) for path in sorted(path for path in paths if path is not None)]
+        paths = [path for index in largest if (path := data.table.path(index)) is not None]
+        names = [one_line(path.name, max_length=100) for path in sorted(paths, key=_by_number)]
         listed = ", ".join(names) if len(names) <= MAX_NAMED else f"{', '.join(names[:2])}, ..., {names[-1]}"
         return (
             f"{pluralize(len(groups), 'group')} of several images, {sum(map(len, groups)):,} images in all; the "
             f"largest has {len(largest)}, which are in {self.splits[largest[0]]}: {listed}"
         )
+
+
+def _by_number(path: Path) -> tuple[str | int, ...]:
+    """A key that sorts frame_9 before frame_10."""
+    return tuple(int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", str(path))))
 
 
 def plan_split(
