@@ -27,7 +27,6 @@ from gfocal.data.augmentation.pipeline import augmentation_for
 from gfocal.data.dataset import ImageData
 from gfocal.data.discovery import read_data
 from gfocal.data.loading import Collate, Item
-from gfocal.data.preprocess import normalize
 from gfocal.models.finetuning import freeze
 from gfocal.training.distributed import Devices
 from gfocal.training.ema import WeightAverage
@@ -66,7 +65,7 @@ def make_step(name: str, data: ImageData, changes: dict[str, str]) -> Callable[[
     network, optimizer = devices.prepare(model, optimizer)
     average = WeightAverage(model, config.run.ema_decay)
     augmentation = augmentation_for(config.augment, model.input_settings)
-    collate = Collate(model.input_settings.multiple)
+    collate = Collate(model.input_settings)
 
     def step(start: int) -> Stopwatch:
         watch, items = Stopwatch(), []
@@ -76,7 +75,6 @@ def make_step(name: str, data: ImageData, changes: dict[str, str]) -> Callable[[
             size = (int(image.shape[-2]), int(image.shape[-1]))
             image, boxes, labels, ignored = augmentation(image, sample.boxes, sample.labels, sample.crowd, None)
             watch.lap("augment")
-            image = normalize(image, model.input_settings)
             items.append(Item(image, boxes, labels, ignored, size, sample.image_id))
             watch.lap("stack")
         batch = collate(items)

@@ -17,7 +17,7 @@ from torch import Tensor
 from gfocal.data.augmentation.pipeline import AUGMENT_PRESETS, Augmentation, AugmentSettings
 from gfocal.data.dataset import FileData, Sample
 from gfocal.data.loading import MAX_UNREADABLE, Item, TrainingItems, evaluation_loader, read_or_next, training_loader
-from gfocal.data.preprocess import InputSettings, denormalize
+from gfocal.data.preprocess import InputSettings
 from gfocal.data.samplers import BatchOrder, EpochOrder
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.errors import DataError
@@ -176,7 +176,7 @@ def grays(folder: Path, count: int) -> FileData:
 
 def shown(item: Item) -> set[int]:
     """Which of the gray images are to be seen in an item."""
-    values = denormalize(item.image, INPUT)[0]
+    values = item.image[0]
     return {int(v) // 30 - 1 for v in values.unique() if int((values == v).sum()) > 40 and int(v) % 30 == 0}
 
 

@@ -18,14 +18,14 @@ from gfocal.data.loading import TrainingItems, evaluation_loader, training_loade
 from gfocal.data.preprocess import (
     InputSettings,
     input_shape,
-    normalize,
+    normalize_batch,
     resize,
     resize_to_input,
     resized_shape,
     scale_xyxy,
 )
 from gfocal.data.warp import warp
-from gfocal.models.predict import preprocess, stack_inputs
+from gfocal.models.predict import stack_inputs
 from gfocal.ops.box_coders import DiracDistances
 from gfocal.ops.decoding import decode
 from gfocal.structures import HeadOutputs, Points
@@ -81,18 +81,18 @@ def test_decoding_maps_back_each_axis_by_its_own_factor(height: int, width: int,
 
 def test_a_batch_of_several_aspect_ratios_needs_no_padding() -> None:
     images = [noise(*size) for size in SIZES]
-    batch = stack_inputs(range(4), images, [preprocess(image, SQUARE) for image in images], SQUARE.multiple)
+    batch = stack_inputs(range(4), images, SQUARE)
     assert batch.images.shape == (4, 3, 96, 96)
     assert batch.sizes.tolist() == [[96, 96]] * 4
     assert batch.original_sizes.tolist() == [list(size) for size in SIZES]
     for one, image in zip(batch.images, images, strict=True):
-        assert torch.equal(one, normalize(warp(image, (96, 96)), SQUARE))
+        assert torch.equal(one, normalize_batch([warp(image, (96, 96))], SQUARE)[0])
 
 
 def test_a_size_that_is_no_multiple_of_32_is_padded() -> None:
     settings = replace(SQUARE, short_side=70, long_side=100)
     images = [noise(*size) for size in SIZES]
-    batch = stack_inputs(range(4), images, [preprocess(image, settings) for image in images], settings.multiple)
+    batch = stack_inputs(range(4), images, settings)
     assert batch.images.shape == (4, 3, 96, 128)
     assert batch.sizes.tolist() == [[70, 100]] * 4
     assert (batch.images[:, :, 70:] == 0).all()
@@ -235,7 +235,7 @@ def test_training_without_augmentation_sees_what_evaluation_sees(photos: FileDat
     items = TrainingItems(photos, augmentation_for(AugmentSettings(flip=0.0), SQUARE), SQUARE, seed=0)
     (batch,) = evaluation_loader(photos, SQUARE, batch_size=4)
     for i in range(4):
-        assert torch.equal(items[0, i].image, batch.images[i])
+        assert torch.equal(normalize_batch([items[0, i].image], SQUARE)[0], batch.images[i])
         torch.testing.assert_close(items[0, i].boxes, batch.targets.boxes[i, :1])
 
 

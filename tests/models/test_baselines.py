@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gfocal.data.preprocess import InputSettings, normalize
+from gfocal.data.preprocess import InputSettings, normalize_batch
 from gfocal.models import caffe
 from gfocal.models.backbone import TimmBackbone
 from gfocal.models.baselines import atss_r50_fpn, fcos_r50_fpn, foveabox_r50_fpn, retinanet_r50_fpn
@@ -164,7 +164,7 @@ def test_a_bgr_convolution_on_bgr_pixels_is_the_turned_one_on_ours() -> None:
     published = nn.Conv2d(3, 4, 7, bias=False)
     mean_bgr = torch.tensor([102.9801, 115.9465, 122.7717]).view(3, 1, 1)
     want = published(image.flip(0).float() - mean_bgr)
-    ours = normalize(image, InputSettings(caffe.MEAN, caffe.STD))
+    ours = normalize_batch([image], InputSettings(caffe.MEAN, caffe.STD))[0, :, :16, :16]
     got = nn.functional.conv2d(ours, caffe.bgr_to_rgb(published.weight))
     torch.testing.assert_close(got, want, atol=1e-3, rtol=1e-4)
 

@@ -9,7 +9,7 @@ import torch
 
 from gfocal.criteria.gfl import GFLCriterion
 from gfocal.data.discovery import read_data
-from gfocal.data.preprocess import InputSettings, normalize, resize, resized_shape, stack_padded
+from gfocal.data.preprocess import InputSettings, normalize_batch, resize, resized_shape
 from gfocal.models.predict import detect_batch
 from gfocal.models.zoo import PRESETS, create
 from gfocal.ops.distributions import GeneralDistribution
@@ -32,7 +32,7 @@ def test_one_step_and_detections_on_a_photograph(preset: str, shared: Path) -> N
     shape = resized_shape(height, width, settings.short_side, settings.long_side)
     scale = torch.tensor([shape[1] / width, shape[0] / height]).repeat(2)
     targets = pad_targets([sample.boxes * scale], [sample.labels])
-    inputs = stack_padded([normalize(resize(image, shape), settings)])
+    inputs = normalize_batch([resize(image, shape)], settings)
     assert isinstance(model.box_coder, GeneralDistribution)
     criterion = GFLCriterion(model.box_coder)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}

@@ -21,7 +21,6 @@ from gfocal.models.predict import (
     detect,
     is_several,
     predict,
-    preprocess,
     stack_inputs,
 )
 from gfocal.models.zoo import gfl_r18_fpn
@@ -101,9 +100,7 @@ def test_images_in_one_batch_give_nearly_what_they_give_alone(model: Detector, p
 def test_predict_gives_each_batch_with_its_detections(model: Detector, pixels: Pixels) -> None:
     images = [as_rgb(pixels), as_rgb(pixels[::-1].copy())]
     settings = model.input_settings
-    batches = [
-        stack_inputs([i], [image], [preprocess(image, settings)], settings.multiple) for i, image in enumerate(images)
-    ]
+    batches = [stack_inputs([i], [image], settings) for i, image in enumerate(images)]
     model.train()
     for i, (batch, (found,)) in enumerate(predict(model, iter(batches), score_threshold=0.0)):
         assert not model.training
@@ -150,7 +147,7 @@ def test_the_models_own_thresholds_apply_as_in_the_command(model: Detector, pixe
     assert same(one(model.detect(pixels)), everything.above(own))
     assert same(one(model.detect(pixels, score_threshold=0.2)), everything.above(0.2))
     image, settings = as_rgb(pixels), model.input_settings
-    batch = stack_inputs([0], [image], [preprocess(image, settings)], settings.multiple)
+    batch = stack_inputs([0], [image], settings)
     ((_, (for_ap,)),) = predict(model, [batch])
     assert for_ap.scores.min().item() < DEFAULT_THRESHOLD  # AP needs them all
 

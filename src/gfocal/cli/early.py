@@ -1,10 +1,11 @@
 """What is answered before torch is imported, which takes seconds: files, models and configs that are not there.
 
-Nothing that this file imports may import torch; a test looks.
+Nothing that this file imports may import torch; a test looks. ``import_torch`` does when it is called.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,6 +80,19 @@ def find_detections(model: str) -> Path | None:
 
 
 def say_beginning(text: str, console: Console) -> None:
-    """Say what a command begins with, where otherwise nothing would be printed while torch is imported."""
+    """Say what a command begins with, and import torch, while otherwise nothing would be printed."""
     if "torch" not in sys.modules:
         say(console, text)
+        import_torch()
+
+
+def import_torch() -> None:
+    """Import torch with garbage collection off, which would look through all that is imported, again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        import torch  # noqa: F401
+    finally:
+        if was_enabled:
+            gc.enable()
+    gc.freeze()  # what was imported stays to the end

@@ -24,7 +24,7 @@ from gfocal.data.augmentation.labeled_image import LabeledImage
 from gfocal.data.augmentation.pipeline import Augmentation
 from gfocal.data.dataset import ImageData, Sample
 from gfocal.data.images import max_pixels, set_max_pixels
-from gfocal.data.preprocess import InputSettings, normalize, resize_to_input, scale_xyxy, stack_padded
+from gfocal.data.preprocess import InputSettings, normalize_batch, resize_to_input, scale_xyxy
 from gfocal.data.samplers import BatchOrder, EpochOrder
 from gfocal.data.survey import with_value_range
 from gfocal.errors import DataError
@@ -39,7 +39,7 @@ MAX_UNREADABLE = 20
 class Item:
     """One preprocessed image with its ground truth, before batching."""
 
-    image: Tensor  # (3, h, w) float32, normalized
+    image: Tensor  # (3, h, w) uint8, resized
     boxes: Tensor  # (G, 4) xyxy in pixels of ``image``
     labels: Tensor  # (G,)
     ignored: Tensor  # (G,) bool: ignored regions, not ground truth
@@ -86,12 +86,11 @@ class TrainingItems(Dataset[Item]):
             image, boxes, labels, ignored = self.augmentation(
                 image, sample.boxes, sample.labels, sample.crowd, others
             )
-        image = normalize(image, self.input_settings)
         return Item(image, boxes, labels, ignored, original_size, sample.image_id)
 
 
 class EvaluationItems(Dataset[Item]):
-    """Images for evaluation: resized and normalized, without augmentation.
+    """Images for evaluation: resized, without augmentation.
 
     An image that cannot be read is replaced by one of the mean color, so that its objects count as missed and a
     broken file does not end a run.
@@ -115,7 +114,6 @@ class EvaluationItems(Dataset[Item]):
         old = (int(image.shape[-2]), int(image.shape[-1]))
         image = resize_to_input(image, settings)
         boxes = sample.boxes * scale_xyxy(old, (int(image.shape[-2]), int(image.shape[-1])))
-        image = normalize(image, settings)
         return Item(image, boxes, sample.labels, sample.crowd, old, sample.image_id)
 
 
@@ -138,14 +136,14 @@ def read_or_next(data: ImageData, index: int) -> tuple[Tensor, Sample]:
 
 @dataclass(frozen=True)
 class Collate:
-    """Collate items into one padded batch."""
+    """Collate items into one normalized, padded batch."""
 
-    multiple: int
+    settings: InputSettings
 
     def __call__(self, items: Sequence[Item]) -> Batch:
         """Items of B images -> batch."""
         return Batch(
-            images=stack_padded([item.image for item in items], self.multiple),
+            images=normalize_batch([item.image for item in items], self.settings),
             targets=pad_targets(
                 [item.boxes for item in items], [item.labels for item in items], [item.ignored for item in items]
             ),
@@ -205,7 +203,7 @@ def _loader(
         items,
         batch_sampler=batches,
         num_workers=num_workers,
-        collate_fn=Collate(settings.multiple),
+        collate_fn=Collate(settings),
         persistent_workers=num_workers > 0,
         worker_init_fn=partial(start_worker, pixel_limit=max_pixels()),
         pin_memory=torch.cuda.is_available(),

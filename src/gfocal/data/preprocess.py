@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import platform
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
+from torch.nn import functional as F
 
 from gfocal.data.value_range import Range, check_range
 from gfocal.data.warp import warp
@@ -76,9 +77,22 @@ def resize(image: Tensor, shape: tuple[int, int], antialias: bool = True, stretc
         return image
     if stretch:
         return warp(image, shape)
-    if shape == (1, 1):  # torch's antialiasing kernel for uint8 fails at this size
-        return TF.resize(image.float(), [1, 1], antialias=antialias).round().to(torch.uint8)
-    return TF.resize(image, list(shape), antialias=antialias)
+    if image.device.type == "cpu" and _interpolates_bytes() and shape != (1, 1):  # at 1 x 1 the kernel fails
+        return _interpolate(image, shape, antialias)
+    return _interpolate(image.float(), shape, antialias).round().to(torch.uint8)
+
+
+def _interpolates_bytes() -> bool:
+    """Whether torch has a fast kernel for bytes on this CPU; the choice of torchvision's ``resize``."""
+    is_arm = platform.machine() in ("aarch64", "arm64")
+    return is_arm or torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+
+
+def _interpolate(image: Tensor, shape: tuple[int, int], antialias: bool) -> Tensor:
+    """Bilinear interpolation of (3, H, W); the layout in memory, by planes or by pixels, is kept."""
+    # A batch of one whose strides say by which layout it is stored: torch would take pixels for planes, and copy.
+    batch = image.permute(1, 2, 0).unsqueeze(0).permute(0, 3, 1, 2) if image.stride(0) == 1 else image.unsqueeze(0)
+    return F.interpolate(batch, shape, mode="bilinear", antialias=antialias).squeeze(0)
 
 
 def input_shape(size: tuple[int, int], settings: InputSettings) -> tuple[int, int]:
@@ -97,28 +111,28 @@ def scale_xyxy(old: tuple[int, int], new: tuple[int, int]) -> Tensor:
     return torch.tensor([new[1] / old[1], new[0] / old[0]] * 2)
 
 
-def normalize(image: Tensor, settings: InputSettings) -> Tensor:
-    """uint8 (3, H, W) -> float32, mean subtracted, divided by the standard deviation."""
-    mean = torch.tensor(settings.mean, device=image.device).view(3, 1, 1)
-    std = torch.tensor(settings.std, device=image.device).view(3, 1, 1)
-    return (image.to(torch.float32) - mean) / std
+def padded_shape(shapes: Iterable[tuple[int, int]], multiple: int = 32) -> tuple[int, int]:
+    """The smallest height and width, multiples of a number, that hold images of these heights and widths."""
+    heights, widths = zip(*shapes, strict=True)
+    return -(-max(heights) // multiple) * multiple, -(-max(widths) // multiple) * multiple
 
 
-def denormalize(image: Tensor, settings: InputSettings) -> Tensor:
-    """Inverse of ``normalize``: float32 (3, H, W) -> uint8."""
-    mean = torch.tensor(settings.mean, device=image.device).view(3, 1, 1)
-    std = torch.tensor(settings.std, device=image.device).view(3, 1, 1)
-    return (image * std + mean).round().clamp(0, 255).to(torch.uint8)
+def normalize_batch(images: Sequence[Tensor], settings: InputSettings) -> Tensor:
+    """uint8 images (3, h, w) of several sizes -> one batch (B, 3, H, W) float32, padded with zeros (the mean color).
 
-
-def stack_padded(images: Sequence[Tensor], multiple: int = 32) -> Tensor:
-    """Normalized images of several sizes -> one batch (B, 3, H, W), padded with zeros (the mean color).
-
-    The memory format is channels_last, in which convolutions run faster.
+    The mean is subtracted, and the result divided by the standard deviation. The memory format is channels_last, in
+    which convolutions run faster; images that are stored by pixels, as ``read_image`` gives them, are not rearranged.
     """
-    height = -(-max(image.shape[1] for image in images) // multiple) * multiple
-    width = -(-max(image.shape[2] for image in images) // multiple) * multiple
-    batch = torch.zeros(len(images), 3, height, width).contiguous(memory_format=torch.channels_last)
-    for i, image in enumerate(images):
-        batch[i, :, : image.shape[1], : image.shape[2]] = image
-    return batch
+    height, width = padded_shape([(int(one.shape[1]), int(one.shape[2])) for one in images], settings.multiple)
+    device = images[0].device
+    batch = torch.empty(len(images), height, width, 3, device=device)
+    # Rows of pixels as one long row: over three channels alone, arithmetic is several times as slow.
+    mean, std = (torch.tensor(values, device=device).repeat(width) for values in (settings.mean, settings.std))
+    for rows, image in zip(batch.flatten(2), images, strict=True):
+        h, w = int(image.shape[1]), int(image.shape[2])
+        inside = rows[:h, : 3 * w]
+        torch.sub(image.permute(1, 2, 0).reshape(h, 3 * w), mean[: 3 * w], out=inside)
+        inside.div_(std[: 3 * w])
+        rows[:h, 3 * w :] = 0
+        rows[h:] = 0
+    return batch.permute(0, 3, 1, 2)

@@ -15,15 +15,24 @@ from gfocal.data.coco_names import COCO_NAMES
 from gfocal.data.images import read_image
 from gfocal.errors import DataError
 from gfocal.interop.coco_results import write_coco_results
-from gfocal.models.detector import Detector
-from gfocal.models.predict import ImageBatch, predict, preprocess, stack_inputs
+from gfocal.models.exported import AnyDetector
+from gfocal.models.precision import Precision
+from gfocal.models.predict import ImageBatch, predict, stack_inputs
 from gfocal.structures import Detections
 from gfocal.text import pluralize
 
 RESULTS = "detections_test-dev2017_gfocal_results"
 
 
-def write_submission(model: Detector, info: Path, folders: Sequence[str], out: Path, console: Console) -> int:
+def write_submission(
+    model: AnyDetector,
+    info: Path,
+    folders: Sequence[str],
+    out: Path,
+    console: Console,
+    precision: Precision = "auto",
+    compiled: bool = False,
+) -> int:
     """Detect in the images that an image info file lists; returns how many could not be read.
 
     Args:
@@ -31,6 +40,9 @@ def write_submission(model: Detector, info: Path, folders: Sequence[str], out: P
         info: ``image_info_test-dev2017.json``, or an instances file.
         folders: one folder, which holds the images.
         out: folder for the json and the zip.
+        console: for messages.
+        precision: number format of the network, see ``gfocal.models.precision``.
+        compiled: compile the network first.
 
     Raises:
         DataError: the info file, the folder or the model's classes are not what the server expects, or no image
@@ -41,7 +53,8 @@ def write_submission(model: Detector, info: Path, folders: Sequence[str], out: P
     images, category_ids = read_info(info, model)
     found: dict[int, Detections] = {}
     with progress_bar(console, "detecting", len(images)) as bar:
-        for batch, detections in predict(model, read_batches(images, Path(folders[0]), model, console)):
+        batches = read_batches(images, Path(folders[0]), model, console)
+        for batch, detections in predict(model, batches, None, precision, compiled):
             found.update(zip(batch.keys, detections, strict=True))
             bar.advance(1)
     if not found:
@@ -62,7 +75,7 @@ def write_submission(model: Detector, info: Path, folders: Sequence[str], out: P
 
 
 def read_batches(
-    images: Sequence[tuple[int, str]], folder: Path, model: Detector, console: Console
+    images: Sequence[tuple[int, str]], folder: Path, model: AnyDetector, console: Console
 ) -> Iterator[ImageBatch[int]]:
     """Each image that can be read as a batch of its own, with its id; the others are reported."""
     for image_id, name in images:
@@ -71,11 +84,10 @@ def read_batches(
         except DataError as error:
             fail(console, error)
             continue
-        inputs = preprocess(image, model.input_settings)
-        yield stack_inputs([image_id], [image], [inputs], model.input_settings.multiple)
+        yield stack_inputs([image_id], [image], model.input_settings)
 
 
-def read_info(info: Path, model: Detector) -> tuple[list[tuple[int, str]], tuple[int, ...]]:
+def read_info(info: Path, model: AnyDetector) -> tuple[list[tuple[int, str]], tuple[int, ...]]:
     """Ids and file names of the images, and the category ids of the model's classes."""
     try:
         content = json.loads(info.read_text(encoding="utf-8"))

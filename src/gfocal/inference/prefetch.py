@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
+
+import torch
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -24,13 +27,23 @@ class SynchronousExecutor(Executor):
         return future
 
 
-def make_executor(num_workers: int) -> Executor:
-    """An executor of ``num_workers`` threads; 0: none.
+@contextmanager
+def start_workers(num_workers: int) -> Iterator[Executor]:
+    """An executor of ``num_workers`` threads, in which torch computes with one each; 0: none.
 
     Threads, not processes: decoding images releases Python's lock, and a decoder that crashes ends the whole process,
     after which the journal can be resumed; nothing waits forever for a process that is gone.
     """
-    return ThreadPoolExecutor(num_workers) if num_workers else SynchronousExecutor()
+    if not num_workers:
+        yield SynchronousExecutor()
+        return
+    num_threads = torch.get_num_threads()  # of this thread, and settled by asking
+    pool = ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(num_threads)  # of threads that are started later
 
 
 def submit_ahead(

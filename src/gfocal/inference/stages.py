@@ -16,33 +16,24 @@ from torch import Tensor
 
 from gfocal.console import fail, say
 from gfocal.data.classes import ClassMap
-from gfocal.data.images import read_image
 from gfocal.data.value_range import Range
-from gfocal.errors import DataError
 from gfocal.inference.journal import Journal
-from gfocal.inference.prefetch import make_executor, submit_ahead
+from gfocal.inference.prefetch import start_workers, submit_ahead
+from gfocal.inference.reading import ImageFile, ReadImage, Window, read_window
 from gfocal.inference.results import make_record
-from gfocal.models.detector import Detector
-from gfocal.models.predict import ImageBatch, predict, preprocess, stack_inputs
+from gfocal.models.exported import AnyDetector
+from gfocal.models.precision import Precision
+from gfocal.models.predict import ImageBatch, predict
 from gfocal.ops.decoding import suppress
 from gfocal.structures import Detections
 from gfocal.visualize.annotate import DrawStyle, draw_detections
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """An image file of a run."""
-
-    index: int  # in the list of all files
-    path: str
-    name: str  # without suffix, of the files that are written for it; unique
 
 
 @dataclass
 class Pipeline:
     """Detects in files and counts those that cannot be read."""
 
-    model: Detector
+    model: AnyDetector
     folder: Path  # for the drawn images
     threshold: float | tuple[float, ...]  # for all classes, or of each
     batch_size: int
@@ -53,6 +44,8 @@ class Pipeline:
     num_failed: int = 0
     value_range: Range | None = None  # of images of more than 8 bits
     classes: ClassMap | None = None  # that are reported; None: all
+    precision: Precision = "auto"
+    compiled: bool = False
 
     def process(self, files: Sequence[ImageFile], journal: Journal) -> None:
         """Run every file through the network; each is added to the journal once its image is drawn.
@@ -61,7 +54,18 @@ class Pipeline:
         """
         lowest = self.threshold if isinstance(self.threshold, float) else min(self.threshold)
         lowest = min(lowest, self.model.decode_settings.score_threshold)  # to say what the best score was
+        detected: list[tuple[ReadImage, Detections]] = []  # of a window
         drawing: deque[tuple[ImageFile, Detections, float, Future[str | None]]] = deque()
+
+        def draw_window() -> None:
+            detected.sort(key=lambda pair: -pair[0].file.index)
+            while detected:
+                key, found = detected[-1]
+                candidates = found.to("cpu")
+                detections = self._report(candidates.above(self.threshold))
+                drawn = pool.submit(self._draw, key.file.name, key.image, detections)
+                drawing.append((key.file, detections, self._best_score(candidates), drawn))
+                detected.pop()
 
         def record(max_waiting: int) -> None:
             while len(drawing) > max_waiting:
@@ -72,21 +76,19 @@ class Pipeline:
                 found = ", ".join(f"{count} {name}" for name, count in counts.items())
                 say(self.console, f"{file.path}: {found or 'nothing'}")
 
-        pool = make_executor(self.num_workers)
-        try:
-            read = submit_ahead(pool, self._read, files, depth=self.batch_size + 2 * self.num_workers)
-            for batch, detected in predict(self.model, self._batches(read), lowest):
-                for (file, image), one in zip(batch.keys, detected, strict=True):
-                    candidates = one.to("cpu")
-                    detections = self._report(candidates.above(self.threshold))
-                    drawn = pool.submit(self._draw, file.name, image, detections)
-                    drawing.append((file, detections, self._best_score(candidates), drawn))
-                record(max_waiting=2 * self.num_workers)
-        finally:
+        with start_workers(self.num_workers) as pool:
             try:
-                record(max_waiting=0)
+                read = submit_ahead(pool, self._read, self._windows(files), depth=self.num_workers + 1)
+                for batch, found in predict(
+                    self.model, self._batches(read), lowest, self.precision, self.compiled
+                ):
+                    detected += zip(batch.keys, found, strict=True)
+                    if batch.keys[0].ends_window:
+                        draw_window()
+                    record(max_waiting=2 * self.num_workers)
             finally:
-                pool.shutdown(cancel_futures=True)
+                draw_window()
+                record(max_waiting=0)
 
     def _report(self, detections: Detections) -> Detections:
         """The detections of the classes that are reported; of merged classes those that overlap become one."""
@@ -104,36 +106,25 @@ class Pipeline:
             scores = scores[torch.tensor(self.classes.new_labels)[candidates.labels] >= 0]
         return float(scores.max()) if len(scores) else 0.0
 
-    def _batches(
-        self, read: Iterator[tuple[ImageFile, Future[tuple[Tensor, Tensor]]]]
-    ) -> Iterator[ImageBatch[tuple[ImageFile, Tensor]]]:
-        """Batches of the files that can be read, with the original image of each."""
-        waiting: list[tuple[ImageFile, Tensor, Tensor]] = []
-        for file, future in read:
-            try:
-                waiting.append((file, *future.result()))
-            except DataError as error:
+    def _windows(self, files: Sequence[ImageFile]) -> Iterator[Sequence[ImageFile]]:
+        """Successive files that are read together; the network takes those of one size at once."""
+        return (files[start : start + self.batch_size] for start in range(0, len(files), self.batch_size))
+
+    def _read(self, files: Sequence[ImageFile]) -> Window:
+        return read_window(files, self.model.input_settings, self.value_range, keep_images=self.draw)
+
+    def _batches(self, read: Iterator[tuple[Sequence[ImageFile], Future[Window]]]) -> Iterator[ImageBatch[ReadImage]]:
+        """Batches of the files that can be read; the others are reported."""
+        for _, future in read:
+            window = future.result()
+            for error in window.errors:
                 self.num_failed += 1
                 fail(self.console, error)
-            if len(waiting) == self.batch_size:
-                yield self._stack(waiting)
-                waiting = []
-        if waiting:
-            yield self._stack(waiting)
+            yield from window.batches
 
-    def _stack(self, items: Sequence[tuple[ImageFile, Tensor, Tensor]]) -> ImageBatch[tuple[ImageFile, Tensor]]:
-        keys = [(file, image) for file, image, _ in items]
-        images, inputs = [image for _, image, _ in items], [one for *_, one in items]
-        return stack_inputs(keys, images, inputs, self.model.input_settings.multiple)
-
-    def _read(self, file: ImageFile) -> tuple[Tensor, Tensor]:
-        """The image, and what the network reads of it."""
-        image = read_image(file.path, value_range=self.value_range)
-        return image, preprocess(image, self.model.input_settings)
-
-    def _draw(self, name: str, image: Tensor, detections: Detections) -> str | None:
+    def _draw(self, name: str, image: Tensor | None, detections: Detections) -> str | None:
         """Name of the drawn image; None where images are not drawn."""
-        if not self.draw:
+        if image is None:
             return None
         path = self.folder / f"{name}.jpg"
         # Renamed when it is whole: a run that is killed leaves this one at most, and draws it again on --resume.

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Any
 
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 
 @contextmanager
@@ -24,6 +23,8 @@ def recompute_activations(parts: Sequence[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def _recompute(part: nn.Module) -> Iterator[None]:
+    from torch.utils.checkpoint import checkpoint  # here: it imports much that detection never needs
+
     forward = part.forward
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

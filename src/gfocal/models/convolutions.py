@@ -12,7 +12,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
 
 class DeformableConv2d(nn.Module):
@@ -44,6 +43,8 @@ class DeformableConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H', W')"""
+        from torchvision.ops import deform_conv2d  # here: only detectors with such layers wait for this import
+
         offset, mask = self.conv_offset(x), None
         if self.modulated:
             offset, mask = offset[:, :18], offset[:, 18:].sigmoid()

@@ -12,11 +12,15 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import GFocalError
 from gfocal.models.detector import Detector, class_names
 from gfocal.models.options import check_bounds, check_options, coerce, quote
+from gfocal.models.precision import Bf16Check
+from gfocal.models.stored_calibration import calibration_from_json, calibration_to_json
 from gfocal.models.zoo import PRESETS
 from gfocal.ops.decoding import DecodeSettings
 
@@ -32,6 +36,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "max_detections": (1, 1_000_000),
     "frozen_stages": (0, 64),
     "scores": (0, 1),
+    "ap": (0, 1),
+    "float32_ap": (0, 1),
+    "num_images": (1, 10**12),
 }
 FROZEN = {"frozen_stages": int, "norm_eval": bool, "stem": bool, "norms": bool, "neck": bool}
 MAX_HOW_LENGTH = 1000  # characters
@@ -62,6 +69,10 @@ def describe(model: Detector) -> dict[str, Any]:
         about["provenance"] = dict(model.provenance)
     if model.renames:
         about["renames"] = dict(model.renames)
+    if model.bf16_check is not None:
+        about["bf16_check"] = asdict(model.bf16_check)
+    if model.calibration is not None:
+        about["calibration"] = calibration_to_json(model.calibration)
     return about
 
 
@@ -91,6 +102,10 @@ def check_description(about: Any) -> dict[str, Any]:
         check_thresholds(about["thresholds"], len(about["names"]))
     _check_texts(about.get("provenance", {}), "provenance", MAX_PROVENANCE)
     _check_texts(about.get("renames", {}), "renames", MAX_RENAMES)
+    if "bf16_check" in about:
+        read_bf16_check(about["bf16_check"])
+    if "calibration" in about:
+        calibration_from_json(about["calibration"], len(about["names"]))
     return about
 
 
@@ -117,6 +132,9 @@ def build_from_description(about: Mapping[str, Any]) -> Detector:
             model.thresholds_how = checked["thresholds"]["how"]
         model.provenance = dict(checked.get("provenance", {}))
         model.renames = dict(checked.get("renames", {}))
+        model.bf16_check = read_bf16_check(checked["bf16_check"]) if "bf16_check" in checked else None
+        if "calibration" in checked:
+            model.calibration = calibration_from_json(checked["calibration"], len(checked["names"]))
         if "frozen" in checked:
             frozen = dict(checked["frozen"])
             model.freeze_neck(frozen.pop("neck", False))
@@ -128,14 +146,32 @@ def build_from_description(about: Mapping[str, Any]) -> Detector:
     return model
 
 
-def tensor_shapes(about: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of the detector that a description is of; takes no memory, and no random numbers.
+def build_without_weights(about: Mapping[str, Any]) -> Detector:
+    """The detector that a description is of, its tensors on the meta device: no memory, and no random numbers.
 
     Raises:
         ValueError: as ``build_from_description``.
     """
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return {key: tuple(value.shape) for key, value in build_from_description(about).state_dict().items()}
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), _Unfilled():
+        return build_from_description(about)
+
+
+class _Unfilled(TorchFunctionMode):
+    """A context in which tensors are not initialized.
+
+    On the meta device there is nothing to fill, but torch 2.14 would import its compiler to do so, a second's work.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The result of a function of torch; of one that initializes a tensor the tensor as it is."""
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def tensor_shapes(about: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of the detector that a description is of; errors of ``build_without_weights``."""
+    return {key: tuple(value.shape) for key, value in build_without_weights(about).state_dict().items()}
 
 
 def check_thresholds(thresholds: Any, num_classes: int) -> None:
@@ -152,6 +188,16 @@ def check_thresholds(thresholds: Any, num_classes: int) -> None:
             raise ValueError(f"a threshold is a score in 0..1, not {quote(score)}") from error
     if not isinstance(how, str) or len(how) > MAX_HOW_LENGTH:
         raise ValueError(f"thresholds.how is no text of at most {MAX_HOW_LENGTH:,} characters")
+
+
+def read_bf16_check(table: Any) -> Bf16Check:
+    """What computing in bf16 was found to cost; ValueError for a table of anything else."""
+    values = _settings_of_types(typing.get_type_hints(Bf16Check), table, "bf16_check")
+    if missing := [field.name for field in fields(Bf16Check) if field.name not in values]:
+        raise ValueError(f"bf16_check.{missing[0]} is missing")
+    if len(values["data"]) > MAX_HOW_LENGTH:
+        raise ValueError(f"bf16_check.data is no text of at most {MAX_HOW_LENGTH:,} characters")
+    return Bf16Check(**values)
 
 
 def _check_texts(table: Any, name: str, most: int) -> None:

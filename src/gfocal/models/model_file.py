@@ -13,6 +13,7 @@ import shutil
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,17 @@ from gfocal.errors import HubError, ModelFileError
 from gfocal.models.description import (
     FORMAT,
     build_from_description,
+    build_without_weights,
     check_description,
     describe,
-    tensor_shapes,
 )
 from gfocal.models.detector import Detector
 from gfocal.models.names import HUB_SCHEME, require_model
 from gfocal.models.options import quote
+from gfocal.models.precision import Bf16Check
+from gfocal.models.stored_calibration import calibration_to_json
 from gfocal.run_folder import RunFolder
+from gfocal.structures.calibration import Calibration
 from gfocal.text import one_line
 
 MAX_HEADER = 2**25  # bytes of a file's description and its table of tensors
@@ -63,14 +67,13 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Detector
     with _open(path) as file:
         about = _parse_description(file.metadata(), path)
         try:
-            _check_tensors(file, about, path)
-            model = build_from_description(about)
+            model = build_without_weights(about)
+            _check_tensors(file, model, path)
+            model = _with_weights(model, about, file)
         except ValueError as error:
             if isinstance(error, ModelFileError):
                 raise
             raise ModelFileError(_describe_misfit(path, about, error)) from error
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    model.load_state_dict(state)
     return model.eval().to(device)
 
 
@@ -114,6 +117,29 @@ def store_nms(path: str | Path, iou: float, class_agnostic: bool) -> Path:
     about = read_description(path)
     about["decode"] = about["decode"] | {"nms_threshold": float(iou), "class_agnostic_nms": class_agnostic}
     return _replace_description(path, about)
+
+
+def store_bf16_check(path: str | Path, check: Bf16Check | None) -> Path:
+    """Write what computing in bf16 costs into a model file, or remove it (None); returns the file.
+
+    Only the description changes, as in ``store_thresholds``, which has the same errors.
+    """
+    path = find_local_file(path)
+    about = read_description(path)
+    about.pop("bf16_check", None)
+    return _replace_description(path, about if check is None else about | {"bf16_check": asdict(check)})
+
+
+def store_calibration(path: str | Path, calibration: Calibration | None) -> Path:
+    """Write a calibration into a model file, replacing any in it, or remove it (None); returns the file.
+
+    Only the description changes, as in ``store_thresholds``, which has the same errors.
+    """
+    path = find_local_file(path)
+    about = read_description(path)
+    about.pop("calibration", None)
+    more = {} if calibration is None else {"calibration": calibration_to_json(calibration)}
+    return _replace_description(path, about | more)
 
 
 def _replace_description(path: Path, about: dict[str, Any]) -> Path:
@@ -234,15 +260,28 @@ def _describe_misfit(path: Path, about: dict[str, Any], error: ValueError) -> st
     return f"{path}: was written by gfocal {quote(version)}, whose description does not fit this one ({error})"
 
 
-def _check_tensors(file: Any, about: dict[str, Any], path: Path) -> None:
+def _with_weights(model: Detector, about: dict[str, Any], file: Any) -> Detector:
+    """A model without weights, with those of its file: random ones would take longer than reading these."""
+    wanted = model.state_dict()
+    # Copied: a tensor of safetensors may be a view of the file, which others may overwrite.
+    state = {key: file.get_tensor(key).to(value.dtype, copy=True) for key, value in wanted.items()}
+    model.load_state_dict(state, assign=True)
+    if not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        return model
+    model = build_from_description(about)  # which has tensors of its own that no file stores
+    model.load_state_dict(state)
+    return model
+
+
+def _check_tensors(file: Any, model: Detector, path: Path) -> None:
     """ModelFileError unless a file has the tensors of the network that it describes, in numbers that fit."""
-    wanted = tensor_shapes(about)
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     found = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
     wrong = [key for key, shape in wanted.items() if key not in found or tuple(found[key].get_shape()) != shape]
     wrong += [key for key in found if key not in wanted]
     if wrong:
         raise ModelFileError(
-            f"{path}: {len(wrong)} tensors do not fit {about['preset']}, the first is {one_line(wrong[0])}"
+            f"{path}: {len(wrong)} tensors do not fit {model.built_from['preset']}, the first is {one_line(wrong[0])}"
         )
     for key, tensor in found.items():
         if (kind := tensor.get_dtype()) not in NUMBERS:

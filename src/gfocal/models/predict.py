@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from gfocal.data.images import is_deep_gray, read_image, to_rgb_tensor
-from gfocal.data.preprocess import InputSettings, normalize, resize_to_input, stack_padded
+from gfocal.data.preprocess import InputSettings, normalize_batch, resize_to_input
 from gfocal.data.survey import measure_values, survey_images
 from gfocal.data.value_range import MeasuredValues, Range, choose_range, merge_measured
+from gfocal.models.inference_copy import inference_network
+from gfocal.models.precision import Precision, current_calibration, resolve_precision
 from gfocal.ops.decoding import DecodeSettings, decode
-from gfocal.structures import Color, Detections, ImageSource
+from gfocal.structures import Color, Detections, HeadOutputs, ImageSource
+from gfocal.structures.calibration import Calibration
 
 if TYPE_CHECKING:
     from gfocal.models.detector import Detector
+    from gfocal.models.exported import AnyDetector
 
 DEFAULT_THRESHOLD = 0.3  # where neither the user nor the model has another
 
@@ -58,34 +62,69 @@ class ImageBatch(Generic[K]):
 
 
 def predict(
-    model: Detector, batches: Iterable[B], score_threshold: float | None = None
+    model: AnyDetector,
+    batches: Iterable[B],
+    score_threshold: float | None = None,
+    precision: Precision = "auto",
+    compiled: bool = False,
 ) -> Iterator[tuple[B, list[Detections]]]:
     """Each batch with the detections of its images, in pixels of the image files.
 
-    The model is in evaluation mode while the batches are iterated, and in its former mode afterwards.
-    ``score_threshold`` replaces that of ``model.decode_settings``, which is low, as AP needs it.
+    The model's inference copy computes them (``gfocal.models.inference_copy``), so that its mode does not matter; its
+    weights are those at the beginning. Where there can be no copy, the model itself is in evaluation mode while the
+    batches are iterated.
+
+    Args:
+        model: a detector, or an exported file, for which the last two do not matter.
+        batches: of images.
+        score_threshold: replaces that of ``model.decode_settings``, which is low, as AP needs it.
+        precision: number format of the network, see ``gfocal.models.precision``.
+        compiled: compile the network first (torch.compile).
     """
     settings = model.decode_settings
     if score_threshold is not None:
         settings = replace(settings, score_threshold=score_threshold)
+    if not isinstance(model, nn.Module):  # an exported file, which has no mode
+        yield from ((batch, model.predict_batch(batch, settings)) for batch in batches)
+        return
+    network = inference_network(model, precision, compiled)
+    if network is not None:
+        for batch in batches:
+            yield batch, predict_batch(model, network, batch, settings, network.calibration)
+        return
+    calibration = current_calibration(model)
     was_training = model.training
     model.eval()
     try:
         for batch in batches:
-            yield batch, predict_batch(model, batch, settings)
+            yield batch, predict_batch(model, model, batch, settings, calibration)
     finally:
         model.train(was_training)
 
 
 @torch.inference_mode()
-def predict_batch(model: Detector, batch: NetworkInput, settings: DecodeSettings) -> list[Detections]:
-    """One pass through the network, which is in evaluation mode."""
+def predict_batch(
+    model: Detector,
+    network: Callable[[Tensor], HeadOutputs],
+    batch: NetworkInput,
+    settings: DecodeSettings,
+    calibration: Calibration | None = None,
+) -> list[Detections]:
+    """One pass through the network of a model, or its copy, which is in evaluation mode."""
     device = next(model.parameters()).device
-    outputs = model(batch.images.to(device, non_blocking=True))
-    return decode(outputs, model.box_coder, batch.sizes, batch.original_sizes, model.names, settings)
+    outputs = network(batch.images.to(device, non_blocking=True))
+    found = decode(outputs, model.box_coder, batch.sizes, batch.original_sizes, model.names, settings)
+    return found if calibration is None else [replace(one, calibration=calibration) for one in found]
 
 
-def resolve_threshold(model: Detector, score_threshold: float | Sequence[float] | None) -> float | tuple[float, ...]:
+def computed_precision(model: AnyDetector, precision: Precision = "auto") -> str:
+    """The number format in which a detector, or an exported file, will compute; see ``resolve_precision``."""
+    return resolve_precision(model, precision) if isinstance(model, nn.Module) else model.metadata.precision
+
+
+def resolve_threshold(
+    model: AnyDetector, score_threshold: float | Sequence[float] | None
+) -> float | tuple[float, ...]:
     """The score that detections must exceed: the given one, else the model's own of each class, else 0.3.
 
     The rule of ``model.detect`` and of ``gfocal detect`` alike.
@@ -96,12 +135,13 @@ def resolve_threshold(model: Detector, score_threshold: float | Sequence[float] 
 
 
 def detect(
-    model: Detector,
+    model: AnyDetector,
     images: Any,
     score_threshold: float | Sequence[float] | None = None,
     batch_size: int = 1,
     value_range: Range | None = None,
     color: Color = "rgb",
+    precision: Precision = "auto",
 ) -> list[Detections] | Detections:
     """Find objects in one image or several.
 
@@ -115,6 +155,7 @@ def detect(
         value_range: of paths and PIL images of more than 8 bits, the values that become 0 and 255; None: the model's
             if it fits these images, else by their values, with a warning.
         color: the order of the channels of arrays and tensors: ``"rgb"``, or ``"bgr"`` as OpenCV reads them.
+        precision: number format of the network, see ``gfocal.models.precision``.
 
     Returns:
         ``Detections`` in pixels of the original image: one for one image, a list for several.
@@ -125,7 +166,7 @@ def detect(
     """
     single = not is_several(images)
     several = [images] if single else images
-    found = list(detect_each(model, several, score_threshold, batch_size, value_range, color))
+    found = list(detect_each(model, several, score_threshold, batch_size, value_range, color, precision))
     return found[0] if single else found
 
 
@@ -137,12 +178,13 @@ def is_several(images: Any) -> bool:
 
 
 def detect_each(
-    model: Detector,
+    model: AnyDetector,
     images: Sequence[Any] | Tensor,
     score_threshold: float | Sequence[float] | None = None,
     batch_size: int = 1,
     value_range: Range | None = None,
     color: Color = "rgb",
+    precision: Precision = "auto",
 ) -> Iterator[Detections]:
     """As ``detect`` for several images, yielding the result of each after its batch."""
     if batch_size < 1:
@@ -155,7 +197,8 @@ def detect_each(
         _read_batch(images[start : start + batch_size], model.input_settings, values, color)
         for start in range(0, len(images), batch_size)
     )
-    for batch, found in predict(model, batches, min(threshold) if isinstance(threshold, tuple) else threshold):
+    lowest = min(threshold) if isinstance(threshold, tuple) else threshold
+    for batch, found in predict(model, batches, lowest, precision):
         for source, one in zip(batch.keys, found, strict=True):
             yield replace(one.above(threshold), source=source)
 
@@ -167,7 +210,7 @@ def _read_batch(
     several = list(images)
     pixels = [as_rgb(image, value_range, color) for image in several]
     sources = [_source_of(image, color, value_range) for image in several]
-    return stack_inputs(sources, pixels, [preprocess(one, settings) for one in pixels], settings.multiple)
+    return stack_inputs(sources, pixels, settings)
 
 
 def _source_of(image: Any, color: Color, value_range: Range | None) -> ImageSource:
@@ -204,21 +247,15 @@ def detect_batch(
     return list(detect_each(model, images, score_threshold, batch_size=len(images)))
 
 
-def stack_inputs(
-    keys: Iterable[K], images: Iterable[Tensor], inputs: Sequence[Tensor], multiple: int
-) -> ImageBatch[K]:
-    """Images (3, H, W), and the same preprocessed (3, h, w) -> a batch, padded to a ``multiple``."""
+def stack_inputs(keys: Iterable[K], images: Sequence[Tensor], settings: InputSettings) -> ImageBatch[K]:
+    """uint8 RGB images (3, H, W) -> a batch: resized, normalized and padded."""
+    resized = [resize_to_input(image, settings) for image in images]
     return ImageBatch(
         keys=tuple(keys),
-        images=stack_padded(inputs, multiple),
-        sizes=torch.tensor([one.shape[-2:] for one in inputs]),
+        images=normalize_batch(resized, settings),
+        sizes=torch.tensor([one.shape[-2:] for one in resized]),
         original_sizes=torch.tensor([image.shape[-2:] for image in images]),
     )
-
-
-def preprocess(image: Tensor, settings: InputSettings) -> Tensor:
-    """A uint8 RGB image (3, H, W), resized and normalized for the network. (3, h, w) float32"""
-    return normalize(resize_to_input(image, settings), settings)
 
 
 def as_rgb(image: Any, value_range: Range | None = None, color: Color = "rgb") -> Tensor:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from gfocal.data.preprocess import InputSettings
 from gfocal.models.backbone import published_resnet
@@ -122,6 +121,8 @@ class LevelSelector(nn.Module):
 
     def forward(self, pyramid: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """Maps (B, F, h, w) of each level, boxes (B, G, 4) in pixels of the network's input -> logits (B, G, L)."""
+        from torchvision.ops import roi_align  # here: only training runs this network
+
         num_images, num_boxes = boxes.shape[:2]
         image = torch.arange(num_images, dtype=torch.float32, device=boxes.device).repeat_interleave(num_boxes)
         regions = torch.cat((image.unsqueeze(1), boxes.float().flatten(0, 1)), 1)  # (B * G, 5)

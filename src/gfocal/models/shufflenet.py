@@ -1,6 +1,7 @@
-"""ShuffleNetV2 (Ma et al. 2018) as a backbone: torchvision's network up to its last stage, with leaky ReLUs.
+"""ShuffleNetV2 (Ma et al. 2018) as a backbone: up to its last stage, with leaky ReLUs.
 
-NanoDet-Plus starts from torchvision's ImageNet weights although these were trained with plain ReLUs.
+Tensors are named as in torchvision's network. NanoDet-Plus starts from its ImageNet weights although these were
+trained with plain ReLUs.
 """
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
-from torchvision.models import ShuffleNet_V2_X1_0_Weights, ShuffleNet_V2_X1_5_Weights, ShuffleNetV2
 
 from gfocal.models.activation_checkpointing import recompute_activations
 from gfocal.models.backbone import fetch_torchvision_weights, load_imagenet_weights
@@ -24,11 +25,7 @@ from gfocal.models.freezing import (
 
 Width = Literal["1.0x", "1.5x"]
 CHANNELS: dict[Width, tuple[int, int, int]] = {"1.0x": (116, 232, 464), "1.5x": (176, 352, 704)}
-BLOCKS = (4, 8, 4)  # of stages 2 to 4
-PUBLISHED = {
-    "1.0x": ShuffleNet_V2_X1_0_Weights.IMAGENET1K_V1,
-    "1.5x": ShuffleNet_V2_X1_5_Weights.IMAGENET1K_V1,
-}
+STEM, BLOCKS = 24, (4, 8, 4)  # channels of the stem; blocks of stages 2 to 4
 
 
 class ShuffleNet(nn.Module):
@@ -50,14 +47,22 @@ class ShuffleNet(nn.Module):
         super().__init__()
         self.recompute = False
         self.channels = list(CHANNELS[width])
-        network = ShuffleNetV2(list(BLOCKS), [24, *self.channels, 1024], num_classes=1)
-        self.conv1, self.maxpool = network.conv1, network.maxpool
-        self.stage2, self.stage3, self.stage4 = network.stage2, network.stage3, network.stage4
-        _make_leaky(self, slope)
+        self.conv1 = nn.Sequential(
+            nn.Conv2d(3, STEM, 3, 2, 1, bias=False), nn.BatchNorm2d(STEM), nn.LeakyReLU(slope, inplace=True)
+        )
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        widths = [STEM, *self.channels]
+        self.stage2, self.stage3, self.stage4 = (
+            nn.Sequential(*(ShuffleBlock(widths[i + (k > 0)], widths[i + 1], 1 if k else 2, slope) for k in range(n)))
+            for i, n in enumerate(BLOCKS)
+        )
         if weights is not None:
             load_imagenet_weights(self, f"ShuffleNetV2 {width}", Path(weights))
         elif pretrained:
-            state = fetch_torchvision_weights(PUBLISHED[width], f"ShuffleNetV2 {width}")
+            from torchvision import models  # here: what has weights already does without its import
+
+            published = {"1.0x": models.ShuffleNet_V2_X1_0_Weights, "1.5x": models.ShuffleNet_V2_X1_5_Weights}
+            state = fetch_torchvision_weights(published[width].IMAGENET1K_V1, f"ShuffleNetV2 {width}")
             self.load_state_dict({key: state[key] for key in self.state_dict()})
         else:
             _initialize(self)
@@ -110,12 +115,49 @@ class ShuffleNet(nn.Module):
             setattr(self, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
 
 
-def _make_leaky(network: nn.Module, slope: float) -> None:
-    """Replace every ReLU by a leaky one, in place."""
-    for module in network.modules():
-        for name, child in module.named_children():
-            if isinstance(child, nn.ReLU):
-                setattr(module, name, nn.LeakyReLU(slope, inplace=True))
+class ShuffleBlock(nn.Module):
+    """A unit of ShuffleNetV2: half of the output skips it, or with a stride has a branch of its own (figure 3 c, d).
+
+    Args:
+        in_channels: of the input.
+        channels: of the output, an even number; those of the input where the stride is 1.
+        stride: 1 or 2.
+        slope: of the leaky ReLUs below zero.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int, slope: float) -> None:
+        super().__init__()
+        half = channels // 2
+        self.stride = stride
+        skipping = [*_depthwise(in_channels, stride), *_pointwise(in_channels, half, slope)] if stride > 1 else []
+        self.branch1 = nn.Sequential(*skipping)
+        self.branch2 = nn.Sequential(
+            *_pointwise(in_channels if stride > 1 else half, half, slope),
+            *_depthwise(half, stride),
+            *_pointwise(half, half, slope),
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, channels, H / stride, W / stride)"""
+        kept, taken = (self.branch1(maps), maps) if self.stride > 1 else maps.chunk(2, 1)
+        return interleave(kept, self.branch2(taken))
+
+
+def interleave(first: Tensor, second: Tensor) -> Tensor:
+    """Both maps with their channels in turn: "channel shuffle" of two groups. (B, C, H, W) each -> (B, 2 C, H, W)"""
+    return torch.stack((first, second), 2).flatten(1, 2)
+
+
+def _depthwise(channels: int, stride: int) -> list[nn.Module]:
+    return [nn.Conv2d(channels, channels, 3, stride, 1, groups=channels, bias=False), nn.BatchNorm2d(channels)]
+
+
+def _pointwise(in_channels: int, channels: int, slope: float) -> list[nn.Module]:
+    return [
+        nn.Conv2d(in_channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.LeakyReLU(slope, inplace=True),
+    ]
 
 
 def _initialize(network: nn.Module) -> None:

@@ -20,8 +20,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.ssd import SSDFeatureExtractorVGG
-from torchvision.models.vgg import VGG16_Weights, cfgs, make_layers
 
 from gfocal.data.preprocess import InputSettings
 from gfocal.models.backbone import fetch_torchvision_weights, load_imagenet_weights
@@ -92,6 +90,10 @@ class VGG16(nn.Module):
     """
 
     def __init__(self, pretrained: bool = True, weights: str | Path | None = None) -> None:
+        # Here: other detectors do without torchvision's networks, whose import takes long.
+        from torchvision.models.detection.ssd import SSDFeatureExtractorVGG
+        from torchvision.models.vgg import cfgs, make_layers
+
         super().__init__()
         self.recompute = False
         self.is_frozen = False
@@ -143,6 +145,8 @@ class VGG16(nn.Module):
 
 def load_published(features: nn.Module) -> None:
     """Load torchvision's ImageNet weights into the convolutions of a VGG-16, in place."""
+    from torchvision.models.vgg import VGG16_Weights
+
     state = fetch_torchvision_weights(VGG16_Weights.IMAGENET1K_V1, "VGG-16")
     features.load_state_dict({k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")})
 
@@ -192,7 +196,7 @@ class SSDHead(nn.Module):
         for level, cls_out, box_out in zip(maps, self.cls_outs, self.box_outs, strict=True):
             cls_logits.append(per_point(cls_out(level), self.num_classes))  # (B, h*w*A, C)
             box_logits.append(per_point(box_out(level).float(), 4))
-        map_shapes = [(int(level.shape[-2]), int(level.shape[-1])) for level in maps]
+        map_shapes = [(level.shape[-2], level.shape[-1]) for level in maps]
         return HeadOutputs(
             cls_logits=torch.cat(cls_logits, 1),
             box_logits=torch.cat(box_logits, 1).unsqueeze(-1),  # (B, P, 4, 1)

@@ -6,5 +6,6 @@ In reading order:
     points.py         the locations of predictions: one point per cell or per anchor
     distributions.py  the General distribution of an edge: expectation, std, entropy, quantiles
     box_coders.py     the other ways from box logits to boxes: Dirac, Gaussian, deltas of anchors
+    nms.py            non-maximum suppression
     decoding.py       logits become detections: threshold, expectation, NMS
 """

@@ -6,16 +6,18 @@ class and quality together; detections include the distribution of each edge.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import batched_nms, nms
 
 from gfocal.ops.box_coders import BoxCoder
 from gfocal.ops.boxes import clip_boxes
+from gfocal.ops.nms import batched_nms, nms
 from gfocal.structures import Detections, HeadOutputs, Points
 
 
@@ -82,20 +84,19 @@ def _decode_one(
     chosen, scores, labels = best_pairs(cls_logits.float(), points.counts, settings)
     if quality_logits is not None:  # after the threshold, as published for detectors with a quality branch
         scores = scores * quality_logits[chosen].float().sigmoid()
-    edges = box_coder.probabilities(box_logits[chosen])  # (N, 4, K)
-    boxes = clip_boxes(box_coder.boxes(box_logits[chosen], points.select(chosen)), size[0], size[1])
+    candidates = box_logits[chosen]  # (N, 4, K)
+    boxes = clip_boxes(box_coder.boxes(candidates, points.select(chosen)), size[0], size[1])
 
     # Resizing rounds each side to whole pixels, so the two axes have scales of their own.
     scale = boxes.new_tensor([original_size[1] / size[1], original_size[0] / size[0]])  # x, y
     boxes = boxes * scale.repeat(2)
-    solid = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(-1)
-    boxes, scores, labels, chosen, edges = (t[solid] for t in (boxes, scores, labels, chosen, edges))
-    keep = suppress(boxes, scores, labels, settings)[: settings.max_detections]
+    solid = ((boxes[:, 2:] > boxes[:, :2]).all(-1)).nonzero().squeeze(1)
+    keep = solid[suppress(boxes[solid], scores[solid], labels[solid], settings)[: settings.max_detections]]
     return Detections(
         boxes=boxes[keep],
         scores=scores[keep],
         labels=labels[keep],
-        edges=edges[keep],
+        edges=box_coder.probabilities(candidates[keep]),
         points=points.xy[chosen[keep]] * scale,
         bin_sizes=points.strides[chosen[keep]].unsqueeze(-1) * box_coder.delta * scale.repeat(2),
         names=tuple(names),
@@ -119,18 +120,41 @@ def best_pairs(cls_logits: Tensor, counts: Sequence[int], settings: DecodeSettin
     cls_logits (P, C) -> points (N,), scores (N,), labels (N,). A point may be in pairs with several classes.
     """
     num_classes = cls_logits.shape[1]
-    scores = F.pad(cls_logits, (1, 0)).softmax(-1)[:, 1:] if settings.softmax else cls_logits.sigmoid()
-    chosen_points, chosen_scores, chosen_labels = [], [], []
-    start = 0
-    for level_scores in scores.split(list(counts)):
-        flat = level_scores.flatten()
-        pairs = (flat > settings.score_threshold).nonzero().squeeze(1)
-        pair_scores = flat[pairs]
-        if len(pairs) > settings.per_level:
-            pair_scores, best = pair_scores.topk(settings.per_level)
-            pairs = pairs[best]
-        chosen_points.append(torch.div(pairs, num_classes, rounding_mode="floor") + start)
-        chosen_labels.append(pairs % num_classes)
-        chosen_scores.append(pair_scores)
-        start += len(level_scores)
-    return torch.cat(chosen_points), torch.cat(chosen_scores), torch.cat(chosen_labels)
+    if settings.softmax:
+        values = F.pad(cls_logits, (1, 0)).softmax(-1)[:, 1:].flatten()
+        pairs = (values > settings.score_threshold).nonzero().squeeze(1)  # in ascending order
+        scores = values[pairs]
+    else:
+        # The sigmoid of few: the logit of the threshold, a little lowered, lets no pair above the threshold out.
+        values = cls_logits.flatten()
+        pairs = (values > lowered_logit(settings.score_threshold)).nonzero().squeeze(1)
+        scores = values[pairs].sigmoid()
+        above = scores > settings.score_threshold
+        pairs, scores = pairs[above], scores[above]
+    if len(pairs) > settings.per_level:
+        best = best_of_levels(pairs, scores, [count * num_classes for count in counts], settings.per_level)
+        pairs, scores = pairs[best], scores[best]
+    return torch.div(pairs, num_classes, rounding_mode="floor"), scores, pairs % num_classes
+
+
+def lowered_logit(score: float) -> float:
+    """A logit whose sigmoid is just below a score in 0..1."""
+    if not 0 < score < 1:
+        return -math.inf if score <= 0 else 16.0  # 1 is the sigmoid of some 17 in float32
+    logit = math.log(score) - math.log1p(-score)
+    return logit - 1e-3 * max(1.0, abs(logit))
+
+
+def best_of_levels(pairs: Tensor, scores: Tensor, sizes: Sequence[int], per_level: int) -> Tensor:
+    """Positions of the ``per_level`` best scores of each level, level by level.
+
+    Ascending pairs (N,) of levels that follow one another, of ``sizes`` pairs each; scores (N,) -> (M,)
+    """
+    ends = pairs.new_tensor(list(accumulate(sizes)))
+    found, start = [], 0
+    for end in torch.searchsorted(pairs, ends).tolist():
+        level = scores[start:end]
+        is_long = len(level) > per_level
+        found.append((level.topk(per_level).indices if is_long else torch.arange(len(level)).to(pairs.device)) + start)
+        start = end
+    return torch.cat(found)

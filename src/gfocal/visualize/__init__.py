@@ -1,6 +1,6 @@
 """Detections, edge distributions, errors and curves drawn as images (PIL) or as charts (inline SVG).
 
-Nothing here needs matplotlib or a display.
+Nothing here needs matplotlib or a display. The names below are imported when they are first used.
 
     drawing.py            images, frames of boxes, colors of classes, sizes that follow the image
     lettering.py          fonts for labels, and text that they can write
@@ -19,11 +19,26 @@ Nothing here needs matplotlib or a display.
 
 from __future__ import annotations
 
-from gfocal.visualize.annotate import draw_detections
-from gfocal.visualize.charts import bars_svg, curve_svg, edge_panel_svg
-from gfocal.visualize.edges import draw_edge_distributions
-from gfocal.visualize.mistakes import draw_mistakes
-from gfocal.visualize.notebook import detections_html, draw_on_source
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gfocal.visualize.annotate import draw_detections
+    from gfocal.visualize.charts import bars_svg, curve_svg, edge_panel_svg
+    from gfocal.visualize.edges import draw_edge_distributions
+    from gfocal.visualize.mistakes import draw_mistakes
+    from gfocal.visualize.notebook import detections_html, draw_on_source
+
+_HOME = {
+    "bars_svg": "charts",
+    "curve_svg": "charts",
+    "detections_html": "notebook",
+    "draw_detections": "annotate",
+    "draw_edge_distributions": "edges",
+    "draw_mistakes": "mistakes",
+    "draw_on_source": "notebook",
+    "edge_panel_svg": "charts",
+}
 
 __all__ = [
     "bars_svg",
@@ -35,3 +50,9 @@ __all__ = [
     "draw_on_source",
     "edge_panel_svg",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'gfocal.visualize' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"gfocal.visualize.{_HOME[name]}"), name)

@@ -12,7 +12,7 @@ from gfocal.atomic import atomic_write
 from gfocal.data.augmentation.pipeline import AugmentSettings, augmentation_for
 from gfocal.data.dataset import ImageData
 from gfocal.data.loading import Item, TrainingItems
-from gfocal.data.preprocess import InputSettings, denormalize
+from gfocal.data.preprocess import InputSettings
 from gfocal.visualize.axes import INK
 from gfocal.visualize.drawing import Color, Rect, as_pil_image, class_color, draw_box
 from gfocal.visualize.labels import Label, draw_labels
@@ -54,7 +54,7 @@ def save_augmented_sheets(
         for of_epoch, index in part:
             item = items[of_epoch, index]
             caption = f"image {item.image_id}, epoch {of_epoch + 1}, {item.image.shape[2]}x{item.image.shape[1]}"
-            tiles.append((draw_item(item, input_settings, data.names), caption))
+            tiles.append((draw_item(item, data.names), caption))
         path = folder / f"augmented_{start // PER_SHEET + 1}.png"
         with atomic_write(path) as temporary:
             sheet(tiles, min(columns, len(tiles))).save(temporary, format="PNG")
@@ -62,9 +62,9 @@ def save_augmented_sheets(
     return paths
 
 
-def draw_item(item: Item, input_settings: InputSettings, names: Sequence[str]) -> Image.Image:
+def draw_item(item: Item, names: Sequence[str]) -> Image.Image:
     """A network input as an image, with its ground truth in color and ignored boxes dashed."""
-    image = as_pil_image(denormalize(item.image, input_settings))
+    image = as_pil_image(item.image)
     scale = max(1.0, MIN_SIDE / max(image.size))
     canvas = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(canvas, "RGBA")

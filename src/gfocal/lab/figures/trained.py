@@ -17,7 +17,7 @@ from gfocal.criteria.dense import centerness
 from gfocal.data.dataset import ImageData, Sample
 from gfocal.data.discovery import list_splits, read_data
 from gfocal.data.loading import Collate, Item
-from gfocal.data.preprocess import normalize, resize_to_input, scale_xyxy
+from gfocal.data.preprocess import resize_to_input, scale_xyxy
 from gfocal.errors import DataError
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model
@@ -120,8 +120,7 @@ def make_batch(model: Detector, pixels: Tensor, sample: Sample) -> Batch:
     old = (int(pixels.shape[1]), int(pixels.shape[2]))
     resized = resize_to_input(pixels, settings)
     boxes = sample.boxes * scale_xyxy(old, (int(resized.shape[1]), int(resized.shape[2])))
-    image = normalize(resized, settings)
-    return Collate(settings.multiple)([Item(image, boxes, sample.labels, sample.crowd, old, sample.image_id)])
+    return Collate(settings)([Item(resized, boxes, sample.labels, sample.crowd, old, sample.image_id)])
 
 
 def read_image_points(model: Detector, batch: Batch, outputs: HeadOutputs, image: int) -> PointPredictions:
