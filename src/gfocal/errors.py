@@ -126,6 +126,10 @@ class LabError(GFocalError, ValueError):
     """The lab cannot do what was asked; the message says what to fix."""
 
 
+class CalibrationError(GFocalError, ValueError):
+    """A model cannot be calibrated on these images: too few right detections, or none with distributions."""
+
+
 class ExportError(GFocalError, RuntimeError):
     """A model that cannot be exported, or whose file differs from it too much; the message says which and why."""
 

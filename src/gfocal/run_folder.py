@@ -48,6 +48,11 @@ class RunFolder:
         return self.path / "split.json"
 
     @property
+    def training_images(self) -> Path:
+        """Digests of the images that were trained on, so that nothing is measured on them by mistake."""
+        return self.path / "training_images.json"
+
+    @property
     def test_result(self) -> Path:
         """The COCO numbers on the split test, once the run is finished; only where val was held out of train."""
         return self.path / "test_result.json"

@@ -20,6 +20,7 @@ assigned.py       splits that gfocal.json assigns, whatever the format
 coco_names.py     the 80 classes of COCO
 images.py         image files into upright 8-bit RGB
 value_range.py    the values of images of more than 8 bits that become 0 and 255
+identity.py       a digest of each image file, by which it is known again
 fingerprints.py   a small summary of the pixels of each image, and near-duplicates by it
 grouping.py       which images stay together: near-duplicates, frames of one sequence
 splitting.py      train, val and test in proportion, groups whole

@@ -1,7 +1,8 @@
 """The tensors that pass between the packages of gfocal.
 
-    tensors.py   Batch, Targets, Points, HeadOutputs, Assignment, Losses; padding of ground truth
-    detected.py  Detections of an image, and one Detection
+    tensors.py      Batch, Targets, Points, HeadOutputs, Assignment, Losses; padding of ground truth
+    detected.py     Detections of an image, and one Detection
+    calibration.py  what calibration found out about a model, and its use on detections
 
 Letters in shapes, the same everywhere: B image, P point over all levels, L pyramid level, G ground-truth box,
 M slot that may hold a positive, C class, K = n + 1 bins of an edge distribution, H W size, N detection.

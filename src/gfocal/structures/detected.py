@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 from torch import Tensor
 
+from gfocal.structures.calibration import Calibration, Guarantee, ScoreKind, variance_of_bins
+
 if TYPE_CHECKING:
     import pandas
     from PIL import Image
@@ -93,6 +95,7 @@ class Detections:
     names: tuple[str, ...]  # of the model's classes, indexed by label
     size: tuple[int, int]  # height and width of the original image
     source: ImageSource | None = field(default=None, compare=False)  # of those that ``model.detect`` gives
+    calibration: Calibration | None = field(default=None, compare=False)  # of those that a calibrated model gives
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -138,12 +141,86 @@ class Detections:
 
     @property
     def edge_std(self) -> Tensor:
-        """Standard deviation of each edge. (N, 4), pixels of the original image; NaN without distributions."""
+        """Standard deviation of each edge. (N, 4), pixels of the original image; NaN without distributions.
+
+        With ``calibration`` that of the edge's error; else that of its distribution, see ``distribution_std``.
+        """
+        if self.calibration is None or not self.edges.shape[-1]:
+            return self.distribution_std
+        return (self._spread(self.calibration) * self.calibration.std_factor).float()
+
+    @property
+    def distribution_std(self) -> Tensor:
+        """Standard deviation of each edge's distribution as it is. (N, 4), pixels; NaN without distributions."""
         if not self.edges.shape[-1]:
             return torch.full_like(self.boxes, torch.nan)
-        bins = torch.arange(self.edges.shape[-1], dtype=self.edges.dtype, device=self.edges.device)
-        mean = (self.edges * bins).sum(-1, keepdim=True)  # (N, 4, 1)
-        return (self.edges * (bins - mean) ** 2).sum(-1).clamp(min=0).sqrt() * self.bin_sizes
+        return variance_of_bins(self.edges)[0].sqrt() * self.bin_sizes
+
+    def edge_interval(self, coverage: float = 0.9, guarantee: Guarantee = "box") -> Tensor:
+        """Where each edge of the object lies, as lowest and highest x (left, right) or y (top, bottom). (N, 4, 2)
+
+        Args:
+            coverage: the probability promised, 0..1.
+            guarantee: ``box``: all four edges of a box lie in their intervals with this probability; ``edge``: each
+                edge alone does, for which the intervals are narrower.
+
+        Returns:
+            Pixels of the original image, float32, within the image. What is promised, and for which detections:
+            ``Calibration``.
+
+        Raises:
+            ValueError: the model is not calibrated (``gfocal calibrate``), or on too few boxes for this coverage.
+        """
+        calibration = self._calibrated()
+        half = self._spread(calibration) * calibration.factors(self.labels, coverage, guarantee)  # (N, 4)
+        height, width = self.size
+        limit = half.new_tensor([width, height, width, height]).unsqueeze(-1)
+        interval = torch.stack([self.boxes - half, self.boxes + half], -1)
+        return torch.minimum(interval.clamp(min=0), limit).float()
+
+    def outer_boxes(self, coverage: float = 0.9) -> Tensor:
+        """Boxes that contain the object's box wherever its edges lie in ``edge_interval``. (N, 4) xyxy"""
+        interval = self.edge_interval(coverage)
+        return torch.cat([interval[:, :2, 0], interval[:, 2:, 1]], 1)
+
+    def inner_boxes(self, coverage: float = 0.9) -> Tensor:
+        """Boxes that the object's box contains wherever its edges lie in ``edge_interval``. (N, 4) xyxy
+
+        Where the intervals of two opposite edges meet no box is sure to be inside: both are then at the middle.
+        """
+        interval = self.edge_interval(coverage)
+        low, high = interval[:, :2, 1], interval[:, 2:, 0]
+        middle = (low + high) / 2
+        return torch.cat([torch.where(low < high, low, middle), torch.where(low < high, high, middle)], 1)
+
+    def calibrated_scores(self, kind: ScoreKind = "iou") -> Tensor:
+        """The IoU to be expected, 0 for a false positive, or with ``precision`` the probability to be right. (N,)
+
+        Raises:
+            ValueError: the model is not calibrated.
+        """
+        return self._calibrated().calibrate_scores(self.scores, self.labels, kind)
+
+    def edge_covariance(self) -> Tensor:
+        """Covariance of the errors of x1, y1, x2, y2, what trackers call R. (N, 4, 4), squared pixels.
+
+        Raises:
+            ValueError: the model is not calibrated.
+        """
+        calibration = self._calibrated()
+        std = self.edge_std.double()
+        return (std.unsqueeze(2) * std.unsqueeze(1) * std.new_tensor(calibration.correlation)).float()
+
+    def _spread(self, calibration: Calibration) -> Tensor:
+        return calibration.spread(self.edges, self.bin_sizes, self.boxes, self.scores)
+
+    def _calibrated(self) -> Calibration:
+        if self.calibration is None:
+            raise ValueError(
+                "these detections are of a model that is not calibrated: 'gfocal calibrate MODEL DATA' does it, on "
+                "annotated images that its training did not see"
+            )
+        return self.calibration
 
     @property
     def class_names(self) -> list[str]:
@@ -174,7 +251,8 @@ class Detections:
         """With other classes: label i becomes ``new_labels[i]``; those whose new label is negative are left out."""
         labels = torch.tensor(new_labels, dtype=torch.int64, device=self.labels.device)[self.labels]
         keep = labels >= 0
-        return replace(self.select(keep), labels=labels[keep], names=names)
+        calibration = None if self.calibration is None else self.calibration.relabel(new_labels)
+        return replace(self.select(keep), labels=labels[keep], names=names, calibration=calibration)
 
     def to_dict(self) -> dict[str, Any]:
         """``image`` (its path, or None), ``width``, ``height``, and ``detections``, each as ``Detection.to_dict``."""

@@ -1,0 +1,192 @@
+"""The calibration of a model from annotated images that its training did not see.
+
+1. Detections are matched to objects; the true positives above the thresholds are what guarantees count.
+2. The rule for the spread of an edge is the standard one, or fitted to a part of the images.
+3. The errors of the other images, in spreads, give the guarantees by split conformal prediction.
+4. Isotonic regression gives the curves from score to expected IoU and to precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from gfocal.calibration.coverage import Coverage, measure_coverage
+from gfocal.calibration.matched import IOU_THRESHOLD, Scored, TruePositives, match_detections
+from gfocal.calibration.scores import d_ece, fit_score_curves, la_ece
+from gfocal.calibration.spread import (
+    FIT_SHARE,
+    MIN_BOXES_TO_FIT,
+    choose_spread_rule,
+    fold_of_images,
+    relative_spread,
+)
+from gfocal.data.dataset import ImageData
+from gfocal.errors import CalibrationError
+from gfocal.structures import Detections
+from gfocal.structures.calibration import (
+    Calibration,
+    SpreadRule,
+    apply_curves,
+    keep_order_statistics,
+    least_count,
+)
+
+MIN_BOXES_OF_CLASS = 100  # for a guarantee of its own
+FOLDS = 5  # of the cross-validated figures
+SPLITS = 20  # into halves, for the coverage to be expected
+
+
+@dataclass(frozen=True)
+class ScoreErrors:
+    """How far scores are off, 0..1."""
+
+    la_ece: float
+    d_ece: float
+
+
+@dataclass(frozen=True)
+class CalibrationResult:
+    """A calibration with what it is worth, measured on images that each figure's fit did not see."""
+
+    calibration: Calibration
+    coverage: tuple[Coverage, ...]  # of halves of the images, calibrated on the other half
+    scores_before: ScoreErrors
+    scores_after: ScoreErrors  # cross-validated
+    found: TruePositives
+    scored: Scored
+
+
+def calibrate(
+    data: ImageData,
+    detections: Mapping[int, Detections],
+    score_threshold: float | Sequence[float],
+    where: str,
+    weights: str,
+    coverage: float = 0.9,
+    iou_threshold: float = IOU_THRESHOLD,
+    seed: int = 0,
+) -> CalibrationResult:
+    """Calibrate edges, boxes and scores.
+
+    Args:
+        data: annotated images that the model was not trained on.
+        detections: of a model that is not calibrated, by image id, down to the scores that AP needs.
+        score_threshold: the one that detections will have in use; one number, or one of each class, by label.
+        where: what the data is, in a line.
+        weights: digest of the model's weights.
+        coverage: at which spread rules are compared, and which must be possible.
+        iou_threshold: of a match.
+        seed: of the division of the images.
+
+    Raises:
+        CalibrationError: no distributions, no true positives, or too few for the coverage.
+    """
+    found, scored = match_detections(data, detections, score_threshold, iou_threshold)
+    least = least_count(coverage)
+    if not len(found):
+        raise CalibrationError(
+            f"{where}: no detection above the score threshold is right, so there is nothing to calibrate on; "
+            "is this data of the model's classes? 'gfocal eval' says how good the model is on it"
+        )
+    if not found.edges.shape[-1]:
+        raise CalibrationError("this model has no edge distributions to calibrate; a GFL or NanoDet preset has")
+    if len(found) < least:
+        raise CalibrationError(
+            f"{where}: a coverage of {coverage:g} needs at least {least:,} true positives, and there are "
+            f"{len(found):,}; annotate more images, or ask for less coverage"
+        )
+    fit, rest = divide_images(found, least, seed)
+    rule = SpreadRule() if fit is None else choose_spread_rule(fit, coverage)
+    ratios = rest.errors / relative_spread(rule, rest)  # (N, 4)
+    return CalibrationResult(
+        calibration=Calibration(
+            spread=rule,
+            std_factor=float(ratios.square().mean().sqrt()),
+            correlation=correlation_of(rest, rule),
+            boxes=keep_order_statistics(ratios.amax(1)),
+            edges=tuple(keep_order_statistics(ratios[:, side]) for side in range(4)),
+            boxes_of_class={
+                label: keep_order_statistics(ratios[rest.labels == label].amax(1))
+                for label in rest.labels.unique().tolist()
+                if int((rest.labels == label).sum()) >= max(MIN_BOXES_OF_CLASS, least)
+            },
+            iou_curves=fit_score_curves(scored, "iou"),
+            precision_curves=fit_score_curves(scored, "precision"),
+            num_images=len(data),
+            num_boxes=len(rest),
+            iou_threshold=iou_threshold,
+            score_threshold=tuple(score_threshold) if isinstance(score_threshold, Sequence) else score_threshold,
+            is_fitted=rule != SpreadRule(),
+            data=where[:1000],
+            weights=weights,
+        ),
+        coverage=tuple(measure_by_halves(found, rule, coverage, seed)),
+        scores_before=ScoreErrors(
+            la_ece(scored.scores, scored.labels, scored.iou), d_ece(scored.scores, scored.is_right)
+        ),
+        scores_after=cross_validate_scores(scored, seed),
+        found=found,
+        scored=scored,
+    )
+
+
+def divide_images(found: TruePositives, least: int, seed: int = 0) -> tuple[TruePositives | None, TruePositives]:
+    """The true positives of the images to fit a spread rule to, and those that the guarantees count.
+
+    All are counted, and none fitted to, where there are so few that the guarantees need every one.
+    """
+    if len(found) < max(MIN_BOXES_TO_FIT, 4 * least):
+        return None, found
+    part = fold_of_images(found.image, 10, seed)
+    to_fit = part < round(10 * FIT_SHARE)
+    return found.select(to_fit), found.select(~to_fit)
+
+
+def correlation_of(found: TruePositives, rule: SpreadRule) -> tuple[tuple[float, ...], ...]:
+    """Correlation of the errors of the four edges, outwards from the box and in spreads, without their mean.
+
+    x1 and y1 grow inwards, so a shift of the whole box has errors of opposite signs here.
+    """
+    signed = (found.boxes - found.gt_boxes) / relative_spread(rule, found)  # (N, 4), in coordinates
+    if len(found) < 3:
+        return tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
+    deviation = signed.std(0).clamp(min=1e-12)
+    covariance = torch.cov(signed.T) / (deviation.unsqueeze(0) * deviation.unsqueeze(1))
+    covariance.fill_diagonal_(1.0)
+    return tuple(tuple(row) for row in covariance.clamp(-1, 1).tolist())
+
+
+def measure_by_halves(
+    found: TruePositives, rule: SpreadRule, coverage: float, seed: int = 0, splits: int = SPLITS
+) -> list[Coverage]:
+    """Coverage of one half of the images with the errors of the other half, for several divisions.
+
+    Halves with too few boxes for the coverage are left out.
+    """
+    spread = relative_spread(rule, found)
+    ratios = (found.errors / spread).amax(1)
+    measured = []
+    for split in range(splits):
+        half = fold_of_images(found.image, 2, seed + split) == 0
+        if int(half.sum()) >= least_count(coverage) and bool((~half).any()):
+            limit = keep_order_statistics(ratios[half]).quantile(coverage)
+            boxes, reach = found.boxes[~half], spread[~half] * limit
+            measured.append(measure_coverage(found.gt_boxes[~half], boxes - reach, boxes + reach, coverage))
+    return measured
+
+
+def cross_validate_scores(scored: Scored, seed: int = 0) -> ScoreErrors:
+    """Errors of calibrated scores: each image's by curves that were fitted to other images."""
+    fold = fold_of_images(scored.image, FOLDS, seed)
+    iou, precision = torch.zeros(len(scored)), torch.zeros(len(scored))
+    for i in range(FOLDS):
+        rest, held = scored.select(fold != i), fold == i
+        if not len(rest) or not bool(held.any()):
+            continue
+        own = scored.select(held)
+        iou[held] = apply_curves(fit_score_curves(rest, "iou"), own.scores, own.labels)
+        precision[held] = apply_curves(fit_score_curves(rest, "precision"), own.scores, own.labels)
+    return ScoreErrors(la_ece(iou, scored.labels, scored.iou), d_ece(precision, scored.is_right))

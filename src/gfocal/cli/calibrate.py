@@ -1,0 +1,221 @@
+"""gfocal calibrate."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gfocal.atomic import atomic_write
+from gfocal.cli import DONE
+from gfocal.cli.early import require_data, say_beginning
+from gfocal.cli.held_out import read_held_out, run_folder_of, select_held_out
+from gfocal.cli.inputs import load_detector, read_datasets, select_splits, standard_output
+from gfocal.cli.options import add_device, add_image_reading, add_precision, fraction, int_at_least
+from gfocal.console import note, say
+from gfocal.models.names import require_model
+from gfocal.text import pluralize
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gfocal.calibration.calibrate import CalibrationResult
+    from gfocal.data.dataset import ImageData
+    from gfocal.models.detector import Detector
+    from gfocal.structures import Detections
+
+
+def add(commands: Any) -> None:
+    """Declare the command and its options."""
+    parser = commands.add_parser(
+        "calibrate",
+        help="make edge_std, intervals and scores of a model mean what they say",
+        usage="gfocal calibrate MODEL DATA ... [options]",
+        description="Measure on annotated images that training did not see how far edges lie off, and write it into "
+        "the model file: edge_std is then a standard deviation in pixels, edge_interval(0.9) holds the edges of 9 of "
+        "10 objects, and calibrated_scores are the IoU or the precision to be expected. 'gfocal eval' measures it on "
+        "other images.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("model", metavar="MODEL", help="a model file or the folder of a run")
+    parser.add_argument(
+        "data", nargs="+", metavar="DATA", help="annotated images, in any format that 'gfocal eval' reads"
+    )
+    parser.add_argument("--split", metavar="NAME", help="part of the data (default: val, else what the run held out)")
+    parser.add_argument(
+        "--coverage",
+        type=fraction,
+        default=0.9,
+        metavar="SHARE",
+        help="which must be possible, and at which the figures are printed; intervals of any other can be asked "
+        "later, with as many boxes as it needs (default: 0.9)",
+    )
+    parser.add_argument(
+        "--score-threshold",
+        type=float,
+        metavar="SCORE",
+        help="of the detections that the guarantees are about (default: as 'gfocal detect' has it)",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write a copy (default: change the file)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as json")
+    parser.add_argument("--seed", type=int, default=0, help="of the division of the images (default: 0)")
+    parser.add_argument(
+        "--seen-images",
+        action="store_true",
+        help="take images that the model was trained on too; its edges are too good on them, and nothing is promised",
+    )
+    parser.add_argument("--batch-size", type=int_at_least(1), default=8, help="images per pass (default: 8)")
+    parser.add_argument(
+        "--num-workers", type=int_at_least(0), default=2, help="processes that load images (default: 2)"
+    )
+    add_image_reading(parser)
+    add_device(parser)
+    add_precision(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """gfocal calibrate."""
+    require_model(args.model)
+    require_data(args.data)
+    say_beginning(f"loading {args.model}", console)
+    from gfocal.data.images import pixel_limit
+
+    with pixel_limit(args.max_megapixels):
+        return _calibrate(args, console)
+
+
+def _calibrate(args: argparse.Namespace, console: Console) -> int:
+    from gfocal.calibration.calibrate import calibrate
+    from gfocal.errors import CalibrationError
+    from gfocal.interop.published_weights import find_own_file
+    from gfocal.models.detector import Detector
+    from gfocal.models.model_file import store_calibration
+    from gfocal.models.precision import digest_weights
+    from gfocal.models.predict import resolve_threshold
+
+    path = find_own_file(args.model) if args.out is None else None
+    model = load_detector(args.model, args.device)
+    if not isinstance(model, Detector):
+        raise CalibrationError(f"{args.model}: an exported file; calibrate the model file, and export it again")
+    if not model.box_coder.has_distribution:
+        raise CalibrationError(f"{args.model}: its head has no edge distributions; a GFL or NanoDet preset has")
+    data, where = _read_data(args, model, console)
+    if not args.seen_images:
+        refuse_seen_images(args.model, data, where)
+    found = _detect(args, model, data, console)
+    threshold = resolve_threshold(model, args.score_threshold)
+    result = calibrate(data, found, threshold, where, digest_weights(model), args.coverage, seed=args.seed)
+    if path is None:
+        path = _copy_model(args)
+    store_calibration(path, result.calibration)
+    print_result(result, args.coverage)
+    if args.json is not None:
+        with atomic_write(args.json) as temporary:
+            temporary.write_text(json.dumps(figures(result), indent=1) + "\n", encoding="utf-8")
+        say(console, f"figures: {args.json}")
+    say(console, f"calibrated: {path}; 'gfocal eval {path} DATA' measures it on other images")
+    return DONE
+
+
+def _read_data(args: argparse.Namespace, model: Detector, console: Console) -> tuple[ImageData, str]:
+    """The split val, or what the run held out, or all images; and what they are, in a line."""
+    from gfocal.data.survey import choose_for_images, image_paths, with_value_range
+
+    parts = select_splits(args.data, args.split, "val")
+    held_out = None if any(split for _, split in parts) else read_held_out(run_folder_of(args.model))
+    wanted = parts if held_out is None else select_splits(args.data, None, "train")
+    data = read_datasets(wanted, console, None, model.names, list(model.renames.items()), (), share="any")
+    where = "; ".join(f"split {split} of {path}" if split else f"all of {path}" for path, split in wanted)
+    held = select_held_out(data, args, held_out)
+    if held is not None:
+        data, where = held, f"held out for validation by the run of {args.model}, from {', '.join(args.data)}"
+        note(console, "the best epoch was chosen on these images: the promises are a little too good")
+    choice = choose_for_images(image_paths([data]), model.input_settings, args.value_range, console)
+    return with_value_range(data, choice.value_range), where
+
+
+def refuse_seen_images(model: str, data: ImageData, where: str) -> None:
+    """Raise CalibrationError if the run of a model was trained on some of the images."""
+    from gfocal.data.identity import digest_images
+    from gfocal.errors import CalibrationError
+    from gfocal.run_folder import RunFolder
+
+    file = RunFolder(run_folder_of(model)).training_images
+    try:
+        trained = set(json.loads(file.read_text(encoding="utf-8"))["digests"]) if file.is_file() else set()
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CalibrationError(f"{file}: not as gfocal wrote it; restore it, or remove it") from error
+    digests = digest_images(data)
+    if seen := sum(digest in trained for digest in digests if digest is not None):
+        raise CalibrationError(
+            f"{where}: the model was trained on {seen:,} of these {pluralize(len(data), 'image')}, on which "
+            "its edges are better than on others; give images that it has not seen ('gfocal split' holds some out "
+            "before training), or --seen-images if no promise is needed"
+        )
+
+
+def _detect(args: argparse.Namespace, model: Detector, data: ImageData, console: Console) -> dict[int, Detections]:
+    from gfocal.console import progress_bar
+    from gfocal.data.loading import evaluation_loader
+    from gfocal.evaluation.detections import detect_all
+
+    say(console, f"detecting in {pluralize(len(data), 'image')}")
+    batches = evaluation_loader(data, model.input_settings, args.batch_size, args.num_workers)
+    with progress_bar(console, "detecting", len(batches)) as bar:
+        return detect_all(model, batches, bar.advance, args.precision, args.compile)
+
+
+def _copy_model(args: argparse.Namespace) -> Path:
+    """A copy of the model file at --out."""
+    from gfocal.interop.published_weights import model_file_of
+    from gfocal.models.model_file import find_model_file
+    from gfocal.models.published import PUBLISHED
+
+    is_name = args.model in PUBLISHED and not Path(args.model).exists()
+    source = model_file_of(PUBLISHED[args.model]) if is_name else find_model_file(args.model)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(args.out) as temporary:
+        shutil.copyfile(source, temporary)
+    return args.out
+
+
+def print_result(result: CalibrationResult, coverage: float) -> None:
+    """What was found, and what it is worth."""
+    from statistics import mean
+
+    output = standard_output()
+    made = result.calibration
+    rule = "fitted to 40 % of the images, counted on the others" if made.is_fitted else "the standard rule"
+    boxes = pluralize(made.num_boxes, "matched box", "matched boxes")
+    say(output, f"edges: {boxes} of {pluralize(made.num_images, 'image')}; spread by {rule}")
+    if result.coverage:
+        say(
+            output,
+            f"boxes, {coverage:.0%} asked: {mean(one.boxes for one in result.coverage):.1%} covered, intervals "
+            f"{mean(one.width for one in result.coverage):.1f} pixels wide in the mean (halves of the images, "
+            f"{len(result.coverage)} divisions)",
+        )
+    before, after = result.scores_before, result.scores_after
+    say(
+        output,
+        f"scores: LaECE {before.la_ece:.3f} -> {after.la_ece:.3f}, D-ECE {before.d_ece:.3f} -> {after.d_ece:.3f} "
+        "(cross-validated by image)",
+    )
+
+
+def figures(result: CalibrationResult) -> dict[str, Any]:
+    """All numbers of ``print_result`` and more, for --json."""
+    made = result.calibration
+    return {
+        "data": made.data,
+        "images": made.num_images,
+        "boxes": made.num_boxes,
+        "iou_threshold": made.iou_threshold,
+        "score_threshold": made.score_threshold,
+        "spread": {"fitted": made.is_fitted, "weights": list(made.spread.weights), "std_factor": made.std_factor},
+        "coverage": [asdict(one) for one in result.coverage],
+        "scores": {"before": asdict(result.scores_before), "after": asdict(result.scores_after)},
+    }

@@ -1,0 +1,33 @@
+"""What 'gfocal eval' says of how far edges and scores can be trusted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gfocal.cli.inputs import standard_output
+from gfocal.console import say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gfocal.data.dataset import ImageData
+    from gfocal.models.exported import AnyDetector
+
+
+def report_trust(model: AnyDetector | None, data: ImageData, detections: Mapping[int, Any]) -> dict[str, Any]:
+    """Print calibration of edges and scores, and return it for --out.
+
+    Nothing where detections have no distributions: those of a file, or that several processes exchanged.
+    """
+    from gfocal.calibration.measure import measure_trust
+    from gfocal.models.predict import resolve_threshold
+    from gfocal.structures import Detections
+
+    found = {key: one for key, one in detections.items() if isinstance(one, Detections)}
+    if model is None or len(found) < len(detections):
+        return {}
+    trust = measure_trust(data, found, resolve_threshold(model, None))
+    output = standard_output()
+    for line in trust.describe():
+        say(output, line)
+    return {"trust": trust.to_json()}
