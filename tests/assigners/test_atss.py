@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gfocal.assigners.atss import assign_atss, mean_plus_std, nearest_points
-from gfocal.ops.points import inside_own_padding, make_points
+from gfocal.ops.points import AnchorShapes, Origin, inside_own_padding, make_anchor_points, make_points
 from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets, pad_targets
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -192,7 +192,7 @@ def test_images_without_boxes_are_background_throughout() -> None:
 def test_levels_with_fewer_cells_than_candidates_give_what_they_have() -> None:
     points = pyramid(64, 64)  # 64, 16, 4, 1 and 1 cells
     part = torch.ones(1, len(points.xy), dtype=torch.bool)
-    part[0, 64 : 64 + 13] = False  # and 3 of the 16 take part
+    part[0, 64 + 3 : 64 + 16] = False  # and 3 of the 16 take part
     index, counted = nearest_points(points, torch.tensor([[[10.3, 9.1, 50.2, 60.3]]]), part, 9)
     assert index.shape == counted.shape == (1, 1, 9 + 9 + 4 + 1 + 1)
     per_level = counted[0, 0].split([9, 9, 4, 1, 1])
@@ -207,6 +207,87 @@ def test_mean_plus_std_is_unbiased_and_of_the_counted_alone() -> None:
     assert mean_plus_std(values, counted).item() == pytest.approx(0.4 + 0.3)
     assert mean_plus_std(values, torch.tensor([False, True, False, False])).item() == pytest.approx(0.4)
     assert mean_plus_std(values, torch.zeros(4, dtype=torch.bool)).item() == 0
+
+
+def dense_nearest(points: Points, gt_boxes: Tensor, part: Tensor, topk: int) -> tuple[Tensor, Tensor]:
+    """``nearest_points`` by the distances of all points, as the reference implementation does it."""
+    centers = (gt_boxes[..., :2] + gt_boxes[..., 2:]) / 2
+    indices, counted, start = [], [], 0
+    for count in points.counts:
+        offset = points.xy[None, start : start + count, None] - centers[:, None]  # (B, h*w, G, 2)
+        distance = (offset * offset).sum(-1).sqrt()
+        distance = distance.masked_fill(~part[:, start : start + count, None], torch.inf)
+        nearest, index = distance.topk(min(topk, count), dim=1, largest=False)  # (B, k, G)
+        indices.append(index.transpose(1, 2) + start)
+        counted.append(nearest.transpose(1, 2).isfinite())
+        start += count
+    return torch.cat(indices, 2), torch.cat(counted, 2)
+
+
+def same_points(got: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor]) -> bool:
+    """Whether the points that count are the same, and each only once."""
+    mine, other = (torch.where(counted, index, -1).sort(-1).values for index, counted in (got, want))
+    return torch.equal(mine, other)
+
+
+def placed_boxes(seed: int, height: int, width: int, step: float) -> Tensor:
+    """(2, 12, 4) boxes with centers inside and up to some hundred pixels outside of it, on a grid of ``step``."""
+    generator = torch.Generator().manual_seed(seed)
+    center = (torch.rand(2, 12, 2, generator=generator) * 1.6 - 0.3) * torch.tensor([width, height])
+    side = torch.exp(torch.rand(2, 12, 2, generator=generator) * 4 + 1)
+    center = (center / step).round() * step
+    return torch.cat((center - side.round(), center + side.round()), -1)
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([0.5, 4.0, 8.0, 1e-3]),
+    st.sampled_from([(160, 224), (64, 96), (32, 32), (416, 320)]),
+    st.sampled_from([1, 3, 9, 13]),
+    st.sampled_from(["corner", "center", "legacy"]),
+)
+def test_the_window_gives_what_topk_of_all_points_gives(
+    seed: int, step: float, size: tuple[int, int], topk: int, origin: Origin
+) -> None:
+    """Centers on points and between them, where many distances tie, outside the image, and images with padding."""
+    shapes = [(math.ceil(size[0] / s), math.ceil(size[1] / s)) for s in STRIDES]
+    points = make_points(shapes, STRIDES, origin)
+    part = inside_own_padding(points, torch.tensor([size, (size[0] // 2, size[1] * 2 // 3)]))
+    gt_boxes = placed_boxes(seed, *size, step)
+    got = nearest_points(points, gt_boxes, part, topk)
+    want = dense_nearest(points, gt_boxes, part, topk)
+    assert got[0].shape == want[0].shape
+    assert same_points(got, want)
+
+
+def test_several_points_of_a_cell_are_all_candidates() -> None:
+    """Of anchors at one place those of the nearest cells; the first where not all are taken."""
+    points = make_anchor_points([(12, 10)], [8], AnchorShapes(4.0, 1, (0.5, 1.0)))
+    part = torch.ones(2, len(points.xy), dtype=torch.bool)
+    gt_boxes = placed_boxes(3, 96, 80, 0.5)
+    assert same_points(nearest_points(points, gt_boxes, part, 9), dense_nearest(points, gt_boxes, part, 9))
+
+
+def test_boxes_that_are_no_numbers_are_assigned_to_nothing() -> None:
+    points = pyramid(64, 64)
+    got = assign(points, ground_truth([[math.nan] * 4, [math.inf] * 4, [8.0, 8, 40, 40]]), [(64, 64)]).gt_index
+    assert set(got.unique().tolist()) == {BACKGROUND, 2}
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10**6))
+def test_the_slots_have_room_for_all_that_become_positive(seed: int) -> None:
+    """Fewer than half of the candidates can be positive: none is lost by slots for half of them."""
+    generator = torch.Generator().manual_seed(seed)
+    points = pyramid(160, 224)
+    box = random_boxes(1, 160, 224, generator)
+    part = inside_own_padding(points, torch.tensor([(160, 224)]))
+    want, margin = slow_atss(points, box, part[0].tolist())
+    assume(margin > 1e-5)
+    got = assign_atss(points, ground_truth(box, multiple=1), part)
+    assert got.slots.shape[1] < 45
+    assert int(got.slot_positive.sum()) == sum(g == 0 for g in want)
 
 
 def test_ties_of_distance_go_as_topk_over_points_decides() -> None:

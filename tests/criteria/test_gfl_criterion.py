@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gfocal.criteria.gfl import GFLCriterion, level_of_point, place, rows, sum_per_level
+from gfocal.criteria.gfl import GFLCriterion, level_of_point, rows, sum_per_level
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.ops.points import inside_own_padding, make_points
 from gfocal.structures import Assignment, HeadOutputs, Losses, Points, Targets, pad_targets
@@ -257,8 +257,7 @@ def test_the_small_functions() -> None:
     index = torch.tensor([[2, 0]])
     assert rows(values, index).tolist() == [[[8, 9, 10, 11], [0, 1, 2, 3]]]
     assert rows(torch.tensor([[5, 6, 7]]), index).tolist() == [[7, 5]]
+    assert rows(torch.arange(12).view(2, 3, 2), torch.tensor([[0], [2]])).tolist() == [[[0, 1]], [[10, 11]]]
     level = level_of_point([3, 1], torch.device("cpu"))
     assert level.tolist() == [0, 0, 0, 1]
     assert sum_per_level(torch.tensor([[1.0, 2, 4, 8]]), level[None], 3).tolist() == [7, 8, 0]
-    placed = place(torch.tensor([[0.5, 0.0]]), torch.tensor([[1, 1]]), torch.tensor([[2, 0]]), torch.zeros(1, 3, 3))
-    assert placed.tolist() == [[[0, 0, 0], [0, 0, 0.5], [0, 0, 0]]]

@@ -25,9 +25,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gfocal.assigners.atss import assign_atss
-from gfocal.criteria.gfl import Assign, identity, level_of_point, place, rows, sum_per_level
-from gfocal.losses import distribution_focal_loss, focal_loss, quality_focal_loss
+from gfocal.criteria.gfl import Assign, identity, level_of_point, rows, sum_per_level
+from gfocal.losses import distribution_focal_loss
 from gfocal.losses.box import BoxLoss, overlap_loss
+from gfocal.losses.sparse import sparse_focal_loss, sparse_quality_focal_loss
 from gfocal.ops.box_coders import BoxCoder
 from gfocal.ops.boxes import distances_to_edges, iou
 from gfocal.ops.distributions import GeneralDistribution
@@ -74,7 +75,7 @@ class DenseCriterion:
             ValueError: ``quality`` is ``branch``, but the detector has none.
         """
         points = outputs.points
-        cls_logits = outputs.cls_logits.float()  # (B, P, C)
+        cls_logits = outputs.cls_logits  # (B, P, C)
         assignment = self.assign(points, targets, inside_own_padding(points, sizes))
         if self.exclude_ignored:
             assignment = exclude_ignored(assignment, points, targets)
@@ -116,9 +117,8 @@ class DenseCriterion:
     ) -> Tensor:
         """(B, P), summed over classes."""
         if self.quality == "joint":
-            return quality_focal_loss(cls_logits, place(value, slots, gt_labels, cls_logits), self.beta).sum(-1)
-        one_hot = place(positive.float(), slots, gt_labels, cls_logits)  # (B, P, C)
-        loss = focal_loss(cls_logits, one_hot, self.gamma, self.alpha).sum(-1)
+            return sparse_quality_focal_loss(cls_logits, slots, gt_labels, value, self.beta)
+        loss = sparse_focal_loss(cls_logits, slots, gt_labels, positive, self.gamma, self.alpha)
         if self.quality == "guided":
             # 1 for background, the measure for positives: 1 + (value - 1) at the one positive slot of a point.
             less = torch.where(positive, value - 1, 0.0)
@@ -130,7 +130,7 @@ class DenseCriterion:
         if self.quality == "none":
             return positive.float()
         if self.quality == "joint":
-            score = rows(cls_logits.detach().amax(-1, keepdim=True), slots).squeeze(-1).sigmoid()
+            score = rows(cls_logits.detach(), slots).amax(-1).float().sigmoid()
             return torch.where(positive, score, 0.0)
         return value
 

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from gfocal.assigners.dsla import assign_dsla
-from gfocal.criteria.gfl import Assign, identity, level_of_point, place, rows, sum_per_level
-from gfocal.losses import distribution_focal_loss, giou_loss, quality_focal_loss
+from gfocal.criteria.gfl import Assign, identity, level_of_point, rows, sum_per_level
+from gfocal.losses import distribution_focal_loss, giou_loss
 from gfocal.losses.numerics import at_least_float32
+from gfocal.losses.sparse import sparse_quality_focal_loss
 from gfocal.ops.boxes import distances_to_edges, iou
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.ops.points import exclude_ignored, inside_own_padding
@@ -90,12 +91,11 @@ class NanoDetCriterion:
         """Losses of one head."""
         points, assignment = outputs.points, match.assignment
         slots, positive = assignment.slots, assignment.slot_positive  # (B, M)
-        cls_logits = at_least_float32(outputs.cls_logits)  # (B, P, C)
-        quality_target = place(match.quality.to(cls_logits.dtype), slots, match.labels, cls_logits)  # (B, P, C)
-        qfl = quality_focal_loss(cls_logits, quality_target, self.beta).sum(-1)  # (B, P)
+        cls_logits = outputs.cls_logits  # (B, P, C)
+        qfl = sparse_quality_focal_loss(cls_logits, slots, match.labels, match.quality, self.beta)  # (B, P)
         qfl = qfl * (assignment.gt_index != PADDING)
 
-        score = rows(cls_logits.detach().amax(-1, keepdim=True), slots).squeeze(-1).sigmoid()  # (B, M)
+        score = at_least_float32(rows(cls_logits.detach(), slots).amax(-1)).sigmoid()  # (B, M)
         weight = torch.where(positive, score, 0.0)
         box_logits = rows(outputs.box_logits.flatten(2), slots).unflatten(-1, (4, -1))  # (B, M, 4, K)
         here = points.select(slots)

@@ -24,6 +24,7 @@ from gfocal.assigners.sapd import assign_sapd, is_in_the_middle
 from gfocal.criteria.gfl import Assign, identity, rows
 from gfocal.losses import focal_loss
 from gfocal.losses.box import log_iou_loss
+from gfocal.losses.sparse import sparse_focal_loss
 from gfocal.models.detector import Detector
 from gfocal.models.sapd import level_weights
 from gfocal.ops.points import exclude_ignored, inside_own_padding
@@ -61,7 +62,6 @@ class SAPDCriterion:
             ValueError: the outputs are of a model in evaluation mode.
         """
         points = outputs.points
-        cls_logits = outputs.cls_logits.float()  # (B, P, C)
         boxes = self.model.box_coder.boxes(outputs.box_logits, points)  # (B, P, 4)
         taking_part = inside_own_padding(points, sizes)  # (B, P)
 
@@ -78,9 +78,9 @@ class SAPDCriterion:
         positive = assignment.gt_index >= 0
 
         gt_of_point = assignment.gt_index.clamp(min=0)
-        labels = rows(targets.labels, gt_of_point).unsqueeze(-1)
-        one_hot = torch.zeros_like(cls_logits).scatter(2, labels, positive.float().unsqueeze(-1))
-        cls = focal_loss(cls_logits, one_hot, self.gamma, self.alpha).sum(-1) * weight
+        labels = rows(targets.labels, gt_of_point)
+        slots = assignment.slots
+        cls = sparse_focal_loss(outputs.cls_logits, slots, labels, positive, self.gamma, self.alpha) * weight
         gt_boxes = rows(targets.boxes, gt_of_point)
         box = log_iou_loss(outputs.box_logits, self.model.box_coder, points, boxes, gt_boxes)
         box = torch.where(positive, box, 0.0) * weight

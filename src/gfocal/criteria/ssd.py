@@ -18,8 +18,8 @@ from torch import Tensor
 
 from gfocal.assigners.max_iou import assign_max_iou
 from gfocal.criteria.gfl import Assign, identity, rows
-from gfocal.losses import quality_focal_loss
 from gfocal.losses.box import BoxLoss, SmoothL1Loss
+from gfocal.losses.sparse import sparse_quality_focal_loss
 from gfocal.losses.ssd import background_cross_entropy, hard_negatives
 from gfocal.ops.box_coders import BoxCoder
 from gfocal.ops.boxes import iou
@@ -56,7 +56,7 @@ class SSDCriterion:
         As published, an image without objects has no hard negatives, and so no softmax loss; QFL counts it.
         """
         points = outputs.points
-        cls_logits = outputs.cls_logits.float()  # (B, P, C)
+        cls_logits = outputs.cls_logits  # (B, P, C)
         assignment = self.assign(points, targets, inside_own_padding(points, sizes))
         if self.exclude_ignored:
             assignment = exclude_ignored(assignment, points, targets)
@@ -67,8 +67,8 @@ class SSDCriterion:
 
         if self.quality == "joint":
             value = torch.where(positive, iou(boxes.detach(), gt_boxes), 0.0)
-            target = torch.zeros_like(cls_logits).scatter(2, gt_labels.unsqueeze(-1), value.unsqueeze(-1))
-            cls = quality_focal_loss(cls_logits, target, self.beta).sum(-1) * (positive | negative)
+            cls = sparse_quality_focal_loss(cls_logits, assignment.slots, gt_labels, value, self.beta)
+            cls = cls * (positive | negative)
         else:
             cls = background_cross_entropy(cls_logits, torch.where(positive, gt_labels, BACKGROUND))
             cls = torch.where(positive | hard_negatives(cls, positive, negative, self.negatives), cls, 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,13 +53,17 @@ def inside_own_padding(points: Points, sizes: Tensor, multiple: int = 32) -> Ten
     """Which points take part in the training of each image of a padded batch.
 
     An image takes part with the cells that cover its own size (B, 2: height, width), rounded up to
-    ``multiple``, whatever the size of the batch around it. -> (B, P) bool
+    ``multiple``, whatever the size of the batch around it: on each level, a rectangle from its first cell on.
+    -> (B, P) bool
     """
     padded = torch.div(sizes + multiple - 1, multiple, rounding_mode="floor") * multiple  # (B, 2)
-    strides = points.strides.to(torch.int64)  # (P,)
-    limits = torch.div(padded[:, None] + strides[:, None] - 1, strides[:, None], rounding_mode="floor")
-    columns, rows = points.cells[:, 0], points.cells[:, 1]
-    return (rows < limits[..., 0]) & (columns < limits[..., 1])
+    parts = []
+    for (height, width), stride, per_cell in levels_of(points):
+        limits = torch.div(padded + stride - 1, stride, rounding_mode="floor")
+        rows = torch.arange(height, device=sizes.device) < limits[:, :1]  # (B, h)
+        columns = torch.arange(width, device=sizes.device) < limits[:, 1:]  # (B, w)
+        parts.append(per_point(rows.unsqueeze(2) & columns.unsqueeze(1), per_cell))
+    return torch.cat(parts, 1)
 
 
 def exclude_ignored(assignment: Assignment, points: Points, targets: Targets) -> Assignment:
@@ -67,12 +71,35 @@ def exclude_ignored(assignment: Assignment, points: Points, targets: Targets) ->
 
     Positives stay: their ground truth is known. A point on the region's edge counts as inside.
     """
-    x, y = points.xy[:, :1], points.xy[:, 1:]  # (P, 1)
-    x1, y1, x2, y2 = targets.boxes.unsqueeze(1).unbind(-1)  # (B, 1, G)
-    inside = (x1 <= x) & (x <= x2) & (y1 <= y) & (y <= y2) & targets.ignored.unsqueeze(1)  # (B, P, G)
-    excluded = inside.any(-1) & (assignment.gt_index == BACKGROUND)
+    x1, y1, x2, y2 = targets.boxes.unsqueeze(2).unbind(-1)  # (B, G, 1)
+    inside, start = [], 0
+    for (height, width), _, per_cell in levels_of(points):
+        cells = points.xy[start : start + height * width * per_cell : per_cell].view(height, width, 2)
+        x, y = cells[0, :, 0], cells[:, 0, 1]
+        columns = (x1 <= x) & (x <= x2)  # (B, G, w)
+        rows = (y1 <= y) & (y <= y2) & targets.ignored.unsqueeze(2)  # (B, G, h)
+        number = rows.float().transpose(1, 2) @ columns.float()  # (B, h, w) of regions around each cell
+        inside.append(per_point(number > 0, per_cell))
+        start += height * width * per_cell
+    excluded = torch.cat(inside, 1) & (assignment.gt_index == BACKGROUND)
     gt_index = torch.where(excluded, PADDING, assignment.gt_index)
     return Assignment(gt_index, assignment.slots, assignment.slot_positive, assignment.weights)
+
+
+def levels_of(points: Points) -> Iterator[tuple[tuple[int, int], int, int]]:
+    """Of each level: height and width of its map, its stride, and the number of points in a cell."""
+    for (height, width), stride, count in zip(points.shapes, points.level_strides, points.counts, strict=True):
+        yield (height, width), stride, count // (height * width)
+
+
+def at(values: Tensor, index: Tensor) -> Tensor:
+    """Rows of values (N, ...) at an index of any shape: values[index], several times as fast. -> (*index, ...)"""
+    return values.index_select(0, index.flatten()).view(index.shape + values.shape[1:])
+
+
+def per_point(cells: Tensor, per_cell: int) -> Tensor:
+    """Values of a level's cells as values of its points. (B, h, w) -> (B, h * w * per_cell)"""
+    return cells.unsqueeze(-1).expand(-1, -1, -1, per_cell).flatten(1)
 
 
 @dataclass(frozen=True)
