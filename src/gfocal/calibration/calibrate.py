@@ -9,12 +9,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
-from gfocal.calibration.coverage import Coverage, measure_coverage
+from gfocal.calibration.coverage import Coverage
 from gfocal.calibration.matched import IOU_THRESHOLD, Scored, TruePositives, match_detections
+from gfocal.calibration.measure import coverage_of
 from gfocal.calibration.scores import d_ece, fit_score_curves, la_ece
 from gfocal.calibration.spread import (
     FIT_SHARE,
@@ -28,6 +30,7 @@ from gfocal.errors import CalibrationError
 from gfocal.structures import Detections
 from gfocal.structures.calibration import (
     Calibration,
+    OrderStatistics,
     SpreadRule,
     apply_curves,
     keep_order_statistics,
@@ -35,6 +38,8 @@ from gfocal.structures.calibration import (
 )
 
 MIN_BOXES_OF_CLASS = 100  # for a guarantee of its own
+MOST_VALUES = 50_000  # that a file keeps of all classes together; of one class at least MIN_VALUES
+MIN_VALUES = 200
 FOLDS = 5  # of the cross-validated figures
 SPLITS = 20  # into halves, for the coverage to be expected
 
@@ -57,6 +62,7 @@ class CalibrationResult:
     scores_after: ScoreErrors  # cross-validated
     found: TruePositives
     scored: Scored
+    num_counted_images: int  # in which are the boxes that the guarantees count
 
 
 def calibrate(
@@ -101,35 +107,34 @@ def calibrate(
     fit, rest = divide_images(found, least, seed)
     rule = SpreadRule() if fit is None else choose_spread_rule(fit, coverage)
     ratios = rest.errors / relative_spread(rule, rest)  # (N, 4)
+    boxes, edges, boxes_of_class = guarantees(ratios, rest.labels, least)
+    calibration = Calibration(
+        spread=rule,
+        std_factor=float(ratios.square().mean().sqrt()),
+        correlation=correlation_of(rest, rule),
+        boxes=boxes,
+        edges=edges,
+        boxes_of_class=boxes_of_class,
+        iou_curves=fit_score_curves(scored, "iou"),
+        precision_curves=fit_score_curves(scored, "precision"),
+        num_images=len(data),
+        num_boxes=len(rest),
+        iou_threshold=iou_threshold,
+        score_threshold=tuple(score_threshold) if isinstance(score_threshold, Sequence) else score_threshold,
+        is_fitted=rule != SpreadRule(),
+        data=where[:1000],
+        weights=weights,
+    )
     return CalibrationResult(
-        calibration=Calibration(
-            spread=rule,
-            std_factor=float(ratios.square().mean().sqrt()),
-            correlation=correlation_of(rest, rule),
-            boxes=keep_order_statistics(ratios.amax(1)),
-            edges=tuple(keep_order_statistics(ratios[:, side]) for side in range(4)),
-            boxes_of_class={
-                label: keep_order_statistics(ratios[rest.labels == label].amax(1))
-                for label in rest.labels.unique().tolist()
-                if int((rest.labels == label).sum()) >= max(MIN_BOXES_OF_CLASS, least)
-            },
-            iou_curves=fit_score_curves(scored, "iou"),
-            precision_curves=fit_score_curves(scored, "precision"),
-            num_images=len(data),
-            num_boxes=len(rest),
-            iou_threshold=iou_threshold,
-            score_threshold=tuple(score_threshold) if isinstance(score_threshold, Sequence) else score_threshold,
-            is_fitted=rule != SpreadRule(),
-            data=where[:1000],
-            weights=weights,
-        ),
-        coverage=tuple(measure_by_halves(found, rule, coverage, seed)),
+        calibration=calibration,
+        coverage=tuple(measure_by_halves(rest, calibration, coverage, seed)),
         scores_before=ScoreErrors(
             la_ece(scored.scores, scored.labels, scored.iou), d_ece(scored.scores, scored.is_right)
         ),
         scores_after=cross_validate_scores(scored, seed),
         found=found,
         scored=scored,
+        num_counted_images=len(rest.image.unique()),
     )
 
 
@@ -140,41 +145,75 @@ def divide_images(found: TruePositives, least: int, seed: int = 0) -> tuple[True
     """
     if len(found) < max(MIN_BOXES_TO_FIT, 4 * least):
         return None, found
-    part = fold_of_images(found.image, 10, seed)
-    to_fit = part < round(10 * FIT_SHARE)
-    return found.select(to_fit), found.select(~to_fit)
+    num_images = len(found.image.unique())
+    to_fit = fold_of_images(found.image, num_images, seed) < int(FIT_SHARE * num_images)
+    fit, rest = found.select(to_fit), found.select(~to_fit)
+    # A few images may have most of the boxes.
+    return (fit, rest) if len(rest) >= 2 * least and len(fit.image.unique()) >= FOLDS else (None, found)
+
+
+def guarantees(
+    ratios: Tensor, labels: Tensor, least: int
+) -> tuple[OrderStatistics, tuple[OrderStatistics, ...], dict[int, OrderStatistics]]:
+    """Order statistics of all boxes, of each side, and of each class with enough boxes; -1: of all other classes.
+
+    A class whose boxes are too few has none of its own. If all of these have too few together, the smallest of the
+    other classes join them: were theirs the statistics of all boxes, the easy classes would stand for the difficult.
+
+    Args:
+        ratios: (N, 4) errors in spreads.
+        labels: (N,)
+        least: number of boxes that a coverage needs.
+    """
+    worst, enough = ratios.amax(1), max(MIN_BOXES_OF_CLASS, least)
+    counts = dict(enumerate(labels.bincount().tolist()))
+    own = sorted((label for label, count in counts.items() if count >= enough), key=lambda label: -counts[label])
+    num_others = len(labels) - sum(counts[label] for label in own)
+    while own and 0 < num_others < enough:
+        num_others += counts[own.pop()]
+    groups = {label: labels == label for label in own}
+    if num_others:
+        groups[-1] = ~torch.isin(labels, torch.tensor(own, dtype=labels.dtype))
+    if len(groups) < 2:
+        groups = {}
+    most = max(MIN_VALUES, min(2000, MOST_VALUES // max(len(groups), 1)))
+    return (
+        keep_order_statistics(worst),
+        tuple(keep_order_statistics(ratios[:, side]) for side in range(4)),
+        {label: keep_order_statistics(worst[rows], most) for label, rows in groups.items()},
+    )
 
 
 def correlation_of(found: TruePositives, rule: SpreadRule) -> tuple[tuple[float, ...], ...]:
-    """Correlation of the errors of the four edges, outwards from the box and in spreads, without their mean.
+    """Correlation of the errors of x1, y1, x2, y2, in coordinates and in spreads, without their mean.
 
-    x1 and y1 grow inwards, so a shift of the whole box has errors of opposite signs here.
+    Where boxes are shifted as a whole, x1 and x2 have errors of the same sign.
     """
     signed = (found.boxes - found.gt_boxes) / relative_spread(rule, found)  # (N, 4), in coordinates
     if len(found) < 3:
         return tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
     deviation = signed.std(0).clamp(min=1e-12)
     covariance = torch.cov(signed.T) / (deviation.unsqueeze(0) * deviation.unsqueeze(1))
-    covariance.fill_diagonal_(1.0)
-    return tuple(tuple(row) for row in covariance.clamp(-1, 1).tolist())
+    covariance = (covariance + covariance.T).div(2).clamp(-1, 1).fill_diagonal_(1.0)
+    return tuple(tuple(row) for row in covariance.tolist())
 
 
 def measure_by_halves(
-    found: TruePositives, rule: SpreadRule, coverage: float, seed: int = 0, splits: int = SPLITS
+    found: TruePositives, calibration: Calibration, coverage: float, seed: int = 0, splits: int = SPLITS
 ) -> list[Coverage]:
-    """Coverage of one half of the images with the errors of the other half, for several divisions.
+    """Coverage of one half of the images with the guarantees of the other half, for several divisions.
 
-    Halves with too few boxes for the coverage are left out.
+    The spread rule stays, so it must not have been fitted to these images. Halves with too few boxes for the coverage
+    are left out.
     """
-    spread = relative_spread(rule, found)
-    ratios = (found.errors / spread).amax(1)
-    measured = []
+    ratios, least = found.errors / relative_spread(calibration.spread, found), least_count(coverage)
+    measured: list[Coverage] = []
     for split in range(splits):
         half = fold_of_images(found.image, 2, seed + split) == 0
-        if int(half.sum()) >= least_count(coverage) and bool((~half).any()):
-            limit = keep_order_statistics(ratios[half]).quantile(coverage)
-            boxes, reach = found.boxes[~half], spread[~half] * limit
-            measured.append(measure_coverage(found.gt_boxes[~half], boxes - reach, boxes + reach, coverage))
+        if int(half.sum()) >= least and bool((~half).any()):
+            boxes, edges, boxes_of_class = guarantees(ratios[half], found.labels[half], least)
+            one = replace(calibration, boxes=boxes, edges=edges, boxes_of_class=boxes_of_class)
+            measured += coverage_of(found.select(~half), one, [coverage], "box")
     return measured
 
 

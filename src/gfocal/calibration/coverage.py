@@ -78,7 +78,7 @@ def ence(errors: Tensor, std: Tensor, bins: int = 10) -> float:
     parts = [rows for rows in order.tensor_split(bins) if len(rows)]
     total = 0.0
     for rows in parts:
-        predicted = std.flatten()[rows].square().mean().sqrt()
+        predicted = std.flatten()[rows].square().mean().sqrt().clamp(min=1e-12)
         observed = errors.flatten()[rows].square().mean().sqrt()
         total += float((predicted - observed).abs() / predicted)
     return total / len(parts)

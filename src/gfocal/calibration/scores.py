@@ -14,22 +14,57 @@ from gfocal.structures.calibration import ScoreCurve, ScoreKind
 MIN_DETECTIONS = 50  # of a class, for a curve of its own
 MIN_RIGHT = 10  # true positives among them
 NUM_BINS = 25  # of LaECE, as Oksuz et al. 2023
+MAX_SCORES = 100_000  # different ones that a curve is fitted to
+MAX_POINTS = 256  # of a curve
 
 
 def isotonic_curve(scores: Tensor, values: Tensor) -> ScoreCurve:
     """The curve that never falls with the least squared error: pool adjacent violators (Ayer et al. 1955).
 
-    Each pooled block is one point, at its mean score, so that the curve rises between them; scores (D,), values (D,)
-    in 0..1, D at least 1.
+    Equal scores have one value, and of more than ``MAX_SCORES`` neighbors have one. Each pooled block is one point,
+    at its mean score, so that the curve rises between them; of more than ``MAX_POINTS`` neighbors become one.
+    scores (D,), values (D,) in 0..1, D at least 1.
     """
-    order = scores.argsort(stable=True)
-    blocks: list[list[float]] = []  # sum of values, sum of scores, count
-    for score, value in zip(scores[order].tolist(), values[order].tolist(), strict=True):
-        blocks.append([value, score, 1.0])
-        while len(blocks) > 1 and blocks[-2][0] * blocks[-1][2] >= blocks[-1][0] * blocks[-2][2]:
-            last = blocks.pop()
-            blocks[-1] = [a + b for a, b in zip(blocks[-1], last, strict=True)]
-    return ScoreCurve(tuple(s / n for _, s, n in blocks), tuple(min(max(v / n, 0.0), 1.0) for v, _, n in blocks))
+    x, place, count = scores.double().unique(return_inverse=True, return_counts=True)
+    # Rows: sum of values, sum of scores, count.
+    blocks = torch.stack([torch.zeros_like(x).index_add(0, place, values.double()), x * count, count.double()])
+    blocks = _reduce(_pool_violators(_reduce(blocks, MAX_SCORES)), MAX_POINTS)
+    value, score = (blocks[:2] / blocks[2]).clamp(0, 1).cummax(1).values.tolist()  # whatever a rounding did
+    return ScoreCurve(tuple(score), tuple(value))
+
+
+def _pool_violators(blocks: Tensor) -> Tensor:
+    """Blocks (3, D) in the order of their scores, pooled until their means rise. (3, at most D)"""
+    while True:  # whole runs at once, while there are many
+        mean = blocks[0] / blocks[2]
+        rises = mean[1:] > mean[:-1]
+        num_falls = int((~rises).sum())
+        if not num_falls:
+            return blocks
+        if num_falls < 0.1 * len(mean):
+            break
+        blocks = _merge(blocks, torch.cat([rises.new_zeros(1), rises]).cumsum(0))
+    pooled: list[tuple[float, float, float]] = []
+    for value, score, count in blocks.T.tolist():
+        while pooled and pooled[-1][0] * count >= value * pooled[-1][2]:
+            before = pooled.pop()
+            value, score, count = value + before[0], score + before[1], count + before[2]
+        pooled.append((value, score, count))
+    return torch.tensor(pooled, dtype=torch.float64).T
+
+
+def _reduce(blocks: Tensor, most: int) -> Tensor:
+    """At most so many blocks, of about equal counts where they are merged. (3, D) -> (3, at most ``most``)"""
+    if blocks.shape[1] <= most:
+        return blocks
+    middle = blocks[2].cumsum(0) - blocks[2] / 2
+    return _merge(blocks, (middle / blocks[2].sum() * most).long())
+
+
+def _merge(blocks: Tensor, group: Tensor) -> Tensor:
+    """The sums of blocks (3, D) of one group; groups (D,) ascend."""
+    _, place = group.unique_consecutive(return_inverse=True)
+    return blocks.new_zeros(3, int(place[-1]) + 1).index_add(1, place, blocks)
 
 
 def fit_score_curves(found: Scored, kind: ScoreKind) -> dict[int, ScoreCurve]:

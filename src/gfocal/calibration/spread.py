@@ -6,12 +6,14 @@ narrower. So a rule is fitted to other images than the guarantee counts, and onl
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from gfocal.calibration.coverage import interval_score
 from gfocal.calibration.matched import TruePositives
-from gfocal.structures.calibration import SpreadRule, edge_features, keep_order_statistics
+from gfocal.structures.calibration import FEATURES, SpreadRule, edge_features
 
 MIN_BOXES_TO_FIT = 400  # of the true positives in all; 40 % of the images go to the fit
 FIT_SHARE = 0.4
@@ -30,8 +32,8 @@ def choose_spread_rule(found: TruePositives, coverage: float = 0.9) -> SpreadRul
         if not len(held) or not len(rest):
             return standard
         for name, rule in (("standard", standard), ("fitted", fit_spread_rule(rest))):
-            limits = keep_order_statistics((rest.errors / relative_spread(rule, rest)).amax(1))
-            half = relative_spread(rule, held) * limits.values[max(int(coverage * limits.count) - 1, 0)]
+            ratios = (rest.errors / relative_spread(rule, rest)).amax(1).sort().values
+            half = relative_spread(rule, held) * ratios[max(math.ceil(coverage * len(ratios)) - 1, 0)]
             total[name] += float(interval_score(held.errors, half, coverage).sum())
     return fit_spread_rule(found) if total["fitted"] < total["standard"] else standard
 
@@ -39,27 +41,35 @@ def choose_spread_rule(found: TruePositives, coverage: float = 0.9) -> SpreadRul
 def fit_spread_rule(found: TruePositives) -> SpreadRule:
     """The weights of highest likelihood, where an error over its spread has Student's t distribution.
 
-    They are drawn to the standard ones, the more the fewer boxes there are.
+    They are drawn to the standard ones, the more the fewer boxes there are. The weights of the lengths add up to 1,
+    as those of ``SpreadRule`` must.
     """
     features = edge_features(found.edges, found.bin_sizes, found.boxes, found.scores).flatten(0, 1)
     errors = found.errors.flatten()
     standard = torch.tensor(SpreadRule().weights, dtype=torch.float64)
-    weights = standard.clone().requires_grad_(True)
+    bin_size = FEATURES.index("bin_size")
+    lengths = torch.tensor([name != "doubt" for name in FEATURES])
+    changes = torch.zeros(len(FEATURES), dtype=torch.float64, requires_grad=True)
     offset = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, offset], max_iter=100, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([changes, offset], max_iter=100, line_search_fn="strong_wolfe")
+    others = torch.arange(len(FEATURES)) != bin_size
+
+    def change() -> Tensor:
+        free = torch.where(others, changes, 0.0)
+        return torch.where(others, free, -free[lengths].sum())
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        log_spread = features @ weights + offset
+        log_spread = features @ (standard + change()) + offset
         ratio = (errors * (-log_spread).exp()) ** 2
         likelihood = log_spread + (DEGREES_OF_FREEDOM + 1) / 2 * torch.log1p(ratio / DEGREES_OF_FREEDOM)
-        value = likelihood.mean() + RIDGE * ((weights - standard) ** 2).sum()
+        value = likelihood.mean() + RIDGE * (change() ** 2).sum()
         value.backward()
         return value
 
     with torch.enable_grad():
         optimizer.step(loss)
-    return SpreadRule(tuple(weights.tolist()))
+    return SpreadRule(tuple((standard + change()).tolist()))
 
 
 def relative_spread(rule: SpreadRule, found: TruePositives) -> Tensor:

@@ -14,7 +14,7 @@ from gfocal.cli import DONE
 from gfocal.cli.early import require_data, say_beginning
 from gfocal.cli.held_out import read_held_out, run_folder_of, select_held_out
 from gfocal.cli.inputs import load_detector, read_datasets, select_splits, standard_output
-from gfocal.cli.options import add_device, add_image_reading, add_precision, fraction, int_at_least
+from gfocal.cli.options import add_device, add_image_reading, add_precision, coverage, fraction, int_at_least
 from gfocal.console import note, say
 from gfocal.models.names import require_model
 from gfocal.text import pluralize
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from gfocal.data.dataset import ImageData
     from gfocal.models.detector import Detector
     from gfocal.structures import Detections
+
+FEW_IMAGES = 30
 
 
 def add(commands: Any) -> None:
@@ -47,7 +49,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--split", metavar="NAME", help="part of the data (default: val, else what the run held out)")
     parser.add_argument(
         "--coverage",
-        type=fraction,
+        type=coverage,
         default=0.9,
         metavar="SHARE",
         help="which must be possible, and at which the figures are printed; intervals of any other can be asked "
@@ -55,7 +57,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--score-threshold",
-        type=float,
+        type=fraction,
         metavar="SCORE",
         help="of the detections that the guarantees are about (default: as 'gfocal detect' has it)",
     )
@@ -188,9 +190,15 @@ def print_result(result: CalibrationResult, coverage: float) -> None:
 
     output = standard_output()
     made = result.calibration
-    rule = "fitted to 40 % of the images, counted on the others" if made.is_fitted else "the standard rule"
+    rule = "a rule fitted to the other images" if made.is_fitted else "the standard rule"
     boxes = pluralize(made.num_boxes, "matched box", "matched boxes")
-    say(output, f"edges: {boxes} of {pluralize(made.num_images, 'image')}; spread by {rule}")
+    images = pluralize(result.num_counted_images, "image")
+    say(output, f"edges: {boxes} in {images} counted; spread by {rule}")
+    if result.num_counted_images < FEW_IMAGES:
+        say(
+            output,
+            f"  boxes of one image err alike: of {images} the promise is rough; annotate {FEW_IMAGES} or more",
+        )
     if result.coverage:
         say(
             output,
@@ -213,6 +221,7 @@ def figures(result: CalibrationResult) -> dict[str, Any]:
         "data": made.data,
         "images": made.num_images,
         "boxes": made.num_boxes,
+        "counted_images": result.num_counted_images,
         "iou_threshold": made.iou_threshold,
         "score_threshold": made.score_threshold,
         "spread": {"fitted": made.is_fitted, "weights": list(made.spread.weights), "std_factor": made.std_factor},

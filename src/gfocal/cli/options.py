@@ -40,6 +40,14 @@ def fraction(text: str) -> float:
     return number
 
 
+def coverage(text: str) -> float:
+    """The type of an option that takes a number between 0 and 1, neither included."""
+    number = fraction(text)
+    if number in (0, 1):
+        raise argparse.ArgumentTypeError(f"takes a number between 0 and 1, not {text!r}")
+    return number
+
+
 def parse_settings(texts: Sequence[str]) -> dict[str, str]:
     """The KEY=VALUE texts of --set as key -> value. Raises ConfigError for a text of another form."""
     from gfocal.errors import ConfigError
@@ -220,6 +228,23 @@ def describe_nms(settings: DecodeSettings) -> str:
 def nms_to_json(settings: DecodeSettings) -> dict[str, Any]:
     """The settings as the files of numbers have them."""
     return {"iou": settings.nms_threshold, "class_agnostic": settings.class_agnostic_nms}
+
+
+def add_precision(command: Options) -> None:
+    """--precision and --compile, of commands that run a model."""
+    command.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bf16"),
+        default="auto",
+        help="number format of the network; auto: bf16 where the processor or GPU has instructions for it and "
+        "'gfocal eval --store-precision' found the same AP with it, else float32 (default: auto)",
+    )
+    command.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the network first (torch.compile, which needs a C++ compiler): a minute or more, kept for the "
+        "next run; worth it for thousands of images",
+    )
 
 
 def add_device(command: Options) -> None:

@@ -8,7 +8,7 @@ from gfocal.cli.inputs import standard_output
 from gfocal.console import say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gfocal.data.dataset import ImageData
     from gfocal.models.exported import AnyDetector
@@ -20,14 +20,24 @@ def report_trust(model: AnyDetector | None, data: ImageData, detections: Mapping
     Nothing where detections have no distributions: those of a file, or that several processes exchanged.
     """
     from gfocal.calibration.measure import measure_trust
-    from gfocal.models.predict import resolve_threshold
     from gfocal.structures import Detections
 
     found = {key: one for key, one in detections.items() if isinstance(one, Detections)}
     if model is None or len(found) < len(detections):
         return {}
-    trust = measure_trust(data, found, resolve_threshold(model, None))
+    trust = measure_trust(data, found, threshold_of(model, data.names))
     output = standard_output()
     for line in trust.describe():
         say(output, line)
     return {"trust": trust.to_json()}
+
+
+def threshold_of(model: AnyDetector, names: Sequence[str]) -> float | tuple[float, ...]:
+    """A model's thresholds for the classes of the data, which may be some of the model's, or all of them as one."""
+    from gfocal.models.predict import resolve_threshold
+
+    threshold = resolve_threshold(model, None)
+    if not isinstance(threshold, tuple):
+        return threshold
+    of_class = dict(zip(model.names, threshold, strict=True))
+    return tuple(of_class.get(name, min(threshold)) for name in names)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
+
+import torch
 
 from gfocal.structures.calibration import FEATURES, Calibration, OrderStatistics, ScoreCurve, SpreadRule
 
@@ -38,9 +39,6 @@ def calibration_from_json(table: Any, num_classes: int) -> Calibration:
             raise ValueError(f"calibration.score_threshold has {len(threshold)} numbers for {num_classes} classes")
     else:
         threshold = _number(threshold, "score_threshold", 0, 1)
-    correlation = about.get("correlation")
-    if not isinstance(correlation, list | tuple) or len(correlation) != 4:
-        raise ValueError("calibration.correlation is no list of four rows")
     edges = about.get("edges")
     if not isinstance(edges, list | tuple) or len(edges) != 4:
         raise ValueError("calibration.edges is no list of four sides")
@@ -48,10 +46,10 @@ def calibration_from_json(table: Any, num_classes: int) -> Calibration:
         raise ValueError("calibration.is_fitted is true or false")
     return Calibration(
         spread=SpreadRule(
-            _exactly(_table(about.get("spread"), "spread", 8).get("weights"), "spread", 100, len(FEATURES))
+            _exactly(_table(about.get("spread"), "spread", 8).get("weights"), "spread", 10, len(FEATURES))
         ),
         std_factor=_number(about.get("std_factor"), "std_factor", 0, LARGEST),
-        correlation=tuple(_exactly(row, "correlation", 1, 4) for row in correlation),
+        correlation=_correlation(about.get("correlation")),
         boxes=_statistics(about.get("boxes"), "boxes"),
         edges=tuple(_statistics(side, "edges") for side in edges),
         boxes_of_class={
@@ -71,9 +69,9 @@ def calibration_from_json(table: Any, num_classes: int) -> Calibration:
 
 
 def _by_label(about: Mapping[str, Any], key: str, num_classes: int, needs_all: bool = True) -> list[tuple[int, Any]]:
-    """The entries of a table whose keys are labels; -1 stands for all classes, and must be there if ``needs_all``."""
+    """The entries of a table by label; -1, which must be there if ``needs_all``, stands for the others."""
     table = _table(about.get(key), key, MAX_CURVES)
-    labels = {str(label): label for label in range(-1 if needs_all else 0, num_classes)}
+    labels = {str(label): label for label in range(-1, num_classes)}
     if unknown := [label for label in table if label not in labels]:
         raise ValueError(
             f"calibration.{key} has the label {str(unknown[0])[:40]!r}, and there are {num_classes} classes"
@@ -92,6 +90,17 @@ def _statistics(table: Any, key: str) -> OrderStatistics:
     if len(ranks) != len(values) or not ranks or ranks[-1] != count or not rising or list(values) != sorted(values):
         raise ValueError(f"calibration.{key} has ranks and values that are no sorted errors")
     return OrderStatistics(count, tuple(ranks), values)
+
+
+def _correlation(rows: Any) -> tuple[tuple[float, ...], ...]:
+    if not isinstance(rows, list | tuple) or len(rows) != 4:
+        raise ValueError("calibration.correlation is no list of four rows")
+    numbers = tuple(_exactly(row, "correlation", 1, 4) for row in rows)
+    matrix = torch.tensor(numbers, dtype=torch.float64, device="cpu")  # also while a model is built without memory
+    is_one = torch.equal(matrix, matrix.T) and bool((matrix.diagonal() == 1).all())
+    if not is_one or float(torch.linalg.eigvalsh(matrix)[0]) < -1e-6:
+        raise ValueError("calibration.correlation is no symmetric, positive matrix with 1 on its diagonal")
+    return numbers
 
 
 def _curve(table: Any) -> ScoreCurve:
@@ -118,7 +127,7 @@ def _numbers(values: Any, key: str, low: float, high: float, most: int) -> tuple
 
 def _number(value: Any, key: str, low: float, high: float) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not low <= value <= high:
+    if not is_number or not low <= value <= high:  # NaN is in no range
         raise ValueError(f"calibration.{key} is a number in {low:g}..{high:g}, not {str(value)[:40]!r}")
     return float(value)
 

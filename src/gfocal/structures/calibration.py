@@ -7,6 +7,8 @@ edge, C class.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
@@ -28,7 +30,11 @@ SMALLEST_STD = 0.1
 
 @dataclass(frozen=True)
 class SpreadRule:
-    """How wide an edge's error is to be expected, up to a factor: exp(sum of weights x features)."""
+    """How wide an edge's error is to be expected, up to a factor: exp(sum of weights x features).
+
+    The weights of the four lengths add up to 1: an image stored at twice the size has twice the spread in its pixels,
+    as the network sees the same.
+    """
 
     # The geometric mean of three, times the doubt: the best of some twenty rules without fitted numbers on COCO
     # photographs, playing cards and blood cells.
@@ -90,7 +96,7 @@ class OrderStatistics:
                 f"a coverage of {coverage:g} needs at least {least:,} boxes, and the calibration had {self.count:,}"
             )
         rank = math.ceil((self.count + 1) * coverage - 1e-9)
-        return next(value for kept, value in zip(self.ranks, self.values, strict=True) if kept >= rank)
+        return self.values[bisect_left(self.ranks, rank)]
 
 
 def least_count(coverage: float) -> int:
@@ -133,10 +139,11 @@ class Calibration:
 
     spread: SpreadRule
     std_factor: float  # root mean square of error / spread: times the spread it is a standard deviation in pixels
-    correlation: tuple[tuple[float, ...], ...]  # (4, 4) of the errors of left, top, right, bottom
+    correlation: tuple[tuple[float, ...], ...]  # (4, 4) of the errors of x1, y1, x2, y2, in coordinates
     boxes: OrderStatistics  # of the largest error / spread of the four edges of each box
     edges: tuple[OrderStatistics, ...]  # of each side
-    boxes_of_class: Mapping[int, OrderStatistics]  # by label, of classes with enough boxes; others are pooled
+    # By label, of classes with enough boxes, and -1: of all others together. Empty: one for all, ``boxes``.
+    boxes_of_class: Mapping[int, OrderStatistics]
     iou_curves: Mapping[int, ScoreCurve]  # by label; -1: all classes, for those that have too few detections
     precision_curves: Mapping[int, ScoreCurve]
     num_images: int
@@ -150,21 +157,26 @@ class Calibration:
     def relabel(self, new_labels: Sequence[int]) -> Calibration:
         """For detections whose label i becomes ``new_labels[i]``, as ``Detections.relabel``.
 
-        Classes that become one have no numbers of their own any more, but those of all classes.
+        Classes that become one have no numbers of their own any more: scores have the curve of all classes, and where
+        one of them had a guarantee of its own, the guarantee of all classes is that of each.
         """
-        kept = [new for new in new_labels if new >= 0]
-        own = {old: new for old, new in enumerate(new_labels) if new >= 0 and kept.count(new) == 1}
+        num_old = Counter(new for new in new_labels if new >= 0)
+        own = {old: new for old, new in enumerate(new_labels) if new >= 0 and num_old[new] == 1}
+        merged = {old for old, new in enumerate(new_labels) if new >= 0 and num_old[new] > 1}
 
         def of_new(table: Mapping[int, T]) -> dict[int, T]:
             return {own.get(label, label): one for label, one in table.items() if label < 0 or label in own}
 
         threshold = self.score_threshold
         if isinstance(threshold, tuple):
-            lowest = [[t for t, new in zip(threshold, new_labels, strict=True) if new == i] for i in set(kept)]
-            threshold = tuple(min(each) for each in lowest)
+            lowest = [1.0] * (max(num_old, default=-1) + 1)
+            for new, value in zip(new_labels, threshold, strict=True):
+                if new >= 0:
+                    lowest[new] = min(lowest[new], value)
+            threshold = tuple(lowest)
         return replace(
             self,
-            boxes_of_class=of_new(self.boxes_of_class),
+            boxes_of_class={} if merged & self.boxes_of_class.keys() else of_new(self.boxes_of_class),
             iou_curves=of_new(self.iou_curves),
             precision_curves=of_new(self.precision_curves),
             score_threshold=threshold,
@@ -181,10 +193,13 @@ class Calibration:
             return torch.tensor(sides, dtype=torch.float64, device=labels.device).expand(len(labels), 4)
         if guarantee != "box":
             raise ValueError(f"a guarantee is of a 'box' or an 'edge', not {guarantee!r}")
-        pooled = self.boxes.quantile(coverage)
-        least = least_count(coverage)
-        own = {label: s.quantile(coverage) for label, s in self.boxes_of_class.items() if s.count >= least}
-        values = [own.get(label, pooled) for label in labels.tolist()]
+        pooled, least = self.boxes.quantile(coverage), least_count(coverage)
+        own = self.boxes_of_class
+        if any(one.count < least for one in own.values()):  # else what some classes need less others would lack
+            own = {}
+        factor = {label: own[label].quantile(coverage) for label in {*labels.tolist(), -1} & own.keys()}
+        rest = factor.get(-1, pooled)
+        values = [factor.get(label, rest) for label in labels.tolist()]
         return torch.tensor(values, dtype=torch.float64, device=labels.device).reshape(-1, 1).expand(-1, 4)
 
     def calibrate_scores(self, scores: Tensor, labels: Tensor, kind: ScoreKind) -> Tensor:
@@ -200,21 +215,22 @@ class Calibration:
 def apply_curves(curves: Mapping[int, ScoreCurve], scores: Tensor, labels: Tensor) -> Tensor:
     """Each score by the curve of its class, else by that of all, whose label is -1. (N,), (N,) -> (N,) float32"""
     result = curves[-1](scores)
-    for label, curve in curves.items():
-        if label >= 0:
-            result = torch.where(labels == label, curve(scores), result)
+    for label in {*labels.tolist()} & curves.keys():
+        result = torch.where(labels == label, curves[label](scores), result)
     return result
 
 
 def keep_order_statistics(errors: Sequence[float] | Tensor, most: int = 2000) -> OrderStatistics:
-    """The order statistics of some errors. Of more than ``most`` ranks those near the ends are all kept.
+    """The order statistics of some errors; of more than ``most`` those of the largest errors are all kept.
 
     Ranks that are left out cost coverage nothing, and width little: the next rank that is kept stands for them.
     """
     values = torch.as_tensor(errors, dtype=torch.float64).flatten().sort().values
     count = len(values)
     ranks = torch.arange(1, count + 1)
-    if count > most:  # half of the ranks among the largest errors, where guarantees lie
-        tail = ranks[-(most // 2) :]
-        ranks = torch.cat([torch.linspace(1, int(tail[0]) - 1, most - len(tail)).round().long().unique(), tail])
+    if count > most:  # half of the ranks among the largest errors, where guarantees lie; the others ever wider apart
+        tail = most // 2
+        places = torch.logspace(math.log10(tail), math.log10(count), most - tail, dtype=torch.float64)
+        places = torch.cat([torch.arange(1, tail + 1), places.round().long().clamp(1, count)]).unique()
+        ranks = (count + 1 - places).flip(0)  # counted from the largest error
     return OrderStatistics(count, tuple(ranks.tolist()), tuple(values[ranks - 1].tolist()))
