@@ -327,7 +327,7 @@ def test_existing_folder_is_complete(
     assert run(*command)[0] == DONE
     code, _, err = run(*command)
     assert code == USER_ERROR
-    assert err.startswith(f"gfocal: {tmp_path / 'out'}: is not empty; choose a new folder")
+    assert err.splitlines()[-1].startswith(f"gfocal: {tmp_path / 'out'}: is not empty; choose a new folder")
 
 
 @pytest.mark.parametrize("key", ["image_id", "boxes", "labels", "crowd", "areas", "size"])
