@@ -174,12 +174,19 @@ def test_damaged_matches_are_a_value_error(damage: str, tmp_path):
 
 
 def test_an_interval_is_as_wide_as_the_resamples_are_spread():
-    values = np.r_[np.tile([0.3, 0.5], 500), np.nan]  # a standard deviation of 0.1
+    values = np.r_[np.tile([0.35, 0.55], 500), np.nan]  # a standard deviation of 0.1
     interval = confidence_interval(0.45, values, 10)
     half = 2.262 * 0.1 * (10 / 9) ** 0.5  # Student's t of 9 degrees of freedom
     assert interval == pytest.approx((0.45 - half, 0.45 + half), abs=5e-4)
     assert interval is not None
     assert interval.describe() == "0.212 to 0.688"
+    # By as much as resamples lie higher, times 2.4, the interval reaches further down; in the same way up.
+    assert confidence_interval(0.45, values + 0.02, 10) == pytest.approx(
+        (0.45 - half - 0.0483, 0.45 + half), abs=5e-4
+    )
+    assert confidence_interval(0.45, values - 0.02, 10) == pytest.approx(
+        (0.45 - half, 0.45 + half + 0.0483), abs=5e-4
+    )
     assert confidence_interval(0.45, np.array([np.nan]), 10) is None
     assert confidence_interval(np.nan, values, 10) is None
 
