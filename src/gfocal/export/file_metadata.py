@@ -10,6 +10,8 @@ from typing import Any
 from gfocal.errors import ExportError
 from gfocal.models.detector import Detector
 from gfocal.models.nanodet import without_auxiliary
+from gfocal.models.precision import current_calibration
+from gfocal.models.stored_calibration import calibration_to_json
 from gfocal_runtime.metadata import FORMAT, MAX_JSON, parse
 
 SIZE_RULE = (
@@ -54,6 +56,9 @@ def describe_export(
         "renames": dict(model.renames),
         "verification": dict(verification),
     }
+    # Of the float32 model; a quantized network differs from it by what the verification says.
+    if (calibration := current_calibration(model)) is not None:
+        about["calibration"] = calibration_to_json(calibration)
     return about
 
 

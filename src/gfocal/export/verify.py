@@ -11,11 +11,12 @@ from torch import Tensor
 
 from gfocal.errors import ExportError
 from gfocal.export.network import ExportedNetwork
-from gfocal.ops.boxes import iou
+from gfocal.ops.boxes import clip_boxes, iou
 
 Run = Callable[[Tensor], Mapping[str, Tensor]]  # images (B, 3, H, W) -> outputs by name
 
-NUM_POINTS = 100  # of each image, those with the best scores in the model
+NUM_POINTS = 100  # of each image at most, those with the best scores in the model
+CONFIDENT = 0.3  # points that score less count only in an image that has no other
 LOGIT_LIMIT = 1e-6  # scores are compared as logits between this and 1 minus this
 
 # Precision -> the largest differences that are no error.
@@ -98,8 +99,10 @@ def reference_of(network: ExportedNetwork, inputs: Sequence[Tensor]) -> list[Ref
     for images in inputs:
         outputs = dict(zip(network.output_names, network(images.unsqueeze(0)), strict=True))
         best = final_scores(outputs)[0].amax(-1)
-        chosen = best.topk(min(NUM_POINTS, len(best))).indices
-        found.append(Reference(images.unsqueeze(0), chosen, at_points(outputs, chosen)))
+        scores, chosen = best.topk(min(NUM_POINTS, len(best)))
+        if bool(scores[0] > CONFIDENT):  # else, as of random weights, all of them
+            chosen = chosen[scores > CONFIDENT]
+        found.append(Reference(images.unsqueeze(0), chosen, at_points(outputs, chosen, images.shape)))
     return found
 
 
@@ -108,13 +111,14 @@ def final_scores(outputs: Mapping[str, Tensor]) -> Tensor:
     return outputs["scores"] * outputs["quality"].unsqueeze(-1) if "quality" in outputs else outputs["scores"]
 
 
-def at_points(outputs: Mapping[str, Tensor], chosen: Tensor) -> dict[str, Tensor]:
-    """The outputs of the one image of a batch, at some points."""
-    return {
+def at_points(outputs: Mapping[str, Tensor], chosen: Tensor, shape: Sequence[int]) -> dict[str, Tensor]:
+    """The outputs of the one image of a batch at some points; boxes clipped to its shape (..., H, W)."""
+    found = {
         name: (value if name == "points" else value[0])[chosen]
         for name, value in {**outputs, "scores": final_scores(outputs)}.items()
         if name != "quality"
     }
+    return found | {"boxes": clip_boxes(found["boxes"], shape[-2], shape[-1])}
 
 
 def compare(
@@ -124,7 +128,7 @@ def compare(
 
     ``delta`` is the distance of two bins in strides, ``aps`` the AP of model and file.
     """
-    pairs = [(one.outputs, at_points(run(one.images), one.chosen)) for one in references]
+    pairs = [(one.outputs, at_points(run(one.images), one.chosen, one.images.shape)) for one in references]
     a, b = ({key: torch.cat([pair[side][key] for pair in pairs]).double() for key in pairs[0][0]} for side in (0, 1))
     if not all(value.isfinite().all() for value in b.values()):
         raise ExportError("the exported network gives numbers that are not finite")

@@ -83,4 +83,4 @@ class DenseHead(nn.Module):
 
 def per_point(level: Tensor, num_values: int) -> Tensor:
     """A level's map as rows of points. (B, A * num_values, h, w) -> (B, h * w * A, num_values)"""
-    return level.permute(0, 2, 3, 1).reshape(len(level), -1, num_values)
+    return level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, num_values)

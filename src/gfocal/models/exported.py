@@ -7,8 +7,8 @@ model. ``gfocal_runtime`` opens and decodes the file; it needs no torch, and is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,8 +17,10 @@ import torch
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import MissingExtraError, ModelFileError
 from gfocal.models.detector import Detector
+from gfocal.models.stored_calibration import calibration_from_json
 from gfocal.ops.decoding import DecodeSettings
 from gfocal.structures import Color, Detections
+from gfocal.structures.calibration import Calibration
 from gfocal_runtime.decoding import decode_image
 from gfocal_runtime.engines import SUFFIXES, Engine, MissingEngineError, open_file
 from gfocal_runtime.metadata import DecodeRule, ExportedFileError
@@ -48,6 +50,7 @@ class ExportedDetector:
         class_thresholds: score threshold of each class, by label, or None.
         thresholds_how: how they were chosen, in a line.
         provenance: where the weights come from.
+        calibration: of the float32 model, see ``Detector.calibration``.
         renames: old name -> new name of classes that were renamed in the training data.
         built_from: name of the preset and its options.
         metadata: all that the file says about itself, the verification included.
@@ -71,6 +74,7 @@ class ExportedDetector:
         self.thresholds_how = _text((about.get("thresholds") or {}).get("how", ""))
         self.provenance = _texts(about.get("provenance"))
         self.renames = _texts(about.get("renames"))
+        self.calibration = _calibration(about, len(self.names), path)
         options = about.get("options")
         self.built_from = {
             "preset": _text(about.get("preset")),
@@ -107,7 +111,10 @@ class ExportedDetector:
         for i, (size, original) in enumerate(sizes):
             one = decode_image(outputs, i, tuple(size), tuple(original), self.metadata, rule)
             tensors = (torch.from_numpy(values) for values in one)
-            found.append(Detections(*tensors, names=self.names, size=tuple(original)))
+            detections = Detections(*tensors, names=self.names, size=tuple(original))
+            found.append(
+                detections if self.calibration is None else replace(detections, calibration=self.calibration)
+            )
         return found
 
     def digest(self) -> str:
@@ -148,6 +155,15 @@ def load_exported(path: str | Path, num_threads: int | None = None) -> ExportedD
         raise MissingExtraError(str(error)) from error
     except ExportedFileError as error:
         raise ModelFileError(str(error)) from error
+
+
+def _calibration(about: Mapping[str, Any], num_classes: int, path: Path) -> Calibration | None:
+    if about.get("calibration") is None:
+        return None
+    try:
+        return calibration_from_json(about["calibration"], num_classes)
+    except ValueError as error:
+        raise ModelFileError(f"{path}: its metadata are damaged: {error}") from error
 
 
 def _as_tuple(value: Any) -> Any:
