@@ -11,7 +11,10 @@ train.py              gfocal train
 training_config.py    from the options of gfocal train and check to a config
 held_out.py           which images gfocal train validates on
 evaluate.py           gfocal eval
+trust.py              what gfocal eval says of how far edges and scores can be trusted
+storing.py            what gfocal eval writes into a model file
 counting.py           what gfocal eval counts: detections of a file, chosen classes, the limit of detections
+calibrate.py          gfocal calibrate
 detect.py             gfocal detect
 benchmark.py          gfocal benchmark
 convert.py            gfocal convert

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE, SOME_FAILED
 from gfocal.cli.early import require_model_and_images, say_beginning
-from gfocal.cli.inputs import select_device
+from gfocal.cli.inputs import load_detector
 from gfocal.cli.options import (
     Options,
     add_classes,
     add_device,
     add_image_reading,
     add_nms,
+    add_precision,
     add_rename,
     fraction,
     int_at_least,
@@ -52,7 +53,8 @@ def add(commands: Any) -> None:
         "model",
         nargs="?",
         metavar="MODEL",
-        help="a model file, the folder of a run, or published weights by name (see 'gfocal models')",
+        help="a model file, the folder of a run, published weights by name (see 'gfocal models'), or a .onnx or .xml "
+        "file of 'gfocal export'",
     )
     detect.add_argument(
         "images",
@@ -71,6 +73,7 @@ def add(commands: Any) -> None:
     )
     add_image_reading(detect)
     add_device(detect)
+    add_precision(detect)
     _add_output(detect.add_argument_group("output"))
     _add_drawing(detect.add_argument_group("drawn images"))
     _add_interruptions(detect.add_argument_group("interruptions and several processes"))
@@ -187,11 +190,10 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
     from gfocal.errors import DataError
     from gfocal.inference.files import detect_files
     from gfocal.inference.shards import Shard, launched_shard
-    from gfocal.interop.published_weights import load
     from gfocal.visualize.annotate import DrawStyle
 
     shard = args.shard or launched_shard()
-    model = load(args.model, select_device(args.device or _device_of_process()))
+    model = load_detector(args.model, args.device or _device_of_process())
     model.decode_settings = with_nms(model.decode_settings, args)
     if args.max_detections is not None:
         per_level = max(model.decode_settings.per_level, args.max_detections)
@@ -205,7 +207,10 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
             raise DataError(
                 "--submission: the server takes all classes by their own names; no --classes, no --rename"
             )
-        return SOME_FAILED if write_submission(model, args.submission, args.images, args.out, console) else DONE
+        failed = write_submission(
+            model, args.submission, args.images, args.out, console, args.precision, args.compile
+        )
+        return SOME_FAILED if failed else DONE
     is_launched = args.shard is None and shard != Shard()
     with _interrupt_on_sigterm():
         num_failed = detect_files(
@@ -225,6 +230,8 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
             resume=args.resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0,
             shard=shard,
             console=console,
+            precision=args.precision,
+            compiled=args.compile,
         )
     # A launcher treats any other exit code as a crash, and would end all processes because of one broken image.
     return SOME_FAILED if num_failed and not is_launched else DONE

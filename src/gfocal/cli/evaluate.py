@@ -22,8 +22,8 @@ from gfocal.cli.early import find_detections, require_data, say_beginning
 from gfocal.cli.held_out import parts_to_evaluate, read_selected_on, select_held_out
 from gfocal.cli.inputs import (
     explain_missing_coco,
+    load_detector,
     read_datasets,
-    select_device,
     standard_output,
     take_ignored_as_objects,
 )
@@ -34,6 +34,7 @@ from gfocal.cli.options import (
     add_ignored_as_objects,
     add_image_reading,
     add_nms,
+    add_precision,
     add_rename,
     describe_nms,
     has_nms_options,
@@ -42,6 +43,8 @@ from gfocal.cli.options import (
     threshold_rule,
     with_nms,
 )
+from gfocal.cli.storing import precisions_to_compute, store_precision, write_settings
+from gfocal.cli.trust import report_trust
 from gfocal.console import note, say
 from gfocal.models.names import require_model
 from gfocal.text import pluralize
@@ -55,7 +58,7 @@ if TYPE_CHECKING:
     from gfocal.evaluation.detections import ScoredDetections
     from gfocal.evaluation.evaluate import Evaluation
     from gfocal.interop.coco_results import ImageResults
-    from gfocal.models.detector import Detector
+    from gfocal.models.exported import AnyDetector
     from gfocal.structures import Detections
     from gfocal.training.distributed import Devices
 
@@ -79,7 +82,8 @@ def add(commands: Any) -> None:
     evaluate.add_argument(
         "model",
         metavar="MODEL",
-        help="a model file, the folder of a run, or published weights by name (see 'gfocal models'); or detections: "
+        help="a model file, the folder of a run, published weights by name (see 'gfocal models'), or a .onnx or .xml "
+        "file of 'gfocal export'; or detections: "
         "a .json of any detector in COCO's results format, with the image and category ids of the data, or what "
         "'gfocal detect' wrote (its folder, or the detections.json or labels in it)",
     )
@@ -107,6 +111,7 @@ def add(commands: Any) -> None:
     )
     add_image_reading(evaluate)
     add_device(evaluate)
+    add_precision(evaluate)
     _add_output(evaluate.add_argument_group("output"))
 
 
@@ -141,6 +146,12 @@ def _add_output(group: Options) -> None:
         action="store_true",
         help="write --nms-iou and --class-agnostic-nms into the model file, for 'gfocal detect' and model.detect",
     )
+    group.add_argument(
+        "--store-precision",
+        action="store_true",
+        help="detect in float32 and in bf16, and where AP differs by at most 0.2 points, write into the model file "
+        "that 'gfocal detect', 'gfocal eval' and model.detect may use bf16",
+    )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -164,21 +175,32 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     from gfocal.evaluation.thresholds import parse_rule
     from gfocal.interop.coco_results import write_coco_results
     from gfocal.interop.published_weights import find_own_file
+    from gfocal.models.detector import Detector
 
     rule = args.store_thresholds
     report = _report_file(args.report)
     _prepare_files(args.out, args.results, report)
     model, devices = _load(args)
-    model_path = find_own_file(args.model) if rule is not None or args.store_nms else None
+    stores = rule is not None or args.store_nms or args.store_precision
+    model_path = find_own_file(args.model) if stores else None
     data, part = _read_data(args, model, console)
     say(console, f"evaluating {pluralize(len(data), 'image')}: {part}")
     own_limit = None if model is None else allow_detections(model, args.max_detections)
+    found: dict[str, Found] = {}  # by precision
     if model is None:
         data, detections = read_detections(args.detections, data, console)
     else:
-        detections = detect_in_data(model, data, args, console, devices)
+        precisions = precisions_to_compute(model, args)
+        found = {
+            precision: detect_in_data(model, data, args, console, devices, precision) for precision in precisions
+        }
+        detections = found[precisions[0]]
     if not launch.is_main():
         return DONE
+    if len(found) > 1:
+        assert isinstance(model, Detector)
+        assert model_path is not None
+        store_precision(model_path, model, data, found, part, console)
     model_thresholds = model.class_thresholds if model is not None and rule is None else None
     if args.classes:
         data, detections, model_thresholds = select_classes(args.classes, data, detections, model_thresholds)
@@ -196,14 +218,17 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         best_per_image=own_limit,
     )
     print_evaluation(evaluation, model, console)
+    trust = report_trust(model, data, detections)
     explain_what_counts(data, model, own_limit, args.max_detections, console)
     if args.out:
         with atomic_write(args.out) as temporary:
-            numbers = evaluation.to_json() | ({} if model is None else {"nms": nms_to_json(model.decode_settings)})
+            numbers = evaluation.to_json()
+            if model is not None:
+                numbers |= trust | {"nms": nms_to_json(model.decode_settings), "precision": next(iter(found))}
             temporary.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
         say(console, f"numbers: {args.out}")
     if report is not None:
-        write_page(report, evaluation, data, args, part)
+        write_page(report, evaluation, data, args, part, next(iter(found), None))
         say(console, f"report: {report}")
     if model is not None and model_path is not None:
         write_settings(model_path, model, evaluation, args, part, console)
@@ -224,10 +249,10 @@ def _prepare_files(*files: Path | None) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _load(args: argparse.Namespace) -> tuple[Detector | None, Devices | None]:
+def _load(args: argparse.Namespace) -> tuple[AnyDetector | None, Devices | None]:
     """The model, None where MODEL is a file of detections; and the devices where a launcher started the process."""
     from gfocal.errors import DeviceError
-    from gfocal.interop.published_weights import load
+    from gfocal.interop.any_model import load
     from gfocal.training.distributed import Devices
 
     if is_results_file(args):
@@ -239,12 +264,12 @@ def _load(args: argparse.Namespace) -> tuple[Detector | None, Devices | None]:
         )
     if launch.world_size() > 1:
         devices = Devices(cpu=args.device == "cpu")
-    model = load(args.model, select_device(args.device) if devices is None else devices.device)
+    model = load_detector(args.model, args.device) if devices is None else load(args.model, devices.device)
     model.decode_settings = with_nms(model.decode_settings, args)
     return model, devices
 
 
-def _read_data(args: argparse.Namespace, model: Detector | None, console: Console) -> tuple[ImageData, str]:
+def _read_data(args: argparse.Namespace, model: AnyDetector | None, console: Console) -> tuple[ImageData, str]:
     """The data as one dataset, and a description of its parts."""
     from gfocal.data.classes import choose_classes
     from gfocal.data.coco_names import COCO_NAMES
@@ -294,6 +319,7 @@ def is_results_file(args: argparse.Namespace) -> bool:
     for option, is_given in (
         ("--store-thresholds", args.store_thresholds is not None),
         ("--store-nms", args.store_nms),
+        ("--store-precision", args.store_precision),
     ):
         if is_given:
             raise DataError(f"{args.model}: a file of detections; {option} needs a model file to write into")
@@ -305,7 +331,12 @@ def is_results_file(args: argparse.Namespace) -> bool:
 
 
 def detect_in_data(
-    model: Detector, data: ImageData, args: argparse.Namespace, console: Console, devices: Devices | None
+    model: AnyDetector,
+    data: ImageData,
+    args: argparse.Namespace,
+    console: Console,
+    devices: Devices | None,
+    precision: str,
 ) -> Found:
     """Detections of a model in all images, which several processes share."""
     from gfocal.console import progress_bar
@@ -315,7 +346,7 @@ def detect_in_data(
     rank, world_size = (devices.rank, devices.world_size) if devices is not None else (0, 1)
     batches = evaluation_loader(data, model.input_settings, args.batch_size, args.num_workers, rank, world_size)
     with progress_bar(console, "evaluating", len(batches)) as bar:
-        found = detect_all(model, batches, on_batch=bar.advance)
+        found = detect_all(model, batches, bar.advance, precision, args.compile)
     if devices is None:
         return found
     everything = rows_to_detections(devices.gather_rows(detections_to_rows(found, model.box_coder.has_distribution)))
@@ -323,7 +354,7 @@ def detect_in_data(
     return {image_id: everything[image_id] for image_id in in_order if image_id in everything}
 
 
-def print_evaluation(evaluation: Evaluation, model: Detector | None, console: Console) -> None:
+def print_evaluation(evaluation: Evaluation, model: AnyDetector | None, console: Console) -> None:
     """The COCO numbers and the summary."""
     from gfocal.evaluation.detections import explain_no_detections
     from gfocal.reports.tables import coco_table, limits_table
@@ -338,8 +369,10 @@ def print_evaluation(evaluation: Evaluation, model: Detector | None, console: Co
         say(console, why)
 
 
-def write_page(path: Path, evaluation: Evaluation, data: ImageData, args: argparse.Namespace, part: str) -> None:
-    """The page of --report."""
+def write_page(
+    path: Path, evaluation: Evaluation, data: ImageData, args: argparse.Namespace, part: str, precision: str | None
+) -> None:
+    """The page of --report; ``precision`` is that of a model."""
     from gfocal.reports.evaluation import draw_worst_images, write_evaluation_page
 
     write_evaluation_page(
@@ -350,6 +383,7 @@ def write_page(path: Path, evaluation: Evaluation, data: ImageData, args: argpar
         images=draw_worst_images(data, evaluation, args.worst),
         facts={"model": args.model, "data": part, "thresholds": evaluation.thresholds_source}
         | ({} if (selected_on := read_selected_on(args.model)) is None else {"best epoch selected on": selected_on})
+        | ({} if precision is None else {"precision": precision})
         | describe_limit(evaluation),
     )
 
@@ -361,33 +395,3 @@ def describe_limit(evaluation: Evaluation) -> dict[str, str]:
         return {}
     counted = f"AP {limited.ap:.3f}; all on this page but the other AP values is with these"
     return {f"best {limited.max_detections:,} detections": counted}
-
-
-def write_settings(
-    path: Path, model: Detector, evaluation: Evaluation, args: argparse.Namespace, part: str, console: Console
-) -> None:
-    """Write what --store-thresholds and --store-nms ask for into the model file, and print it."""
-    from gfocal.models.model_file import store_nms
-
-    settings = model.decode_settings
-    if args.store_nms:
-        store_nms(path, settings.nms_threshold, settings.class_agnostic_nms)
-        say(console, f"{describe_nms(settings)}: written into {path}")
-    if args.store_thresholds is not None:
-        write_thresholds(path, evaluation, part, console)
-    if has_nms_options(args) and not args.store_nms and args.store_thresholds is not None:
-        note(console, "the thresholds hold with this NMS, which the model file lacks: --store-nms writes it too")
-    elif has_nms_options(args) and args.store_nms and args.store_thresholds is None and model.class_thresholds:
-        note(console, "its score thresholds were chosen with another NMS: --store-thresholds chooses new ones")
-
-
-def write_thresholds(path: Path, evaluation: Evaluation, part: str, console: Console) -> None:
-    """Write the chosen thresholds into the model file, and print them."""
-    from gfocal.models.model_file import store_thresholds
-
-    chosen = evaluation.best_thresholds
-    how = f"{chosen.rule} at IoU 0.5 on {pluralize(evaluation.ap.num_images, 'image')}: {part}"
-    store_thresholds(path, chosen.scores, how)
-    say(console, f"thresholds written into {path}, {how}")
-    for name, one in zip(evaluation.boxes.names, chosen.classes, strict=True):
-        say(console, f"  {name}: {one.threshold:g}{f' ({one.note})' * bool(one.note)}")

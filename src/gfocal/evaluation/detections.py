@@ -11,7 +11,8 @@ from torch import Tensor
 from gfocal.data.dataset import ImageData
 from gfocal.data.loading import evaluation_loader
 from gfocal.evaluation.coco_ap import MAX_DETECTIONS, CocoResult, ScoredBoxes, coco_ap
-from gfocal.models.detector import Detector
+from gfocal.models.exported import AnyDetector
+from gfocal.models.precision import Precision
 from gfocal.models.predict import predict
 from gfocal.ops.decoding import DecodeSettings
 from gfocal.structures import Batch, Detections
@@ -19,11 +20,18 @@ from gfocal.text import pluralize
 
 
 def detect_all(
-    model: Detector, batches: Iterable[Batch], on_batch: Callable[[int], object] | None = None
+    model: AnyDetector,
+    batches: Iterable[Batch],
+    on_batch: Callable[[int], object] | None = None,
+    precision: Precision = "auto",
+    compiled: bool = False,
 ) -> dict[int, Detections]:
-    """Detections by image id; ``on_batch`` is called with the number of images of each batch that is done."""
+    """Detections by image id; ``on_batch`` is called with the number of images of each batch that is done.
+
+    ``precision`` and ``compiled`` are those of ``gfocal.models.predict.predict``.
+    """
     found: dict[int, Detections] = {}
-    for batch, detections in predict(model, batches):
+    for batch, detections in predict(model, batches, None, precision, compiled):
         found.update(zip(batch.image_ids, detections, strict=True))
         if on_batch is not None:
             on_batch(len(batch.image_ids))
@@ -89,7 +97,7 @@ def rows_to_detections(rows: Tensor) -> dict[int, ScoredDetections]:
     }
 
 
-def evaluate_model(model: Detector, data: ImageData, batch_size: int = 1) -> CocoResult:
+def evaluate_model(model: AnyDetector, data: ImageData, batch_size: int = 1) -> CocoResult:
     """The COCO numbers of a model on a dataset, in this process alone."""
     batches = evaluation_loader(data, model.input_settings, batch_size)
     return average_precision(data, detect_all(model, batches))

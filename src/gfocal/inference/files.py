@@ -15,20 +15,22 @@ from gfocal.data.survey import choose_for_images
 from gfocal.data.value_range import Range
 from gfocal.errors import DataError
 from gfocal.inference.journal import Journal
+from gfocal.inference.reading import ImageFile
 from gfocal.inference.results import FORMATS, describe_threshold, write_results
 from gfocal.inference.resume import is_finished, open_journal, run_header, unique_names
 from gfocal.inference.shards import Shard, merge_if_finished
 from gfocal.inference.sources import find_images
-from gfocal.inference.stages import ImageFile, Pipeline
-from gfocal.models.detector import Detector
-from gfocal.models.predict import resolve_threshold
+from gfocal.inference.stages import Pipeline
+from gfocal.models.exported import AnyDetector
+from gfocal.models.precision import Precision
+from gfocal.models.predict import computed_precision, resolve_threshold
 from gfocal.text import one_line, pluralize
 from gfocal.visualize.annotate import DrawStyle
 from gfocal.visualize.lettering import check_font, find_unwritable
 
 
 def detect_files(
-    model: Detector,
+    model: AnyDetector,
     paths: Sequence[str | Path],
     folder: Path,
     *,
@@ -44,6 +46,8 @@ def detect_files(
     resume: bool = False,
     shard: Shard | None = None,
     console: Console | None = None,
+    precision: Precision = "auto",
+    compiled: bool = False,
 ) -> int:
     """Detect objects in image files; write results and drawn images. Returns how many files failed.
 
@@ -66,6 +70,8 @@ def detect_files(
         resume: continue an interrupted run with the same model and settings; failed files are tried again.
         shard: the part of this process; the last process to finish writes the results of all.
         console: for messages; None: standard error.
+        precision: number format of the network, see ``gfocal.models.precision``; the results say which it was.
+        compiled: compile the network first.
 
     Raises:
         DataError: no image is found; ``folder`` cannot be used; or the detector has no edge distributions to draw.
@@ -78,9 +84,22 @@ def detect_files(
         _note_unwritable(model.names if classes is None else classes.names, style, console)
     threshold = resolve_threshold(model, score_threshold)
     value_range = choose_for_images(files, model.input_settings, value_range, console).value_range
-    header = run_header(model, threshold, draw, style, value_range, shard, files, classes)
+    computed = computed_precision(model, precision)
+    header = run_header(model, threshold, draw, style, value_range, shard, files, classes, computed)
     pipeline = Pipeline(
-        model, folder, threshold, batch_size, num_workers, draw, style, console, num_failed, value_range, classes
+        model,
+        folder,
+        threshold,
+        batch_size,
+        num_workers,
+        draw,
+        style,
+        console,
+        num_failed,
+        value_range,
+        classes,
+        precision,
+        compiled,
     )
     return _run(pipeline, _Job(files, shard, tuple(formats), header), resume)
 
@@ -95,7 +114,7 @@ class _Job:
     header: Mapping[str, Any]
 
 
-def _check_options(model: Detector, batch_size: int, formats: Sequence[str], style: DrawStyle) -> None:
+def _check_options(model: AnyDetector, batch_size: int, formats: Sequence[str], style: DrawStyle) -> None:
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     if unknown := [kind for kind in formats if kind not in FORMATS]:

@@ -17,13 +17,13 @@ from gfocal.errors import DataError
 from gfocal.inference.journal import Journal, describe_difference, read_end, read_header, read_records
 from gfocal.inference.results import JSON_FILE
 from gfocal.inference.shards import Shard, digest, find_journals
-from gfocal.models.detector import Detector
+from gfocal.models.exported import AnyDetector, ExportedDetector
 from gfocal.text import pluralize
 from gfocal.visualize.annotate import DrawStyle
 
 
 def run_header(
-    model: Detector,
+    model: AnyDetector,
     threshold: float | Sequence[float],
     draw: bool,
     style: DrawStyle,
@@ -31,6 +31,7 @@ def run_header(
     shard: Shard,
     files: Sequence[str],
     classes: ClassMap | None = None,
+    precision: str = "float32",
 ) -> dict[str, Any]:
     """What identifies a run: everything that its results depend on. Only the same run can be resumed.
 
@@ -49,6 +50,7 @@ def run_header(
         "max_detections": model.decode_settings.max_detections,
         "nms_iou": model.decode_settings.nms_threshold,
         "class_agnostic_nms": model.decode_settings.class_agnostic_nms,
+        "precision": precision,
         "model": fingerprint(model),  # after what it depends on, as the first difference is reported
     }
     if classes is not None and not classes.is_identity:
@@ -56,11 +58,14 @@ def run_header(
     return header | ({"shards": shard.count, "files": digest(files)} if shard.count > 1 else {})
 
 
-def fingerprint(model: Detector) -> str:
+def fingerprint(model: AnyDetector) -> str:
     """A hash of weights and settings, 16 characters: models with the same one give the same detections."""
     sha = hashlib.sha256()
     about = [model.built_from, asdict(model.input_settings), asdict(model.decode_settings), model.names]
     sha.update(json.dumps(about, default=str).encode())
+    if isinstance(model, ExportedDetector):
+        sha.update(model.digest().encode())
+        return sha.hexdigest()[:16]
     for name, tensor in sorted(model.state_dict().items()):
         sha.update(name.encode())
         sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

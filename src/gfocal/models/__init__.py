@@ -17,7 +17,7 @@ In reading order:
     baselines.py                 presets of RetinaNet, FCOS, FoveaBox and ATSS
     ssd.py                       SSD512: network, default boxes, preset
     sapd.py                      SAPD: head, level selector, preset
-    shufflenet.py                ShuffleNetV2 of torchvision as a backbone
+    shufflenet.py                ShuffleNetV2 as a backbone
     ghost_pan.py                 the neck of NanoDet-Plus
     nanodet.py                   NanoDet-Plus: heads, auxiliary part, presets
     zoo.py                       the table of all presets
@@ -27,5 +27,12 @@ In reading order:
     description.py               the json object that a network is built from
     model_file.py                gfocal's model file: write, read, find, download
     finetuning.py                other classes, frozen parts
+    streams.py                   several passes through a small network at once
+    exported.py                  files of gfocal export as detectors again
+    precision.py                 float32 or bf16: what is asked for, what is native, what was found to cost nothing
+    winograd.py                  3x3 convolutions with fewer multiplications
+    fused_layers.py              a convolution with all that follows it
+    fusing.py                    a part of a network rewritten for inference
+    inference_copy.py            the copy of a detector that detects, kept while its weights last
     predict.py                   inference: batches, and images of any kind
 """

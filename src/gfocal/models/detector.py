@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from gfocal.data.preprocess import InputSettings
 from gfocal.models.backbone import Backbone
 from gfocal.models.freezing import keep_statistics
+from gfocal.models.precision import Bf16Check, Precision
 from gfocal.models.published_settings import PublishedSettings
 from gfocal.ops.box_coders import BoxCoder
 from gfocal.structures import Color, Detections, HeadOutputs
+from gfocal.structures.calibration import Calibration
 
 # Of all data with boxes the most classes are some 20,000; more are a mistake, or a file meant to fill the memory.
 MAX_CLASSES, MAX_NAME_LENGTH, MAX_NAMES_LENGTH = 100_000, 1000, 1_000_000
@@ -37,6 +39,10 @@ class Detector(nn.Module):
             ones that were not trained further; empty for any other.
         renames: old name -> new name of classes that were renamed in the training data; ``gfocal eval`` renames them
             in its data too.
+        calibration: spread of edges, guarantees and calibrated scores, of one set of weights; None where
+            'gfocal calibrate' was not run.
+        bf16_check: what computing in bf16 was found to cost in AP, of one set of weights; None where that was not
+            measured. ``detect`` computes in bf16 only where it was, see ``gfocal.models.precision``.
         is_neck_frozen: whether the neck is excluded from training, see ``freeze_neck``.
         has_folded_statistics: whether the weights come from a file whose BatchNorm was folded into the convolutions:
             its layers then have mean 0 and variance 1, which are not the statistics of any images.
@@ -66,6 +72,8 @@ class Detector(nn.Module):
         self.thresholds_how = ""
         self.provenance: dict[str, str] = {}
         self.renames: dict[str, str] = {}
+        self.bf16_check: Bf16Check | None = None
+        self.calibration: Calibration | None = None
         self.is_neck_frozen = False
         self.has_folded_statistics = False
 
@@ -77,6 +85,10 @@ class Detector(nn.Module):
     def train(self, mode: bool = True) -> Detector:
         """Training mode, but what is frozen keeps the statistics of its BatchNorm."""
         super().train(mode)
+        if mode:  # its weights are about to change
+            from gfocal.models.inference_copy import forget_copy
+
+            forget_copy(self)
         if mode and self.is_neck_frozen:
             keep_statistics(self.neck, (), all_norms=True)
         return self
@@ -97,6 +109,7 @@ class Detector(nn.Module):
         batch_size: int = 1,
         value_range: tuple[int, int] | None = None,
         color: Color = "rgb",
+        precision: Precision = "auto",
     ) -> list[Detections] | Detections:
         """Find objects in one image or several. The model may be in training or evaluation mode.
 
@@ -110,6 +123,8 @@ class Detector(nn.Module):
             value_range: of paths and PIL images of more than 8 bits, the values that become 0 and 255; None: the
                 model's if it fits these images, else by their values, with a warning.
             color: the order of the channels of arrays and tensors: ``"rgb"``, or ``"bgr"`` as OpenCV reads them.
+            precision: number format of the network: ``"float32"``, ``"bf16"``, or ``"auto"``, which is bf16 where the
+                processor or GPU computes it natively and ``bf16_check`` says that AP is the same.
 
         Returns:
             ``Detections`` in pixels of the original image, best first: one for one image, a list for several. They
@@ -122,7 +137,7 @@ class Detector(nn.Module):
         """
         from gfocal.models.predict import detect
 
-        return detect(self, images, score_threshold, batch_size, value_range, color)
+        return detect(self, images, score_threshold, batch_size, value_range, color, precision)
 
 
 def class_names(num_classes: int, names: Sequence[str] | None) -> tuple[str, ...]:

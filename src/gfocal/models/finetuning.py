@@ -47,7 +47,8 @@ def for_classes(model: Detector, names: Sequence[str]) -> Detector:
     if not names or len(set(names)) != len(names):
         raise ValueError(f"classes need a name each, all different, not {list(names)}")
     about = describe(model) | {"names": list(names)}
-    for key in ("thresholds", "provenance", "renames"):  # of the weights and the data of the model before
+    # Of the weights and the data of the model before.
+    for key in ("thresholds", "provenance", "renames", "bf16_check", "calibration"):
         about.pop(key, None)
     fresh = build_from_description(about)
     fresh.to(next(model.parameters()).device)

@@ -73,7 +73,7 @@ def coarser(convolution: nn.Module, maps: Tensor) -> Tensor:
 
     A single cell is computed in float32 on a CPU: its gradient in bfloat16 contains uninitialized memory there.
     """
-    if maps.device.type == "cpu" and maps.shape[-2:] == (1, 1) and torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled("cpu") and maps.device.type == "cpu" and maps.shape[-2:] == (1, 1):
         with torch.autocast("cpu", enabled=False):
             return convolution(maps.float())
     return convolution(maps)

@@ -31,6 +31,7 @@ from gfocal.evaluation.detections import (
     rows_to_detections,
 )
 from gfocal.models.detector import Detector
+from gfocal.models.inference_copy import forget_copy
 from gfocal.models.model_file import save_model
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.run_folder import RunFolder
@@ -241,6 +242,7 @@ def place_model(model: Detector, settings: RunSettings, devices: Devices) -> Non
     """Move a model to its device, in the memory layout and with the BatchNorm of the settings."""
     if devices.device.type == "cpu":
         keep_freed_memory()
+    model.bf16_check, model.calibration = None, None  # of the weights before
     model.to(devices.device)
     if settings.sync_norm and devices.needs_sync_norm():
         model.backbone.synchronize_norms()
@@ -342,6 +344,7 @@ def evaluate(training: TrainingRun, stop: StopRequest) -> Evaluated:
 
     with progress_bar(training.console, "evaluating", len(training.val_batches)) as bar:
         found = detect_all(model, training.val_batches, on_batch)
+    forget_copy(model)  # its weights are about to change, and training needs the memory
     everything: Mapping[int, ScoredBoxes] = found
     if devices.world_size > 1:
         everything = rows_to_detections(devices.gather_rows(detections_to_rows(found)))

@@ -1,0 +1,106 @@
+"""What 'gfocal eval' writes into a model file: thresholds, non-maximum suppression, what bf16 costs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gfocal.cli.options import describe_nms, has_nms_options
+from gfocal.console import note, say
+from gfocal.text import pluralize
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+    from gfocal.data.dataset import ImageData
+    from gfocal.evaluation.coco_ap import ScoredBoxes
+    from gfocal.evaluation.evaluate import Evaluation
+    from gfocal.models.detector import Detector
+    from gfocal.models.exported import AnyDetector
+
+    Compared = dict[str, Mapping[int, ScoredBoxes]]  # by precision: detections by image id
+
+
+def write_settings(
+    path: Path, model: AnyDetector, evaluation: Evaluation, args: argparse.Namespace, part: str, console: Console
+) -> None:
+    """Write what --store-thresholds and --store-nms ask for into the model file, and print it."""
+    from gfocal.models.model_file import store_nms
+
+    settings = model.decode_settings
+    if args.store_nms:
+        store_nms(path, settings.nms_threshold, settings.class_agnostic_nms)
+        say(console, f"{describe_nms(settings)}: written into {path}")
+    if args.store_thresholds is not None:
+        write_thresholds(path, evaluation, part, console)
+    if has_nms_options(args) and not args.store_nms and args.store_thresholds is not None:
+        note(console, "the thresholds hold with this NMS, which the model file lacks: --store-nms writes it too")
+    elif has_nms_options(args) and args.store_nms and args.store_thresholds is None and model.class_thresholds:
+        note(console, "its score thresholds were chosen with another NMS: --store-thresholds chooses new ones")
+
+
+def write_thresholds(path: Path, evaluation: Evaluation, part: str, console: Console) -> None:
+    """Write the chosen thresholds into the model file, and print them."""
+    from gfocal.models.model_file import store_thresholds
+
+    chosen = evaluation.best_thresholds
+    how = f"{chosen.rule} at IoU 0.5 on {pluralize(evaluation.ap.num_images, 'image')}: {part}"
+    store_thresholds(path, chosen.scores, how)
+    say(console, f"thresholds written into {path}, {how}")
+    for name, one in zip(evaluation.boxes.names, chosen.classes, strict=True):
+        say(console, f"  {name}: {one.threshold:g}{f' ({one.note})' * bool(one.note)}")
+
+
+def precisions_to_compute(model: AnyDetector, args: argparse.Namespace) -> list[str]:
+    """The precision of --precision, and with --store-precision the other one to compare it with.
+
+    Raises:
+        DataError: --store-precision for an exported file, which has one precision.
+    """
+    from torch import nn
+
+    from gfocal.errors import DataError
+    from gfocal.models.predict import computed_precision
+
+    precision = computed_precision(model, args.precision)
+    if not args.store_precision:
+        return [precision]
+    if not isinstance(model, nn.Module):
+        raise DataError(f"{args.model}: computes in {precision} alone; --store-precision needs a model file")
+    return [precision, "float32" if precision == "bf16" else "bf16"]
+
+
+def store_precision(
+    path: Path, model: Detector, data: ImageData, found: Compared, part: str, console: Console
+) -> None:
+    """Compare AP in bf16 with AP in float32; write it into the model file, where bf16 costs little.
+
+    Raises:
+        DataError: the images have no objects, so that there is no AP.
+    """
+    from gfocal.errors import DataError
+    from gfocal.evaluation.detections import average_precision
+    from gfocal.models.model_file import store_bf16_check
+    from gfocal.models.precision import MAX_AP_DIFFERENCE, Bf16Check, digest_weights, is_bf16_native
+
+    float32_ap, bf16_ap = (average_precision(data, found[precision]).ap for precision in ("float32", "bf16"))
+    if float32_ap is None or bf16_ap is None:
+        raise DataError("--store-precision: these images have no objects, so there is no AP to compare")
+    how = f"{pluralize(len(data), 'image')}: {part}"
+    check = Bf16Check(bf16_ap, float32_ap, len(data), how[:1000], digest_weights(model))
+    difference = 100 * (bf16_ap - float32_ap)
+    say(console, f"AP in float32 {float32_ap:.4f}, in bf16 {bf16_ap:.4f}: {difference:+.2f} points")
+    store_bf16_check(path, check if check.is_passed else None)
+    if not check.is_passed:
+        note(
+            console,
+            f"that is more than {100 * MAX_AP_DIFFERENCE:g} points: {path} stays with float32 unless --precision "
+            "says otherwise",
+        )
+        return
+    say(console, f"written into {path}: 'gfocal detect' and model.detect use bf16 where it is native")
+    if not is_bf16_native(next(model.parameters()).device):
+        note(console, "this device has no instructions for bf16, so it goes on in float32")
