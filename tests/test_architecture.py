@@ -20,7 +20,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 SOURCE = CHECKOUT / "src" / "gfocal"
 
 # A file imports only from steps before its own; packages of one step do not import each other. A loose file is a
-# package of one file. calibration, export and serving do not exist yet; their places do.
+# package of one file. calibration and serving do not exist yet; their places do.
 PACKAGES = (
     ("gfocal",),  # src/gfocal/__init__.py: the public names are imported when they are first used
     ("text",),
@@ -41,7 +41,7 @@ PACKAGES = (
     ("__main__",),
 )
 STEP = {package: step for step, packages in enumerate(PACKAGES) for package in packages}
-PLANNED = {"calibration", "export", "serving"}
+PLANNED = {"calibration", "serving"}
 
 # A third-party package -> the only modules that import it.
 HOMES = {
@@ -60,6 +60,12 @@ HOMES = {
     "supervision": {"interop.conversions"},
     "matplotlib": {"lab.figures.canvas"},
     "pycocotools": set[str](),
+    # Of files that gfocal export writes and gfocal_runtime runs; gfocal_runtime opens them.
+    "onnx": {"export.onnx_file", "export.int8", "export.nms_graph"},
+    "onnxscript": {"export.onnx_file"},
+    "onnxruntime": {"export.onnx_file", "export.int8"},
+    "openvino": {"export.openvino_file"},
+    "nncf": {"export.int8"},
 }
 
 # These packages import torch, torchvision's NMS, shape annotations and the standard library, nothing else.
@@ -105,11 +111,12 @@ LEAVES = {
     "ops/distributions.py",
     "losses/box.py",
     "losses/numerics.py",
+    "losses/sparse.py",
     "models/backbone.py",
     "models/necks.py",
     "training/distributed.py",
 }
-MAX_STEP_LINES = 450
+MAX_STEP_LINES = 600
 
 HEAVY = ("matplotlib", "timm", "accelerate", "tensorboard", "torchvision", "faster_coco_eval")
 

@@ -21,7 +21,7 @@ from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets
 
 # A center must lie this far inside a box, in pixels.
 INSIDE_MARGIN = 0.01
-PLACE_BITS = 16  # of a point's number in a window
+PLACE_BITS = 31  # of a point's number in its level
 INFINITE = 0x7F800000  # the bits of an infinite float32
 
 
@@ -80,91 +80,103 @@ def nearest_points(
 ) -> tuple[Int[Tensor, "B G A"], Bool[Tensor, "B G A"]]:
     """Per level the ``topk`` points nearest to each box center, by Euclidean distance.
 
-    Only points in a window around the center are compared. Where points at the last rank are equally near, those
-    count that torch.topk over all points of the level takes, as in the reference implementation.
+    A point in the i-th nearest column and the j-th nearest row of a level has i j - 1 others no farther than itself.
+    So only those with i j up to ``topk`` can be among the nearest; with one more rank it shows whether the last ones
+    are equally near.
 
     gt_boxes (B, G, 4), taking_part (B, P) -> indices of points (B, G, A) and which of them count (B, G, A):
     a level with fewer than ``topk`` points that take part has fewer candidates.
     """
     gt_centers = (gt_boxes[..., :2] + gt_boxes[..., 2:]) / 2  # (B, G, 2)
-    indices, counted = [], []
-    start = 0
-    for (height, width), stride, per_cell in levels_of(points):
-        count = height * width * per_cell
-        xy = points.xy[start : start + count : per_cell].view(height, width, 2)
-        part = taking_part[:, start : start + count : per_cell].view(-1, height, width)
-        columns, dx2 = window(gt_centers[..., 0], xy[0, :, 0], part[:, 0], stride, topk)  # (B, G, k)
-        rows, dy2 = window(gt_centers[..., 1], xy[:, 0, 1], part[:, :, 0], stride, topk)
-        distance = (dx2.unsqueeze(2) + dy2.unsqueeze(3)).sqrt().unsqueeze(-1).expand(-1, -1, -1, -1, per_cell)
-        # The bits of a distance in front of the place: no two are equal, and any order of equal ones is ours.
-        place = torch.arange(distance[0, 0].numel(), device=xy.device)
-        key = (distance.flatten(2).contiguous().view(torch.int32).to(torch.int64) << PLACE_BITS) | place
-        key = key.topk(min(topk + 1, count), largest=False).values  # (B, G, k + 1)
-        bits = key >> PLACE_BITS
-        is_tied = (bits[..., topk - 1 : topk] == bits[..., topk:]).any(-1)  # (B, G); none where all points are taken
-        counted.append(bits[..., :topk] < INFINITE)
-        place = key[..., :topk] & ((1 << PLACE_BITS) - 1)
-        cell = torch.div(place, per_cell, rounding_mode="floor")
-        row = rows.gather(2, torch.div(cell, columns.shape[2], rounding_mode="floor"))
-        column = columns.gather(2, cell % columns.shape[2])
-        index = (row * width + column) * per_cell + place % per_cell
-        level = slice(start, start + count)
-        is_tied = is_tied & counted[-1].all(-1)
-        indices.append(settle_ties(index, is_tied, points.xy[level], taking_part[:, level], gt_centers) + start)
+    columns, rows, dx2, dy2 = nearest_lines(points, gt_centers, taking_part, topk + 1)  # (B, G, L, k + 1) each
+    pairs = [(i, (topk + 1) // (i + 1)) for i in range(topk + 1)]
+    distance = torch.cat([dx2[..., i : i + 1] + dy2[..., :j] for i, j in pairs], -1).sqrt()  # (B, G, L, N)
+    widths = torch.cat([columns.new_full((1, 1), width) for _, width in points.shapes])  # (L, 1)
+    place = torch.cat([columns[..., i : i + 1] + rows[..., :j] * widths for i, j in pairs], -1)
+    per_cell = [n for _, _, n in levels_of(points)]
+    if max(per_cell) > 1:
+        distance, place = spread_over_cells(distance, place, per_cell)
+
+    # The bits of a distance before the place: no two are equal, and of equal distances the first point comes first.
+    key = (distance.view(torch.int32).to(torch.int64) << PLACE_BITS) | place
+    key = key.topk(topk + 1, largest=False).values  # (B, G, L, k + 1)
+    bits, place = key >> PLACE_BITS, key & ((1 << PLACE_BITS) - 1)
+    is_counted = bits[..., :topk] < INFINITE
+    is_tied = (bits[..., topk - 1] == bits[..., topk]) & is_counted[..., -1]
+    place = settle_ties(place[..., :topk], is_tied, points.xy, taking_part, gt_centers, points.counts)
+    index, counted, start = [], [], 0
+    for level, count in enumerate(points.counts):
+        index.append(place[:, :, level, :count].clamp(max=count - 1) + start)
+        counted.append(is_counted[:, :, level, :count])
         start += count
-    return torch.cat(indices, 2), torch.cat(counted, 2)
+    return torch.cat(index, 2), torch.cat(counted, 2)
+
+
+def nearest_lines(
+    points: Points, centers: Float[Tensor, "B G 2"], taking_part: Bool[Tensor, "B P"], number: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of each level the nearest columns and rows to each center, nearest first, of equal ones the first.
+
+    They lie side by side: a window around the center, one larger than needed on each side for those equally near.
+
+    Returns:
+        Columns, rows, and the squares of their distances, (B, G, L, number) each; the latter are infinite where a
+        line takes no part, or is none of the level.
+    """
+    levels = list(levels_of(points))
+    maps = [
+        part.view(-1, *shape, n)[..., 0]  # (B, h, w)
+        for part, (shape, _, n) in zip(taking_part.split(points.counts, 1), levels, strict=True)
+    ]
+    ends = torch.stack([torch.stack((m[:, 0].sum(1), m[:, :, 0].sum(1)), 1) for m in maps], 1)  # (B, L, 2): x, y
+    origin = torch.stack([xy[0] for xy in points.xy.split(points.counts)])  # (L, 2)
+    stride = torch.cat([origin.new_full((1, 1), stride) for _, stride, _ in levels])  # (L, 1)
+    size = number + 1
+    first = ((centers.unsqueeze(2) - origin) / stride).round().to(torch.int64) - size // 2  # (B, G, L, 2)
+    first = first.clamp(min=0).minimum((ends - size).clamp(min=0).unsqueeze(1)).unsqueeze(-1)
+    lines = first + torch.arange(size, device=first.device)  # (B, G, L, 2, size)
+    offset = lines * stride.unsqueeze(-1) + origin.unsqueeze(-1) - centers[:, :, None, :, None]
+    square = torch.where(lines < ends[:, None, :, :, None], offset * offset, torch.inf)
+    square, order = square.sort(dim=-1, stable=True)
+    columns, rows = (first + order)[..., :number].unbind(3)
+    dx2, dy2 = square[..., :number].unbind(3)
+    return columns, rows, dx2, dy2
+
+
+def spread_over_cells(distance: Tensor, cell: Tensor, per_cell: list[int]) -> tuple[Tensor, Tensor]:
+    """Distances and cells (B, G, L, N) of levels with n points in a cell as those of points. (B, G, L, N * n)"""
+    n = torch.cat([cell.new_full((1, 1, 1), n) for n in per_cell])  # (L, 1, 1)
+    one = torch.arange(max(per_cell), device=cell.device)
+    distance = torch.where(one < n, distance.unsqueeze(-1), torch.inf)
+    return distance.flatten(3), (cell.unsqueeze(-1) * n + one).flatten(3)
 
 
 @torch.library.custom_op("gfocal::settle_ties", mutates_args=())
-def settle_ties(index: Tensor, is_tied: Tensor, xy: Tensor, part: Tensor, centers: Tensor) -> Tensor:
+def settle_ties(
+    place: Tensor, is_tied: Tensor, xy: Tensor, part: Tensor, centers: Tensor, counts: list[int]
+) -> Tensor:
     """On a CPU, compare boxes whose last candidate has equals with all points of the level.
 
-    There torch.topk takes of equals what its partial sort leaves, which depends on every point before them; they are
-    rare: a center in the middle between points. Elsewhere the first ones count. An operation of its own, as it looks
-    at numbers, which on a CPU costs no waiting.
+    There torch.topk, which the reference implementation calls, takes of equals what its partial sort leaves, and that
+    depends on every point before them. Such boxes are rare: their centers lie in the middle between points. Elsewhere
+    the first points count. An operation of its own, as it looks at numbers, which on a CPU costs no waiting.
 
-    Candidates (B, G, k) of a level of P points, is_tied (B, G), xy (P, 2), part (B, P), centers (B, G, 2)
-    -> candidates (B, G, k)
+    Candidates (B, G, L, k) within their level, is_tied (B, G, L), xy (P, 2), part (B, P), centers (B, G, 2), numbers
+    of points of the levels -> candidates (B, G, L, k)
     """
-    settled = index.clone()
-    if index.device.type == "cpu":
-        for image, box in zip(*is_tied.numpy().nonzero(), strict=True):
-            offset = xy - centers[image, box]
-            distance = (offset * offset).sum(-1).sqrt().masked_fill(~part[image], torch.inf)
-            settled[image, box] = distance.topk(index.shape[-1], largest=False).indices
+    settled = place.clone()
+    if place.device.type == "cpu":
+        for image, box, level in zip(*is_tied.numpy().nonzero(), strict=True):
+            of_level = slice(start := sum(counts[:level]), start + counts[level])
+            offset = xy[of_level] - centers[image, box]
+            distance = (offset * offset).sum(-1).sqrt().masked_fill(~part[image, of_level], torch.inf)
+            settled[image, box, level] = distance.topk(place.shape[-1], largest=False).indices
     return settled
 
 
 @settle_ties.register_fake
-def _(index: Tensor, is_tied: Tensor, xy: Tensor, part: Tensor, centers: Tensor) -> Tensor:
-    return torch.empty_like(index)
-
-
-def window(
-    center: Float[Tensor, "B G"], places: Float[Tensor, " n"], part: Bool[Tensor, "B n"], stride: int, topk: int
-) -> tuple[Int[Tensor, "B G k"], Float[Tensor, "B G k"]]:
-    """The columns (or rows) of a level in which the ``topk`` points nearest to a center lie.
-
-    A point outside lies in a row with ``topk`` nearer ones. One more is taken on each side, for those equally near.
-
-    Args:
-        center: (B, G) coordinate of each box, in pixels.
-        places: (n,) coordinate of each column.
-        part: (B, n) the columns that take part: the first ones of each image.
-        stride: between columns, in pixels.
-        topk: points.
-
-    Returns:
-        Columns (B, G, k), and the square of their distance, infinite where one takes no part.
-    """
-    size = min(topk + 2, len(places))
-    last = (part.sum(1, keepdim=True) - size).clamp(min=0)  # (B, 1)
-    first = ((center - places[0]) / stride).round().to(torch.int64) - size // 2
-    first = first.clamp(min=0).minimum(last)  # (B, G)
-    columns = first.unsqueeze(-1) + torch.arange(size, device=first.device)
-    offset = at(places, columns) - center.unsqueeze(-1)
-    taken = part.gather(1, columns.flatten(1)).view_as(columns)
-    return columns, torch.where(taken, offset * offset, torch.inf)
+def _(place: Tensor, is_tied: Tensor, xy: Tensor, part: Tensor, centers: Tensor, counts: list[int]) -> Tensor:
+    return torch.empty_like(place, memory_format=torch.contiguous_format)
 
 
 def mean_plus_std(values: Float[Tensor, "*shape A"], counted: Bool[Tensor, "*shape A"]) -> Float[Tensor, "*shape"]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from gfocal.assigners.atss import assign_atss
 from gfocal.losses import giou_loss
-from gfocal.losses.edges import expectation_and_dfl
+from gfocal.losses.gfl import expectation_and_dfl
 from gfocal.losses.sparse import sparse_quality_focal_loss
 from gfocal.ops.boxes import boxes_from_distances, distances_to_edges, iou
 from gfocal.ops.distributions import GeneralDistribution

@@ -4,7 +4,6 @@ In reading order:
 
     gfl.py       QFL, DFL, and GFL above both
     focal.py     the Focal Loss
-    edges.py     expectation and DFL of edges, in one pass
     sparse.py    QFL and FL of whole points, where almost all targets are zero
     box.py       the GIoU loss, and the box losses of the other detectors
     ssd.py       softmax with a background, and hard negatives

@@ -6,6 +6,8 @@ normalizers are in ``gfocal.criteria.gfl`` alone.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -64,6 +66,45 @@ def distribution_focal_loss(
     x_right = x.gather(-1, index + 1).squeeze(-1)
     # log S_k = x_k - logsumexp(x), and the two weights sum to one.
     return x.logsumexp(-1) - (1 - weight_right) * x_left - weight_right * x_right
+
+
+def expectation_and_dfl(
+    logits: Float[Tensor, "*shape bins"], target: Float[Tensor, "*shape"]
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """The expectation of an edge in bins (eq. 5 with Delta = 1), and ``distribution_focal_loss`` of its logits.
+
+    Args:
+        logits: (..., n + 1), any float dtype; the arithmetic is float32 at least. The gradient flows to them alone.
+        target: (...), in bins, 0 <= y <= n.
+    """
+    x = at_least_float32(logits)
+    mean, dfl = _Edges.apply(x, target.to(x.dtype))
+    return mean, dfl
+
+
+class _Edges(torch.autograd.Function):
+    """With p = softmax: d mean / dx = p (k - mean), d DFL / dx = p - (weights of the two bins around the target)."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        p = logits.softmax(-1)
+        mean = p @ torch.arange(p.shape[-1], dtype=p.dtype, device=p.device)
+        left = target.floor().clamp(0, p.shape[-1] - 2)
+        share = target - left  # of the right bin
+        shares = torch.stack((1 - share, share), -1)
+        pair = torch.stack((left, left + 1), -1).to(torch.int64)
+        ctx.save_for_backward(p, mean, pair, shares)
+        # A probability of 0 costs as much as the smallest number; the gradient does not depend on it.
+        log_p = p.gather(-1, pair).clamp(min=torch.finfo(p.dtype).tiny).log()
+        return mean, -(log_p * shares).sum(-1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        of_mean, of_dfl = (g.unsqueeze(-1) for g in gradients)
+        p, mean, pair, shares = ctx.saved_tensors
+        bins = torch.arange(p.shape[-1], dtype=p.dtype, device=p.device)
+        gradient = torch.addcmul(of_dfl - of_mean * mean.unsqueeze(-1), of_mean, bins).mul_(p)
+        return gradient.scatter_add_(-1, pair, -of_dfl * shares), None
 
 
 def generalized_focal_loss(
