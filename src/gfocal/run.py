@@ -29,6 +29,7 @@ from gfocal.config.start import describe_initial_model, with_initial_network
 from gfocal.console import note, say, warn
 from gfocal.criteria.gfl import Criterion
 from gfocal.data.dataset import ImageData
+from gfocal.data.identity import digest_images
 from gfocal.data.paths import require_distinct
 from gfocal.data.survey import choose_for_images, image_paths
 from gfocal.data.views import as_one_class, require_objects, select_trained, select_with_objects
@@ -41,6 +42,7 @@ from gfocal.models.model_file import load_model, read_description
 from gfocal.run_folder import RunFolder
 from gfocal.text import pluralize
 from gfocal.training.checkpoints import read_facts
+from gfocal.training.distributed import choose_precision
 from gfocal.training.environment import lock_folder
 from gfocal.training.loop import train
 from gfocal.training.norm_statistics import restore_statistics
@@ -86,9 +88,10 @@ def run_training(
         fit_to_data(config, model, criterion, train_data, val_data, data_name, console)
     folder.mkdir(parents=True, exist_ok=True)
     description = describe_environment() | describe_data(train_data, val_data, data_name, selected_on)
+    description["precision"] = {"no": "float32"}.get(config.run.precision, config.run.precision)
     with lock_folder(run) if launch.is_main() else nullcontext():
         if launch.is_main():
-            write_start(config, run, description | {"model": describe(model)}, held_out, resume, console)
+            write_start(config, run, description | {"model": describe(model)}, held_out, resume, train_data, console)
         result = train(
             model,
             train_data,
@@ -116,7 +119,9 @@ def choose_config(config: Config, run: RunFolder, resume: bool) -> Config:
     if resume:
         return read_run_config(run.path)
     require_no_run(run)
-    return with_initial_network(config)
+    # From here on what auto means on this machine: a resumed run keeps it.
+    chosen = replace(config.run, precision=choose_precision(config.run.precision, config.run.cpu))
+    return with_initial_network(replace(config, run=chosen))
 
 
 def require_no_run(run: RunFolder) -> None:
@@ -248,13 +253,18 @@ def write_start(
     description: dict[str, object],
     held_out: Mapping[str, Any] | None,
     resume: bool,
+    train_data: ImageData,
     console: Console,
 ) -> None:
-    """Write config.toml, run.json and, if images are held out, split.json; another run.json is set aside."""
+    """Write config.toml, run.json, training_images.json and, if images are held out, split.json.
+
+    A run.json that is none is set aside.
+    """
     if not resume:
         require_no_run(run)  # that another process has started and ended since
     if held_out is not None:
         write_json(run.split, held_out)
+    write_json(run.training_images, {"digests": sorted({d for d in digest_images(train_data) if d is not None})})
     write_text(run.config, write_config(config))
     if run.description.is_file() and read_run_json(run) is None:
         aside = set_aside(run.description)

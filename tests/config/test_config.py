@@ -72,7 +72,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
     steps=st.lists(st.integers(0, 99)).map(tuple),
     short=st.none() | st.integers(1, 2000),
     sides=st.none() | st.tuples(st.integers(1, 400), st.integers(400, 900)),
-    precision=st.sampled_from(["no", "bf16", "fp16"]),
+    precision=st.sampled_from(["auto", "no", "bf16", "fp16"]),
     cpu=st.booleans(),
 )
 def test_any_config_survives_being_written(
@@ -116,7 +116,7 @@ def test_a_config_names_only_what_differs(tmp_path: Path) -> None:
         ("[run]\nepochs = 3.0", "run.epochs must be a whole number, not 3.0"),
         ("[run]\nepochs = true", "run.epochs must be a whole number, not True"),
         ("[run]\ncpu = 1", "run.cpu must be true or false, not 1"),
-        ("[run]\nprecision = 'fp8'", "run.precision is one of 'no', 'bf16', 'fp16', not 'fp8'"),
+        ("[run]\nprecision = 'fp8'", "run.precision is one of 'auto', 'no', 'bf16', 'fp16', not 'fp8'"),
         ("[optimizer]\nlr = 'high'", "optimizer.lr must be a number, not 'high'"),
         ("[optimizer]\nkind = 'adam'", "optimizer.kind is one of 'sgd', 'adamw'"),
         ("[schedule]\nmilestones = 8", "schedule.milestones must be a list of whole numbers, e.g. [8, 11], not 8"),

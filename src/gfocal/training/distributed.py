@@ -12,15 +12,16 @@ from torch import Tensor, nn
 
 from gfocal import launch
 from gfocal.errors import DeviceError
+from gfocal.models.precision import is_bf16_native
 
-Precision = Literal["no", "bf16", "fp16"]
+Precision = Literal["auto", "no", "bf16", "fp16"]
 
 
 class Devices:
     """Where a run computes: a thin wrapper of ``accelerate.Accelerator``.
 
     Args:
-        precision: number format of the network; losses are float32 in any case.
+        precision: number format of the network, as ``choose_precision`` takes it; losses are float32 in any case.
         grad_accum_steps: batches whose gradients make one optimizer step.
         cpu: compute on the CPU although there is a GPU.
 
@@ -38,6 +39,7 @@ class Devices:
 
         # On a machine without GPUs, accelerate would ignore the launcher, and each process would train everything.
         cpu = cpu or (launch.world_size() > 1 and not has_accelerator())
+        precision = choose_precision(precision, cpu)
         rejoin_after_restart(cpu)
         # accelerate keeps the first settings of a process and refuses others: a second run could not differ.
         parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -180,6 +182,16 @@ class Devices:
     def barrier(self) -> None:
         """Wait until every process is here."""
         self.accelerator.wait_for_everyone()
+
+
+def choose_precision(precision: Precision, cpu: bool = False) -> Precision:
+    """The number format that ``auto`` stands for: bf16 on a CPU that computes it natively, else no; others stay.
+
+    ``cpu`` as in ``Devices``.
+    """
+    if precision != "auto":
+        return precision
+    return "bf16" if (cpu or not has_accelerator()) and is_bf16_native(torch.device("cpu")) else "no"
 
 
 def has_accelerator() -> bool:
