@@ -8,4 +8,5 @@ In reading order:
     scores.py      score curves, D-ECE and LaECE
     coverage.py    measured coverage, width, interval score, CRPS and ENCE
     measure.py     how far edges and scores of a model can be trusted, measured on other images
+    held_out.py    intervals of each box by the guarantees of other images, and PIT
 """

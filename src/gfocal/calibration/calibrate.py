@@ -219,6 +219,12 @@ def measure_by_halves(
 
 def cross_validate_scores(scored: Scored, seed: int = 0) -> ScoreErrors:
     """Errors of calibrated scores: each image's by curves that were fitted to other images."""
+    iou, precision = cross_fit_scores(scored, seed)
+    return ScoreErrors(la_ece(iou, scored.labels, scored.iou), d_ece(precision, scored.is_right))
+
+
+def cross_fit_scores(scored: Scored, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Calibrated scores, expected IoU and precision, by curves that were fitted to other images. (D,), (D,)"""
     fold = fold_of_images(scored.image, FOLDS, seed)
     iou, precision = torch.zeros(len(scored)), torch.zeros(len(scored))
     for i in range(FOLDS):
@@ -228,4 +234,4 @@ def cross_validate_scores(scored: Scored, seed: int = 0) -> ScoreErrors:
         own = scored.select(held)
         iou[held] = apply_curves(fit_score_curves(rest, "iou"), own.scores, own.labels)
         precision[held] = apply_curves(fit_score_curves(rest, "precision"), own.scores, own.labels)
-    return ScoreErrors(la_ece(iou, scored.labels, scored.iou), d_ece(precision, scored.is_right))
+    return iou, precision

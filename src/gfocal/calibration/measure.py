@@ -65,6 +65,8 @@ class Trust:
             f"the mean, interval score {one.interval_score:.1f}"
             for one in self.boxes
         ]
+        if self.la_ece != self.la_ece:
+            return [*lines, "scores: there are no detections"]
         scores = f"scores: LaECE {self.la_ece:.3f}, D-ECE {self.d_ece:.3f}"
         if self.calibrated_la_ece is not None:
             scores += f"; calibrated: LaECE {self.calibrated_la_ece:.3f}, D-ECE {self.calibrated_d_ece:.3f}"
