@@ -62,6 +62,12 @@ def add(commands: Any) -> None:
         help="of the detections that the guarantees are about (default: as 'gfocal detect' has it)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write a copy (default: change the file)")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write an html page: where coverage holds and where not, and the widest and the most wrong edges",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as json")
     parser.add_argument("--seed", type=int, default=0, help="of the division of the images (default: 0)")
     parser.add_argument(
@@ -118,6 +124,9 @@ def _calibrate(args: argparse.Namespace, console: Console) -> int:
         with atomic_write(args.json) as temporary:
             temporary.write_text(json.dumps(figures(result), indent=1) + "\n", encoding="utf-8")
         say(console, f"figures: {args.json}")
+    if args.report is not None:
+        write_report(args, result, data)
+        say(console, f"report: {args.report}")
     say(console, f"calibrated: {path}; 'gfocal eval {path} DATA' measures it on other images")
     return DONE
 
@@ -182,6 +191,14 @@ def _copy_model(args: argparse.Namespace) -> Path:
     with atomic_write(args.out) as temporary:
         shutil.copyfile(source, temporary)
     return args.out
+
+
+def write_report(args: argparse.Namespace, result: CalibrationResult, data: ImageData) -> None:
+    """The page of --report."""
+    from gfocal.reports.calibration import write_calibration_page
+
+    args.report.parent.mkdir(parents=True, exist_ok=True)
+    write_calibration_page(args.report, result, data, args.coverage, f"Calibration of {args.model}", args.seed)
 
 
 def print_result(result: CalibrationResult, coverage: float) -> None:

@@ -6,6 +6,7 @@ A page is one html file without scripts that loads nothing.
     demo.py          page of ``gfocal demo``
     training.py      page of a run, written while it trains
     evaluation.py    page of ``gfocal eval --report``
+    calibration.py   page of ``gfocal calibrate --report``
     check.py         page of ``gfocal check --html``
     check_images.py  its images: boxes of findings, duplicates side by side
     check_tables.py  what ``gfocal check`` prints
