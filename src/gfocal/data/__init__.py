@@ -30,6 +30,7 @@ classes.py        which classes are used, and under which names: --classes and -
 views.py          concatenated datasets, some or one of their classes, only the images with objects
 augmentation/     random changes of training images and their boxes
 preprocess.py     resize, normalize, pad
+threads.py        work done by threads ahead of where its results are needed
 warp.py           the stretch to a fixed size, as OpenCV's warpPerspective
 samplers.py       the images of an epoch: their order, batches and processes
 loading.py        samples into batches, the same ones after a resume

@@ -2,11 +2,12 @@
 
 files.py            entry point: detect in files, write results and drawn images
 sources.py          the images that a command line names: files, folders, patterns, lists
+reading.py          files to batches: read, resized, normalized, stacked by size
 stages.py           read ahead, detect in batches, draw, record
-prefetch.py         work done by threads ahead of where its results are needed
 journal.py          a line for each finished image, so that a killed run can be resumed
 resume.py           what identifies a run, and which of its images are done
 results.py          score threshold, records, files as COCO, YOLO, VOC and CSV
 shards.py           several processes share the images; the last to finish merges the results
+benchmark.py        how fast a detector is, stage by stage, in processes of their own
 coco_submission.py  json and zip for COCO's test-dev server
 """

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from gfocal.console import fail, say
 from gfocal.data.classes import ClassMap
+from gfocal.data.threads import start_workers, submit_ahead
 from gfocal.data.value_range import Range
 from gfocal.inference.journal import Journal
-from gfocal.inference.prefetch import start_workers, submit_ahead
 from gfocal.inference.reading import ImageFile, ReadImage, Window, read_window
 from gfocal.inference.results import make_record
 from gfocal.models.exported import AnyDetector
@@ -60,12 +60,11 @@ class Pipeline:
         def draw_window() -> None:
             detected.sort(key=lambda pair: -pair[0].file.index)
             while detected:
-                key, found = detected[-1]
+                key, found = detected.pop()
                 candidates = found.to("cpu")
                 detections = self._report(candidates.above(self.threshold))
                 drawn = pool.submit(self._draw, key.file.name, key.image, detections)
                 drawing.append((key.file, detections, self._best_score(candidates), drawn))
-                detected.pop()
 
         def record(max_waiting: int) -> None:
             while len(drawing) > max_waiting:
@@ -79,9 +78,7 @@ class Pipeline:
         with start_workers(self.num_workers) as pool:
             try:
                 read = submit_ahead(pool, self._read, self._windows(files), depth=self.num_workers + 1)
-                for batch, found in predict(
-                    self.model, self._batches(read), lowest, self.precision, self.compiled
-                ):
+                for batch, found in predict(self.model, self._batches(read), lowest, self.precision, self.compiled):
                     detected += zip(batch.keys, found, strict=True)
                     if batch.keys[0].ends_window:
                         draw_window()

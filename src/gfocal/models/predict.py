@@ -6,6 +6,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -20,6 +21,7 @@ from gfocal.data.survey import measure_values, survey_images
 from gfocal.data.value_range import MeasuredValues, Range, choose_range, merge_measured
 from gfocal.models.inference_copy import inference_network
 from gfocal.models.precision import Precision, current_calibration, resolve_precision
+from gfocal.models.streams import run_each
 from gfocal.ops.decoding import DecodeSettings, decode
 from gfocal.structures import Color, Detections, HeadOutputs, ImageSource
 from gfocal.structures.calibration import Calibration
@@ -89,8 +91,8 @@ def predict(
         return
     network = inference_network(model, precision, compiled)
     if network is not None:
-        for batch in batches:
-            yield batch, predict_batch(model, network, batch, settings, network.calibration)
+        run = partial(_predict, model, network, settings, network.calibration)
+        yield from run_each(run, batches, network if not compiled else None)
         return
     calibration = current_calibration(model)
     was_training = model.training
@@ -100,6 +102,16 @@ def predict(
             yield batch, predict_batch(model, model, batch, settings, calibration)
     finally:
         model.train(was_training)
+
+
+def _predict(
+    model: Detector,
+    network: Callable[[Tensor], HeadOutputs],
+    settings: DecodeSettings,
+    calibration: Calibration | None,
+    batch: NetworkInput,
+) -> list[Detections]:
+    return predict_batch(model, network, batch, settings, calibration)
 
 
 @torch.inference_mode()

@@ -28,22 +28,22 @@ class SynchronousExecutor(Executor):
 
 
 @contextmanager
-def start_workers(num_workers: int) -> Iterator[Executor]:
-    """An executor of ``num_workers`` threads, in which torch computes with one each; 0: none.
+def start_workers(num_workers: int, torch_threads: int = 1) -> Iterator[Executor]:
+    """An executor of ``num_workers`` threads, in each of which torch computes with so many of its own; 0: none.
 
-    Threads, not processes: decoding images releases Python's lock, and a decoder that crashes ends the whole process,
-    after which the journal can be resumed; nothing waits forever for a process that is gone.
+    Threads, not processes: decoding images and torch's operations release Python's lock, and a decoder that crashes
+    ends the whole process, after which the journal can be resumed; nothing waits forever for a process that is gone.
     """
     if not num_workers:
         yield SynchronousExecutor()
         return
-    num_threads = torch.get_num_threads()  # of this thread, and settled by asking
-    pool = ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(1,))
+    before = torch.get_num_threads()  # of this thread, and settled by asking
+    pool = ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(torch_threads,))
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(num_threads)  # of threads that are started later
+        torch.set_num_threads(before)  # of threads that are started later
 
 
 def submit_ahead(
