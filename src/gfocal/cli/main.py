@@ -18,6 +18,8 @@ from types import FrameType
 from gfocal import __version__, launch
 from gfocal.cli import (
     USER_ERROR,
+    benchmark,
+    calibrate,
     check,
     compare,
     convert,
@@ -25,6 +27,7 @@ from gfocal.cli import (
     detect,
     doctor,
     evaluate,
+    export,
     import_checkpoint,
     lab,
     models,
@@ -174,6 +177,8 @@ EPILOG = """examples:
   gfocal compare runs/a runs/b --out compare.html  compare configs, AP and training curves of runs
   gfocal models                                    list presets, configs and published weights
   gfocal detect nanodet_plus_m_416_coco photo.jpg  detect with published weights, downloaded when first used
+  gfocal export runs/mine --to onnx                write a model as a file for ONNX Runtime
+  gfocal benchmark runs/mine model.onnx            how fast models are on this machine, as a table
   gfocal import gfl_r50.pth --out gfl_r50.safetensors   convert a checkpoint of MMDetection
   gfocal doctor                                    versions, devices, threads, cache, memory: for a bug report
   gfocal lab run 1a --seeds 3                      reproduce a study of the paper on synthetic images
@@ -202,9 +207,12 @@ def build_parser() -> argparse.ArgumentParser:
         train,
         compare,
         evaluate,
+        calibrate,
         detect,
         convert,
         demo,
+        export,
+        benchmark,
         import_checkpoint,
         models,
         lab,
