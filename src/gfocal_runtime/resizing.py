@@ -39,22 +39,31 @@ def resize(image: Pixels, shape: tuple[int, int], antialias: bool, stretch: bool
 
 
 def bilinear(image: Pixels, shape: tuple[int, int]) -> Pixels:
-    """Bilinear without antialiasing: centers of pixels aligned, borders repeated, rounded half to even."""
-    rows, columns = (_neighbors(old, new) for old, new in zip(image.shape[:2], shape, strict=True))
-    first, second, share = rows
-    share = share[:, None, None]
-    values = image[first] * (1 - share) + image[second] * share  # (height, W, 3)
-    first, second, share = columns
-    share = share[None, :, None]
-    values = values[:, first] * (1 - share) + values[:, second] * share
-    return np.rint(values).clip(0, 255).astype(np.uint8)
+    """Bilinear without antialiasing: centers of pixels aligned, borders repeated; as torch computes it on bytes.
+
+    First along rows, then along columns, each in integers and rounded to bytes.
+    """
+    for axis in (1, 0):
+        if image.shape[axis] == shape[axis]:
+            continue
+        first, share = _places(image.shape[axis], shape[axis])
+        weights = np.stack((1 - share, share))
+        bits = 0  # of the weights' fraction: as many as 16 bits with a sign hold
+        while bits < 22 and int(0.5 + weights.max() * 2 ** (bits + 1)) < 2**15:
+            bits += 1
+        rounded = (weights * 2**bits + 0.5).astype(np.int32)
+        low, high = rounded[:, :, None, None] if axis == 0 else rounded[:, None, :, None]
+        values = image.take(first, axis) * low
+        values += image.take(np.minimum(first + 1, image.shape[axis] - 1), axis) * high
+        image = ((values + (1 << (bits - 1))) >> bits).clip(0, 255).astype(np.uint8)
+    return image
 
 
-def _neighbors(old: int, new: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """For each of ``new`` rows two of ``old`` ones, and the share of the second."""
-    place = np.maximum((np.arange(new, dtype=np.float32) + 0.5) * np.float32(old / new) - 0.5, 0)
+def _places(old: int, new: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """For each of ``new`` rows the first of two ``old`` ones, and the share of the second."""
+    place = np.maximum((np.arange(new) + 0.5) * (old / new) - 0.5, 0)
     first = np.minimum(place.astype(np.int64), old - 1)
-    return first, np.minimum(first + 1, old - 1), (place - first).astype(np.float32)
+    return first, np.minimum(place - first, 1)
 
 
 def warp(image: Pixels, shape: tuple[int, int]) -> Pixels:

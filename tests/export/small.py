@@ -34,7 +34,7 @@ assert set(OPTIONS) <= set(PRESETS)
 def small(preset: str, seed: int = 0, **options: Any) -> Detector:
     """A small detector of three classes with random weights that find something."""
     torch.manual_seed(seed)
-    settings = {} if preset == "ssd512_vgg16" else {"input_settings": INPUT}
+    settings: dict[str, Any] = {} if preset == "ssd512_vgg16" else {"input_settings": INPUT}
     if preset == "nanodet_plus_m":
         settings = {"input_settings": InputSettings(short_side=96, long_side=96, stretch=True)}
     model = create(

@@ -71,6 +71,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     say_beginning(f"loading {args.model}", console)
     from gfocal.export.export import SUFFIX, ExportOptions, export_model
     from gfocal.interop.published_weights import load
+    from gfocal.models.exported import files_of
 
     out = args.out or Path(default_name(args.model) + SUFFIX[args.to])
     if out.is_dir():
@@ -83,7 +84,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     options = ExportOptions(args.to, args.precision, args.nms, calibration, images, data)
     differences = export_model(model, out, options, lambda text: say(console, text))
     print_differences(differences, args, data)
-    say(console, f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+    parts = files_of(out)
+    size = sum(part.stat().st_size for part in parts) / 1e6
+    say(console, f"{' and '.join(map(str, parts))}: {size:.1f} MB")
     return DONE
 
 

@@ -8,6 +8,7 @@ negative values; weights have a scale for each channel. docs/export.md has what 
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -105,6 +106,7 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):  # progress bars of NNCF
+            yield
     finally:
         logging.disable(before)
