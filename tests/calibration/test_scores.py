@@ -44,8 +44,8 @@ def test_isotonic_curves_have_the_least_squared_error(pairs: list[tuple[int, int
         error += sum((v - value) ** 2 for _, v in order[block : block + count])
         block += count
         total += count * value
-    assert error == pytest.approx(least_error(scores, values), abs=1e-9)
-    assert total == pytest.approx(sum(values), abs=1e-9)
+    assert error == pytest.approx(least_error(scores, values), abs=1e-5)
+    assert total == pytest.approx(sum(values), abs=1e-5)
 
 
 def block_counts(ordered: list[float], means: tuple[float, ...]) -> list[int]:
@@ -55,7 +55,7 @@ def block_counts(ordered: list[float], means: tuple[float, ...]) -> list[int]:
         fits = [
             stop
             for stop in range(start + 1, len(ordered) + 1)
-            if abs(sum(ordered[start:stop]) / (stop - start) - mean) < 1e-9
+            if abs(sum(ordered[start:stop]) / (stop - start) - mean) < 1e-5
             and (stop == len(ordered) or ordered[stop] != ordered[stop - 1])
         ]
         counts.append(fits[0] - start)
@@ -70,7 +70,7 @@ def test_the_same_as_that_of_scikit_learn():
     values = (torch.rand(2000, generator=generator) < scores).double()
     wanted = isotonic.IsotonicRegression().fit_transform(scores.numpy(), values.numpy())
     curve = isotonic_curve(scores, values)
-    assert sorted({round(v, 9) for v in wanted.tolist()}) == [round(v, 9) for v in curve.values]
+    assert sorted({round(v, 6) for v in wanted.tolist()}) == list(curve.values)
 
 
 def test_curves_stay_flat_beyond_their_ends_and_rise_between():

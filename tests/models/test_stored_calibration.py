@@ -86,11 +86,13 @@ def test_any_other_value_anywhere_is_one_error_or_harmless(path: tuple[Any, ...]
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = WRONG[which]
+    message = ""
     try:
         calibration_from_json(table, 2)
     except ValueError as error:
-        assert "calibration" in str(error)
-        assert len(str(error)) < 300
+        message = str(error)
+    assert message.startswith("calibration") or not message
+    assert len(message) < 300
 
 
 @pytest.mark.parametrize("key", sorted(TABLE))

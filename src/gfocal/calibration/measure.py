@@ -18,7 +18,6 @@ from gfocal.structures.calibration import (
     Calibration,
     Guarantee,
     apply_curves,
-    least_count,
     variance_of_bins,
 )
 
@@ -145,12 +144,11 @@ def coverage_of(
     """
     if calibration is None or not len(found):
         return ()
-    counts = [one.count for one in (calibration.boxes, *calibration.edges)]
     spread = calibration.spread(found.edges, found.bin_sizes, found.boxes, found.scores)
     limit = found.sizes.flip(1).repeat(1, 2).double()  # (N, 4) width, height, width, height
     measured = []
     for coverage in coverages:
-        if least_count(coverage) <= min(counts):
+        if calibration.can_promise(coverage):
             half = spread * calibration.factors(found.labels, coverage, guarantee)
             low, high = (found.boxes - half).clamp(min=0), torch.minimum(found.boxes + half, limit)
             measured.append(measure_coverage(found.gt_boxes, low, high, coverage))

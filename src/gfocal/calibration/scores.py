@@ -29,7 +29,7 @@ def isotonic_curve(scores: Tensor, values: Tensor) -> ScoreCurve:
     # Rows: sum of values, sum of scores, count.
     blocks = torch.stack([torch.zeros_like(x).index_add(0, place, values.double()), x * count, count.double()])
     blocks = _reduce(_pool_violators(_reduce(blocks, MAX_SCORES)), MAX_POINTS)
-    value, score = (blocks[:2] / blocks[2]).clamp(0, 1).cummax(1).values.tolist()  # whatever a rounding did
+    value, score = (blocks[:2] / blocks[2]).clamp(0, 1).round(decimals=6).cummax(1).values.tolist()  # short in a file
     return ScoreCurve(tuple(score), tuple(value))
 
 

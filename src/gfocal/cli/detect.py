@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE, SOME_FAILED
 from gfocal.cli.early import require_model_and_images, say_beginning
-from gfocal.cli.inputs import load_detector
+from gfocal.cli.inputs import load_detector, prepare_compiling
 from gfocal.cli.options import (
     Options,
     add_classes,
@@ -21,6 +21,7 @@ from gfocal.cli.options import (
     add_nms,
     add_precision,
     add_rename,
+    coverage,
     fraction,
     int_at_least,
     with_nms,
@@ -43,7 +44,8 @@ def add(commands: Any) -> None:
         help="detect objects in images",
         usage="gfocal detect MODEL IMAGE ... [--out DIR] [options]",
         description="Detect objects in images. DIR/detections.json has them in COCO's layout, with a score and the "
-        "standard deviations of the four edges (edge_std). Its category ids are 1 to N in the order of the model's "
+        "standard deviations of the four edges (edge_std); of a calibrated model also intervals that hold them and "
+        "calibrated scores. Its category ids are 1 to N in the order of the model's "
         "classes, of those that --classes chooses; 'gfocal eval --results' writes those of the dataset. Finished "
         "images are recorded in DIR/detections.jsonl: after an interruption, the same command with --resume "
         "continues. Under torchrun or accelerate launch, the processes share the images.",
@@ -94,6 +96,13 @@ def _add_output(group: Options) -> None:
         metavar="N",
         help="maximum number of detections in an image, best first (default: the model's, 100 unless it was changed)",
     )
+    group.add_argument(
+        "--coverage",
+        type=coverage,
+        metavar="SHARE",
+        help="of a calibrated model ('gfocal calibrate'): the probability that all four edges of an object lie "
+        "within the intervals that are written beside its box (default: 0.9)",
+    )
     add_nms(group)
     add_rename(group, "model")
     add_classes(group, "model", "others are not reported")
@@ -124,10 +133,10 @@ def _add_drawing(group: Options) -> None:
     )
     group.add_argument(
         "--edges",
-        choices=("none", "std", "distribution"),
+        choices=("none", "std", "distribution", "interval"),
         default="none",
-        help="draw the uncertainty of each edge: a band of one standard deviation, or the whole distribution "
-        "(default: none)",
+        help="draw the uncertainty of each edge: a band of one standard deviation; the whole distribution; or of a "
+        "calibrated model where it lies, between an inner and an outer box (default: none)",
     )
     group.add_argument(
         "--line-width",
@@ -192,6 +201,8 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
     from gfocal.inference.shards import Shard, launched_shard
     from gfocal.visualize.annotate import DrawStyle
 
+    if args.compile:
+        prepare_compiling()
     shard = args.shard or launched_shard()
     model = load_detector(args.model, args.device or _device_of_process())
     model.decode_settings = with_nms(model.decode_settings, args)
@@ -232,6 +243,7 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
             console=console,
             precision=args.precision,
             compiled=args.compile,
+            coverage=args.coverage,
         )
     # A launcher treats any other exit code as a crash, and would end all processes because of one broken image.
     return SOME_FAILED if num_failed and not is_launched else DONE

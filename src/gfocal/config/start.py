@@ -125,7 +125,9 @@ def describe_initial_model(init_from: str, names: Sequence[str]) -> str:
     """A line on the model that a run starts from: its network, and how many of the classes ``names`` it knows."""
     description = read_description(locate_model(init_from))
     known = compare_classes(names, description["names"])
-    return f"starting from {init_from}, {_describe_network(description)}: {known}"
+    dropped = "; its calibration is not that of other weights, and is dropped: 'gfocal calibrate' the trained model"
+    line = f"starting from {init_from}, {_describe_network(description)}: {known}"
+    return line + dropped * ("calibration" in description)
 
 
 def _describe_network(description: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ sources.py          the images that a command line names: files, folders, patter
 reading.py          files to batches: read, resized, normalized, stacked by size
 stages.py           read ahead, detect in batches, draw, record
 journal.py          a line for each finished image, so that a killed run can be resumed
+intervals.py        which intervals of edges are written: of a calibrated model, at a coverage it can promise
 resume.py           what identifies a run, and which of its images are done
 results.py          score threshold, records, files as COCO, YOLO, VOC and CSV
 shards.py           several processes share the images; the last to finish merges the results

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from gfocal.data.classes import ClassMap
 from gfocal.data.survey import choose_for_images
 from gfocal.data.value_range import Range
 from gfocal.errors import DataError
+from gfocal.inference.intervals import choose_coverage
 from gfocal.inference.journal import Journal
 from gfocal.inference.reading import ImageFile
 from gfocal.inference.results import FORMATS, describe_threshold, write_results
@@ -48,6 +49,7 @@ def detect_files(
     console: Console | None = None,
     precision: Precision = "auto",
     compiled: bool = False,
+    coverage: float | None = None,
 ) -> int:
     """Detect objects in image files; write results and drawn images. Returns how many files failed.
 
@@ -72,20 +74,24 @@ def detect_files(
         console: for messages; None: standard error.
         precision: number format of the network, see ``gfocal.models.precision``; the results say which it was.
         compiled: compile the network first.
+        coverage: of a calibrated model, that of the intervals of edges which are written and drawn; None: 0.9.
 
     Raises:
-        DataError: no image is found; ``folder`` cannot be used; or the detector has no edge distributions to draw.
+        DataError: no image is found; ``folder`` cannot be used; the detector has no edge distributions to draw; or
+            its calibration cannot promise the coverage.
     """
     console, shard = console or Console(stderr=True), shard or Shard()
     style = style or DrawStyle()
     _check_options(model, batch_size, formats, style)
+    coverage = choose_coverage(model, coverage, is_drawn=draw and style.edges == "interval")
+    style = style if coverage is None else replace(style, coverage=coverage)
     files, num_failed = _find(paths, lists, folder, shard, draw, console)
     if draw and shard.number == 1:
         _note_unwritable(model.names if classes is None else classes.names, style, console)
     threshold = resolve_threshold(model, score_threshold)
     value_range = choose_for_images(files, model.input_settings, value_range, console).value_range
     computed = computed_precision(model, precision)
-    header = run_header(model, threshold, draw, style, value_range, shard, files, classes, computed)
+    header = run_header(model, threshold, draw, style, value_range, shard, files, classes, computed, coverage)
     pipeline = Pipeline(
         model,
         folder,
@@ -100,6 +106,7 @@ def detect_files(
         classes,
         precision,
         compiled,
+        coverage,
     )
     return _run(pipeline, _Job(files, shard, tuple(formats), header), resume)
 

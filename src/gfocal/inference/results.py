@@ -31,6 +31,11 @@ INFO = (
     "its training data. bbox is x, y, width, height, and edge_std is left, top, right, bottom, in pixels of the "
     "image file."
 )
+INFO_CALIBRATED = (
+    " The model is calibrated: edge_std is the standard deviation of the edge's error; edge_interval has the lowest "
+    "and highest x or y of left, top, right, bottom, and all four edges of an object lie within theirs with the "
+    "probability 'coverage' of the run; calibrated_score is the IoU to be expected, 0 for a false positive."
+)
 
 
 def describe_threshold(threshold: float | tuple[float, ...]) -> str:
@@ -74,7 +79,13 @@ def explain_nothing(best_score: float, threshold: float | Sequence[float]) -> st
 
 
 def make_record(
-    index: int, file: str, name: str, image: str | None, detections: Detections, best_score: float = 0.0
+    index: int,
+    file: str,
+    name: str,
+    image: str | None,
+    detections: Detections,
+    best_score: float = 0.0,
+    coverage: float | None = None,
 ) -> Record:
     """An image as a line of a journal.
 
@@ -85,6 +96,7 @@ def make_record(
         image: file name of the drawn image; None where none was drawn.
         detections: in pixels of the image file.
         best_score: also below the threshold, which is kept where there is no detection; 0: unknown.
+        coverage: of the intervals of edges, for detections of a calibrated model; None: no intervals.
     """
     record: Record = {"index": index, "file": file, "name": name, "size": list(detections.size), "image": image}
     record["labels"] = detections.labels.tolist()
@@ -92,6 +104,11 @@ def make_record(
     record["boxes"] = [[round(v, 4) for v in box] for box in detections.boxes.double().tolist()]
     if detections.edges.shape[-1]:
         record["edge_std"] = [[round(v, 4) for v in std] for std in detections.edge_std.double().tolist()]
+    if detections.calibration is not None:
+        record["calibrated_scores"] = [float(f"{v:.7g}") for v in detections.calibrated_scores().tolist()]
+        if coverage is not None:
+            intervals = detections.edge_interval(coverage).double().tolist()
+            record["edge_intervals"] = [[[round(v, 4) for v in pair] for pair in one] for one in intervals]
     if not record["labels"]:
         record["best_score"] = float(f"{best_score:.7g}")
     return record
@@ -133,8 +150,9 @@ def write_results(
             paths.append(folder / JSON_FILE)
         elif kind == "csv":
             with atomic_write(folder / CSV_FILE) as temporary, temporary.open("w", encoding="utf-8") as file:
-                file.write(format_csv_header())
-                file.writelines(format_csv_rows(record, names) for record in merge_records(journals))
+                calibrated = "calibration" in header
+                file.write(format_csv_header(calibrated))
+                file.writelines(format_csv_rows(record, names, calibrated) for record in merge_records(journals))
             paths.append(folder / CSV_FILE)
         elif kind == "yolo":
             _write_each(journals, folder / YOLO_FOLDER, ".txt", lambda record: format_yolo_text(record))
@@ -176,7 +194,7 @@ def _write_each(journals: Sequence[Path], folder: Path, suffix: str, text: Calla
 
 def _write_json(journals: Sequence[Path], path: Path, header: Mapping[str, Any]) -> None:
     """COCO's layout, a record on a line. Images come first, so the annotations wait in a file of their own."""
-    content = {"description": INFO, "run": dict(header)}
+    content = {"description": INFO + INFO_CALIBRATED * ("calibration" in header), "run": dict(header)}
     with atomic_write(path) as temporary:
         rest = temporary.with_suffix(".rest")
         try:
@@ -204,13 +222,11 @@ def _image(record: Record, image_id: int) -> dict[str, Any]:
 
 
 def coco_annotations(record: Record, image_id: int, first_id: int) -> Iterator[dict[str, Any]]:
-    """Annotations in COCO's layout, with the score and, where there are any, the standard deviations of the edges."""
-    stds = record.get("edge_std") or [None] * len(record["labels"])
-    rows = zip(record["labels"], record["scores"], record["boxes"], stds, strict=True)
-    for number, (label, score, box, std) in enumerate(rows, first_id):
+    """Annotations in COCO's layout, with the score and what the record has of edges and calibrated scores."""
+    for i, (label, score, box) in enumerate(zip(record["labels"], record["scores"], record["boxes"], strict=True)):
         width, height = box[2] - box[0], box[3] - box[1]
         annotation = {
-            "id": number,
+            "id": first_id + i,
             "image_id": image_id,
             "category_id": label + 1,
             "bbox": [round(v, 2) for v in (box[0], box[1], width, height)],
@@ -218,4 +234,10 @@ def coco_annotations(record: Record, image_id: int, first_id: int) -> Iterator[d
             "iscrowd": 0,
             "score": round(score, 5),
         }
-        yield annotation if std is None else annotation | {"edge_std": [round(v, 2) for v in std]}
+        if "edge_std" in record:
+            annotation["edge_std"] = [round(v, 2) for v in record["edge_std"][i]]
+        if "edge_intervals" in record:
+            annotation["edge_interval"] = [[round(v, 2) for v in pair] for pair in record["edge_intervals"][i]]
+        if "calibrated_scores" in record:
+            annotation["calibrated_score"] = round(record["calibrated_scores"][i], 5)
+        yield annotation

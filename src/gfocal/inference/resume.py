@@ -14,10 +14,12 @@ import torch
 from gfocal.data.classes import ClassMap
 from gfocal.data.value_range import Range
 from gfocal.errors import DataError
+from gfocal.inference.intervals import usable_calibration
 from gfocal.inference.journal import Journal, describe_difference, read_end, read_header, read_records
 from gfocal.inference.results import JSON_FILE
 from gfocal.inference.shards import Shard, digest, find_journals
 from gfocal.models.exported import AnyDetector, ExportedDetector
+from gfocal.models.stored_calibration import calibration_to_json
 from gfocal.text import pluralize
 from gfocal.visualize.annotate import DrawStyle
 
@@ -32,6 +34,7 @@ def run_header(
     files: Sequence[str],
     classes: ClassMap | None = None,
     precision: str = "float32",
+    coverage: float | None = None,
 ) -> dict[str, Any]:
     """What identifies a run: everything that its results depend on. Only the same run can be resumed.
 
@@ -55,6 +58,9 @@ def run_header(
     }
     if classes is not None and not classes.is_identity:
         header["labels"] = list(classes.new_labels)
+    if (calibration := usable_calibration(model)) is not None:
+        text = json.dumps(calibration_to_json(calibration), sort_keys=True)
+        header |= {"calibration": hashlib.sha256(text.encode()).hexdigest()[:16], "coverage": coverage}
     return header | ({"shards": shard.count, "files": digest(files)} if shard.count > 1 else {})
 
 

@@ -46,6 +46,7 @@ class Pipeline:
     classes: ClassMap | None = None  # that are reported; None: all
     precision: Precision = "auto"
     compiled: bool = False
+    coverage: float | None = None  # of the intervals of edges; None: no intervals
 
     def process(self, files: Sequence[ImageFile], journal: Journal) -> None:
         """Run every file through the network; each is added to the journal once its image is drawn.
@@ -69,7 +70,10 @@ class Pipeline:
         def record(max_waiting: int) -> None:
             while len(drawing) > max_waiting:
                 file, detections, best_score, drawn = drawing[0]
-                journal.add(make_record(file.index, file.path, file.name, drawn.result(), detections, best_score))
+                record = make_record(
+                    file.index, file.path, file.name, drawn.result(), detections, best_score, self.coverage
+                )
+                journal.add(record)
                 drawing.popleft()
                 counts = Counter(detections.class_names)
                 found = ", ".join(f"{count} {name}" for name, count in counts.items())
@@ -144,4 +148,5 @@ class Pipeline:
             line_width=style.line_width,
             font_size=style.font_size,
             font_path=style.font_path,
+            coverage=style.coverage,
         )

@@ -55,11 +55,13 @@ def resolve_precision(model: Detector, precision: Precision = "auto") -> Compute
     return "bf16" if check.weights == digest_weights(model) else "float32"
 
 
-def current_calibration(model: Detector) -> Calibration | None:
+def current_calibration(model: Detector, warn: bool = True) -> Calibration | None:
     """The calibration of a detector, if it is of its present weights; warns where it is of others."""
     made = model.calibration
     if made is None or made.weights == digest_weights(model):
         return made
+    if not warn:
+        return None
     warnings.warn(
         "the calibration of this model is of other weights, and is not used: calibrate it again, or set "
         "model.calibration to None",

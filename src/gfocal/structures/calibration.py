@@ -182,6 +182,14 @@ class Calibration:
             score_threshold=threshold,
         )
 
+    def can_promise(self, coverage: float) -> bool:
+        """Whether it was made from enough boxes for a coverage.
+
+        Raises:
+            ValueError: ``coverage`` is not between 0 and 1.
+        """
+        return min(one.count for one in (self.boxes, *self.edges)) >= least_count(coverage)
+
     def factors(self, labels: Tensor, coverage: float, guarantee: Guarantee) -> Tensor:
         """By how many spreads the edges of each box may be off. (N, 4) float64
 
@@ -233,4 +241,5 @@ def keep_order_statistics(errors: Sequence[float] | Tensor, most: int = 2000) ->
         places = torch.logspace(math.log10(tail), math.log10(count), most - tail, dtype=torch.float64)
         places = torch.cat([torch.arange(1, tail + 1), places.round().long().clamp(1, count)]).unique()
         ranks = (count + 1 - places).flip(0)  # counted from the largest error
-    return OrderStatistics(count, tuple(ranks.tolist()), tuple(values[ranks - 1].tolist()))
+    kept = (values[ranks - 1] * 1e6).ceil() / 1e6  # upwards: short in a file, and no promise is broken
+    return OrderStatistics(count, tuple(ranks.tolist()), tuple(kept.tolist()))

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     import pandas
     from PIL import Image
 
+Edges = Literal["none", "std", "distribution", "interval"]  # what drawings show of the edges
 Color = Literal["rgb", "bgr"]  # the order of the channels of arrays and tensors; OpenCV's is bgr
+Two = tuple[float, float]
 Four = tuple[float, float, float, float]
+COVERAGE = 0.9  # of intervals where the user asks for no other
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +59,10 @@ class Detection:
     edges: Tensor  # (4, K) float32, probabilities; K = 0: no distributions
     point: Tensor  # (2,) float32, pixels of the original image, see ``Detections``
     bin_sizes: Tensor  # (4,) float32, pixels of the original image per bin
+    # Of a calibrated model: where each edge lies, as lowest and highest x or y. All four do with probability 0.9;
+    # None if it was calibrated on too few boxes to promise that.
+    edge_interval: tuple[Two, Two, Two, Two] | None = None
+    calibrated_score: float | None = None  # of a calibrated model: the expected IoU, 0 for a false positive
 
     def __repr__(self) -> str:
         box = ", ".join(f"{v:.1f}" for v in self.box)
@@ -65,7 +72,8 @@ class Detection:
     def to_dict(self) -> dict[str, Any]:
         """``name``, ``label``, ``score``, ``box`` and, with distributions, ``edge_std``: numbers, text and lists.
 
-        Boxes and edges are rounded to 1/10,000 of a pixel, scores to 7 digits, as in the files of ``gfocal detect``.
+        Of a calibrated model also ``edge_interval`` and ``calibrated_score``. Boxes and edges are rounded to 1/10,000
+        of a pixel, scores to 7 digits, as in the files of ``gfocal detect``.
         """
         found: dict[str, Any] = {
             "name": self.name,
@@ -73,7 +81,13 @@ class Detection:
             "score": float(f"{self.score:.7g}"),
             "box": [round(v, 4) for v in self.box],
         }
-        return found if self.edge_std is None else found | {"edge_std": [round(v, 4) for v in self.edge_std]}
+        if self.edge_std is not None:
+            found["edge_std"] = [round(v, 4) for v in self.edge_std]
+        if self.edge_interval is not None:
+            found["edge_interval"] = [[round(low, 4), round(high, 4)] for low, high in self.edge_interval]
+        if self.calibrated_score is not None:
+            found["calibrated_score"] = float(f"{self.calibrated_score:.7g}")
+        return found
 
 
 @dataclass(frozen=True)
@@ -115,12 +129,17 @@ class Detections:
     def __iter__(self) -> Iterator[Detection]:
         # One copy from the device for all, not one for each.
         boxes, scores, labels = self.boxes.tolist(), self.scores.tolist(), self.labels.tolist()
-        stds = self.edge_std.tolist() if self.edges.shape[-1] else [None] * len(self)
-        for i, (box, score, label, std) in enumerate(zip(boxes, scores, labels, stds, strict=True)):
+        nothing = [None] * len(self)
+        stds = self.edge_std.tolist() if self.edges.shape[-1] else nothing
+        intervals = self.edge_interval(COVERAGE).tolist() if self.can_promise(COVERAGE) else nothing
+        calibrated = nothing if self.calibration is None else self.calibrated_scores().tolist()
+        columns = zip(boxes, scores, labels, stds, intervals, calibrated, strict=True)
+        for i, (box, score, label, std, interval, better) in enumerate(columns):
             spread = None if std is None else (std[0], std[1], std[2], std[3])
             four = (box[0], box[1], box[2], box[3])
             rows = self.edges[i], self.points[i], self.bin_sizes[i]
-            yield Detection(four, score, label, self.names[label], spread, *rows)
+            ranges = None if interval is None else tuple((low, high) for low, high in interval)
+            yield Detection(four, score, label, self.names[label], spread, *rows, ranges, better)  # type: ignore[arg-type]
 
     @overload
     def __getitem__(self, index: int) -> Detection: ...
@@ -156,7 +175,11 @@ class Detections:
             return torch.full_like(self.boxes, torch.nan)
         return variance_of_bins(self.edges)[0].sqrt() * self.bin_sizes
 
-    def edge_interval(self, coverage: float = 0.9, guarantee: Guarantee = "box") -> Tensor:
+    def can_promise(self, coverage: float) -> bool:
+        """Whether ``edge_interval`` has this coverage: the model is calibrated, on enough boxes."""
+        return self.calibration is not None and self.calibration.can_promise(coverage)
+
+    def edge_interval(self, coverage: float = COVERAGE, guarantee: Guarantee = "box") -> Tensor:
         """Where each edge of the object lies, as lowest and highest x (left, right) or y (top, bottom). (N, 4, 2)
 
         Args:
@@ -178,12 +201,12 @@ class Detections:
         interval = torch.stack([self.boxes - half, self.boxes + half], -1)
         return torch.minimum(interval.clamp(min=0), limit).float()
 
-    def outer_boxes(self, coverage: float = 0.9) -> Tensor:
+    def outer_boxes(self, coverage: float = COVERAGE) -> Tensor:
         """Boxes that contain the object's box wherever its edges lie in ``edge_interval``. (N, 4) xyxy"""
         interval = self.edge_interval(coverage)
         return torch.cat([interval[:, :2, 0], interval[:, 2:, 1]], 1)
 
-    def inner_boxes(self, coverage: float = 0.9) -> Tensor:
+    def inner_boxes(self, coverage: float = COVERAGE) -> Tensor:
         """Boxes that the object's box contains wherever its edges lie in ``edge_interval``. (N, 4) xyxy
 
         Where the intervals of two opposite edges meet no box is sure to be inside: both are then at the middle.
@@ -273,9 +296,7 @@ class Detections:
 
         return gfocal.to_pandas(self)
 
-    def draw(
-        self, image: Any = None, *, edges: Literal["none", "std", "distribution"] = "none", color: Color = "rgb"
-    ) -> Image.Image:
+    def draw(self, image: Any = None, *, edges: Edges = "none", color: Color = "rgb") -> Image.Image:
         """All detections drawn on their image, see ``gfocal.draw_detections`` for further options.
 
         ``image`` may be left out if ``detect`` was given a path, or an object that still exists; of an array or

@@ -8,8 +8,10 @@ from typing import Any, Literal, get_args
 from PIL import Image, ImageDraw
 
 from gfocal.structures import Detections
-from gfocal.visualize.bands import bin_bands, require_distributions, shade, std_bands
+from gfocal.structures.detected import COVERAGE, Edges
+from gfocal.visualize.bands import bin_bands, interval_bands, require_distributions, shade, std_bands
 from gfocal.visualize.drawing import (
+    Color,
     as_pil_image,
     class_color,
     draw_box,
@@ -20,8 +22,8 @@ from gfocal.visualize.drawing import (
 )
 from gfocal.visualize.labels import Label, draw_labels
 from gfocal.visualize.lettering import name_to_write
+from gfocal.visualize.mistakes import draw_dashed
 
-Edges = Literal["none", "std", "distribution"]
 EDGES = get_args(Edges)
 LabelText = Literal["none", "name", "score", "name+score"]
 LABEL_TEXTS: tuple[LabelText, ...] = ("none", "name", "score", "name+score")
@@ -41,6 +43,7 @@ class DrawStyle:
     line_width: int | None = None
     font_size: int | None = None
     font_path: str | None = None
+    coverage: float = COVERAGE
 
 
 def draw_detections(
@@ -55,13 +58,16 @@ def draw_detections(
     font_size: int | None = None,
     min_side: int = 0,
     font_path: str | None = None,
+    coverage: float = COVERAGE,
 ) -> Image.Image:
     """Draw the boxes whose score is greater than ``score_threshold``, with class name and score.
 
     ``image`` is the image the detections were found in, as ``detect`` takes it: a path, a PIL image, a uint8
     array (H, W, 3) or a tensor (3, H, W). ``edges="std"`` adds a translucent band to either side of every edge, one
     standard deviation of its labels wide, which leaves out what bins add to it (``docs/edges.md``);
-    ``edges="distribution"`` shades every bin by its probability. ``colors="score"`` runs from red (0) over amber to
+    ``edges="distribution"`` shades every bin by its probability; ``edges="interval"``, of a calibrated model, shades
+    where each edge of the object lies: between the inner and the outer box, which have lines of their own, all four
+    lie with the probability ``coverage``. ``colors="score"`` runs from red (0) over amber to
     green (1). An image whose longer side is under ``min_side`` is enlarged, so that text on it is legible.
 
     ``line_width`` and ``font_size`` are in pixels; None: they follow the size of the image, and are smaller among
@@ -71,7 +77,7 @@ def draw_detections(
     can write lose their accents, or become ``class 3``.
 
     Raises ValueError for what is not an image, for an image that is not the one of the detections, or if ``edges``
-    are to be drawn of a detector without edge distributions.
+    are to be drawn of a detector without edge distributions, or intervals of one that is not calibrated for them.
     """
     canvas = as_pil_image(image, detections.size)
     if edges != "none":
@@ -88,18 +94,33 @@ def draw_detections(
         for label, score in zip(found.labels.tolist(), found.scores.tolist(), strict=True)
     ]
     if edges != "none":
-        bands = std_bands(found) if edges == "std" else bin_bands(found)
+        if edges == "interval":
+            bands = interval_bands(found, coverage)
+        else:
+            bands = std_bands(found) if edges == "std" else bin_bands(found)
         canvas = shade(canvas, [(i, scale_rect(rect, scale), opacity) for i, rect, opacity in bands], palette)
     boxes = [scale_rect((b[0], b[1], b[2], b[3]), scale) for b in found.boxes.tolist()]
     texts = label_texts(found, labels, font_path)
     font, line = choose_sizes(canvas.size, [text[0] for text in texts if text])
     draw = ImageDraw.Draw(canvas, "RGBA")
+    if edges == "interval":
+        _draw_limits(draw, found, coverage, palette, scale)
     for box, color in reversed(list(zip(boxes, palette, strict=True))):
         draw_box(draw, box, color, line_width or line)
     wanted = [Label(texts[i], boxes[i], palette[i]) for i in labeling_order(found) if texts[i]]
     limits = (0.0, 0.0, float(canvas.width), float(canvas.height))
     draw_labels(draw, wanted, font_size or font, limits, objects=boxes, font_path=font_path)
     return canvas
+
+
+def _draw_limits(
+    draw: ImageDraw.ImageDraw, found: Detections, coverage: float, palette: list[Color], scale: float
+) -> None:
+    """Thin lines of the outer and the inner box of each detection."""
+    for boxes in (found.outer_boxes(coverage), found.inner_boxes(coverage)):
+        for box, color in zip(boxes.tolist(), palette, strict=True):
+            if min(box[2] - box[0], box[3] - box[1]) > 1:
+                draw_dashed(draw, scale_rect((box[0], box[1], box[2], box[3]), scale), color, 1, 4)
 
 
 def label_texts(detections: Detections, labels: LabelText, font_path: str | None = None) -> list[tuple[str, ...]]:

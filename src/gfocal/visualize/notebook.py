@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import html
 import io
-from typing import Any, Literal
+from typing import Any
 
 from PIL import Image
 
 from gfocal.errors import GFocalError
 from gfocal.models.predict import as_rgb, range_of_images
 from gfocal.structures import Color, Detection, Detections
+from gfocal.structures.detected import Edges
 from gfocal.visualize.annotate import draw_detections
 from gfocal.visualize.drawing import class_color
 
@@ -23,7 +24,7 @@ def draw_on_source(
     detections: Detections,
     image: Any = None,
     *,
-    edges: Literal["none", "std", "distribution"] = "none",
+    edges: Edges = "none",
     color: Color = "rgb",
 ) -> Image.Image:
     """All detections drawn on an image, or where None is given, on the one that they were found in.

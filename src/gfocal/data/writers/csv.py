@@ -51,23 +51,33 @@ def _rows(part: Part, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
             yield (*start, names[label], *map(format_decimal, box), int(crowd), stated, *end)
 
 
-def format_csv_header() -> str:
-    """The header of a table of detections."""
-    return _line(["file", "class", "score", "x1", "y1", "x2", "y2", *(f"std_{side}" for side in _SIDES)])
+def format_csv_header(calibrated: bool = False) -> str:
+    """The header of a table of detections; with the columns of a calibrated model."""
+    columns = ["file", "class", "score", "x1", "y1", "x2", "y2", *(f"std_{side}" for side in _SIDES)]
+    if calibrated:
+        columns += [f"{end}_{side}" for side in _SIDES for end in ("lowest", "highest")] + ["calibrated_score"]
+    return _line(columns)
 
 
-def format_csv_rows(record: Mapping[str, Any], names: Sequence[str]) -> str:
+def format_csv_rows(record: Mapping[str, Any], names: Sequence[str], calibrated: bool = False) -> str:
     """A line for each object detected in an image.
 
-    ``record`` has ``file``, ``labels``, ``boxes`` (xyxy in pixels), ``scores`` and optionally ``edge_std``, whose
-    columns are empty otherwise.
+    ``record`` has ``file``, ``labels``, ``boxes`` (xyxy in pixels), ``scores`` and optionally ``edge_std``,
+    ``edge_intervals`` and ``calibrated_scores``, whose columns are empty otherwise.
     """
-    stds = record.get("edge_std") or [("",) * 4] * len(record["labels"])
-    rows = zip(record["labels"], record["scores"], record["boxes"], stds, strict=True)
-    return "".join(
-        _line([record["file"], names[label], f"{score:.5f}", *(f"{v:.2f}" for v in box), *map(_short, std)])
-        for label, score, box, std in rows
-    )
+    count = len(record["labels"])
+    stds = record.get("edge_std") or [("",) * 4] * count
+    intervals = record.get("edge_intervals") or [[("", "")] * 4] * count
+    better = record.get("calibrated_scores") or [""] * count
+    rows = zip(record["labels"], record["scores"], record["boxes"], stds, intervals, better, strict=True)
+    lines = []
+    for label, score, box, std, interval, calibrated_score in rows:
+        cells = [record["file"], names[label], f"{score:.5f}", *(f"{v:.2f}" for v in box), *map(_short, std)]
+        if calibrated:
+            cells += [_short(end) for pair in interval for end in pair]
+            cells.append(calibrated_score if calibrated_score == "" else f"{calibrated_score:.5f}")
+        lines.append(_line(cells))
+    return "".join(lines)
 
 
 def _short(value: float | str) -> str:
