@@ -41,10 +41,10 @@ from torchvision.transforms.functional import gaussian_blur
 
 import gfocal
 from gfocal.calibration.calibrate import (
-    MIN_BOXES_OF_CLASS,
     ScoreErrors,
     cross_validate_scores,
     divide_images,
+    guarantees,
 )
 from gfocal.calibration.matched import Scored, TruePositives, match_detections
 from gfocal.calibration.scores import d_ece, la_ece
@@ -254,18 +254,16 @@ def measure_calibrate(found: TruePositives, masks: Sequence[Tensor], coverage: f
     measured, least = [], least_count(coverage)
     for seed, mask in enumerate(masks):
         calibrating = mask[found.image]
-        fit, rest = divide_images(found.select(calibrating), least, seed)
-        rule = SpreadRule() if fit is None else choose_spread_rule(fit, coverage)
-        ratios = (rest.errors / relative_spread(rule, rest)).amax(1)
-        test = found.select(~calibrating)
+        own, test = found.select(calibrating), found.select(~calibrating)
+        fit, rest = divide_images(own, least, seed) if len(own) else (None, own)
         if len(rest) < least or not len(test):
             continue
-        limit = torch.full((len(test),), float(ratios.sort().values[rank_of(len(rest), coverage) - 1]))
-        for label in rest.labels.unique().tolist():
-            own = ratios[rest.labels == label].sort().values
-            if len(own) >= max(MIN_BOXES_OF_CLASS, least):
-                limit[test.labels == label] = float(own[rank_of(len(own), coverage) - 1])
-        half = relative_spread(rule, test) * limit.unsqueeze(1)
+        rule = SpreadRule() if fit is None else choose_spread_rule(fit, coverage)
+        ratios = rest.errors / relative_spread(rule, rest)
+        pooled, _, of_class = guarantees(ratios, rest.labels, least)
+        others = of_class.get(-1, pooled)
+        limits = [of_class.get(label, others).quantile(coverage) for label in test.labels.tolist()]
+        half = relative_spread(rule, test) * torch.tensor(limits, dtype=torch.float64).unsqueeze(1)
         measured.append(count_boxes(test, half, coverage, len(rest)))
     return measured
 

@@ -14,9 +14,11 @@ import torch
 from PIL import Image
 
 import gfocal
+from calibrations import calibration
 from gfocal.cli.main import build_parser
 from gfocal.config.config import CONFIG_FOLDER, Config, config_names, flatten, read_config
 from gfocal.config.values import import_toml
+from gfocal.models.precision import digest_weights
 from gfocal.models.published import PUBLISHED
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -74,6 +76,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = gfocal.create("gfl_r18_fpn", 3, pretrained=False, channels=32, num_convs=1)
     model.state_dict()["head.cls_out.bias"].fill_(1.0)  # so that something is found
     gfocal.save(model, folder / "runs" / "mine" / "best.safetensors")
+    model.calibration = calibration(digest_weights(model), num_classes=3)
+    gfocal.save(model, folder / "calibrated.safetensors")
     published = gfocal.create("nanodet_plus_m", 80, pretrained=False, auxiliary=False)
     published.state_dict()["head.cls_outs.0.bias"].fill_(1.0)
     (folder / "cache" / "checkpoints").mkdir(parents=True)
