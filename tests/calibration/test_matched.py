@@ -68,6 +68,13 @@ def test_nothing_found_at_all():
         assert len(positives) == len(scored) == 0
 
 
+def test_objects_end_at_the_border_of_the_image():
+    positives, _ = match_detections(
+        annotated([[-10.0, 5.0, 420.0, 390.0]], [0]), found([[0.0, 5.0, 400.0, 390.0]], [0.9], [0]), 0.3
+    )
+    assert positives.errors.tolist() == [[0.0, 0.0, 0.0, 0.0]]
+
+
 def test_rows_are_those_of_the_detections():
     data, several = scenes(5, seed=3)
     positives, scored = match_detections(data, several, 0.3)

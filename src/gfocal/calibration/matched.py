@@ -27,7 +27,7 @@ class TruePositives:
     labels: Tensor  # (N,) int64
     scores: Tensor  # (N,)
     boxes: Tensor  # (N, 4) float64 xyxy, pixels of the original image
-    gt_boxes: Tensor  # (N, 4)
+    gt_boxes: Tensor  # (N, 4) what of them lies within the image, as intervals do
     edges: Tensor  # (N, 4, K)
     bin_sizes: Tensor  # (N, 4)
     points: Tensor  # (N, 2) where distances start, pixels
@@ -97,17 +97,19 @@ def match_detections(
     found = [detections[int(boxes.image_ids[image])] for image in boxes.image[rows]]
     place = [(one, int(row)) for one, row in zip(found, boxes.row[rows], strict=True)]
     num_bins = found[0].edges.shape[-1] if found else 0
+    sizes = torch.tensor([one.size for one in found], dtype=torch.int64).reshape(-1, 2)
+    gt_boxes = torch.from_numpy(boxes.gt_box[matching.gt_index[rows]])
     return (
         TruePositives(
             image=torch.from_numpy(boxes.image[rows]),
             labels=torch.from_numpy(boxes.label[rows]),
             scores=torch.from_numpy(boxes.score[rows]),
             boxes=torch.from_numpy(boxes.box[rows]),
-            gt_boxes=torch.from_numpy(boxes.gt_box[matching.gt_index[rows]]),
+            gt_boxes=torch.minimum(gt_boxes.clamp(min=0), sizes.flip(1).repeat(1, 2)),
             edges=_stack([one.edges[row] for one, row in place], (4, num_bins)),
             bin_sizes=_stack([one.bin_sizes[row] for one, row in place], (4,)),
             points=_stack([one.points[row] for one, row in place], (2,)),
-            sizes=torch.tensor([one.size for one in found], dtype=torch.int64).reshape(-1, 2),
+            sizes=sizes,
         ),
         scored,
     )
