@@ -28,6 +28,7 @@ from gfocal.inference.results import make_record
 from gfocal.interop.any_model import load
 from gfocal.models.exported import ExportedDetector
 from gfocal.models.inference_copy import inference_network
+from gfocal.models.precision import Precision
 from gfocal.models.predict import predict_batch, resolve_threshold, stack_inputs
 
 STAGES = ("read", "preprocess", "network", "decode", "write")
@@ -43,7 +44,7 @@ class Job:
     """A detector to be measured."""
 
     model: str  # a model file, the folder of a run, a name of published weights, or an exported file
-    precision: str  # auto, float32 or bf16; of an exported file it is the file's own
+    precision: Precision  # of an exported file it is the file's own
     images: tuple[str, ...]
     batch_size: int = 1
     size: tuple[int, int] | None = None  # height and width of the network's input; None: as the model has it
@@ -214,7 +215,7 @@ class Timed:
 
     def __init__(self, network: Callable[..., Any]) -> None:
         self.network, self.seconds = network, 0.0
-        self.metadata = getattr(network, "metadata", None)  # of an exported file
+        self.metadata: Any = getattr(network, "metadata", None)  # of an exported file
 
     def __call__(self, images: Any) -> Any:
         """What the network gives for images."""

@@ -15,6 +15,7 @@ from gfocal.visualize.drawing import (
     as_pil_image,
     class_color,
     draw_box,
+    draw_dashed,
     enlarge,
     scale_rect,
     scale_with_image,
@@ -22,7 +23,6 @@ from gfocal.visualize.drawing import (
 )
 from gfocal.visualize.labels import Label, draw_labels
 from gfocal.visualize.lettering import name_to_write
-from gfocal.visualize.mistakes import draw_dashed
 
 EDGES = get_args(Edges)
 LabelText = Literal["none", "name", "score", "name+score"]

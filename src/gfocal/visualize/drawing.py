@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from PIL import Image, ImageDraw
@@ -101,3 +102,27 @@ def draw_box(draw: ImageDraw.ImageDraw, box: Rect, color: Color, line: int) -> N
     if halo:
         draw.rectangle((x0 - halo, y0 - halo, x1 + halo, y1 + halo), outline=HALO, width=line + 2 * halo)
     draw.rectangle((x0, y0, x1, y1), outline=color, width=line)
+
+
+def draw_dashed(draw: ImageDraw.ImageDraw, box: Rect, color: Color, line: int, dash: int) -> None:
+    """A dashed frame with a thin dark outline."""
+    for ink, wide in ((HALO, line + 2), (color, line)):
+        for x0, y0, x1, y1 in _dashes(box, dash):
+            draw.line((x0, y0, x1, y1), fill=ink, width=wide)
+
+
+def _dashes(box: Rect, dash: int) -> Iterator[Rect]:
+    """Strokes as long as the gaps between them, along the four sides."""
+    x0, y0, x1, y1 = box
+    for start, stop in _strokes(x0, x1, dash):
+        yield start, y0, stop, y0
+        yield start, y1, stop, y1
+    for start, stop in _strokes(y0, y1, dash):
+        yield x0, start, x0, stop
+        yield x1, start, x1, stop
+
+
+def _strokes(low: float, high: float, dash: int) -> Iterator[tuple[float, float]]:
+    count = max(1, round((high - low) / (2 * dash)))
+    step = (high - low) / count
+    return ((low + k * step, low + (k + 0.5) * step) for k in range(count))

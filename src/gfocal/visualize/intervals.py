@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from gfocal.visualize.drawing import Color, Rect, draw_box, enlarge
-from gfocal.visualize.mistakes import draw_dashed
+from gfocal.visualize.drawing import Color, Rect, draw_box, draw_dashed, enlarge
 
 PREDICTED: Color = (240, 110, 30)
 GROUND_TRUTH: Color = (70, 150, 255)

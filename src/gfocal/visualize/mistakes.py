@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image, ImageDraw
 
 from gfocal.evaluation.error_analysis import FalsePositive, ImageMistakes
-from gfocal.visualize.drawing import HALO, Color, Rect, as_pil_image, draw_box, enlarge, scale_rect
+from gfocal.visualize.drawing import Color, as_pil_image, draw_box, draw_dashed, enlarge, scale_rect
 from gfocal.visualize.labels import Label, draw_labels
 from gfocal.visualize.lettering import name_to_write
 
@@ -72,27 +72,3 @@ def describe_error(wrong: FalsePositive, names: Sequence[str]) -> str:
     if wrong.gt_label is not None:
         kind = f"is {names[wrong.gt_label]}"
     return f"{names[wrong.label]} {wrong.score:.2f}: {kind}"
-
-
-def draw_dashed(draw: ImageDraw.ImageDraw, box: Rect, color: Color, line: int, dash: int) -> None:
-    """A dashed frame with a thin dark outline."""
-    for ink, wide in ((HALO, line + 2), (color, line)):
-        for x0, y0, x1, y1 in _dashes(box, dash):
-            draw.line((x0, y0, x1, y1), fill=ink, width=wide)
-
-
-def _dashes(box: Rect, dash: int) -> Iterator[Rect]:
-    """Strokes as long as the gaps between them, along the four sides."""
-    x0, y0, x1, y1 = box
-    for start, stop in _strokes(x0, x1, dash):
-        yield start, y0, stop, y0
-        yield start, y1, stop, y1
-    for start, stop in _strokes(y0, y1, dash):
-        yield x0, start, x0, stop
-        yield x1, start, x1, stop
-
-
-def _strokes(low: float, high: float, dash: int) -> Iterator[tuple[float, float]]:
-    count = max(1, round((high - low) / (2 * dash)))
-    step = (high - low) / count
-    return ((low + k * step, low + (k + 0.5) * step) for k in range(count))

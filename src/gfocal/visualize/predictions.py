@@ -10,10 +10,9 @@ from PIL import Image, ImageDraw
 from gfocal.data.dataset import Sample
 from gfocal.evaluation.coco_ap import ScoredBoxes
 from gfocal.visualize.annotate import choose_sizes
-from gfocal.visualize.drawing import Color, as_pil_image, class_color, draw_box, scale_rect
+from gfocal.visualize.drawing import Color, as_pil_image, class_color, draw_box, draw_dashed, scale_rect
 from gfocal.visualize.labels import Label, draw_labels
 from gfocal.visualize.lettering import name_to_write
-from gfocal.visualize.mistakes import draw_dashed
 
 GROUND_TRUTH: Color = (255, 255, 255)
 MIN_SCORE = 0.3
