@@ -5,7 +5,7 @@
     python benchmarks/inference_speed.py --memory                  # peak memory too, each in a process of its own
 
 All take turns, so that a busy machine slows all alike; MMDetection runs in a process of its own, which computes only
-while the others wait. Weights are made up, those of GFL R-50 equal in both, and a thousand candidates score above 0.05.
+while the others wait. Weights are made up, those of GFL R-50 equal in both; a thousand candidates score above .05.
 "plain" is the network as it is trained: NCHW, BatchNorm of its own, float32. Ratios of the wall clock hold on a quiet
 machine; those of processor time (cpu) on a busy one too.
 """

@@ -23,6 +23,7 @@ from gfocal.cli.held_out import parts_to_evaluate, read_selected_on, select_held
 from gfocal.cli.inputs import (
     explain_missing_coco,
     load_detector,
+    prepare_compiling,
     read_datasets,
     standard_output,
     take_ignored_as_objects,
@@ -180,6 +181,8 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     rule = args.store_thresholds
     report = _report_file(args.report)
     _prepare_files(args.out, args.results, report)
+    if args.compile:
+        prepare_compiling()
     model, devices = _load(args)
     stores = rule is not None or args.store_nms or args.store_precision
     model_path = find_own_file(args.model) if stores else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -239,6 +240,20 @@ def select_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise DeviceError(f"--device {name}: not available ({reason}); leave the option out, or give cpu") from error
+
+
+def prepare_compiling() -> None:
+    """Make torch.compile keep what it compiles in gfocal's cache, for --compile.
+
+    Raises:
+        DeviceError: there is no C++ compiler.
+    """
+    from gfocal.errors import DeviceError
+    from gfocal.interop.weights_cache import cache_folder
+
+    if not any(map(shutil.which, (os.environ.get("CXX", ""), "g++", "clang++", "c++", "cl"))):
+        raise DeviceError("--compile needs a C++ compiler; install one (g++ or clang++), or leave the option out")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
 
 
 def load_detector(model: str, device: str | None) -> AnyDetector:

@@ -83,7 +83,7 @@ def fold(weight: Tensor, bias: Tensor | None, norm: nn.Module | None) -> tuple[T
     shift = shift * scale
     if norm.bias is not None:
         shift = shift + norm.bias.double()
-    return (weight.double() * scale.view(-1, 1, 1, 1)).to(weight.dtype), shift.to(weight.dtype)
+    return weight * scale.view(-1, 1, 1, 1).to(weight.dtype), shift.to(weight.dtype)
 
 
 class FusedConv(nn.Module):

@@ -34,7 +34,7 @@ class _Tracer(fx.Tracer):
     """Records whole the layers that are fused."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, nn.Conv2d | DeformableConv2d | nn.modules.batchnorm._BatchNorm):
+        if isinstance(m, nn.Conv2d | DeformableConv2d | nn.modules.batchnorm._BatchNorm | nn.GroupNorm):
             return True
         return super().is_leaf_module(m, module_qualified_name)
 

@@ -33,7 +33,7 @@ class Bf16Check:
     @property
     def is_passed(self) -> bool:
         """Whether AP is nearly that of float32."""
-        return abs(self.ap - self.float32_ap) <= MAX_AP_DIFFERENCE
+        return round(abs(self.ap - self.float32_ap), 6) <= MAX_AP_DIFFERENCE
 
 
 def resolve_precision(model: Detector, precision: Precision = "auto") -> Computed:

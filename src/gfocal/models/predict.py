@@ -95,13 +95,19 @@ def predict(
         yield from run_each(run, batches, network if not compiled else None)
         return
     calibration = current_calibration(model)
+    plain = model if resolve_precision(model, precision) == "float32" else partial(_in_bf16, model)
     was_training = model.training
     model.eval()
     try:
         for batch in batches:
-            yield batch, predict_batch(model, model, batch, settings, calibration)
+            yield batch, predict_batch(model, plain, batch, settings, calibration)
     finally:
         model.train(was_training)
+
+
+def _in_bf16(model: Detector, images: Tensor) -> HeadOutputs:
+    with torch.autocast(images.device.type, torch.bfloat16):
+        return model(images)
 
 
 def _predict(

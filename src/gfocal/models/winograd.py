@@ -48,15 +48,15 @@ def is_suitable(conv: nn.Conv2d) -> bool:
 
 
 def transform_weight(weight: Tensor) -> Tensor:
-    """(O, I, 3, 3) -> (36, I, O), computed in float64."""
-    g = torch.tensor(WEIGHT, dtype=torch.float64)
-    return torch.einsum("ai,ocij,bj->abco", g, weight.double(), g).flatten(0, 1).to(weight.dtype).contiguous()
+    """(O, I, 3, 3) -> (36, I, O)"""
+    places = weight.permute(2, 3, 1, 0).reshape(9, -1)
+    return (transform_of(WEIGHT) @ places).view(36, weight.shape[1], weight.shape[0])
 
 
 def transform_of(matrix: tuple[tuple[float, ...], ...]) -> Tensor:
-    """The transform of the rows and of the columns of a tile as one matrix. (R, 6) -> (R * R, 36)"""
-    one = torch.tensor(matrix, dtype=torch.float32)
-    return torch.kron(one, one)
+    """The transform of the rows and of the columns of a tile as one matrix. (R, S) -> (R * R, S * S)"""
+    one = torch.tensor(matrix, dtype=torch.float64)
+    return torch.kron(one, one).float()
 
 
 class WinogradConv(nn.Module):
