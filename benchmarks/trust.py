@@ -69,17 +69,9 @@ class Shifted:
 
     data: ImageData
     change: Callable[[Tensor], Tensor]
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...]
     files = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """As the dataset."""
-        return self.data.names
-
-    @property
-    def category_ids(self) -> tuple[int, ...]:
-        """As the dataset."""
-        return self.data.category_ids
 
     def __len__(self) -> int:
         return len(self.data)
@@ -93,7 +85,7 @@ class Shifted:
         image, sample = self.data.read(index)
         return self.change(image), sample
 
-    def at_epoch(self, epoch: int) -> Shifted:
+    def at_epoch(self, epoch: int) -> ImageData:
         """Evaluation has no epochs."""
         return self
 
@@ -147,7 +139,9 @@ def find_set(name: str, data_name: str, split: str, seed: int, with_shift: bool)
 
     start = perf_counter()
     found, scored, ap = detect(data)
-    shifted = {key: detect(Shifted(data, change))[0] for key, change in SHIFTS.items()} if with_shift else {}
+    shifted = {}
+    for key, change in SHIFTS.items() if with_shift else ():
+        shifted[key] = detect(Shifted(data, change, data.names, data.category_ids))[0]
     title = f"{name}, {data_name} {split}".strip()
     print(f"{title}: {len(data)} images, {len(found)} true positives, {perf_counter() - start:.0f} s", flush=True)
     return TrustSet(title, ap, len(data), found, scored, shifted)

@@ -181,7 +181,7 @@ def _detect(args: argparse.Namespace, model: Detector, data: ImageData, console:
 
 def _copy_model(args: argparse.Namespace) -> Path:
     """A copy of the model file at --out."""
-    from gfocal.interop.published_weights import model_file_of
+    from gfocal.interop.weights_cache import model_file_of
     from gfocal.models.model_file import find_model_file
     from gfocal.models.published import PUBLISHED
 

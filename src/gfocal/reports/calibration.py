@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -164,12 +164,17 @@ def _table(page: HeldOut, heading: str, group: Tensor, names: Sequence[str], ord
     for k in order:
         mask = group == k
         if bool(mask.any()):
-            rows.append([html.text(names[k]), *_cells(page, mask, lambda values, mask=mask: values[mask])])
+            rows.append([html.text(names[k]), *_cells(page, mask)])
             kinds.append("few" * (int(mask.sum()) < FEW_BOXES))
     return html.table((heading, *HEAD), rows, "groups", kinds)
 
 
-def _cells(page: HeldOut, mask: Tensor, pick: Callable[[Tensor], Tensor]) -> list[str]:
+def _cells(page: HeldOut, mask: Tensor, side: int | None = None) -> list[str]:
+    """Numbers of some boxes, of one side or of all four."""
+
+    def pick(values: Tensor) -> Tensor:
+        return values[mask] if side is None else values[mask, side]
+
     cells = [number(int(mask.sum()))]
     if page.at is None:
         cells += [cell("–"), bar(None), cell("–"), cell("–")]
@@ -185,7 +190,7 @@ def _side_table(page: HeldOut) -> str:
     every = torch.ones(len(page.found), dtype=torch.bool)
     rows = []
     for k, name in enumerate(SIDES):
-        cells = _cells(page, every, lambda values, k=k: values[:, k])
+        cells = _cells(page, every, k)
         cells[1:3] = [cell(""), bar(None)]
         rows.append([name, *cells])
     return html.table(("Side", *HEAD), rows, "groups")
