@@ -20,7 +20,7 @@ from gfocal.reports.html import CaptionedImage, bar, cell, legend_key, number
 from gfocal.structures.calibration import least_count
 from gfocal.text import pluralize
 from gfocal.visualize.drawing import as_pil_image
-from gfocal.visualize.intervals import draw_intervals
+from gfocal.visualize.outliers import draw_intervals
 from gfocal.visualize.reliability import coverage_chart, pit_chart, reliability_curves, width_chart
 
 CURVE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # coverages of the chart

@@ -11,7 +11,7 @@ Nothing here needs matplotlib or a display. The names below are imported when th
     notebook.py           detections shown in a notebook
     edges.py              the distribution of every edge, drawn in place
     mistakes.py           true positives, false positives and missed objects of an image
-    intervals.py          one detection with the intervals of its edges and the ground truth
+    outliers.py           one detection with the intervals of its edges and the ground truth
     predictions.py        detections and ground truth on one image
     augmented.py          sheets of training images as the network sees them
     charts.py             curves and bars as SVG
