@@ -48,7 +48,7 @@ class SpreadRule:
 
 def edge_features(edges: Tensor, bin_sizes: Tensor, boxes: Tensor, scores: Tensor) -> Tensor:
     """``FEATURES`` of every edge; arguments are fields of ``Detections``. (N, 4, 5) float64"""
-    edges, bin_sizes, boxes, scores = (x.double() for x in (edges, bin_sizes, boxes, scores))
+    edges, bin_sizes, boxes, scores = (x.to(widest(x.device)) for x in (edges, bin_sizes, boxes, scores))
     variance, mean = variance_of_bins(edges)
     fraction = mean.frac()
     excess = variance - fraction * (1 - fraction)  # without what a sharp edge between two bins has
@@ -64,6 +64,11 @@ def edge_features(edges: Tensor, bin_sizes: Tensor, boxes: Tensor, scores: Tenso
         ],
         -1,
     )
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """float64, but on Apple's GPUs, which do not have it, float32."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def variance_of_bins(edges: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,8 +124,9 @@ class ScoreCurve:
 
     def __call__(self, scores: Tensor) -> Tensor:
         """The value of each score, (N,) -> (N,) float32; beyond the first and last point it stays."""
-        x, y = (torch.tensor(v, dtype=torch.float64, device=scores.device) for v in (self.scores, self.values))
-        at = scores.double().clamp(x[0], x[-1])
+        dtype, device = widest(scores.device), scores.device
+        x, y = (torch.tensor(v, dtype=dtype, device=device) for v in (self.scores, self.values))
+        at = scores.to(dtype).clamp(x[0], x[-1])
         right = torch.searchsorted(x, at.contiguous()).clamp(1, max(len(x) - 1, 1))
         if len(x) == 1:
             return y.expand(len(scores)).float()
@@ -196,9 +202,10 @@ class Calibration:
         Raises:
             ValueError: too few boxes for this coverage.
         """
+        dtype = widest(labels.device)
         if guarantee == "edge":
             sides = [one.quantile(coverage) for one in self.edges]
-            return torch.tensor(sides, dtype=torch.float64, device=labels.device).expand(len(labels), 4)
+            return torch.tensor(sides, dtype=dtype, device=labels.device).expand(len(labels), 4)
         if guarantee != "box":
             raise ValueError(f"a guarantee is of a 'box' or an 'edge', not {guarantee!r}")
         pooled, least = self.boxes.quantile(coverage), least_count(coverage)
@@ -208,7 +215,7 @@ class Calibration:
         factor = {label: own[label].quantile(coverage) for label in {*labels.tolist(), -1} & own.keys()}
         rest = factor.get(-1, pooled)
         values = [factor.get(label, rest) for label in labels.tolist()]
-        return torch.tensor(values, dtype=torch.float64, device=labels.device).reshape(-1, 1).expand(-1, 4)
+        return torch.tensor(values, dtype=dtype, device=labels.device).reshape(-1, 1).expand(-1, 4)
 
     def calibrate_scores(self, scores: Tensor, labels: Tensor, kind: ScoreKind) -> Tensor:
         """The expected IoU of each detection, 0 for a false positive, or its probability to be a true positive.

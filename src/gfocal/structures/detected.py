@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 from torch import Tensor
 
-from gfocal.structures.calibration import Calibration, Guarantee, ScoreKind, variance_of_bins
+from gfocal.structures.calibration import Calibration, Guarantee, ScoreKind, variance_of_bins, widest
 
 if TYPE_CHECKING:
     import pandas
@@ -231,7 +231,7 @@ class Detections:
             ValueError: the model is not calibrated.
         """
         calibration = self._calibrated()
-        std = self.edge_std.double()
+        std = self.edge_std.to(widest(self.boxes.device))
         return (std.unsqueeze(2) * std.unsqueeze(1) * std.new_tensor(calibration.correlation)).float()
 
     def _spread(self, calibration: Calibration) -> Tensor:
