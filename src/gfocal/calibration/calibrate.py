@@ -92,18 +92,7 @@ def calibrate(
     """
     found, scored = match_detections(data, detections, score_threshold, iou_threshold)
     least = least_count(coverage)
-    if not len(found):
-        raise CalibrationError(
-            f"{where}: no detection above the score threshold is right, so there is nothing to calibrate on; "
-            "is this data of the model's classes? 'gfocal eval' says how good the model is on it"
-        )
-    if not found.edges.shape[-1]:
-        raise CalibrationError("this model has no edge distributions to calibrate; a GFL or NanoDet preset has")
-    if len(found) < least:
-        raise CalibrationError(
-            f"{where}: a coverage of {coverage:g} needs at least {least:,} true positives, and there are "
-            f"{len(found):,}; annotate more images, or ask for less coverage"
-        )
+    _require_enough(found, coverage, where)
     fit, rest = divide_images(found, least, seed)
     rule = SpreadRule() if fit is None else choose_spread_rule(fit, coverage)
     ratios = rest.errors / relative_spread(rule, rest)  # (N, 4)
@@ -136,6 +125,23 @@ def calibrate(
         scored=scored,
         num_counted_images=len(rest.image.unique()),
     )
+
+
+def _require_enough(found: TruePositives, coverage: float, where: str) -> None:
+    """Raise CalibrationError unless these can promise a coverage."""
+    least = least_count(coverage)
+    if not len(found):
+        raise CalibrationError(
+            f"{where}: no detection above the score threshold is right, so there is nothing to calibrate on; "
+            "is this data of the model's classes? 'gfocal eval' says how good the model is on it"
+        )
+    if not found.edges.shape[-1]:
+        raise CalibrationError("this model has no edge distributions to calibrate; a GFL or NanoDet preset has")
+    if len(found) < least:
+        raise CalibrationError(
+            f"{where}: a coverage of {coverage:g} needs at least {least:,} true positives, and there are "
+            f"{len(found):,}; annotate more images, or ask for less coverage"
+        )
 
 
 def divide_images(found: TruePositives, least: int, seed: int = 0) -> tuple[TruePositives | None, TruePositives]:

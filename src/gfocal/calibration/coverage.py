@@ -62,7 +62,7 @@ def crps(edges: Tensor, bin_sizes: Tensor, distances: Tensor) -> Tensor:
     y = (distances / bin_sizes).unsqueeze(-1)
     below = edges.cumsum(-1)[..., :-1]  # F between bin k and k + 1
     lower = torch.arange(num_bins - 1, dtype=y.dtype, device=y.device)
-    before = (y - lower).clamp(0, 1)  # the part of [k, k + 1] where the truth is not reached yet
+    before = (y - lower).clamp(0, 1)  # the part of [k, k + 1] below y
     inside = before * below**2 + (1 - before) * (below - 1) ** 2
     outside = (-y).clamp(min=0) + (y - (num_bins - 1)).clamp(min=0)
     return (inside.sum(-1) + outside.squeeze(-1)) * bin_sizes

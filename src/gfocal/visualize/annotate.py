@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from gfocal.structures import Detections
 from gfocal.structures.detected import COVERAGE, Edges
-from gfocal.visualize.bands import bin_bands, interval_bands, require_distributions, shade, std_bands
+from gfocal.visualize.bands import Band, bin_bands, interval_bands, require_distributions, shade, std_bands
 from gfocal.visualize.drawing import (
     Color,
     as_pil_image,
@@ -67,8 +67,8 @@ def draw_detections(
     standard deviation of its labels wide, which leaves out what bins add to it (``docs/edges.md``);
     ``edges="distribution"`` shades every bin by its probability; ``edges="interval"``, of a calibrated model, shades
     where each edge of the object lies: between the inner and the outer box, which have lines of their own, all four
-    lie with the probability ``coverage``. ``colors="score"`` runs from red (0) over amber to
-    green (1). An image whose longer side is under ``min_side`` is enlarged, so that text on it is legible.
+    lie with the probability ``coverage``. ``colors="score"`` runs from red (0) over amber to green (1). An image
+    whose longer side is under ``min_side`` is enlarged, so that text on it is legible.
 
     ``line_width`` and ``font_size`` are in pixels; None: they follow the size of the image, and are smaller among
     many objects. A label stands where it hides no other one and least of the objects; where there is no space, its
@@ -94,10 +94,7 @@ def draw_detections(
         for label, score in zip(found.labels.tolist(), found.scores.tolist(), strict=True)
     ]
     if edges != "none":
-        if edges == "interval":
-            bands = interval_bands(found, coverage)
-        else:
-            bands = std_bands(found) if edges == "std" else bin_bands(found)
+        bands = _bands_of(found, edges, coverage)
         canvas = shade(canvas, [(i, scale_rect(rect, scale), opacity) for i, rect, opacity in bands], palette)
     boxes = [scale_rect((b[0], b[1], b[2], b[3]), scale) for b in found.boxes.tolist()]
     texts = label_texts(found, labels, font_path)
@@ -111,6 +108,12 @@ def draw_detections(
     limits = (0.0, 0.0, float(canvas.width), float(canvas.height))
     draw_labels(draw, wanted, font_size or font, limits, objects=boxes, font_path=font_path)
     return canvas
+
+
+def _bands_of(found: Detections, edges: Edges, coverage: float) -> list[Band]:
+    if edges == "interval":
+        return interval_bands(found, coverage)
+    return std_bands(found) if edges == "std" else bin_bands(found)
 
 
 def _draw_limits(
