@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gfocal.models.heads import GFLHead, Scale, norm_groups, tower
+from gfocal.models.heads import GFLHead, GroupNorm, Scale, norm_groups, tower
 
 SHAPES = ((4, 6), (2, 3), (1, 2))
 
@@ -87,10 +87,26 @@ def test_under_autocast_edges_are_computed_in_float32() -> None:
 
 def test_the_tower_is_convolution_norm_relu() -> None:
     layers = tower(16, 32, 2, 32)
-    assert [type(layer) for layer in layers] == [nn.Conv2d, nn.GroupNorm, nn.ReLU] * 2
+    assert [type(layer) for layer in layers] == [nn.Conv2d, GroupNorm, nn.ReLU] * 2
     assert [layer.in_channels for layer in layers if isinstance(layer, nn.Conv2d)] == [16, 32]
     assert all(layer.bias is None for layer in layers if isinstance(layer, nn.Conv2d))
     assert all(layer.eps == 1e-5 for layer in layers if isinstance(layer, nn.GroupNorm))
+
+
+def test_group_norm_trains_to_the_same_gradients_in_either_memory_layout() -> None:
+    norm = GroupNorm(4, 8)
+    plain = torch.randn(2, 8, 5, 6, requires_grad=True)
+    last = plain.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    factors = torch.randn(2, 8, 5, 6)
+    want, got = norm(plain), norm(last)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(got, want)
+    for one, other in zip(
+        torch.autograd.grad((got * factors).sum(), (last, norm.weight, norm.bias)),
+        torch.autograd.grad((want * factors).sum(), (plain, norm.weight, norm.bias)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
 
 
 def test_without_groups_the_tower_has_biases_and_no_norm() -> None:

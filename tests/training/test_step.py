@@ -154,3 +154,20 @@ def test_a_process_that_cannot_meet_the_others_says_so(monkeypatch: pytest.Monke
     with pytest.raises(DeviceError, match=r"cannot connect to the others: .* MASTER_ADDR .*torchrun") as error:
         Devices(cpu=True)
     assert "precision" not in str(error.value)
+
+
+@pytest.mark.parametrize(("native", "found"), [(True, "bf16"), (False, "no")])
+def test_auto_is_bf16_on_a_cpu_that_computes_it(
+    monkeypatch: pytest.MonkeyPatch, native: bool, found: distributed.Precision
+) -> None:
+    monkeypatch.setattr(distributed, "is_bf16_native", lambda _: native)
+    assert distributed.choose_precision("auto", cpu=True) == found
+    assert Devices("auto", cpu=True).accelerator.mixed_precision == found
+    assert [distributed.choose_precision(kind, cpu=True) for kind in ("no", "bf16", "fp16")] == ["no", "bf16", "fp16"]
+
+
+def test_auto_is_float32_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "is_bf16_native", lambda _: True)
+    monkeypatch.setattr(distributed, "has_accelerator", lambda: True)
+    assert distributed.choose_precision("auto") == "no"
+    assert distributed.choose_precision("auto", cpu=True) == "bf16"

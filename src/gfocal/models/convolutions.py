@@ -1,4 +1,4 @@
-"""Convolutions that take the place of a network's own: deformable ones, and depthwise ones that stay in float32.
+"""Convolutions that take the place of a network's own: deformable ones, and depthwise ones in bf16 or float32.
 
 Deformable, through torchvision's operator. Version 1 (Dai et al. 2017): each of the 9 taps moves by a learned offset,
 18 channels; MMDetection's published "dconv" models have this one. Version 2 (Zhu et al. 2019) also weights each tap,
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class DeformableConv2d(nn.Module):
@@ -69,10 +71,10 @@ def make_deformable(body: nn.Module, stages: Iterable[int], modulated: bool) -> 
 
 
 def keep_depthwise_float32(network: nn.Module) -> None:
-    """Run the depthwise convolutions of a network in float32 on a CPU, under autocast too; in place.
+    """Run the depthwise convolutions of a network that are slow in bf16 otherwise, under autocast on a CPU; in place.
 
-    In bfloat16 their gradients take several times as long there, with kernels of 5 or a stride of 2: more than all
-    other layers gain (benchmarks/precision.py). On a GPU nothing changes.
+    Gradients of a stride of 2 take ten times as long there in bf16 as in float32, and so does that of a weight of 5x5
+    (benchmarks/precision.py): the former stay in float32, the latter is computed in parts. On a GPU nothing changes.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
@@ -80,9 +82,52 @@ def keep_depthwise_float32(network: nn.Module) -> None:
 
 
 def convolve(convolution: nn.Conv2d, maps: Tensor) -> Tensor:
-    """The output of a convolution, computed in float32 on a CPU under autocast. (B, C, H, W) -> (B, C', H', W')"""
+    """The output of a depthwise convolution; see ``keep_depthwise_float32``. (B, C, H, W) -> (B, C', H', W')"""
     forward = type(convolution).forward
     if maps.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return forward(convolution, maps)
+    needs_gradient = torch.is_grad_enabled() and (maps.requires_grad or convolution.weight.requires_grad)
+    is_plain = type(convolution) is nn.Conv2d and convolution.stride == convolution.dilation == (1, 1)
+    if not needs_gradient or (is_plain and convolution.kernel_size == (3, 3)):
+        return forward(convolution, maps)
+    has_parts = convolution.kernel_size == (5, 5) and convolution.padding == (2, 2) and convolution.bias is None
+    if is_plain and has_parts and convolution.out_channels == convolution.groups:
+        dtype = torch.get_autocast_dtype("cpu")
+        return _Depthwise5x5.apply(maps.to(dtype), convolution.weight.to(dtype))
     with torch.autocast("cpu", enabled=False):
         return forward(convolution, maps.float())
+
+
+class _Depthwise5x5(torch.autograd.Function):
+    """A depthwise convolution of 5x5, stride 1, whose weight's gradient is put together from those of four of 3x3."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(maps, weight)
+        return F.conv2d(maps, weight, None, 1, 2, 1, len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        maps, weight = ctx.saved_tensors
+        (of_output,) = gradients
+        of_output = of_output.to(maps.dtype, memory_format=torch.channels_last)
+        of_maps = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_maps = _gradient(of_output, maps, weight, 2, of_maps=True)
+        if ctx.needs_input_grad[1]:
+            of_weight, part = torch.empty_like(weight), weight[:, :, :3, :3]
+            padded = F.pad(maps, (2, 2, 2, 2))
+            height, width = maps.shape[2] + 2, maps.shape[3] + 2
+            for y, x in ((0, 0), (0, 2), (2, 0), (2, 2)):  # the middle row and column twice
+                seen = padded[:, :, y : y + height, x : x + width].contiguous(memory_format=torch.channels_last)
+                of_weight[:, :, y : y + 3, x : x + 3] = _gradient(of_output, seen, part, 0, of_maps=False)
+        return of_maps, of_weight
+
+
+def _gradient(of_output: Tensor, maps: Tensor, weight: Tensor, padding: int, of_maps: bool) -> Tensor:
+    """The gradient of a depthwise convolution of stride 1 by its maps, or by its weight."""
+    ones, wanted = [1, 1], [of_maps, not of_maps, False]
+    found = torch.ops.aten.convolution_backward(
+        of_output, maps, weight, None, ones, [padding, padding], ones, False, [0, 0], len(weight), wanted
+    )
+    return found[0] if of_maps else found[1]

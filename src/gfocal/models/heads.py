@@ -24,6 +24,19 @@ class Scale(nn.Module):
         return x * self.scale
 
 
+class GroupNorm(nn.GroupNorm):
+    """GroupNorm that trains in the plain memory layout on a CPU: with channels last its gradient takes 5 to 25 times
+    as long there.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same, in the memory layout given."""
+        is_training = x.requires_grad and torch.is_grad_enabled() and x.device.type == "cpu"
+        if is_training and x.is_contiguous(memory_format=torch.channels_last):
+            return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
+        return super().forward(x)
+
+
 class GFLHead(nn.Module):
     """Two towers of [3x3 convolution, GroupNorm, ReLU], shared by all levels (Li et al. 2020, figure 4).
 
@@ -92,7 +105,7 @@ def tower(
         width = in_channels if i == 0 else channels
         layers.append(nn.Conv2d(width, channels, 3, padding=1, bias=num_groups is None))
         if num_groups is not None:
-            layers.append(nn.GroupNorm(num_groups, channels))
+            layers.append(GroupNorm(num_groups, channels))
         layers.append(nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 
