@@ -87,7 +87,7 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
 # Functions that may be longer: full name -> reason. None may pass HARD_MAX_FUNCTION_LINES.
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {"inference.files.detect_files": "many arguments, each with its meaning"}
 HARD_MAX_FUNCTION_LINES = 100
 
 # Methods of the paper that have a file of the same name in several packages.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal import launch
-from gfocal.atomic import atomic_write
 from gfocal.cli import DONE
 from gfocal.cli.counting import (
     allow_detections,
@@ -40,11 +38,10 @@ from gfocal.cli.options import (
     describe_nms,
     has_nms_options,
     int_at_least,
-    nms_to_json,
     threshold_rule,
     with_nms,
 )
-from gfocal.cli.storing import precisions_to_compute, store_precision, write_settings
+from gfocal.cli.storing import precisions_to_compute, store_precision, write_numbers, write_settings
 from gfocal.cli.trust import report_trust
 from gfocal.console import note, say
 from gfocal.models.names import require_model
@@ -176,7 +173,6 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     from gfocal.evaluation.thresholds import parse_rule
     from gfocal.interop.coco_results import write_coco_results
     from gfocal.interop.published_weights import find_own_file
-    from gfocal.models.detector import Detector
 
     rule = args.store_thresholds
     report = _report_file(args.report)
@@ -201,8 +197,6 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     if not launch.is_main():
         return DONE
     if len(found) > 1:
-        assert isinstance(model, Detector)
-        assert model_path is not None
         store_precision(model_path, model, data, found, part, console)
     model_thresholds = model.class_thresholds if model is not None and rule is None else None
     if args.classes:
@@ -224,12 +218,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     trust = report_trust(model, data, detections)
     explain_what_counts(data, model, own_limit, args.max_detections, console)
     if args.out:
-        with atomic_write(args.out) as temporary:
-            numbers = evaluation.to_json()
-            if model is not None:
-                numbers |= trust | {"nms": nms_to_json(model.decode_settings), "precision": next(iter(found))}
-            temporary.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
-        say(console, f"numbers: {args.out}")
+        write_numbers(args.out, evaluation, model, trust, next(iter(found), None), console)
     if report is not None:
         write_page(report, evaluation, data, args, part, next(iter(found), None))
         say(console, f"report: {report}")

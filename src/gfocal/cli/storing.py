@@ -1,12 +1,14 @@
-"""What 'gfocal eval' writes into a model file: thresholds, non-maximum suppression, what bf16 costs."""
+"""What 'gfocal eval' writes: its numbers, and into a model file thresholds, NMS and what bf16 costs."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gfocal.cli.options import describe_nms, has_nms_options
+from gfocal.atomic import atomic_write
+from gfocal.cli.options import describe_nms, has_nms_options, nms_to_json
 from gfocal.console import note, say
 from gfocal.text import pluralize
 
@@ -18,10 +20,26 @@ if TYPE_CHECKING:
     from gfocal.data.dataset import ImageData
     from gfocal.evaluation.coco_ap import ScoredBoxes
     from gfocal.evaluation.evaluate import Evaluation
-    from gfocal.models.detector import Detector
     from gfocal.models.exported import AnyDetector
 
     Compared = dict[str, Mapping[int, ScoredBoxes]]  # by precision: detections by image id
+
+
+def write_numbers(
+    path: Path,
+    evaluation: Evaluation,
+    model: AnyDetector | None,
+    trust: dict[str, Any],
+    precision: str | None,
+    console: Console,
+) -> None:
+    """All numbers as json; of a model also how far it can be trusted, its NMS and the precision it computed in."""
+    numbers = evaluation.to_json()
+    if model is not None:
+        numbers |= trust | {"nms": nms_to_json(model.decode_settings), "precision": precision}
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    say(console, f"numbers: {path}")
 
 
 def write_settings(
@@ -74,7 +92,7 @@ def precisions_to_compute(model: AnyDetector, args: argparse.Namespace) -> list[
 
 
 def store_precision(
-    path: Path, model: Detector, data: ImageData, found: Compared, part: str, console: Console
+    path: Path | None, model: AnyDetector | None, data: ImageData, found: Compared, part: str, console: Console
 ) -> None:
     """Compare AP in bf16 with AP in float32; write it into the model file, where bf16 costs little.
 
@@ -83,6 +101,7 @@ def store_precision(
     """
     from gfocal.errors import DataError
     from gfocal.evaluation.detections import average_precision
+    from gfocal.models.detector import Detector
     from gfocal.models.model_file import store_bf16_check
     from gfocal.models.precision import MAX_AP_DIFFERENCE, Bf16Check, digest_weights, is_bf16_native
 
@@ -90,6 +109,8 @@ def store_precision(
     if float32_ap is None or bf16_ap is None:
         raise DataError("--store-precision: these images have no objects, so there is no AP to compare")
     how = f"{pluralize(len(data), 'image')}: {part}"
+    assert isinstance(model, Detector)
+    assert path is not None
     check = Bf16Check(bf16_ap, float32_ap, len(data), how[:1000], digest_weights(model))
     difference = 100 * (bf16_ap - float32_ap)
     say(console, f"AP in float32 {float32_ap:.4f}, in bf16 {bf16_ap:.4f}: {difference:+.2f} points")
@@ -103,4 +124,4 @@ def store_precision(
         return
     say(console, f"written into {path}: 'gfocal detect' and model.detect use bf16 where it is native")
     if not is_bf16_native(next(model.parameters()).device):
-        note(console, "this device has no instructions for bf16, so it goes on in float32")
+        note(console, "this device has no instructions for bf16, so it computes in float32")

@@ -92,22 +92,9 @@ def detect_files(
     value_range = choose_for_images(files, model.input_settings, value_range, console).value_range
     computed = computed_precision(model, precision)
     header = run_header(model, threshold, draw, style, value_range, shard, files, classes, computed, coverage)
-    pipeline = Pipeline(
-        model,
-        folder,
-        threshold,
-        batch_size,
-        num_workers,
-        draw,
-        style,
-        console,
-        num_failed,
-        value_range,
-        classes,
-        precision,
-        compiled,
-        coverage,
-    )
+    pipeline = Pipeline(model, folder, threshold, batch_size, num_workers, draw, style, console, num_failed)
+    pipeline.value_range, pipeline.classes, pipeline.coverage = value_range, classes, coverage
+    pipeline.precision, pipeline.compiled = precision, compiled
     return _run(pipeline, _Job(files, shard, tuple(formats), header), resume)
 
 
