@@ -101,7 +101,7 @@ def test_what_stands_at_a_box_is_chosen():
     assert len({image.tobytes() for image in images.values()}) == 4
     ground = {kind: image.crop((0, 30, 300, 59)).histogram()[128] for kind, image in images.items()}
     assert ground["none"] > ground["score"] > ground["name"] > ground["name+score"]
-    with pytest.raises(ValueError, match="edges is one of none, std, distribution, not 'sdt'"):
+    with pytest.raises(ValueError, match="edges is one of none, std, distribution, interval, not 'sdt'"):
         draw_detections(Image.new("RGB", (100, 100)), detections([], (100, 100)), edges="sdt")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"labels is one of none, name, score, name\+score, not 'all'"):
         draw_detections(gray(200, 300), found, labels="all")  # type: ignore[arg-type]

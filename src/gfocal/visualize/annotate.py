@@ -80,8 +80,6 @@ def draw_detections(
     are to be drawn of a detector without edge distributions, or intervals of one that is not calibrated for them.
     """
     canvas = as_pil_image(image, detections.size)
-    if edges != "none":
-        require_distributions(detections)
     if edges not in EDGES:
         raise ValueError(f"edges is one of {', '.join(EDGES)}, not {edges!r}")
     if labels not in LABEL_TEXTS:
@@ -111,6 +109,7 @@ def draw_detections(
 
 
 def _bands_of(found: Detections, edges: Edges, coverage: float) -> list[Band]:
+    require_distributions(found)
     if edges == "interval":
         return interval_bands(found, coverage)
     return std_bands(found) if edges == "std" else bin_bands(found)
