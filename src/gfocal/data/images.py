@@ -46,7 +46,7 @@ _TRANSPOSITIONS = {
 def read_image(
     path: str | Path, stated_size: tuple[int, int] | None = None, value_range: Range | None = None
 ) -> Tensor:
-    """Read an image as uint8 RGB (3, H, W), upright.
+    """Read an image as uint8 RGB (3, H, W), upright and contiguous.
 
     The EXIF orientation is applied, unless ``stated_size`` (height, width, from an annotation) is the size of the
     stored pixels and not that of the rotated image: then the boxes were annotated on the stored pixels, and these
@@ -59,6 +59,13 @@ def read_image(
     Raises ImageError for a file that is missing, broken, truncated, of an unknown format, with values beyond 16 bits
     (unless the range is not that of a bit depth), or with more pixels than ``pixel_limit`` allows.
     """
+    return read_pixels(path, stated_size, value_range).contiguous()
+
+
+def read_pixels(
+    path: str | Path, stated_size: tuple[int, int] | None = None, value_range: Range | None = None
+) -> Tensor:
+    """As ``read_image``, but stored as decoders give it, the three channels of a pixel side by side (a view)."""
     with _open(path) as image:
         orientation = _orientation(image)
         needs_lower = _is_deep_color(image) and count_bits(value_range or FULL) != 16
@@ -70,7 +77,7 @@ def read_image(
         rgb = _to_rgb(colors, value_range)
         if orientation in _TRANSPOSITIONS and not _annotated_as_stored(stated_size, raw, orientation):
             rgb = rgb.transpose(_TRANSPOSITIONS[orientation])
-        return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
 
 
 def image_size(path: str | Path, stated_size: tuple[int, int] | None = None) -> tuple[int, int]:

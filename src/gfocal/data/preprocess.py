@@ -121,18 +121,21 @@ def normalize_batch(images: Sequence[Tensor], settings: InputSettings) -> Tensor
     """uint8 images (3, h, w) of several sizes -> one batch (B, 3, H, W) float32, padded with zeros (the mean color).
 
     The mean is subtracted, and the result divided by the standard deviation. The memory format is channels_last, in
-    which convolutions run faster; images that are stored by pixels, as ``read_image`` gives them, are not rearranged.
+    which convolutions run faster; images that are stored so, as ``read_pixels`` gives them, are not rearranged.
     """
     height, width = padded_shape([(int(one.shape[1]), int(one.shape[2])) for one in images], settings.multiple)
-    device = images[0].device
-    batch = torch.empty(len(images), height, width, 3, device=device)
-    # Rows of pixels as one long row: over three channels alone, arithmetic is several times as slow.
-    mean, std = (torch.tensor(values, device=device).repeat(width) for values in (settings.mean, settings.std))
-    for rows, image in zip(batch.flatten(2), images, strict=True):
+    mean, std = (torch.tensor(values, device=images[0].device) for values in (settings.mean, settings.std))
+    batch = torch.empty(len(images), height, width, 3, device=images[0].device)
+    for target, image in zip(batch, images, strict=True):
         h, w = int(image.shape[1]), int(image.shape[2])
-        inside = rows[:h, : 3 * w]
-        torch.sub(image.permute(1, 2, 0).reshape(h, 3 * w), mean[: 3 * w], out=inside)
-        inside.div_(std[: 3 * w])
-        rows[:h, 3 * w :] = 0
-        rows[h:] = 0
+        if image.stride(0) == 1:
+            # Rows of pixels as one long row: over three channels alone, arithmetic is several times as slow.
+            inside = target[:h, :w].flatten(1)
+            torch.sub(image.permute(1, 2, 0).reshape(h, 3 * w), mean.repeat(w), out=inside)
+            inside.div_(std.repeat(w))
+        else:
+            planes = (image.to(torch.float32) - mean.view(3, 1, 1)).div_(std.view(3, 1, 1))
+            target[:h, :w].copy_(planes.permute(1, 2, 0))
+        target[:h, w:] = 0
+        target[h:] = 0
     return batch.permute(0, 3, 1, 2)

@@ -33,6 +33,7 @@ def warp(image: Tensor, shape: tuple[int, int]) -> Tensor:
     (channels, old_height, old_width), (height, width) = image.shape, shape
     if (old_height, old_width) == (height, width):
         return image
+    image = image.contiguous()  # by planes, in which the rows and columns of one are copied in long pieces
     block = min(BLOCK_AREA // min(BLOCK_ROWS, height), width)
     rows = _on(sample(old_height, height, old_width, width, 1), image)
     columns = _on(sample(old_width, width, old_height, height, block), image)

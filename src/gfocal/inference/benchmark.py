@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from gfocal.data.images import read_image
+from gfocal.data.images import read_pixels
 from gfocal.errors import GFocalError, ProcessEndedError
 from gfocal.inference.journal import Journal
 from gfocal.inference.results import make_record
@@ -192,7 +192,7 @@ class Stages:
 
     def _batch(self, paths: Sequence[str]) -> Seconds:
         times = [time.perf_counter()]
-        images = [read_image(path, value_range=self.model.input_settings.value_range) for path in paths]
+        images = [read_pixels(path, value_range=self.model.input_settings.value_range) for path in paths]
         times.append(time.perf_counter())
         batch = stack_inputs(paths, images, self.model.input_settings)
         times.append(time.perf_counter())

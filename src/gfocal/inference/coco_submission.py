@@ -12,7 +12,7 @@ from rich.console import Console
 from gfocal.atomic import atomic_write
 from gfocal.console import fail, progress_bar, say
 from gfocal.data.coco_names import COCO_NAMES
-from gfocal.data.images import read_image
+from gfocal.data.images import read_pixels
 from gfocal.errors import DataError
 from gfocal.interop.coco_results import write_coco_results
 from gfocal.models.exported import AnyDetector
@@ -80,7 +80,7 @@ def read_batches(
     """Each image that can be read as a batch of its own, with its id; the others are reported."""
     for image_id, name in images:
         try:
-            image = read_image(folder / name, value_range=model.input_settings.value_range)
+            image = read_pixels(folder / name, value_range=model.input_settings.value_range)
         except DataError as error:
             fail(console, error)
             continue

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from gfocal.data.images import read_image
+from gfocal.data.images import read_pixels
 from gfocal.data.preprocess import InputSettings, input_shape, padded_shape
 from gfocal.data.value_range import Range
 from gfocal.errors import DataError
@@ -52,7 +52,7 @@ def read_window(
     by_size: dict[tuple[int, int], list[tuple[ImageFile, Tensor]]] = defaultdict(list)
     for file in files:
         try:
-            image = read_image(file.path, value_range=value_range)
+            image = read_pixels(file.path, value_range=value_range)
         except DataError as error:
             window.errors.append(error)
             continue
