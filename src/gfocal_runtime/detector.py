@@ -99,5 +99,6 @@ class Detector:
             original = (image.shape[0], image.shape[1])
             one = decode_image(outputs, i, size, original, self.metadata, rule)
             above = one.scores > thresholds[one.labels]
-            found.append(Detections(*(values[above] for values in one), names=self.names, size=original))
+            boxes, scores, labels, edges, points, bin_sizes = (values[above] for values in one)
+            found.append(Detections(boxes, scores, labels, edges, points, bin_sizes, names=self.names, size=original))
         return found

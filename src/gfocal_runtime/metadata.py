@@ -145,12 +145,13 @@ def _texts(about: Mapping[str, Any], key: str, most: int) -> tuple[str, ...]:
 
 
 def _number(table: Mapping[str, Any], key: str, kind: type, lowest: float, highest: float) -> Any:
-    value = table.get(key)
+    value: Any = table.get(key)
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind if kind is not float else int | float):
         raise ValueError(f"{key} is {_quote(value)}, no {kind.__name__}")
-    if not lowest <= value <= highest:  # so that NaN is refused
+    number: Any = value
+    if not lowest <= number <= highest:  # so that NaN is refused
         raise ValueError(f"{key} lies in {lowest:g}..{highest:g}, not {_quote(value)}")
-    return kind(value)
+    return kind(number)
 
 
 def _numbers(table: Mapping[str, Any], key: str, count: int, lowest: float, highest: float) -> Any:

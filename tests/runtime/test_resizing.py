@@ -31,7 +31,12 @@ def both(image: np.ndarray, rule: InputSettings) -> tuple[np.ndarray, np.ndarray
 
 
 @given(
-    sides, sides, sides, st.integers(0, 60), st.integers(0, 99), st.sampled_from(["antialias", "plain", "stretch"])
+    sides,
+    sides,
+    st.integers(2, 90),
+    st.integers(0, 60),
+    st.integers(0, 99),
+    st.sampled_from(["antialias", "plain", "stretch"]),
 )
 @settings(max_examples=60)
 def test_equals_gfocal(height: int, width: int, short: int, more: int, seed: int, how: str) -> None:

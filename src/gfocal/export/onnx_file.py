@@ -35,9 +35,9 @@ def require_onnx() -> None:
 
 
 def example_images(multiple: int) -> torch.Tensor:
-    """Images of a size that no other size of the network equals, for tracing: (2, 3, H, W)."""
-    step = max(multiple, 32)
-    return torch.zeros(2, 3, 3 * step if step < 256 else step, 5 * step if step < 256 else 2 * step)
+    """Images for tracing, (2, 3, H, W): so large that no map has a single cell, which torch would take for fixed."""
+    rows, columns = (5, 9) if multiple < 256 else (1, 2)
+    return torch.zeros(2, 3, rows * multiple, columns * multiple)
 
 
 def to_onnx(network: ExportedNetwork, multiple: int) -> onnx.ModelProto:

@@ -23,7 +23,7 @@ LOGIT_LIMIT = 1e-6  # scores are compared as logits between this and 1 minus thi
 BOUNDS: Mapping[str, Mapping[str, float]] = {
     "float32": {"box_max": 1e-2, "score_max": 1e-4, "tv_mean": 1e-4, "ap_loss": 1e-3},
     "bf16": {"iou_loss": 0.03, "score_mean": 0.02, "tv_mean": 0.02, "ap_loss": 5e-3},
-    "int8": {"iou_loss": 0.03, "score_mean": 0.02, "tv_mean": 0.02, "ap_loss": 5e-3},
+    "int8": {"iou_loss": 0.05, "score_mean": 0.02, "tv_mean": 0.02, "ap_loss": 5e-3},
 }
 
 
@@ -173,5 +173,5 @@ def require_within(differences: Differences, precision: str) -> None:
         if value is not None and not value <= bound:  # so that NaN is refused
             raise ExportError(
                 f"the exported network differs from the model: {name} is {value:.3g}, more than the {bound:g} that "
-                f"{precision} may have; nothing was written{hint}"
+                f"{precision} may have; nothing was written{hint}. All: {differences.to_json()}"
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -110,10 +110,19 @@ class ExportedDetector:
         found = []
         for i, (size, original) in enumerate(sizes):
             one = decode_image(outputs, i, tuple(size), tuple(original), self.metadata, rule)
-            tensors = (torch.from_numpy(values) for values in one)
-            detections = Detections(*tensors, names=self.names, size=tuple(original))
+            boxes, scores, labels, edges, points, bin_sizes = (torch.from_numpy(values) for values in one)
             found.append(
-                detections if self.calibration is None else replace(detections, calibration=self.calibration)
+                Detections(
+                    boxes,
+                    scores,
+                    labels,
+                    edges,
+                    points,
+                    bin_sizes,
+                    names=self.names,
+                    size=tuple(original),
+                    calibration=self.calibration,
+                )
             )
         return found
 
