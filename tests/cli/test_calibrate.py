@@ -20,7 +20,7 @@ from torch import Tensor
 import gfocal
 from calibrations import NUM_BINS, calibration, detections
 from conftest import OPTIONS, TINY
-from gfocal.cli import DONE, USER_ERROR
+from gfocal.cli import DONE, SOME_FAILED, USER_ERROR
 from gfocal.config.start import describe_initial_model
 from gfocal.data.identity import digest_image
 from gfocal.data.preprocess import InputSettings
@@ -317,6 +317,29 @@ def test_a_calibration_of_other_weights_is_not_used(run: Run, model: Path, photo
     code, _, err = run("detect", model, photos / "0.png", "--out", tmp_path / "out", "--edges", "interval")
     assert code == USER_ERROR
     assert "not calibrated" in err
+
+
+@pytest.mark.usefixtures("decoded")
+def test_a_run_is_resumed_with_the_same_coverage_alone(
+    run: Run, calibrated: Path, photos: Path, tmp_path: Path
+) -> None:
+    command = (
+        "detect",
+        calibrated,
+        photos / "0.png",
+        tmp_path / "nowhere.png",
+        "--out",
+        tmp_path / "out",
+        "--no-images",
+    )
+    assert run(*command)[0] == SOME_FAILED
+    code, _, err = run(*command, "--resume", "--coverage", 0.5)
+    assert code == USER_ERROR
+    assert "coverage was 0.9 and is 0.5" in err
+    store_calibration(calibrated, calibration(digest_weights(load_model(calibrated)), count=200))
+    code, _, err = run(*command, "--resume")
+    assert code == USER_ERROR
+    assert "calibration was " in err
 
 
 @pytest.mark.usefixtures("decoded")
