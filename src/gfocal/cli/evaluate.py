@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from gfocal.evaluation.evaluate import Evaluation
     from gfocal.interop.coco_results import ImageResults
     from gfocal.models.exported import AnyDetector
+    from gfocal.models.precision import Precision
     from gfocal.structures import Detections
     from gfocal.training.distributed import Devices
 
@@ -328,7 +329,7 @@ def detect_in_data(
     args: argparse.Namespace,
     console: Console,
     devices: Devices | None,
-    precision: str,
+    precision: Precision,
 ) -> Found:
     """Detections of a model in all images, which several processes share."""
     from gfocal.console import progress_bar

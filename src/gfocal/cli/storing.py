@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gfocal.atomic import atomic_write
 from gfocal.cli.options import describe_nms, has_nms_options, nms_to_json
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from gfocal.evaluation.coco_ap import ScoredBoxes
     from gfocal.evaluation.evaluate import Evaluation
     from gfocal.models.exported import AnyDetector
+    from gfocal.models.precision import Precision
 
-    Compared = dict[str, Mapping[int, ScoredBoxes]]  # by precision: detections by image id
+    Compared = Mapping[str, Mapping[int, ScoredBoxes]]  # by precision: detections by image id
 
 
 def write_numbers(
@@ -72,7 +73,7 @@ def write_thresholds(path: Path, evaluation: Evaluation, part: str, console: Con
         say(console, f"  {name}: {one.threshold:g}{f' ({one.note})' * bool(one.note)}")
 
 
-def precisions_to_compute(model: AnyDetector, args: argparse.Namespace) -> list[str]:
+def precisions_to_compute(model: AnyDetector, args: argparse.Namespace) -> list[Precision]:
     """The precision of --precision, and with --store-precision the other one to compare it with.
 
     Raises:
@@ -83,7 +84,8 @@ def precisions_to_compute(model: AnyDetector, args: argparse.Namespace) -> list[
     from gfocal.errors import DataError
     from gfocal.models.predict import computed_precision
 
-    precision = computed_precision(model, args.precision)
+    # Of an exported file it may be another word, which then says what its engine computes in anyway.
+    precision = cast("Precision", computed_precision(model, args.precision))
     if not args.store_precision:
         return [precision]
     if not isinstance(model, nn.Module):

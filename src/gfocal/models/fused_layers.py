@@ -49,7 +49,7 @@ def activation_of(module: nn.Module) -> Activation | None:
 
 def has_onednn(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether oneDNN's convolutions with what follows them are there for a device and a number format."""
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:  # type: ignore[attr-defined]
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
         return False
     operations = torch.ops.mkldnn
     if not hasattr(operations, "_convolution_pointwise"):

@@ -71,11 +71,12 @@ def split_norms(part: nn.Module) -> None:
     """Replace timm's BatchNorm with a built-in activation by the two in a row, in place."""
     for module in list(part.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.BatchNorm2d) and isinstance(getattr(child, "act", None), nn.Module):
+            activation = getattr(child, "act", None)
+            if isinstance(child, nn.BatchNorm2d) and isinstance(activation, nn.Module):
                 norm = nn.BatchNorm2d(child.num_features, child.eps, affine=False, device="meta")
                 norm.weight, norm.bias = child.weight, child.bias
                 norm.running_mean, norm.running_var = child.running_mean, child.running_var
-                setattr(module, name, nn.Sequential(norm.eval(), child.act))
+                setattr(module, name, nn.Sequential(norm.eval(), activation))
 
 
 def convert_rest(part: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:

@@ -180,7 +180,9 @@ class InferenceNetwork(nn.Module):
 def _make(model: Detector, precision: Computed, compiled: bool) -> InferenceNetwork:
     dtype, device = DTYPES[precision], next(model.parameters()).device
     shell = _share(model)
-    trunk = _fuse_trunk(_Trunk(shell.backbone, shell.neck), shell.input_settings.multiple, dtype, device, compiled)
+    trunk = _fuse_trunk(
+        _Trunk(shell.get_submodule("backbone"), shell.neck), shell.input_settings.multiple, dtype, device, compiled
+    )
     _fuse_head(shell.head, dtype, device, compiled)
     network = InferenceNetwork(trunk, shell.head, precision, compiled)
     network.calibration = current_calibration(model)
