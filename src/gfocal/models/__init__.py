@@ -25,6 +25,7 @@ In reading order:
     reachable.py                 whether ImageNet weights can be fetched, found out in seconds
     published.py                 the table of published weights: names, addresses, hashes, AP
     description.py               the json object that a network is built from
+    stored_calibration.py        a calibration as json in a description, every number checked
     model_file.py                gfocal's model file: write, read, find, download
     finetuning.py                other classes, frozen parts
     streams.py                   several passes through a small network at once
