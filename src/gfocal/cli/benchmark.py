@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gfocal.inference.benchmark import Job, Measured
+    from gfocal.models.precision import Precision
 
 PRECISIONS = ("float32", "bf16")
 ENGINES = {".onnx": "onnxruntime", ".xml": "openvino"}  # by the suffix of an exported file
@@ -142,10 +143,11 @@ def make_jobs(
     from gfocal.inference.benchmark import Job
 
     device = str(select_device(args.device))
+    own: tuple[Precision, ...] = ("auto",)  # of an exported file
     return [
         Job(model, precision, tuple(images), args.batch_size, args.size, device)
         for model in models
-        for precision in (args.precision if engines[model] == "torch" else ("auto",))
+        for precision in (args.precision if engines[model] == "torch" else own)
     ]
 
 

@@ -2,7 +2,7 @@
 
 files.py            entry point: detect in files, write results and drawn images
 sources.py          the images that a command line names: files, folders, patterns, lists
-reading.py          files to batches: read, resized, normalized, stacked by size
+windows.py          files to batches: read, resized, normalized, stacked by size
 stages.py           read ahead, detect in batches, draw, record
 journal.py          a line for each finished image, so that a killed run can be resumed
 intervals.py        which intervals of edges are written: of a calibrated model, at a coverage it can promise

@@ -16,12 +16,12 @@ from gfocal.data.value_range import Range
 from gfocal.errors import DataError
 from gfocal.inference.intervals import choose_coverage
 from gfocal.inference.journal import Journal
-from gfocal.inference.reading import ImageFile
 from gfocal.inference.results import FORMATS, describe_threshold, write_results
 from gfocal.inference.resume import is_finished, open_journal, run_header, unique_names
 from gfocal.inference.shards import Shard, merge_if_finished
 from gfocal.inference.sources import find_images
 from gfocal.inference.stages import Pipeline
+from gfocal.inference.windows import ImageFile
 from gfocal.models.exported import AnyDetector
 from gfocal.models.precision import Precision
 from gfocal.models.predict import computed_precision, resolve_threshold

@@ -19,8 +19,8 @@ from gfocal.data.classes import ClassMap
 from gfocal.data.threads import start_workers, submit_ahead
 from gfocal.data.value_range import Range
 from gfocal.inference.journal import Journal
-from gfocal.inference.reading import ImageFile, ReadImage, Window, read_window
 from gfocal.inference.results import make_record
+from gfocal.inference.windows import ImageFile, ReadImage, Window, read_window
 from gfocal.models.exported import AnyDetector
 from gfocal.models.precision import Precision
 from gfocal.models.predict import ImageBatch, predict
