@@ -2,8 +2,8 @@
 
     python benchmarks/precision.py --preset gfl_light_fpn --rounds 6
 
-They take turns, so that a busy machine slows all. "bf16 throughout" computes depthwise convolutions in bfloat16 too,
-which gfocal does not (src/gfocal/models/depthwise.py says why).
+They take turns, so that a busy machine slows all. "bf16 throughout" leaves depthwise convolutions as
+autocast has them, which gfocal does not (src/gfocal/models/convolutions.py says why).
 """
 
 from __future__ import annotations

@@ -21,8 +21,9 @@ from gfocal.data.views import select_with_objects
 from gfocal.errors import DataError, ResumeError
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model
-from gfocal.run import read_run_config, run_training
-from gfocal.training import loop
+from gfocal.run import choose_config, read_run_config, run_training
+from gfocal.run_folder import RunFolder
+from gfocal.training import distributed, loop
 from gfocal.training.checkpoints import save_state
 from gfocal.training.metrics_log import read_metrics
 
@@ -250,3 +251,13 @@ def test_other_classes_are_refused_without_the_description_too(tmp_path: Path) -
     with pytest.raises(ResumeError, match="classes = "):
         run(tmp_path, data=Renamed(2, size=96), resume=True)
     assert (tmp_path / "run.json").read_text() == "[]"
+
+
+@pytest.mark.parametrize(("native", "found"), [(True, "bf16"), (False, "no")])
+def test_a_run_stores_the_precision_that_auto_stands_for(
+    native: bool, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it keeps it when it is resumed, on another machine too."""
+    monkeypatch.setattr(distributed, "is_bf16_native", lambda _: native)
+    config = with_changes(Config(), {"run.precision": "auto", "run.cpu": "true"})
+    assert choose_config(config, RunFolder(tmp_path / "run"), resume=False).run.precision == found
