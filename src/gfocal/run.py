@@ -87,8 +87,7 @@ def run_training(
     if not resume:
         fit_to_data(config, model, criterion, train_data, val_data, data_name, console)
     folder.mkdir(parents=True, exist_ok=True)
-    description = describe_environment() | describe_data(train_data, val_data, data_name, selected_on)
-    description["precision"] = {"no": "float32"}.get(config.run.precision, config.run.precision)
+    description = describe_environment(config) | describe_data(train_data, val_data, data_name, selected_on)
     with lock_folder(run) if launch.is_main() else nullcontext():
         if launch.is_main():
             write_start(config, run, description | {"model": describe(model)}, held_out, resume, train_data, console)
@@ -345,8 +344,8 @@ def evaluate_finished_run(config: Config, run: RunFolder, val_data: ImageData | 
     return evaluate_model(load_model(run.last), val_data, config.run.eval_batch_size)
 
 
-def describe_environment() -> dict[str, object]:
-    """Versions, machine and command of a run."""
+def describe_environment(config: Config) -> dict[str, object]:
+    """Versions, machine, number format and command of a run."""
     from importlib.metadata import version
 
     import torch
@@ -359,6 +358,7 @@ def describe_environment() -> dict[str, object]:
         "timm": version("timm"),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
+        "precision": "float32" if config.run.precision == "no" else config.run.precision,
         "processes": launch.world_size(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "command": " ".join(sys.argv),
