@@ -91,8 +91,15 @@ def forget_copy(model: Detector) -> None:
         _kept.pop(model, None)
 
 
-def _modules(model: nn.Module) -> list[nn.Module] | None:
-    """All modules in a fixed order; None if one has hooks or a forward of its own, which a copy would not run."""
+def _training_only(model: Detector) -> list[nn.Module]:
+    """The parts that only training uses: of NanoDet-Plus and of SAPD."""
+    parts = [part._modules.get(name) for part in (model.neck, model.head) for name in ("auxiliary", "selector")]
+    return [part for part in parts if part is not None]
+
+
+def _modules(model: Detector) -> list[nn.Module] | None:
+    """What the copy has, in a fixed order; None if a module has hooks or a forward of its own, which it would not run."""
+    skipped = {id(part) for part in _training_only(model)}
     found: list[nn.Module] = []
     waiting: list[nn.Module] = [model]
     while waiting:
@@ -103,7 +110,7 @@ def _modules(model: nn.Module) -> list[nn.Module] | None:
         if "forward" in known and getattr(known["forward"], "func", None) is not convolve:
             return None
         found.append(module)
-        waiting += [child for child in known["_modules"].values() if child is not None]
+        waiting += [child for child in known["_modules"].values() if child is not None and id(child) not in skipped]
     return found
 
 
@@ -193,10 +200,7 @@ def _share(model: Detector) -> Detector:
     """A copy of a detector in evaluation mode whose tensors are those of the original, not copied."""
     memo: dict[int, object] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
     memo |= {id(buffer): buffer.detach() for buffer in model.buffers()}
-    for part in (model.neck, model.head):  # what only training uses
-        for name in ("auxiliary", "selector"):
-            if name in part._modules:
-                memo[id(part._modules[name])] = None
+    memo |= {id(part): None for part in _training_only(model)}
     shell = copy.deepcopy(model, memo)
     for module in shell.modules():
         module.__dict__.pop("forward", None)  # of depthwise convolutions, for autocast
