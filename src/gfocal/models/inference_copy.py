@@ -98,7 +98,7 @@ def _training_only(model: Detector) -> list[nn.Module]:
 
 
 def _modules(model: Detector) -> list[nn.Module] | None:
-    """What the copy has, in a fixed order; None if a module has hooks or a forward of its own, which it would not run."""
+    """What the copy has, in a fixed order; None if a module has hooks or its own forward, which it would not run."""
     skipped = {id(part) for part in _training_only(model)}
     found: list[nn.Module] = []
     waiting: list[nn.Module] = [model]
