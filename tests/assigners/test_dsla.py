@@ -121,7 +121,7 @@ def test_the_order_of_boxes_permutes_the_result(seed: int, count: int) -> None:
     order = torch.randperm(targets.valid.shape[1], generator=generator)  # rows that are no ground truth, too
     moved = Targets(*(x[:, order] for x in (targets.boxes, targets.labels, targets.valid, targets.ignored)))
     after = assign_dsla(POINTS, moved, whole(POINTS), logits, boxes).gt_index[0]
-    assert (before >= 0).any()
+    assume((before >= 0).any())  # a small box may lie between points
     assert torch.equal(torch.where(after >= 0, order[after.clamp(min=0)], after), before)
 
 
