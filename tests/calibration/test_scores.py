@@ -75,7 +75,8 @@ def test_the_same_as_that_of_scikit_learn():
 
 def test_curves_stay_flat_beyond_their_ends_and_rise_between():
     curve = isotonic_curve(torch.tensor([0.2, 0.4, 0.8]), torch.tensor([0.0, 0.5, 1.0]))
-    assert curve(torch.tensor([0.0, 0.2, 0.3, 0.6, 0.9])).tolist() == pytest.approx([0.0, 0.0, 0.25, 0.75, 1.0], abs=1e-5)
+    found = curve(torch.tensor([0.0, 0.2, 0.3, 0.6, 0.9])).tolist()
+    assert found == pytest.approx([0.0, 0.0, 0.25, 0.75, 1.0], abs=1e-5)
     assert curve(torch.zeros(0)).shape == (0,)
     single = isotonic_curve(torch.tensor([0.5]), torch.tensor([0.3]))
     assert single(torch.tensor([0.1, 0.9])).tolist() == pytest.approx([0.3, 0.3], abs=1e-5)
