@@ -87,12 +87,24 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def write_exported() -> None:
+    """The file mine.onnx of the page on exporting, in the current folder."""
+    pytest.importorskip("onnxscript", reason="needs the extra onnx")
+    from gfocal.export.export import ExportOptions, export_model
+    from gfocal.interop.published_weights import load
+
+    image, _ = gfocal.SyntheticScenes(1, size=96).read(0)
+    export_model(load("runs/mine"), Path("mine.onnx"), ExportOptions("onnx", images=[image]))
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: page.name)
 def test_python_examples_run(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("GFOCAL_CACHE", str(workplace / "cache"))
     monkeypatch.setenv("GFOCAL_OFFLINE", "1")
     names: dict[str, Any] = {}
+    if page.name == "export.md":
+        write_exported()
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), names)
     if "found" in names:
