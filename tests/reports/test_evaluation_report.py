@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from gfocal.calibration.coverage import Coverage
+from gfocal.calibration.measure import Trust
 from gfocal.data.dataset import FileData, Sample
 from gfocal.evaluation.error_analysis import MEANINGS, FalsePositive, ImageMistakes
 from gfocal.evaluation.evaluate import Evaluation, evaluate
@@ -37,7 +40,7 @@ def data_of(folder: Path, num_classes: int, num_images: int = 12) -> FileData:
     return FileData((EVIL, *(f"class{c}" for c in range(1, num_classes))), tuple(range(1, num_classes + 1)), samples)
 
 
-def evaluation_of(data: FileData) -> Evaluation:
+def evaluation_of(data: FileData, thresholds: Sequence[float] | None = None) -> Evaluation:
     """All of class 0 found, the others taken for the class after them, and one thing in a corner."""
     found = {}
     for sample in data.samples:
@@ -48,7 +51,7 @@ def evaluation_of(data: FileData) -> Evaluation:
             scores=torch.tensor([0.9 - sample.image_id / 100, 0.3]),
             labels=torch.tensor([guess, 0]),
         )
-    return evaluate(data, found)
+    return evaluate(data, found, model_thresholds=thresholds)
 
 
 class Outline(HTMLParser):
@@ -113,6 +116,29 @@ def test_the_page_says_the_numbers(tmp_path: Path) -> None:
     assert "Most often confused: class1 as class2: 3; class2 as" in words
     counts, cost = evaluation.errors.counts["classification"], evaluation.errors.cost["classification"]
     assert f"classification {MEANINGS['classification']} {counts} {cost:.3f}" in words
+
+
+def test_the_page_says_which_errors_may_be_objects_without_annotation(tmp_path: Path) -> None:
+    data = data_of(tmp_path, 3)
+    evaluation = evaluation_of(data, (0.1, 0.1, 0.1))
+    images = draw_worst_images(data, evaluation, 4)
+    write_evaluation_page(tmp_path / "page.html", evaluation, title="t", images=images)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    wrong = [one.kind for image in evaluation.worst_images(12) for one in image.false_positives]
+    assert f"Background: 12 of {len(wrong)} false positives at the thresholds" in page
+    assert page.index("objects that nobody annotated") < page.index("<figure>")
+    assert f"{MEANINGS['missed']}; at any score" in page
+
+
+def test_the_page_explains_the_measures_of_trust(tmp_path: Path) -> None:
+    boxes = (Coverage(0.9, 0.919, 0.95, 30.9, 28.0, 33.3, 842),)
+    trust = Trust(842, 0.5, 0.3, True, 6.3, 7.1, 0.05, 2.96, 0.077, 0.085, 0.013, 0.01, boxes, edges=())
+    write_evaluation_page(tmp_path / "page.html", evaluation_of(data_of(tmp_path, 3)), title="t", trust=trust)
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", (tmp_path / "page.html").read_text(encoding="utf-8")))
+    assert "ENCE 0.05 share by which edge_std is off from the errors; 0 is perfect" in text
+    assert "Boxes covered, 90% promised 0.919" in text
+    assert "LaECE 0.077 by how much scores are off from the IoU" in text
+    assert "D-ECE, calibrated 0.010" in text
 
 
 def test_many_classes_stay_within_bounds(tmp_path: Path) -> None:

@@ -56,17 +56,20 @@ class Trust:
             kind = "calibrated" if self.is_calibrated else "not calibrated"
             lines.append(
                 f"edges of {self.num_boxes:,} true positives: error {self.rms_error:.1f} pixels (root mean "
-                f"square), edge_std {self.mean_std:.1f} in the mean ({kind}), ENCE {self.ence:.2f}, CRPS "
-                f"{self.crps:.2f} pixels"
+                f"square), edge_std {self.mean_std:.1f} in the mean ({kind}), off by {self.ence:.0%} (ENCE "
+                f"{self.ence:.2f}); distributions off by {self.crps:.2f} pixels (CRPS)"
             )
         lines += [
             f"boxes, {one.nominal:.0%} promised: {one.boxes:.1%} covered, intervals {one.width:.1f} pixels wide in "
-            f"the mean, interval score {one.interval_score:.1f}"
+            f"the mean, interval score {one.interval_score:.1f} (width and misses; lower is better)"
             for one in self.boxes
         ]
         if self.la_ece != self.la_ece:
             return [*lines, "scores: there are no detections"]
-        scores = f"scores: LaECE {self.la_ece:.3f}, D-ECE {self.d_ece:.3f}"
+        scores = (
+            f"scores: LaECE {self.la_ece:.3f} (off from the IoU), D-ECE {self.d_ece:.3f} (off from the share that is "
+            "right)"
+        )
         if self.calibrated_la_ece is not None:
             scores += f"; calibrated: LaECE {self.calibrated_la_ece:.3f}, D-ECE {self.calibrated_d_ece:.3f}"
         return [*lines, scores]

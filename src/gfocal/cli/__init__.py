@@ -11,6 +11,8 @@ train.py              gfocal train
 training_config.py    from the options of gfocal train and check to a config
 held_out.py           which images gfocal train validates on
 evaluate.py           gfocal eval
+seen_images.py        which images of a command the model was trained on
+evaluation_page.py    the page of gfocal eval, and what it says of the model's run
 trust.py              what gfocal eval says of how far edges and scores can be trusted
 storing.py            what gfocal eval writes into a model file
 counting.py           what gfocal eval counts: detections of a file, chosen classes, the limit of detections

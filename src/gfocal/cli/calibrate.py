@@ -15,6 +15,7 @@ from gfocal.cli.early import require_data, say_beginning
 from gfocal.cli.held_out import read_held_out, run_folder_of, select_held_out
 from gfocal.cli.inputs import load_detector, read_datasets, select_splits, standard_output
 from gfocal.cli.options import add_device, add_image_reading, add_precision, coverage, fraction, int_at_least
+from gfocal.cli.seen_images import count_seen_images
 from gfocal.console import note, say
 from gfocal.models.names import require_model
 from gfocal.text import pluralize
@@ -150,17 +151,9 @@ def _read_data(args: argparse.Namespace, model: Detector, console: Console) -> t
 
 def refuse_seen_images(model: str, data: ImageData, where: str) -> None:
     """Raise CalibrationError if the run of a model was trained on some of the images."""
-    from gfocal.data.identity import digest_images
     from gfocal.errors import CalibrationError
-    from gfocal.run_folder import RunFolder
 
-    file = RunFolder(run_folder_of(model)).training_images
-    try:
-        trained = set(json.loads(file.read_text(encoding="utf-8"))["digests"]) if file.is_file() else set()
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CalibrationError(f"{file}: not as gfocal wrote it; restore it, or remove it") from error
-    digests = digest_images(data)
-    if seen := sum(digest in trained for digest in digests if digest is not None):
+    if seen := count_seen_images(model, data):
         raise CalibrationError(
             f"{where}: the model was trained on {seen:,} of these {pluralize(len(data), 'image')}, on which "
             "its edges are better than on others; give images that it has not seen ('gfocal split' holds some out "

@@ -17,7 +17,8 @@ from gfocal.cli.counting import (
     stated_ids,
 )
 from gfocal.cli.early import find_detections, require_data, say_beginning
-from gfocal.cli.held_out import parts_to_evaluate, read_selected_on, select_held_out
+from gfocal.cli.evaluation_page import Circumstances, write_page
+from gfocal.cli.held_out import parts_to_evaluate, select_held_out
 from gfocal.cli.inputs import (
     explain_missing_coco,
     load_detector,
@@ -41,9 +42,10 @@ from gfocal.cli.options import (
     threshold_rule,
     with_nms,
 )
+from gfocal.cli.seen_images import count_seen_images, describe_seen_images
 from gfocal.cli.storing import precisions_to_compute, store_precision, write_numbers, write_settings
 from gfocal.cli.trust import report_trust
-from gfocal.console import note, say
+from gfocal.console import note, say, warn
 from gfocal.models.names import require_model
 from gfocal.text import pluralize
 
@@ -185,6 +187,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     model_path = find_own_file(args.model) if stores else None
     data, part = _read_data(args, model, console)
     say(console, f"evaluating {pluralize(len(data), 'image')}: {part}")
+    seen = _count_seen(args, model, data, console)
     own_limit = None if model is None else allow_detections(model, args.max_detections)
     found: dict[str, Found] = {}  # by precision
     if model is None:
@@ -215,17 +218,28 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         max_detections=args.max_detections,
         best_per_image=own_limit,
     )
-    print_evaluation(evaluation, model, console)
+    print_evaluation(evaluation, model, seen, console)
     trust = report_trust(model, data, detections)
+    circumstances = Circumstances(part, next(iter(found), None), seen)
     explain_what_counts(data, model, own_limit, args.max_detections, console)
     if args.out:
-        write_numbers(args.out, evaluation, model, trust, next(iter(found), None), console)
+        write_numbers(args.out, evaluation, model, trust, circumstances, console)
     if report is not None:
-        write_page(report, evaluation, data, args, part, next(iter(found), None))
+        write_page(report, evaluation, trust, data, args, circumstances)
         say(console, f"report: {report}")
     if model is not None and model_path is not None:
         write_settings(model_path, model, evaluation, args, part, console)
     return DONE
+
+
+def _count_seen(args: argparse.Namespace, model: AnyDetector | None, data: ImageData, console: Console) -> int | None:
+    """How many images the model was trained on, with a warning if it was; None where that is unknown."""
+    if model is None or not launch.is_main():
+        return None
+    seen = count_seen_images(args.model, data)
+    if warning := describe_seen_images(seen, len(data)):
+        warn(console, warning)
+    return seen
 
 
 def _report_file(path: Path | None) -> Path | None:
@@ -347,8 +361,8 @@ def detect_in_data(
     return {image_id: everything[image_id] for image_id in in_order if image_id in everything}
 
 
-def print_evaluation(evaluation: Evaluation, model: AnyDetector | None, console: Console) -> None:
-    """The COCO numbers and the summary."""
+def print_evaluation(evaluation: Evaluation, model: AnyDetector | None, seen: int | None, console: Console) -> None:
+    """The COCO numbers and the summary; and that some images were trained on, since the output may go to a file."""
     from gfocal.evaluation.detections import explain_no_detections
     from gfocal.reports.tables import coco_table, limits_table
 
@@ -358,33 +372,10 @@ def print_evaluation(evaluation: Evaluation, model: AnyDetector | None, console:
         output.print(limits_table(evaluation.ap, evaluation.ap.limited))
     for line in evaluation.summary():
         say(output, line)
+    if seen:
+        say(
+            output,
+            f"trained on {seen:,} of these {pluralize(evaluation.ap.num_images, 'image')}: not what new ones give",
+        )
     if model is not None and (why := explain_no_detections(evaluation.ap, model.decode_settings)):
         say(console, why)
-
-
-def write_page(
-    path: Path, evaluation: Evaluation, data: ImageData, args: argparse.Namespace, part: str, precision: str | None
-) -> None:
-    """The page of --report; ``precision`` is that of a model."""
-    from gfocal.reports.evaluation import draw_worst_images, write_evaluation_page
-
-    write_evaluation_page(
-        path,
-        evaluation,
-        title=f"Evaluation of {Path(args.model).name}",
-        lead=f"{pluralize(len(data), 'image')}: {part}.",
-        images=draw_worst_images(data, evaluation, args.worst),
-        facts={"model": args.model, "data": part, "thresholds": evaluation.thresholds_source}
-        | ({} if (selected_on := read_selected_on(args.model)) is None else {"best epoch selected on": selected_on})
-        | ({} if precision is None else {"precision": precision})
-        | describe_limit(evaluation),
-    )
-
-
-def describe_limit(evaluation: Evaluation) -> dict[str, str]:
-    """AP with the number of detections that --max-detections gives, for the page."""
-    limited = evaluation.ap.limited
-    if limited is None or limited.ap is None:
-        return {}
-    counted = f"AP {limited.ap:.3f}; all on this page but the other AP values is with these"
-    return {f"best {limited.max_detections:,} detections": counted}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from gfocal.atomic import atomic_write
 from gfocal.cli.options import describe_nms, has_nms_options, nms_to_json
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from gfocal.calibration.measure import Trust
+    from gfocal.cli.evaluation_page import Circumstances
     from gfocal.data.dataset import ImageData
     from gfocal.evaluation.coco_ap import ScoredBoxes
     from gfocal.evaluation.evaluate import Evaluation
@@ -30,14 +32,16 @@ def write_numbers(
     path: Path,
     evaluation: Evaluation,
     model: AnyDetector | None,
-    trust: dict[str, Any],
-    precision: str | None,
+    trust: Trust | None,
+    of: Circumstances,
     console: Console,
 ) -> None:
-    """All numbers as json; of a model also how far it can be trusted, its NMS and the precision it computed in."""
+    """All numbers as json; of a model also how far it can be trusted, its NMS, its precision, what it has seen."""
     numbers = evaluation.to_json()
     if model is not None:
-        numbers |= trust | {"nms": nms_to_json(model.decode_settings), "precision": precision}
+        numbers |= {} if trust is None else {"trust": trust.to_json()}
+        numbers |= {"nms": nms_to_json(model.decode_settings), "precision": of.precision}
+        numbers["training_images_seen"] = of.seen
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     say(console, f"numbers: {path}")

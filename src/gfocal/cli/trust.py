@@ -10,26 +10,27 @@ from gfocal.console import say
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from gfocal.calibration.measure import Trust
     from gfocal.data.dataset import ImageData
     from gfocal.models.exported import AnyDetector
 
 
-def report_trust(model: AnyDetector | None, data: ImageData, detections: Mapping[int, Any]) -> dict[str, Any]:
-    """Print calibration of edges and scores, and return it for --out.
+def report_trust(model: AnyDetector | None, data: ImageData, detections: Mapping[int, Any]) -> Trust | None:
+    """Print calibration of edges and scores, and return it for --out and --report.
 
-    Nothing where detections have no distributions: those of a file, or that several processes exchanged.
+    None where detections have no distributions: those of a file, or that several processes exchanged.
     """
     from gfocal.calibration.measure import measure_trust
     from gfocal.structures import Detections
 
     found = {key: one for key, one in detections.items() if isinstance(one, Detections)}
     if model is None or len(found) < len(detections):
-        return {}
+        return None
     trust = measure_trust(data, found, threshold_of(model, data.names))
     output = standard_output()
     for line in trust.describe():
         say(output, line)
-    return {"trust": trust.to_json()}
+    return trust
 
 
 def threshold_of(model: AnyDetector, names: Sequence[str]) -> float | tuple[float, ...]:

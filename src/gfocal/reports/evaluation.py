@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from gfocal.calibration.measure import Trust
 from gfocal.data.dataset import ImageData
 from gfocal.errors import ImageError
 from gfocal.evaluation.coco_ap import FEW_OBJECTS, ClassAP
 from gfocal.evaluation.curves import most_confused
-from gfocal.evaluation.error_analysis import MEANINGS
+from gfocal.evaluation.error_analysis import MEANINGS, TYPE_NAMES
 from gfocal.evaluation.evaluate import Evaluation
 from gfocal.evaluation.thresholds import ThresholdChoice
 from gfocal.reports import html
@@ -39,6 +40,7 @@ def write_evaluation_page(
     title: str,
     lead: str = "",
     images: Sequence[CaptionedImage] = (),
+    trust: Trust | None = None,
     facts: Mapping[str, float | int | str | None] | None = None,
 ) -> None:
     """Write the page to ``path``, whole or not at all; the folder must exist.
@@ -49,6 +51,7 @@ def write_evaluation_page(
         title: heading of the page.
         lead: what was evaluated.
         images: those with the most errors, drawn by ``draw_worst_images``, worst first.
+        trust: how far edges and scores can be trusted; None: unknown.
         facts: names and values of the evaluation.
     """
     parts = [
@@ -57,13 +60,17 @@ def write_evaluation_page(
     ]
     if images:
         figures = (html.figure(image.image, image.caption) for image in images)
-        parts.append(html.section("Images with the most errors", html.gallery(figures, "wide"), IMAGES))
+        parts.append(
+            html.section("Images with the most errors", html.gallery(figures, "wide"), _describe_images(evaluation))
+        )
     parts += [
         html.section("Score thresholds", _thresholds(evaluation), _describe_thresholds(evaluation)),
         html.section("AP per class", _class_table(evaluation), CLASSES),
         html.section("Precision-recall curves", _charts(precision_recall_charts(evaluation)), CURVES),
         html.section("Confusion matrix", _confusion_matrix(evaluation), _describe_confusion(evaluation)),
     ]
+    if trust is not None:
+        parts.append(html.section("Edges and scores", _trust_table(trust), TRUST))
     if facts:
         parts.append(html.section("Details", html.facts(facts)))
     html.write_page(path, title, parts, STYLE)
@@ -100,7 +107,10 @@ def _error_table(evaluation: Evaluation) -> str:
         return [heading, number(count), number(cost), bar(share)]
 
     ordered = sorted(errors.cost, key=lambda name: -(errors.cost[name] or 0.0))
-    rows = [row(name, MEANINGS[name], errors.counts[name], errors.cost[name]) for name in ordered]
+    rows = [
+        row(name, MEANINGS[name] + AT_ANY_SCORE * (name == "missed"), errors.counts[name], errors.cost[name])
+        for name in ordered
+    ]
     rows.append(row("all false positives", "every wrong detection, whatever its type", None, errors.false_positives))
     rows.append(row("all false negatives", "every object that was not found", None, errors.false_negatives))
     return html.table(("Type", "Errors", "AP50 lost", ""), rows)
@@ -140,6 +150,46 @@ def _describe_thresholds(evaluation: Evaluation) -> str:
     if len(evaluation.boxes.names) > MAX_CURVES:
         sentences.append(f"Charts show the {MAX_CURVES} classes with the most objects.")
     return " ".join(sentences)
+
+
+def _describe_images(evaluation: Evaluation) -> str:
+    """The legend, and how many false positives above the thresholds may be objects that nobody annotated."""
+    matching = evaluation.matching
+    wrong = evaluation.selected & ~matching.true_positive & ~matching.ignored
+    kinds = Counter(TYPE_NAMES[kind] for kind in evaluation.errors.kind[wrong].tolist())
+    background = kinds["background"]
+    if not background:
+        return IMAGES
+    return (
+        f"Background: {background:,} of {pluralize(evaluation.num_false_positives, 'false positive')} at the "
+        f"thresholds. {UNANNOTATED} {IMAGES}"
+    )
+
+
+def _trust_table(trust: Trust) -> str:
+    def row(name: str, value: float | None, digits: int, meaning: str) -> list[str]:
+        return [name, number(value, digits), cell(meaning, "remark")]
+
+    kind = "calibrated" if trust.is_calibrated else "not calibrated"
+    rows = [
+        row("True positives", trust.num_boxes, 0, "detections above the threshold that match an object"),
+        row("Error of an edge, pixels", trust.rms_error, 1, "root mean square"),
+        row("edge_std, pixels", trust.mean_std, 1, f"the error that the model expects, {kind}; in the mean"),
+        row("ENCE", trust.ence, 2, "share by which edge_std is off from the errors; 0 is perfect"),
+        row(
+            "CRPS, pixels", trust.crps, 2, "how far the predicted distribution of an edge is from the annotated edge"
+        ),
+        *(
+            row(f"Boxes covered, {one.nominal:.0%} promised", one.boxes, 3, "all four edges are in their intervals")
+            for one in trust.boxes
+        ),
+        row("LaECE", trust.la_ece, 3, "by how much scores are off from the IoU; 0 for a false positive"),
+        row("D-ECE", trust.d_ece, 3, "by how much scores are off from the share of detections that is right"),
+    ]
+    if trust.calibrated_la_ece is not None:
+        rows.append(row("LaECE, calibrated", trust.calibrated_la_ece, 3, "of the calibrated scores"))
+        rows.append(row("D-ECE, calibrated", trust.calibrated_d_ece, 3, "of the calibrated scores"))
+    return html.table(("", "", ""), rows)
 
 
 def _class_table(evaluation: Evaluation) -> str:
@@ -216,6 +266,15 @@ IMAGES = (
     + legend_key("wrong", "false positive")
     + legend_key("missed", "missed")
     + legend_key("crowd", "crowd region, ignored")
+)
+UNANNOTATED = (
+    "Some may be objects that nobody annotated: look at the images, and if so, complete the annotations, since "
+    "precision and AP are too low until then."
+)
+AT_ANY_SCORE = "; at any score, so fewer than the objects missed at the thresholds, below"
+TRUST = (
+    "How far edges lie off, whether edge_std says so, and what scores stand for. <i>gfocal calibrate</i> makes them "
+    "mean what they say; lower is better but for coverage, which is to be what was promised."
 )
 CLASSES = (
     "AP is the mean over IoU thresholds from 0.50 to 0.95. Small objects have at most 32 x 32 pixels, large ones at "

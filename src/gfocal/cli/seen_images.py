@@ -1,0 +1,51 @@
+"""Which images of a command the model was trained on, by the digests that its run keeps (training_images.json)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gfocal.cli.held_out import run_folder_of
+from gfocal.text import pluralize
+
+if TYPE_CHECKING:
+    from gfocal.data.dataset import ImageData
+
+
+def count_seen_images(model: str, data: ImageData) -> int | None:
+    """How many images the run of a model was trained on; those that it held out are not among them.
+
+    None where that is unknown: for a model without its run, a run of a gfocal that kept no digests, and synthetic
+    images.
+
+    Raises:
+        DataError: training_images.json is damaged.
+    """
+    from gfocal.data.identity import digest_images
+    from gfocal.errors import DataError
+    from gfocal.run_folder import RunFolder
+
+    file = RunFolder(run_folder_of(model)).training_images
+    if data.files is None or not Path(model).exists() or not file.is_file():
+        return None
+    try:
+        trained = set(json.loads(file.read_text(encoding="utf-8"))["digests"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{file}: not as gfocal wrote it; restore it, or remove it") from error
+    return sum(digest in trained for digest in digest_images(data) if digest is not None)
+
+
+def describe_seen_images(seen: int | None, total: int) -> str:
+    """What it means for the numbers that ``seen`` of ``total`` images were trained on; empty where none were."""
+    if not seen:
+        return ""
+    if seen == total:
+        return (
+            f"the model was trained on all of these {pluralize(total, 'image')}: the numbers say how well it fits "
+            "them, not how good it is on new images"
+        )
+    return (
+        f"the model was trained on {seen:,} of these {pluralize(total, 'image')}: AP and all other numbers are too "
+        "high; evaluate images that it has not seen, or split the data and train again"
+    )
