@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from gfocal.cli import DONE, USER_ERROR
+from gfocal.data.coco_names import COCO_NAMES
 from gfocal.data.preprocess import InputSettings
 from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import create
@@ -207,7 +208,22 @@ def test_data_without_a_class_of_the_model_are_refused(run: Run, photos: Path, m
     data = with_category(photos, tmp_path / "data", "bird", 0)
     code, _, err = run("eval", model, data, "--rename", "cat=Cat", "--rename", "dog=Dog", "--num-workers", 0)
     assert code == USER_ERROR
-    assert "classes differ: found ['Cat', 'bird', 'Dog'], expected ['cat', 'dog']" in err
+    assert "the model knows none of your 3 classes (Cat, bird, Dog), but 2 others (cat, dog); " in err
+    assert "--rename OLD=NEW" in err
+
+
+def test_a_model_of_coco_on_other_classes_does_not_ask_for_coco(run: Run, photos: Path, tmp_path: Path) -> None:
+    options = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
+    save_model(
+        create("gfl_light_fpn", 80, names=COCO_NAMES, pretrained=False, **options).eval(),
+        tmp_path / "coco.safetensors",
+    )
+    words = ("--rename", "cat=RBC", "--rename", "dog=WBC", "--num-workers", 0)
+    code, _, err = run("eval", tmp_path / "coco.safetensors", photos, *words)
+    assert code == USER_ERROR
+    assert "the model knows none of your 2 classes (RBC, WBC), but 80 others (person, bicycle, car, motorcycle" in err
+    assert "toothbrush" not in err
+    assert "COCO 2017 is expected" not in err
 
 
 def test_only_some_classes_are_reported(run: Run, photos: Path, results: Path, model: Path, tmp_path: Path) -> None:

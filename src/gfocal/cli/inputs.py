@@ -30,14 +30,14 @@ Share = Literal["empty", "any"]  # which classes of the data may be missing amon
 
 @contextmanager
 def explain_missing_coco(is_expected: bool, path: str) -> Iterator[None]:
-    """Where COCO itself is expected, add to a DataError how to download it."""
+    """Where COCO itself is expected, add to a DataError how to download it; not where the data have other classes."""
     from gfocal.data.coco_names import COCO_2017
-    from gfocal.errors import DataError
+    from gfocal.errors import ClassMismatchError, DataError
 
     try:
         yield
     except DataError as error:
-        if not is_expected:
+        if not is_expected or isinstance(error, ClassMismatchError):
             raise
         raise DataError(f"{error}\n{COCO_2017.format(path=path)}") from error
 

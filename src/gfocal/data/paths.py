@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from gfocal.errors import ClassMismatchError, DataError, SplitError
-from gfocal.text import one_line, similar
+from gfocal.text import one_line, pluralize, similar
 
 T = TypeVar("T")
+SOME_NAMES = 8  # of classes, in a message
 MAX_LISTED = 2000  # entries of a folder that are compared with a name that is not there
 
 # Of the formats that gfocal.data.images reads.
@@ -42,6 +44,8 @@ def pick_split(available: Mapping[str, T], split: str | None, where: str | Path)
 
     Raises DataError, which lists the available splits.
     """
+    if split is not None and not any(available):
+        raise no_splits(where, split, "this dataset has no splits")
     known = one_line(", ".join(sort_splits(available)), max_length=1000) or "none"
     near = similar(split or "", available)
     there_are = f"did you mean {one_line(near[0])}? There are" if near else "there are"
@@ -53,6 +57,16 @@ def pick_split(available: Mapping[str, T], split: str | None, where: str | Path)
         if name is not None and name in available:
             return available[name]
     raise SplitError(f"{where}: no split {split!r}; {there_are}: {known}")
+
+
+def no_splits(where: str | Path, split: str, why: str) -> SplitError:
+    """The error for a split of a dataset that has none; ``why`` is a clause on the dataset."""
+    command = shlex.join(["gfocal", "split", str(where), "--val", "0.15", "--test", "0.15"])
+    return SplitError(
+        f"{where}: no split {split!r}: {why}. Leave the split out: 'gfocal eval' then takes the images that the run "
+        f"held out, where it held some out. For a test split: {command}, then train anew, as a model must not have "
+        "seen its test images"
+    )
 
 
 def no_such_path(path: str | Path) -> str:
@@ -155,6 +169,16 @@ def category_ids_by_label(order: Sequence[int], ids: Sequence[int], count: int) 
     by_label = dict(zip(order, ids, strict=True))
     free = (number for number in range(1, count + len(by_label) + 1) if number not in set(ids))
     return [by_label[label] if label in by_label else next(free) for label in range(count)]
+
+
+def no_class_in_common(found: Sequence[str], wanted: Sequence[str], where: str | Path) -> ClassMismatchError:
+    """The error for data of which a model knows no class; of many names the first ones are enough."""
+    ours, known = (", ".join(names[:SOME_NAMES]) + ", ..." * (len(names) > SOME_NAMES) for names in (found, wanted))
+    return ClassMismatchError(
+        f"{where}: classes differ: the model knows none of your {pluralize(len(found), 'class', 'classes')} "
+        f"({ours}), but {len(wanted):,} others ({known}); train it on your data with --init-from, or, if "
+        "names alone differ, rename them with --rename OLD=NEW"
+    )
 
 
 def class_mismatch(found: Sequence[str], wanted: Sequence[str], where: str | Path) -> ClassMismatchError:

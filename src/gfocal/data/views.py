@@ -14,7 +14,7 @@ from torch import Tensor
 from gfocal.data.classes import map_classes
 from gfocal.data.conventions import MOSTLY_IGNORED
 from gfocal.data.dataset import FileData, ImageData, Problem, Sample, SampleTable
-from gfocal.data.paths import class_mismatch
+from gfocal.data.paths import class_mismatch, no_class_in_common
 from gfocal.data.stated import StatedTable, concatenate_stated
 from gfocal.data.validation import summarize
 from gfocal.errors import DataError
@@ -173,6 +173,8 @@ def share_classes(data: FileData, names: Sequence[str], where: str, only_empty: 
     """
     extra = torch.tensor([name not in names for name in data.names])
     has_objects = bool(extra[data.table.labels].any())
+    if extra.all() and not only_empty:
+        raise no_class_in_common(data.names, names, where)
     if extra.all() or (only_empty and has_objects):
         raise class_mismatch(data.names, names, where)
     return with_classes(data, names), describe_left_out(data, names)
