@@ -21,7 +21,7 @@ from gfocal.data.class_ids import IDS_SHIFTED
 from gfocal.data.dataset import FileData, Problem
 from gfocal.data.image_record import ImageRecord
 from gfocal.data.locate import ImageLocator, Located, dataset_folder
-from gfocal.data.paths import category_ids_by_label, find_split, map_labels, pick_split, split_name
+from gfocal.data.paths import category_ids_by_label, find_split, map_labels, no_splits, pick_split, split_name
 from gfocal.data.sidecar import SIDECAR, ImageExtra, Sidecar, read_sidecar
 from gfocal.data.validation import MISSING, REPEATED_CLASS, REPEATED_IMAGE, validate_records
 from gfocal.errors import DataError
@@ -101,7 +101,7 @@ def read_annotated(
     if not sources:
         raise DataError(f"{path}: no annotations of {kind.title}; looked for {kind.looked_for}")
     if split is not None and set(sources) == {WHOLE}:
-        raise DataError(f"{path}: no split {split!r}: this dataset of {kind.title} has no splits")
+        raise no_splits(path, split, f"this dataset of {kind.title} has no splits")
     parsed = {key: kind.parse(source) for key, source in sources.items()}
     chosen = pick_split(parsed, split, path)
     for name, count in Counter(chosen.classes or ()).items():

@@ -199,14 +199,16 @@ def _candidates(path: Path) -> list[Format]:
         return found
     if labels_alone := explain_labels_alone(path):
         raise DataError(labels_alone)
-    lines = "\n".join(f"  {kind.title:<16} {kind.looked_for}" for kind in FORMATS)
     content = sorted(f.name + "/" * f.is_dir() for f in path.iterdir()) if path.is_dir() else []
+    if path.is_dir() and not content:
+        raise DataError(f"{path}: the folder is empty; put images and their annotations there, see docs/data.md")
+    lines = "\n".join(f"  {kind.title:<16} {kind.looked_for}" for kind in FORMATS)
     shown = ", ".join(content[:12]) + (f", ... ({len(content)} entries)" if len(content) > 12 else "")
     seen = [f"  {line}" for line in (*explain_unread(path), *_look_below(path))]
     raise DataError(
         f"{path}: no annotated images found. Looked for\n{lines}\n"
         "where <split> is train, val or test (also valid, validation, train2017, ...)."
-        + (f"\nThe folder holds: {one_line(shown, max_length=1000) or 'nothing'}" if path.is_dir() else "")
+        + (f"\nThe folder holds: {one_line(shown, max_length=1000)}" if path.is_dir() else "")
         + ("\n" + "\n".join(["Seen, and not read:", *seen]) if seen else "")
     )
 

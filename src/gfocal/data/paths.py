@@ -64,7 +64,7 @@ def no_splits(where: str | Path, split: str, why: str) -> SplitError:
     command = shlex.join(["gfocal", "split", str(where), "--val", "0.15", "--test", "0.15"])
     return SplitError(
         f"{where}: no split {split!r}: {why}. Leave the split out: 'gfocal eval' then takes the images that the run "
-        f"held out, where it held some out. For a test split: {command}, then train anew, as a model must not have "
+        f"held out, where it held some out. For a test split: {command}, then train again, as a model must not have "
         "seen its test images"
     )
 

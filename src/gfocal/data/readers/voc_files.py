@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gfocal.data.dataset import Problem
-from gfocal.data.paths import SUFFIXES, find_split_folders, list_images, pick_split, sort_splits, split_name
+from gfocal.data.paths import (
+    SUFFIXES,
+    find_split_folders,
+    list_images,
+    no_splits,
+    pick_split,
+    sort_splits,
+    split_name,
+)
 from gfocal.data.readers.xml_files import root_tag
 from gfocal.data.validation import REPEATED_IMAGE
 from gfocal.errors import DataError
@@ -100,7 +108,7 @@ def collect(folder: Path, split: str | None, problems: list[Problem]) -> VocFile
         return _read_list(files, layout, pick_split(find_lists(folder), split, folder), folder, problems)
     if layout is not None:
         if split is not None and split_name(split) != split_name(folder.absolute().name):
-            raise DataError(f"{folder}: no split {split!r}: the xml files are beside the images, without splits")
+            raise no_splits(folder, split, "the xml files are beside the images, without splits")
         files = layout.files()
         here = folder.absolute()
         siblings = find_split_layouts(here.parent) if split_name(here.name) else {}
@@ -112,7 +120,7 @@ def collect(folder: Path, split: str | None, problems: list[Problem]) -> VocFile
         if nested is None:
             raise DataError(f"{folder}: no xml files here, in Annotations/, nor in subfolders train/, val/, test/")
         if split is not None:
-            raise DataError(f"{folder}: no split {split!r}: the xml files are beside the images, without splits")
+            raise no_splits(folder, split, "the xml files are beside the images, without splits")
         files = nested.files()
         return VocFiles(files, {nested: files})
     chosen = list(layouts.values()) if split is None else [pick_split(layouts, split, folder)]
