@@ -43,6 +43,11 @@ class RunFolder:
         return self.path / "result.json"
 
     @property
+    def best_result(self) -> Path:
+        """The COCO numbers of the epoch with the best AP so far."""
+        return self.path / "best_result.json"
+
+    @property
     def split(self) -> Path:
         """The training images that were held out for validation, where the data have no split val."""
         return self.path / "split.json"

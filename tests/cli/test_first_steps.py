@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +20,14 @@ from gfocal.config.config import read_config
 from gfocal.data.coco_names import COCO_NAMES
 from gfocal.data.discovery import read_data
 from gfocal.data.preprocess import InputSettings
+from gfocal.evaluation.best_result import read_best_result
+from gfocal.evaluation.coco_ap import CocoResult
+from gfocal.evaluation.detections import average_precision
 from gfocal.interop.weights_cache import model_file_of
 from gfocal.models.model_file import save_model
 from gfocal.models.published import PUBLISHED
 from gfocal.models.zoo import create
+from gfocal.reports.runs import read_runs
 from gfocal.run_folder import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]  # of the fixture "run"
@@ -62,7 +69,11 @@ def test_format_and_next_command(run: Run, tmp_path: Path) -> None:
     code, _, err = run("train", data, "--out", tmp_path / "run", *TINY)
     assert code == DONE, err
     assert err.splitlines().count(f"read as YOLO: {data}") == 1
-    assert err.splitlines()[-1] == f"next: gfocal eval {tmp_path / 'run'} '{data}' --split test"
+    *_, thresholds, last = err.splitlines()
+    assert last == f"next: gfocal eval {tmp_path / 'run'} '{data}' --split test"
+    store = f"next: gfocal eval {tmp_path / 'run'} '{data}' --split val --store-thresholds f1"
+    assert thresholds == f"{store}  # score thresholds, from validation images"
+    assert run(*shlex.split(thresholds, comments=True)[2:], "--num-workers", 0)[0] == DONE
     assert run("eval", tmp_path / "run", data, "--split", "test", "--num-workers", 0)[0] == DONE
 
     assert run("convert", data, "--to", "coco", "--out", tmp_path / "coco", "--split", "train")[0] == DONE
@@ -70,6 +81,72 @@ def test_format_and_next_command(run: Run, tmp_path: Path) -> None:
     assert code == DONE, err
     assert f"read as COCO json: {tmp_path / 'coco'}" in err.splitlines()
     assert err.splitlines()[-1] == f"next: gfocal detect {tmp_path / 'other'} IMAGE_OR_FOLDER"
+    assert err.count("next: ") == 1
+
+    # An existing run and a wrong option are said before the data are read.
+    for words, expected in (
+        (("--out", tmp_path / "run"), "holds a run already"),
+        (("--out", tmp_path / "new", "--set", "model.options.chanels=8"), "did you mean channels?"),
+    ):
+        code, _, err = run("train", data, *words, *TINY)
+        assert code == USER_ERROR
+        assert expected in err
+        assert "read as" not in err
+        assert "report.html" not in err
+
+
+def test_a_split_of_data_without_splits_says_what_to_do(run: Run, tmp_path: Path) -> None:
+    data = made(tmp_path / "photos", train=2)
+    assert run("convert", data, "--to", "labelme", "--out", tmp_path / "flat", "--split", "train")[0] == DONE
+    for file in (tmp_path / "flat").rglob("*.*"):
+        file.rename(tmp_path / "flat" / file.name)
+    code, _, err = run("train", tmp_path / "flat", "--train-split", "test", *TINY)
+    assert code == USER_ERROR
+    assert "no split 'test': this dataset of LabelMe has no splits. Leave the split out" in err
+    assert f"gfocal split {tmp_path / 'flat'} --val 0.15 --test 0.15, then train again" in err
+
+
+def test_an_empty_folder_is_one_line(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("check", tmp_path)
+    assert code == USER_ERROR
+    assert err.splitlines()[-1] == (
+        f"gfocal: {tmp_path}: the folder is empty; put images and their annotations there, see docs/data.md"
+    )
+
+
+def test_check_writes_its_files_before_it_prints(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("gfocal.reports.check_tables.print_check", broken)
+    data = made(tmp_path / "photos", train=2)
+    run("check", data, "--jobs", 1, "--html", tmp_path / "check.html", "--json", tmp_path / "check.json")
+    assert (tmp_path / "check.html").is_file()
+    assert (tmp_path / "check.json").is_file()
+
+
+def test_the_table_is_that_of_the_best_epoch(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    aps = iter((0.5, 0.25))
+
+    def falling(*args: Any) -> CocoResult:
+        return replace(average_precision(*args), ap=next(aps))
+
+    monkeypatch.setattr("gfocal.training.loop.average_precision", falling)
+    data, out = made(tmp_path / "photos", train=2, val=2), tmp_path / "run"
+    code, printed, err = run("train", data, "--out", out, *TINY, "--epochs", 2, "--set", "run.eval_every=1")
+    assert code == DONE, err
+    assert "epoch 1, the best (best.safetensors); AP of the last epoch (last.safetensors): 0.250" in err
+    row = next(line for line in printed.splitlines() if line.split()[:1] == ["all"])
+    assert "0.500" in row.split()
+    best = read_best_result(RunFolder(out).best_result)
+    assert best is not None
+    assert (best.epoch, best.result.ap, list(best.result.per_class)) == (1, 0.5, ["cat", "dog"])
+    assert (
+        "Validation images after epoch 2; the best weights are those of epoch 1" in (out / "report.html").read_text()
+    )
+    assert read_runs([out])[0].class_ap == {name: one.ap for name, one in best.result.per_class.items()}
+    (tmp_path / "broken.json").write_text("{}")
+    assert read_best_result(tmp_path / "broken.json") is None
 
 
 def test_a_format_that_was_not_tried_first_is_the_one_that_is_said(tmp_path: Path) -> None:

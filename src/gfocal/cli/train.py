@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
     from gfocal.config.config import Config
     from gfocal.data.dataset import ImageData
+    from gfocal.evaluation.coco_ap import CocoResult
+    from gfocal.run_folder import RunFolder
 
 
 def add(commands: Any) -> None:
@@ -202,13 +204,19 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.init_from is not None:
         require_model(args.init_from)
     say_beginning(f"reading {', '.join(args.data)}", console)
+    from gfocal.build import preset_options
     from gfocal.data.images import pixel_limit
     from gfocal.models.zoo import get_preset
+    from gfocal.run import require_no_run
     from gfocal.run_folder import RunFolder
 
     args.resume = args.resume or (args.auto_resume and RunFolder(args.out).has_state)
     config = draft_config(args)
     get_preset(config.model.preset)  # a typo is said before the data are read
+    if not any("model.init_from" in text for text in args.set) and args.init_from is None:
+        preset_options(config.model)  # those of a model file's network are known later
+    if not args.resume:
+        require_no_run(RunFolder(args.out))
     use_device(args.device)
     with pixel_limit(config.images.max_megapixels):
         return _train(args, config, console)
@@ -246,7 +254,6 @@ def _read(args: argparse.Namespace, config: Config, console: Console) -> tuple[C
 def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
     from gfocal.checks.before_training import explain_small_sets, take_advice
     from gfocal.data.views import select_trained
-    from gfocal.reports.tables import coco_table
     from gfocal.reports.training import TrainingPage
     from gfocal.run import run_training
     from gfocal.run_folder import RunFolder
@@ -262,8 +269,6 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
     say(console, f"{pluralize(num_train, 'training image')}, {pluralize(num_val, 'validation image')}")
     data_name = ", ".join(args.data)
     page = TrainingPage(console, explain_small_sets(select_trained(train_data), val_data))
-    if launch.is_main():
-        say(console, f"{RunFolder(args.out).page}: the run as a page, while it trains and after")
     _, result = run_training(
         config,
         train_data,
@@ -281,12 +286,40 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
         return DONE
     if result is not None:
         say(console, f"validation: {choice.selected_on}")
-        standard_output().print(coco_table(result))
+        print_result(result, RunFolder(args.out), console)
     if choice.test is not None:
         report_test(choice, config, args.out, console)
     say(console, f"model files: {', '.join(map(str, RunFolder(args.out).model_files))}")
-    say(console, f"next: {next_command(args)}")
+    for command in next_commands(args, choice):
+        say(console, f"next: {command}")
     return DONE
+
+
+def print_result(last: CocoResult, run: RunFolder, console: Console) -> None:
+    """Print the table of the best epoch, whose weights the run keeps, and AP of the last one where it is another."""
+    from gfocal.evaluation.best_result import read_best_result
+    from gfocal.reports.tables import coco_table
+
+    best = read_best_result(run.best_result)
+    if best is None:
+        say(console, f"the last epoch ({run.last.name}):")
+        standard_output().print(coco_table(last))
+        return
+    other = "" if best.result == last else f"; AP of the last epoch ({run.last.name}): {last.ap or 0:.3f}"
+    say(console, f"epoch {best.epoch}, the best ({run.best.name}){other}")
+    standard_output().print(coco_table(best.result))
+
+
+def next_commands(args: argparse.Namespace, choice: Validation) -> list[str]:
+    """What is done with a trained model: thresholds chosen on validation images, then an evaluation or detection."""
+    commands = []
+    ignored = ["--ignored-as-objects"] * args.ignored_as_objects
+    if choice.val is not None and choice.val.files is not None:
+        split = args.val_split or ("" if args.val else "val")
+        words = ["gfocal", "eval", str(args.out), *(args.val or args.data), *(["--split", split] if split else [])]
+        command = shlex.join([*words, *ignored, "--store-thresholds", "f1"])
+        commands.append(f"{command}  # score thresholds, from validation images")
+    return [*commands, next_command(args)]
 
 
 def next_command(args: argparse.Namespace) -> str:

@@ -40,6 +40,7 @@ class ComparedRun:
     rows: tuple[Mapping[str, str], ...]  # of metrics.csv
     result: Mapping[str, Any] | None  # the COCO numbers of the last evaluation; None of an unfinished run
     matches: MatchTable | None = None  # of the evaluation with the best AP; None of a run by an older gfocal
+    best_result: Mapping[str, Any] | None = None  # the COCO numbers of that evaluation; None as before
     is_model_alone: bool = False  # a model file without its run, of which the network and its input are known
 
     @property
@@ -80,8 +81,9 @@ class ComparedRun:
 
     @property
     def class_ap(self) -> Mapping[str, float | None]:
-        """AP of each class at the last evaluation."""
-        return {name: one["ap"] for name, one in (self.result or {}).get("per_class", {}).items()}
+        """AP of each class at the evaluation with the best AP; of a run by an older gfocal at the last one."""
+        numbers = self.best_result or self.result or {}
+        return {name: one["ap"] for name, one in numbers.get("per_class", {}).items()}
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ def _read(folder: Path, name: str) -> ComparedRun:
             tuple(read_metrics(metrics)) if metrics.is_file() else (),
             _json(RunFolder(folder).result),
             read_matches(matches) if (matches := RunFolder(folder).matches).is_file() else None,
+            _json(RunFolder(folder).best_result),
         )
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise CompareError(f"{folder}: its files are damaged ({error})") from error

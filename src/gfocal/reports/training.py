@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from gfocal.console import warn
+from gfocal.console import say, warn
 from gfocal.data.dataset import ImageData
 from gfocal.errors import ImageError
 from gfocal.evaluation.bootstrap import RESAMPLES, Interval, ap_intervals, read_matches
@@ -74,6 +74,8 @@ class TrainingPage:
             self._measure(view)
         try:
             write_training_page(view, self.images, self.interval, self.notes)
+            if not self.written_at:
+                say(self.console, f"{view.folder.page}: the run as a page, while it trains and after")
         except OSError as error:
             if not self.has_failed:
                 warn(self.console, f"{view.folder.page}: cannot be written ({error}); the run continues")
@@ -88,6 +90,8 @@ class TrainingPage:
         figures = draw_images(view.val_data, self.indices, self.evaluated)
         self.evaluated = None
         heading = f"Validation images after epoch {self.evaluated_epoch}"
+        if view.best_epoch not in (0, self.evaluated_epoch):
+            heading += f"; the best weights are those of epoch {view.best_epoch}"
         section = html.section(heading, html.gallery(figures), DETECTIONS)
         self.images = f"<!--images-->{section}<!--/images-->"
 

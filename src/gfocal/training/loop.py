@@ -21,6 +21,7 @@ from gfocal.data.augmentation.pipeline import AugmentSettings, augmentation_for
 from gfocal.data.dataset import ImageData
 from gfocal.data.loading import evaluation_loader, training_loader
 from gfocal.data.samplers import dataset_repeat_factors
+from gfocal.evaluation.best_result import write_best_result
 from gfocal.evaluation.bootstrap import MatchTable, ap_intervals, match_samples, read_matches, write_matches
 from gfocal.evaluation.coco_ap import CocoResult, ScoredBoxes
 from gfocal.evaluation.detections import (
@@ -377,6 +378,7 @@ def finish_epoch(
             if evaluated is not None and row["ap"] > progress.best_ap:
                 save_model(model, folder.best)
                 write_matches(folder.matches, match_validation(training.val_data, evaluated))
+                write_best_result(folder.best_result, progress.epoch, evaluated.result)
                 progress.best_ap, progress.best_epoch = row["ap"], progress.epoch
             save_state(folder, training.state)
     training.state.devices.barrier()
