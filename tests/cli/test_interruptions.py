@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import signal
@@ -113,3 +114,12 @@ def test_convert_escapes_the_names_in_its_notes(tmp_path: Path, capfd: pytest.Ca
     assert "\\x1b[2J" in told
     assert "\x1b[2J" not in told
     assert "\u202e" not in told
+
+
+def test_a_run_stopped_at_once_says_whether_something_was_saved(tmp_path: Path) -> None:
+    args = argparse.Namespace(command="train", out=tmp_path, resume=False, auto_resume=False)
+    at_once = KeyboardInterrupt("stopped at once; what was saved before is whole")
+    said = command_line.describe_interruption(args, at_once, None)
+    assert said == "stopped before a state was saved; start again"
+    (tmp_path / "state.pt").touch()
+    assert command_line.describe_interruption(args, at_once, None) == str(at_once)

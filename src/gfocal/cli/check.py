@@ -118,7 +118,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _check(args: argparse.Namespace, config: Config, console: Console) -> int:
-    from gfocal.atomic import atomic_write
     from gfocal.checks.check import check_datasets
     from gfocal.reports.check_tables import print_check
 
@@ -133,7 +132,21 @@ def _check(args: argparse.Namespace, config: Config, console: Console) -> int:
         with_ignored=args.ignored_as_objects,
         console=console,
     )
+    # Files first: what is printed to may be a pipe that is closed early, as by head.
+    write_check(result, args, console)
+    if args.augmented:
+        draw_augmented(result, config, args.augmented, console)
     print_check(result, standard_output())
+    if not args.html and any(finding.image or finding.group for finding in result.findings):
+        say(console, "--html check.html shows the images of these findings")
+    bad = result.counts["error"] + args.strict * result.counts["warning"]
+    return SOME_FAILED if bad else DONE
+
+
+def write_check(result: CheckResult, args: argparse.Namespace, console: Console) -> None:
+    """Write the files of --json and --html."""
+    from gfocal.atomic import atomic_write
+
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(args.json) as temporary:
@@ -146,12 +159,6 @@ def _check(args: argparse.Namespace, config: Config, console: Console) -> int:
         page.parent.mkdir(parents=True, exist_ok=True)
         write_check_page(result, page)
         say(console, f"page: {page}")
-    elif any(finding.image or finding.group for finding in result.findings):
-        say(console, "--html check.html shows the images of these findings")
-    if args.augmented:
-        draw_augmented(result, config, args.augmented, console)
-    bad = result.counts["error"] + args.strict * result.counts["warning"]
-    return SOME_FAILED if bad else DONE
 
 
 def draw_augmented(result: CheckResult, config: Config, folder: Path, console: Console) -> None:

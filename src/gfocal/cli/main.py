@@ -147,14 +147,14 @@ def describe_interruption(
             return f"{interrupt}; the same launch with --resume continues"
         command = shlex.join(["gfocal", *(sys.argv[1:] if arguments is None else arguments)])
         return f"{interrupt}; continue with: {command}" + " --resume" * (not args.resume)
+    if args.command in ("train", "demo") and not RunFolder(args.out).has_state:
+        return "stopped before a state was saved; start again"
     if str(interrupt):
         return str(interrupt)
     if args.command == "lab":
         return "stopped; the same command continues"
     if args.command not in ("train", "demo"):
         return "stopped"
-    if not RunFolder(args.out).has_state:
-        return "stopped before a state was saved; start again"
     return "stopped; " + ("--resume continues the run" if args.command == "train" else "the same command continues")
 
 
