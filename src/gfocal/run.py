@@ -300,7 +300,11 @@ def fit_to_data(
 def measure_missing_statistics(model: Detector, train_data: ImageData, console: Console) -> None:
     """Give initial weights whose BatchNorm was folded into the convolutions their statistics back, and say so."""
     if number := restore_statistics(model, train_data):
-        say(console, f"BatchNorm statistics: the initial weights have none; measured on {pluralize(number, 'image')}")
+        say(
+            console,
+            "the initial weights lack the mean and variance of each channel, which BatchNorm layers need: measured "
+            f"on {pluralize(number, 'image')}",
+        )
 
 
 def check_data(

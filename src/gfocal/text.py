@@ -18,8 +18,8 @@ def similar(word: str, known: Iterable[str], number: int = 1) -> list[str]:
     """Up to ``number`` of the ``known`` words that a word with a typo may stand for, the likeliest first."""
     import difflib
 
-    folded = {name.lower(): name for name in known}
-    return [folded[name] for name in difflib.get_close_matches(word[:100].lower(), folded, n=number)]
+    folded = {name.lower().lstrip("-"): name for name in known}  # dashes that all options have make none similar
+    return [folded[name] for name in difflib.get_close_matches(word[:100].lower().lstrip("-"), folded, n=number)]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

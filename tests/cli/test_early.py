@@ -98,7 +98,7 @@ def test_typos_of_options_and_commands(run: Run, arguments: tuple[str, ...], exp
 
 
 def test_nothing_is_suggested_for_what_resembles_nothing(run: Run) -> None:
-    for arguments in (("train", "x", "--zzz"), ("xyzzy",)):
+    for arguments in (("train", "x", "--zzz"), ("train", "x", "--nope"), ("xyzzy",)):
         assert "did you mean" not in run(*arguments)[2]
 
 

@@ -65,10 +65,8 @@ def ran(config: Config, folder: Path, data: Any = DATA, **more: Any) -> tuple[gf
 def test_network_input_and_weights_are_those_of_the_file(old: Path, tmp_path: Path) -> None:
     before = gfocal.load(old)
     model, said = ran(config_from(old), tmp_path / "new")
-    options = (
-        "n = 12, delta = 1.0, origin = corner, finest = 8, channels = 32, num_convs = 1, body = " + OPTIONS["body"]
-    )  # type: ignore[operator]
-    assert f"starting from {old}, gfl_light_fpn ({options}): 2 of 5 classes known; new: triangle, ring, cross" in said
+    start = f"starting from {old} (gfl_light_fpn), which knows 2 of your 5 classes; new: triangle, ring, cross"
+    assert start in said
     assert "ImageNet" not in said
     assert model.names == SyntheticScenes.names
     assert model.input_settings == before.input_settings
@@ -212,14 +210,14 @@ def test_on_the_command_line(old: Path, tmp_path: Path) -> None:
 
 
 def test_describing_the_initial_model(old: Path) -> None:
-    assert describe_initial_model(str(old), NAMES).endswith("3 of 3 classes known")
+    assert describe_initial_model(str(old), NAMES).endswith("knows 3 of your 3 classes")
 
 
 def test_class_agnostic_training_and_evaluation(old: Path, tmp_path: Path, run: Any) -> None:
     config = config_from(old, **{"model.class_agnostic": True})
     model, said = ran(config, tmp_path / "one")
     assert model.names == ("object",)
-    assert "0 of 1 class known" in said
+    assert "which does not know the class" in said
     ran(config, tmp_path / "one", resume=True)  # the same data, by their one class
     code, out, err = run("eval", tmp_path / "one", "synthetic", "--num-workers", 0, "--device", "cpu")
     assert code == 0
@@ -251,7 +249,7 @@ def test_from_the_hub(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     config = with_changes(config_from(old), {"model.init_from": "hf://somebody/owls"})
     model, said = ran(config, tmp_path / "new")
     assert set(asked) == {"hf://somebody/owls"}
-    assert "starting from hf://somebody/owls, gfl_light_fpn" in said
+    assert "starting from hf://somebody/owls (gfl_light_fpn)" in said
     assert model.built_from["options"]["n"] == 12
 
 

@@ -414,7 +414,7 @@ def test_training_starts_from_a_name(weights: PublishedWeights, capsys: pytest.C
     config = with_initial_network(config)
     assert config.model.init_from == NAME  # so that the run's config means the same on another machine
     assert config.model.preset == "gfl_r18_fpn"
-    assert "2 of 3 classes known; new: owl" in describe_initial_model(NAME, ("cat", "owl", "dog"))
+    assert "knows 2 of your 3 classes; new: owl" in describe_initial_model(NAME, ("cat", "owl", "dog"))
     assert build_model(config, ("cat", "owl", "dog")).names == ("cat", "owl", "dog")
 
 

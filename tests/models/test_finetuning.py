@@ -101,8 +101,8 @@ def test_names_must_be_names(names: tuple[str, ...]) -> None:
 
 
 def test_what_became_of_the_classes_in_a_line() -> None:
-    assert str(compare_classes(("owl", "cow", "cat"), BEFORE)) == "2 of 3 classes known; new: cow"
-    assert str(compare_classes(("owl", "cat"), BEFORE)) == "2 of 2 classes known"
-    assert str(compare_classes(("object",), BEFORE)) == "0 of 1 class known"
+    assert str(compare_classes(("owl", "cow", "cat"), BEFORE)) == "knows 2 of your 3 classes; new: cow"
+    assert str(compare_classes(("owl", "cat"), BEFORE)) == "knows 2 of your 2 classes"
+    assert str(compare_classes(("object",), BEFORE)) == "does not know the class"
     many = tuple(f"c{i}" for i in range(9))
     assert str(compare_classes(("cat", *many), BEFORE)).endswith("new: c0, c1, c2, c3, c4, ...")

@@ -19,6 +19,7 @@ from gfocal.errors import ModelFileError
 from gfocal.models.description import FORMAT, describe
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model, read_description, save_model, store_nms, store_thresholds
+from gfocal.models.names import require_model
 from gfocal.models.zoo import gfl_light_fpn
 from gfocal.ops.decoding import DecodeSettings
 
@@ -109,6 +110,14 @@ def test_the_folder_of_a_run_means_its_best_model_then_its_last(saved: Path, tmp
 def test_missing_files_and_folders_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"none\.safetensors: no such file or folder"):
         load_model(tmp_path / "none.safetensors")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").touch()
+    with pytest.raises(ModelFileError, match=r"first epoch is not finished.*start again with 'gfocal train'$"):
+        require_model(run)
+    (run / "state.pt").touch()
+    with pytest.raises(ModelFileError, match=r"first epoch is not finished.*continue it with 'gfocal train --resume'$"):
+        require_model(run)
     with pytest.raises(ModelFileError, match=r"holds neither best\.safetensors nor last\.safetensors"):
         load_model(tmp_path)
 

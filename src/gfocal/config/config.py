@@ -226,7 +226,9 @@ def _replace_values(base: Any, table: Mapping[str, Any], where: str, prefix: str
     for key, value in table.items():
         name = f"{prefix}{key}"
         if key not in hints:
-            raise ConfigError(f"{where}: unknown key {one_line(name, 100)}; {_suggest_key(key, prefix, hints)}")
+            raise ConfigError(
+                f"{where}: unknown key {one_line(name, 100)}; {_suggest_key(key, prefix, hints, value)}"
+            )
         current = getattr(base, key)
         if is_dataclass(current):
             if not isinstance(value, Mapping):
@@ -244,7 +246,7 @@ def _replace_values(base: Any, table: Mapping[str, Any], where: str, prefix: str
         raise ConfigError(f"{where}: {prefix}{error}") from error
 
 
-def _suggest_key(key: str, prefix: str, known: Iterable[str]) -> str:
+def _suggest_key(key: str, prefix: str, known: Iterable[str], value: Any) -> str:
     """What an unknown key may stand for, in its own section or else in another."""
     known = list(known)
     if near := similar(key, known):
@@ -252,6 +254,10 @@ def _suggest_key(key: str, prefix: str, known: Iterable[str]) -> str:
     everywhere = [name for name in flatten(Config()) if name.rpartition(".")[2] == key]
     if everywhere or (everywhere := similar(key, [] if prefix else flatten(Config()))):
         return f"did you mean {everywhere[0]}?"
+    if isinstance(value, Mapping):  # an unknown section, whose first key may be another's
+        names = {name.rpartition(".")[2]: name for name in flatten(Config())}
+        if near := [found for inner in value for found in similar(str(inner), names)]:
+            return f"did you mean {names[near[0]]}?"
     return f"known are: {', '.join(known)}"
 
 

@@ -126,7 +126,7 @@ def describe_initial_model(init_from: str, names: Sequence[str]) -> str:
     description = read_description(locate_model(init_from))
     known = compare_classes(names, description["names"])
     dropped = "; its calibration is not that of other weights, and is dropped: 'gfocal calibrate' the trained model"
-    line = f"starting from {init_from}, {_describe_network(description)}: {known}"
+    line = f"starting from {init_from} ({description['preset']}), which {known}"
     return line + dropped * ("calibration" in description)
 
 

@@ -12,7 +12,6 @@ import torch
 from gfocal.models.description import build_from_description, describe
 from gfocal.models.detector import Detector
 from gfocal.models.freezing import BackbonePart
-from gfocal.text import pluralize
 
 # The convolutions whose outputs are classes, of every head: one for all levels, or SSD's one for each.
 CLASS_LAYER = re.compile(r"(^|\.)cls_outs?\.(\d+\.)?(weight|bias)$")
@@ -27,7 +26,9 @@ class Transfer:
 
     def __str__(self) -> str:
         total = len(self.known) + len(self.new)
-        text = f"{len(self.known)} of {pluralize(total, 'class', 'classes')} known"
+        if total == 1:
+            return "knows the class" if self.known else "does not know the class"
+        text = f"knows {len(self.known) or 'none'} of your {total} classes"
         if self.known and self.new:
             shown = ", ".join(self.new[:5]) + (", ..." if len(self.new) > 5 else "")
             text += f"; new: {shown}"

@@ -24,7 +24,16 @@ def require_model(model: str | Path) -> None:
     if text.startswith(HUB_SCHEME) or (text in PUBLISHED and not path.exists()):
         return
     if path.is_dir():
-        if not RunFolder(path).model_files:
+        run = RunFolder(path)
+        continuation = (
+            "continue it with 'gfocal train --resume'" if run.has_state else "start again with 'gfocal train'"
+        )
+        if not run.model_files and (run.has_state or run.description.is_file()):
+            raise ModelFileError(
+                f"{path}: a run whose first epoch is not finished, so that there is no model yet; wait for it, or "
+                f"{continuation}"
+            )
+        if not run.model_files:
             raise ModelFileError(
                 f"{path}: holds neither best.safetensors nor last.safetensors; is it a run's folder?"
             )
