@@ -375,7 +375,7 @@ def print_evaluation(evaluation: Evaluation, model: AnyDetector | None, seen: in
     if seen:
         say(
             output,
-            f"trained on {seen:,} of these {pluralize(evaluation.ap.num_images, 'image')}: not what new ones give",
+            f"trained on {seen:,} of these {pluralize(evaluation.ap.num_images, 'image')}: expect less on new ones",
         )
     if model is not None and (why := explain_no_detections(evaluation.ap, model.decode_settings)):
         say(console, why)

@@ -46,6 +46,6 @@ def describe_seen_images(seen: int | None, total: int) -> str:
             "them, not how good it is on new images"
         )
     return (
-        f"the model was trained on {seen:,} of these {pluralize(total, 'image')}: AP and all other numbers are too "
-        "high; evaluate images that it has not seen, or split the data and train again"
+        f"the model was trained on {seen:,} of these {pluralize(total, 'image')}: AP and all other numbers are "
+        "better than on new images; evaluate images that it has not seen, or split the data and train again"
     )

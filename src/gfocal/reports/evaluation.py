@@ -189,7 +189,7 @@ def _trust_table(trust: Trust) -> str:
     if trust.calibrated_la_ece is not None:
         rows.append(row("LaECE, calibrated", trust.calibrated_la_ece, 3, "of the calibrated scores"))
         rows.append(row("D-ECE, calibrated", trust.calibrated_d_ece, 3, "of the calibrated scores"))
-    return html.table(("", "", ""), rows)
+    return html.table(("Measure", "Value", ""), rows)
 
 
 def _class_table(evaluation: Evaluation) -> str:
@@ -269,7 +269,7 @@ IMAGES = (
 )
 UNANNOTATED = (
     "Some may be objects that nobody annotated: look at the images, and if so, complete the annotations, since "
-    "precision and AP are too low until then."
+    "precision and AP are too low until then (docs/evaluation.md, error types)."
 )
 AT_ANY_SCORE = "; at any score, so fewer than the objects missed at the thresholds, below"
 TRUST = (
