@@ -69,8 +69,11 @@ def test_detections_of_another_detector(run: Run, photos: Path, results: Path, t
     lines = out.splitlines()
     assert lines[0].split() == ["12", "images,", "18", "ground-truth", "boxes,", "13", "detections"]
     assert lines[-3].startswith("most costly error type: missed, 6 errors; AP50 +")
-    assert lines[-2] == "best threshold by f1, all classes together: 0.45 (precision 0.917, recall 0.611, F1 0.733)"
-    assert lines[-1] == "at the thresholds of highest F1: 0.08 false positives per image"
+    best = (
+        "best threshold by f1, all classes together, on these images: 0.45 (precision 0.917, recall 0.611, F1 0.733)"
+    )
+    assert lines[-2] == best
+    assert lines[-1] == "at the thresholds of highest F1, chosen on these images: 0.08 false positives per image"
     content = json.loads((tmp_path / "numbers.json").read_text())
     assert content["errors"]["types"]["classification"]["count"] == 1
     assert content["at_thresholds"]["confusion"]["counts"] == [[11, 1, 0], [0, 0, 6], [0, 0, 0]]

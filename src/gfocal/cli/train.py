@@ -205,6 +205,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         require_model(args.init_from)
     say_beginning(f"reading {', '.join(args.data)}", console)
     from gfocal.build import preset_options
+    from gfocal.config.config import read_config
     from gfocal.data.images import pixel_limit
     from gfocal.models.zoo import get_preset
     from gfocal.run import require_no_run
@@ -213,8 +214,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     args.resume = args.resume or (args.auto_resume and RunFolder(args.out).has_state)
     config = draft_config(args)
     get_preset(config.model.preset)  # a typo is said before the data are read
-    if not any("model.init_from" in text for text in args.set) and args.init_from is None:
-        preset_options(config.model)  # those of a model file's network are known later
+    nano, model = read_config("nano").model, config.model
+    if model.init_from is None or (model.init_from, model.preset) == (nano.init_from, nano.preset):
+        preset_options(model)  # those of another model file's network are known when it is read
     if not args.resume:
         require_no_run(RunFolder(args.out))
     use_device(args.device)

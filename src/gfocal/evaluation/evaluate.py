@@ -141,11 +141,13 @@ class Evaluation:
         best = self.best_thresholds.overall
         if best.f1 is not None and best.precision is not None:
             lines.append(
-                f"best threshold by {self.best_thresholds.rule}, all classes together: {best.threshold:g} "
-                f"(precision {best.precision:.3f}, recall {best.recall:.3f}, F1 {best.f1:.3f})"
+                f"best threshold by {self.best_thresholds.rule}, all classes together, on these images: "
+                f"{best.threshold:g} (precision {best.precision:.3f}, recall {best.recall:.3f}, F1 {best.f1:.3f})"
             )
         if self.ap.num_detections:
-            lines.append(f"at {self.thresholds_source}: {self.fppi:.2f} false positives per image")
+            is_own = self.thresholds_source != self.best_thresholds.description
+            chosen = "" if is_own else ", chosen on these images"
+            lines.append(f"at {self.thresholds_source}{chosen}: {self.fppi:.2f} false positives per image")
         return lines
 
 

@@ -150,7 +150,7 @@ DIFFERENCES = (
 )
 SPREAD = "Mean and standard deviation over runs that differ in their seed alone. A smaller difference may be chance."
 CURVES = "Colors repeat after six runs."
-CLASSES = "AP at the last evaluation, which need not be the best one. An unfinished run has none yet."
+CLASSES = "AP at the evaluation with the best AP; of runs by an older gfocal at the last one."
 
 STYLE = """
 .run{display:inline-block;min-width:20px;height:20px;padding:0 4px;margin-right:4px;border-radius:10px;
