@@ -110,7 +110,7 @@ def test_an_empty_folder_is_one_line(run: Run, tmp_path: Path) -> None:
     code, _, err = run("check", tmp_path)
     assert code == USER_ERROR
     assert err.splitlines()[-1] == (
-        f"gfocal: {tmp_path}: the folder is empty; put images and their annotations there, see docs/data.md"
+        f"gfocal: {tmp_path}: no annotated images found, the folder is empty; docs/data.md lists the formats"
     )
 
 

@@ -201,7 +201,7 @@ def _candidates(path: Path) -> list[Format]:
         raise DataError(labels_alone)
     content = sorted(f.name + "/" * f.is_dir() for f in path.iterdir()) if path.is_dir() else []
     if path.is_dir() and not content:
-        raise DataError(f"{path}: the folder is empty; put images and their annotations there, see docs/data.md")
+        raise DataError(f"{path}: no annotated images found, the folder is empty; docs/data.md lists the formats")
     lines = "\n".join(f"  {kind.title:<16} {kind.looked_for}" for kind in FORMATS)
     shown = ", ".join(content[:12]) + (f", ... ({len(content)} entries)" if len(content) > 12 else "")
     seen = [f"  {line}" for line in (*explain_unread(path), *_look_below(path))]
