@@ -342,8 +342,13 @@ def test_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch, voc: Path, tmp_path: 
     code, _, err = run("train", voc, "--out", tmp_path / "run", *TINY)
     assert code == 130
     assert err.splitlines()[-1] == "stopped before a state was saved; start again"
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "state.pt").touch()
+
+    def stopped_later(*_: object, **__: object) -> None:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "state.pt").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gfocal.run.run_training", stopped_later)
     code, _, err = run("train", voc, "--out", tmp_path / "run", *TINY)
     assert err.splitlines()[-1] == "stopped; --resume continues the run"
 
