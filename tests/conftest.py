@@ -95,3 +95,25 @@ def tensor_reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     monkeypatch.setattr(safetensors, "safe_open", CountingFile)
     return reads
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Path]]:
+    """A small detector of a preset, and its .onnx file in float32, written once; for the tests in tests/export."""
+    pytest.importorskip("onnxscript", reason="needs the extra onnx")
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    from small import scenes, small, small_deformable
+
+    from gfocal.export.export import ExportOptions, export_model
+
+    folder, done = tmp_path_factory.mktemp("exported"), dict[str, tuple[Any, Path]]()
+
+    def get(preset: str) -> tuple[Any, Path]:
+        if preset not in done:
+            model = small_deformable() if preset == "deformable" else small(preset)
+            path = folder / f"{preset}.onnx"
+            export_model(model, path, ExportOptions("onnx", images=scenes()))
+            done[preset] = model, path
+        return done[preset]
+
+    return get
