@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gfocal.data.dataset import ImageData
     from gfocal.evaluation.detections import ScoredDetections
     from gfocal.interop.coco_results import ImageResults
-    from gfocal.models.detector import Detector
+    from gfocal.models.exported import AnyDetector
     from gfocal.structures import Detections
 
     Found = Mapping[int, Detections | ScoredDetections | ImageResults]  # by image id
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def rename_as_in_training(
     parts: Sequence[tuple[str, str | None]],
-    model: Detector | None,
+    model: AnyDetector | None,
     renames: Sequence[tuple[str, str]],
     console: Console,
 ) -> list[tuple[str, str]]:
@@ -95,10 +95,7 @@ def stated_ids(data: ImageData) -> tuple[Mapping[int | str, int], Mapping[int, i
 
 
 def select_classes(
-    texts: Sequence[str],
-    data: ImageData,
-    detections: Found,
-    thresholds: tuple[float, ...] | None,
+    texts: Sequence[str], data: ImageData, detections: Found, thresholds: tuple[float, ...] | None
 ) -> tuple[ImageData, Found, tuple[float, ...] | None]:
     """Data, detections and thresholds of the classes of --classes alone."""
     from gfocal.data.classes import map_classes
@@ -114,7 +111,7 @@ def select_classes(
     return with_classes(data.files, chosen.names), found, thresholds
 
 
-def allow_detections(model: Detector, max_detections: int) -> int | None:
+def allow_detections(model: AnyDetector, max_detections: int) -> int | None:
     """Let a model give as many detections for an image; returns the number it gave before, if that was lower."""
     settings = model.decode_settings
     if max_detections <= settings.max_detections:
@@ -125,7 +122,7 @@ def allow_detections(model: Detector, max_detections: int) -> int | None:
 
 
 def explain_what_counts(
-    data: ImageData, model: Detector | None, own_limit: int | None, max_detections: int, console: Console
+    data: ImageData, model: AnyDetector | None, own_limit: int | None, max_detections: int, console: Console
 ) -> None:
     """Say which ground truth could not count, and which counts although training drops it."""
     from gfocal.evaluation.detections import explain_limit
