@@ -116,7 +116,9 @@ def test_missing_files_and_folders_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"first epoch is not finished.*start again with 'gfocal train'$"):
         require_model(run)
     (run / "state.pt").touch()
-    with pytest.raises(ModelFileError, match=r"first epoch is not finished.*continue it with 'gfocal train --resume'$"):
+    with pytest.raises(
+        ModelFileError, match=r"first epoch is not finished.*continue it with 'gfocal train --resume'$"
+    ):
         require_model(run)
     with pytest.raises(ModelFileError, match=r"holds neither best\.safetensors nor last\.safetensors"):
         load_model(tmp_path)

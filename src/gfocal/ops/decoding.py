@@ -155,6 +155,8 @@ def best_of_levels(pairs: Tensor, scores: Tensor, sizes: Sequence[int], per_leve
     for end in torch.searchsorted(pairs, ends).tolist():
         level = scores[start:end]
         is_long = len(level) > per_level
-        found.append((level.topk(per_level).indices if is_long else torch.arange(len(level)).to(pairs.device)) + start)
+        found.append(
+            (level.topk(per_level).indices if is_long else torch.arange(len(level)).to(pairs.device)) + start
+        )
         start = end
     return torch.cat(found)

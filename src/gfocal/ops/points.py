@@ -93,7 +93,7 @@ def levels_of(points: Points) -> Iterator[tuple[tuple[int, int], int, int]]:
 
 
 def at(values: Tensor, index: Tensor) -> Tensor:
-    """Rows of values (N, ...) at an index of any shape: values[index], several times as fast. -> (*index, ...)"""
+    """Rows of values (N, ...) at an index of any shape: values[index], several times as fast. -> (index's, ...)"""
     return values.index_select(0, index.flatten()).view(index.shape + values.shape[1:])
 
 

@@ -35,7 +35,7 @@ class RunSettings:
     repeat_threshold: float = 0.0
     """Images with classes that occur in less than this share of the images, 0..1, are repeated; 0: none are."""
     precision: Precision = "no"
-    """Number format of the network: no (float32), bf16 or fp16; auto: bf16 on a CPU that computes it natively, else no.
+    """Number format of the network: no (float32), bf16 or fp16; auto: bf16 on a CPU that has it, else no.
     Losses are float32 in any case."""
     ema_decay: float = 0.0
     """Decay of the exponential moving average of the weights, 0 <= ema_decay < 1; 0: no average."""
