@@ -107,3 +107,14 @@ def test_a_run_without_digests_and_a_damaged_file(run: Run, photos: Path, traine
     code, _, err = run("eval", trained, photos, *QUIET)
     assert code == USER_ERROR
     assert f"{file}: not as gfocal wrote it" in err
+
+
+def test_the_page_is_written_of_a_run_with_damaged_files_too(
+    run: Run, photos: Path, trained: Path, tmp_path: Path
+) -> None:
+    config = trained / "config.toml"
+    for text in (config.read_text().replace("epochs = 1", 'epochs = "many"'), "[", ""):
+        config.write_text(text)
+        code, _, err = run("eval", trained, photos, *QUIET, "--report", tmp_path / "page.html", "--worst", 0)
+        assert code == DONE, err
+        assert "<dt>evaluated</dt>" in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -77,12 +77,11 @@ def describe_run(model: str) -> dict[str, str]:
         return {}
     try:
         (run,) = read_runs([folder])
-    except GFocalError:  # damaged: the numbers of the page hold without it
+        facts = {"trained for": run.state}
+        if run.best and Path(model) != RunFolder(folder).last:
+            facts["epoch of the model"] = f"{run.best['epoch']:.0f}, the best"
+    except (GFocalError, ValueError, TypeError):  # damaged: the numbers of the page hold without it
         return {}
-    is_last = Path(model) == RunFolder(folder).last
-    facts = {"trained for": run.state}
-    if run.best and not is_last:
-        facts["epoch of the model"] = f"{run.best['epoch']:.0f}, the best"
     if isinstance(images := run.about.get("train_images"), int):
         facts["training images"] = f"{images:,}"
     if isinstance(version := run.about.get("gfocal"), str):
