@@ -33,7 +33,7 @@ def test_it_is_a_convolution(batch: int, height: int, width: int, tiles: int, da
     finally:
         winograd.TILES = before
     assert found.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=3e-4)
 
 
 def test_which_convolutions_gain() -> None:

@@ -98,7 +98,7 @@ def nearest_points(
         distance, place = spread_over_cells(distance, place, per_cell)
 
     # The bits of a distance before the place: no two are equal, and of equal distances the first point comes first.
-    key = (distance.view(torch.int32).to(torch.int64) << PLACE_BITS) | place
+    key = (distance.float().view(torch.int32).to(torch.int64) << PLACE_BITS) | place
     key = key.topk(topk + 1, largest=False).values  # (B, G, L, k + 1)
     bits, place = key >> PLACE_BITS, key & ((1 << PLACE_BITS) - 1)
     is_counted = bits[..., :topk] < INFINITE
@@ -151,7 +151,6 @@ def spread_over_cells(distance: Tensor, cell: Tensor, per_cell: list[int]) -> tu
     return distance.flatten(3), (cell.unsqueeze(-1) * n + one).flatten(3)
 
 
-@torch.library.custom_op("gfocal::settle_ties", mutates_args=())
 def settle_ties(
     place: Tensor, is_tied: Tensor, xy: Tensor, part: Tensor, centers: Tensor, counts: list[int]
 ) -> Tensor:
@@ -159,11 +158,20 @@ def settle_ties(
 
     There torch.topk, which the reference implementation calls, takes of equals what its partial sort leaves, and that
     depends on every point before them. Such boxes are rare: their centers lie in the middle between points. Elsewhere
-    the first points count. An operation of its own, as it looks at numbers, which on a CPU costs no waiting.
+    the first points count.
 
     Candidates (B, G, L, k) within their level, is_tied (B, G, L), xy (P, 2), part (B, P), centers (B, G, 2), numbers
     of points of the levels -> candidates (B, G, L, k)
     """
+    if torch.compiler.is_compiling():  # as one operation, since it looks at numbers
+        return _settle_ties(place, is_tied, xy, part, centers, counts)
+    return compare_with_all(place, is_tied, xy, part, centers, counts)
+
+
+def compare_with_all(
+    place: Tensor, is_tied: Tensor, xy: Tensor, part: Tensor, centers: Tensor, counts: list[int]
+) -> Tensor:
+    """``settle_ties``; looking at numbers costs no waiting on a CPU."""
     settled = place.clone()
     if place.device.type == "cpu":
         for image, box, level in zip(*is_tied.numpy().nonzero(), strict=True):
@@ -174,7 +182,15 @@ def settle_ties(
     return settled
 
 
-@settle_ties.register_fake
+_settle_ties = torch.library.custom_op(
+    "gfocal::settle_ties",
+    compare_with_all,
+    mutates_args=(),
+    schema="(Tensor place, Tensor is_tied, Tensor xy, Tensor part, Tensor centers, SymInt[] counts) -> Tensor",
+)
+
+
+@_settle_ties.register_fake
 def _(place: Tensor, is_tied: Tensor, xy: Tensor, part: Tensor, centers: Tensor, counts: list[int]) -> Tensor:
     return torch.empty_like(place, memory_format=torch.contiguous_format)
 
