@@ -98,7 +98,7 @@ def nearest_points(
         distance, place = spread_over_cells(distance, place, per_cell)
 
     # The bits of a distance before the place: no two are equal, and of equal distances the first point comes first.
-    key = (distance.float().view(torch.int32).to(torch.int64) << PLACE_BITS) | place
+    key = (distance.to(torch.float32).view(torch.int32).to(torch.int64) << PLACE_BITS) | place
     key = key.topk(topk + 1, largest=False).values  # (B, G, L, k + 1)
     bits, place = key >> PLACE_BITS, key & ((1 << PLACE_BITS) - 1)
     is_counted = bits[..., :topk] < INFINITE
