@@ -18,6 +18,7 @@ from gfocal.cli.main import main
 torch.set_num_threads(1)
 # No test depends on a network: what the default config starts from is not downloaded.
 os.environ["GFOCAL_OFFLINE"] = "1"
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables would be cut
 # What runs in the background of a shell has Ctrl-C ignored, and gfocal leaves it so; the tests of stopping need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Without a deadline per example: a busy machine makes no test fail.

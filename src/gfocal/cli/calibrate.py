@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gfocal.atomic import atomic_write
 from gfocal.cli import DONE
 from gfocal.cli.early import require_data, say_beginning
-from gfocal.cli.held_out import read_held_out, run_folder_of, select_held_out
+from gfocal.cli.held_out import read_held_out, read_selected_on, run_folder_of, select_held_out
 from gfocal.cli.inputs import load_detector, read_datasets, select_splits, standard_output
 from gfocal.cli.options import add_device, add_image_reading, add_precision, coverage, fraction, int_at_least
 from gfocal.cli.seen_images import count_seen_images
@@ -142,6 +142,9 @@ def _read_data(args: argparse.Namespace, model: Detector, console: Console) -> t
     data = read_datasets(wanted, console, None, model.names, list(model.renames.items()), (), share="any")
     where = "; ".join(f"split {split} of {path}" if split else f"all of {path}" for path, split in wanted)
     held = select_held_out(data, args, held_out)
+    selected_on = read_selected_on(args.model)
+    if held is None and selected_on is not None and "split val" in selected_on and "split val" in where:
+        note(console, "the best epoch was chosen on split val: the promises are a little too good if on these images")
     if held is not None:
         data, where = held, f"held out for validation by the run of {args.model}, from {', '.join(args.data)}"
         note(console, "the best epoch was chosen on these images: the promises are a little too good")

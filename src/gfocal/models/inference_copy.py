@@ -16,17 +16,20 @@ import copy
 import threading
 import weakref
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from gfocal.models.convolutions import convolve
-from gfocal.models.detector import Detector
 from gfocal.models.fused_layers import FusedConv, can_fuse, has_onednn
 from gfocal.models.fusing import fuse
 from gfocal.models.precision import DTYPES, Computed, Precision, current_calibration, resolve_precision
 from gfocal.structures import HeadOutputs
 from gfocal.structures.calibration import Calibration
+
+if TYPE_CHECKING:
+    from gfocal.models.detector import Detector
 
 Key = tuple[object, ...]
 
@@ -60,7 +63,8 @@ def inference_network(
         precision: number format of the network, see ``resolve_precision``; its outputs are float32.
         compiled: compile it (torch.compile).
     """
-    modules = None if type(model).forward is not Detector.forward else _modules(model)
+    is_own = type(model).forward.__module__ != "gfocal.models.detector"  # a subclass runs what it has instead
+    modules = None if is_own else _modules(model)
     if modules is None:
         forget_copy(model)
         return None
