@@ -70,8 +70,7 @@ def assert_same(found: Detections, wanted: Detections, least: float = 0.95) -> N
 
 
 # Random weights of the two that are left out give one score to hundreds of points, of which any may be chosen.
-# Random weights of the two that are left out give one score to hundreds of points, of which any may be chosen.
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("nanodet_plus_m", "ssd512_vgg16")])
+@pytest.mark.parametrize("kind", [kind for kind in (*OPTIONS, "deformable") if kind not in SLOW])
 def test_the_file_detects_as_the_model(kind: str, exported: Get) -> None:
     model, path = exported(kind)
     loaded = gfocal.load(path)
