@@ -29,7 +29,7 @@ from gfocal.config.start import describe_initial_model, with_initial_network
 from gfocal.console import note, say, warn
 from gfocal.criteria.gfl import Criterion
 from gfocal.data.dataset import ImageData
-from gfocal.data.identity import digest_images
+from gfocal.data.identity import sorted_digests
 from gfocal.data.paths import require_distinct
 from gfocal.data.survey import choose_for_images, image_paths
 from gfocal.data.views import as_one_class, require_objects, select_trained, select_with_objects
@@ -90,7 +90,9 @@ def run_training(
     description = describe_environment(config) | describe_data(train_data, val_data, data_name, selected_on)
     with lock_folder(run) if launch.is_main() else nullcontext():
         if launch.is_main():
-            write_start(config, run, description | {"model": describe(model)}, held_out, resume, train_data, console)
+            write_start(
+                config, run, description | {"model": describe(model)}, held_out, resume, train_data, val_data, console
+            )
         result = train(
             model,
             train_data,
@@ -253,6 +255,7 @@ def write_start(
     held_out: Mapping[str, Any] | None,
     resume: bool,
     train_data: ImageData,
+    val_data: ImageData | None,
     console: Console,
 ) -> None:
     """Write config.toml, run.json, training_images.json and, if images are held out, split.json.
@@ -263,7 +266,10 @@ def write_start(
         require_no_run(run)  # that another process has started and ended since
     if held_out is not None:
         write_json(run.split, held_out)
-    write_json(run.training_images, {"digests": sorted({d for d in digest_images(train_data) if d is not None})})
+    known = {"digests": sorted_digests(train_data)}
+    if val_data is not None:
+        known["selected_on"] = sorted_digests(val_data)
+    write_json(run.training_images, known)
     write_text(run.config, write_config(config))
     if run.description.is_file() and read_run_json(run) is None:
         aside = set_aside(run.description)

@@ -381,3 +381,12 @@ def test_a_run_knows_its_images(run: Run, photos: Path, tmp_path: Path, monkeypa
     code, _, err = run("calibrate", alone / "best.safetensors", shown, "--num-workers", 0)
     assert code == USER_ERROR
     assert f"the model was trained on {len(digests)} of these {COUNT} images" in err
+    content = json.loads((shown / "annotations.json").read_text())
+    held = {digest_image(shown / image["file_name"]) for image in content["images"]} - set(digests)
+    content["images"] = [one for one in content["images"] if digest_image(shown / one["file_name"]) in held]
+    kept = {image["id"] for image in content["images"]}
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] in kept]
+    (shown / "annotations.json").write_text(json.dumps(content))
+    code, _, err = run("calibrate", alone / "best.safetensors", shown, "--num-workers", 0)  # split.json is not there
+    assert code == DONE, err
+    assert "the best epoch was chosen on these images" in err

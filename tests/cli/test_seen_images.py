@@ -63,6 +63,7 @@ def test_images_of_training_are_said_wherever_they_lie(run: Run, photos: Path, t
     code, out, err = run("eval", trained, photos, *QUIET, "--out", numbers, "--report", page)  # those held out
     assert code == DONE, err
     assert "trained on" not in out + err
+    assert "note: the best epoch was chosen on these images: AP is a little too high" in err
     assert json.loads(numbers.read_text())["training_images_seen"] == 0
     text = page.read_text(encoding="utf-8")
     assert f"<dt>images trained on</dt><dd>0 of {COUNT - seen} images</dd>" in text
@@ -77,6 +78,7 @@ def test_images_of_training_are_said_wherever_they_lie(run: Run, photos: Path, t
     assert code == DONE, err
     assert f"warning: the model was trained on {seen} of these {COUNT} images: AP and all other" in err
     assert f"trained on {seen} of these {COUNT} images: " in out
+    assert f"note: the best epoch was chosen on {COUNT - seen} of these images: AP is a little too high" in err
     assert json.loads(numbers.read_text())["training_images_seen"] == seen
     assert f"Warning: the model was trained on {seen} of these" in page.read_text(encoding="utf-8")
 
@@ -92,6 +94,7 @@ def test_only_images_of_training_in_one_line(run: Run, photos: Path, trained: Pa
     (data / "annotations.json").write_text(json.dumps(content))
     code, _, err = run("eval", trained, data, *QUIET)
     assert code == DONE, err
+    assert "the best epoch was chosen" not in err
     (line,) = [line for line in err.splitlines() if line.startswith("warning: ")]
     assert line.startswith(f"warning: the model was trained on all of these {len(kept)} images: the numbers say how")
 

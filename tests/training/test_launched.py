@@ -131,6 +131,7 @@ def test_two_processes_evaluate_a_model_as_one_does(place: Path, whole: Path, tm
         assert ended.returncode == 0, ended.stderr
         assert ended.stderr.count("evaluating 7 images") == 1
         assert ended.stdout.count("AP  AP50") == 1, ended.stdout
+        assert ended.stderr.count("can be trusted is measured by a single process") == (name == "two")
     assert (tmp_path / "one" / "found.json").read_bytes() == (tmp_path / "two" / "found.json").read_bytes()
     one, two = (json.loads((tmp_path / name / "numbers.json").read_text()) for name in ("one", "two"))
     one.pop("trust")  # of distributions, which processes do not exchange

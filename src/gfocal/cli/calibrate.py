@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from gfocal.atomic import atomic_write
 from gfocal.cli import DONE
 from gfocal.cli.early import require_data, say_beginning
-from gfocal.cli.held_out import read_held_out, read_selected_on, run_folder_of, select_held_out
+from gfocal.cli.held_out import read_held_out, run_folder_of, select_held_out
 from gfocal.cli.inputs import load_detector, read_datasets, select_splits, standard_output
 from gfocal.cli.options import add_device, add_image_reading, add_precision, coverage, fraction, int_at_least
-from gfocal.cli.seen_images import count_seen_images
+from gfocal.cli.seen_images import count_seen_images, count_selection_images
 from gfocal.console import note, say
 from gfocal.models.names import require_model
 from gfocal.text import pluralize
@@ -142,11 +142,9 @@ def _read_data(args: argparse.Namespace, model: Detector, console: Console) -> t
     data = read_datasets(wanted, console, None, model.names, list(model.renames.items()), (), share="any")
     where = "; ".join(f"split {split} of {path}" if split else f"all of {path}" for path, split in wanted)
     held = select_held_out(data, args, held_out)
-    selected_on = read_selected_on(args.model)
-    if held is None and selected_on is not None and "split val" in selected_on and "split val" in where:
-        note(console, "the best epoch was chosen on split val: the promises are a little too good if on these images")
     if held is not None:
         data, where = held, f"held out for validation by the run of {args.model}, from {', '.join(args.data)}"
+    if held is not None or count_selection_images(args.model, data):
         note(console, "the best epoch was chosen on these images: the promises are a little too good")
     choice = choose_for_images(image_paths([data]), model.input_settings, args.value_range, console)
     return with_value_range(data, choice.value_range), where
@@ -177,12 +175,9 @@ def _detect(args: argparse.Namespace, model: Detector, data: ImageData, console:
 
 def _copy_model(args: argparse.Namespace) -> Path:
     """A copy of the model file at --out."""
-    from gfocal.interop.weights_cache import model_file_of
-    from gfocal.models.model_file import find_model_file
-    from gfocal.models.published import PUBLISHED
+    from gfocal.interop.published_weights import find_any_file
 
-    is_name = args.model in PUBLISHED and not Path(args.model).exists()
-    source = model_file_of(PUBLISHED[args.model]) if is_name else find_model_file(args.model)
+    source = find_any_file(args.model)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(args.out) as temporary:
         shutil.copyfile(source, temporary)

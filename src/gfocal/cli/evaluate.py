@@ -42,7 +42,7 @@ from gfocal.cli.options import (
     threshold_rule,
     with_nms,
 )
-from gfocal.cli.seen_images import count_seen_images, describe_seen_images
+from gfocal.cli.seen_images import count_seen_images, count_selection_images, describe_seen_images
 from gfocal.cli.storing import precisions_to_compute, store_precision, write_numbers, write_settings
 from gfocal.cli.trust import report_trust
 from gfocal.console import note, say, warn
@@ -219,7 +219,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         best_per_image=own_limit,
     )
     print_evaluation(evaluation, model, seen, console)
-    trust = report_trust(model, data, detections)
+    trust = report_trust(model, data, detections, console)
     circumstances = Circumstances(part, next(iter(found), None), seen)
     explain_what_counts(data, model, own_limit, args.max_detections, console)
     if args.out:
@@ -239,6 +239,9 @@ def _count_seen(args: argparse.Namespace, model: AnyDetector | None, data: Image
     seen = count_seen_images(args.model, data)
     if warning := describe_seen_images(seen, len(data)):
         warn(console, warning)
+    if selected_on := count_selection_images(args.model, data):
+        what = "these images" if selected_on == len(data) else f"{selected_on:,} of these images"
+        note(console, f"the best epoch was chosen on {what}: AP is a little too high")
     return seen
 
 
@@ -306,7 +309,6 @@ def _read_data(args: argparse.Namespace, model: AnyDetector | None, console: Con
     )
     if held is not None:
         part = f"held out for validation by the run of {args.model}, from {', '.join(args.data)}"
-        note(console, "the best epoch was chosen on these images: AP is a little too high")
     if args.classes and (data.files is None or args.store_thresholds is not None):
         what = "synthetic images have all their classes" if data.files is None else "--store-thresholds is for all"
         raise DataError(f"--classes: {what}; leave one of the options out")

@@ -22,6 +22,15 @@ def count_seen_images(model: str, data: ImageData) -> int | None:
     Raises:
         DataError: training_images.json is damaged.
     """
+    return _count_images(model, data, "digests")
+
+
+def count_selection_images(model: str, data: ImageData) -> int | None:
+    """How many images the best epoch of a model's run was chosen by, as ``count_seen_images`` counts."""
+    return _count_images(model, data, "selected_on")
+
+
+def _count_images(model: str, data: ImageData, key: str) -> int | None:
     from gfocal.data.identity import digest_images
     from gfocal.errors import DataError
     from gfocal.run_folder import RunFolder
@@ -30,10 +39,11 @@ def count_seen_images(model: str, data: ImageData) -> int | None:
     if data.files is None or not Path(model).exists() or not file.is_file():
         return None
     try:
-        trained = set(json.loads(file.read_text(encoding="utf-8"))["digests"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        known = set(content["digests"] if key == "digests" else content.get(key, ()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{file}: not as gfocal wrote it; restore it, or remove it") from error
-    return sum(digest in trained for digest in digest_images(data) if digest is not None)
+    return sum(digest in known for digest in digest_images(data) if digest is not None)
 
 
 def describe_seen_images(seen: int | None, total: int) -> str:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gfocal.cli.inputs import standard_output
-from gfocal.console import say
+from gfocal.console import note, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
 
     from gfocal.calibration.measure import Trust
     from gfocal.data.dataset import ImageData
     from gfocal.models.exported import AnyDetector
 
 
-def report_trust(model: AnyDetector | None, data: ImageData, detections: Mapping[int, Any]) -> Trust | None:
+def report_trust(
+    model: AnyDetector | None, data: ImageData, detections: Mapping[int, Any], console: Console
+) -> Trust | None:
     """Print calibration of edges and scores, and return it for --out and --report.
 
     None where detections have no distributions: those of a file, or that several processes exchanged.
@@ -24,6 +28,8 @@ def report_trust(model: AnyDetector | None, data: ImageData, detections: Mapping
     from gfocal.structures import Detections
 
     found = {key: one for key, one in detections.items() if isinstance(one, Detections)}
+    if model is not None and len(found) < len(detections):
+        note(console, "how far edges and scores can be trusted is measured by a single process")
     if model is None or len(found) < len(detections):
         return None
     trust = measure_trust(data, found, threshold_of(model, data.names))

@@ -33,3 +33,8 @@ def digest_images(data: ImageData) -> list[str | None]:
         return [None] * len(data)
     paths = (files.table.path(index) for index in range(len(files)))
     return [None if path is None else digest_image(Path(path)) for path in paths]
+
+
+def sorted_digests(data: ImageData) -> list[str]:
+    """Each digest of ``digest_images`` that is known, once."""
+    return sorted({digest for digest in digest_images(data) if digest is not None})

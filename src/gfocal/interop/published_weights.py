@@ -30,7 +30,7 @@ from gfocal.interop.weights_cache import (
     only_process,
 )
 from gfocal.models.detector import Detector
-from gfocal.models.model_file import find_local_file, load_model, read_description, save_model
+from gfocal.models.model_file import find_local_file, find_model_file, load_model, read_description, save_model
 from gfocal.models.names import HUB_SCHEME, require_model
 from gfocal.models.nanodet import without_auxiliary
 from gfocal.models.published import PUBLISHED, PublishedWeights
@@ -85,6 +85,13 @@ def find_own_file(model: str | Path) -> Path:
             f"{model_file_of(PUBLISHED[str(model)])}, and give the copy"
         )
     return find_local_file(model)
+
+
+def find_any_file(model: str | Path) -> Path:
+    """The model file of a path, a run or a name of published weights that the cache has, to be read or copied."""
+    if str(model) in PUBLISHED and not Path(model).exists():
+        return model_file_of(PUBLISHED[str(model)])
+    return find_model_file(model)
 
 
 def obtain(weights: PublishedWeights) -> Path:
