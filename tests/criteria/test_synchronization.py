@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from device_waits import waits
-from gfocal.criteria.gfl import GFLCriterion
+from gfocal.build import build_criterion
+from gfocal.config.config import MethodSettings
 from gfocal.models.detector import Detector
 from gfocal.models.zoo import gfl_r18_fpn
 from gfocal.structures import Targets, pad_targets
@@ -35,8 +37,10 @@ def batch() -> tuple[Tensor, Targets]:
     return torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)), targets
 
 
-def test_forward_criterion_and_backward_never_wait() -> None:
-    model, criterion = tiny_detector(), GFLCriterion()
+@pytest.mark.parametrize("box_loss", [None, "mean", "none"])
+def test_forward_criterion_and_backward_never_wait(box_loss: Literal["mean", "none"] | None) -> None:
+    model = tiny_detector()
+    criterion = build_criterion(model, MethodSettings(box_loss=box_loss))
     images, targets = batch()
 
     def step() -> None:
@@ -73,10 +77,11 @@ def test_the_counter_counts_nothing_else() -> None:
 
 
 @pytest.mark.slow
-def test_the_step_compiles_into_one_graph() -> None:
+@pytest.mark.parametrize("box_loss", [None, "mean"])
+def test_the_step_compiles_into_one_graph(box_loss: Literal["mean"] | None) -> None:
     """With the loss, the gradients and the statistics of the plain step."""
     images, targets = batch()
-    criterion = GFLCriterion()
+    criterion = build_criterion(tiny_detector(), MethodSettings(box_loss=box_loss))
     plain, compiled = tiny_detector(), tiny_detector()
 
     def loss(model: Detector, images: Tensor, targets: Targets, sizes: Tensor) -> Tensor:
