@@ -32,18 +32,28 @@ def count_selection_images(model: str, data: ImageData) -> int | None:
 
 def _count_images(model: str, data: ImageData, key: str) -> int | None:
     from gfocal.data.identity import digest_images
+
+    if data.files is None or (trained := read_trained_images(model)) is None:
+        return None
+    return sum(digest in trained for digest in digest_images(data) if digest is not None)
+
+
+def read_trained_images(model: str) -> set[str] | None:
+    """The digests of the images that the run of a model was trained on; None where that is unknown.
+
+    Raises:
+        DataError: training_images.json is damaged.
+    """
     from gfocal.errors import DataError
     from gfocal.run_folder import RunFolder
 
     file = RunFolder(run_folder_of(model)).training_images
-    if data.files is None or not Path(model).exists() or not file.is_file():
+    if not Path(model).exists() or not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        known = set(content["digests"] if key == "digests" else content.get(key, ()))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return set(json.loads(file.read_text(encoding="utf-8"))["digests"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{file}: not as gfocal wrote it; restore it, or remove it") from error
-    return sum(digest in known for digest in digest_images(data) if digest is not None)
 
 
 def describe_seen_images(seen: int | None, total: int) -> str:

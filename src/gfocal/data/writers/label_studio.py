@@ -39,7 +39,7 @@ def write_label_studio(placement: Placement, folder: Path) -> tuple[Sidecar, lis
             write_rows(stream, tasks)
             stream.write("]\n")
     has_flag = any(one.is_ignored for split in splits for *_, objects in split.images for one in objects)
-    (folder / CONFIG).write_text(_interface(placement.names, has_flag), encoding="utf-8")
+    (folder / CONFIG).write_text(format_interface(placement.names, has_flag), encoding="utf-8")
     return to_sidecar(placement, splits), describe_losses(STORAGE, splits)
 
 
@@ -60,15 +60,20 @@ STORAGE = Storage("Label Studio", _as_read, is_relative=True, stores_ignored=Tru
 
 def _task(file: str, sample: Sample, objects: Sequence[WrittenObject]) -> dict[str, Any]:
     assert sample.size is not None, "samples of files have a size"
-    regions = [item for number, one in enumerate(objects) for item in _region(file, number, sample.size, one)]
+    regions = [item for number, one in enumerate(objects) for item in format_region(file, number, sample.size, one)]
     return {
         "id": sample.image_id,
-        "data": {_TO: f"/data/local-files/?d={quote(file)}"},
+        "data": {_TO: local_file(file)},
         "annotations": [{"result": regions, "was_cancelled": False, "ground_truth": False}],
     }
 
 
-def _region(file: str, number: int, size: tuple[int, int], one: WrittenObject) -> list[dict[str, Any]]:
+def local_file(file: str) -> str:
+    """How a task names an image, by its path below the folder that Label Studio serves."""
+    return f"/data/local-files/?d={quote(file)}"
+
+
+def format_region(file: str, number: int, size: tuple[int, int], one: WrittenObject) -> list[dict[str, Any]]:
     """The items of a region: its box, and for an ignored region the choice that says so."""
     x, y, width, height = _percent(one.box, size)
     item = {
@@ -84,7 +89,7 @@ def _region(file: str, number: int, size: tuple[int, int], one: WrittenObject) -
     return [item | box, item | choice] if one.is_ignored else [item | box]
 
 
-def _interface(names: Sequence[str], has_flag: bool) -> str:
+def format_interface(names: Sequence[str], has_flag: bool = False) -> str:
     """The project's labeling interface, with a choice for ignored regions if there are any."""
     choices = [
         f'  <Choices name="{_FLAG}" toName="{_TO}" perRegion="true" choice="multiple">',
