@@ -44,19 +44,21 @@ def require_images(arguments: Sequence[str], lists: Sequence[Path] = ()) -> None
         raise DataError(f"{no_such_path(arguments[0]) if is_absent else reasons[0]}{more}")
 
 
-def require_model_and_images(model: str | None, arguments: Sequence[str], lists: Sequence[Path]) -> None:
-    """Raise DataError or ModelFileError if the model of ``gfocal detect``, or all of its images, are not there."""
+def require_model_and_images(
+    model: str | None, arguments: Sequence[str], lists: Sequence[Path], command: str = "detect"
+) -> None:
+    """Raise DataError or ModelFileError if the model of a command, or all of its images, are not there."""
     from gfocal.data.paths import is_image
     from gfocal.inference.sources import reason_against
     from gfocal.models.names import require_model
 
     if model is not None and (is_image(Path(model)) or reason_against(model, of_absent=False)):
         raise DataError(
-            f"{model}: is no model; name a MODEL before the images: gfocal detect MODEL IMAGE..., for instance "
-            f"gfocal detect {EXAMPLE_MODEL} {model}"
+            f"{model}: is no model; name a MODEL before the images: gfocal {command} MODEL IMAGE..., for instance "
+            f"gfocal {command} {EXAMPLE_MODEL} {model}"
         )
     if model is None or not (arguments or lists):
-        raise DataError("name a MODEL and images: gfocal detect MODEL IMAGE...")
+        raise DataError(f"name a MODEL and images: gfocal {command} MODEL IMAGE...")
     require_model(model)
     require_images(arguments, lists)
 
