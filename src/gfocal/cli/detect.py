@@ -21,9 +21,11 @@ from gfocal.cli.options import (
     add_nms,
     add_precision,
     add_rename,
+    add_viewer,
     coverage,
     fraction,
     int_at_least,
+    viewer_file,
     with_nms,
 )
 from gfocal.console import note, say
@@ -114,6 +116,7 @@ def _add_output(group: Options) -> None:
         help="formats, separated by commas: coco (detections.json), yolo (labels/*.txt), voc (Annotations/*.xml), "
         "csv (detections.csv) (default: coco)",
     )
+    add_viewer(group, "the images and what was found")
     group.add_argument(
         "--submission",
         type=Path,
@@ -201,6 +204,7 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
     from gfocal.inference.shards import Shard, launched_shard
     from gfocal.visualize.annotate import DrawStyle
 
+    viewer = viewer_file(args)
     if args.compile:
         prepare_compiling()
     shard = args.shard or launched_shard()
@@ -214,6 +218,8 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
     if args.submission:
         from gfocal.inference.coco_submission import write_submission
 
+        if viewer is not None:
+            raise DataError("--submission: writes no viewer; leave --viewer out, or detect without --submission")
         if args.classes or args.rename:
             raise DataError(
                 "--submission: the server takes all classes by their own names; no --classes, no --rename"
@@ -244,6 +250,7 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
             precision=args.precision,
             compiled=args.compile,
             coverage=args.coverage,
+            viewer=viewer,
         )
     # A launcher treats any other exit code as a crash, and would end all processes because of one broken image.
     return SOME_FAILED if num_failed and not is_launched else DONE
@@ -256,6 +263,8 @@ def _merge(args: argparse.Namespace, console: Console) -> int:
 
     if args.model is not None:
         raise DataError(f"--merge {args.merge}: takes no MODEL and no IMAGE; the journals in DIR hold everything")
+    if args.viewer is not None:
+        raise DataError("--merge: writes no viewer; give --viewer to all shards, and the last one writes it")
     written = merge_shards(args.merge, args.format)
     for text in written.notes:
         note(console, text)

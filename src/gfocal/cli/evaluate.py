@@ -17,7 +17,7 @@ from gfocal.cli.counting import (
     stated_ids,
 )
 from gfocal.cli.early import find_detections, require_data, say_beginning
-from gfocal.cli.evaluation_page import Circumstances, write_page
+from gfocal.cli.evaluation_page import Circumstances, write_pages
 from gfocal.cli.held_out import parts_to_evaluate, select_held_out
 from gfocal.cli.inputs import (
     explain_missing_coco,
@@ -36,10 +36,12 @@ from gfocal.cli.options import (
     add_nms,
     add_precision,
     add_rename,
+    add_viewer,
     describe_nms,
     has_nms_options,
     int_at_least,
     threshold_rule,
+    viewer_file,
     with_nms,
 )
 from gfocal.cli.seen_images import count_seen_images, count_selection_images, describe_seen_images
@@ -134,6 +136,7 @@ def _add_output(group: Options) -> None:
         metavar="N",
         help="number of images with the most severe mistakes on the page (default: 12)",
     )
+    add_viewer(group, "all images with detections and ground truth")
     group.add_argument(
         "--store-thresholds",
         type=threshold_rule,
@@ -176,10 +179,12 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     from gfocal.evaluation.thresholds import parse_rule
     from gfocal.interop.coco_results import write_coco_results
     from gfocal.interop.published_weights import find_own_file
+    from gfocal.reports.viewer import EvaluatedImages
 
     rule = args.store_thresholds
     report = _report_file(args.report)
     _prepare_files(args.out, args.results, report)
+    viewer = viewer_file(args)
     if args.compile:
         prepare_compiling()
     model, devices = _load(args)
@@ -224,9 +229,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     explain_what_counts(data, model, own_limit, args.max_detections, console)
     if args.out:
         write_numbers(args.out, evaluation, model, trust, circumstances, console)
-    if report is not None:
-        write_page(report, evaluation, trust, data, args, circumstances)
-        say(console, f"report: {report}")
+    write_pages(report, viewer, EvaluatedImages(data, detections, evaluation), trust, args, circumstances, console)
     if model is not None and model_path is not None:
         write_settings(model_path, model, evaluation, args, part, console)
     return DONE
@@ -297,7 +300,7 @@ def _read_data(args: argparse.Namespace, model: AnyDetector | None, console: Con
         data = take_ignored_as_objects(data, args.ignored_as_objects, console)
         held = select_held_out(data, args, held_out)
         data = data if held is None else held
-    if model is not None or args.report is not None:
+    if model is not None or args.report is not None or args.viewer is not None:
         settings = InputSettings() if model is None else model.input_settings
         choice = choose_for_images(image_paths([data]), settings, args.value_range, console)
         data = with_value_range(data, choice.value_range)

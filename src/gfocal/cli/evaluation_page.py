@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 
 from gfocal.cli.held_out import read_selected_on
 from gfocal.cli.seen_images import describe_seen_images
+from gfocal.console import note, progress_bar, say
 from gfocal.text import one_line, pluralize
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from gfocal.calibration.measure import Trust
-    from gfocal.data.dataset import ImageData
     from gfocal.evaluation.evaluate import Evaluation
+    from gfocal.reports.viewer import EvaluatedImages
+    from gfocal.visualize.viewer.page import ViewerFile
 
 
 @dataclass(frozen=True)
@@ -26,17 +30,36 @@ class Circumstances:
     seen: int | None  # images that the model was trained on; None where that is unknown
 
 
+def write_pages(
+    report: Path | None,
+    viewer: ViewerFile | None,
+    images: EvaluatedImages,
+    trust: Trust | None,
+    args: argparse.Namespace,
+    of: Circumstances,
+    console: Console,
+) -> None:
+    """The pages of --report and --viewer, where they are asked for."""
+    if report is not None:
+        write_page(report, images, trust, args, of)
+        say(console, f"report: {report}")
+    if viewer is not None:
+        write_viewer_page(viewer, images, args, console)
+
+
 def write_page(
     path: Path,
-    evaluation: Evaluation,
+    images: EvaluatedImages,
     trust: Trust | None,
-    data: ImageData,
     args: argparse.Namespace,
     of: Circumstances,
 ) -> None:
     """The page of --report."""
     from gfocal.reports.evaluation import draw_worst_images, write_evaluation_page
+    from gfocal.visualize.viewer.pack import MAX_SIDE
+    from gfocal.visualize.viewer.page import viewer_section
 
+    data, evaluation = images.data, images.evaluation
     warning = describe_seen_images(of.seen, len(data))
     facts = {"model": args.model, "data": of.part}
     if of.seen is not None:
@@ -46,15 +69,31 @@ def write_page(
         facts["best epoch selected on"] = selected_on
     if of.precision is not None:
         facts["precision"] = of.precision
+    title = f"Evaluation of {Path(args.model).name}"
+    worst = [one.image_id for one in evaluation.worst_images(args.worst)]
     write_evaluation_page(
         path,
         evaluation,
-        title=f"Evaluation of {Path(args.model).name}",
+        title=title,
         lead=f"{pluralize(len(data), 'image')}: {of.part}." + (f" Warning: {warning}." if warning else ""),
         images=draw_worst_images(data, evaluation, args.worst),
+        viewer=viewer_section(images.settings(title), images.pack(worst, MAX_SIDE)) if worst else "",
         trust=trust,
         facts=facts | describe_limit(evaluation) | describe_run(args.model) | describe_now(),
     )
+
+
+def write_viewer_page(file: ViewerFile, images: EvaluatedImages, args: argparse.Namespace, console: Console) -> None:
+    """The page of --viewer."""
+    from gfocal.reports.viewer import write_evaluation_viewer
+
+    with progress_bar(console, "viewer", len(images.data)) as bar:
+        written = write_evaluation_viewer(
+            file, images, f"{Path(args.model).name} on images with ground truth", bar.advance
+        )
+    if (missing := written.describe_missing()) is not None:
+        note(console, missing)
+    say(console, f"viewer: {written.path}, {written.num_bytes / 1e6:.1f} MB")
 
 
 def describe_limit(evaluation: Evaluation) -> dict[str, str]:

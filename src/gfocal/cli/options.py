@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gfocal.config.config import Config
     from gfocal.ops.decoding import DecodeSettings
+    from gfocal.visualize.viewer.page import ViewerFile
 
 Options = argparse.ArgumentParser | argparse._ArgumentGroup
 
@@ -232,13 +234,7 @@ def nms_to_json(settings: DecodeSettings) -> dict[str, Any]:
 
 def add_precision(command: Options) -> None:
     """--precision and --compile, of commands that run a model."""
-    command.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bf16"),
-        default="auto",
-        help="number format of the network; auto: bf16 where the processor or GPU has instructions for it and "
-        "'gfocal eval --store-precision' found the same AP with it, else float32 (default: auto)",
-    )
+    add_number_format(command)
     command.add_argument(
         "--compile",
         action="store_true",
@@ -247,6 +243,59 @@ def add_precision(command: Options) -> None:
     )
 
 
+def add_number_format(command: Options) -> None:
+    """--precision alone."""
+    command.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bf16"),
+        default="auto",
+        help="number format of the network; auto: bf16 where the processor or GPU has instructions for it and "
+        "'gfocal eval --store-precision' found the same AP with it, else float32 (default: auto)",
+    )
+
+
 def add_device(command: Options) -> None:
     """--device, of commands that run a model."""
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
+
+
+def add_viewer(command: Options, shown: str) -> None:
+    """--viewer and its options, of commands that detect; see ``viewer_file``."""
+    command.add_argument(
+        "--viewer",
+        type=Path,
+        metavar="FILE.html",
+        help=f"write a page on which a browser shows {shown}: each edge with its distribution and interval, filters "
+        "by score, class and width of interval; one file, which works offline",
+    )
+    command.add_argument(
+        "--viewer-side",
+        type=int_at_least(32),
+        metavar="PIXELS",
+        help="longer side of the images in the viewer (default: 1024, less for so many that the page would become "
+        "too large)",
+    )
+    command.add_argument(
+        "--viewer-mb",
+        type=int_at_least(1),
+        default=100,
+        metavar="MB",
+        help="size of the viewer; images for which there is no space are shown as boxes alone (default: 100)",
+    )
+
+
+def viewer_file(args: argparse.Namespace) -> ViewerFile | None:
+    """What --viewer asks for; its folder is created.
+
+    Raises:
+        DataError: the file is a folder, or is not named as a page.
+    """
+    from gfocal.errors import DataError
+    from gfocal.visualize.viewer.page import ViewerFile
+
+    if args.viewer is None:
+        return None
+    if args.viewer.is_dir() or args.viewer.suffix.lower() not in (".html", ".htm"):
+        raise DataError(f"--viewer {args.viewer}: name a file that ends in .html")
+    args.viewer.parent.mkdir(parents=True, exist_ok=True)
+    return ViewerFile(args.viewer, args.viewer_side, args.viewer_mb * 1_000_000)

@@ -14,9 +14,9 @@ from gfocal.data.classes import ClassMap
 from gfocal.data.survey import choose_for_images
 from gfocal.data.value_range import Range
 from gfocal.errors import DataError
-from gfocal.inference.intervals import choose_coverage
+from gfocal.inference.intervals import choose_coverage, usable_calibration
 from gfocal.inference.journal import Journal
-from gfocal.inference.results import FORMATS, describe_threshold, write_results
+from gfocal.inference.results import FORMATS, ViewerOfRun, describe_threshold, write_results
 from gfocal.inference.resume import is_finished, open_journal, run_header, unique_names
 from gfocal.inference.shards import Shard, merge_if_finished
 from gfocal.inference.sources import find_images
@@ -25,9 +25,12 @@ from gfocal.inference.windows import ImageFile
 from gfocal.models.exported import AnyDetector
 from gfocal.models.precision import Precision
 from gfocal.models.predict import computed_precision, resolve_threshold
+from gfocal.structures.detected import COVERAGE
 from gfocal.text import one_line, pluralize
 from gfocal.visualize.annotate import DrawStyle
 from gfocal.visualize.lettering import check_font, find_unwritable
+from gfocal.visualize.viewer.pack import choose_side, pack_calibration
+from gfocal.visualize.viewer.page import ViewerFile, ViewerSettings
 
 
 def detect_files(
@@ -50,6 +53,7 @@ def detect_files(
     precision: Precision = "auto",
     compiled: bool = False,
     coverage: float | None = None,
+    viewer: ViewerFile | None = None,
 ) -> int:
     """Detect objects in image files; write results and drawn images. Returns how many files failed.
 
@@ -75,6 +79,7 @@ def detect_files(
         precision: number format of the network, see ``gfocal.models.precision``; the results say which it was.
         compiled: compile the network first.
         coverage: of a calibrated model, that of the intervals of edges which are written and drawn; None: 0.9.
+        viewer: the page to write, on which images and detections can be looked through; None: no page.
 
     Raises:
         DataError: no image is found; ``folder`` cannot be used; the detector has no edge distributions to draw; or
@@ -91,11 +96,28 @@ def detect_files(
     threshold = resolve_threshold(model, score_threshold)
     value_range = choose_for_images(files, model.input_settings, value_range, console).value_range
     computed = computed_precision(model, precision)
-    header = run_header(model, threshold, draw, style, value_range, shard, files, classes, computed, coverage)
+    header = run_header(model, threshold, draw, style, value_range, shard, files, classes, computed, coverage, viewer)
     pipeline = Pipeline(model, folder, threshold, batch_size, num_workers, draw, style, console, num_failed)
     pipeline.value_range, pipeline.classes, pipeline.coverage = value_range, classes, coverage
     pipeline.precision, pipeline.compiled = precision, compiled
-    return _run(pipeline, _Job(files, shard, tuple(formats), header), resume)
+    of_run = None
+    if viewer is not None:
+        pipeline.viewer_side = viewer.side or choose_side(len(files), viewer.max_bytes)
+        of_run = ViewerOfRun(viewer, _viewer_settings(model, classes, len(files), coverage))
+    return _run(pipeline, _Job(files, shard, tuple(formats), header, of_run), resume)
+
+
+def _viewer_settings(
+    model: AnyDetector, classes: ClassMap | None, num_images: int, coverage: float | None
+) -> ViewerSettings:
+    """What the viewer of a run says beside its images."""
+    names = model.names if classes is None else classes.names
+    calibration = usable_calibration(model)
+    if calibration is not None and classes is not None:
+        calibration = calibration.relabel(classes.new_labels)
+    packed = pack_calibration(calibration, len(names), coverage)
+    title = f"Detections in {pluralize(num_images, 'image')}"
+    return ViewerSettings(title, names, calibration=packed, coverage=coverage or COVERAGE)
 
 
 @dataclass(frozen=True)
@@ -106,6 +128,7 @@ class _Job:
     shard: Shard
     formats: tuple[str, ...]
     header: Mapping[str, Any]
+    viewer: ViewerOfRun | None = None
 
 
 def _check_options(model: AnyDetector, batch_size: int, formats: Sequence[str], style: DrawStyle) -> None:
@@ -176,9 +199,9 @@ def _run(pipeline: Pipeline, job: _Job, resume: bool) -> int:
         journal.path.unlink()
         raise DataError(f"none of {total} could be read; nothing was written")
     written = (
-        write_results([journal.path], folder, job.formats, job.header)
+        write_results([journal.path], folder, job.formats, job.header, job.viewer)
         if is_only
-        else merge_if_finished(folder, job.formats)
+        else merge_if_finished(folder, job.formats, job.viewer)
     )
     if written is None:
         say(console, f"shard {job.shard} is done; the last shard to finish merges the results")
@@ -218,5 +241,5 @@ def _write_interrupted(folder: Path, job: _Job, journal: Journal, num_before: in
     message = f"stopped after {count:,} of {pluralize(len(job.shard.of(len(job.files))), 'image')}"
     if job.shard.count > 1:
         return f"{message} of shard {job.shard}; the same command with --resume continues"
-    paths = write_results([journal.path], folder, job.formats, job.header).paths
+    paths = write_results([journal.path], folder, job.formats, job.header, job.viewer).paths
     return f"{message}; the results so far are in {', '.join(map(str, paths))}; --resume continues"

@@ -21,6 +21,7 @@ from gfocal.inference.journal import Record, read_end, read_records
 from gfocal.ops.boxes import iou
 from gfocal.structures import Detections
 from gfocal.text import pluralize
+from gfocal.visualize.viewer.page import ViewerFile, ViewerSettings, WrittenViewer, write_viewer
 
 Format = Literal["coco", "yolo", "voc", "csv"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -62,6 +63,14 @@ class WrittenResults:
         text = f"{pluralize(self.num_objects, 'object')} in {pluralize(self.num_images, 'image')}"
         text += f", {self.num_failed:,} failed" if self.num_failed else ""
         return f"{text}: {', '.join(map(str, self.paths))}"
+
+
+@dataclass(frozen=True)
+class ViewerOfRun:
+    """The viewer of a run, whose records have what it shows of each image as ``viewer``."""
+
+    file: ViewerFile
+    settings: ViewerSettings
 
 
 def explain_nothing(best_score: float, threshold: float | Sequence[float]) -> str:
@@ -124,12 +133,16 @@ def merge_records(journals: Sequence[Path]) -> Iterator[Record]:
 
 
 def write_results(
-    journals: Sequence[Path], folder: Path, formats: Sequence[str], header: Mapping[str, Any]
+    journals: Sequence[Path],
+    folder: Path,
+    formats: Sequence[str],
+    header: Mapping[str, Any],
+    viewer: ViewerOfRun | None = None,
 ) -> WrittenResults:
-    """Write the formats into a folder; memory holds the record of one image at a time.
+    """Write the formats into a folder, and a viewer; memory holds the record of one image at a time.
 
     ``header`` of the run (see ``gfocal.inference.resume.run_header``) becomes part of the COCO json. COCO and CSV
-    files are written atomically, the files of YOLO and VOC one by one.
+    files and the viewer are written atomically, the files of YOLO and VOC one by one.
     """
     names = header["names"]
     images = objects = limited = 0
@@ -161,8 +174,11 @@ def write_results(
         elif kind == "voc":
             _write_each(journals, folder / VOC_FOLDER, ".xml", lambda record: format_voc_xml(record, names))
             paths.append(folder / VOC_FOLDER)
+    pages = [] if viewer is None else [_write_viewer(journals, viewer)]
+    paths += [page.path for page in pages]
     failed = sum((read_end(journal) or {}).get("failed", 0) for journal in journals)
     notes = [] if objects or not images else [explain_nothing(best_score, header["score_threshold"])]
+    notes += [text for page in pages if (text := page.describe_missing()) is not None]
     if limited:
         notes.append(
             f"{pluralize(limited, 'image')} with {pluralize(most, 'box', 'boxes')}, the most that this model gives "
@@ -175,6 +191,11 @@ def write_results(
             "object with two names? --class-agnostic-nms keeps the better name"
         )
     return WrittenResults(images, objects, tuple(paths), failed, tuple(notes))
+
+
+def _write_viewer(journals: Sequence[Path], viewer: ViewerOfRun) -> WrittenViewer:
+    packed = (record["viewer"] for record in merge_records(journals))
+    return write_viewer(viewer.file.path, viewer.settings, packed, viewer.file.max_bytes)
 
 
 def count_named_twice(record: Record, iou_threshold: float) -> int:

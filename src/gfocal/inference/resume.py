@@ -22,6 +22,7 @@ from gfocal.models.exported import AnyDetector, ExportedDetector
 from gfocal.models.stored_calibration import calibration_to_json
 from gfocal.text import pluralize
 from gfocal.visualize.annotate import DrawStyle
+from gfocal.visualize.viewer.page import ViewerFile
 
 
 def run_header(
@@ -35,6 +36,7 @@ def run_header(
     classes: ClassMap | None = None,
     precision: str = "float32",
     coverage: float | None = None,
+    viewer: ViewerFile | None = None,
 ) -> dict[str, Any]:
     """What identifies a run: everything that its results depend on. Only the same run can be resumed.
 
@@ -61,6 +63,8 @@ def run_header(
     if (calibration := usable_calibration(model)) is not None:
         text = json.dumps(calibration_to_json(calibration), sort_keys=True)
         header |= {"calibration": hashlib.sha256(text.encode()).hexdigest()[:16], "coverage": coverage}
+    if viewer is not None:
+        header["viewer"] = "images by their number" if viewer.side is None else f"images of {viewer.side} pixels"
     return header | ({"shards": shard.count, "files": digest(files)} if shard.count > 1 else {})
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gfocal.errors import DataError
 from gfocal.inference.journal import describe_difference, read_end, read_header
-from gfocal.inference.results import WrittenResults, write_results
+from gfocal.inference.results import ViewerOfRun, WrittenResults, write_results
 
 JOURNAL = "detections.jsonl"
 CLAIM = "detections.merging"  # exists while a process merges
@@ -133,18 +133,20 @@ def merge_shards(folder: Path, formats: Sequence[str] = ("coco",)) -> WrittenRes
     raise DataError(f"{folder}: {reason}; run what is missing with --resume, the last one to finish merges")
 
 
-def merge_if_finished(folder: Path, formats: Sequence[str]) -> WrittenResults | None:
+def merge_if_finished(
+    folder: Path, formats: Sequence[str], viewer: ViewerOfRun | None = None
+) -> WrittenResults | None:
     """As ``merge_shards``; None while shards are missing or running, or another process is merging."""
     # Checked before the claim: a claim means that a process is merging.
-    return None if finished_journals(folder) is None else _merge(folder, formats)
+    return None if finished_journals(folder) is None else _merge(folder, formats, viewer)
 
 
-def _merge(folder: Path, formats: Sequence[str]) -> WrittenResults | None:
+def _merge(folder: Path, formats: Sequence[str], viewer: ViewerOfRun | None = None) -> WrittenResults | None:
     with claim_merge(folder) as is_ours:
         journals = finished_journals(folder) if is_ours else None
         if journals is None:
             return None
-        written = write_results(journals, folder, formats, read_header(journals[0]))
+        written = write_results(journals, folder, formats, read_header(journals[0]), viewer)
         for journal in journals:
             journal.unlink()
         return written

@@ -27,6 +27,9 @@ from gfocal.models.predict import ImageBatch, predict
 from gfocal.ops.decoding import suppress
 from gfocal.structures import Detections
 from gfocal.visualize.annotate import DrawStyle, draw_detections
+from gfocal.visualize.viewer.pack import PackedImage, pack_image, pack_pixels
+
+Finished = tuple[str | None, PackedImage | None]  # name of the drawn image, and what the viewer shows, if wanted
 
 
 @dataclass
@@ -47,6 +50,7 @@ class Pipeline:
     precision: Precision = "auto"
     compiled: bool = False
     coverage: float | None = None  # of the intervals of edges; None: no intervals
+    viewer_side: int | None = None  # longer side of the images of a viewer, pixels; None: no viewer
 
     def process(self, files: Sequence[ImageFile], journal: Journal) -> None:
         """Run every file through the network; each is added to the journal once its image is drawn.
@@ -56,7 +60,7 @@ class Pipeline:
         lowest = self.threshold if isinstance(self.threshold, float) else min(self.threshold)
         lowest = min(lowest, self.model.decode_settings.score_threshold)  # to say what the best score was
         detected: list[tuple[ReadImage, Detections]] = []  # of a window
-        drawing: deque[tuple[ImageFile, Detections, float, Future[str | None]]] = deque()
+        drawing: deque[tuple[ImageFile, Detections, float, Future[Finished]]] = deque()
 
         def draw_window() -> None:
             detected.sort(key=lambda pair: -pair[0].file.index)
@@ -64,15 +68,16 @@ class Pipeline:
                 key, found = detected.pop()
                 candidates = found.to("cpu")
                 detections = self._report(candidates.above(self.threshold))
-                drawn = pool.submit(self._draw, key.file.name, key.image, detections)
+                drawn = pool.submit(self._finish, key, detections)
                 drawing.append((key.file, detections, self._best_score(candidates), drawn))
 
         def record(max_waiting: int) -> None:
             while len(drawing) > max_waiting:
-                file, detections, best_score, drawn = drawing[0]
-                record = make_record(
-                    file.index, file.path, file.name, drawn.result(), detections, best_score, self.coverage
-                )
+                file, detections, best_score, finished = drawing[0]
+                drawn, packed = finished.result()
+                record = make_record(file.index, file.path, file.name, drawn, detections, best_score, self.coverage)
+                if packed is not None:
+                    record["viewer"] = packed
                 journal.add(record)
                 drawing.popleft()
                 counts = Counter(detections.class_names)
@@ -112,7 +117,9 @@ class Pipeline:
         return (files[start : start + self.batch_size] for start in range(0, len(files), self.batch_size))
 
     def _read(self, files: Sequence[ImageFile]) -> Window:
-        return read_window(files, self.model.input_settings, self.value_range, keep_images=self.draw)
+        return read_window(
+            files, self.model.input_settings, self.value_range, keep_images=self.draw or self.viewer_side is not None
+        )
 
     def _batches(self, read: Iterator[tuple[Sequence[ImageFile], Future[Window]]]) -> Iterator[ImageBatch[ReadImage]]:
         """Batches of the files that can be read; the others are reported."""
@@ -123,10 +130,18 @@ class Pipeline:
                 fail(self.console, error)
             yield from window.batches
 
-    def _draw(self, name: str, image: Tensor | None, detections: Detections) -> str | None:
-        """Name of the drawn image; None where images are not drawn."""
-        if image is None:
-            return None
+    def _finish(self, key: ReadImage, detections: Detections) -> Finished:
+        """Draw an image, and pack it for the viewer."""
+        if key.image is None:
+            return None, None
+        drawn = self._draw(key.file.name, key.image, detections) if self.draw else None
+        if self.viewer_side is None:
+            return drawn, None
+        packed = pack_image(key.file.path, detections, detections.size)
+        return drawn, packed | {"jpeg": pack_pixels(key.image, self.viewer_side)}
+
+    def _draw(self, name: str, image: Tensor, detections: Detections) -> str:
+        """Name of the drawn image."""
         path = self.folder / f"{name}.jpg"
         # Renamed when it is whole: a run that is killed leaves this one at most, and draws it again on --resume.
         temporary = path.with_name(f".{path.name}.tmp")

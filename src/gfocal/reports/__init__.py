@@ -1,11 +1,12 @@
 """Pages and terminal tables about demos, evaluations, checks and runs.
 
-A page is one html file without scripts that loads nothing.
+A page is one html file that loads nothing; only the viewer has scripts.
 
     html.py          the page kit: skeleton, style, escaping, figures, tables
     demo.py          page of ``gfocal demo``
     training.py      page of a run, written while it trains
     evaluation.py    page of ``gfocal eval --report``
+    viewer.py        page of ``gfocal eval --viewer``
     calibration.py   page of ``gfocal calibrate --report``
     check.py         page of ``gfocal check --html``
     check_images.py  its images: boxes of findings, duplicates side by side

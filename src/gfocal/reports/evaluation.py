@@ -40,6 +40,7 @@ def write_evaluation_page(
     title: str,
     lead: str = "",
     images: Sequence[CaptionedImage] = (),
+    viewer: str = "",
     trust: Trust | None = None,
     facts: Mapping[str, float | int | str | None] | None = None,
 ) -> None:
@@ -51,6 +52,7 @@ def write_evaluation_page(
         title: heading of the page.
         lead: what was evaluated.
         images: those with the most errors, drawn by ``draw_worst_images``, worst first.
+        viewer: the same images to look through, of ``viewer_section``; browsers without scripts then show ``images``.
         trust: how far edges and scores can be trusted; None: unknown.
         facts: names and values of the evaluation.
     """
@@ -59,10 +61,9 @@ def write_evaluation_page(
         html.section("Error types", _error_table(evaluation), ERRORS),
     ]
     if images:
-        figures = (html.figure(image.image, image.caption) for image in images)
-        parts.append(
-            html.section("Images with the most errors", html.gallery(figures, "wide"), _describe_images(evaluation))
-        )
+        drawn = html.gallery((html.figure(image.image, image.caption) for image in images), "wide")
+        body = f"{viewer}<noscript>{drawn}</noscript>" if viewer else drawn
+        parts.append(html.section("Images with the most errors", body, _describe_images(evaluation)))
     parts += [
         html.section("Score thresholds", _thresholds(evaluation), _describe_thresholds(evaluation)),
         html.section("AP per class", _class_table(evaluation), CLASSES),

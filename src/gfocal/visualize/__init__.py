@@ -17,6 +17,7 @@ Nothing here needs matplotlib or a display. The names below are imported when th
     charts.py             curves and bars as SVG
     evaluation_charts.py  precision-recall, F1, miss rate and reliability curves of an evaluation
     reliability.py        coverage, PIT, widths and reliability of a calibration
+    viewer/               a page to look through detections in a browser
 """
 
 from __future__ import annotations
