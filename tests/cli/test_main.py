@@ -171,7 +171,11 @@ def test_an_evaluation_without_detections_is_explained(run: Run, voc: Path, tmp_
     save_model(model, tmp_path / "model.safetensors")
     code, _, err = run("eval", tmp_path / "model.safetensors", voc, "--num-workers", 0)
     assert code == DONE, err
-    assert "no detections: no score is above the model's threshold of 0.875 (normal in the first epochs)" in err
+    assert "no detections: no score is above the model's threshold of 0.875 (normal in the first epochs; after" in err
+    code, _, err = run("eval", tmp_path / "model.safetensors", voc, "--num-workers", 0, "--store-thresholds", "f1")
+    assert code == DONE, err
+    assert "warning: there are no detections, so no thresholds are written into" in err
+    assert load_model(tmp_path / "model.safetensors").class_thresholds is None
 
 
 def test_the_long_side_is_scaled_with_the_short_side(run: Run, voc: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from gfocal.atomic import atomic_write
 from gfocal.cli.options import describe_nms, has_nms_options, nms_to_json
-from gfocal.console import note, say
+from gfocal.console import note, say, warn
 from gfocal.text import pluralize
 
 if TYPE_CHECKING:
@@ -66,10 +66,13 @@ def write_settings(
 
 
 def write_thresholds(path: Path, evaluation: Evaluation, part: str, console: Console) -> None:
-    """Write the chosen thresholds into the model file, and print them."""
+    """Write the chosen thresholds into the model file, and print them; none without detections."""
     from gfocal.models.model_file import store_thresholds
 
     chosen = evaluation.best_thresholds
+    if not evaluation.ap.num_detections:
+        warn(console, f"there are no detections, so no thresholds are written into {path}: train for longer first")
+        return
     how = f"{chosen.rule} at IoU 0.5 on {pluralize(evaluation.ap.num_images, 'image')}: {part}"
     store_thresholds(path, chosen.scores, how)
     say(console, f"thresholds written into {path}, {how}")

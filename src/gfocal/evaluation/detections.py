@@ -140,5 +140,5 @@ def explain_no_detections(result: CocoResult, settings: DecodeSettings) -> str:
         return ""
     return (
         f"no detections: no score is above the model's threshold of {settings.score_threshold:g} "
-        "(normal in the first epochs)"
+        "(normal in the first epochs; after the last, train for longer)"
     )
