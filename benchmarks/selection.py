@@ -4,10 +4,10 @@
 
 The pool is 1,000 synthetic scenes of 96 pixels in which two of the five classes are rare, as in most collections: of
 the scenes that hold a ring or a cross one of 50 is kept. The test set has 400 scenes with all classes equally often.
-50 images of the pool, drawn at random, are labeled first; then as many as ``--sizes`` says are added step by step,
-each time by the detector that was trained on those labeled so far. Every detector is trained anew from NanoDet-Plus-m
-with COCO weights, for the same number of steps whatever the number of images. ``--balanced`` leaves the pool as it is
-drawn: all classes equally often, where a choice has less to gain.
+50 images of the pool, drawn at random, are labeled first, and a detector is trained on them, from NanoDet-Plus-m with
+COCO weights. Then 50 at a time are added, chosen by the last detector or at random, and the first detector is trained
+further on all that are labeled, for the same number of steps whatever their number. ``--balanced`` leaves the pool as
+it is drawn: all classes equally often, where a choice has less to gain.
 
 What is done is kept in ``--out``; with ``--minutes`` the command stops before it takes longer, and continues when it
 is run again. ``--table`` prints what there is.
@@ -47,7 +47,7 @@ from gfocal.training.step import training_step
 
 SIDE, POOL, TEST, START, STEP = 96, 1000, 400, 50, 50
 RARE, KEPT = ("ring", "cross"), 0.02  # classes, and which share of the scenes with one of them is in the pool
-LEARNING_RATE, BATCH = 1e-3, 8
+LEARNING_RATE, BATCH, START_STEPS = 1e-3, 8, 300
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,12 @@ def small_config() -> Config:
     return replace(config, size=replace(config.size, short_side=SIDE, long_side=SIDE))
 
 
-def train(data: Images, indices: Sequence[int], steps: int, seed: int) -> Detector:
-    """A detector trained on some images, mirrored at random, with a warm-up and a cosine."""
+def train(data: Images, indices: Sequence[int], steps: int, seed: int, start: Path | None) -> Detector:
+    """A detector trained on some images, mirrored at random, with a warm-up and a cosine; from COCO, or a file."""
     torch.manual_seed(seed)
     config = small_config()
-    model = build_model(config, data.names).train()
+    model = build_model(config, data.names) if start is None else gfocal.load(start)
+    model.train()
     criterion = build_criterion(model, config.method)
     devices = Devices("no", 1, True)
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.05)
@@ -158,9 +159,9 @@ class Work:
         self.test: Images | None = None
 
     def path(self, seed: int, strategy: str, size: int) -> Path:
-        """Of a detector; that of the first images is shared by all strategies."""
-        name = "random" if size == START else strategy
-        return self.folder / f"{'balanced' if self.is_balanced else 'rare'}_{self.steps}_{seed}_{name}_{size}.json"
+        """Of a detector; the first one of a seed is shared by all strategies."""
+        pool = "balanced" if self.is_balanced else "rare"
+        return self.folder / f"{pool}_{seed}_{f'start_{START}' if size == START else f'{strategy}_{size}'}.json"
 
     def pool(self, seed: int) -> Images:
         """The pool of a seed."""
@@ -173,7 +174,9 @@ class Work:
         pool = self.pool(seed)
         if self.test is None:
             self.test = read_all(SyntheticScenes(TEST, SIDE, 0, "test"), range(TEST))
-        model = train(pool, labeled, self.steps, seed)
+        is_first = size == START
+        start = None if is_first else self.path(seed, strategy, START).with_suffix(".safetensors")
+        model = train(pool, labeled, START_STEPS if is_first else self.steps, seed, start)
         path = self.path(seed, strategy, size)
         gfocal.save(model, path.with_suffix(".safetensors"))
         result = average_precision(
@@ -244,7 +247,7 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments.add_argument("--sizes", type=int, nargs="+", default=[100, 150, 200])
     arguments.add_argument("--strategies", nargs="+", default=["random", "both", "uncertainty", "diversity"])
-    arguments.add_argument("--steps", type=int, default=300)
+    arguments.add_argument("--steps", type=int, default=150, help="of each detector but the first")
     arguments.add_argument("--balanced", action="store_true")
     arguments.add_argument("--minutes", type=float, default=1e9)
     arguments.add_argument("--table", action="store_true")
