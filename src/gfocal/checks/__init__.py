@@ -14,5 +14,10 @@ geometry.py          what of a detector decides which points are assigned to a b
 regression_range.py  edges outside the regression range, unassigned boxes
 advice.py            changes of a config that solve both
 before_training.py   what ``gfocal train`` checks: refusal, warnings, ``--auto``
+proposals.py         what a model finds in an image and its mirror image
+edge_deviations.py   how far annotated edges lie from where a model expects them
+suspects.py          annotations that are probably wrong, each kind ranked by its evidence
+label_review.py      the review of annotations: from a model's detections to findings
+review_files.py      the review as a table, json, and images for CVAT and Label Studio
 check.py             the whole of ``gfocal check``
 """

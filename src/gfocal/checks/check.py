@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,12 @@ def check_datasets(
         advice=tuple(advice),
         value_range=depth.value_range,
     )
+
+
+def with_findings(check: CheckResult, more: Sequence[Finding]) -> CheckResult:
+    """A check with further findings, in the order of kinds."""
+    groups = group_by_kind([*check.findings, *more])
+    return replace(check, findings=tuple(finding for group in groups.values() for finding in group))
 
 
 @dataclass

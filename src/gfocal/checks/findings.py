@@ -223,6 +223,20 @@ KINDS: dict[str, Kind] = {
         "nothing: no ground truth in training, ignored in evaluation",
         term="crowd",
     ),
+    # Annotations that a model contradicts.
+    "suspect-class": Kind(
+        "note", "a model sees another class there", "look at the object, and keep the right class", term="suspect"
+    ),
+    "suspect-missing-box": Kind(
+        "note", "a model finds an object that has no box", "annotate it if it is one", term="suspect"
+    ),
+    "suspect-extra-box": Kind("note", "a model finds nothing near a box", "remove the box if nothing is there"),
+    "suspect-edge": Kind(
+        "note",
+        "an edge lies elsewhere than a model expects it",
+        "look at the edge, and redraw the box",
+        term="suspect",
+    ),
     # Regression range.
     "too-many-edges-outside-regression-range": Kind(
         "error",

@@ -14,5 +14,6 @@ TERMS: dict[str, str] = {
     "unassigned": "no point is trained to find the box, so objects like it are hardly found",
     "regression range": "the farthest that an edge can be from the point of its box: n (reg_max) x delta strides",
     "clamped": "the edge is farther than the regression range, so the predicted box ends too early",
+    "suspect": "what a trained model contradicts; look at the image, for either of the two may be wrong",
     "small": "an area under 32 x 32 pixels of the image, as AP small counts",
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gfocal.cli import DONE, SOME_FAILED
 from gfocal.cli.early import require_data, say_beginning
 from gfocal.cli.inputs import standard_output
+from gfocal.cli.label_review import add_review, refuse_contradictions, review_annotations, write_review
 from gfocal.cli.options import (
     add_ignored_as_objects,
     add_image_reading,
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Check a dataset before training: image files, annotations, splits, and whether the regression range of the detector
-covers the boxes. Every kind of finding has a code, a severity and a fix, see docs/check.md.
+covers the boxes. With a trained model, also which annotations are probably wrong. Every kind of finding has a code, a
+severity and a fix, see docs/check.md.
 """
 EPILOG = """exit codes: 0 notes at most, 1 errors (with --strict: or warnings), 2 the dataset cannot be checked"""
 
@@ -60,7 +62,7 @@ def add(commands: Any) -> None:
         "--model",
         metavar="MODEL",
         help="detector and input size of a model file, a run, or published weights by name (see 'gfocal models'), as "
-        "for 'gfocal train --init-from MODEL'",
+        "for 'gfocal train --init-from MODEL'; it also reviews the annotations, see below",
     )
     add_short_side(check)
     add_image_reading(check)
@@ -94,10 +96,12 @@ def add(commands: Any) -> None:
         action="store_true",
         help="read only the headers of images: finds no broken pixels and no near-duplicates",
     )
+    add_review(check)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal check."""
+    refuse_contradictions(args)
     require_data(args.data)
     find_config(args.config or "nano")
     if args.model is not None:
@@ -110,6 +114,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.model is not None:
         changes["model.init_from"] = args.model
     config = config_with(args, changes, "--set")
+    args.is_config_named = args.config is not None
     args.config = args.config or default_config(changes)
     if "model.init_from" in changes:
         config = with_initial_network(config, changes)
@@ -118,7 +123,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _check(args: argparse.Namespace, config: Config, console: Console) -> int:
-    from gfocal.checks.check import check_datasets
+    from gfocal.checks.check import check_datasets, with_findings
+    from gfocal.checks.label_review import as_findings
     from gfocal.reports.check_tables import print_check
 
     splits = [] if args.splits == "all" else [name.strip() for name in args.splits.split(",") if name.strip()]
@@ -132,8 +138,13 @@ def _check(args: argparse.Namespace, config: Config, console: Console) -> int:
         with_ignored=args.ignored_as_objects,
         console=console,
     )
+    review = review_annotations(args, result, config, console)
+    if review is not None:
+        result = with_findings(result, as_findings(review))
     # Files first: what is printed to may be a pipe that is closed early, as by head.
     write_check(result, args, console)
+    if review is not None and args.review is not None:
+        write_review(review, args, console)
     if args.augmented:
         draw_augmented(result, config, args.augmented, console)
     print_check(result, standard_output())
