@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gfocal.calibration.measure import Trust
     from gfocal.evaluation.evaluate import Evaluation
     from gfocal.reports.viewer import EvaluatedImages
-    from gfocal.visualize.viewer.page import ViewerFile
+    from gfocal.visualize.viewer.viewer_page import ViewerFile
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def write_page(
     """The page of --report."""
     from gfocal.reports.evaluation import draw_worst_images, write_evaluation_page
     from gfocal.visualize.viewer.pack import MAX_SIDE
-    from gfocal.visualize.viewer.page import viewer_section
+    from gfocal.visualize.viewer.viewer_page import viewer_section
 
     data, evaluation = images.data, images.evaluation
     warning = describe_seen_images(of.seen, len(data))

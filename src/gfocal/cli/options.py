@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gfocal.config.config import Config
     from gfocal.ops.decoding import DecodeSettings
-    from gfocal.visualize.viewer.page import ViewerFile
+    from gfocal.visualize.viewer.viewer_page import ViewerFile
 
 Options = argparse.ArgumentParser | argparse._ArgumentGroup
 
@@ -291,7 +291,7 @@ def viewer_file(args: argparse.Namespace) -> ViewerFile | None:
         DataError: the file is a folder, or is not named as a page.
     """
     from gfocal.errors import DataError
-    from gfocal.visualize.viewer.page import ViewerFile
+    from gfocal.visualize.viewer.viewer_page import ViewerFile
 
     if args.viewer is None:
         return None

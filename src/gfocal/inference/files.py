@@ -25,12 +25,13 @@ from gfocal.inference.windows import ImageFile
 from gfocal.models.exported import AnyDetector
 from gfocal.models.precision import Precision
 from gfocal.models.predict import computed_precision, resolve_threshold
+from gfocal.ops.tiles import Tiling
 from gfocal.structures.detected import COVERAGE
 from gfocal.text import one_line, pluralize
 from gfocal.visualize.annotate import DrawStyle
 from gfocal.visualize.lettering import check_font, find_unwritable
 from gfocal.visualize.viewer.pack import choose_side, pack_calibration
-from gfocal.visualize.viewer.page import ViewerFile, ViewerSettings
+from gfocal.visualize.viewer.viewer_page import ViewerFile, ViewerSettings
 
 
 def detect_files(
@@ -54,6 +55,7 @@ def detect_files(
     compiled: bool = False,
     coverage: float | None = None,
     viewer: ViewerFile | None = None,
+    tiling: Tiling | None = None,
 ) -> int:
     """Detect objects in image files; write results and drawn images. Returns how many files failed.
 
@@ -80,6 +82,7 @@ def detect_files(
         compiled: compile the network first.
         coverage: of a calibrated model, that of the intervals of edges which are written and drawn; None: 0.9.
         viewer: the page to write, on which images and detections can be looked through; None: no page.
+        tiling: how images are cut into tiles, of which ``batch_size`` then counts; None: not at all.
 
     Raises:
         DataError: no image is found; ``folder`` cannot be used; the detector has no edge distributions to draw; or
@@ -96,10 +99,12 @@ def detect_files(
     threshold = resolve_threshold(model, score_threshold)
     value_range = choose_for_images(files, model.input_settings, value_range, console).value_range
     computed = computed_precision(model, precision)
-    header = run_header(model, threshold, draw, style, value_range, shard, files, classes, computed, coverage, viewer)
+    header = run_header(
+        model, threshold, draw, style, value_range, shard, files, classes, computed, coverage, viewer, tiling
+    )
     pipeline = Pipeline(model, folder, threshold, batch_size, num_workers, draw, style, console, num_failed)
     pipeline.value_range, pipeline.classes, pipeline.coverage = value_range, classes, coverage
-    pipeline.precision, pipeline.compiled = precision, compiled
+    pipeline.precision, pipeline.compiled, pipeline.tiling = precision, compiled, tiling
     of_run = None
     if viewer is not None:
         pipeline.viewer_side = viewer.side or choose_side(len(files), viewer.max_bytes)

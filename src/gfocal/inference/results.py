@@ -21,7 +21,7 @@ from gfocal.inference.journal import Record, read_end, read_records
 from gfocal.ops.boxes import iou
 from gfocal.structures import Detections
 from gfocal.text import pluralize
-from gfocal.visualize.viewer.page import ViewerFile, ViewerSettings, WrittenViewer, write_viewer
+from gfocal.visualize.viewer.viewer_page import ViewerFile, ViewerSettings, WrittenViewer, write_viewer
 
 Format = Literal["coco", "yolo", "voc", "csv"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -148,7 +148,7 @@ def write_results(
     images = objects = limited = 0
     best_score = 0.0
     twice = []
-    most = header.get("max_detections", math.inf)
+    most = math.inf if "tiles" in header else header.get("max_detections", math.inf)  # else it is that of a tile
     for record in merge_records(journals):
         images += 1
         objects += len(record["labels"])

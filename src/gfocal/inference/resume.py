@@ -20,9 +20,10 @@ from gfocal.inference.results import JSON_FILE
 from gfocal.inference.shards import Shard, digest, find_journals
 from gfocal.models.exported import AnyDetector, ExportedDetector
 from gfocal.models.stored_calibration import calibration_to_json
+from gfocal.ops.tiles import Tiling
 from gfocal.text import pluralize
 from gfocal.visualize.annotate import DrawStyle
-from gfocal.visualize.viewer.page import ViewerFile
+from gfocal.visualize.viewer.viewer_page import ViewerFile
 
 
 def run_header(
@@ -37,6 +38,7 @@ def run_header(
     precision: str = "float32",
     coverage: float | None = None,
     viewer: ViewerFile | None = None,
+    tiling: Tiling | None = None,
 ) -> dict[str, Any]:
     """What identifies a run: everything that its results depend on. Only the same run can be resumed.
 
@@ -65,6 +67,8 @@ def run_header(
         header |= {"calibration": hashlib.sha256(text.encode()).hexdigest()[:16], "coverage": coverage}
     if viewer is not None:
         header["viewer"] = "images by their number" if viewer.side is None else f"images of {viewer.side} pixels"
+    if tiling is not None:
+        header["tiles"] = {"size": tiling.size, "overlap": tiling.overlap, "levels": tiling.levels}
     return header | ({"shards": shard.count, "files": digest(files)} if shard.count > 1 else {})
 
 

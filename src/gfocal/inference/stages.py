@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,20 +14,28 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from gfocal.console import fail, say
+from gfocal.console import fail, note, progress_bar, say
 from gfocal.data.classes import ClassMap
+from gfocal.data.rows import open_rows
 from gfocal.data.threads import start_workers, submit_ahead
+from gfocal.data.tile_pixels import read_overview
 from gfocal.data.value_range import Range
+from gfocal.errors import DataError
 from gfocal.inference.journal import Journal
 from gfocal.inference.results import make_record
 from gfocal.inference.windows import ImageFile, ReadImage, Window, read_window
 from gfocal.models.exported import AnyDetector
 from gfocal.models.precision import Precision
 from gfocal.models.predict import ImageBatch, predict
+from gfocal.models.tiled import align, detect_in_tiles
 from gfocal.ops.decoding import suppress
+from gfocal.ops.tiles import Tiling, count_tiles, resize_detections
 from gfocal.structures import Detections
+from gfocal.text import pluralize
 from gfocal.visualize.annotate import DrawStyle, draw_detections
 from gfocal.visualize.viewer.pack import PackedImage, pack_image, pack_pixels
+
+OVERVIEW_SIDE = 4096  # pixels of what is drawn of an image that is detected in by tiles
 
 Finished = tuple[str | None, PackedImage | None]  # name of the drawn image, and what the viewer shows, if wanted
 
@@ -51,6 +59,7 @@ class Pipeline:
     compiled: bool = False
     coverage: float | None = None  # of the intervals of edges; None: no intervals
     viewer_side: int | None = None  # longer side of the images of a viewer, pixels; None: no viewer
+    tiling: Tiling | None = None  # how images are cut; None: each goes through the network as a whole
 
     def process(self, files: Sequence[ImageFile], journal: Journal) -> None:
         """Run every file through the network; each is added to the journal once its image is drawn.
@@ -86,15 +95,61 @@ class Pipeline:
 
         with start_workers(self.num_workers) as pool:
             try:
-                read = submit_ahead(pool, self._read, self._windows(files), depth=self.num_workers + 1)
-                for batch, found in predict(self.model, self._batches(read), lowest, self.precision, self.compiled):
-                    detected += zip(batch.keys, found, strict=True)
-                    if batch.keys[0].ends_window:
+                for pairs in self._detect(files, pool, lowest):
+                    detected += pairs
+                    if pairs[0][0].ends_window:
                         draw_window()
                     record(max_waiting=2 * self.num_workers)
             finally:
                 draw_window()
                 record(max_waiting=0)
+
+    def _detect(
+        self, files: Sequence[ImageFile], pool: Executor, lowest: float
+    ) -> Iterator[list[tuple[ReadImage, Detections]]]:
+        """Files with their detections, those of a batch together."""
+        if self.tiling is not None:
+            yield from ([pair] for pair in self._detect_in_tiles(files, self.tiling, lowest))
+            return
+        read = submit_ahead(pool, self._read, self._windows(files), depth=self.num_workers + 1)
+        for batch, found in predict(self.model, self._batches(read), lowest, self.precision, self.compiled):
+            yield list(zip(batch.keys, found, strict=True))
+
+    def _detect_in_tiles(
+        self, files: Sequence[ImageFile], tiling: Tiling, lowest: float
+    ) -> Iterator[tuple[ReadImage, Detections]]:
+        """Each file that can be read, with its detections; of a large one, what is drawn on is smaller."""
+        most, tiling = self.model.decode_settings.max_detections, align(tiling, self.model.input_settings)
+        for file in files:
+            full = 0  # tiles with as many detections as there may be
+
+            def count(found: Detections) -> None:
+                nonlocal full
+                full += len(found.above(self.threshold)) >= most
+                bar.advance(1)
+
+            try:
+                with open_rows(file.path, self.value_range) as rows:
+                    with progress_bar(self.console, Path(file.path).name, count_tiles(rows.size, tiling)) as bar:
+                        found = detect_in_tiles(
+                            self.model, rows, tiling, lowest, self.batch_size, self.precision, self.compiled, count
+                        )
+                    image = read_overview(rows, OVERVIEW_SIDE) if self._keeps_images else None
+            except DataError as error:
+                self.num_failed += 1
+                fail(self.console, error)
+                continue
+            if full:
+                note(
+                    self.console,
+                    f"{file.path}: {pluralize(full, 'tile')} with {most} detections, the maximum, may have more: "
+                    "--max-detections, or smaller tiles",
+                )
+            yield ReadImage(file, image, True), found
+
+    @property
+    def _keeps_images(self) -> bool:
+        return self.draw or self.viewer_side is not None
 
     def _report(self, detections: Detections) -> Detections:
         """The detections of the classes that are reported; of merged classes those that overlap become one."""
@@ -117,9 +172,7 @@ class Pipeline:
         return (files[start : start + self.batch_size] for start in range(0, len(files), self.batch_size))
 
     def _read(self, files: Sequence[ImageFile]) -> Window:
-        return read_window(
-            files, self.model.input_settings, self.value_range, keep_images=self.draw or self.viewer_side is not None
-        )
+        return read_window(files, self.model.input_settings, self.value_range, keep_images=self._keeps_images)
 
     def _batches(self, read: Iterator[tuple[Sequence[ImageFile], Future[Window]]]) -> Iterator[ImageBatch[ReadImage]]:
         """Batches of the files that can be read; the others are reported."""
@@ -153,7 +206,9 @@ class Pipeline:
         return path.name
 
     def _draw_boxes(self, image: Tensor, detections: Detections) -> Image.Image:
-        style = self.style
+        style, size = self.style, (int(image.shape[1]), int(image.shape[2]))
+        if size != detections.size:
+            detections = resize_detections(detections, size)
         return draw_detections(
             image,
             detections,

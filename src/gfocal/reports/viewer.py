@@ -27,7 +27,7 @@ from gfocal.visualize.viewer.pack import (
     pack_image,
     pack_pixels,
 )
-from gfocal.visualize.viewer.page import ViewerFile, ViewerSettings, WrittenViewer, write_viewer
+from gfocal.visualize.viewer.viewer_page import ViewerFile, ViewerSettings, WrittenViewer, write_viewer
 
 LOWEST_SCORE = 0.1  # of detections on the page, unless a threshold is lower: most of the others are false
 

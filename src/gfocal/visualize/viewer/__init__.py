@@ -4,6 +4,6 @@ What runs in the browser are ``boxes.js`` (numbers: intervals, filters), ``stage
 and numbers) and ``controls.js`` (what is chosen, keys), in the markup of ``viewer.html`` with the style of
 ``viewer.css``. They are in the page as they are here.
 
-    pack.py  an image, its detections and ground truth as json and base64
-    page.py  the page
+    pack.py         an image, its detections and ground truth as json and base64
+    viewer_page.py  the page
 """
