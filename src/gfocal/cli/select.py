@@ -187,8 +187,8 @@ def find_labeled(already: Sequence[str], out: Path, console: Console) -> list[st
                 note(console, line)
             paths = listed.files
         else:
-            parts = [read_dataset(text, split, console) for split in list_splits(Path(text)) or [None]]
-            paths = list(map(str, image_paths(parts)))
+            splits: list[str | None] = [*list_splits(Path(text))] or [None]
+            paths = list(map(str, image_paths([read_dataset(text, split, console) for split in splits])))
         found.update(dict.fromkeys(paths))
     return list(found)
 

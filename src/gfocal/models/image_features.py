@@ -36,11 +36,11 @@ def predict_with_features(
     if score_threshold is not None:
         settings = replace(settings, score_threshold=score_threshold)
     network = inference_network(model, precision)
+    trunk: Callable[[Tensor], Sequence[Tensor]]
     if network is not None:
         trunk, head, dtype, calibration = network.trunk, network.head, network.dtype, network.calibration
     else:
-        calibration = current_calibration(model)
-        trunk, head, dtype = _Trunk(model), model.head, torch.float32
+        trunk, head, dtype, calibration = _Trunk(model), model.head, torch.float32, current_calibration(model)
     was_training = model.training
     model.eval()
     try:

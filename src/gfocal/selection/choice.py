@@ -102,8 +102,7 @@ def _check(
 ) -> tuple[npt.NDArray[np.float64], Floats, Floats]:
     doubt = np.asarray(uncertainty, dtype=np.float64)
     pool = np.asarray(features, dtype=np.float32)
-    known = np.zeros((0, pool.shape[-1])) if labeled is None else labeled
-    known = np.asarray(known, dtype=np.float32)
+    known: Floats = np.asarray(np.zeros((0, pool.shape[-1])) if labeled is None else labeled, dtype=np.float32)
     if strategy not in STRATEGIES:
         raise ValueError(f"a strategy is one of {', '.join(STRATEGIES)}, not {strategy!r}")
     if number < 0:

@@ -92,8 +92,8 @@ def scan_files(
                 rows[key.file.index] = row.copy()
             on_images(len(batch.keys))
     order = sorted(seen)
-    features = np.stack([rows.pop(i) for i in order]) if order else np.zeros((0, 0), dtype=np.float32)
-    return Pool([seen[i] for i in order], features)
+    table = np.stack([rows.pop(i) for i in order]) if order else np.zeros((0, 0), dtype=np.float32)
+    return Pool([seen[i] for i in order], table)
 
 
 def _batches(
