@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gfocal.inference.shards import Shard
+    from gfocal.ops.tiles import Tiling
 
 
 FORMATS = ("coco", "yolo", "voc", "csv")
@@ -78,9 +79,33 @@ def add(commands: Any) -> None:
     add_image_reading(detect)
     add_device(detect)
     add_precision(detect)
+    _add_tiles(detect.add_argument_group("large images"))
     _add_output(detect.add_argument_group("output"))
     _add_drawing(detect.add_argument_group("drawn images"))
     _add_interruptions(detect.add_argument_group("interruptions and several processes"))
+
+
+def _add_tiles(group: Options) -> None:
+    group.add_argument(
+        "--tile",
+        type=int_at_least(1),
+        metavar="PIXELS",
+        help="cut images into squares of so many pixels, detect in each as in an image of that size, and merge what "
+        "is found; --batch-size then counts tiles, and --max-detections is the maximum of a tile",
+    )
+    group.add_argument(
+        "--overlap",
+        type=fraction,
+        metavar="SHARE",
+        help="of neighboring tiles, as a share of their size; objects should be no larger (default: 0.2)",
+    )
+    group.add_argument(
+        "--tile-levels",
+        type=int_at_least(1),
+        metavar="N",
+        help="for objects larger than the overlap, detect also in tiles of the image at 1/2, 1/4, ... of its size; "
+        "1: only at its own size (default: until one tile has the whole image)",
+    )
 
 
 def _add_output(group: Options) -> None:
@@ -197,6 +222,23 @@ def run(args: argparse.Namespace, console: Console) -> int:
         return _detect(args, console)
 
 
+def _tiling(args: argparse.Namespace) -> Tiling | None:
+    """How images are cut into tiles."""
+    from gfocal.errors import DataError
+    from gfocal.ops.tiles import Tiling
+
+    if args.tile is None:
+        if args.overlap is not None or args.tile_levels is not None:
+            raise DataError("--overlap and --tile-levels are of tiles: name their size (--tile 1024)")
+        return None
+    if args.submission:
+        raise DataError("--submission: COCO's images are detected in as a whole; no --tile")
+    try:
+        return Tiling(args.tile, 0.2 if args.overlap is None else args.overlap, args.tile_levels)
+    except ValueError as error:
+        raise DataError(f"--tile {args.tile}: {error}") from error
+
+
 def _detect(args: argparse.Namespace, console: Console) -> int:
     from gfocal.data.classes import map_classes
     from gfocal.errors import DataError
@@ -207,7 +249,7 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
     viewer = viewer_file(args)
     if args.compile:
         prepare_compiling()
-    shard = args.shard or launched_shard()
+    shard, tiling = args.shard or launched_shard(), _tiling(args)
     model = load_detector(args.model, args.device or _device_of_process())
     model.decode_settings = with_nms(model.decode_settings, args)
     if args.max_detections is not None:
@@ -250,6 +292,7 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
             precision=args.precision,
             compiled=args.compile,
             coverage=args.coverage,
+            tiling=tiling,
             viewer=viewer,
         )
     # A launcher treats any other exit code as a crash, and would end all processes because of one broken image.

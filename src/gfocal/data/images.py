@@ -13,8 +13,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,20 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
 
 LIMIT_OPTION = "--max-megapixels"
 
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """The content of an image file that is no file: sent by a client, or a cell of a table."""
+
+    content: bytes
+    name: str = "image"  # by which errors name it
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source: TypeAlias = str | Path | EncodedImage  # where the bytes of an image are
+
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -43,9 +58,7 @@ _TRANSPOSITIONS = {
 }
 
 
-def read_image(
-    path: str | Path, stated_size: tuple[int, int] | None = None, value_range: Range | None = None
-) -> Tensor:
+def read_image(path: Source, stated_size: tuple[int, int] | None = None, value_range: Range | None = None) -> Tensor:
     """Read an image as uint8 RGB (3, H, W), upright and contiguous.
 
     The EXIF orientation is applied, unless ``stated_size`` (height, width, from an annotation) is the size of the
@@ -62,25 +75,31 @@ def read_image(
     return read_pixels(path, stated_size, value_range).contiguous()
 
 
-def read_pixels(
-    path: str | Path, stated_size: tuple[int, int] | None = None, value_range: Range | None = None
-) -> Tensor:
+def read_pixels(path: Source, stated_size: tuple[int, int] | None = None, value_range: Range | None = None) -> Tensor:
     """As ``read_image``, but stored as decoders give it, the three channels of a pixel side by side (a view)."""
     with _open(path) as image:
-        orientation = _orientation(image)
-        needs_lower = _is_deep_color(image) and count_bits(value_range or FULL) != 16
-        colors = _read_deep_color(path, image, value_range) if needs_lower else image
-        image.load()
+        orientation = exif_orientation(image)
+        rgb = decode_rgb(image, path, value_range)
         if image.format == "TIFF":
             orientation = 1  # PIL has rotated it on loading
         raw = (image.height, image.width)
-        rgb = _to_rgb(colors, value_range)
         if orientation in _TRANSPOSITIONS and not _annotated_as_stored(stated_size, raw, orientation):
             rgb = rgb.transpose(_TRANSPOSITIONS[orientation])
         return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
 
 
-def image_size(path: str | Path, stated_size: tuple[int, int] | None = None) -> tuple[int, int]:
+def decode_rgb(image: Image.Image, file: Source | BytesIO, value_range: Range | None = None) -> Image.Image:
+    """Decode an image that PIL has opened from a file, which is opened again for colors of more than 8 bits.
+
+    It is not rotated, unless PIL does so on loading, which ``image`` tells afterwards.
+    """
+    needs_lower = _is_deep_color(image) and count_bits(value_range or FULL) != 16
+    colors = _read_deep_color(file, image, value_range) if needs_lower else image
+    image.load()
+    return _to_rgb(colors, value_range)
+
+
+def image_size(path: Source, stated_size: tuple[int, int] | None = None) -> tuple[int, int]:
     """Height and width of what ``read_image`` returns for the same arguments, from the header of the file.
 
     About 0.1 ms per file on a local disk; pixels are not decoded (except those of a TIFF rotated by 90 degrees).
@@ -89,10 +108,10 @@ def image_size(path: str | Path, stated_size: tuple[int, int] | None = None) -> 
     return size_and_orientation(path, stated_size)[0]
 
 
-def size_and_orientation(path: str | Path, stated_size: tuple[int, int] | None = None) -> tuple[tuple[int, int], int]:
+def size_and_orientation(path: Source, stated_size: tuple[int, int] | None = None) -> tuple[tuple[int, int], int]:
     """What ``image_size`` returns, and the EXIF orientation that ``read_image`` applies; 1 for none."""
     with _open(path) as image:
-        orientation = _orientation(image)
+        orientation = exif_orientation(image)
         if image.format == "TIFF" and orientation >= 5:
             image.load()
             return (image.height, image.width), orientation
@@ -114,17 +133,17 @@ class ImageHeader:
     is_deep: bool = False  # whether a channel has more than 8 bits
 
 
-def image_header(path: str | Path) -> ImageHeader:
+def image_header(path: Source) -> ImageHeader:
     """The header of an image file. Raises ImageError as ``image_size`` does."""
     with _open(path) as image:
         is_deep = is_deep_gray(image) or _is_deep_color(image)
         # A JPEG with a preview image appended (MPO) has one frame.
         frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
         kind = "JPEG" if image.format == "MPO" else image.format or ""
-        return ImageHeader(kind, image.mode, (image.height, image.width), _orientation(image), frames, is_deep)
+        return ImageHeader(kind, image.mode, (image.height, image.width), exif_orientation(image), frames, is_deep)
 
 
-def value_bounds(path: str | Path) -> tuple[int, int]:
+def value_bounds(path: Source) -> tuple[int, int]:
     """The lowest and the highest value in a deep image, without alpha. Raises ImageError as ``read_image`` does."""
     with _open(path) as image:
         values = np.asarray(image) if is_deep_gray(image) else _deep_colors(path, image)[..., :3]
@@ -140,46 +159,63 @@ def to_rgb_tensor(image: Image.Image, value_range: Range | None = None) -> Tenso
         rgb = _to_rgb(image, value_range)
     except ValueError as error:
         raise ImageError(f"{image!r}: {error}") from error
-    orientation = _orientation(image)
+    orientation = exif_orientation(image)
     if orientation in _TRANSPOSITIONS:
         rgb = rgb.transpose(_TRANSPOSITIONS[orientation])
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
 
 
 @contextmanager
-def _open(path: str | Path) -> Iterator[Image.Image]:
+def _open(path: Source) -> Iterator[Image.Image]:
     """Open an image; any exception inside the context becomes an ImageError of one line."""
-    if not os.path.isfile(path):
+    # Only PIL's own warnings: the limit on pixels is checked below, whatever the global warning filters are.
+    with image_errors(path) as memory, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\b")
+        with Image.open(_file_of(path), formats=FORMATS) as image:
+            check_size(path, (image.height, image.width), max_pixels())
+            memory.needed = max(memory.needed, 8 * image.width * image.height)
+            yield image
+
+
+@dataclass
+class Memory:
+    """What reading an image takes."""
+
+    needed: int = ENOUGH_MEMORY  # bytes
+
+
+@contextmanager
+def image_errors(path: Source) -> Iterator[Memory]:
+    """Any exception inside the context, of reading an image file, becomes an ImageError of one line."""
+    if not isinstance(path, EncodedImage) and not os.path.isfile(path):
         reason = "is not a regular file" if os.path.exists(path) else "no such file"
         raise ImageError(f"{path}: {'a folder, not an image' if os.path.isdir(path) else reason}")
-    needed = ENOUGH_MEMORY
+    memory = Memory()
     try:
-        # Only PIL's own warnings: the limit on pixels is checked below, whatever the global warning filters are.
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\b")
-            with Image.open(path, formats=FORMATS) as image:
-                _check_pixel_limit(path, image)
-                needed = max(needed, 8 * image.width * image.height)
-                yield image
+        yield memory
     except ImageError:
         raise
     except UnidentifiedImageError:
-        empty = os.path.getsize(path) == 0
+        empty = not (path.content if isinstance(path, EncodedImage) else os.path.getsize(path))
         reason = "empty file" if empty else "not an image (JPEG, PNG, ...), or its start is broken"
         raise ImageError(f"{path}: {reason}") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more pixels than the limit ({LIMIT_OPTION} raises it)") from None
     except MemoryError as error:  # mostly an impossible length in the file
-        if not can_allocate(needed):
+        if not can_allocate(memory.needed):
             raise
         raise ImageError(f"{path}: cannot be read: it needs more memory than is available") from error
     except Exception as error:  # on broken files the decoders raise nearly anything: struct.error, KeyError ...
         if is_out_of_files(error):
             raise OpenFilesError(describe_out_of_files()) from error
-        if is_out_of_memory(error) and not can_allocate(needed):
+        if is_out_of_memory(error) and not can_allocate(memory.needed):
             raise MemoryError(str(error)) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{path}: cannot be read: {reason}") from error
+
+
+def _file_of(source: Source | BytesIO) -> str | Path | BytesIO:
+    return BytesIO(source.content) if isinstance(source, EncodedImage) else source
 
 
 def max_pixels() -> int | None:
@@ -204,17 +240,18 @@ def pixel_limit(megapixels: float | None) -> Iterator[None]:
         set_max_pixels(before)
 
 
-def _check_pixel_limit(path: str | Path, image: Image.Image) -> None:
-    limit, pixels = max_pixels(), image.width * image.height
+def check_size(path: Source, size: tuple[int, int], limit: int | None) -> None:
+    """Raise ImageError for an image of a height and width with more pixels than a limit; None: no limit."""
+    pixels = size[0] * size[1]
     if limit is not None and pixels > limit:
         raise ImageError(
-            f"{path}: {image.width}x{image.height} = {pixels / 1e6:.1f} megapixels, more than the limit of "
+            f"{path}: {size[1]}x{size[0]} = {pixels / 1e6:.1f} megapixels, more than the limit of "
             f"{limit / 1e6:.1f} that guards the memory: allow it ({LIMIT_OPTION} {math.ceil(pixels / 1e6)}, in "
             "Python gfocal.data.images.pixel_limit), or cut the image into tiles"
         )
 
 
-def _orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
     """EXIF orientation 1..8 from the header; 1 if there is none or it cannot be read."""
     try:
         if image.format == "PNG":  # getexif would decode the pixels to search for EXIF data behind them
@@ -274,20 +311,20 @@ def _raw_mode(tile: Sequence[Any]) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _read_deep_color(path: str | Path, image: Image.Image, value_range: Range | None) -> Image.Image:
-    values = _deep_colors(path, image)
+def _read_deep_color(file: Source | BytesIO, image: Image.Image, value_range: Range | None) -> Image.Image:
+    values = _deep_colors(file, image)
     colors = to_8_bits(values[..., :3], value_range)
     if values.shape[2] == 4:
         return Image.fromarray(np.dstack((colors, (values[..., 3] >> 8).astype(np.uint8))))
     return Image.fromarray(colors)
 
 
-def _deep_colors(path: str | Path, image: Image.Image) -> npt.NDArray[np.uint16]:
+def _deep_colors(file: Source | BytesIO, image: Image.Image) -> npt.NDArray[np.uint16]:
     """The values (H, W, 3 or 4) of a color image of 16 bits, of which PIL gives the upper byte alone.
 
     In the other byte order the upper byte is the lower one: a second reading with that order gives it.
     """
-    with Image.open(path, formats=FORMATS) as again:
+    with Image.open(_file_of(file), formats=FORMATS) as again:
         again.tile = [_with_other_byte_order(tile) for tile in again.tile]
         lower = np.asarray(again)
     return np.asarray(image).astype(np.uint16) << 8 | lower

@@ -13,6 +13,7 @@ from gfocal.models.freezing import keep_statistics
 from gfocal.models.precision import Bf16Check, Precision
 from gfocal.models.published_settings import PublishedSettings
 from gfocal.ops.box_coders import BoxCoder
+from gfocal.ops.tiles import Tiling
 from gfocal.structures import Color, Detections, HeadOutputs
 from gfocal.structures.calibration import Calibration
 
@@ -110,6 +111,8 @@ class Detector(nn.Module):
         value_range: tuple[int, int] | None = None,
         color: Color = "rgb",
         precision: Precision = "auto",
+        tile: int | None = None,
+        overlap: float = 0.2,
     ) -> list[Detections] | Detections:
         """Find objects in one image or several. The model may be in training or evaluation mode.
 
@@ -125,6 +128,9 @@ class Detector(nn.Module):
             color: the order of the channels of arrays and tensors: ``"rgb"``, or ``"bgr"`` as OpenCV reads them.
             precision: number format of the network: ``"float32"``, ``"bf16"``, or ``"auto"``, which is bf16 where the
                 processor or GPU computes it natively and ``bf16_check`` says that AP is the same.
+            tile: for large images: cut them into squares of so many pixels, of which each goes through the network as
+                an image of that size does, and merge what is found; ``batch_size`` then counts tiles.
+            overlap: of neighboring tiles, as a share of their size; objects should be no larger.
 
         Returns:
             ``Detections`` in pixels of the original image, best first: one for one image, a list for several. They
@@ -135,6 +141,11 @@ class Detector(nn.Module):
             ImageError: a file cannot be read as an image.
             ValueError: something that is no image.
         """
+        if tile is not None:
+            from gfocal.models.tiled import detect_tiled
+
+            tiling = Tiling(tile, overlap)
+            return detect_tiled(self, images, tiling, score_threshold, batch_size, value_range, color, precision)
         from gfocal.models.predict import detect
 
         return detect(self, images, score_threshold, batch_size, value_range, color, precision)

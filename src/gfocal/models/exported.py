@@ -19,6 +19,7 @@ from gfocal.errors import MissingExtraError, ModelFileError
 from gfocal.models.detector import Detector
 from gfocal.models.stored_calibration import calibration_from_json
 from gfocal.ops.decoding import DecodeSettings
+from gfocal.ops.tiles import Tiling
 from gfocal.structures import Color, Detections
 from gfocal.structures.calibration import Calibration
 from gfocal_runtime.decoding import decode_image
@@ -96,8 +97,14 @@ class ExportedDetector:
         batch_size: int = 1,
         value_range: tuple[int, int] | None = None,
         color: Color = "rgb",
+        tile: int | None = None,
+        overlap: float = 0.2,
     ) -> list[Detections] | Detections:
         """Find objects in one image or several; arguments, result and errors are those of ``Detector.detect``."""
+        if tile is not None:
+            from gfocal.models.tiled import detect_tiled
+
+            return detect_tiled(self, images, Tiling(tile, overlap), score_threshold, batch_size, value_range, color)
         from gfocal.models.predict import detect
 
         return detect(self, images, score_threshold, batch_size, value_range, color)

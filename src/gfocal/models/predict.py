@@ -227,11 +227,12 @@ def _read_batch(
     """Images of any kind -> a batch, whose keys say where the images are found again."""
     several = list(images)
     pixels = [as_rgb(image, value_range, color) for image in several]
-    sources = [_source_of(image, color, value_range) for image in several]
+    sources = [source_of(image, color, value_range) for image in several]
     return stack_inputs(sources, pixels, settings)
 
 
-def _source_of(image: Any, color: Color, value_range: Range | None) -> ImageSource:
+def source_of(image: Any, color: Color, value_range: Range | None) -> ImageSource:
+    """Where an image that was given to ``detect`` is found again."""
     if isinstance(image, str | Path):
         return ImageSource(path=str(image), value_range=value_range)
     return ImageSource(reference=weakref.ref(image), color=color, value_range=value_range)

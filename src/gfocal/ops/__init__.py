@@ -8,4 +8,6 @@ In reading order:
     box_coders.py     the other ways from box logits to boxes: Dirac, Gaussian, deltas of anchors
     nms.py            non-maximum suppression
     decoding.py       logits become detections: threshold, expectation, NMS
+    tiles.py          where the tiles of a large image lie, and which detections of a tile count
+    seams.py          the detections of all tiles merged
 """
