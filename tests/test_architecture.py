@@ -20,7 +20,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 SOURCE = CHECKOUT / "src" / "gfocal"
 
 # A file imports only from steps before its own; packages of one step do not import each other. A loose file is a
-# package of one file. serving does not exist yet; its place does.
+# package of one file.
 PACKAGES = (
     ("gfocal",),  # src/gfocal/__init__.py: the public names are imported when they are first used
     ("text",),
@@ -34,14 +34,13 @@ PACKAGES = (
     ("calibration", "export"),
     ("config", "inference"),
     ("build",),
-    ("checks",),
+    ("checks", "selection"),
     ("run", "reports", "serving"),
     ("lab",),
     ("cli",),
     ("__main__",),
 )
 STEP = {package: step for step, packages in enumerate(PACKAGES) for package in packages}
-PLANNED = {"serving"}
 
 # A third-party package -> the only modules that import it.
 HOMES = {
@@ -66,6 +65,11 @@ HOMES = {
     "onnxruntime": {"export.onnx_file", "export.int8"},
     "openvino": {"export.openvino_file"},
     "nncf": {"export.int8"},
+    "fastapi": {"serving.app", "serving.upload"},
+    "starlette": {"serving.app", "serving.upload"},
+    "pydantic": {"serving.answer", "serving.upload"},
+    "uvicorn": {"serving.server", "serving.connections"},
+    "prometheus_client": {"serving.meters"},
 }
 
 # These packages import torch, torchvision's NMS, shape annotations and the standard library, nothing else.
@@ -114,9 +118,12 @@ LEAVES = {
     "losses/sparse.py",
     "models/backbone.py",
     "models/necks.py",
+    "models/training_towers.py",
+    "models/winograd.py",
+    "models/winograd_training.py",
     "training/distributed.py",
 }
-MAX_STEP_LINES = 600
+MAX_STEP_LINES = 680
 
 HEAVY = ("matplotlib", "timm", "accelerate", "tensorboard", "torchvision", "faster_coco_eval")
 
@@ -195,7 +202,7 @@ def cycles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
 
 
 def test_every_package_has_its_place_in_the_order() -> None:
-    assert set(STEP) - PLANNED == {package_of(module) for module in FILES} - PLANNED
+    assert set(STEP) == {package_of(module) for module in FILES}
 
 
 @pytest.mark.parametrize("package", sorted({package_of(module) for module in FILES}))

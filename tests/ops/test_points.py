@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gfocal.ops.points import Origin, inside_own_padding, make_points, origin_offset
+from gfocal.ops.points import Origin, drop_empty_slots, inside_own_padding, make_points, origin_offset
+from gfocal.structures import Assignment
 
 
 def test_points_are_row_major_and_levels_follow_each_other() -> None:
@@ -60,3 +61,23 @@ def test_the_largest_image_of_a_batch_takes_part_with_all_points() -> None:
     part = inside_own_padding(points, torch.tensor([[64, 128], [33, 20]]))
     assert part[0].all()
     assert part[1].sum().item() == 8 * 4 + 1  # 64 x 32 pixels at stride 8, and the one cell of stride 128
+
+
+@given(st.integers(0, 200), st.integers(0, 2**31), st.floats(0, 1))
+def test_slots_with_ground_truth_stay_in_order_when_empty_ones_are_dropped(
+    slots: int, seed: int, share: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    positive = torch.rand(2, slots, generator=generator) < share
+    numbers = torch.stack([torch.randperm(300, generator=generator)[:slots] for _ in range(2)])
+    before = Assignment(torch.zeros(2, 300, dtype=torch.int64), numbers, positive, torch.rand(2, slots))
+    after = drop_empty_slots(before)
+    most = int(positive.sum(1).max()) if slots else 0
+    assert after.slots.shape[1] == min(slots, max(64, 64 * math.ceil(most / 64)))
+    assert before.weights is not None
+    assert after.weights is not None
+    for image in range(2):
+        kept, was = after.slot_positive[image], positive[image]
+        assert torch.equal(after.slots[image][kept], numbers[image][was])
+        assert torch.equal(after.weights[image][kept], before.weights[image][was])
+    assert after.gt_index is before.gt_index

@@ -92,13 +92,14 @@ def nearest_points(
     pairs = [(i, (topk + 1) // (i + 1)) for i in range(topk + 1)]
     distance = torch.cat([dx2[..., i : i + 1] + dy2[..., :j] for i, j in pairs], -1).sqrt()  # (B, G, L, N)
     widths = torch.cat([columns.new_full((1, 1), width) for _, width in points.shapes])  # (L, 1)
-    place = torch.cat([columns[..., i : i + 1] + rows[..., :j] * widths for i, j in pairs], -1)
+    starts = rows * widths
+    place = torch.cat([columns[..., i : i + 1] + starts[..., :j] for i, j in pairs], -1)
     per_cell = [n for _, _, n in levels_of(points)]
     if max(per_cell) > 1:
         distance, place = spread_over_cells(distance, place, per_cell)
 
     # The bits of a distance before the place: no two are equal, and of equal distances the first point comes first.
-    key = (distance.to(torch.float32).view(torch.int32).to(torch.int64) << PLACE_BITS) | place
+    key = distance.to(torch.float32).view(torch.int32).to(torch.int64) * (1 << PLACE_BITS) + place
     key = key.topk(topk + 1, largest=False).values  # (B, G, L, k + 1)
     bits, place = key >> PLACE_BITS, key & ((1 << PLACE_BITS) - 1)
     is_counted = bits[..., :topk] < INFINITE

@@ -32,7 +32,7 @@ from gfocal.losses.sparse import sparse_focal_loss, sparse_quality_focal_loss
 from gfocal.ops.box_coders import BoxCoder
 from gfocal.ops.boxes import distances_to_edges, iou
 from gfocal.ops.distributions import GeneralDistribution
-from gfocal.ops.points import exclude_ignored, inside_own_padding
+from gfocal.ops.points import drop_empty_slots, exclude_ignored, inside_own_padding
 from gfocal.structures import PADDING, HeadOutputs, Losses, Targets
 
 Quality = Literal["none", "branch", "guided", "joint"]
@@ -79,6 +79,7 @@ class DenseCriterion:
         assignment = self.assign(points, targets, inside_own_padding(points, sizes))
         if self.exclude_ignored:
             assignment = exclude_ignored(assignment, points, targets)
+        assignment = drop_empty_slots(assignment)
         taking_part = assignment.gt_index != PADDING  # (B, P)
         slots, positive = assignment.slots, assignment.slot_positive  # (B, M)
 

@@ -26,7 +26,7 @@ from gfocal.losses.gfl import expectation_and_dfl
 from gfocal.losses.sparse import sparse_quality_focal_loss
 from gfocal.ops.boxes import boxes_from_distances, distances_to_edges, iou
 from gfocal.ops.distributions import GeneralDistribution
-from gfocal.ops.points import at, exclude_ignored, inside_own_padding
+from gfocal.ops.points import at, drop_empty_slots, exclude_ignored, inside_own_padding
 from gfocal.structures import PADDING, Assignment, HeadOutputs, Losses, Targets
 
 Assign = Callable[..., Assignment]
@@ -91,6 +91,7 @@ class GFLCriterion:
         assignment = self.assign(points, targets, inside_own_padding(points, sizes))
         if self.exclude_ignored:
             assignment = exclude_ignored(assignment, points, targets)
+        assignment = drop_empty_slots(assignment)
         taking_part = assignment.gt_index != PADDING  # (B, P)
         slots, positive = assignment.slots, assignment.slot_positive  # (B, M)
 

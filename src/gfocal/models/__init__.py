@@ -5,6 +5,8 @@ In reading order:
     detector.py                  backbone, neck and head, with what is needed to use them
     heads.py                     the GFL head, and the parts that heads share
     dense_head.py                the head of RetinaNet, FCOS, FoveaBox and ATSS
+    training_towers.py           the towers of a head over all levels at once, with faster gradients
+    winograd_training.py         3x3 convolutions with fewer multiplications, and their gradients
     necks.py                     FPN with P6 and P7
     backbone.py                  what a backbone offers; any timm network with strides 8, 16 and 32
     freezing.py                  what of a backbone is excluded from training
@@ -36,4 +38,6 @@ In reading order:
     fusing.py                    a part of a network rewritten for inference
     inference_copy.py            the copy of a detector that detects, kept while its weights last
     predict.py                   inference: batches, and images of any kind
+    tiled.py                     inference in large images, tile by tile
+    image_features.py            what an image looks like to a detector, from the pass that detects
 """

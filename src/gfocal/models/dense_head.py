@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gfocal.models.heads import Scale, initialize, tower
 from gfocal.models.necks import STRIDES
+from gfocal.models.training_towers import run_tower
 from gfocal.ops.points import AnchorShapes, PointLayout, make_pyramid_points
 from gfocal.structures import HeadOutputs
 
@@ -65,8 +66,8 @@ class DenseHead(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> HeadOutputs:
         """Maps of the pyramid -> logits of all points; channels of a cell are anchor-major, then side-major."""
         cls_logits, box_logits, quality_logits = [], [], []
-        for level, scale in zip(maps, self.scales, strict=True):
-            of_cls, of_box = self.cls_tower(level), self.box_tower(level)
+        towers = run_tower(self.cls_tower, maps), run_tower(self.box_tower, maps)
+        for of_cls, of_box, scale in zip(*towers, self.scales, strict=True):
             cls_logits.append(per_point(self.cls_out(of_cls), self.num_classes))
             # float32 from here: a half-precision edge would be off by a part of a pixel.
             box_logits.append(per_point(scale(self.box_out(of_box).float()), 4 * self.num_bins))

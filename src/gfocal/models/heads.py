@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from gfocal.models.training_towers import run_tower
 from gfocal.ops.points import Origin, make_points
 from gfocal.structures import HeadOutputs
 
@@ -79,10 +80,11 @@ class GFLHead(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> HeadOutputs:
         """Maps of the pyramid -> logits of all points; levels are flattened here and never again."""
         cls_logits, box_logits = [], []
-        for level, scale in zip(maps, self.scales, strict=True):
-            cls = self.cls_out(self.cls_tower(level))  # (B, C, h, w)
+        of_cls, of_box = run_tower(self.cls_tower, maps), run_tower(self.box_tower, maps)
+        for cls_level, box_level, scale in zip(of_cls, of_box, self.scales, strict=True):
+            cls = self.cls_out(cls_level)  # (B, C, h, w)
             # float32 from here: a half-precision edge would be off by a part of a pixel.
-            box = scale(self.box_out(self.box_tower(level)).float())  # (B, 4K, h, w)
+            box = scale(self.box_out(box_level).float())  # (B, 4K, h, w)
             cls_logits.append(cls.permute(0, 2, 3, 1).flatten(1, 2))  # (B, h*w, C)
             box_logits.append(box.permute(0, 2, 3, 1).flatten(1, 2))  # (B, h*w, 4K)
         shapes = [(level.shape[-2], level.shape[-1]) for level in maps]

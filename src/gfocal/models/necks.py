@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gfocal.models.winograd_training import convolve
+
 STRIDES = (8, 16, 32, 64, 128)  # of P3 to P7
 
 
@@ -60,7 +62,7 @@ class FPN(nn.Module):
         for i in range(len(merged) - 1, 0, -1):
             finer = merged[i - 1]
             merged[i - 1] = finer + F.interpolate(merged[i], size=finer.shape[-2:], mode="nearest")
-        pyramid = [output(m) for output, m in zip(self.outputs, merged, strict=True)]
+        pyramid = [convolve(output, [m])[0] for output, m in zip(self.outputs, merged, strict=True)]
         source = maps[-1] if self.extra_from_input else pyramid[-1]
         for extra in self.extra:
             pyramid.append(coarser(extra, source))

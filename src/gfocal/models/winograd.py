@@ -53,10 +53,10 @@ def transform_weight(weight: Tensor) -> Tensor:
     return (transform_of(WEIGHT) @ places).view(36, weight.shape[1], weight.shape[0])
 
 
-def transform_of(matrix: tuple[tuple[float, ...], ...]) -> Tensor:
+def transform_of(matrix: tuple[tuple[float, ...], ...], dtype: torch.dtype = torch.float32) -> Tensor:
     """The transform of the rows and of the columns of a tile as one matrix. (R, S) -> (R * R, S * S)"""
     one = torch.tensor(matrix, dtype=torch.float64)
-    return torch.kron(one, one).float()
+    return torch.kron(one, one).to(dtype)
 
 
 class WinogradConv(nn.Module):

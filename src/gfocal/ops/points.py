@@ -18,6 +18,8 @@ from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets
 #   center  stride / 2      FCOS
 Origin = Literal["corner", "legacy", "center"]
 
+SLOTS_STEP = 64  # numbers of slots are multiples of it
+
 
 def origin_offset(origin: Origin, stride: int) -> float:
     """Distance in pixels from a cell's top-left corner to its point."""
@@ -71,6 +73,8 @@ def exclude_ignored(assignment: Assignment, points: Points, targets: Targets) ->
 
     Positives stay: their ground truth is known. A point on the region's edge counts as inside.
     """
+    if can_look_at(targets.ignored) and not targets.ignored.numpy().any():
+        return assignment
     x1, y1, x2, y2 = targets.boxes.unsqueeze(2).unbind(-1)  # (B, G, 1)
     inside, start = [], 0
     for (height, width), _, per_cell in levels_of(points):
@@ -84,6 +88,30 @@ def exclude_ignored(assignment: Assignment, points: Points, targets: Targets) ->
     excluded = torch.cat(inside, 1) & (assignment.gt_index == BACKGROUND)
     gt_index = torch.where(excluded, PADDING, assignment.gt_index)
     return Assignment(gt_index, assignment.slots, assignment.slot_positive, assignment.weights)
+
+
+def drop_empty_slots(assignment: Assignment) -> Assignment:
+    """The same with fewer slots without ground truth, on a CPU, where looking at numbers costs no waiting.
+
+    An assigner has room for as many positives as a box can get, two to three times what boxes have together. Slots
+    with ground truth stay in order; their largest number in an image, rounded up, is that of all. While a step is
+    compiled, and on other devices, nothing changes: shapes that depend on data would be compiled again and again.
+    """
+    positive = assignment.slot_positive
+    if not can_look_at(positive):
+        return assignment
+    most = int(positive.numpy().sum(1).max(initial=0))
+    number = min(-(-max(most, 1) // SLOTS_STEP) * SLOTS_STEP, positive.shape[1])
+    if number == positive.shape[1]:
+        return assignment
+    chosen = positive.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :number]
+    weights = None if assignment.weights is None else assignment.weights.gather(1, chosen)
+    return Assignment(assignment.gt_index, assignment.slots.gather(1, chosen), positive.gather(1, chosen), weights)
+
+
+def can_look_at(values: Tensor) -> bool:
+    """Whether Python may read a tensor's numbers: on a CPU that waits for nothing, but it cannot be compiled."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def levels_of(points: Points) -> Iterator[tuple[tuple[int, int], int, int]]:
