@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
-from gfocal.cli import DONE, USER_ERROR
+from gfocal.cli import DONE, USER_ERROR, bf16_check
+from gfocal.cli.bf16_check import check_bf16
+from gfocal.cli.inputs import read_datasets, select_splits
+from gfocal.config.config import read_config
 from gfocal.data.preprocess import InputSettings
 from gfocal.models import precision as precision_module
 from gfocal.models.model_file import load_model, save_model
@@ -134,3 +138,33 @@ def test_compiling_needs_a_compiler(run: Run, model: Path, photos: Path, monkeyp
     code, _, err = run("detect", model, photos / "val2017", "--compile")
     assert code == USER_ERROR
     assert "--compile needs a C++ compiler" in err
+
+
+def check_of(model: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the check at the end of 'gfocal train' says of a model."""
+    console = Console(stderr=True, width=200)
+    data = read_datasets(select_splits([str(photos)], "val", "val"), console)
+    check_bf16(model, data, read_config("light"), console)
+    return capsys.readouterr().err
+
+
+def test_training_ends_with_a_check_of_bf16(
+    model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "in bf16" not in check_of(model, photos, capsys)  # an AP of nothing is equal to any other
+    monkeypatch.setattr(bf16_check, "LEAST_AP", 0.0)
+    monkeypatch.setattr(bf16_check, "MOST_IMAGES", 3)
+    assert "computes in bf16 unless --precision says otherwise" in check_of(model, photos, capsys)
+    stored = load_model(model).bf16_check
+    assert stored is not None
+    assert stored.num_images == 3
+    assert check_of(model, photos, capsys).count("AP") == 0  # it was checked
+
+
+def test_a_device_without_bf16_checks_nothing(
+    model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bf16_check, "LEAST_AP", 0.0)
+    monkeypatch.setattr(precision_module, "is_bf16_native", lambda device: False)
+    assert "in bf16" not in check_of(model, photos, capsys)
+    assert load_model(model).bf16_check is None

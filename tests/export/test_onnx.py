@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from small import OPTIONS, scenes
+from timm.layers import Conv2dSame
+from torch import nn
 
 import gfocal
-from gfocal.export.network import ExportedNetwork
+from gfocal.export.network import ExportedNetwork, pad_by_numbers
 from gfocal.models.detector import Detector
+from gfocal.models.fused_layers import is_tensorflow_padded
 from gfocal.models.predict import detect
 from gfocal.structures import Detections
 
@@ -93,3 +96,26 @@ def test_the_graph_says_its_opset_and_nothing_of_this_machine(exported: Get) -> 
     assert {one.domain: one.version for one in graph.opset_import}[""] == 20
     assert b"/gfocal/" not in path.read_bytes()
     assert b".py" not in path.read_bytes()
+
+
+def test_padding_of_tensorflow_becomes_numbers() -> None:
+    """That of the light preset has it: formulas of sizes, nested from layer to layer, took minutes to export."""
+    model = gfocal.create("gfl_light_fpn", 3, pretrained=False, channels=32, num_convs=1).eval()
+    network = ExportedNetwork(model)
+    assert any(is_tensorflow_padded(layer) for layer in model.modules() if isinstance(layer, nn.Conv2d))
+    assert not any(is_tensorflow_padded(layer) for layer in network.modules() if isinstance(layer, nn.Conv2d))
+    images = torch.randn(2, 3, 96, 160)
+    with torch.inference_mode():
+        found = dict(zip(network.output_names, network(images), strict=True))
+        wanted = model(images)
+    assert torch.allclose(found["scores"], wanted.cls_logits.sigmoid(), atol=1e-6)
+    assert torch.allclose(found["edge_logits"], wanted.box_logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_padding_by_numbers_is_that_of_tensorflow(kernel: int, stride: int) -> None:
+    conv = Conv2dSame(4, 4, kernel, stride, groups=2)
+    images = torch.randn(1, 4, 32, 64)
+    with torch.inference_mode():
+        assert torch.equal(pad_by_numbers(conv)(images), conv(images))

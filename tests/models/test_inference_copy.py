@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 import gfocal
-from gfocal.models import inference_copy
+from gfocal.models import fused_layers, inference_copy
 from gfocal.models.detector import Detector
+from gfocal.models.fused_layers import StripedMaxPool, is_striped
 from gfocal.models.inference_copy import forget_copy, inference_network
 from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import PRESETS, create
@@ -340,3 +341,19 @@ def test_a_network_that_fx_cannot_record_is_used_as_it_is() -> None:
         tolerance = 1e-4 if precision == "float32" else 0.1
         wanted = logits(detector.eval(), IMAGES)
         torch.testing.assert_close(logits(network, IMAGES), wanted, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("size", [(64, 128), (66, 34), (33, 65), (512, 514)])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_pooling_in_stripes_is_pooling(batch: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused_layers, "POOLED", 5_000)
+    images = torch.randn(batch, 8, *size).contiguous(memory_format=torch.channels_last)
+    pooled = StripedMaxPool()(images)
+    assert torch.equal(pooled, nn.functional.max_pool2d(images, 3, 2, 1))
+    assert pooled.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_only_the_pooling_of_a_resnet_is_done_in_stripes() -> None:
+    assert is_striped(nn.MaxPool2d(3, 2, 1))
+    for other in (nn.MaxPool2d(2, 2), nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.MaxPool2d(3, 1, 1), nn.AvgPool2d(3)):
+        assert not is_striped(other)

@@ -6,6 +6,7 @@ early.py              what is answered before torch is imported
 options.py            types of options, and options that several commands share
 inputs.py             from arguments to datasets, devices and the standard output
 check.py              gfocal check
+label_review.py       the review of annotations of gfocal check
 split.py              gfocal split
 train.py              gfocal train
 training_config.py    from the options of gfocal train and check to a config
@@ -15,9 +16,12 @@ seen_images.py        which images of a command the model was trained on
 evaluation_page.py    the page of gfocal eval, and what it says of the model's run
 trust.py              what gfocal eval says of how far edges and scores can be trusted
 storing.py            what gfocal eval writes into a model file
+bf16_check.py         the check of bf16 at the end of gfocal train
 counting.py           what gfocal eval counts: detections of a file, chosen classes, the limit of detections
 calibrate.py          gfocal calibrate
 detect.py             gfocal detect
+select.py             gfocal select
+serve.py              gfocal serve
 benchmark.py          gfocal benchmark
 convert.py            gfocal convert
 compare.py            gfocal compare

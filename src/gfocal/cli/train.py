@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal import launch
 from gfocal.cli import DONE
+from gfocal.cli.bf16_check import check_bf16
 from gfocal.cli.early import require_data, say_beginning
 from gfocal.cli.held_out import Validation, choose_validation, report_test
 from gfocal.cli.inputs import (
@@ -291,6 +292,8 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
         print_result(result, RunFolder(args.out), console)
     if choice.test is not None:
         report_test(choice, config, args.out, console)
+    if val_data is not None and RunFolder(args.out).model_files:
+        check_bf16(RunFolder(args.out).model_files[0], val_data, config, console)
     say(console, f"model files: {', '.join(map(str, RunFolder(args.out).model_files))}")
     for command in next_commands(args, choice):
         say(console, f"next: {command}")

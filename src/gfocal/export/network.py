@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from gfocal.models.convolutions import DeformableConv2d
 from gfocal.models.detector import Detector
+from gfocal.models.fused_layers import is_tensorflow_padded
 from gfocal.models.nanodet import without_auxiliary
 from gfocal.ops.box_coders import BoxCoder, GaussianDistances
 from gfocal.ops.boxes import boxes_from_distances
@@ -88,12 +89,46 @@ def edge_logits(box_coder: BoxCoder, box_logits: Tensor) -> Tensor:
 
 
 def make_plain(network: nn.Module) -> None:
-    """Replace, in place, the deformable convolutions of a network by operations that every engine has."""
+    """Replace, in place, what engines do not have, or what takes minutes to export.
+
+    Deformable convolutions become operations that every engine has; padding that follows the size of a map as
+    TensorFlow's does, whose formulas the exporter nests from layer to layer, becomes a number.
+    """
     for module in list(network.modules()):
         module.__dict__.pop("forward", None)  # of depthwise convolutions, for autocast
         for name, child in module.named_children():
             if isinstance(child, DeformableConv2d):
                 setattr(module, name, PlainDeformable(child))
+            elif isinstance(child, nn.Conv2d) and is_tensorflow_padded(child):
+                setattr(module, name, pad_by_numbers(child))
+
+
+def pad_by_numbers(conv: nn.Conv2d) -> nn.Sequential:
+    """A convolution that pads as TensorFlow does, for maps whose sides are multiples of its stride.
+
+    Those of the backbone are: the input's sides are multiples of 32.
+    """
+    sides: list[int] = []
+    for kernel, stride, dilation in zip(conv.kernel_size[::-1], conv.stride[::-1], conv.dilation[::-1], strict=True):
+        total = max(dilation * (kernel - 1) + 1 - stride, 0)
+        sides += [total // 2, total - total // 2]  # left and right, then top and bottom
+    plain = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        _pair(conv.kernel_size),
+        _pair(conv.stride),
+        dilation=_pair(conv.dilation),
+        groups=conv.groups,
+        bias=False,
+        device="meta",
+    )
+    plain.weight, plain.bias = conv.weight, conv.bias
+    left, right, top, bottom = sides
+    return nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), plain)
+
+
+def _pair(values: Sequence[int]) -> tuple[int, int]:
+    return values[0], values[1]
 
 
 class PlainDeformable(nn.Module):

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from gfocal.models.convolutions import DeformableConv2d
 from gfocal.models.winograd import WinogradConv, is_suitable
 
+POOLED = 1_000_000  # numbers of a result of max pooling that are computed at a time
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -210,3 +212,32 @@ class NormAct(nn.Module):
         """(B, C, H, W) -> the same shape and number format."""
         x = F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
         return x if self.activation is None else self.activation(x)
+
+
+class StripedMaxPool(nn.Module):
+    """Max pooling of 3x3 cells with stride 2 and padding 1, a few rows at a time.
+
+    torch computes the index of every maximum too, eight bytes each: behind the first convolution of a ResNet that is
+    the largest tensor of a pass in bf16.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H', W')"""
+        height, width = (-(-side // 2) for side in x.shape[-2:])
+        step = max(1, POOLED // max(1, x.shape[0] * x.shape[1] * width))  # rows of the result
+        if step >= height or x.shape[-2] % 2:
+            return F.max_pool2d(x, 3, 2, 1)
+        pooled = x.new_empty(x.shape[0], height, width, x.shape[1]).permute(0, 3, 1, 2)  # channels_last
+        for first in range(0, height, step):
+            last = min(first + step, height)
+            rows = x[:, :, max(2 * first - 1, 0) : 2 * last]  # the first has the row above, which the top one lacks
+            pooled[:, :, first:last] = F.max_pool2d(rows, 3, 2, (int(first == 0), 1))[:, :, : last - first]
+        return pooled
+
+
+def is_striped(layer: nn.Module | None) -> bool:
+    """Whether a layer is the pooling that ``StripedMaxPool`` computes."""
+    if type(layer) is not nn.MaxPool2d or layer.ceil_mode or layer.return_indices:
+        return False
+    sizes = [layer.kernel_size, layer.stride, layer.padding, layer.dilation]
+    return [size if isinstance(size, int) else tuple(size) for size in sizes] == [3, 2, 1, 1]

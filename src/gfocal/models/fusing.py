@@ -19,9 +19,11 @@ from gfocal.models.fused_layers import (
     FusedConv,
     FusedDeformable,
     NormAct,
+    StripedMaxPool,
     activation_of,
     can_fuse,
     has_onednn,
+    is_striped,
 )
 from gfocal.models.shufflenet import interleave
 
@@ -114,6 +116,8 @@ class _Rewriting:
             elif isinstance(module, nn.GroupNorm):
                 activation, last = self._activation_after(node)
                 self._replace(node, last, NormAct(module, activation), node.args)
+            elif self.onednn and is_striped(module) and not node.kwargs:
+                self._replace(node, node, StripedMaxPool(), node.args)
             elif isinstance(module, nn.Identity | nn.Dropout) and len(node.args) == 1 and not node.kwargs:
                 node.replace_all_uses_with(node.args[0])
                 self.traced.graph.erase_node(node)

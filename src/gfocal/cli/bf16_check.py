@@ -1,0 +1,74 @@
+"""The check of bf16 at the end of 'gfocal train', so that a trained model detects fast where that costs no AP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gfocal.console import say
+from gfocal.text import pluralize
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gfocal.config.config import Config
+    from gfocal.data.dataset import ImageData
+
+MOST_IMAGES = 100  # that are looked at in both precisions
+LEAST_AP = 0.05  # below that, equal AP says nothing
+
+
+def check_bf16(file: Path, val_data: ImageData, config: Config, console: Console) -> None:
+    """Where the device computes bf16 natively, measure AP with it on validation images, and store it if it is equal.
+
+    What is stored is that of ``gfocal eval --store-precision``. A file that has it already, of a run that was
+    finished before, stays as it is.
+
+    Args:
+        file: the model file of a run.
+        val_data: its validation images; of many, some, evenly taken.
+        config: of the run.
+        console: for a line on what came out.
+    """
+    from gfocal.cli.inputs import select_device
+    from gfocal.data.loading import evaluation_loader
+    from gfocal.data.survey import with_value_range
+    from gfocal.data.views import as_one_class
+    from gfocal.evaluation.detections import average_precision, detect_all
+    from gfocal.models.model_file import load_model, store_bf16_check
+    from gfocal.models.precision import PRECISIONS, Bf16Check, digest_weights, is_bf16_native
+
+    device = select_device("cpu" if config.run.cpu else None)
+    if not is_bf16_native(device):
+        return
+    model = load_model(file)
+    if model.bf16_check is not None or (data := select_few(val_data)) is None:
+        return
+    data = as_one_class(data) if config.model.class_agnostic else data
+    data = with_value_range(data, model.input_settings.value_range)
+    model.to(device)
+    ap = []
+    for precision in PRECISIONS[1:]:
+        loader = evaluation_loader(data, model.input_settings, config.run.eval_batch_size, config.run.num_workers)
+        ap.append(average_precision(data, detect_all(model, loader, None, precision)).ap or 0.0)
+    if ap[0] < LEAST_AP:
+        return
+    how = f"{pluralize(len(data), 'validation image')} at the end of training"
+    check = Bf16Check(ap[1], ap[0], len(data), how, digest_weights(model))
+    figures = f"AP {ap[0]:.4f} in float32, {ap[1]:.4f} in bf16 on {pluralize(len(data), 'validation image')}"
+    if check.is_passed:
+        store_bf16_check(file, check)
+        say(console, f"{figures}: {file.name} computes in bf16 unless --precision says otherwise")
+    else:
+        say(console, f"{figures}: {file.name} stays with float32 unless --precision says otherwise")
+
+
+def select_few(data: ImageData) -> ImageData | None:
+    """Up to so many images with objects; None of generated data that have more, and where no image has any."""
+    files = data.files
+    if files is None:
+        return data if len(data) <= MOST_IMAGES else None
+    chosen = list(files.table.indices_with_objects())
+    step = max(len(chosen) / MOST_IMAGES, 1)
+    few = [int(chosen[int(i * step)]) for i in range(min(len(chosen), MOST_IMAGES))]
+    return files.select(few) if few else None
