@@ -31,6 +31,8 @@ from gfocal.cli import (
     import_checkpoint,
     lab,
     models,
+    select,
+    serve,
     split,
     train,
 )
@@ -163,6 +165,7 @@ SAVE_MEMORY = {
     "--precision bf16, --checkpoint-activations",
     "eval": "Use less: a smaller --batch-size, fewer processes that load images (--num-workers)",
     "detect": "Use less: a smaller --batch-size, fewer threads that read images (--num-workers)",
+    "select": "Use less: a smaller --batch-size, fewer threads that read images (--num-workers)",
     "check": "Use less: fewer threads that read images (--jobs 1), or only their headers (--fast)",
 }
 EPILOG = """examples:
@@ -173,10 +176,12 @@ EPILOG = """examples:
   gfocal train photos/ --out runs/mine --resume    continue an interrupted run
   gfocal eval runs/mine photos/ --split test       COCO AP and error analysis
   gfocal detect runs/mine new/*.jpg --out found    boxes as json, and images with the boxes drawn
+  gfocal select runs/mine new/ --number 100        choose the images that are worth labeling next
   gfocal convert photos/ --to yolo --out photos_yolo    convert a dataset to another format
   gfocal compare runs/a runs/b --out compare.html  compare configs, AP and training curves of runs
   gfocal models                                    list presets, configs and published weights
   gfocal detect nanodet_plus_m_416_coco photo.jpg  detect with published weights, downloaded when first used
+  gfocal serve runs/mine                           detect over HTTP, with a page to try it
   gfocal export runs/mine --to onnx                write a model as a file for ONNX Runtime
   gfocal benchmark runs/mine model.onnx            how fast models are on this machine, as a table
   gfocal import gfl_r50.pth --out gfl_r50.safetensors   convert a checkpoint of MMDetection
@@ -209,6 +214,8 @@ def build_parser() -> argparse.ArgumentParser:
         evaluate,
         calibrate,
         detect,
+        serve,
+        select,
         convert,
         demo,
         export,

@@ -1,0 +1,158 @@
+"""The images of a request: multipart or json, within bounds of bytes and seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from fastapi import HTTPException, Request
+from pydantic import BaseModel, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from gfocal.data.images import EncodedImage
+from gfocal.serving.bounds import MIB, Bounds
+from gfocal.text import one_line
+
+MAX_NAME = 200  # characters of a file's name that are kept
+FIELD = "images"  # of a form
+
+
+class JsonImage(BaseModel):
+    """An image file in a request of json."""
+
+    data: str = Field(
+        description="the content of a JPEG, PNG, WebP, ... file in base64",
+        json_schema_extra={"contentEncoding": "base64"},
+    )
+    name: str = Field("", description="by which the answer names it")
+
+
+class JsonRequest(BaseModel):
+    """The body of ``POST /detect`` as json."""
+
+    images: list[JsonImage] = Field(min_length=1)
+
+
+@dataclass
+class Receiving:
+    """The bytes of requests that are being received, of the whole service."""
+
+    num_bytes: int = 0
+
+
+class Body:
+    """The body of one request, counted while it arrives."""
+
+    def __init__(self, request: Request, bounds: Bounds, receiving: Receiving) -> None:
+        self.request, self.bounds, self.receiving = request, bounds, receiving
+        self.num_bytes = 0
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The parts of the body. Raises HTTPException 413 and 503 beyond the bounds."""
+        stated = self.request.headers.get("content-length", "")
+        if stated.isdecimal() and (len(stated) > 18 or int(stated) > self.bounds.max_body):
+            raise self._too_large()
+        async for chunk in self.request.stream():
+            self.num_bytes += len(chunk)
+            self.receiving.num_bytes += len(chunk)
+            if self.num_bytes > self.bounds.max_body:
+                raise self._too_large()
+            if self.receiving.num_bytes > self.bounds.max_bodies:
+                raise HTTPException(503, "too many bytes are being received at once", {"Retry-After": "1"})
+            yield chunk
+
+    def release(self) -> None:
+        """The body is no longer held."""
+        self.receiving.num_bytes -= self.num_bytes
+        self.num_bytes = 0
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(413, f"a request has at most {self.bounds.max_body / MIB:g} MiB")
+
+
+async def receive_images(body: Body) -> list[EncodedImage]:
+    """The images of a request.
+
+    Raises:
+        HTTPException: 400 for a body that is not what it says; 408 where it does not arrive in time; 413 where it is
+            too large, or has too many images; 415 for another content type; 422 for json of another shape.
+    """
+    kind = body.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body.request.headers.get("content-encoding", "identity") != "identity":
+        raise HTTPException(415, "send the body without a content encoding")
+    if kind == "multipart/form-data":
+        receive = _receive_form(body)
+    elif kind == "application/json":
+        receive = _receive_json(body)
+    else:
+        raise HTTPException(415, f"send multipart/form-data or application/json, not {one_line(kind, 80)!r}")
+    try:
+        images = await asyncio.wait_for(receive, body.bounds.body_seconds)
+    except asyncio.TimeoutError:  # not TimeoutError: another class until Python 3.11
+        seconds = f"{body.bounds.body_seconds:g}"
+        raise HTTPException(408, f"the request did not arrive in {seconds} seconds") from None
+    if not images:
+        raise HTTPException(422, f"no images: send files in the field {FIELD!r}")
+    if len(images) > body.bounds.max_images:
+        raise _too_many(body.bounds)
+    return images
+
+
+async def _receive_form(body: Body) -> list[EncodedImage]:
+    parser = MultiPartParser(
+        body.request.headers, body.chunks(), max_files=body.bounds.max_images, max_fields=body.bounds.max_images
+    )
+    parser.spool_max_size = body.bounds.max_body  # in memory, never on a disk
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if error.message.startswith("Too many"):
+            raise _too_many(body.bounds) from None
+        raise HTTPException(400, f"a broken form: {one_line(error.message, 200)}") from None
+    except (KeyError, ValueError) as error:  # of a header without a boundary
+        raise HTTPException(400, f"a broken form: {one_line(str(error), 200)}") from None
+    images = []
+    for name, value in form.multi_items():
+        if name != FIELD or not isinstance(value, UploadFile):
+            raise HTTPException(422, f"the form has a field {one_line(name, 80)!r}: send files in {FIELD!r}")
+        images.append(EncodedImage(value.file.read(), _name(value.filename, len(images))))
+        value.file.close()
+    return images
+
+
+async def _receive_json(body: Body) -> list[EncodedImage]:
+    parts = [chunk async for chunk in body.chunks()]
+    return await run_in_threadpool(_parse_json, b"".join(parts), body.bounds)
+
+
+def _parse_json(text: bytes, bounds: Bounds) -> list[EncodedImage]:
+    try:
+        request = JsonRequest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        status = 400 if first["type"] == "json_invalid" else 422
+        raise HTTPException(status, one_line(f"{place}: {first['msg']}".removeprefix(": "), 300)) from None
+    if len(request.images) > bounds.max_images:
+        raise _too_many(bounds)
+    images = []
+    for i, image in enumerate(request.images):
+        try:
+            content = base64.b64decode(image.data, validate=True)
+        except (binascii.Error, ValueError):
+            raise HTTPException(422, f"images.{i}.data: is not base64") from None
+        images.append(EncodedImage(content, _name(image.name, i)))
+    return images
+
+
+def _too_many(bounds: Bounds) -> HTTPException:
+    return HTTPException(413, f"a request has at most {bounds.max_images} images")
+
+
+def _name(given: str | None, index: int) -> str:
+    return one_line(given, MAX_NAME) if given else f"image {index}"
