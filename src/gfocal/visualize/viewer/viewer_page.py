@@ -81,15 +81,17 @@ def write_viewer(
     script = _read_script()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     head, tail = _read_markup().split("@DATA@")
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        size = _write(file, _skeleton(settings.title, digest) + head.replace("@TITLE@", _text(settings.title)))
+    head = _skeleton(settings.title, digest) + head.replace("@TITLE@", _text(settings.title))
+    tail = _settings_block(settings) + tail + f"<script>{script}</script></body></html>\n"
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        size = _write(file, head)
         for image in images:
             block = _image_block(image, count)
-            is_small = size + len(block) <= max_bytes
+            is_small = size + len(block) + len(tail) <= max_bytes
             without += image.get("jpeg") is not None and not is_small
             count += 1
             size += _write(file, block if is_small else _image_block({**image, "jpeg": None}, count - 1))
-        size += _write(file, _settings_block(settings) + tail + f"<script>{script}</script></body></html>\n")
+        size += _write(file, tail)
     return WrittenViewer(Path(path), count, without, size)
 
 
@@ -102,6 +104,33 @@ def viewer_section(settings: ViewerSettings, images: Iterable[PackedImage]) -> s
         + head.replace('class="viewer whole"', 'class="viewer"')
         + f"{blocks}{_settings_block(settings)}{tail}<script>{_read_script()}</script>"
     )
+
+
+@dataclass(frozen=True)
+class ViewerParts:
+    """What another page is made of that shows images as they come."""
+
+    style: str
+    markup: str  # with ``@DATA@`` where the blocks of settings and images are to be
+    script: str  # statements, which look for those blocks at once
+
+
+def viewer_parts() -> ViewerParts:
+    """The parts of the page, without a title, settings and images."""
+    return ViewerParts(
+        _read("viewer.css"), _read_markup().replace("<h1>@TITLE@</h1>", ""), "\n".join(map(_read, SCRIPTS))
+    )
+
+
+def pack_settings(settings: ViewerSettings) -> dict[str, Any]:
+    """The content of the block of settings, as json."""
+    return {
+        "names": [printable(name, MAX_NAME) for name in settings.names],
+        "thresholds": None if settings.thresholds is None else list(settings.thresholds),
+        "calibration": settings.calibration,
+        "coverage": settings.coverage,
+        "palette": [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in PALETTE],
+    }
 
 
 def _skeleton(title: str, digest: str) -> str:
@@ -129,14 +158,7 @@ def _image_block(image: PackedImage, index: int) -> str:
 
 
 def _settings_block(settings: ViewerSettings) -> str:
-    content = {
-        "names": [printable(name, MAX_NAME) for name in settings.names],
-        "thresholds": None if settings.thresholds is None else list(settings.thresholds),
-        "calibration": settings.calibration,
-        "coverage": settings.coverage,
-        "palette": [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in PALETTE],
-    }
-    return f'<script type="application/json" class="viewer-settings">{_json(content)}</script>\n'
+    return f'<script type="application/json" class="viewer-settings">{_json(pack_settings(settings))}</script>\n'
 
 
 def _json(content: Any) -> str:
@@ -161,6 +183,5 @@ def _read_script() -> str:
     return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
 
 
-def _write(file: IO[str], text: str) -> int:
-    file.write(text)
-    return len(text)
+def _write(file: IO[bytes], text: str) -> int:
+    return file.write(text.encode())
