@@ -20,7 +20,6 @@ from gfocal.reports import html
 from gfocal.visualize.viewer.viewer_page import FOLDER, ViewerSettings, viewer_section, write_viewer
 from viewer_scenes import HOSTILE, annotated, apart, calibration, found, packed, settings
 
-pytestmark = pytest.mark.xdist_group("browser")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
