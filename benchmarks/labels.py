@@ -83,7 +83,7 @@ def plant(data: FileData, seed: int) -> Planted:
                     boxes[k, side] = move_edge(sample, k, side, rng)
                     planted.moved.add((i, place[k], side))
         planted.removed.append(sample.boxes[[k for k in range(len(boxes)) if (i, k) in removed]])
-        new_boxes, new_labels = [], []
+        new_boxes, new_labels = list[torch.Tensor](), list[torch.Tensor]()
         for target, (j, k) in strangers:
             if target == i and num_added < count and (box := fit_in(data.sample(j).boxes[k], sample)) is not None:
                 planted.added.add((i, len(keep) + len(new_boxes)))

@@ -2,7 +2,7 @@
 
 Of a calibrated model the spread is its own. Else it is fitted to the very annotations that are reviewed, most of
 which are right: a likelihood with a heavy tail, then the median and the median absolute deviation of each pyramid
-level and side, on all of which few wrong edges have little influence. Letters of shapes: N annotated box with a detection.
+level and side, on all of which few wrong edges have little influence. N is an annotated box with a detection.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from torch import Tensor
 from gfocal.structures.calibration import SpreadRule
 
 MIN_BOXES = 10  # below which nothing is known about the spread of a model that is not calibrated
-MIN_BOXES_OF_LEVEL = 30  # for a median and a deviation of its own
+MIN_BOXES_OF_GROUP = 100  # of a level, for its own median and deviation of each side; of all, for those of each side
 LEAST_SPREAD = 0.3  # pixels: edges are mostly annotated in whole ones, which scatter by so much
 DEGREES_OF_FREEDOM = 3.0  # of Student's t: errors of boxes have a heavy tail
-RIDGE = 0.005  # of the squared distance from the weights before the fit, beside a mean log likelihood
+# Of the squared distance from the weights before the fit, beside a mean log likelihood; plus one over the boxes.
+RIDGE = 0.005
 NORMAL_MAD = 0.6745  # median absolute deviation of a normal law of standard deviation 1
 
 
@@ -70,7 +71,7 @@ def _fit_spread(edges: MatchedEdges) -> Tensor:
         log_spread = inputs @ (start + change) + offset
         squared = (errors * (-log_spread).exp()) ** 2
         likelihood = log_spread + (DEGREES_OF_FREEDOM + 1) / 2 * torch.log1p(squared / DEGREES_OF_FREEDOM)
-        value = likelihood.mean() + RIDGE * (change**2).sum()
+        value = likelihood.mean() + (RIDGE + 1 / len(edges.errors)) * (change**2).sum()
         value.backward()
         return value
 
@@ -83,15 +84,18 @@ def _fit_spread(edges: MatchedEdges) -> Tensor:
 
 def _by_level_and_side(ratios: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
     """Median and scaled median absolute deviation of each side, in each level that has enough boxes. (N, 4) each"""
+    if len(ratios) < MIN_BOXES_OF_GROUP:
+        center, scale = _robust(ratios.view(-1, 1))
+        return center.expand_as(ratios), scale.expand_as(ratios)
     center, scale = (value.expand_as(ratios).clone() for value in _robust(ratios))
     for level in levels.unique().tolist():
         rows = levels == level
-        if int(rows.sum()) >= MIN_BOXES_OF_LEVEL:
+        if int(rows.sum()) >= MIN_BOXES_OF_GROUP:
             center[rows], scale[rows] = _robust(ratios[rows])
     return center, scale
 
 
 def _robust(ratios: Tensor) -> tuple[Tensor, Tensor]:
-    """Median and scaled median absolute deviation of each column. (N, 4) -> (4,), (4,)"""
+    """Median and scaled median absolute deviation of each column. (N, S) -> (S,), (S,)"""
     center = ratios.median(0).values
     return center, ((ratios - center).abs().median(0).values / NORMAL_MAD).clamp(min=1e-3)

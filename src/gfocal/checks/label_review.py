@@ -90,7 +90,8 @@ def propose(
     before, model.decode_settings = model.decode_settings, limits
     try:
         found = []
-        for images in (data, *([Mirrored(data)] if mirror else [])):
+        looked_at: list[ImageData] = [data, Mirrored(data)] if mirror else [data]
+        for images in looked_at:
             batches = evaluation_loader(images, model.input_settings, batch_size, num_workers)
             found.append(detect_all(model, batches, on_batch))
     finally:

@@ -19,7 +19,7 @@ from gfocal.checks.findings import Box
 from gfocal.checks.proposals import Proposals
 from gfocal.data.dataset import Sample
 
-SuspectKind = Literal["suspect-edge", "suspect-class", "suspect-missing-box", "suspect-extra-box"]
+SuspectKind = Literal["suspect-class", "suspect-missing-box", "suspect-extra-box", "suspect-edge"]
 SUSPECT_KINDS: tuple[SuspectKind, ...] = get_args(SuspectKind)
 SIDES = ("left", "top", "right", "bottom")
 

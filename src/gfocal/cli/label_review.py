@@ -118,7 +118,7 @@ class _Found:
     """What models found, and what is to be known of them."""
 
     proposals: list[Proposals | None]  # of each image
-    names: tuple[str, ...]  # of the models' classes
+    names: Sequence[str]  # of the models' classes
     thresholds: list[float]  # by label of the data
     model: str  # which models, in a line
 
@@ -126,20 +126,16 @@ class _Found:
 def _rank(found: _Found, data: FileData, split_of: Sequence[str]) -> LabelReview:
     from gfocal.checks.label_review import LabelReview
     from gfocal.checks.suspects import rank_suspects
-    from gfocal.data.views import ONE_CLASS, as_one_class
 
-    is_one = found.names == ONE_CLASS
-    seen_as = as_one_class(data) if is_one else data
-    samples = [seen_as.sample(index) for index in range(len(data))]
+    seen_as = _in_classes_of(found.names, data)
+    assert seen_as is not None, "models of these classes"
+    samples = [seen_as.sample(index) for index in range(len(seen_as))]
     ranking = rank_suspects(samples, found.proposals, [name in found.names for name in seen_as.names])
-    thresholds = found.thresholds
-    shown = seen_as.files if is_one else data
-    assert shown is not None, "images are files"
     return LabelReview(
-        data=shown,
+        data=seen_as,
         split_of=split_of,
         ranking=ranking,
-        reported=ranking.reported(thresholds),
+        reported=ranking.reported(found.thresholds),
         model=found.model,
         num_left_out=sum(one is None for one in found.proposals),
     )
@@ -151,7 +147,7 @@ def _propose_unseen(args: argparse.Namespace, data: FileData, console: Console) 
     from gfocal.data.identity import digest_images
 
     model = load_detector(args.model, args.device)
-    seen_as = _in_classes_of(model, data)
+    seen_as = _in_classes_of(model.names, data)
     if seen_as is None:
         note(console, f"annotations are not reviewed: {args.model} has none of the classes of the data")
         return None
@@ -178,13 +174,13 @@ def _propose_unseen(args: argparse.Namespace, data: FileData, console: Console) 
     return _Found(proposals, model.names, thresholds_of(model, seen_as.names), str(args.model))
 
 
-def _in_classes_of(model: AnyDetector, data: FileData) -> FileData | None:
+def _in_classes_of(names: Sequence[str], data: FileData) -> FileData | None:
     """The data, for a class-agnostic model as of its one class; None if they have no class in common."""
     from gfocal.data.views import ONE_CLASS, as_one_class
 
-    if tuple(model.names) == ONE_CLASS:
+    if tuple(names) == ONE_CLASS:
         return as_one_class(data).files
-    return data if set(model.names) & set(data.names) else None
+    return data if set(names) & set(data.names) else None
 
 
 def _detect(model: AnyDetector, data: ImageData, console: Console) -> list[Proposals]:
@@ -226,7 +222,7 @@ def _propose_by_folds(
                 console=console,
             )
             model = load_model(RunFolder(folder).last)
-            seen_as = _in_classes_of(model, data)
+            seen_as = _in_classes_of(model.names, data)
             assert seen_as is not None, "trained on these classes"
             found = _detect(model.to(_device(args)), seen_as.select(fold), console)
             for index, one in zip(fold, found, strict=True):
