@@ -16,6 +16,7 @@ STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 Floats = npt.NDArray[np.float32]
 
 LEAST_WEIGHT = 1e-3  # of an image where nothing is found, relative to the mean uncertainty
+BLOCK = 64  # labeled images that are compared at once
 SAME = 2e-3  # distance; nearer images are copies
 LEAST_STD = 0.02  # of a feature, relative to the largest: what varies less is noise
 
@@ -76,7 +77,7 @@ def choose(
         distances.append(distance[best])
         nearests.append(order[nearest[best]] if nearest[best] >= 0 else nearest[best])
         is_left[best] = False
-        from_best = _distances(pool, pool[best])
+        from_best = _distance(pool @ pool[best])
         is_nearer = from_best < distance
         distance = np.where(is_nearer, from_best, distance)
         nearest = np.where(is_nearer, best, nearest)
@@ -127,15 +128,18 @@ def _distances_to(pool: Floats, known: Floats) -> tuple[Floats, npt.NDArray[np.i
     """Distance of each image to the nearest labeled one, and which one that is, as in ``Choice``."""
     distance = np.full(len(pool), np.inf, dtype=np.float32)
     nearest = np.full(len(pool), -1, dtype=np.int64)
-    for number, one in enumerate(known):
-        to_one = _distances(pool, one)
-        is_nearer = to_one < distance
-        distance, nearest = np.where(is_nearer, to_one, distance), np.where(is_nearer, -2 - number, nearest)
+    for start in range(0, len(known), BLOCK):
+        cosines = pool @ known[start : start + BLOCK].T  # (N, BLOCK)
+        number = cosines.argmax(1)
+        to_nearest = _distance(np.take_along_axis(cosines, number[:, None], 1)[:, 0])
+        is_nearer = to_nearest < distance
+        distance = np.where(is_nearer, to_nearest, distance)
+        nearest = np.where(is_nearer, -2 - start - number, nearest)
     return distance, nearest
 
 
-def _distances(pool: Floats, one: Floats) -> Floats:
-    """(N,) of vectors of length 1, 0..2; exactly 0 for copies, which rounding would keep a little apart."""
-    distance: Floats = np.sqrt(np.maximum(2 - 2 * (pool @ one), 0))
+def _distance(cosines: Floats) -> Floats:
+    """Of vectors of length 1, 0..2; exactly 0 for copies, which rounding would keep a little apart."""
+    distance: Floats = np.sqrt(np.maximum(2 - 2 * cosines, 0))
     distance[distance < SAME] = 0
     return distance
