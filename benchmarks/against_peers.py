@@ -69,6 +69,7 @@ def our_training(model: Any, precision: str) -> Step:
     from gfocal.structures import Batch, pad_targets
     from gfocal.training.distributed import Devices
     from gfocal.training.environment import keep_freed_memory
+    from gfocal.training.optim import OptimizerSettings, make_optimizer
     from gfocal.training.step import training_step
 
     keep_freed_memory()
@@ -76,7 +77,8 @@ def our_training(model: Any, precision: str) -> Step:
     model.to(memory_format=torch.channels_last).train()
     criterion = build_criterion(model, MethodSettings())
     devices = Devices("no" if precision == "float32" else "bf16", 1, cpu=True)
-    network, optimizer = devices.prepare(model, torch.optim.SGD(model.parameters(), 1e-4, momentum=0.9))
+    settings = OptimizerSettings(lr=1e-4, lr_batch=BATCH, weight_decay=0.0)
+    network, optimizer = devices.prepare(model, make_optimizer(model, settings, BATCH))
     sizes = torch.full((BATCH, 2), TRAIN_SIDE)
     images = torch.randn(BATCH, 3, TRAIN_SIDE, TRAIN_SIDE).contiguous(memory_format=torch.channels_last)
     batch = Batch(images, pad_targets(*ground_truth(TRAIN_SIDE)), sizes, sizes, tuple(range(BATCH)))

@@ -195,3 +195,16 @@ def test_processes_evaluate_whole_batches_and_each_image_once() -> None:
     shares = [[b.image_ids for b in evaluation_loader(data, INPUT, 2, 0, rank, 3)] for rank in range(3)]
     assert sorted(ids for share in shares for ids in share) == sorted(alone)
     assert [len(share) for share in shares] == [2, 2, 2]
+
+
+def test_small_gradients_are_not_touched_and_large_ones_are_scaled() -> None:
+    devices, model = Devices(cpu=True), torch.nn.Linear(3, 2)
+    for size, is_clipped in ((0.01, False), (10.0, True)):
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, size)
+        before = [p.grad for p in model.parameters()]
+        with devices.accumulate(model):
+            devices.clip_grad_norm(model, 1.0)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        assert all(mine is p.grad for mine, p in zip(before, model.parameters(), strict=True))
+        assert float(norm) == pytest.approx(1.0 if is_clipped else size * 8**0.5, rel=1e-4)

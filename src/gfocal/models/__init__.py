@@ -10,6 +10,7 @@ In reading order:
     necks.py                     FPN with P6 and P7
     backbone.py                  what a backbone offers; any timm network with strides 8, 16 and 32
     freezing.py                  what of a backbone is excluded from training
+    frozen_stages.py             stages that are not trained, as their copy for inference
     convolutions.py              deformable convolutions, and depthwise ones in float32
     caffe.py                     ResNets of the Caffe kind
     activation_checkpointing.py  less memory in training, more time

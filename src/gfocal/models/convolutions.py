@@ -63,6 +63,11 @@ class DeformableConv2d(nn.Module):
         ).to(x.dtype)
 
 
+def interleave(first: Tensor, second: Tensor) -> Tensor:
+    """Both maps with their channels in turn: "channel shuffle" of two groups. (B, C, H, W) each -> (B, 2 C, H, W)"""
+    return torch.stack((first, second), 2).flatten(1, 2)
+
+
 def make_deformable(body: nn.Module, stages: Iterable[int], modulated: bool) -> None:
     """Replace the 3x3 convolution of every bottleneck block in some stages (2, 3, 4 give C3, C4, C5)."""
     for stage in stages:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from gfocal.models.convolutions import DeformableConv2d
+from gfocal.models.convolutions import DeformableConv2d, interleave
 from gfocal.models.fused_layers import (
     Activation,
     FusedConv,
@@ -25,7 +25,6 @@ from gfocal.models.fused_layers import (
     has_onednn,
     is_striped,
 )
-from gfocal.models.shufflenet import interleave
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 _RELUS = (F.relu, F.relu_, torch.relu, torch.relu_)

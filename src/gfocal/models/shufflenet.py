@@ -9,12 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from gfocal.models.activation_checkpointing import recompute_activations
 from gfocal.models.backbone import fetch_torchvision_weights, load_imagenet_weights
-from gfocal.models.convolutions import keep_depthwise_float32
+from gfocal.models.convolutions import interleave, keep_depthwise_float32
 from gfocal.models.freezing import (
     BackbonePart,
     Freezing,
@@ -141,11 +140,6 @@ class ShuffleBlock(nn.Module):
         """(B, in_channels, H, W) -> (B, channels, H / stride, W / stride)"""
         kept, taken = (self.branch1(maps), maps) if self.stride > 1 else maps.chunk(2, 1)
         return interleave(kept, self.branch2(taken))
-
-
-def interleave(first: Tensor, second: Tensor) -> Tensor:
-    """Both maps with their channels in turn: "channel shuffle" of two groups. (B, C, H, W) each -> (B, 2 C, H, W)"""
-    return torch.stack((first, second), 2).flatten(1, 2)
 
 
 def _depthwise(channels: int, stride: int) -> list[nn.Module]:
