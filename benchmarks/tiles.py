@@ -114,7 +114,7 @@ def measure_memory(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         options = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
-        model = gfocal.create("gfl_light", num_classes=3, pretrained=False, **options)
+        model = gfocal.create("gfl_light_fpn", num_classes=3, pretrained=False, **options)
         model.input_settings = replace(model.input_settings, short_side=320, long_side=320)
         gfocal.save(model, folder / "model.safetensors")
         for shrink in (2, 1):

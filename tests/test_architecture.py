@@ -59,6 +59,7 @@ HOMES = {
     "supervision": {"interop.conversions"},
     "matplotlib": {"lab.figures.canvas"},
     "pycocotools": set[str](),
+    "pyvips": {"data.sequential"},
     # Of files that gfocal export writes and gfocal_runtime runs; gfocal_runtime opens them.
     "onnx": {"export.onnx_file", "export.int8", "export.nms_graph"},
     "onnxscript": {"export.onnx_file"},

@@ -12,6 +12,7 @@ box_changes.py       what differs between the boxes of two images
 duplicates.py        groups of duplicate and near-duplicate images; images shared by two splits
 geometry.py          what of a detector decides which points are assigned to a box
 regression_range.py  edges outside the regression range, unassigned boxes
+tile_size.py         objects that are small at the input, and tiles that show them better
 advice.py            changes of a config that solve both
 before_training.py   what ``gfocal train`` checks: refusal, warnings, ``--auto``
 proposals.py         what a model finds in an image and its mirror image

@@ -28,6 +28,7 @@ from gfocal.checks.regression_range import (
     measure_regression_range,
     single_thread,
 )
+from gfocal.checks.tile_size import check_tiles
 from gfocal.config.config import Config
 from gfocal.console import progress_bar, say
 from gfocal.data.dataset import FileData
@@ -144,6 +145,7 @@ def check_datasets(
         advice = advise(data, geometry, result, config.augment.short_sides)
         where, allowed = ", ".join(source.training), config.run.max_clamped_fraction
         findings += check_regression_range(result, data, where, paths[0], allowed)
+        findings += check_tiles(data, geometry.input_settings, where, paths[0])
     return CheckResult(
         paths=tuple(paths),
         config_name=config_name,

@@ -259,6 +259,13 @@ KINDS: dict[str, Kind] = {
         command="gfocal train DATA --auto",
         term="unassigned",
     ),
+    "objects-small-at-input": Kind(
+        "note",
+        "objects small at the input, as images are large",
+        "train on images cut to the scale of tiles, and detect in tiles",
+        command="gfocal detect MODEL IMAGES --tile PIXELS",
+        term="input",
+    ),
     "edges-outside-regression-range": Kind(
         "note", "box with clamped edges", "nothing if they are few, else gfocal train --auto", term="clamped"
     ),
