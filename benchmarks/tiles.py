@@ -6,9 +6,9 @@
 ``memory`` writes a TIFF by strips and another image of a quarter of its size, detects in both with ``gfocal detect
 --tile`` in processes of their own, and prints their peak memory. The model is a light one with random weights.
 
-``seams`` makes images of some images of a dataset side by side, detects in each at the scale at which the model saw its
-training images, as a whole and in tiles, and matches the two sets of detections one to one: same class, IoU of at least
-0.5. Precision is the share of the detections of tiles that have a partner, recall that of the whole image.
+``seams`` makes images of some images of a dataset side by side, detects in each at the scale at which the model saw
+its training images, as a whole and in tiles, and matches the two sets of detections one to one: same class, IoU of at
+least 0.5. Precision is the share of the detections of tiles that have a partner, recall that of the whole image.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.ops import box_iou
 
 import gfocal
-from gfocal.data.images import read_pixels, set_max_pixels
+from gfocal.data.images import read_pixels
 from gfocal.data.preprocess import input_shape
 from gfocal.models.tiled import detect_tiled
 from gfocal.ops.tiles import Tiling, count_tiles
@@ -73,13 +74,12 @@ def main() -> None:
 def write_large(path: Path, width: int, height: int, kind: str) -> None:
     """An image of colored stripes and squares, by strips of 64 rows where the format allows."""
     if kind == "jpg":
-        set_max_pixels(None)
-        block = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-        Image.fromarray(np.tile(block, (-(-height // 64), -(-width // 64), 1))[:height, :width]).save(path)
-        return
-    import struct
-    import zlib
+        import pyvips
 
+        block = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+        tiled = pyvips.Image.new_from_array(block).replicate(-(-width // 512), -(-height // 512))
+        tiled.crop(0, 0, width, height).jpegsave(str(path))
+        return
     numbers = np.random.default_rng(0)
     offsets, counts = [], []
     with path.open("wb") as file:
@@ -133,9 +133,10 @@ def measure_memory(args: argparse.Namespace) -> None:
             peak = int(done.stdout.split("peak ")[1])
             found = json.loads((out / "detections.json").read_text())
             tiles = count_tiles((height, width), Tiling(args.tile))
+            megapixels, file_size = width * height / 1e6, os.path.getsize(path) / 1e6
             print(
-                f"{width} x {height} = {width * height / 1e6:.0f} megapixels, {args.kind}, {os.path.getsize(path) / 1e6:.0f} MB: "
-                f"{tiles} tiles, {len(found['annotations'])} detections, {seconds:.0f} s, peak {peak / 2**20:.0f} MiB"
+                f"{width} x {height} = {megapixels:.0f} megapixels, {args.kind}, {file_size:.0f} MB: {tiles} tiles, "
+                f"{len(found['annotations'])} detections, {seconds:.0f} s, peak {peak / 2**20:.0f} MiB"
             )
 
 
@@ -188,7 +189,7 @@ def match(a: Detections, b: Detections, threshold: float) -> int:
         return 0
     ious = box_iou(a.boxes, b.boxes) * (a.labels[:, None] == b.labels[None])
     count = 0
-    while float(best := ious.max()) >= threshold:
+    while float(ious.max()) >= threshold:
         i, j = divmod(int(ious.argmax()), ious.shape[1])
         ious[i], ious[:, j] = 0, 0
         count += 1
