@@ -46,12 +46,14 @@ def test_maps_and_gradients_are_the_same(frozen: int, finest: int, children: int
         assert mine.dtype == torch.float32
         assert (mine - wanted).norm() <= 1e-5 * wanted.norm()
     assert list(network.state_dict()) == keys
+    assert frozen_stages._copies[network.body][torch.float32].network is not None
 
 
 def test_bf16_gives_bf16() -> None:
     network = backbone()
     with torch.autocast("cpu", torch.bfloat16):
         found, wanted = network(IMAGES), plain(network, IMAGES)
+    assert frozen_stages._copies[network.body][torch.bfloat16].network is not None
     for mine, theirs in zip(found, wanted, strict=True):
         assert mine.dtype == theirs.dtype == torch.bfloat16
         assert (mine.float() - theirs.float()).norm() <= 0.03 * theirs.float().norm()
