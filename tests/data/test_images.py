@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from gfocal.data.images import (
+    EncodedImage,
     image_header,
     image_size,
     max_pixels,
@@ -409,3 +410,27 @@ def test_pil_image_is_converted_by_the_same_rules(tmp_path: Path, suffix: str) -
         torch.testing.assert_close(to_rgb_tensor(image), read_image(path), rtol=0, atol=0)
     with pytest.raises(ImageError, match="floating-point"):
         to_rgb_tensor(Image.fromarray(np.zeros((2, 2), dtype=np.float32)))
+
+
+def test_the_content_of_a_file_is_read_as_the_file(tmp_path: Path) -> None:
+    deep = tmp_path / "deep.png"
+    values = np.arange(4 * 6 * 3, dtype=">u2").reshape(4, 18) * 800
+    header = struct.pack(">IIBBBBB", 6, 4, 16, 2, 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    deep.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    for path in (deep, save(tmp_path / "a.jpg", Image.fromarray(colors()))):
+        content = EncodedImage(path.read_bytes(), "sent")
+        assert torch.equal(read_image(content, value_range=(0, 4095)), read_image(path, value_range=(0, 4095)))
+        assert image_header(content) == image_header(path)
+    assert value_bounds(EncodedImage(deep.read_bytes())) == value_bounds(deep)
+
+
+def test_errors_name_content_by_the_name_that_was_given() -> None:
+    for content, reason in ((b"", "empty file"), (b"hello", "not an image")):
+        with pytest.raises(ImageError, match=f"^sent: {reason}"):
+            read_image(EncodedImage(content, "sent"))

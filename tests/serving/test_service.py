@@ -250,6 +250,12 @@ def test_the_token_is_compared_in_constant_time(model: Any, monkeypatch: pytest.
     assert compared == [(b"wrong", TOKEN.encode())]
 
 
+def test_pages_of_other_sites_cannot_use_it(client: TestClient) -> None:
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+        answer = client.post("/detect", files=files(IMAGE), headers={"Sec-Fetch-Site": site})
+        assert answer.status_code == status
+
+
 def in_threads(number: int, ask: Any) -> list[Any]:
     found: list[Any] = []
     threads = [threading.Thread(target=lambda: found.append(ask())) for _ in range(number)]
@@ -341,7 +347,7 @@ def test_openapi_describes_what_is_answered(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     detect = schema["paths"]["/detect"]["post"]
     assert set(detect["requestBody"]["content"]) == {"multipart/form-data", "application/json"}
-    assert {"200", "400", "401", "408", "413", "415", "422", "500", "503", "504"} == set(detect["responses"])
+    assert {"200", "400", "401", "403", "408", "413", "415", "422", "500", "503", "504"} == set(detect["responses"])
     assert "Retry-After" in detect["responses"]["503"]["headers"]
     assert "$ref" not in json.dumps(detect["requestBody"])
 
@@ -356,3 +362,24 @@ def test_the_page_is_one_file_that_loads_nothing_else(client: TestClient) -> Non
     assert "https://" not in page.text
     assert " src=" not in page.text
     assert " style=" not in page.text, "the policy would not allow it"
+
+
+def test_an_exported_file_is_served_like_a_model(tmp_path: Any) -> None:
+    pytest.importorskip("onnxscript", reason="needs the extra onnx")
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    from gfocal.export.export import ExportOptions, export_model
+    from gfocal.models.exported import load_exported
+
+    path = tmp_path / "small.onnx"
+    export_model(make_model(), path, ExportOptions("onnx", images=[make_image(seed=i) for i in range(2)]))
+    model = load_exported(path, num_threads=1)
+    wanted = model.detect(make_image()).to_dict()["detections"]
+    assert wanted
+    with make_client(model, Bounds(max_wait=0.5)) as client:
+        answer = client.post("/detect", files=files(IMAGE, IMAGE)).json()
+        assert answer["model"]["engine"].startswith("onnxruntime ")
+    for found in answer["images"]:
+        assert found["timings"]["batch_size"] == 2
+        assert [one["name"] for one in found["detections"]] == [one["name"] for one in wanted]
+        boxes = [torch.tensor([one["box"] for one in several]) for several in (found["detections"], wanted)]
+        torch.testing.assert_close(*boxes, atol=0.01, rtol=0)

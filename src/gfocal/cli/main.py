@@ -166,6 +166,7 @@ SAVE_MEMORY = {
     "eval": "Use less: a smaller --batch-size, fewer processes that load images (--num-workers)",
     "detect": "Use less: a smaller --batch-size, fewer threads that read images (--num-workers)",
     "select": "Use less: a smaller --batch-size, fewer threads that read images (--num-workers)",
+    "serve": "Use less: a smaller --max-batch, --max-queue or --max-megapixels, fewer --num-workers",
     "check": "Use less: fewer threads that read images (--jobs 1), or only their headers (--fast)",
 }
 EPILOG = """examples:

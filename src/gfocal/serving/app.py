@@ -31,7 +31,7 @@ from gfocal.serving.answer import (
 )
 from gfocal.serving.batcher import ClosedError, Found, QueueFullError
 from gfocal.serving.meters import CONTENT_TYPE
-from gfocal.serving.page import Page
+from gfocal.serving.page import Page, page_settings
 from gfocal.serving.service import Service
 from gfocal.serving.upload import Body, JsonImage, JsonRequest, receive_images
 from gfocal.text import one_line
@@ -43,6 +43,7 @@ BEARER = HTTPBearer(auto_error=False, description="where the service was started
 REASONS = {
     400: "the body is not what its content type says",
     401: "the token is missing or wrong",
+    403: "a page of another site made a browser ask",
     408: "the request did not arrive in time",
     413: "too many bytes or images",
     415: "neither a form nor json",
@@ -123,7 +124,7 @@ def _add_detection(app: FastAPI, service: Service) -> None:
     @app.post(
         "/detect",
         response_model=Answer,
-        responses=_responses(400, 401, 408, 413, 415, 422, 500, 503, 504),
+        responses=_responses(400, 401, 403, 408, 413, 415, 422, 500, 503, 504),
         openapi_extra={"requestBody": _body_schema()},
         summary="Detect objects in images",
         dependencies=[_require_token(service)],
@@ -144,6 +145,7 @@ def _add_detection(app: FastAPI, service: Service) -> None:
     ) -> Response:
         start = time.perf_counter()
         try:
+            _refuse_other_sites(request)
             answer = await _detect(service, request, score_threshold, coverage, distributions)
             answer.total_ms = milliseconds(time.perf_counter() - start)
             text = await run_in_threadpool(answer.model_dump_json)
@@ -157,6 +159,12 @@ def _add_detection(app: FastAPI, service: Service) -> None:
         service.meters.seconds.observe(time.perf_counter() - start)
         service.meters.objects.inc(sum(len(image.detections) for image in answer.images))
         return Response(text, media_type="application/json")
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """A service that only this machine reaches is reached by its browsers too, and so by any page they show."""
+    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        raise HTTPException(403, "a page of another site may not ask")
 
 
 async def _detect(
@@ -205,9 +213,8 @@ async def _results(
     results = asyncio.gather(*map(asyncio.wrap_future, futures))
     gone = asyncio.ensure_future(_gone(request))
     try:
-        await asyncio.wait(
-            {results, gone}, timeout=service.batcher.bounds.answer_seconds, return_when=asyncio.FIRST_COMPLETED
-        )
+        both: set[asyncio.Future[Any]] = {results, gone}
+        await asyncio.wait(both, timeout=service.batcher.bounds.answer_seconds, return_when=asyncio.FIRST_COMPLETED)
         if results.done():
             return results.result()
         if gone.done():
@@ -239,6 +246,10 @@ def _add_states(app: FastAPI, service: Service) -> None:
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def show_page() -> HTMLResponse:
         return HTMLResponse(page.html, headers=page.headers)
+
+    @app.get("/viewer-settings", include_in_schema=False, dependencies=[token])
+    async def viewer_settings() -> dict[str, Any]:
+        return page_settings(service)
 
     @app.get("/model", responses=_responses(401), summary="The model of this service", dependencies=[token])
     async def model() -> ModelDescription:

@@ -15,7 +15,6 @@ from gfocal.errors import DataError
 from gfocal.serving.bounds import Bounds
 from gfocal.serving.connections import SendLimit, TimedProtocol
 
-
 BACKLOG = 2048  # connections that wait to be taken
 
 

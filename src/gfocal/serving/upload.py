@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from fastapi import HTTPException, Request
@@ -27,7 +27,7 @@ class JsonImage(BaseModel):
 
     data: str = Field(
         description="the content of a JPEG, PNG, WebP, ... file in base64",
-        json_schema_extra={"contentEncoding": "base64"},
+        json_schema_extra={"format": "byte", "contentEncoding": "base64"},
     )
     name: str = Field("", description="by which the answer names it")
 
@@ -52,7 +52,7 @@ class Body:
         self.request, self.bounds, self.receiving = request, bounds, receiving
         self.num_bytes = 0
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The parts of the body. Raises HTTPException 413 and 503 beyond the bounds."""
         stated = self.request.headers.get("content-length", "")
         if stated.isdecimal() and (len(stated) > 18 or int(stated) > self.bounds.max_body):
@@ -116,7 +116,7 @@ async def _receive_form(body: Body) -> list[EncodedImage]:
         raise HTTPException(400, f"a broken form: {one_line(error.message, 200)}") from None
     except (KeyError, ValueError) as error:  # of a header without a boundary
         raise HTTPException(400, f"a broken form: {one_line(str(error), 200)}") from None
-    images = []
+    images: list[EncodedImage] = []
     for name, value in form.multi_items():
         if name != FIELD or not isinstance(value, UploadFile):
             raise HTTPException(422, f"the form has a field {one_line(name, 80)!r}: send files in {FIELD!r}")
@@ -140,7 +140,7 @@ def _parse_json(text: bytes, bounds: Bounds) -> list[EncodedImage]:
         raise HTTPException(status, one_line(f"{place}: {first['msg']}".removeprefix(": "), 300)) from None
     if len(request.images) > bounds.max_images:
         raise _too_many(bounds)
-    images = []
+    images: list[EncodedImage] = []
     for i, image in enumerate(request.images):
         try:
             content = base64.b64decode(image.data, validate=True)
