@@ -26,26 +26,14 @@ LOWEST_SCORE = 0.01  # of a detection: what scores less says nothing, not even t
 MAX_DETECTIONS = 300  # of an image; those of several classes at one place all count
 
 
-@dataclass(frozen=True)
+@dataclass
 class Mirrored:
     """The mirror images of a dataset (an ``ImageData``), with the annotations of the images themselves."""
 
     data: ImageData
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the classes."""
-        return self.data.names
-
-    @property
-    def category_ids(self) -> tuple[int, ...]:
-        """Of the classes."""
-        return self.data.category_ids
-
-    @property
-    def files(self) -> FileData | None:
-        """Mirror images are no files."""
-        return None
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    files = None
 
     def __len__(self) -> int:
         return len(self.data)
@@ -90,7 +78,7 @@ def propose(
     before, model.decode_settings = model.decode_settings, limits
     try:
         found = []
-        looked_at: list[ImageData] = [data, Mirrored(data)] if mirror else [data]
+        looked_at: list[ImageData] = [data, Mirrored(data, data.names, data.category_ids)] if mirror else [data]
         for images in looked_at:
             batches = evaluation_loader(images, model.input_settings, batch_size, num_workers)
             found.append(detect_all(model, batches, on_batch))

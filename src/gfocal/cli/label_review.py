@@ -147,8 +147,7 @@ def _propose_unseen(args: argparse.Namespace, data: FileData, console: Console) 
     from gfocal.data.identity import digest_images
 
     model = load_detector(args.model, args.device)
-    seen_as = _in_classes_of(model.names, data)
-    if seen_as is None:
+    if (seen_as := _in_classes_of(model.names, data)) is None:
         note(console, f"annotations are not reviewed: {args.model} has none of the classes of the data")
         return None
     trained = read_trained_images(args.model)
@@ -205,6 +204,7 @@ def _propose_by_folds(
     folds, rule = _divide(data, args.folds, args.jobs)
     say(console, f"{args.folds} models of {pluralize(config.run.epochs, 'epoch')}, each without a part; {rule}")
     proposals: list[Proposals | None] = [None] * len(data)
+    seen_as = data
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary) if args.review is None else args.review / FOLDS
         for number, fold in enumerate(folds, 1):
@@ -222,8 +222,7 @@ def _propose_by_folds(
                 console=console,
             )
             model = load_model(RunFolder(folder).last)
-            seen_as = _in_classes_of(model.names, data)
-            assert seen_as is not None, "trained on these classes"
+            seen_as = _in_classes_of(model.names, data) or data  # trained on these classes
             found = _detect(model.to(_device(args)), seen_as.select(fold), console)
             for index, one in zip(fold, found, strict=True):
                 proposals[index] = one
