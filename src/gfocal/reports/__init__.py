@@ -10,6 +10,7 @@ A page is one html file that loads nothing; only the viewer has scripts.
     calibration.py   page of ``gfocal calibrate --report``
     check.py         page of ``gfocal check --html``
     check_images.py  its images: boxes of findings, duplicates side by side
+    label_review.py  page of ``gfocal check --review``
     check_tables.py  what ``gfocal check`` prints
     runs.py          what ``gfocal compare`` compares: configs, environments, results, spread over seeds
     comparison.py    page of ``gfocal compare --out``
