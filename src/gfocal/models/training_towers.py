@@ -59,7 +59,7 @@ class _NormReLU(torch.autograd.Function):
         return y
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, y, mean, rstd, weight = ctx.saved_tensors
         g = torch.ops.aten.threshold_backward(gradients[0], y, 0)

@@ -67,7 +67,7 @@ class _Winograd(torch.autograd.Function):
         return tuple(merge(some, one.shape) for some, one in zip(whole, maps, strict=True))
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         weight, *maps = ctx.saved_tensors
         out, channels = weight.shape[:2]
