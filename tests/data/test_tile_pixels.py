@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from gfocal.data import tile_pixels
-from gfocal.data.rows import ArrayRows, open_rows
+from gfocal.data.image_rows import ArrayRows, open_rows
 from gfocal.data.tile_pixels import read_overview, read_tiles
 from gfocal.ops.tiles import Tiling, level_sizes
 

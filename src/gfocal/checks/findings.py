@@ -263,7 +263,6 @@ KINDS: dict[str, Kind] = {
         "note",
         "objects small at the input, as images are large",
         "train on images cut to the scale of tiles, and detect in tiles",
-        command="gfocal detect MODEL IMAGES --tile PIXELS",
         term="input",
     ),
     "edges-outside-regression-range": Kind(

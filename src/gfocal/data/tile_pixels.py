@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gfocal.data.rows import Rows
+from gfocal.data.image_rows import Rows
 from gfocal.ops.tiles import Tile, Tiling, level_sizes, tiles_of_level
 
 CHUNK = 16_000_000  # pixels of the image that are made smaller at once

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gfocal.console import fail, note, progress_bar, say
 from gfocal.data.classes import ClassMap
-from gfocal.data.rows import open_rows
+from gfocal.data.image_rows import open_rows
 from gfocal.data.threads import start_workers, submit_ahead
 from gfocal.data.tile_pixels import read_overview
 from gfocal.data.value_range import Range

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
+from gfocal.data.image_rows import ArrayRows, Rows, open_rows
 from gfocal.data.preprocess import InputSettings, input_shape, normalize_batch, resize
-from gfocal.data.rows import ArrayRows, Rows, open_rows
 from gfocal.data.threads import start_workers
 from gfocal.data.tile_pixels import read_tiles
 from gfocal.data.value_range import Range

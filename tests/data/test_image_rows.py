@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
 from gfocal.data import sequential
+from gfocal.data.image_rows import ArrayRows, open_rows
 from gfocal.data.images import pixel_limit, read_pixels
-from gfocal.data.rows import ArrayRows, open_rows
 from gfocal.data.tiff_segments import TiffRows, open_tiff
 from gfocal.errors import ImageError
 
