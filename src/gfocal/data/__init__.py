@@ -21,7 +21,7 @@ coco_names.py     the 80 classes of COCO
 images.py         image files into upright 8-bit RGB
 tiff_segments.py  TIFF files by their strips and tiles
 sequential.py     large JPEG and PNG files from the top, by libvips
-rows.py           large images by rows, of these or in memory
+image_rows.py     large images by rows, of these or in memory
 tile_pixels.py    the pixels of the tiles of an image
 value_range.py    the values of images of more than 8 bits that become 0 and 255
 identity.py       a digest of each image file, by which it is known again
