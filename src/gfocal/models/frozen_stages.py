@@ -1,7 +1,7 @@
 """The leading parts of a timm network that are not trained: in training on a CPU by their copy for inference.
 
 No gradient reaches them, so they run without one, BatchNorm folded into the convolutions. The copy is made when it is
-first used, and anew when a weight has changed; it is kept beside the network, in no state dict and no copy of it.
+first used, and again when a weight has changed; it is kept beside the network, in no state dict and no copy of it.
 """
 
 from __future__ import annotations
