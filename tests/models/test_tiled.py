@@ -126,6 +126,7 @@ def test_a_detector_that_stretches_gets_tiles_of_full_size(model: Detector) -> N
     assert isinstance(found, Detections)
     assert len(found)
     assert (found.boxes >= 0).all()
+    assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
     assert (found.boxes <= torch.tensor([130, 150, 130, 150])).all()
 
 

@@ -122,6 +122,7 @@ def test_what_edges_know_moves_with_them() -> None:
     torch.testing.assert_close(moved.edge_std, 4 * found.edge_std)
     beyond = move_to_image(make((90, 90, 99, 99)), replace(tile, left=510, top=420), (2000, 2399))
     assert beyond.boxes[0, 2:].tolist() == [2399, 2000]
+    assert len(move_to_image(make((92, 10, 99, 40)), replace(tile, left=510, top=420), (2000, 2399))) == 0
     smaller = resize_detections(moved, (1000, 2399))
     assert smaller.boxes.tolist() == [[160, 140, 280, 220]]
     assert smaller.bin_sizes.tolist() == [[32, 16, 32, 16]]
@@ -162,7 +163,8 @@ def test_a_cut_object_never_wins_over_the_whole_one() -> None:
     assert len(merge_tiles(found, DecodeSettings())) == 2
     assert len(merge_tiles(found, DecodeSettings(class_agnostic_nms=True))) == 1
     nearest = next(tiles_of_level(0, (100, 160), tiling))
-    assert find_own(make((70, 10, 97, 40)), nearest, tiling).tolist() == [False]  # its center is nearer to the middle of the other tile
+    # Its center is nearer to the middle of the other tile.
+    assert find_own(make((70, 10, 97, 40)), nearest, tiling).tolist() == [False]
 
 
 def test_the_finest_level_wins_and_the_best_comes_first() -> None:

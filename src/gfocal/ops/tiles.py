@@ -148,18 +148,23 @@ def count_tiles(size: tuple[int, int], tiling: Tiling) -> int:
 
 
 def move_to_image(found: Detections, tile: Tile, size: tuple[int, int]) -> Detections:
-    """Detections in pixels of a tile as those in pixels of the image, whose height and width are ``size``."""
+    """Detections in pixels of a tile as those in pixels of the image, whose height and width are ``size``.
+
+    Those that lie beyond the image are left out.
+    """
     scale = float(tile.scale)
     shift = found.boxes.new_tensor([tile.left, tile.top])
     limit = found.boxes.new_tensor([size[1], size[0]])
     corners = ((found.boxes.view(-1, 2, 2) + shift) * scale).clamp(min=0).minimum(limit)
-    return replace(
+    inside = (corners[:, 0] < corners[:, 1]).all(1)
+    moved = replace(
         found,
         boxes=corners.view(-1, 4),
         points=(found.points + shift) * scale,
         bin_sizes=found.bin_sizes * scale,
         size=size,
     )
+    return moved.select(inside)
 
 
 def resize_detections(found: Detections, size: tuple[int, int]) -> Detections:
