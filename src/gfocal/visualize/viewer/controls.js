@@ -87,6 +87,7 @@ function changeFilter({ target }) {
   if (name === "score") chosen.own = controls.own.checked = false;
   if (name === "coverage" || name === "guarantee") for (const image of images) image.widest = null;
   update();
+  if (name === "sort") stepImage(-images.length); // what comes first is what was asked for
 }
 
 function chooseClasses(all) {
