@@ -17,11 +17,13 @@ from test_onnx import assert_same
 
 import gfocal
 import gfocal_runtime
+from calibrations import calibration
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import ExportError, ModelFileError
 from gfocal.export import export as export_module
 from gfocal.export import int8, nms_graph, onnx_file, openvino_file
 from gfocal.export.export import ExportOptions, export_model, read_inputs
+from gfocal.export.recalibrate import store_exported_calibration
 from gfocal.export.verify import BOUNDS, Differences, require_within
 from gfocal.models.detector import Detector
 from gfocal.models.predict import detect
@@ -69,6 +71,26 @@ def test_thresholds_are_in_the_file(exported: Get, tmp_path: Path) -> None:
     found = model.detect(scenes())
     assert model.thresholds_how == "f1"
     assert {label for one in found for label in one.labels.tolist()} == {0}
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_a_file_gets_a_calibration_of_its_own(suffix: str, exported: Get, tmp_path: Path) -> None:
+    _, path = exported(KIND)
+    if suffix == ".xml":
+        pytest.importorskip("openvino", reason="needs the extra openvino")
+        openvino_file.write_openvino(openvino_file.to_openvino(path), json.dumps(about(path)), tmp_path / "first.xml")
+        path = tmp_path / "first.xml"
+    before = gfocal.load(path)
+    made = calibration(f"{suffix[1:]} 0123456789abcdef", num_classes=3)
+    target = tmp_path / f"other{suffix}"
+    store_exported_calibration(before, made, target)
+    store_exported_calibration(gfocal.load(target), replace(made, num_images=7), target)  # in its own place
+    after = gfocal.load(target)
+    assert after.calibration == replace(made, num_images=7)
+    for one, other in zip(before.detect(scenes()), after.detect(scenes()), strict=True):
+        assert torch.equal(one.boxes, other.boxes)
+        assert torch.equal(one.scores, other.scores)
+        assert other.calibration == after.calibration
 
 
 def test_without_torch_the_numbers_are_the_same(exported: Get, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from gfocal.calibration.calibrate import CalibrationResult
     from gfocal.data.dataset import ImageData
-    from gfocal.models.detector import Detector
+    from gfocal.models.exported import AnyDetector
     from gfocal.structures import Detections
 
 FEW_IMAGES = 30
@@ -43,7 +43,9 @@ def add(commands: Any) -> None:
         "other images.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("model", metavar="MODEL", help="a model file or the folder of a run")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a model file, the folder of a run, or a file of 'gfocal export'"
+    )
     parser.add_argument(
         "data", nargs="+", metavar="DATA", help="annotated images, in any format that 'gfocal eval' reads"
     )
@@ -100,15 +102,13 @@ def _calibrate(args: argparse.Namespace, console: Console) -> int:
     from gfocal.calibration.calibrate import calibrate
     from gfocal.errors import CalibrationError
     from gfocal.interop.published_weights import find_own_file
-    from gfocal.models.detector import Detector
-    from gfocal.models.model_file import store_calibration
-    from gfocal.models.precision import digest_weights
+    from gfocal.models.exported import is_exported
     from gfocal.models.predict import resolve_threshold
 
-    path = find_own_file(args.model) if args.out is None else None
+    path = None if args.out is not None or is_exported(args.model) else find_own_file(args.model)
     model = load_detector(args.model, args.device)
-    if not isinstance(model, Detector):
-        raise CalibrationError(f"{args.model}: an exported file; calibrate the model file, and export it again")
+    if is_exported(args.model) and (args.out or Path(args.model)).suffix != Path(args.model).suffix:
+        raise CalibrationError(f"--out {args.out}: a copy of {args.model} ends in {Path(args.model).suffix}")
     if not model.box_coder.has_distribution:
         raise CalibrationError(f"{args.model}: its head has no edge distributions; a GFL or NanoDet preset has")
     data, where = _read_data(args, model, console)
@@ -116,10 +116,8 @@ def _calibrate(args: argparse.Namespace, console: Console) -> int:
         refuse_seen_images(args.model, data, where)
     found = _detect(args, model, data, console)
     threshold = resolve_threshold(model, args.score_threshold)
-    result = calibrate(data, found, threshold, where, digest_weights(model), args.coverage, seed=args.seed)
-    if path is None:
-        path = _copy_model(args)
-    store_calibration(path, result.calibration)
+    result = calibrate(data, found, threshold, where, _digest(model), args.coverage, seed=args.seed)
+    path = _store(args, model, path, result)
     print_result(result, args.coverage)
     if args.json is not None:
         with atomic_write(args.json) as temporary:
@@ -132,7 +130,32 @@ def _calibrate(args: argparse.Namespace, console: Console) -> int:
     return DONE
 
 
-def _read_data(args: argparse.Namespace, model: Detector, console: Console) -> tuple[ImageData, str]:
+def _digest(model: AnyDetector) -> str:
+    """What identifies the network that a calibration is of; a file's own digest changes when it is written."""
+    from gfocal.models.detector import Detector
+    from gfocal.models.precision import digest_weights
+
+    return digest_weights(model) if isinstance(model, Detector) else f"{model.path.suffix[1:]} {model.digest()[:16]}"
+
+
+def _store(args: argparse.Namespace, model: AnyDetector, path: Path | None, result: CalibrationResult) -> Path:
+    """Write the calibration into the model file or the exported one, or into a copy; returns the file."""
+    from gfocal.models.exported import ExportedDetector
+    from gfocal.models.model_file import store_calibration
+
+    if isinstance(model, ExportedDetector):
+        from gfocal.export.recalibrate import store_exported_calibration
+
+        out = model.path if args.out is None else args.out
+        out.parent.mkdir(parents=True, exist_ok=True)
+        store_exported_calibration(model, result.calibration, out)
+        return out
+    path = _copy_model(args) if path is None else path
+    store_calibration(path, result.calibration)
+    return path
+
+
+def _read_data(args: argparse.Namespace, model: AnyDetector, console: Console) -> tuple[ImageData, str]:
     """The split val, or what the run held out, or all images; and what they are, in a line."""
     from gfocal.data.survey import choose_for_images, image_paths, with_value_range
 
@@ -162,7 +185,7 @@ def refuse_seen_images(model: str, data: ImageData, where: str) -> None:
         )
 
 
-def _detect(args: argparse.Namespace, model: Detector, data: ImageData, console: Console) -> dict[int, Detections]:
+def _detect(args: argparse.Namespace, model: AnyDetector, data: ImageData, console: Console) -> dict[int, Detections]:
     from gfocal.console import progress_bar
     from gfocal.data.loading import evaluation_loader
     from gfocal.evaluation.detections import detect_all

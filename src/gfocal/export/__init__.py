@@ -9,4 +9,5 @@ int8.py           static quantization by onnxruntime and NNCF
 nms_graph.py      non-maximum suppression inside the graph
 verify.py         differences between file and model, and their bounds
 file_metadata.py  what a file says about itself
+recalibrate.py    another calibration in a file
 """
