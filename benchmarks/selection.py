@@ -9,6 +9,9 @@ COCO weights. Then 50 at a time are added, chosen by the last detector or at ran
 further on all that are labeled, for the same number of steps whatever their number. ``--balanced`` leaves the pool as
 it is drawn: all classes equally often, where a choice has less to gain.
 
+``--frames`` counts instead, with the first detector of each seed, how many scenes are among the 50 images chosen from
+a pool of 200 scenes in 5 frames each, which differ by a shift of up to 2 pixels, brightness and noise, as of a video.
+
 What is done is kept in ``--out``; with ``--minutes`` the command stops before it takes longer, and continues when it
 is run again. ``--table`` prints what there is.
 """
@@ -22,9 +25,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -39,13 +44,14 @@ from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.evaluation.detections import average_precision, detect_all
 from gfocal.models.detector import Detector
 from gfocal.models.image_features import predict_with_features
-from gfocal.selection.choice import choose
+from gfocal.selection.choice import STRATEGIES, Strategy, choose
 from gfocal.selection.uncertainty import LEAST_SCORE, image_uncertainty
 from gfocal.structures import Batch, pad_targets
 from gfocal.training.distributed import Devices
 from gfocal.training.step import training_step
 
 SIDE, POOL, TEST, START, STEP = 96, 1000, 400, 50, 50
+SCENES, FRAMES = 200, 5
 RARE, KEPT = ("ring", "cross"), 0.02  # classes, and which share of the scenes with one of them is in the pool
 LEARNING_RATE, BATCH, START_STEPS = 1e-3, 8, 300
 
@@ -111,6 +117,7 @@ def train(data: Images, indices: Sequence[int], steps: int, seed: int, start: Pa
     torch.manual_seed(seed)
     config = small_config()
     model = build_model(config, data.names) if start is None else gfocal.load(start)
+    assert isinstance(model, Detector)
     model.train()
     criterion = build_criterion(model, config.method)
     devices = Devices("no", 1, True)
@@ -143,6 +150,38 @@ def make_batch(model: Detector, data: Images, indices: Sequence[int], rng: np.ra
     sizes = torch.full((len(indices), 2), SIDE)
     targets = pad_targets(boxes, [data.samples[i].labels for i in indices])
     return Batch(normalize_batch(images, model.input_settings), targets, sizes, sizes, tuple(indices))
+
+
+def scan(model: Detector, data: Images) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Uncertainty (N,) and features (N, D) of all images."""
+    doubts, rows = [], []
+    batches = evaluation_loader(data, model.input_settings, 8)
+    for _, found, features in predict_with_features(model, batches, LEAST_SCORE):
+        doubts += [sum(image_uncertainty(one)) for one in found]
+        rows.append(features.clone())
+    return np.array(doubts), torch.cat(rows).numpy()
+
+
+def count_scenes(work: Work, seed: int, strategies: Sequence[Strategy]) -> dict[str, int]:
+    """How many scenes are among the images that each strategy chooses from frames; of 50 drawn at random, too."""
+    model = gfocal.load(work.path(seed, "random", START).with_suffix(".safetensors"))
+    assert isinstance(model, Detector)
+    data = read_all(SyntheticScenes(SCENES, SIDE, seed, "val"), range(SCENES))
+    generator = torch.Generator().manual_seed(seed)
+    frames = [make_frame(image, generator) for image in data.images for _ in range(FRAMES)]
+    samples = tuple(sample for sample in data.samples for _ in range(FRAMES))
+    doubt, features = scan(model, Images(torch.stack(frames), samples, data.names, data.category_ids))
+    chosen = {one: choose(doubt, features, STEP, one, seed=seed).indices for one in strategies}
+    chosen["random"] = np.random.default_rng(seed).permutation(len(frames))[:STEP]
+    return {name: len(set((indices // FRAMES).tolist())) for name, indices in chosen.items()}
+
+
+def make_frame(image: Tensor, generator: torch.Generator) -> Tensor:
+    """An image as the next frame of a video might have it."""
+    shift = torch.randint(-2, 3, (2,), generator=generator).tolist()
+    brightness = 1 + 0.05 * float(torch.randn((), generator=generator))
+    moved = torch.roll(image, shift, (1, 2)).float() * brightness
+    return (moved + 2 * torch.randn(image.shape, generator=generator)).clamp(0, 255).to(torch.uint8)
 
 
 def draw_random(seed: int) -> list[int]:
@@ -187,23 +226,19 @@ class Work:
         content = {"images": list(labeled), "ap": result.ap, "ap50": result.ap50, "objects": objects}
         path.write_text(json.dumps(content), encoding="utf-8")
 
-    def choose_next(self, seed: int, strategy: str, size: int) -> list[int]:
+    def choose_next(self, seed: int, strategy: Strategy, size: int) -> list[int]:
         """The images labeled at a size, and those that its detector chooses."""
         model = gfocal.load(self.path(seed, strategy, size).with_suffix(".safetensors"))
-        pool = self.pool(seed)
-        doubts, rows = [], []
-        for _, found, features in predict_with_features(
-            model, evaluation_loader(pool, model.input_settings, 8), LEAST_SCORE
-        ):
-            doubts += [sum(image_uncertainty(one)) for one in found]
-            rows.append(features.clone())
-        doubt, features = np.array(doubts), torch.cat(rows).numpy()
-        labeled = self.read(seed, strategy, size)["images"]
+        pool, known = self.pool(seed), self.read(seed, strategy, size)
+        assert isinstance(model, Detector)
+        assert known is not None
+        doubt, features = scan(model, pool)
+        labeled = known["images"]
         rest = sorted(set(range(len(pool))) - set(labeled))
         chosen = choose(doubt[rest], features[rest], STEP, strategy, features[labeled], seed)
         return [*labeled, *(rest[i] for i in chosen.indices)]
 
-    def read(self, seed: int, strategy: str, size: int) -> dict | None:
+    def read(self, seed: int, strategy: str, size: int) -> dict[str, Any] | None:
         """What was found; None if it was not yet."""
         path = self.path(seed, strategy, size)
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
@@ -251,18 +286,23 @@ def main() -> None:
     arguments.add_argument("--balanced", action="store_true")
     arguments.add_argument("--minutes", type=float, default=1e9)
     arguments.add_argument("--table", action="store_true")
+    arguments.add_argument("--frames", action="store_true")
     given = arguments.parse_args()
     torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
     work = Work(given.out, given.steps, given.balanced)
     start, longest = time.time(), 0.0
-    if not given.table:
+    if not given.table and not given.frames:
         last = time.time()
         for _ in jobs(work, given.seeds, given.strategies, given.sizes):
             longest, last = max(longest, time.time() - last), time.time()
             print(f"{time.time() - start:.0f} s", flush=True)
             if time.time() - start + 1.2 * longest > 60 * given.minutes:
                 break
+    if given.frames:
+        for seed in given.seeds:
+            print(seed, count_scenes(work, seed, STRATEGIES))
+        return
     print_table(work, given.seeds, given.strategies, given.sizes)
 
 
