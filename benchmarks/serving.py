@@ -12,18 +12,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
+import os
 import random
 import re
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from PIL import Image
 
@@ -156,12 +158,20 @@ async def under_attack(port: int, requests: Sequence[bytes], seconds: float) -> 
 def service(model: str, options: Sequence[str]) -> Iterator[tuple[int, int]]:
     """``gfocal serve`` in a process: its port and its id."""
     command = [sys.executable, "-m", "gfocal", "serve", model, "--port", "0", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, stderr=log) as process:
         try:
-            port = next(int(found[1]) for line in process.stderr if (found := re.search(r"http://\S+?:(\d+)", line)))
-            yield port, process.pid
+            while (found := re.search(r"http://\S+?:(\d+)", read_all(log))) is None:
+                assert process.poll() is None, read_all(log)
+                time.sleep(0.1)
+            yield int(found[1]), process.pid
+            row("lines of its log", str(len(read_all(log).splitlines())))
         finally:
             process.terminate()
+
+
+def read_all(file: IO[str]) -> str:
+    """All that another process has written into a file."""
+    return os.pread(file.fileno(), 10**8, 0).decode()
 
 
 def memory_of(pid: int) -> float:

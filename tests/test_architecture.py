@@ -68,6 +68,7 @@ HOMES = {
     "nncf": {"export.int8"},
     "fastapi": {"serving.app", "serving.upload"},
     "starlette": {"serving.app", "serving.upload"},
+    "python_multipart": {"serving.form"},
     "pydantic": {"serving.answer", "serving.upload"},
     "uvicorn": {"serving.server", "serving.connections"},
     "prometheus_client": {"serving.meters"},

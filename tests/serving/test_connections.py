@@ -96,15 +96,17 @@ def test_a_hundred_slow_clients_do_not_stop_the_others() -> None:
             client.close()
 
 
-def test_clients_that_vanish_leave_nothing_behind() -> None:
+def test_clients_that_vanish_leave_nothing_behind(capfd: pytest.CaptureFixture[str]) -> None:
     model = Slow(0.05)
     with running(model, Bounds(max_queue=200)) as (port, service):
         for _ in range(100):
             connect(port, HEAD + FORM).close()
+            connect(port, HEAD + FORM[:50]).close()
         assert ask(port)[0] == 200
         wait_until(lambda: service.batcher.num_inside == 0)
         assert service.receiving.num_bytes == 0
         assert sum(shape[0] for shape in model.batches) < 100, "most are not even computed"
+    assert capfd.readouterr().err == "", "a log would grow with them"
 
 
 def test_a_body_that_does_not_arrive_is_given_up() -> None:

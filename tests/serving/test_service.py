@@ -59,7 +59,7 @@ def test_a_form_and_json_give_what_detect_gives(client: TestClient, model: Any) 
         assert got == wanted
         assert answer["coverage"] == 0.9
         assert answer["total_ms"] >= found["timings"]["network"] > 0
-        assert answer["model"]["model"] == "small"
+        assert answer["model"]["name"] == "small"
 
 
 def test_several_images_keep_their_order(client: TestClient) -> None:
@@ -75,6 +75,12 @@ def test_images_of_one_size_go_together_and_others_do_not() -> None:
         answer = client.post("/detect", files=files(*(encode(make_image(*size)) for size in sizes))).json()
     assert [one["timings"]["batch_size"] for one in answer["images"]] == [4, 4, 4, 4, 1, 1]
     assert sorted(shape[0] for shape in slow.batches) == [1, 1, 4]
+
+
+def test_a_file_needs_no_name(client: TestClient) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="images"\r\n\r\n' + IMAGE + b"\r\n"
+    answer = client.post("/detect", content=2 * part + b"--x--\r\n", headers=FORM)
+    assert [one["name"] for one in answer.json()["images"]] == ["image 0", "image 1"]
 
 
 def test_score_threshold_coverage_and_distributions_of_a_request(client: TestClient, model: Any) -> None:
@@ -188,16 +194,18 @@ ABUSES: dict[str, tuple[dict[str, str], bytes, int]] = {
     "a form that ends early": (
         FORM,
         b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\nab',
-        422,
+        400,
     ),
     "an empty form": (FORM, b"--x--\r\n", 422),
+    "a header without end": (FORM, b"--x\r\n" + b"a" * 20_000, 400),
+    "a boundary without end": ({"content-type": "multipart/form-data; boundary=" + "x" * 300}, b"hello", 400),
     "text in a form": (FORM, b'--x\r\nContent-Disposition: form-data; name="images"\r\n\r\nab\r\n--x--\r\n', 422),
     "another field": (
         FORM,
         b'--x\r\nContent-Disposition: form-data; name="other"; filename="a"\r\n\r\nab\r\n--x--\r\n',
         422,
     ),
-    "an empty body": (FORM, b"", 422),
+    "an empty body": (FORM, b"", 400),
 }
 
 

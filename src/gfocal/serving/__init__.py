@@ -4,6 +4,7 @@ In the order in which a request passes:
 
     bounds.py       how much a service takes: bytes, images, seconds
     connections.py  of a client that sends its request too slowly, or not at all
+    form.py         the files of a multipart form, in memory
     upload.py       the images of a request: multipart or json, within bounds
     batcher.py      images that wait, are read by threads, and go through the network in batches
     answer.py       what the service answers, as types that OpenAPI describes

@@ -65,17 +65,18 @@ class ImageAnswer(BaseModel):
 class ModelAnswer(BaseModel):
     """The model of the service, and what it was built with."""
 
-    model: str = Field(description="as it was named at the start")
-    digest: str = Field(description="sha256 of its weights")
+    name: str = Field(description="as it was named at the start")
+    digest: str = Field(description="of its weights, 16 characters of a sha256")
     preset: str
     precision: str = Field(description="number format of the network")
     engine: str = Field(description="torch, onnxruntime or openvino, with its version")
     gfocal: str = Field(description="version of gfocal")
 
 
-class ModelDescription(ModelAnswer):
+class ModelDescription(BaseModel):
     """The model of the service, its classes, and what may be asked of it."""
 
+    model: ModelAnswer
     names: list[str] = Field(description="of the classes, by label")
     has_distributions: bool = Field(description="whether edges have distributions")
     coverage: float | None = Field(description="of intervals where a request asks for none; null: no intervals")

@@ -33,11 +33,10 @@ from gfocal.serving.batcher import ClosedError, Found, QueueFullError
 from gfocal.serving.meters import CONTENT_TYPE
 from gfocal.serving.page import Page, page_settings
 from gfocal.serving.service import Service
-from gfocal.serving.upload import Body, JsonImage, JsonRequest, receive_images
+from gfocal.serving.upload import GONE, Body, JsonImage, JsonRequest, receive_images
 from gfocal.text import one_line
 
 STUCK_FACTOR = 4  # a batch that takes so many times the time limit of an answer will not end
-GONE = 499  # a client that left; it gets no answer, but is counted
 
 BEARER = HTTPBearer(auto_error=False, description="where the service was started with a token")
 REASONS = {
@@ -91,7 +90,7 @@ def _responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def _require_token(service: Service) -> Any:
     """What compares the token of a request, in a time that tells nothing of it."""
 
-    def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
+    async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
         text = "" if given is None else given.credentials
         if service.token and not hmac.compare_digest(text.encode(), service.token.encode()):
             raise HTTPException(401, "send the token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
@@ -150,6 +149,7 @@ def _add_detection(app: FastAPI, service: Service) -> None:
             answer.total_ms = milliseconds(time.perf_counter() - start)
             text = await run_in_threadpool(answer.model_dump_json)
         except HTTPException as error:
+            service.meters.vanished.inc(error.status_code == GONE)
             service.meters.requests.labels(str(error.status_code)).inc()
             raise
         except Exception:
@@ -186,7 +186,7 @@ async def _detect(
         ]
 
     answers = await run_in_threadpool(describe)
-    return Answer(images=answers, coverage=coverage, model=service.description.model_copy(), total_ms=0)
+    return Answer(images=answers, coverage=coverage, model=service.description.model, total_ms=0)
 
 
 def _choose_coverage(service: Service, coverage: float | None) -> float | None:
@@ -218,7 +218,6 @@ async def _results(
         if results.done():
             return results.result()
         if gone.done():
-            service.meters.vanished.inc()
             raise HTTPException(GONE, "the client left")
         raise HTTPException(504, f"no result in {service.batcher.bounds.answer_seconds:g} seconds")
     except ImageError as error:

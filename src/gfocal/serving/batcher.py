@@ -133,6 +133,7 @@ class Batcher:
         end = None if timeout is None else time.monotonic() + timeout
         for thread in self.threads:
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
+        torch.set_num_threads(self.num_threads)  # of threads that are started later
 
     def is_stuck(self, seconds: float) -> bool:
         """Whether a thread has ended before its time, or a batch is in the network for longer than this."""

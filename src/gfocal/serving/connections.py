@@ -7,6 +7,7 @@ have their own limit (``upload.py``).
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -68,4 +69,8 @@ class SendLimit:
         async def send_in_time(message: Any) -> None:
             await asyncio.wait_for(send(message), self.seconds)
 
-        await self.app(scope, receive, send_in_time if scope["type"] == "http" else send)
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        with suppress(asyncio.TimeoutError):  # not TimeoutError: another class until Python 3.11
+            await self.app(scope, receive, send_in_time)

@@ -18,7 +18,10 @@ class Meters:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.requests = Counter(
-            "gfocal_requests", "answers of POST /detect, by status", ["status"], registry=self.registry
+            "gfocal_requests",
+            "requests of POST /detect with a valid token and valid parameters, by status",
+            ["status"],
+            registry=self.registry,
         )
         self.images = Counter("gfocal_images", "images that were detected in", registry=self.registry)
         self.objects = Counter("gfocal_objects", "objects that were answered", registry=self.registry)

@@ -14,7 +14,7 @@ from gfocal.inference.intervals import choose_coverage, usable_calibration
 from gfocal.models.exported import AnyDetector, ExportedDetector
 from gfocal.models.precision import Precision, digest_weights
 from gfocal.models.predict import computed_precision, predict, resolve_threshold, stack_inputs
-from gfocal.serving.answer import ModelDescription
+from gfocal.serving.answer import ModelAnswer, ModelDescription
 from gfocal.serving.batcher import Batcher
 from gfocal.serving.bounds import Bounds
 from gfocal.serving.meters import Meters
@@ -83,13 +83,16 @@ def make_service(
     threshold = resolve_threshold(model, score_threshold)
     thresholds = threshold if isinstance(threshold, tuple) else (threshold,) * model.num_classes
     pixels = max_pixels()
-    description = ModelDescription(
-        model=name,
+    about = ModelAnswer(
+        name=name,
         digest=digest_of(model),
         preset=str(model.built_from.get("preset", "")),
         precision=computed_precision(model, precision),
         engine=engine_of(model),
         gfocal=__version__,
+    )
+    description = ModelDescription(
+        model=about,
         names=list(model.names),
         has_distributions=model.box_coder.has_distribution,
         coverage=choose_coverage(model, coverage),

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from gfocal.data.images import EncodedImage
 from gfocal.serving.bounds import MIB, Bounds
+from gfocal.serving.form import Form, FormError, TooManyPartsError
 from gfocal.text import one_line
 
 MAX_NAME = 200  # characters of a file's name that are kept
 FIELD = "images"  # of a form
+GONE = 499  # a client that left; it gets no answer, but is counted
 
 
 class JsonImage(BaseModel):
@@ -80,7 +81,8 @@ async def receive_images(body: Body) -> list[EncodedImage]:
 
     Raises:
         HTTPException: 400 for a body that is not what it says; 408 where it does not arrive in time; 413 where it is
-            too large, or has too many images; 415 for another content type; 422 for json of another shape.
+            too large, or has too many images; 415 for another content type; 422 for json of another shape; ``GONE``
+            where the client leaves.
     """
     kind = body.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if body.request.headers.get("content-encoding", "identity") != "identity":
@@ -96,6 +98,8 @@ async def receive_images(body: Body) -> list[EncodedImage]:
     except asyncio.TimeoutError:  # not TimeoutError: another class until Python 3.11
         seconds = f"{body.bounds.body_seconds:g}"
         raise HTTPException(408, f"the request did not arrive in {seconds} seconds") from None
+    except ClientDisconnect:
+        raise HTTPException(GONE, "the client left") from None
     if not images:
         raise HTTPException(422, f"no images: send files in the field {FIELD!r}")
     if len(images) > body.bounds.max_images:
@@ -104,25 +108,19 @@ async def receive_images(body: Body) -> list[EncodedImage]:
 
 
 async def _receive_form(body: Body) -> list[EncodedImage]:
-    parser = MultiPartParser(
-        body.request.headers, body.chunks(), max_files=body.bounds.max_images, max_fields=body.bounds.max_images
-    )
-    parser.spool_max_size = body.bounds.max_body  # in memory, never on a disk
     try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        if error.message.startswith("Too many"):
-            raise _too_many(body.bounds) from None
-        raise HTTPException(400, f"a broken form: {one_line(error.message, 200)}") from None
-    except (KeyError, ValueError) as error:  # of a header without a boundary
+        form = Form(body.request.headers["content-type"], body.bounds.max_images)
+        async for chunk in body.chunks():
+            form.feed(chunk)
+        parts = form.finish()
+    except TooManyPartsError:
+        raise _too_many(body.bounds) from None
+    except FormError as error:
         raise HTTPException(400, f"a broken form: {one_line(str(error), 200)}") from None
-    images: list[EncodedImage] = []
-    for name, value in form.multi_items():
-        if name != FIELD or not isinstance(value, UploadFile):
-            raise HTTPException(422, f"the form has a field {one_line(name, 80)!r}: send files in {FIELD!r}")
-        images.append(EncodedImage(value.file.read(), _name(value.filename, len(images))))
-        value.file.close()
-    return images
+    for part in parts:
+        if part.name != FIELD:
+            raise HTTPException(422, f"the form has a field {one_line(part.name, 80)!r}: send files in {FIELD!r}")
+    return [EncodedImage(bytes(part.content), _name(part.filename, i)) for i, part in enumerate(parts)]
 
 
 async def _receive_json(body: Body) -> list[EncodedImage]:

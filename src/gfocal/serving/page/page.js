@@ -21,9 +21,9 @@ async function call(path, options = {}) {
 }
 
 async function describeModel() {
-  const model = await call("model");
+  const { model, names } = await call("model");
   get(".token").hidden = true;
-  get(".model").textContent = `${model.model}, ${model.names.length} classes, ${model.precision}, ${model.engine}`;
+  get(".model").textContent = `${model.name}, ${names.length} classes, ${model.precision}, ${model.engine}`;
 }
 
 async function start(packed, pixels) {
