@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -35,51 +36,67 @@ def merge_tiles(found: Sequence[tuple[Tile, Detections]], settings: DecodeSettin
     if not found:
         raise ValueError("an image has at least one tile")
     merged = _concatenate([one for _, one in found])
-    counts = torch.tensor([len(one) for _, one in found])
-    number = torch.arange(len(found)).repeat_interleave(counts).to(merged.labels.device)
     tiles = [tile for tile, _ in found]
-    level = torch.tensor([tile.level for tile in tiles], device=number.device)[number]
-    whole = ~find_parts(merged, number, tiles, settings.class_agnostic_nms)
-    kept = whole.nonzero().squeeze(1)
-    rank = merged.scores[kept] - 2.0 * level[kept]  # scores are in 0..1
-    kept = kept[suppress(merged.boxes[kept], rank, merged.labels[kept], settings)]
+    counts = [len(one) for _, one in found]
+    level = torch.tensor([tile.level for tile in tiles]).repeat_interleave(torch.tensor(counts))
+    is_part, is_shared = compare_tiles(merged, counts, tiles, settings)
+    # Suppression is quadratic in the number of boxes, and within a tile it is done.
+    contested = (is_shared & ~is_part).nonzero().squeeze(1)
+    rank = merged.scores[contested] - 2.0 * level.to(contested.device)[contested]  # scores are in 0..1
+    won = contested[suppress(merged.boxes[contested], rank, merged.labels[contested], settings)]
+    kept = torch.cat([(~is_shared & ~is_part).nonzero().squeeze(1), won])
     return merged.select(kept[merged.scores[kept].argsort(descending=True, stable=True)])
 
 
-def find_parts(found: Detections, number: Tensor, tiles: Sequence[Tile], class_agnostic: bool) -> Tensor:
-    """Which detections are parts of objects that another tile shows whole, as they cross the border of this one.
+def compare_tiles(
+    found: Detections, counts: Sequence[int], tiles: Sequence[Tile], settings: DecodeSettings
+) -> tuple[Tensor, Tensor]:
+    """What detections are to those of other tiles.
 
     Args:
-        found: detections of all tiles, in pixels of the image.
-        number: (N,) int64, the tile of each.
+        found: detections of all tiles, in their order, in pixels of the image.
+        counts: how many each tile has.
         tiles: of the image.
-        class_agnostic: whether a part may have another class than its object.
+        settings: of non-maximum suppression.
 
     Returns:
-        (N,) bool
+        Which are parts of objects that another tile shows whole, as they cross the border of this one; and which
+        overlap by more than the IoU of suppression. (N,) bool each
     """
-    is_part = torch.zeros_like(number, dtype=torch.bool)
+    is_part = torch.zeros(len(found), dtype=torch.bool, device=found.boxes.device)
+    is_shared = torch.zeros_like(is_part)
+    ends = list(accumulate(counts))
+    squares = torch.tensor([tile.box for tile in tiles])
+    areas = area(found.boxes)
     for i, tile in enumerate(tiles):
-        own = (number == i).nonzero().squeeze(1)
-        crossed = _crossed_sides(found.boxes, tile) & (number != i).unsqueeze(1)  # (N, 4)
-        others = crossed.any(1).nonzero().squeeze(1)
-        if not len(own) or not len(others):
+        if not counts[i]:
             continue
-        boxes = found.boxes[own].unsqueeze(1), found.boxes[others].unsqueeze(0)
-        is_inside = _shared_areas(*boxes) >= PART * area(found.boxes[own]).unsqueeze(1)
-        if not class_agnostic:
-            is_inside &= found.labels[own].unsqueeze(1) == found.labels[others].unsqueeze(0)
-        reaches = (_is_near(found.boxes[own], tile).unsqueeze(1) & crossed[others].unsqueeze(0)).any(2)
-        is_part[own] = (is_inside & reaches).any(1)
-    return is_part
+        own = slice(ends[i] - counts[i], ends[i])
+        near = [j for j in _meet(squares, squares[i]).nonzero().squeeze(1).tolist() if j != i]
+        rows = [torch.arange(ends[j] - counts[j], ends[j], device=areas.device) for j in near]
+        others = torch.cat(rows) if rows else torch.zeros(0, dtype=torch.int64)
+        others = others[_meet(found.boxes[others], found.boxes.new_tensor(tile.box))]
+        a, b = found.boxes[own].unsqueeze(1), found.boxes[others].unsqueeze(0)
+        shared = _shared_areas(a, b)
+        if not settings.class_agnostic_nms:
+            shared = shared * (found.labels[own].unsqueeze(1) == found.labels[others].unsqueeze(0))
+        union = areas[own].unsqueeze(1) + areas[others].unsqueeze(0) - shared
+        crosses = _is_near(a[:, 0], tile).unsqueeze(1) & _crossed_sides(b[0], tile).unsqueeze(0)  # (n, m, 4)
+        is_part[own] = (crosses.any(2) & (shared >= PART * areas[own].unsqueeze(1)) & (shared > 0)).any(1)
+        is_shared[own] = (shared > settings.nms_threshold * union).any(1)
+    return is_part, is_shared
+
+
+def _meet(boxes: Tensor, box: Tensor) -> Tensor:
+    """Which boxes have pixels in common with one. (N, 4), (4,) -> (N,) bool"""
+    return ((boxes[:, :2] < box[2:]) & (boxes[:, 2:] > box[:2])).all(1)
 
 
 def _crossed_sides(boxes: Tensor, tile: Tile) -> Tensor:
     """Across which inner borders of a tile, left, top, right and bottom, boxes lie. (N, 4) -> (N, 4) bool"""
     border = boxes.new_tensor(tile.box)
-    touches = ((boxes[:, :2] < border[2:]) & (boxes[:, 2:] > border[:2])).all(1, keepdim=True)
     beyond = torch.cat([boxes[:, :2] < border[:2], boxes[:, 2:] > border[2:]], 1)
-    return touches & beyond & torch.tensor(tile.is_inner, device=boxes.device)
+    return _meet(boxes, border).unsqueeze(1) & beyond & torch.tensor(tile.is_inner, device=boxes.device)
 
 
 def _is_near(boxes: Tensor, tile: Tile) -> Tensor:
