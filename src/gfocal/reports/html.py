@@ -1,7 +1,8 @@
 """The page kit of all reports: one skeleton, one style, escaped text, images inside the file.
 
 A page is one file that loads nothing, without scripts but for the viewer of an evaluation: charts are inline SVG,
-images WebP data URIs. Untrusted text (names of classes, files and runs) goes through ``text``. Arguments are html already, unless it says plain text.
+images WebP data URIs. Untrusted text (names of classes, files and runs) goes through ``text``. Arguments are html
+already, unless it says plain text.
 """
 
 from __future__ import annotations
