@@ -21,7 +21,9 @@ from gfocal.cli import DONE, USER_ERROR
 from gfocal.cli.main import main
 from gfocal.data.preprocess import InputSettings
 from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.errors import ModelFileError
 from gfocal.interop.coco_results import read_coco_results
+from gfocal.interop.published_weights import find_own_file
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import create
@@ -454,3 +456,16 @@ def test_an_import_does_not_overwrite_its_checkpoint(run: Run, tmp_path: Path) -
     assert code == USER_ERROR
     assert "give another --out" in err
     assert checkpoint.read_bytes() == b"precious"
+
+
+def test_exported_files_keep_their_settings(run: Run, voc: Path, tmp_path: Path) -> None:
+    for options in (("--store-thresholds", "f1"), ("--store-nms",)):
+        code, _, err = run("eval", tmp_path / "model.onnx", voc, *options)
+        assert code == USER_ERROR, options
+        assert "model.onnx" in err
+    with pytest.raises(ModelFileError, match="store them in the model file, and export it again"):
+        find_own_file(tmp_path / "model.onnx")
+    (tmp_path / "model.xml").write_text("")
+    code, _, err = run("compare", tmp_path / "model.xml")
+    assert code == USER_ERROR
+    assert "model.xml: an exported file; give the run or the model file that it was made of" in err

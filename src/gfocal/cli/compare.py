@@ -46,9 +46,14 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal compare."""
+    from gfocal.errors import ModelFileError
+    from gfocal.models.exported import is_exported
+
     for model in args.runs:
         if not Path(model).is_dir():  # without a run in it, said when it is read
             require_model(model)
+        if is_exported(model):
+            raise ModelFileError(f"{model}: an exported file; give the run or the model file that it was made of")
     from gfocal.reports.comparison import write_comparison_page
     from gfocal.reports.runs import (
         ap_differences,

@@ -30,6 +30,7 @@ from gfocal.interop.weights_cache import (
     only_process,
 )
 from gfocal.models.detector import Detector
+from gfocal.models.exported import is_exported
 from gfocal.models.model_file import find_local_file, find_model_file, load_model, read_description, save_model
 from gfocal.models.names import HUB_SCHEME, require_model
 from gfocal.models.nanodet import without_auxiliary
@@ -78,11 +79,16 @@ def locate_model(model: str | Path) -> str | Path:
 
 
 def find_own_file(model: str | Path) -> Path:
-    """The model file of a path or a run, to be changed; ModelFileError for one on the hub or in the cache."""
+    """The model file of a path or a run, to be changed; ModelFileError if it is on the hub or exported."""
     if str(model) in PUBLISHED and not Path(model).exists():
         raise ModelFileError(
             f"{model}: thresholds are stored in a model file of your own, not in the cache; copy "
             f"{model_file_of(PUBLISHED[str(model)])}, and give the copy"
+        )
+    if is_exported(model):
+        raise ModelFileError(
+            f"{model}: an exported file keeps the settings that it was made with; store them in the model file, and "
+            "export it again"
         )
     return find_local_file(model)
 
