@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 import shlex
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,23 @@ def write_exported() -> None:
     export_model(load("runs/mine"), Path("mine.onnx"), ExportOptions("onnx", images=[image]))
 
 
+def answer_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page on serving asks is answered by a service in this process, not at the address that it names."""
+    pytest.importorskip("fastapi", reason="needs the extra serve")
+    from fastapi.testclient import TestClient
+
+    from gfocal.serving.app import create_app
+    from gfocal.serving.service import make_service
+
+    def answer(request: urllib.request.Request) -> io.BytesIO:
+        with TestClient(create_app(make_service(gfocal.load("runs/mine"), "mine"))) as client:
+            found = client.post(request.full_url, content=request.data, headers=dict(request.header_items()))
+        assert found.status_code == 200
+        return io.BytesIO(found.content)
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: page.name)
 def test_python_examples_run(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
@@ -105,6 +124,8 @@ def test_python_examples_run(page: Path, workplace: Path, monkeypatch: pytest.Mo
     names: dict[str, Any] = {}
     if page.name == "export.md":
         write_exported()
+    if page.name == "serve.md":
+        answer_requests(monkeypatch)
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), names)
     if "found" in names:
