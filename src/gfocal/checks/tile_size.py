@@ -46,13 +46,13 @@ def measure_small_objects(data: ImageData, settings: InputSettings) -> SmallObje
         sides.append(lengths.prod(1).sqrt())
         longer.append(lengths.amax(1))
         scales.append(torch.full((len(boxes),), scale))
-    side, scale = torch.cat(sides), torch.cat(scales)
-    is_small = (side * scale < SMALL_SIDE) & (scale <= MAX_SCALE)
+    side, at_input = torch.cat(sides), torch.cat(sides) * torch.cat(scales)
+    is_small = (at_input < SMALL_SIDE) & (torch.cat(scales) <= MAX_SCALE)
     if not len(side) or float(is_small.float().mean()) <= TOLERATED:
         return None
     tiling, in_tile = choose_tiles(float(side.median()), float(torch.cat(longer).quantile(LARGEST)), settings)
     return SmallObjects(
-        float(is_small.float().mean()), float(side.median()), float((side * scale).median()), tiling, in_tile
+        float(is_small.float().mean()), float(side.median()), float(at_input.median()), tiling, in_tile
     )
 
 

@@ -111,5 +111,12 @@ def _shared_areas(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _concatenate(found: Sequence[Detections]) -> Detections:
-    names = ("boxes", "scores", "labels", "edges", "points", "bin_sizes")
-    return replace(found[0], **{name: torch.cat([getattr(one, name) for one in found]) for name in names})
+    return replace(
+        found[0],
+        boxes=torch.cat([one.boxes for one in found]),
+        scores=torch.cat([one.scores for one in found]),
+        labels=torch.cat([one.labels for one in found]),
+        edges=torch.cat([one.edges for one in found]),
+        points=torch.cat([one.points for one in found]),
+        bin_sizes=torch.cat([one.bin_sizes for one in found]),
+    )
