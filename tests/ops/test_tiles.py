@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gfocal.ops.decoding import DecodeSettings, suppress
-from gfocal.ops.seams import compare_tiles, merge_tiles
+from gfocal.ops.decoding import DecodeSettings
+from gfocal.ops.seams import merge_tiles
 from gfocal.ops.tiles import (
     Tile,
     Tiling,
@@ -181,39 +181,6 @@ def test_the_finest_level_wins_and_the_best_comes_first() -> None:
     assert len(nothing) == 0
     with pytest.raises(ValueError, match="at least one tile"):
         merge_tiles([], DecodeSettings())
-
-
-@given(st.integers(0, 10_000))
-def test_merging_tile_by_tile_equals_suppression_among_all(seed: int) -> None:
-    numbers = torch.Generator().manual_seed(seed)
-    tiling, size, settings = Tiling(100, 0.5), (230, 260), DecodeSettings(nms_threshold=0.3)
-    found = []
-    for level, level_size in enumerate(level_sizes(size, tiling)):
-        for tile in tiles_of_level(level, level_size, tiling):
-            corners = torch.randint(0, 60, (12, 2), generator=numbers) // 20 * 20.0
-            sides = torch.randint(20, 40, (12, 2), generator=numbers).float()
-            one = replace(
-                make(*[(0.0, 0.0, 1.0, 1.0)] * 12),
-                boxes=torch.cat([corners, corners + sides], 1),
-                scores=torch.rand(12, generator=numbers),
-                labels=torch.randint(0, 2, (12,), generator=numbers),
-            )
-            one = one.select(suppress(one.boxes, one.scores, one.labels, settings))
-            found.append((tile, move_to_image(one.select(find_own(one, tile, tiling)), tile, size)))
-    merged = merge_tiles(found, settings)
-    every = torch.cat([one.boxes for _, one in found])
-    counts, tiles = [len(one) for _, one in found], [tile for tile, _ in found]
-    together = replace(
-        found[0][1],
-        boxes=every,
-        **{n: torch.cat([getattr(one, n) for _, one in found]) for n in ("scores", "labels", "edges", "points")},
-        bin_sizes=torch.cat([one.bin_sizes for _, one in found]),
-    )
-    whole = ~compare_tiles(together, counts, tiles, settings)[0]
-    levels = torch.tensor([t.level for t in tiles]).repeat_interleave(torch.tensor(counts))
-    rest, rank = together.select(whole), (together.scores - 2.0 * levels)[whole]
-    expected = rest.select(suppress(rest.boxes, rank, rest.labels, settings))
-    assert sorted(merged.boxes.tolist()) == sorted(expected.boxes.tolist())
 
 
 @pytest.mark.parametrize("arguments", [(31,), (20_000,), (100, 0.9), (100, -0.1), (100, 0.2, 0), (100, 0.2, 1, 0.0)])
