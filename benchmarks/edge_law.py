@@ -1,16 +1,15 @@
 """Do predicted edges have the distribution of the labels? On synthetic scenes, where it is known.
 
-    python benchmarks/edge_law.py --toy
     python benchmarks/edge_law.py --model runs/one --model runs/two
-    python benchmarks/edge_law.py --train giou mean none --seeds 0 1 2 --out runs/edge_law
-
-``--toy``: the logits of one object's four edges are the parameters, and the loss is its expectation over the labels,
-so that nothing but the loss decides where they end. One edge is at either of two places, with probability 0.3 or 0.7.
+    python benchmarks/edge_law.py --train giou none --seeds 0 1 2 --out runs/edge_law
+    python benchmarks/edge_law.py --heads giou none --seeds 0 1 2 --init-from runs/edge_law/giou-seed0
 
 ``--model``: trained models on ``--images`` scenes that no training sees. An ambiguous edge counts where its object is
 found (right class, IoU 0.5, score above 0.3). ``--train`` trains first, with each value of ``method.box_loss`` and
 each seed: the config of ``gfocal demo`` on images of 128 pixels, in which 80 % of the objects have ambiguous edges,
-with bins of half a stride. Runs that are there are not trained again.
+with bins of half a stride. Runs that are there are not trained again. ``--heads`` trains only a head, from random
+weights, on the features that a trained model has of 2,000 scenes, with labels that are drawn anew in every epoch: a
+minute of a processor each. ``--plain`` are scenes without textures, clutter and noise.
 
 TV: total variation between the predicted distribution and what DFL alone converges to under the law of the labels
 (``law_probabilities``), 0..1. Mean: by how far the mean of an edge is from that of its law, pixels. CRPS: against
@@ -24,30 +23,35 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Literal
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 import gfocal
+from gfocal.build import build_criterion
 from gfocal.calibration.coverage import crps
-from gfocal.config.config import read_config, with_changes
+from gfocal.config.config import MethodSettings, read_config, with_changes
 from gfocal.data.loading import evaluation_loader
 from gfocal.data.synthetic.edge_laws import is_ambiguous, law_mean, law_probabilities, law_std, sample_edges
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.evaluation.detections import average_precision, detect_all
-from gfocal.losses import distribution_focal_loss
-from gfocal.losses.box import BoxLoss, mean_loss, overlap_loss
-from gfocal.ops.boxes import boxes_from_distances, iou
+from gfocal.models.detector import Detector
+from gfocal.models.model_file import load_model
+from gfocal.models.zoo import create
+from gfocal.ops.boxes import iou
+from gfocal.ops.decoding import decode
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.run import run_training
-from gfocal.structures import Points
+from gfocal.run_folder import RunFolder
+from gfocal.structures import pad_targets
 
 # Small images with many ambiguous objects, and bins of half a stride: places are then 1 to 5 bins apart.
 SIZE, AMBIGUOUS = 128, 0.8
@@ -58,11 +62,11 @@ CHANGES = {
     "run.batch_size": 16,
     "run.num_workers": 0,
 }
+HEAD_SCENES, HEAD_SEED, HEAD_EPOCHS, HEAD_BATCH, HEAD_LR = 2000, 1000, 5, 25, 2e-3
 TRAIN_SCENES = 950  # an epoch, as in gfocal demo
 TEST_SEED = 0
 SCORE, IOU = 0.3, 0.5
 DRAWS = 32  # labels of each edge for CRPS
-BOX_WEIGHT = 2.0
 COUNTS = ("edges", "two_places")  # printed without a spread
 
 
@@ -117,48 +121,114 @@ class Measured:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--toy", action="store_true")
     arguments.add_argument("--model", action="append", default=[])
-    arguments.add_argument("--train", nargs="+", default=[], metavar="BOX_LOSS", help="giou, mean, none")
+    arguments.add_argument("--train", nargs="+", default=[], metavar="BOX_LOSS", help="giou, none")
+    arguments.add_argument("--heads", nargs="+", default=[], metavar="BOX_LOSS", help="giou, none")
     arguments.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     arguments.add_argument("--epochs", type=int, default=10)
+    arguments.add_argument("--init-from", help="the model whose features --heads takes")
+    arguments.add_argument("--plain", action="store_true")
     arguments.add_argument("--out", type=Path, default=Path("runs/edge_law"))
     arguments.add_argument("--images", type=int, default=500)
     arguments.add_argument("--apart", type=float, default=2.0, help="bins")
     chosen = arguments.parse_args()
     console = Console(width=150)
-    if chosen.toy:
-        console.print(toy_table())
+    test = SyntheticScenes(chosen.images, SIZE, TEST_SEED, "test", AMBIGUOUS, plain=chosen.plain)
     rows: dict[str, list[Measured]] = {}
+
+    def add(title: str, run: str, found: dict[int, gfocal.Detections]) -> None:
+        rows.setdefault(title, []).append(measure(test, found, chosen.apart))
+        console.print_json(json.dumps({"run": run} | vars(rows[title][-1])))
+
     for name in chosen.model:
-        rows[name] = [measure_model(name, chosen.images, chosen.apart)]
+        add(name, name, detect_scenes(load_model(Path(name)), test))
     for box_loss in chosen.train:
         for seed in chosen.seeds:
-            folder = train(box_loss, seed, chosen.epochs, chosen.out)
-            rows.setdefault(box_loss, []).append(measure_model(str(folder), chosen.images, chosen.apart))
-            console.print_json(json.dumps({"run": str(folder)} | vars(rows[box_loss][-1])))
+            folder = train(box_loss, seed, chosen.epochs, chosen.out, chosen.plain)
+            add(box_loss, str(folder), detect_scenes(load_model(folder), test))
+    if chosen.heads:
+        model = load_model(Path(chosen.init_from))
+        scenes = SyntheticScenes(HEAD_SCENES, SIZE, HEAD_SEED, "train", AMBIGUOUS, plain=chosen.plain)
+        features, test_features = extract(model, scenes), extract(model, test)
+        for box_loss in chosen.heads:
+            for seed in chosen.seeds:
+                head = train_head(model, scenes, features, box_loss, seed)
+                add(f"{box_loss}, head alone", f"head, seed {seed}", detect_in_features(model, head, test_features))
     if rows:
-        console.print(model_table(rows, chosen.images))
+        console.print(model_table(rows, f"{chosen.images} synthetic scenes"))
 
 
-def train(box_loss: str, seed: int, epochs: int, out: Path) -> Path:
-    """Train the config of ``gfocal demo`` with a box loss; returns its run directory."""
+def train(box_loss: str, seed: int, epochs: int, out: Path, plain: bool) -> Path:
+    """Train the config of ``gfocal demo`` with a box loss, or go on where a run stopped; returns its directory."""
     folder = out / f"{box_loss}-seed{seed}"
-    if (folder / "result.json").exists():
+    done = folder / "done"
+    if done.exists():
         return folder
     changes = {"run.seed": seed, "run.epochs": epochs, "method.box_loss": box_loss}
     config = with_changes(read_config("demo"), CHANGES | changes)
-    data = SyntheticScenes(TRAIN_SCENES, SIZE, seed, "train", AMBIGUOUS)
-    run_training(config, data, None, folder, data_name="synthetic", console=Console(stderr=True))
-    (folder / "result.json").write_text("{}\n")
+    data = SyntheticScenes(TRAIN_SCENES, SIZE, seed, "train", AMBIGUOUS, plain=plain)
+    resume = RunFolder(folder).has_state
+    run_training(config, data, None, folder, resume=resume, data_name="synthetic", console=Console(stderr=True))
+    done.touch()
     return folder
 
 
-def measure_model(name: str, images: int, apart: float) -> Measured:
-    """Detect in test scenes and compare the edges with their laws."""
-    model = gfocal.load(name)
-    data = SyntheticScenes(images, model.input_settings.short_side, TEST_SEED, "test", AMBIGUOUS)
-    found = detect_all(model, evaluation_loader(data, model.input_settings, 8))
+def detect_scenes(model: Detector, data: SyntheticScenes) -> dict[int, gfocal.Detections]:
+    """Detections of all scenes."""
+    return detect_all(model, evaluation_loader(data, model.input_settings, 8))
+
+
+def extract(model: Detector, data: SyntheticScenes) -> list[Tensor]:
+    """The pyramid of all scenes: a tensor of each level, in half precision."""
+    model.eval()
+    parts = []
+    with torch.no_grad():
+        for batch in evaluation_loader(data, model.input_settings, 20):
+            parts.append([level.half() for level in model.neck(model.backbone(batch.images))])
+    return [torch.cat(level) for level in zip(*parts, strict=True)]
+
+
+def train_head(
+    model: Detector, data: SyntheticScenes, features: list[Tensor], box_loss: Literal["giou", "none"], seed: int
+) -> nn.Module:
+    """Train a head from random weights on the features of a model, with the labels drawn anew in every epoch."""
+    torch.manual_seed(seed)
+    built_from = model.built_from
+    head = create(built_from["preset"], model.num_classes, pretrained=False, **built_from["options"]).head.train()
+    criterion = build_criterion(model, MethodSettings(box_loss=box_loss))
+    optimizer = torch.optim.AdamW(head.parameters(), lr=HEAD_LR, weight_decay=0.02)
+    steps = HEAD_EPOCHS * len(data) // HEAD_BATCH
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1, (step + 1) / 30) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2)
+    )
+    classes = [data.sample(i).labels for i in range(len(data))]
+    sizes = torch.full((HEAD_BATCH, 2), SIZE)
+    for epoch in range(HEAD_EPOCHS):
+        boxes = [data.redraw(i, seed * 1000 + epoch) for i in range(len(data))]
+        for rows in torch.randperm(len(data)).split(HEAD_BATCH):
+            targets = pad_targets([boxes[i] for i in rows.tolist()], [classes[i] for i in rows.tolist()])
+            loss = criterion(head([level[rows].float() for level in features]), targets, sizes).total
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(head.parameters(), 10.0)
+            optimizer.step()
+            schedule.step()
+    return head.eval()
+
+
+def detect_in_features(model: Detector, head: nn.Module, features: list[Tensor]) -> dict[int, gfocal.Detections]:
+    """Detections by the number of the scene."""
+    found: list[gfocal.Detections] = []
+    with torch.no_grad():
+        for rows in torch.arange(len(features[0])).split(HEAD_BATCH):
+            sizes = torch.full((len(rows), 2), SIZE)
+            outputs = head([level[rows].float() for level in features])
+            found += decode(outputs, model.box_coder, sizes, sizes, model.names, model.decode_settings)
+    return dict(enumerate(found))
+
+
+def measure(data: SyntheticScenes, found: dict[int, gfocal.Detections], apart: float) -> Measured:
+    """AP, and how the edges of detected objects compare with their laws."""
     ap = average_precision(data, found).ap
     assert ap is not None, "synthetic scenes have objects"
     return measure_edges(collect_edges(data, found), ap, apart)
@@ -244,9 +314,9 @@ def spearman(one: Tensor, two: Tensor) -> float:
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
-def model_table(rows: dict[str, list[Measured]], images: int) -> Table:
+def model_table(rows: dict[str, list[Measured]], what: str) -> Table:
     """One row for each box loss or model: the mean over seeds, and their standard deviation."""
-    table = Table(title=f"{images} synthetic scenes; mean of the seeds, and standard deviation")
+    table = Table(title=f"{what}; mean of the seeds, and standard deviation")
     names = [entry.name for entry in fields(Measured)]
     for name in ("box loss", "seeds", *names):
         table.add_column(name.replace("_", " "), justify="right")
@@ -258,63 +328,6 @@ def model_table(rows: dict[str, list[Measured]], images: int) -> Table:
             cells.append(f"{mean(values):.0f}" if entry in COUNTS else f"{mean(values):.3f}{spread}")
         table.add_row(name, str(len(measured)), *cells)
     return table
-
-
-def toy_table(objects: int = 64, steps: int = 3000) -> Table:
-    """Where free logits end under the expectation of each loss."""
-    table = Table(title=f"free logits: {objects} objects, one edge of each at one of two places")
-    for name in ("box loss", "weight of DFL", "TV", "largest", "TV of sharp edges", "mean off by, bins"):
-        table.add_column(name, justify="right")
-    cases: list[tuple[str, BoxLoss | None, float]] = [
-        *(("giou", overlap_loss, weight) for weight in (0.25, 1.0, 2.0, 8.0)),
-        ("mean", mean_loss, 0.25),
-        ("none", None, 1.0),
-    ]
-    for name, box_loss, dfl_weight in cases:
-        variation, off = fit_free_logits(box_loss, dfl_weight, objects, steps)
-        table.add_row(
-            name,
-            f"{dfl_weight:g}",
-            f"{float(variation[:, 2].mean()):.3f}",
-            f"{float(variation[:, 2].max()):.3f}",
-            f"{float(variation[:, [0, 1, 3]].mean()):.3f}",
-            f"{float(off[:, 2].mean()):.2f}",
-        )
-    return table
-
-
-def fit_free_logits(box_loss: BoxLoss | None, dfl_weight: float, objects: int, steps: int) -> tuple[Tensor, Tensor]:
-    """Total variation to the limit of DFL alone, and how far the mean is off in bins; both (objects, 4), float64."""
-    draw = partial(torch.rand, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    edge, stride = GeneralDistribution(16), 8.0
-    inner = 2 + 4 * draw(objects, 4)  # bins
-    outer = inner.clone()
-    outer[:, 2] += 2 + 4 * draw(objects)
-    share = torch.where(draw(objects) < 0.5, 0.3, 0.7)
-    shares = torch.stack([1 - share, share])  # (2, objects)
-    labels = torch.stack([inner, outer])  # (2, objects, 4)
-    limit = (shares[..., None, None] * edge.two_hot(labels)).sum(0)
-    xy = torch.full((objects, 2), 200.0, dtype=torch.float64)
-    cells = torch.zeros(objects, 2, dtype=torch.int64)
-    points = Points(xy, xy.new_full((objects,), stride), cells, ((1, objects),), (int(stride),))
-    gt_boxes = boxes_from_distances(xy, labels * stride)
-    logits = torch.zeros(objects, 4, edge.num_bins, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.Adam([logits], lr=0.02)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
-        loss = torch.zeros((), dtype=torch.float64)
-        boxes = edge.boxes(logits, points)
-        for part, its_boxes, bins in zip(shares, gt_boxes, labels, strict=True):
-            each = dfl_weight * distribution_focal_loss(logits, bins).mean(-1)
-            if box_loss is not None:
-                each = each + BOX_WEIGHT * box_loss(logits, edge, points, boxes, its_boxes)
-            loss = loss + (part * each).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    found = logits.detach().softmax(-1)
-    return (found - limit).abs().sum(-1) / 2, (edge.expectation(found) - edge.expectation(limit)).abs()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from gfocal.criteria.gfl import GFLCriterion
 from gfocal.criteria.nanodet import NanoDetCriterion
 from gfocal.criteria.sapd import SAPDCriterion
 from gfocal.criteria.ssd import SSDCriterion
-from gfocal.losses.box import SmoothL1Loss, gaussian_loss, log_iou_loss, mean_loss, overlap_loss
+from gfocal.losses.box import SmoothL1Loss, gaussian_loss, log_iou_loss, overlap_loss
 from gfocal.models.detector import Detector
 from gfocal.models.zoo import PRESETS, create
 from gfocal.ops.distributions import GeneralDistribution
@@ -122,27 +122,25 @@ def test_the_box_loss_beside_dfl() -> None:
     giou = build_criterion(model, MethodSettings(box_loss="giou"))
     assert isinstance(giou, DenseCriterion)
     assert (giou.box_loss, giou.box_weight, giou.dfl_weight) == (overlap_loss, 2.0, 0.25)
-    assert build_criterion(model, MethodSettings(box_loss="mean")) == replace(giou, box_loss=mean_loss)
     assert build_criterion(model, MethodSettings(box_loss="none")) == replace(giou, box_weight=0.0, dfl_weight=1.0)
     nanodet = detector("nanodet_plus_m")
     published = build_criterion(nanodet, MethodSettings())
     assert isinstance(published, NanoDetCriterion)
     assert build_criterion(nanodet, MethodSettings(box_loss="giou")) == published
-    assert build_criterion(nanodet, MethodSettings(box_loss="mean")) == replace(published, box_loss=mean_loss)
     alone = build_criterion(nanodet, MethodSettings(box_loss="none"))
     assert alone == replace(published, box_weight=0.0, dfl_weight=1.0)
     atss = detector("atss_r50_fpn", box="general", quality_branch=False)
-    with_dfl = build_criterion(atss, MethodSettings(quality="joint", dfl=True, box_loss="mean"))
+    with_dfl = build_criterion(atss, MethodSettings(quality="joint", dfl=True, box_loss="none"))
     assert isinstance(with_dfl, DenseCriterion)
-    assert (with_dfl.box_loss, with_dfl.dfl_weight) == (mean_loss, 0.25)
+    assert (with_dfl.box_weight, with_dfl.dfl_weight) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
     ("preset", "options", "method", "message"),
     [
-        ("atss_r50_fpn", {}, {"box_loss": "mean"}, "is beside DFL"),
+        ("atss_r50_fpn", {}, {"box_loss": "none"}, "is beside DFL"),
         ("gfl_r18_fpn", {}, {"dfl": False, "box_loss": "none"}, "is beside DFL"),
-        ("ssd512_vgg16", {}, {"box_loss": "mean"}, "takes no box_loss"),
+        ("ssd512_vgg16", {}, {"box_loss": "none"}, "takes no box_loss"),
         ("atss_r50_fpn", {}, {"dfl": True}, "no bins"),
         ("atss_r50_fpn", {}, {"quality": "joint"}, "quality_branch = false"),
         ("atss_r50_fpn", {"quality_branch": False}, {"quality": "branch"}, "quality_branch = true"),

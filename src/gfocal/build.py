@@ -23,7 +23,7 @@ from gfocal.criteria.ssd import SSDCriterion, assign_ssd
 from gfocal.data.preprocess import InputSettings, scaled_long_side
 from gfocal.errors import CheckpointImportError, DownloadError, ModelFileError, PresetError
 from gfocal.interop.published_weights import load
-from gfocal.losses.box import BoxLoss, SmoothL1Loss, gaussian_loss, log_iou_loss, mean_loss, overlap_loss
+from gfocal.losses.box import BoxLoss, SmoothL1Loss, gaussian_loss, log_iou_loss, overlap_loss
 from gfocal.models.detector import Detector
 from gfocal.models.finetuning import for_classes, freeze
 from gfocal.models.options import check_options
@@ -198,7 +198,9 @@ def _build_dense(model: Detector, method: MethodSettings) -> DenseCriterion:
         changes["assign"] = ASSIGNERS[method.assigner]
     if method.dfl is not None:
         changes["dfl_weight"] = DFL_WEIGHT if method.dfl else 0.0
-    changes |= _box_loss_changes(model, method, changes.get("dfl_weight", published.dfl_weight))
+    changes |= _weights_of_dfl_alone(model, method, changes.get("dfl_weight", published.dfl_weight))
+    if method.box_loss == "giou":
+        changes["box_loss"] = overlap_loss
     try:
         criterion = replace(criterion, **changes)
     except ValueError as error:
@@ -207,8 +209,8 @@ def _build_dense(model: Detector, method: MethodSettings) -> DenseCriterion:
     return criterion
 
 
-def _box_loss_changes(model: Detector, method: MethodSettings, dfl_weight: float) -> dict[str, Any]:
-    """Fields of a criterion that ``method.box_loss`` changes; ConfigError where edges are not trained with DFL."""
+def _weights_of_dfl_alone(model: Detector, method: MethodSettings, dfl_weight: float) -> dict[str, Any]:
+    """The weights that ``method.box_loss`` changes; ConfigError where edges are not trained with DFL."""
     if method.box_loss is None:
         return {}
     if not isinstance(model.box_coder, GeneralDistribution) or not dfl_weight:
@@ -216,9 +218,7 @@ def _box_loss_changes(model: Detector, method: MethodSettings, dfl_weight: float
             f"method: box_loss = {method.box_loss!r} is beside DFL, with which {model.built_from['preset']} is not "
             "trained here; leave it out, or take a detector with box='general' and set method.dfl = true"
         )
-    if method.box_loss == "none":
-        return {"box_weight": 0.0, "dfl_weight": DFL_ALONE * dfl_weight}
-    return {"box_loss": mean_loss if method.box_loss == "mean" else overlap_loss}
+    return {"box_weight": 0.0, "dfl_weight": DFL_ALONE * dfl_weight} if method.box_loss == "none" else {}
 
 
 def _check_method(model: Detector, method: MethodSettings, criterion: DenseCriterion) -> None:
@@ -295,7 +295,7 @@ def _build_nanodet(model: Detector, method: MethodSettings) -> NanoDetCriterion:
         dfl_weight=published.dfl_weight,
         exclude_ignored=method.exclude_ignored,
     )
-    return replace(criterion, **_box_loss_changes(model, method, published.dfl_weight))
+    return replace(criterion, **_weights_of_dfl_alone(model, method, published.dfl_weight))
 
 
 def _check_keys(method: MethodSettings, preset: str, allowed: Sequence[str]) -> None:

@@ -19,7 +19,6 @@ from gfocal.build import build_criterion
 from gfocal.config.config import MethodSettings
 from gfocal.criteria.gfl import rows
 from gfocal.criteria.nanodet import NanoDetCriterion
-from gfocal.losses.box import BoxLoss, mean_loss, overlap_loss
 from gfocal.models.zoo import create
 from gfocal.ops.boxes import iou
 from gfocal.ops.distributions import GeneralDistribution
@@ -304,19 +303,14 @@ def test_it_is_the_same_in_all_epochs() -> None:
     assert criterion.box_coder == GeneralDistribution(7)
 
 
-BOX_LOSSES: tuple[BoxLoss, ...] = (overlap_loss, mean_loss)
-
-
-@pytest.mark.parametrize("box_loss", BOX_LOSSES)
-def test_nothing_waits_for_the_device(box_loss: BoxLoss) -> None:
-    outputs, targets, criterion = guided(), ground_truth(), NanoDetCriterion(LAW, box_loss=box_loss)
+def test_nothing_waits_for_the_device() -> None:
+    outputs, targets, criterion = guided(), ground_truth(), NanoDetCriterion(LAW)
     assert waits(lambda: criterion(outputs, targets, SIZES).total.backward()) == Counter()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("box_loss", BOX_LOSSES)
-def test_it_compiles_into_one_graph(box_loss: BoxLoss) -> None:
-    outputs, targets, criterion = guided(), ground_truth(), NanoDetCriterion(LAW, box_loss=box_loss)
+def test_it_compiles_into_one_graph() -> None:
+    outputs, targets, criterion = guided(), ground_truth(), NanoDetCriterion(LAW)
 
     def loss(outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Tensor:
         return criterion(outputs, targets, sizes).total

@@ -110,9 +110,9 @@ class MethodSettings:
     """Weight of positives in the Focal Loss, 0..1."""
     dfl: bool | None = None
     """Whether the General distribution is trained with DFL."""
-    box_loss: Literal["giou", "mean", "none"] | None = None
-    """What trains an edge beside DFL: the GIoU loss, which moves the distribution away from that of the labels; the
-    squared error of its mean, which does not; or nothing, DFL then has four times its weight."""
+    box_loss: Literal["giou", "none"] | None = None
+    """What trains an edge beside DFL: the GIoU loss, which moves its distribution away from that of the labels; or
+    nothing, DFL then has four times its weight."""
     exclude_ignored: bool = True
     """Exclude background inside crowd, difficult and ignored regions from the class loss."""
 

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from gfocal.assigners.dsla import assign_dsla
 from gfocal.criteria.gfl import Assign, identity, level_of_point, rows, sum_per_level
-from gfocal.losses import distribution_focal_loss
-from gfocal.losses.box import BoxLoss, overlap_loss
+from gfocal.losses import distribution_focal_loss, giou_loss
 from gfocal.losses.numerics import at_least_float32
 from gfocal.losses.sparse import sparse_quality_focal_loss
 from gfocal.ops.boxes import distances_to_edges, iou
@@ -47,9 +46,8 @@ class NanoDetCriterion:
     box_coder: GeneralDistribution = field(default_factory=lambda: GeneralDistribution(7))
     assign: Assign = assign_dsla
     beta: float = 2.0  # of QFL, not of the assigner's cost
-    box_loss: BoxLoss = overlap_loss
     cls_weight: float = 1.0
-    box_weight: float = 2.0
+    box_weight: float = 2.0  # of the GIoU loss
     dfl_weight: float = 0.25  # of DFL averaged over the four sides
     auxiliary_weight: float = 1.0  # of all losses of the auxiliary head
     range_margin: float = 0.1  # as in GFLCriterion
@@ -101,8 +99,7 @@ class NanoDetCriterion:
         weight = torch.where(positive, score, 0.0)
         box_logits = rows(outputs.box_logits.flatten(2), slots).unflatten(-1, (4, -1))  # (B, M, 4, K)
         here = points.select(slots)
-        boxes = self.box_coder.boxes(box_logits, here)
-        box = self.box_loss(box_logits, self.box_coder, here, boxes, match.gt_boxes) * weight
+        giou = giou_loss(self.box_coder.boxes(box_logits, here), match.gt_boxes) * weight
         # A point outside its box has a negative distance to some edge, whose target is 0.
         distances = distances_to_edges(here.xy, match.gt_boxes) / here.strides.unsqueeze(-1) / self.box_coder.delta
         bins = distances.clamp(0, self.box_coder.n - self.range_margin)
@@ -115,7 +112,7 @@ class NanoDetCriterion:
         return Losses(
             cls=torch.stack([part.sum() for part in qfl.split(points.counts, 1)])
             * (self.cls_weight / cls_normalizer),
-            box=sum_per_level(box, level, len(points.counts)) * (self.box_weight / box_normalizer),
+            box=sum_per_level(giou, level, len(points.counts)) * (self.box_weight / box_normalizer),
             dfl=sum_per_level(dfl, level, len(points.counts)) * (self.dfl_weight / box_normalizer),
             num_positives=num_positives,
         )

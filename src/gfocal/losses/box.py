@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from gfocal.ops.box_coders import AnchorDeltas, BoxCoder, GaussianDistances, LogDistances
 from gfocal.ops.boxes import distances_to_edges, giou, iou
-from gfocal.ops.distributions import GeneralDistribution
 from gfocal.structures import Points
 
 BoxLoss = Callable[[Tensor, BoxCoder, Points, Tensor, Tensor], Tensor]
@@ -39,28 +38,6 @@ def overlap_loss(logits: Tensor, box_coder: BoxCoder, points: Points, boxes: Ten
 def log_iou_loss(logits: Tensor, box_coder: BoxCoder, points: Points, boxes: Tensor, gt_boxes: Tensor) -> Tensor:
     """-log IoU (Yu et al. 2016), of FCOS."""
     return -iou(boxes, gt_boxes).clamp(min=1e-6).log()
-
-
-# Of ``mean_loss``: an error of a tenth of the side then has about the gradient that the GIoU loss has.
-MEAN_LOSS_FACTOR = 5.0
-
-
-def mean_loss(logits: Tensor, box_coder: BoxCoder, points: Points, boxes: Tensor, gt_boxes: Tensor) -> Tensor:
-    """5 (mean - y)^2 / side^2 summed over the four edges: a box loss that does not bend the distribution of an edge.
-
-    Over all labels y that one input may have, it is least where the mean is that of the labels, and so is DFL: both
-    have their minimum at the distribution E[h_i(y)]. The GIoU loss, which is about linear in the error, has it near
-    the median, and reshapes the distribution to get there. The side is the width or height of the predicted box, at
-    least one stride and without gradient: were it that of the label, labels of small boxes would weigh more.
-
-    Labels beyond the regression range are clamped to it, as for DFL.
-    """
-    assert isinstance(box_coder, GeneralDistribution), "only edges with a distribution have a mean"
-    strides = points.strides.unsqueeze(-1)
-    wanted = (distances_to_edges(points.xy, gt_boxes) / strides).clamp(0, box_coder.regression_range)  # (..., 4)
-    mean = distances_to_edges(points.xy, boxes) / strides
-    sides = (mean[..., :2] + mean[..., 2:]).detach().clamp(min=1).repeat(*[1] * (mean.ndim - 1), 2)
-    return MEAN_LOSS_FACTOR * ((mean - wanted) / sides).square().sum(-1)
 
 
 @dataclass(frozen=True)
