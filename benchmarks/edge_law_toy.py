@@ -5,7 +5,7 @@
 Free logits: those of the four edges of an object are the parameters, and the loss is its expectation over the labels.
 One edge of each is at either of two places, with probability 0.3 or 0.7.
 
-Network: two hidden layers that are told the places of every edge and their probability, and are trained as a detector
+Network: two hidden layers whose input is the places of every edge and their probability, and which are trained as a detector
 is, with labels that are drawn anew in every step. Half of the objects have an edge at either of two places, 1 to 6
 bins apart. Measures are those of ``edge_law.py`` on objects that it has not seen, in bins; in place of AP the mean
 IoU of boxes with drawn labels.
@@ -49,7 +49,7 @@ def main() -> None:
     for name, box_loss, dfl_weight in CASES:
         title = f"{name}, DFL {dfl_weight:g}"
         rows[title] = [measure_network(box_loss, dfl_weight, seed, chosen.steps) for seed in chosen.seeds]
-    console.print(model_table(rows, "a network that is told the places (ap: mean IoU)"))
+    console.print(model_table(rows, "a network whose input is the places (ap: mean IoU)"))
 
 
 def toy_table(objects: int = 64, steps: int = 3000) -> Table:
@@ -119,7 +119,7 @@ def draw_laws(count: int, generator: torch.Generator) -> Tensor:
 
 
 def measure_network(box_loss: BoxLoss | None, dfl_weight: float, seed: int, steps: int) -> Measured:
-    """Train a network that is told the laws, and measure it on others."""
+    """Train a network whose input is the laws, and measure it on others."""
     torch.manual_seed(seed)
     network = nn.Sequential(
         nn.Linear(4 * 35, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 4 * EDGE.num_bins)
@@ -155,7 +155,7 @@ def measure_network(box_loss: BoxLoss | None, dfl_weight: float, seed: int, step
 
 
 def describe(laws: Tensor) -> Tensor:
-    """What the network is told: both places of each edge as weights of bins, and the probability. -> (..., 140)"""
+    """The input of the network: both places of each edge as weights of bins, and the probability. -> (..., 140)"""
     places = [EDGE.two_hot(laws[..., i]) for i in (0, 1)]
     return torch.cat([*places, laws[..., 2:]], -1).flatten(-2)
 
