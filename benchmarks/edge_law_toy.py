@@ -5,8 +5,8 @@
 Free logits: those of the four edges of an object are the parameters, and the loss is its expectation over the labels.
 One edge of each is at either of two places, with probability 0.3 or 0.7.
 
-Network: two hidden layers whose input is the places of every edge and their probability, and which are trained as a detector
-is, with labels that are drawn anew in every step. Half of the objects have an edge at either of two places, 1 to 6
+Network: two hidden layers whose input is the places of every edge and their probability, trained as a detector is,
+with labels that are drawn anew in every step. Half of the objects have an edge at either of two places, 1 to 6
 bins apart. Measures are those of ``edge_law.py`` on objects that it has not seen, in bins; in place of AP the mean
 IoU of boxes with drawn labels.
 """
