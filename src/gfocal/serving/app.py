@@ -211,6 +211,7 @@ async def _results(
     except ClosedError:
         raise HTTPException(503, "the service is stopping", {"Retry-After": "10"}) from None
     results = asyncio.gather(*map(asyncio.wrap_future, futures))
+    results.add_done_callback(_retrieve)
     gone = asyncio.ensure_future(_gone(request))
     try:
         both: set[asyncio.Future[Any]] = {results, gone}
@@ -231,6 +232,12 @@ async def _gone(request: Request) -> None:
     """Returns when the client has left; the body must have been received."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _retrieve(results: asyncio.Future[Any]) -> None:
+    """Look at the error of what nobody waits for any more, which asyncio would log else."""
+    if not results.cancelled():
+        results.exception()
 
 
 def _cancel(futures: Sequence[Future[Found]]) -> None:
