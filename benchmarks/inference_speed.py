@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -177,7 +176,10 @@ def peak(case: str, way: str) -> float:
 
 
 def detect_from_file(case: str, way: str, file: str) -> None:
-    """Print the peak memory of this process after three detections, in MB."""
+    """Print the peak memory of this process after three detections, in MB.
+
+    Not ru_maxrss, which starts from the peak of the process that launched it.
+    """
     from gfocal.models.model_file import load_model
 
     ours = Ours.__new__(Ours)
@@ -186,7 +188,8 @@ def detect_from_file(case: str, way: str, file: str) -> None:
     for _ in range(3):
         if way != "loaded":
             ours.run(way)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    status = Path("/proc/self/status").read_text()
+    print(int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1e3)
 
 
 def main() -> None:

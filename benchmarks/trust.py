@@ -55,7 +55,7 @@ from gfocal.data.loading import evaluation_loader
 from gfocal.data.survey import with_value_range
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.evaluation.detections import average_precision, detect_all
-from gfocal.models.detector import Detector
+from gfocal.models.exported import AnyDetector
 from gfocal.models.predict import resolve_threshold
 from gfocal.structures.calibration import SpreadRule, least_count, variance_of_bins
 
@@ -116,7 +116,7 @@ class TrustSet:
     shifted: Mapping[str, TruePositives]
 
 
-def read_set(model: Detector, data: str, split: str, seed: int) -> ImageData:
+def read_set(model: AnyDetector, data: str, split: str, seed: int) -> ImageData:
     """``synthetic:N``, or annotated images of files."""
     if data.startswith("synthetic"):
         return SyntheticScenes(int(data.partition(":")[2] or 2000), 192, seed, "test")
@@ -127,7 +127,6 @@ def read_set(model: Detector, data: str, split: str, seed: int) -> ImageData:
 def find_set(name: str, data_name: str, split: str, seed: int, with_shift: bool) -> TrustSet:
     """Detect in all images of a set, and in the shifted ones."""
     model = gfocal.load(name)
-    assert isinstance(model, Detector), "an exported file has no distributions to calibrate"
     model.calibration = None
     data = with_value_range(read_set(model, data_name, split, seed), model.input_settings.value_range)
     threshold = resolve_threshold(model, None)
@@ -329,7 +328,7 @@ def score_table(sets: Sequence[TrustSet], seed: int) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append", required=True, help="file, run or published name")
+    parser.add_argument("--model", action="append", required=True, help="file, run, published name or exported file")
     parser.add_argument("--data", action="append", required=True, help="annotated images, or synthetic:N")
     parser.add_argument("--split", action="append", default=[], help="of each data, in order; + joins two")
     parser.add_argument("--coverage", type=float, default=0.9)
