@@ -32,8 +32,11 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(console: Console, title: str, batches: int, done: int = 0) -> Iterator[Bar]:
-    """A bar that is removed when it is done; nothing is shown where the console is no terminal."""
+def progress_bar(console: Console, title: str, batches: int | None, done: int = 0) -> Iterator[Bar]:
+    """A bar that is removed when it is done; nothing is shown where the console is no terminal.
+
+    Where the number of batches is not known (None), it has no time left.
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

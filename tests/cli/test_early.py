@@ -33,7 +33,7 @@ sys.exit(code)
         ("detect nosuch.safetensors here.jpg", "nosuch.safetensors: no such file or folder"),
         ("detect gfl_r50_1x_cocoo here.jpg", "did you mean gfl_r50_1x_coco"),
         ("detect gfl_r50_1x_coco nosuch.jpg neither.jpg", "nosuch.jpg: no such file or folder (and 1 more)"),
-        ("detect gfl_r50_1x_coco clip.mp4", "clip.mp4: video is not supported"),
+        ("detect gfl_r50_1x_coco clip.mp4", "clip.mp4: no such file or folder"),
         ("check nosuch", "nosuch: no such file or folder"),
         ("check here --config lihgt", "did you mean light?"),
         ("train nosuch", "nosuch: no such file or folder"),
@@ -121,10 +121,10 @@ def test_the_cpu_as_the_device_of_training_is_a_value_of_the_config() -> None:
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
-        ("clip.MP4", "video is not supported; take its frames (ffmpeg -i clip.MP4 "),
+        ("clip.MP4", "a video, where images are expected; give its frames (ffmpeg -i clip.MP4 "),
         ("a b.avi", "ffmpeg -i 'a b.avi' "),
-        ("rtsp://camera/1", "video is not supported"),
-        (Path("rtsp://camera/1"), "video is not supported"),
+        ("rtsp://camera/1", "a video, where images are expected"),
+        (Path("rtsp://camera/1"), "a video, where images are expected"),
         ("https://example.org/a.jpg", "addresses are not supported; download the image"),
         ("nosuch.jpg", "no such file or folder"),
         ("*.jpg", ""),

@@ -20,6 +20,7 @@ bf16_check.py         the check of bf16 at the end of gfocal train
 counting.py           what gfocal eval counts: detections of a file, chosen classes, the limit of detections
 calibrate.py          gfocal calibrate
 detect.py             gfocal detect
+video.py              gfocal detect, of videos
 select.py             gfocal select
 serve.py              gfocal serve
 benchmark.py          gfocal benchmark

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +28,14 @@ from gfocal.cli.options import (
     viewer_file,
     with_nms,
 )
+from gfocal.cli.video import add_video, detect_in_videos, named_videos
 from gfocal.console import note, say
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from gfocal.inference.shards import Shard
+    from gfocal.models.exported import AnyDetector
     from gfocal.ops.tiles import Tiling
 
 
@@ -44,14 +46,15 @@ def add(commands: Any) -> None:
     """Declare the command and its options."""
     detect = commands.add_parser(
         "detect",
-        help="detect objects in images",
-        usage="gfocal detect MODEL IMAGE ... [--out DIR] [options]",
+        help="detect objects in images and videos",
+        usage="gfocal detect MODEL IMAGE|VIDEO|camera ... [--out DIR] [options]",
         description="Detect objects in images. DIR/detections.json has them in COCO's layout, with a score and the "
         "standard deviations of the four edges (edge_std); of a calibrated model also intervals that hold them and "
         "calibrated scores. Its category ids are 1 to N in the order of the model's "
         "classes, of those that --classes chooses; 'gfocal eval --results' writes those of the dataset. Finished "
         "images are recorded in DIR/detections.jsonl: after an interruption, the same command with --resume "
-        "continues. Under torchrun or accelerate launch, the processes share the images.",
+        "continues. Under torchrun or accelerate launch, the processes share the images. Of videos, DIR/NAME.jsonl "
+        "has a line for each frame, and DIR/NAME.mp4 shows what was found.",
     )
     detect.set_defaults(run=run)
     detect.add_argument(
@@ -66,7 +69,8 @@ def add(commands: Any) -> None:
         nargs="*",
         metavar="IMAGE",
         help="image files, folders of them, patterns ('a/**/*.jpg'), lists (@list.txt), or - for a list on "
-        "standard input; a list has a path in each line, relative to the current folder",
+        "standard input; a list has a path in each line, relative to the current folder; or videos: files, "
+        "streams (rtsp://...), cameras (camera, camera:1)",
     )
     detect.add_argument("--list", type=Path, action="append", default=[], metavar="FILE", help="the same as @FILE")
     detect.add_argument("--batch-size", type=int_at_least(1), default=1, help="images per pass (default: 1)")
@@ -80,6 +84,7 @@ def add(commands: Any) -> None:
     add_device(detect)
     add_precision(detect)
     _add_tiles(detect.add_argument_group("large images"))
+    add_video(detect.add_argument_group("videos and cameras"))
     _add_output(detect.add_argument_group("output"))
     _add_drawing(detect.add_argument_group("drawn images"))
     _add_interruptions(detect.add_argument_group("interruptions and several processes"))
@@ -152,7 +157,7 @@ def _add_output(group: Options) -> None:
 
 
 def _add_drawing(group: Options) -> None:
-    group.add_argument("--no-images", action="store_true", help="do not draw images")
+    group.add_argument("--no-images", action="store_true", help="do not draw images, and write no annotated video")
     group.add_argument(
         "--labels",
         choices=("none", "name", "score", "name+score"),
@@ -214,12 +219,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal detect."""
     if args.merge is not None:
         return _merge(args, console)
-    require_model_and_images(args.model, args.images, args.list)
+    videos = named_videos(args)
+    if not videos:
+        require_model_and_images(args.model, args.images, args.list)
     say_beginning(f"loading {args.model}", console)
     from gfocal.data.images import pixel_limit
 
     with pixel_limit(args.max_megapixels):
-        return _detect(args, console)
+        return _detect_videos(args, videos, console) if videos else _detect(args, console)
 
 
 def _tiling(args: argparse.Namespace) -> Tiling | None:
@@ -239,6 +246,24 @@ def _tiling(args: argparse.Namespace) -> Tiling | None:
         raise DataError(f"--tile {args.tile}: {error}") from error
 
 
+def _load(args: argparse.Namespace) -> AnyDetector:
+    model = load_detector(args.model, args.device or _device_of_process())
+    model.decode_settings = with_nms(model.decode_settings, args)
+    if args.max_detections is not None:
+        per_level = max(model.decode_settings.per_level, args.max_detections)
+        model.decode_settings = replace(
+            model.decode_settings, max_detections=args.max_detections, per_level=per_level
+        )
+    return model
+
+
+def _detect_videos(args: argparse.Namespace, videos: Sequence[str], console: Console) -> int:
+    if args.compile:
+        prepare_compiling()
+    with _interrupt_on_sigterm():
+        return SOME_FAILED if detect_in_videos(args, videos, _load(args), console) else DONE
+
+
 def _detect(args: argparse.Namespace, console: Console) -> int:
     from gfocal.data.classes import map_classes
     from gfocal.errors import DataError
@@ -250,13 +275,7 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
     if args.compile:
         prepare_compiling()
     shard, tiling = args.shard or launched_shard(), _tiling(args)
-    model = load_detector(args.model, args.device or _device_of_process())
-    model.decode_settings = with_nms(model.decode_settings, args)
-    if args.max_detections is not None:
-        per_level = max(model.decode_settings.per_level, args.max_detections)
-        model.decode_settings = replace(
-            model.decode_settings, max_detections=args.max_detections, per_level=per_level
-        )
+    model = _load(args)
     if args.submission:
         from gfocal.inference.coco_submission import write_submission
 

@@ -1,4 +1,4 @@
-"""Detection in many image files.
+"""Detection in many image files, and in videos.
 
 files.py            entry point: detect in files, write results and drawn images
 sources.py          the images that a command line names: files, folders, patterns, lists
@@ -9,6 +9,11 @@ intervals.py        which intervals of edges are written: of a calibrated model,
 resume.py           what identifies a run, and which of its images are done
 results.py          score threshold, records, files as COCO, YOLO, VOC and CSV
 shards.py           several processes share the images; the last to finish merges the results
+video.py            entry point: detect in videos; json lines, annotated video
+frames.py           frames of files, streams and cameras, upright, with exact times
+video_lines.py      the json line of a frame, and the journal that the lines are
+video_writer.py     annotated frames to MP4
+tracking.py         which boxes of successive frames are one object
 benchmark.py        how fast a detector is, stage by stage, in processes of their own
 coco_submission.py  json and zip for COCO's test-dev server
 """

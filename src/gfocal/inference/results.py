@@ -108,7 +108,15 @@ def make_record(
         coverage: of the intervals of edges, for detections of a calibrated model; None: no intervals.
     """
     record: Record = {"index": index, "file": file, "name": name, "size": list(detections.size), "image": image}
-    record["labels"] = detections.labels.tolist()
+    record |= record_detections(detections, coverage)
+    if not record["labels"]:
+        record["best_score"] = float(f"{best_score:.7g}")
+    return record
+
+
+def record_detections(detections: Detections, coverage: float | None = None) -> Record:
+    """The part of a line that has the detections: labels, scores, boxes and what is known of their edges."""
+    record: Record = {"labels": detections.labels.tolist()}
     record["scores"] = [float(f"{score:.7g}") for score in detections.scores.tolist()]
     record["boxes"] = [[round(v, 4) for v in box] for box in detections.boxes.double().tolist()]
     if detections.edges.shape[-1]:
@@ -118,8 +126,6 @@ def make_record(
         if coverage is not None:
             intervals = detections.edge_interval(coverage).double().tolist()
             record["edge_intervals"] = [[[round(v, 4) for v in pair] for pair in one] for one in intervals]
-    if not record["labels"]:
-        record["best_score"] = float(f"{best_score:.7g}")
     return record
 
 

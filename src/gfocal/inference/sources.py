@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 from gfocal.data.paths import is_image, list_visible
 from gfocal.errors import DataError
@@ -21,9 +21,15 @@ KNOWN_BY = "known by suffixes such as .jpg and .png"
 
 
 # What people give in place of images.
-_VIDEOS = frozenset((".mp4", ".avi", ".mov", ".mkv", ".mpg", ".mpeg", ".m4v", ".wmv", ".webm", ".flv", ".3gp"))
+_VIDEOS = frozenset(
+    (".mp4", ".avi", ".mov", ".mkv", ".mpg", ".mpeg", ".m4v", ".wmv", ".webm", ".flv", ".3gp", ".ts", ".mts", ".m2ts")
+)
 _ADDRESS = re.compile("([A-Za-z][A-Za-z0-9+.-]+):/+")  # a path may have lost one of its slashes
-_STREAMS = ("rtsp", "rtsps", "rtmp", "rtp", "udp", "tcp", "srt")
+_STREAMS = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt")
+_PLAYLISTS = (".m3u8", ".mpd")  # of streams over http
+_CAMERA = re.compile("camera(:.+)?|/dev/video[0-9]+")
+
+VideoKind = Literal["file", "stream", "camera"]
 
 
 @dataclass
@@ -63,6 +69,23 @@ def find_images(
     return result
 
 
+def video_kind(argument: str | Path) -> VideoKind | None:
+    """What kind of video an argument names, as far as its name tells; None for anything else.
+
+    A file, also one behind an address of http, is known by its suffix, a stream by its address (``rtsp://...``, or
+    http with a playlist), a camera as ``camera``, ``camera:1`` or ``/dev/video1``.
+    """
+    text, suffix = str(argument), Path(argument).suffix.lower()
+    if os.path.isdir(argument):
+        return None
+    if _CAMERA.fullmatch(text) and not os.path.isfile(text):
+        return "camera"
+    address = _ADDRESS.match(text)
+    if address and (address[1].lower() in _STREAMS or suffix in _PLAYLISTS):
+        return "stream"
+    return "file" if suffix in _VIDEOS else None
+
+
 def reason_against(argument: str | Path, of_absent: bool = True) -> str:
     """Why an argument names no image, as far as its name and a look at the disk tell; empty if it may name some.
 
@@ -72,11 +95,11 @@ def reason_against(argument: str | Path, of_absent: bool = True) -> str:
     if os.path.isdir(path):
         return ""
     address = _ADDRESS.match(text)
-    if path.suffix.lower() in _VIDEOS or (address and address[1].lower() in _STREAMS):
+    if video_kind(argument) in ("file", "stream"):
         source = "INPUT" if address else shlex.quote(text)
         return (
-            f"{text}: video is not supported; take its frames (ffmpeg -i {source} frames/%06d.png) and detect in "
-            "their folder"
+            f"{text}: a video, where images are expected; give its frames (ffmpeg -i {source} frames/%06d.png); "
+            "'gfocal detect' alone takes videos, and no images beside them"
         )
     if os.path.exists(path):
         return ""

@@ -28,7 +28,7 @@ from gfocal.models.exported import AnyDetector
 from gfocal.models.precision import Precision
 from gfocal.models.predict import ImageBatch, predict
 from gfocal.models.tiled import align, detect_in_tiles
-from gfocal.ops.decoding import suppress
+from gfocal.ops.decoding import DecodeSettings, suppress
 from gfocal.ops.tiles import Tiling, count_tiles, resize_detections
 from gfocal.structures import Detections
 from gfocal.text import pluralize
@@ -152,13 +152,7 @@ class Pipeline:
         return self.draw or self.viewer_side is not None
 
     def _report(self, detections: Detections) -> Detections:
-        """The detections of the classes that are reported; of merged classes those that overlap become one."""
-        if self.classes is None or (self.classes.is_identity and self.classes.names == detections.names):
-            return detections
-        found = detections.relabel(self.classes.new_labels, self.classes.names)
-        if not self.classes.merges:
-            return found
-        return found.select(suppress(found.boxes, found.scores, found.labels, self.model.decode_settings))
+        return report_classes(detections, self.classes, self.model.decode_settings)
 
     def _best_score(self, candidates: Detections) -> float:
         """The best score of a class that is reported, also below the threshold; 0 where there is none."""
@@ -220,3 +214,13 @@ class Pipeline:
             font_path=style.font_path,
             coverage=style.coverage,
         )
+
+
+def report_classes(detections: Detections, classes: ClassMap | None, settings: DecodeSettings) -> Detections:
+    """The detections of the classes that are reported; of merged classes those that overlap become one."""
+    if classes is None or (classes.is_identity and classes.names == detections.names):
+        return detections
+    found = detections.relabel(classes.new_labels, classes.names)
+    if not classes.merges:
+        return found
+    return found.select(suppress(found.boxes, found.scores, found.labels, settings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -59,6 +60,7 @@ def draw_detections(
     min_side: int = 0,
     font_path: str | None = None,
     coverage: float = COVERAGE,
+    track_ids: Sequence[int | None] | None = None,
 ) -> Image.Image:
     """Draw the boxes whose score is greater than ``score_threshold``, with class name and score.
 
@@ -74,7 +76,8 @@ def draw_detections(
     many objects. A label stands where it hides no other one and least of the objects; where there is no space, its
     score is left out, and then the label, of the lowest scores first. ``font_path`` names a font file; without one,
     fonts of the system write the class names that Pillow's own (English letters) cannot. Names that none of them
-    can write lose their accents, or become ``class 3``.
+    can write lose their accents, or become ``class 3``. ``track_ids``, one for each of the detections, None for one
+    that belongs to no track, are written before the labels as ``#7``, and give the colors.
 
     Raises ValueError for what is not an image, for an image that is not the one of the detections, or if ``edges``
     are to be drawn of a detector without edge distributions, or intervals of one that is not calibrated for them.
@@ -91,11 +94,17 @@ def draw_detections(
         class_color(label) if colors == "class" else score_color(score)
         for label, score in zip(found.labels.tolist(), found.scores.tolist(), strict=True)
     ]
+    ids: Sequence[int | None] = [None] * len(found)
+    if track_ids is not None:
+        ids = [
+            one for one, score in zip(track_ids, detections.scores.tolist(), strict=True) if score > score_threshold
+        ]
+        palette = [color if one is None else class_color(one) for one, color in zip(ids, palette, strict=True)]
     if edges != "none":
         bands = _bands_of(found, edges, coverage)
         canvas = shade(canvas, [(i, scale_rect(rect, scale), opacity) for i, rect, opacity in bands], palette)
     boxes = [scale_rect((b[0], b[1], b[2], b[3]), scale) for b in found.boxes.tolist()]
-    texts = label_texts(found, labels, font_path)
+    texts = _with_ids(label_texts(found, labels, font_path), ids)
     font, line = choose_sizes(canvas.size, [text[0] for text in texts if text])
     draw = ImageDraw.Draw(canvas, "RGBA")
     if edges == "interval":
@@ -106,6 +115,14 @@ def draw_detections(
     limits = (0.0, 0.0, float(canvas.width), float(canvas.height))
     draw_labels(draw, wanted, font_size or font, limits, objects=boxes, font_path=font_path)
     return canvas
+
+
+def _with_ids(texts: list[tuple[str, ...]], ids: Sequence[int | None]) -> list[tuple[str, ...]]:
+    """The labels with the number of the track before them, which alone is written where the rest finds no place."""
+    return [
+        text if one is None else (*(f"#{one} {part}" for part in text), f"#{one}")
+        for one, text in zip(ids, texts, strict=True)
+    ]
 
 
 def _bands_of(found: Detections, edges: Edges, coverage: float) -> list[Band]:

@@ -1,0 +1,271 @@
+"""gfocal detect on videos: every frame once, at its exact time, upright; killed runs end with the same files."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from threading import Thread
+from time import sleep
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gfocal.cli import DONE, SOME_FAILED, USER_ERROR
+from gfocal.data.preprocess import InputSettings
+from gfocal.inference import video as video_module
+from gfocal.models.model_file import save_model
+from gfocal.models.zoo import create
+
+av = pytest.importorskip("av", reason="needs the extra video: pip install 'gfocal[video]'")
+
+Run = Callable[..., tuple[int, str, str]]  # of the fixture "run"
+MILLISECOND, TICK = Fraction(1, 1000), Fraction(1, 90000)
+UNEVEN = [0, 33, 67, 100, 250, 251, 252, 400, 1000, 1033]  # milliseconds
+LOW = ("--score-threshold", "0.0101", "--max-detections", "9", "--num-workers", "1")
+
+
+def make_video(path: Path, times: Sequence[int], time_base: Fraction, size: tuple[int, int] = (48, 64)) -> Path:
+    """Noise, red in the upper left quarter; ``size`` is height and width."""
+    generator = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4" if path.suffix == ".avi" else "libx264", rate=30)
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = time_base
+        for pts in times:
+            pixels = generator.integers(0, 120, (size[0] // 4, size[1] // 4, 3), dtype=np.uint8)
+            pixels = pixels.repeat(4, 0).repeat(4, 1)
+            pixels[: size[0] // 2, : size[1] // 2] = (250, 0, 0)
+            frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
+            frame.pts, frame.time_base = pts, time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def turn(path: Path) -> None:
+    """State in an MP4 file that players are to turn it a quarter clockwise, as phones do (ISO 14496-12, tkhd)."""
+    content = bytearray(path.read_bytes())
+    place = content.find(b"tkhd") + 4
+    place += 4 + (20 if content[place] == 0 else 32) + 16
+    content[place : place + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+
+
+def times_of(path: Path) -> list[Fraction]:
+    with av.open(str(path)) as container:
+        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
+
+
+def pixels_of(path: Path) -> list[Any]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def lines_of(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    header, *lines, end = map(json.loads, path.read_text().splitlines())
+    assert end == {"done": {"failed": 0}}
+    return header["journal"], lines
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    options = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
+    detector = create("gfl_light_fpn", 2, names=("cat", "dog"), pretrained=False, **options)
+    detector.input_settings = InputSettings(short_side=64, long_side=96)
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_model(detector.eval(), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "times", "time_base"),
+    [
+        ("uneven.mkv", UNEVEN, MILLISECOND),
+        ("uneven.mp4", [1001 * t for t in (0, 1, 2, 5, 6, 30, 31)], Fraction(1, 30000)),
+        ("late.ts", [270000 + 3003 * i for i in range(40)], TICK),
+        ("plain.avi", list(range(8)), Fraction(1001, 30000)),
+    ],
+)
+def test_frames_in_are_frames_out_at_exact_times(
+    run: Run, model: Path, tmp_path: Path, name: str, times: list[int], time_base: Fraction
+) -> None:
+    clip = make_video(tmp_path / name, times, time_base)
+    expected = [pts * time_base for pts in times]
+    assert times_of(clip) == expected
+    code, out, _ = run("detect", model, clip, "--out", tmp_path / "out", *LOW, "--batch-size", "3")
+    assert code == DONE, out
+    found = tmp_path / "out" / clip.stem
+    header, lines = lines_of(found.with_suffix(".jsonl"))
+    assert [line["pts"] * Fraction(header["video"]["time_base"]) for line in lines] == expected
+    assert [line["time"] for line in lines] == [float(t) for t in expected]
+    assert [line["frame"] for line in lines] == list(range(len(times)))
+    assert times_of(found.with_suffix(".mp4")) == expected
+    assert all(len(line["boxes"]) == len(line["names"]) == len(line["edge_std"]) for line in lines)
+    assert any(line["boxes"] for line in lines)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{clip.stem}.jsonl", f"{clip.stem}.mp4"]
+
+
+def test_turned_frames_and_odd_sizes(run: Run, model: Path, tmp_path: Path) -> None:
+    """Frames are upright as players show them; the annotated video is padded to even sizes, the boxes are not."""
+    clip = make_video(tmp_path / "phone.mp4", UNEVEN, MILLISECOND)
+    turn(clip)
+    assert run("detect", model, clip, "--out", tmp_path / "out", "--score-threshold", "1")[0] == DONE
+    _, lines = lines_of(tmp_path / "out" / "phone.jsonl")
+    assert {tuple(line["size"]) for line in lines} == {(64, 48)}
+    drawn = pixels_of(tmp_path / "out" / "phone.mp4")
+    assert {image.shape for image in drawn} == {(64, 48, 3)}
+    assert drawn[3][8, 40, 0] > 200  # the red quarter, now at the upper right
+    assert drawn[3][8, 8, 0] < 160
+    from PIL import Image
+
+    from gfocal.inference.video_writer import VideoWriter
+
+    with VideoWriter(tmp_path / "odd", MILLISECOND, Fraction(30)) as writer:
+        for pts in (-5, 7, 11):
+            writer.add(Image.new("RGB", (33, 47), (200, 30, 60)), pts)
+    assert times_of(tmp_path / "odd") == [0, 12 * MILLISECOND, 16 * MILLISECOND]
+    for image in pixels_of(tmp_path / "odd"):
+        assert image.shape == (48, 34, 3)
+        assert np.abs(image[-1, -1].astype(int) - (200, 30, 60)).max() < 8
+
+
+def test_every_third_frame(run: Run, model: Path, tmp_path: Path) -> None:
+    clip = make_video(tmp_path / "clip.mkv", UNEVEN, MILLISECOND)
+    options = (*LOW, "--batch-size", "2", "--out")
+    assert run("detect", model, clip, *options, tmp_path / "all")[0] == DONE
+    assert run("detect", model, clip, *options, tmp_path / "third", "--every", "3")[0] == DONE
+    _, lines = lines_of(tmp_path / "all" / "clip.jsonl")
+    assert lines_of(tmp_path / "third" / "clip.jsonl")[1] == lines[::3]
+    assert times_of(tmp_path / "third" / "clip.mp4") == [t * MILLISECOND for t in UNEVEN[::3]]
+
+
+@pytest.mark.parametrize("extra", [(), ("--track",), ("--track", "--no-images"), ("--edges", "std")])
+def test_a_killed_run_ends_as_an_undisturbed_one(
+    run: Run, model: Path, tmp_path: Path, extra: tuple[str, ...]
+) -> None:
+    if "--track" in extra:
+        pytest.importorskip("trackers", reason="needs the extra track: pip install 'gfocal[track]'")
+    clip = make_video(tmp_path / "clip.mkv", UNEVEN, MILLISECOND)
+    command = ("detect", model, clip, *LOW, *extra, "--out", tmp_path / "out")
+    lines, drawn = tmp_path / "out" / "clip.jsonl", tmp_path / "out" / "clip.mp4"
+    assert run(*command)[0] == DONE
+    whole, picture = lines.read_bytes(), drawn.read_bytes() if drawn.exists() else b""
+    assert ("track_ids" in json.loads(whole.splitlines()[3])) == ("--track" in extra)
+    lines.write_bytes(b"\n".join(whole.split(b"\n")[:6])[:-20])  # killed while it wrote the fifth frame
+    drawn.unlink(missing_ok=True)
+
+    code, _, err = run(*command)
+    assert code == USER_ERROR
+    assert "stopped here after 4 frames" in err
+    code, _, err = run(*command, "--every", "2", "--resume")
+    assert code == USER_ERROR
+    assert "every was 1 and is 2" in err
+    assert run(*command, "--resume")[0] == DONE
+    assert lines.read_bytes() == whole
+    assert (drawn.read_bytes() if drawn.exists() else b"") == picture
+    code, out, err = run(*command, "--resume")
+    assert code == DONE
+    assert "is done already" in out + err
+
+
+def test_ctrl_c_leaves_what_there_is(run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = make_video(tmp_path / "clip.mkv", UNEVEN, MILLISECOND)
+    make_line = video_module.make_line
+
+    def stop(frame: Any, *rest: Any) -> Any:
+        if frame.index == 6:
+            raise KeyboardInterrupt
+        return make_line(frame, *rest)
+
+    monkeypatch.setattr(video_module, "make_line", stop)
+    _, _, err = run("detect", model, clip, "--out", tmp_path / "out", *LOW)
+    assert "stopped after 6 frames" in err
+    assert len(times_of(tmp_path / "out" / "clip.mp4")) == 6
+    monkeypatch.undo()
+    assert run("detect", model, clip, "--out", tmp_path / "out", *LOW, "--resume")[0] == DONE
+    assert times_of(tmp_path / "out" / "clip.mp4") == [t * MILLISECOND for t in UNEVEN]
+
+
+def test_damaged_files(run: Run, model: Path, tmp_path: Path) -> None:
+    """Frames that can be read are; the exit code says that not all can."""
+    (tmp_path / "text.mp4").write_text("not a video")
+    code, _, err = run("detect", model, tmp_path / "text.mp4", "--out", tmp_path / "out")
+    assert code == USER_ERROR
+    assert "text.mp4: cannot be opened as video" in err
+    clip = make_video(tmp_path / "clip.avi", list(range(30)), Fraction(1, 30))
+    content = bytearray(clip.read_bytes())
+    middle = content.find(b"00dc", len(content) // 2) + 8
+    content[middle : middle + 40] = b"\0" * 40
+    clip.write_bytes(content)
+    code, _, err = run("detect", model, clip, "--out", tmp_path / "out", *LOW)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "clip.jsonl").read_text().splitlines()[1:-1]]
+    assert (code == SOME_FAILED) == ("could not be decoded" in err)
+    assert len(lines) >= 20
+    assert len(times_of(tmp_path / "out" / "clip.mp4")) == len(lines)
+
+
+def test_a_playlist_named_as_a_video_reads_no_other_file(run: Run, model: Path, tmp_path: Path) -> None:
+    make_video(tmp_path / "secret.ts", [3003 * i for i in range(40)], TICK)
+    playlist = (
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nhttp://127.0.0.1:9/{tmp_path / 'secret.ts'}\n#EXT-X-ENDLIST\n"
+    )
+    (tmp_path / "clip.mp4").write_text(playlist)
+    code, _, err = run("detect", model, tmp_path / "clip.mp4", "--out", tmp_path / "out", *LOW)
+    assert code == USER_ERROR
+    assert "clip.mp4" in err
+
+
+def test_a_stream_is_read_to_its_end(run: Run, model: Path, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    clip = make_video(tmp_path / "clip.ts", [3003 * i for i in range(90)], TICK)
+
+    def send() -> None:
+        with socket.create_server(("127.0.0.1", port)) as server:
+            connection, _ = server.accept()
+            with connection:
+                content = clip.read_bytes()
+                for start in range(0, len(content), 20_000):
+                    connection.sendall(content[start : start + 20_000])
+                    sleep(0.01)
+
+    sender = Thread(target=send, daemon=True)
+    sender.start()
+    sleep(0.3)
+    code, out, err = run("detect", model, f"tcp://127.0.0.1:{port}", "--out", tmp_path / "out", *LOW)
+    sender.join(10)
+    assert code == DONE, out + err
+    (found,) = (tmp_path / "out").glob("*.jsonl")
+    _, lines = lines_of(found)
+    numbers = [line["frame"] for line in lines]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == 89  # the newest is never left out
+    assert len(times_of(found.with_suffix(".mp4"))) == len(lines)
+    code, _, err = run("detect", model, f"tcp://127.0.0.1:{port}", "--out", tmp_path / "out", "--resume")
+    assert code == USER_ERROR
+    assert "cannot be resumed" in err
+
+
+def test_a_slow_network_gets_the_newest_frame() -> None:
+    from gfocal.inference.frames import Frame, take_newest
+
+    def arriving() -> Any:
+        for index in range(50):
+            sleep(0.004)
+            yield Frame(index, index, float(index), (1, 1), None)  # type: ignore[arg-type]
+
+    seen = []
+    for frame in take_newest(arriving()):
+        seen.append(frame.index)
+        sleep(0.02)
+    assert seen == sorted(set(seen))
+    assert seen[-1] == 49
+    assert len(seen) < 40
