@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gfocal.ops.decoding import DecodeSettings
-from gfocal.ops.seams import merge_tiles
+from gfocal.ops.decoding import DecodeSettings, suppress
+from gfocal.ops.seams import compare_tiles, concatenate, merge_tiles
 from gfocal.ops.tiles import (
     Tile,
     Tiling,
@@ -181,6 +181,30 @@ def test_the_finest_level_wins_and_the_best_comes_first() -> None:
     assert len(nothing) == 0
     with pytest.raises(ValueError, match="at least one tile"):
         merge_tiles([], DecodeSettings())
+
+
+@given(st.integers(0, 2**31), st.integers(1, 30), st.booleans())
+def test_merging_is_suppression_of_all_that_is_no_part(seed: int, count: int, agnostic: bool) -> None:
+    # Whole numbers, distinct scores and a threshold that no ratio of areas meets: rounding decides nothing. No box
+    # reaches beyond the image.
+    settings = DecodeSettings(nms_threshold=0.50013, class_agnostic_nms=agnostic)
+    generator = torch.Generator().manual_seed(seed)
+    size, tiles = (160, 160), [*tiles_of_level(0, (160, 160), Tiling(100, 0.4)), Tile(1, 0, 0, 100, (80, 80))]
+    order = torch.randperm(count * len(tiles), generator=generator).reshape(len(tiles), count)
+    found = []
+    for tile, rank in zip(tiles, order, strict=True):
+        corners = torch.randint(0, 50, (count, 2), generator=generator)
+        boxes = torch.cat([corners, corners + torch.randint(4, 30, (count, 2), generator=generator)], 1)
+        one = make(*map(tuple, boxes.tolist()), scores=tuple(((rank + 1) / 256).tolist()))
+        one = replace(one, labels=torch.randint(0, 2, (count,), generator=generator))
+        found.append((tile, one.select(suppress(one.boxes, one.scores, one.labels, settings))))
+    moved = [(tile, move_to_image(one, tile, size)) for tile, one in found]
+    parts, _ = compare_tiles(concatenate([one for _, one in moved]), [len(one) for _, one in moved], tiles, settings)
+    whole = concatenate([one for _, one in moved]).select(~parts)
+    level = torch.tensor([tile.level for tile, one in moved for _ in range(len(one))])[~parts]
+    wanted = whole.select(suppress(whole.boxes, whole.scores - 2.0 * level, whole.labels, settings))
+    merged = merge_tiles(moved, settings)
+    assert sorted(merged.scores.tolist()) == sorted(wanted.scores.tolist())
 
 
 @pytest.mark.parametrize("arguments", [(31,), (20_000,), (100, 0.9), (100, -0.1), (100, 0.2, 0), (100, 0.2, 1, 0.0)])

@@ -35,7 +35,7 @@ def merge_tiles(found: Sequence[tuple[Tile, Detections]], settings: DecodeSettin
     """
     if not found:
         raise ValueError("an image has at least one tile")
-    merged = _concatenate([one for _, one in found])
+    merged = concatenate([one for _, one in found])
     tiles = [tile for tile, _ in found]
     counts = [len(one) for _, one in found]
     level = torch.tensor([tile.level for tile in tiles]).repeat_interleave(torch.tensor(counts))
@@ -110,7 +110,8 @@ def _shared_areas(a: Tensor, b: Tensor) -> Tensor:
     return area(torch.cat([torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])], -1))
 
 
-def _concatenate(found: Sequence[Detections]) -> Detections:
+def concatenate(found: Sequence[Detections]) -> Detections:
+    """Detections of several tiles in the pixels of one image, in their order."""
     return replace(
         found[0],
         boxes=torch.cat([one.boxes for one in found]),
