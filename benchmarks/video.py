@@ -1,0 +1,186 @@
+"""Video: frames, times and memory of a long one; and identity switches with and without R from the edges.
+
+    python benchmarks/video.py frames --minutes 10
+    python benchmarks/video.py tracks
+
+``frames`` makes a video with uneven times, detects in it with a tiny untrained model in a process of its own, kills
+that once in the middle, resumes it, and prints what came out and how much memory the process had early and late.
+
+``tracks`` simulates a calibrated detector: boxes of objects that move, overlap and are missed, whose edges have
+errors of known standard deviations, mostly small, and for some frames large at one side, as of an object half hidden.
+The same boxes are tracked with the noise of the package trackers, with one R for all boxes (the mean of theirs), and
+with the R of each. An identity switch is an object whose id is another than when it was last tracked (CLEAR MOT, Bernardin
+and Stiefelhagen 2008). The errors have the distribution that the detector states, so that this is the best case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+
+SIZE = (144, 192)  # height and width of the made video
+TIME_BASE = Fraction(1, 90000)
+
+
+def make_video(path: Path, num_frames: int) -> list[int]:
+    """A disc that moves; every seventh frame comes late. Returns the times."""
+    import av
+
+    height, width = SIZE
+    y, x = np.mgrid[:height, :width]
+    times = np.cumsum([0 if i == 0 else 7507 if i % 7 == 0 else 3003 for i in range(num_frames)]).tolist()
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast"})
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = TIME_BASE
+        for i, pts in enumerate(times):
+            disc = (x - width / 2 - 60 * np.cos(i / 40)) ** 2 + (y - height / 2 - 40 * np.sin(i / 30)) ** 2 < 400
+            pixels = np.where(disc[..., None], (220, 40, 40), (60, 90, 60)).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
+            frame.pts, frame.time_base = pts, TIME_BASE
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return times
+
+
+def make_model(path: Path) -> None:
+    from gfocal.data.preprocess import InputSettings
+    from gfocal.models.model_file import save_model
+    from gfocal.models.zoo import create
+
+    torch.manual_seed(0)
+    options = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
+    model = create("gfl_light_fpn", 2, names=("cat", "dog"), pretrained=False, **options)
+    model.input_settings = InputSettings(short_side=64, long_side=96)
+    save_model(model.eval(), path)
+
+
+def resident(pid: int) -> float:
+    """MiB of memory of a process; 0 if it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("VmRSS")), 0.0)
+
+
+def count_lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def run_once(command: list[str], lines: Path, kill_at: int | None) -> list[tuple[int, float]]:
+    """Run a command; returns lines written and memory, twice a second. Kills it at a number of lines."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    seen = []
+    while process.poll() is None:
+        time.sleep(0.5)
+        count = count_lines(lines)
+        seen.append((count, resident(process.pid)))
+        if kill_at is not None and count >= kill_at:
+            process.kill()
+            process.wait()
+    return seen
+
+
+def frames(minutes: float) -> None:
+    import av
+
+    with tempfile.TemporaryDirectory() as folder:
+        clip, model, out = Path(folder, "clip.mp4"), Path(folder, "model.safetensors"), Path(folder, "out")
+        times = make_video(clip, num_frames := round(minutes * 60 * 25))
+        make_model(model)
+        command = [sys.executable, "-m", "gfocal", "detect", str(model), str(clip), "--out", str(out)]
+        command += ["--score-threshold", "0.0101", "--max-detections", "5", "--num-workers", "1", "--device", "cpu"]
+        start = time.perf_counter()
+        killed = run_once(command, out / "clip.jsonl", num_frames // 2)
+        resumed = run_once([*command, "--resume"], out / "clip.jsonl", None)
+        seconds = time.perf_counter() - start
+        records = [json.loads(line) for line in (out / "clip.jsonl").read_text().splitlines()][1:-1]
+        with av.open(str(out / "clip.mp4")) as container:
+            written = [frame.pts * frame.time_base for frame in container.decode(video=0)]
+    exact = [pts * TIME_BASE for pts in times]
+    print(f"{num_frames} frames, {float(exact[-1]):.0f} s of video, {seconds:.0f} s with the kill and the resumption")
+    print(f"json lines: {len(records)}, times exact: {[r['pts'] * TIME_BASE for r in records] == exact}")
+    print(f"annotated video: {len(written)} frames, times exact: {written == exact}")
+    for name, seen in (("killed", killed), ("resumed", resumed)):
+        used = [memory for _, memory in seen if memory > 0]
+        marks = ", ".join(f"{used[int(share * (len(used) - 1))]:.0f}" for share in (0.25, 0.5, 0.75, 1))
+        print(f"memory of the {name} run after 1/4, 1/2, 3/4 and all of it, MiB: {marks}")
+
+
+def simulate(seed: int, num_frames: int, num_objects: int) -> list[list[tuple[int, np.ndarray, np.ndarray]]]:
+    """For each frame the detections: which object, box, standard deviations of its edges."""
+    generator = np.random.default_rng(seed)
+    center = generator.uniform((60, 60), (580, 420), (num_objects, 2))
+    speed = generator.normal(0, 3, (num_objects, 2))
+    side = generator.uniform(30, 90, (num_objects, 2))
+    unclear_until = np.zeros((num_objects, 4), dtype=int)
+    found = []
+    for frame in range(num_frames):
+        speed += generator.normal(0, 0.3, speed.shape)
+        center += speed
+        outside = (center < 30) | (center > (610, 450))
+        speed = np.where(outside, -np.sign(center - (320, 240)) * np.abs(speed), speed)
+        starts = generator.random((num_objects, 4)) < 0.015
+        unclear_until = np.where(starts, frame + generator.integers(5, 20, (num_objects, 4)), unclear_until)
+        share = np.where(unclear_until > frame, 0.3, 0.02)
+        std = share * np.concatenate([side, side], 1)
+        boxes = np.concatenate([center - side / 2, center + side / 2], 1) + generator.normal(0, 1, std.shape) * std
+        boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 4)
+        seen = [i for i in range(num_objects) if generator.random() > 0.1]
+        found.append([(i, boxes[i], std[i]) for i in generator.permutation(seen)])
+    return found
+
+
+def tracks(num_videos: int, num_frames: int) -> None:
+    from gfocal.inference.tracking import Tracker
+
+    identity = np.eye(4).tolist()
+    print(f"{num_videos} videos of {num_frames} frames; a detection is missed with probability 0.1")
+    print("objects  noise of                  switches  ids an object  boxes with an id")
+    for num_objects in (6, 12, 24):
+        videos = [simulate(seed, num_frames, num_objects) for seed in range(num_videos)]
+        mean_std = float(np.sqrt(np.mean([std**2 for video in videos for frame in video for _, _, std in frame])))
+        for name, correlation in (
+            ("the package", None),
+            ("one R for all boxes", identity),
+            ("R of each box", identity),
+        ):
+            switches = with_id = boxes = 0
+            ids_of: dict[tuple[int, int], set[int]] = {}
+            for number, video in enumerate(videos):
+                tracker, last = Tracker(30.0, correlation), {}
+                for frame, found in enumerate(video):
+                    stds = [[mean_std] * 4 if name.startswith("one") else std.tolist() for _, _, std in found]
+                    ids = tracker.update([box.tolist() for _, box, _ in found], [True] * len(found), stds, frame / 30)
+                    for (one, _, _), track in zip(found, ids, strict=True):
+                        boxes += 1
+                        if track is not None:
+                            with_id += 1
+                            switches += last.get(one, track) != track
+                            last[one] = track
+                            ids_of.setdefault((number, one), set()).add(track)
+            mean_ids = np.mean([len(ids) for ids in ids_of.values()])
+            print(f"{num_objects:7}  {name:24}  {switches:8}  {mean_ids:13.2f}  {with_id / boxes:16.3f}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("part", choices=("frames", "tracks"))
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--videos", type=int, default=5)
+    parser.add_argument("--length", type=int, default=300, help="frames of a video of tracks")
+    options = parser.parse_args()
+    if options.part == "frames":
+        frames(options.minutes)
+    else:
+        tracks(options.videos, options.length)
