@@ -9,8 +9,8 @@ that once in the middle, resumes it, and prints what came out and how much memor
 ``tracks`` simulates a calibrated detector: boxes of objects that move, overlap and are missed, whose edges have
 errors of known standard deviations, mostly small, and for some frames large at one side, as of an object half hidden.
 The same boxes are tracked with the noise of the package trackers, with one R for all boxes (the mean of theirs), and
-with the R of each. An identity switch is an object whose id is another than when it was last tracked (CLEAR MOT, Bernardin
-and Stiefelhagen 2008). The errors have the distribution that the detector states, so that this is the best case.
+with the R of each. An identity switch is an object whose id is another than when it was last tracked (CLEAR MOT,
+Bernardin and Stiefelhagen 2008). The errors have the distribution that the detector states, so that this is the best case.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def open_video(name: str, kind: VideoKind) -> Iterator[Video]:
         stream.thread_type = "AUTO"
         rate = stream.average_rate or stream.guessed_rate or USUAL_RATE
         time_base = stream.time_base or 1 / rate
-        yield Video(name, kind, container, stream, time_base, rate, _count(stream, rate, kind))
+        yield Video(name, kind, container, stream, time_base, rate, _count(container, stream, rate, kind))
 
 
 def import_av(name: str) -> None:
@@ -193,12 +193,12 @@ def _quarters(decoded: av.VideoFrame) -> int:
     return round(decoded.rotation / QUARTER)
 
 
-def _count(stream: VideoStream, rate: Fraction, kind: VideoKind) -> int | None:
+def _count(container: InputContainer, stream: VideoStream, rate: Fraction, kind: VideoKind) -> int | None:
     if kind != "file":
         return None
     if stream.frames:
         return stream.frames
-    container_seconds = (stream.container.duration or 0) / 1e6
+    container_seconds = (container.duration or 0) / 1e6
     seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else container_seconds
     return round(seconds * rate) or None
 

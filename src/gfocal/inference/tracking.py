@@ -97,8 +97,9 @@ class Tracker:
             warnings.simplefilter("ignore", UserWarning)
             tracked = self._tracker.update(found, timestamp=self._last_time)
         ids: list[int | None] = [None] * len(xyxy)
-        if len(tracked):
-            for row, number in zip(tracked.data["row"].tolist(), tracked.tracker_id.tolist(), strict=True):
+        if len(tracked) and tracked.tracker_id is not None:
+            rows = np.asarray(tracked.data["row"]).tolist()
+            for row, number in zip(rows, tracked.tracker_id.tolist(), strict=True):
                 ids[row] = number + 1 if number >= 0 else None
         return ids
 

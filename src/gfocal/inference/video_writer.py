@@ -62,9 +62,11 @@ class VideoWriter:
 
     def _begin(self, size: tuple[int, int]) -> VideoStream:
         import av
+        from av.video.stream import VideoStream
 
         codec = next((name for name in CODECS if name in av.codecs_available), CODECS[-1])
         stream = self._container.add_stream(codec, rate=self._rate, options=dict(QUALITY[codec]))
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height = size[0] + size[0] % 2, size[1] + size[1] % 2
         stream.pix_fmt = "yuv420p"
         stream.time_base = stream.codec_context.time_base = self.time_base
