@@ -10,7 +10,7 @@ that once in the middle, resumes it, and prints what came out and how much memor
 errors of known standard deviations, mostly small, and for some frames large at one side, as of an object half hidden.
 The same boxes are tracked with the noise of the package trackers, with one R for all boxes (the mean of theirs), and
 with the R of each. An identity switch is an object whose id is another than when it was last tracked (CLEAR MOT,
-Bernardin and Stiefelhagen 2008). The errors have the distribution that the detector states, so that this is the best case.
+Bernardin and Stiefelhagen 2008). The errors have the distribution that the detector states: this is the best case.
 """
 
 from __future__ import annotations
