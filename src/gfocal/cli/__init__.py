@@ -21,6 +21,7 @@ counting.py           what gfocal eval counts: detections of a file, chosen clas
 calibrate.py          gfocal calibrate
 detect.py             gfocal detect
 video.py              gfocal detect, of videos
+cluster.py            gfocal detect --engine ray
 select.py             gfocal select
 serve.py              gfocal serve
 benchmark.py          gfocal benchmark

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE, SOME_FAILED
+from gfocal.cli.cluster import add_cluster, check_engine, detect_on_cluster
 from gfocal.cli.early import require_model_and_images, say_beginning
 from gfocal.cli.inputs import load_detector, prepare_compiling
 from gfocal.cli.options import (
@@ -88,6 +89,7 @@ def add(commands: Any) -> None:
     _add_output(detect.add_argument_group("output"))
     _add_drawing(detect.add_argument_group("drawn images"))
     _add_interruptions(detect.add_argument_group("interruptions and several processes"))
+    add_cluster(detect.add_argument_group("clusters"))
 
 
 def _add_tiles(group: Options) -> None:
@@ -196,7 +198,9 @@ def _add_interruptions(group: Options) -> None:
     group.add_argument(
         "--shard", type=_shard, metavar="K/N", help="process K of N: every N-th image, starting with the K-th"
     )
-    group.add_argument("--merge", type=Path, metavar="DIR", help="only write the results of the shards in DIR")
+    group.add_argument(
+        "--merge", type=Path, metavar="DIR", help="only write the results of the shards, or parts, in DIR"
+    )
 
 
 def _formats(text: str) -> tuple[str, ...]:
@@ -219,13 +223,17 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal detect."""
     if args.merge is not None:
         return _merge(args, console)
-    videos = named_videos(args)
-    if not videos:
+    is_on_cluster = check_engine(args)
+    videos = [] if is_on_cluster else named_videos(args)
+    if not videos and not is_on_cluster:
         require_model_and_images(args.model, args.images, args.list)
     say_beginning(f"loading {args.model}", console)
     from gfocal.data.images import pixel_limit
 
     with pixel_limit(args.max_megapixels):
+        if is_on_cluster:
+            with _interrupt_on_sigterm():
+                return SOME_FAILED if detect_on_cluster(args, _load(args), console) else DONE
         return _detect_videos(args, videos, console) if videos else _detect(args, console)
 
 
@@ -321,13 +329,14 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
 def _merge(args: argparse.Namespace, console: Console) -> int:
     """gfocal detect --merge."""
     from gfocal.errors import DataError
+    from gfocal.inference.ray_engine import is_job, merge_parts
     from gfocal.inference.shards import merge_shards
 
     if args.model is not None:
         raise DataError(f"--merge {args.merge}: takes no MODEL and no IMAGE; the journals in DIR hold everything")
     if args.viewer is not None:
         raise DataError("--merge: writes no viewer; give --viewer to all shards, and the last one writes it")
-    written = merge_shards(args.merge, args.format)
+    written = (merge_parts if is_job(args.merge) else merge_shards)(args.merge, args.format)
     for text in written.notes:
         note(console, text)
     say(console, str(written))

@@ -1,0 +1,330 @@
+"""Detection in many images on a Ray cluster: parts of the job go to actors, each with a model and its own threads."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+
+from gfocal.console import fail, note, say
+from gfocal.data.classes import ClassMap
+from gfocal.data.images import max_pixels, set_max_pixels
+from gfocal.data.value_range import Range
+from gfocal.errors import DataError, MissingExtraError
+from gfocal.inference.batches import DetectBatch
+from gfocal.inference.intervals import choose_coverage
+from gfocal.inference.journal import Journal, Record, describe_difference
+from gfocal.inference.results import WrittenResults, write_results
+from gfocal.inference.resume import run_header, unique_names
+from gfocal.inference.shards import Shard, digest
+from gfocal.models.exported import AnyDetector, ExportedDetector
+from gfocal.models.precision import Precision
+from gfocal.models.predict import computed_precision, resolve_threshold
+from gfocal.text import pluralize
+from gfocal.visualize.annotate import DrawStyle
+
+PART_SIZE = 256  # images of a part: what an actor that is killed has to do again
+_MAX_BLOCKS = 4000  # of the table of parts; Ray plans a task for each
+_SHOWN = 5  # failed images that the terminal names
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The processes of a job.
+
+    Attributes:
+        count: at most so many; None: as many as the cluster has room for.
+        threads: of each, which are CPUs to Ray.
+        gpus: of each, also a share of one; 0: none.
+        part_size: images of a part, which is what a process does at once, and a file of results.
+        batch_size: images per pass through the network.
+    """
+
+    count: int | None = None
+    threads: int = 1
+    gpus: float = 0.0
+    part_size: int = PART_SIZE
+    batch_size: int = 1
+
+
+class DetectPart:
+    """An actor's work: read a part, detect in its images, write its file."""
+
+    def __init__(self, model: AnyDetector | str, out: str, size: int, limit: int | None, **options: Any) -> None:
+        set_max_pixels(limit)
+        self.out, self.size = out, size
+        self.detect = DetectBatch(model, **options)
+
+    def __call__(self, rows: Mapping[str, Any]) -> dict[str, list[int]]:
+        """Rows of one text each, a part as json -> how many images it has, and how many failed."""
+        from gfocal.inference import parts
+
+        done: dict[str, list[int]] = {"start": [], "count": []}
+        for text in rows["part"]:
+            part = json.loads(str(text))
+            if not parts.is_part_done(self.out, part["start"]):  # by an actor that was killed before it said so
+                columns = self.detect(parts.read_part(part, self.size))
+                parts.write_part(self.out, columns, part["start"])
+            done["start"].append(part["start"])
+            done["count"].append(part["count"])
+        return done
+
+
+def detect_on_ray(
+    model: AnyDetector,
+    sources: Sequence[str],
+    out: str,
+    *,
+    lists: Sequence[Path] = (),
+    address: str | None = None,
+    workers: Workers | None = None,
+    score_threshold: float | None = None,
+    value_range: Range | None = None,
+    classes: ClassMap | None = None,
+    precision: Precision = "auto",
+    coverage: float | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+) -> int:
+    """Detect objects in images on a Ray cluster; returns how many images could not be read.
+
+    ``OUT/parts/*.parquet`` have a row for each image, in the order of the sources: the columns of ``DetectBatch``
+    and ``index``, the place in the job. An image that cannot be read is a row with its reason.
+
+    Args:
+        model: a detector; an exported file must be at the same path on all machines.
+        sources: image files, folders, patterns, @lists, parquet files with a column of paths or of file contents, or
+            addresses of such (s3://...). Paths must be the same on all machines.
+        out: a folder that all machines share, or an address.
+        lists: text files with a path in each line.
+        address: of a running cluster; None: that of $RAY_ADDRESS, else Ray on this machine.
+        workers: processes, their threads and what they do at once.
+        score_threshold: minimum score; None: the model's own of each class, else 0.3.
+        value_range: of images of more than 8 bits; None: the model's, else 0 and 65535.
+        classes: which of the model's classes are reported, under which names; None: all.
+        precision: number format of the network.
+        coverage: of a calibrated model, that of the intervals of edges; None: 0.9.
+        resume: do only the parts that are not done.
+        console: for messages; None: standard error.
+
+    Raises:
+        DataError: no image is found; the folder has another job, or an unfinished one without ``resume``.
+        MissingExtraError: ray or pyarrow is not installed.
+    """
+    require_ray()
+    from gfocal.inference import parts as stored
+
+    console, workers = console or Console(stderr=True), workers or Workers()
+    coverage = choose_coverage(model, coverage)
+    threshold = resolve_threshold(model, score_threshold)
+    before = stored.read_run(out)
+    size = workers.part_size if before is None else int(before.get("part_size", workers.part_size))
+    parts, notes = stored.list_parts(sources, lists, Path(out), size)
+    for text in notes:
+        note(console, text)
+    computed = computed_precision(model, precision)
+    header = run_header(model, threshold, False, DrawStyle(), value_range, Shard(), [], classes, computed, coverage)
+    header = json.loads(json.dumps(header | {"part_size": size, "files": digest([json.dumps(p) for p in parts])}))
+    _begin(out, before, header, resume)
+    done = stored.finished_parts(out)
+    rest = [part for part in parts if part["start"] not in done]
+    if len(rest) < len(parts):
+        count = sum(part["count"] for part in parts) - sum(part["count"] for part in rest)
+        note(console, f"{pluralize(count, 'image')} done before, in {out}/{stored.FOLDER}")
+    is_file = isinstance(model, ExportedDetector)
+    given = str(model.path.absolute()) if isinstance(model, ExportedDetector) else model.to("cpu").eval()
+    options = {
+        "score_threshold": threshold,
+        "batch_size": workers.batch_size,
+        "value_range": value_range,
+        "precision": precision,
+        "num_threads": workers.threads,
+        "classes": classes,
+        "coverage": coverage,
+        "decode_settings": model.decode_settings if is_file else None,
+        "device": "cuda" if workers.gpus else "cpu",
+    }
+    where = out if "://" in out else str(Path(out).absolute())
+    if rest:
+        _run(rest, [given, where, size, max_pixels()], options, workers, address, console)
+    return _report(out, console)
+
+
+def require_ray() -> None:
+    """Raise MissingExtraError where ray or pyarrow is not installed."""
+    try:
+        import pyarrow
+        import ray.data  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(f"--engine ray needs ray and pyarrow: pip install 'gfocal[ray]' ({error})") from error
+    assert pyarrow
+
+
+def _begin(out: str, before: Mapping[str, Any] | None, header: Mapping[str, Any], resume: bool) -> None:
+    """Create the folder of a new job, or find that the same one is continued."""
+    from gfocal.inference import parts
+
+    if before is None:
+        parts.write_run(out, header)
+        return
+    if (why := describe_difference(before, header)) is not None:
+        raise DataError(f"{out}: of a job with other images or settings: {why}; name another folder")
+    if not resume:
+        raise DataError(f"{out}: has this job already; continue it (--resume), or name another folder")
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[Any]:
+    """Ray, connected; a connection that was there before stays."""
+    import ray
+
+    was_there = ray.is_initialized()
+    if not was_there:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    try:
+        yield ray
+    finally:
+        if not was_there:
+            ray.shutdown()
+
+
+def _run(
+    parts: Sequence[Mapping[str, Any]],
+    arguments: Sequence[Any],
+    options: Mapping[str, Any],
+    workers: Workers,
+    address: str | None,
+    console: Console,
+) -> None:
+    with _cluster(address) as ray:
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        room = _count_room(ray.nodes(), workers)
+        count = min(room if workers.count is None else workers.count, len(parts))
+        total = sum(part["count"] for part in parts)
+        say(
+            console,
+            f"{pluralize(total, 'image')} in {pluralize(len(parts), 'part')}, for {pluralize(count, 'worker')}",
+        )
+        rows = [{"part": json.dumps(part)} for part in parts]
+        found = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MAX_BLOCKS)).map_batches(
+            DetectPart,
+            batch_size=1,
+            fn_constructor_args=arguments,
+            fn_constructor_kwargs=dict(options),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count, initial_size=count),
+            num_cpus=workers.threads,
+            num_gpus=workers.gpus or None,
+        )
+        done = 0
+        try:
+            for several in found.iter_batches(batch_size=None, prefetch_batches=0):
+                done += int(several["count"].sum())
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"stopped after {done:,} of {pluralize(total, 'image')}; the same command with --resume continues"
+            ) from None
+
+
+def _count_room(nodes: Sequence[Mapping[str, Any]], workers: Workers) -> int:
+    """How many workers fit into the machines of a cluster, none across two."""
+    room = 0
+    for node in nodes:
+        if node["Alive"]:
+            fitting = node["Resources"].get("CPU", 0) // workers.threads
+            if workers.gpus:
+                fitting = min(fitting, node["Resources"].get("GPU", 0) // workers.gpus)
+            room += int(fitting)
+    if not room:
+        raise DataError(
+            f"no machine of the cluster has {pluralize(workers.threads, 'CPU')}"
+            + (f" and {workers.gpus:g} GPU" if workers.gpus else "")
+            + " for a worker; ask for fewer (--threads, --gpus)"
+        )
+    return room
+
+
+def _report(out: str, console: Console) -> int:
+    """Say what the parts of a finished job have; returns how many images failed."""
+    from gfocal.inference import parts
+
+    images = objects = failed = 0
+    for rows in parts.read_parts(out, ["path", "labels", "error"]):
+        images += len(rows)
+        objects += sum(len(row["labels"]) for row in rows)
+        for row in rows:
+            if row["error"] is not None:
+                failed += 1
+                if failed <= _SHOWN:
+                    fail(console, row["error"])
+    more = f", {failed:,} failed" if failed else ""
+    say(
+        console,
+        f"{pluralize(objects, 'object')} in {pluralize(images - failed, 'image')}{more}: {out}/{parts.FOLDER}; "
+        f"'gfocal detect --merge {out} --format coco' writes other formats",
+    )
+    return failed
+
+
+def is_job(folder: str | Path) -> bool:
+    """Whether a folder has the parts of a job."""
+    return (Path(folder) / "run.json").is_file() and (Path(folder) / "parts").is_dir()
+
+
+def merge_parts(folder: Path, formats: Sequence[str]) -> WrittenResults:
+    """Write the formats of ``gfocal detect`` from the parts in a folder, finished or not.
+
+    Raises DataError where nothing is there; MissingExtraError where pyarrow is not installed.
+    """
+    require_ray()
+    from gfocal.inference import parts
+
+    header = parts.read_run(str(folder))
+    assert header is not None
+    names = unique_names([_name(row) for rows in parts.read_parts(str(folder), _NAMING) for row in rows], {})
+    if not names:
+        raise DataError(f"{folder}: no part is done yet")
+    failed = 0
+    with TemporaryDirectory(prefix=".merge-", dir=folder) as temporary:
+        path = Path(temporary) / "detections.jsonl"
+        with Journal(path, header) as journal:
+            numbers = iter(names)
+            for rows in parts.read_parts(str(folder)):
+                for row in rows:
+                    name = next(numbers)
+                    failed += row["error"] is not None
+                    if row["error"] is None:
+                        journal.add(_record(row, name))
+            journal.finish(failed)
+        return write_results([path], folder, formats, header)
+
+
+_NAMING = ["index", "path"]
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """A file's path, or of an image that is a cell of a table its place."""
+    return row["path"] or f"{row['index']:012d}"
+
+
+def _record(row: Mapping[str, Any], name: str) -> Record:
+    """A row as the line of a journal, rounded as ``gfocal.inference.results`` does."""
+    record: Record = {"index": row["index"], "file": _name(row), "name": name, "image": None}
+    record |= {"size": [row["height"], row["width"]], "labels": row["labels"]}
+    record["scores"] = [float(f"{score:.7g}") for score in row["scores"]]
+    record["boxes"] = [[round(v, 4) for v in box] for box in row["boxes"]]
+    if row.get("edge_std") is not None:
+        record["edge_std"] = [[round(v, 4) for v in std] for std in row["edge_std"]]
+    if row.get("calibrated_scores") is not None:
+        record["calibrated_scores"] = [float(f"{v:.7g}") for v in row["calibrated_scores"]]
+    if row.get("edge_interval") is not None:
+        record["edge_intervals"] = [[[round(v, 4) for v in pair] for pair in one] for one in row["edge_interval"]]
+    return record

@@ -1,0 +1,283 @@
+"""Detection on a Ray cluster of two nodes: the results of one process, whatever is killed, and jobs that resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gfocal.cli import DONE, SOME_FAILED, USER_ERROR
+from gfocal.data.preprocess import InputSettings
+from gfocal.errors import DataError
+from gfocal.inference.batches import DetectBatch
+from gfocal.inference.files import detect_files
+from gfocal.inference.ray_engine import Workers, detect_on_ray, merge_parts
+from gfocal.models.detector import Detector
+from gfocal.models.model_file import save_model
+from gfocal.models.zoo import create
+
+ray = pytest.importorskip("ray", reason="needs the extra ray: pip install 'gfocal[ray]'")
+pytest.importorskip("ray.data", reason="needs the extra ray: pip install 'gfocal[ray]'")
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+cluster_utils = pytest.importorskip("ray.cluster_utils")
+
+from gfocal.inference import parts as stored  # noqa: E402, imports pyarrow
+
+pytestmark = pytest.mark.slow
+
+Run = Callable[..., tuple[int, str, str]]  # of the fixture "run"
+Rows = list[dict[str, Any]]
+THRESHOLD = 0.0105
+COUNT = 240
+BROKEN = 17  # the number of an image that cannot be read
+TWO = Workers(count=2, part_size=4)
+
+
+@pytest.fixture(scope="module")
+def model() -> Detector:
+    torch.manual_seed(0)
+    options = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
+    detector = create("gfl_light_fpn", 2, names=("cat", "dog"), pretrained=False, **options)
+    detector.input_settings = InputSettings(short_side=64, long_side=96)
+    return detector.eval()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for number in range(COUNT):
+        pixels = rng.integers(0, 256, (40 + number % 7, 60, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:04}.png")
+    (folder / f"{BROKEN:04}.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(model: Detector, photos: Path) -> Rows:
+    """What one process finds."""
+    files = sorted(map(str, photos.iterdir()))
+    return as_rows(DetectBatch(model, THRESHOLD)({"index": list(range(COUNT)), "path": files}))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes with a CPU each; connected."""
+    usage = os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    memory = 100 * 2**20
+    nodes = cluster_utils.Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "object_store_memory": memory, "include_dashboard": False},
+    )
+    nodes.add_node(num_cpus=1, object_store_memory=memory)
+    ray.init(address=nodes.address, log_to_driver=False)
+    try:
+        yield nodes
+    finally:
+        ray.shutdown()
+        nodes.shutdown()
+        os.environ["RAY_USAGE_STATS_ENABLED"] = usage
+
+
+def as_rows(columns: dict[str, list[Any]]) -> Rows:
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def found_in(folder: Path) -> Rows:
+    return [row for rows in stored.read_parts(str(folder)) for row in rows]
+
+
+def start_when(is_time: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
+    """Do something in a thread of its own at the right moment."""
+
+    def wait() -> None:
+        end = time.monotonic() + 120
+        while not is_time() and time.monotonic() < end:
+            time.sleep(0.01)
+        act()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def workers_of(nodes: Any) -> list[int]:
+    """Process ids of the workers that detect: children of the raylets of this cluster."""
+    raylets = {node.all_processes["raylet"][0].process.pid for node in nodes.list_all_nodes()}
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and b"DetectPart" in (entry / "cmdline").read_bytes():
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                found += [int(entry.name)] * (parent in raylets)
+        except OSError:
+            continue
+    return found
+
+
+def test_two_nodes_find_what_one_process_finds(
+    cluster: Any, model: Detector, photos: Path, expected: Rows, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    failed = detect_on_ray(model, [str(photos)], str(out), workers=TWO, score_threshold=THRESHOLD)
+    assert failed == 1
+    assert found_in(out) == expected
+    assert expected[BROKEN]["error"] is not None
+    assert sum(len(row["labels"]) for row in expected) > COUNT
+    # From there to the files of gfocal detect: the same as of one process.
+    merge_parts(out, ("coco", "csv"))
+    assert detect_files(model, [photos], tmp_path / "one", score_threshold=THRESHOLD, formats=("coco", "csv")) == 1
+    ours, other = (json.loads((f / "detections.json").read_text()) for f in (out, tmp_path / "one"))
+    assert ours["annotations"] == other["annotations"]
+    ours, other = ([i["file_name"] for i in found["images"]] for found in (ours, other))
+    assert ours == other
+    assert (out / "detections.csv").read_text() == (tmp_path / "one" / "detections.csv").read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
+def test_killed_workers_lose_nothing(
+    cluster: Any, model: Detector, photos: Path, expected: Rows, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    killed = []
+
+    def kill() -> None:
+        for pid in workers_of(cluster)[:1]:
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    threads = [
+        start_when(lambda n=n: len(stored.finished_parts(str(out))) >= n and bool(workers_of(cluster)), kill)
+        for n in (1, 15, 30)
+    ]
+    detect_on_ray(model, [str(photos)], str(out), workers=TWO, score_threshold=THRESHOLD)
+    for thread in threads:
+        thread.join(120)
+    assert len(killed) == 3
+    assert found_in(out) == expected
+
+
+def test_a_resumed_job_does_only_the_rest(
+    cluster: Any, model: Detector, photos: Path, expected: Rows, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    detect_on_ray(model, [str(photos)], str(out), workers=TWO, score_threshold=THRESHOLD)
+    files = sorted((out / "parts").iterdir())
+    times = {file: file.stat().st_mtime_ns for file in files}
+    lost = files[3::7]
+    for file in lost:
+        file.unlink()
+    with pytest.raises(DataError, match="--resume"):
+        detect_on_ray(model, [str(photos)], str(out), workers=TWO, score_threshold=THRESHOLD)
+    with pytest.raises(DataError, match="score_threshold was"):
+        detect_on_ray(model, [str(photos)], str(out), workers=TWO, score_threshold=0.5, resume=True)
+    other = Workers(count=2, part_size=100)  # the size of parts stays that of the job
+    detect_on_ray(model, [str(photos)], str(out), workers=other, score_threshold=THRESHOLD, resume=True)
+    assert found_in(out) == expected
+    assert {f for f in files if f.stat().st_mtime_ns != times[f]} == set(lost)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "path", "struct"])
+def test_parquet_with_ids(
+    cluster: Any, model: Detector, photos: Path, expected: Rows, tmp_path: Path, kind: str
+) -> None:
+    files = sorted(photos.iterdir())[:30]
+    contents = [file.read_bytes() for file in files]
+    column: Any = contents if kind == "bytes" else list(map(str, files))
+    if kind == "struct":
+        column = [{"bytes": one, "path": file.name} for one, file in zip(contents, files, strict=True)]
+    name = "image" if kind == "struct" else kind
+    table = pyarrow.table({"id": [f"id{i}" for i in range(30)], name: column})
+    parquet.write_table(table, tmp_path / "images.parquet", row_group_size=11)
+    out = tmp_path / "out"
+    source = str(tmp_path / "images.parquet")
+    assert detect_on_ray(model, [source], str(out), workers=TWO, score_threshold=THRESHOLD) == 1
+    found = found_in(out)
+    assert [row["id"] for row in found] == table["id"].to_pylist()
+    assert [row["index"] for row in found] == list(range(30))
+    for row, one in zip(found, expected, strict=False):
+        names = ("width", "height", "boxes", "scores", "labels", "edge_std")
+        assert {n: row[n] for n in names} == {n: one[n] for n in names}
+        assert (row["error"] is None) == (one["error"] is None)
+    assert merge_parts(out, ("coco",)).num_images == 29
+
+
+def test_ray_maps_the_class_as_it_is(cluster: Any, model: Detector, expected: Rows, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "model.safetensors")
+    rows = [{"id": row["index"], "path": row["path"]} for row in expected[10:20]]
+    found = ray.data.from_items(rows, override_num_blocks=3).map_batches(
+        DetectBatch,
+        fn_constructor_args=[str(tmp_path / "model.safetensors"), THRESHOLD],
+        fn_constructor_kwargs={"num_threads": 1},
+        concurrency=1,
+        num_cpus=1,
+    )
+    for row in found.take_all():
+        one = expected[row["id"]]
+        assert {k: row[k] for k in ("boxes", "scores", "labels", "error")} == {
+            k: one[k] for k in ("boxes", "scores", "labels", "error")
+        }
+
+
+def test_the_command(cluster: Any, run: Run, model: Detector, photos: Path, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "m.safetensors")
+    options = ("--engine", "ray", "--score-threshold", THRESHOLD, "--out", tmp_path / "out", "--workers", 2)
+    code, _, err = run("detect", tmp_path / "m.safetensors", photos, *options)
+    assert code == SOME_FAILED, err
+    assert f"{BROKEN:04}.png" in err
+    assert f"in {COUNT - 1} images, 1 failed" in err
+    assert run("detect", tmp_path / "m.safetensors", photos, *options, "--resume")[0] == SOME_FAILED
+    code, _, err = run("detect", "--merge", tmp_path / "out", "--format", "yolo")
+    assert len(list((tmp_path / "out" / "labels").iterdir())) == COUNT - 1, err
+    assert code in (DONE, SOME_FAILED)
+
+
+def test_a_lost_node_loses_nothing(
+    cluster: Any, model: Detector, photos: Path, expected: Rows, tmp_path: Path
+) -> None:
+    """The last test of this cluster."""
+    out = tmp_path / "out"
+    second = cluster.list_all_nodes()[-1]
+    thread = start_when(
+        lambda: len(stored.finished_parts(str(out))) >= 5,
+        lambda: cluster.remove_node(second, allow_graceful=False),
+    )
+    detect_on_ray(model, [str(photos)], str(out), workers=TWO, score_threshold=THRESHOLD)
+    thread.join(120)
+    assert found_in(out) == expected
+
+
+@pytest.mark.parametrize("option", ["--workers", "--part-size", "--threads"])
+def test_options_of_a_cluster_alone(run: Run, option: str) -> None:
+    code, _, err = run("detect", "m.safetensors", "a.jpg", option, 2)
+    assert code == USER_ERROR
+    assert f"{option}: is of a cluster; add --engine ray" in err
+
+
+def test_options_of_one_process(run: Run) -> None:
+    code, _, err = run("detect", "m.safetensors", "a.jpg", "--engine", "ray", "--tile", 1024)
+    assert code == USER_ERROR
+    assert "--tile: not with --engine ray" in err
+
+
+def test_a_table_without_images(tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({"id": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="no column of images among id"):
+        stored.list_parts([str(tmp_path / "a.parquet")], [], tmp_path, 4)
+
+
+def test_an_address_of_a_folder(photos: Path, tmp_path: Path) -> None:
+    parts, _ = stored.list_parts([photos.as_uri()], [], tmp_path, 100)
+    assert [part["count"] for part in parts] == [100, 100, 40]
+    assert parts[0]["paths"][0] == (photos / "0000.png").as_uri()
