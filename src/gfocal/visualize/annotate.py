@@ -76,8 +76,8 @@ def draw_detections(
     many objects. A label stands where it hides no other one and least of the objects; where there is no space, its
     score is left out, and then the label, of the lowest scores first. ``font_path`` names a font file; without one,
     fonts of the system write the class names that Pillow's own (English letters) cannot. Names that none of them
-    can write lose their accents, or become ``class 3``. ``track_ids``, one for each of the detections, None for one
-    that belongs to no track, are written before the labels as ``#7``, and give the colors.
+    can write lose their accents, or become ``class 3``. ``track_ids``, one for each detection or None, are
+    written before the labels as ``#7``, and give the colors.
 
     Raises ValueError for what is not an image, for an image that is not the one of the detections, or if ``edges``
     are to be drawn of a detector without edge distributions, or intervals of one that is not calibrated for them.
@@ -90,16 +90,8 @@ def draw_detections(
     scale = max(1.0, min_side / max(canvas.size))
     canvas = enlarge(canvas, scale)
     found = detections.above(score_threshold).to("cpu")
-    palette = [
-        class_color(label) if colors == "class" else score_color(score)
-        for label, score in zip(found.labels.tolist(), found.scores.tolist(), strict=True)
-    ]
-    ids: Sequence[int | None] = [None] * len(found)
-    if track_ids is not None:
-        ids = [
-            one for one, score in zip(track_ids, detections.scores.tolist(), strict=True) if score > score_threshold
-        ]
-        palette = [color if one is None else class_color(one) for one, color in zip(ids, palette, strict=True)]
+    ids = _ids_above(score_threshold, detections, track_ids)
+    palette = _palette(found, colors, ids)
     if edges != "none":
         bands = _bands_of(found, edges, coverage)
         canvas = shade(canvas, [(i, scale_rect(rect, scale), opacity) for i, rect, opacity in bands], palette)
@@ -115,6 +107,23 @@ def draw_detections(
     limits = (0.0, 0.0, float(canvas.width), float(canvas.height))
     draw_labels(draw, wanted, font_size or font, limits, objects=boxes, font_path=font_path)
     return canvas
+
+
+def _ids_above(
+    threshold: float, detections: Detections, track_ids: Sequence[int | None] | None
+) -> Sequence[int | None]:
+    """The tracks of the detections above a threshold."""
+    above = (detections.scores > threshold).tolist()
+    ids = [None] * len(above) if track_ids is None else track_ids
+    return [one for one, is_above in zip(ids, above, strict=True) if is_above]
+
+
+def _palette(found: Detections, colors: Literal["class", "score"], ids: Sequence[int | None]) -> list[Color]:
+    """The color of each detection: of its track, else of its class or score."""
+    return [
+        class_color(one) if one is not None else class_color(label) if colors == "class" else score_color(score)
+        for label, score, one in zip(found.labels.tolist(), found.scores.tolist(), ids, strict=True)
+    ]
 
 
 def _with_ids(texts: list[tuple[str, ...]], ids: Sequence[int | None]) -> list[tuple[str, ...]]:
