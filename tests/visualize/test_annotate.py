@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from calibrations import detections
 
+from calibrations import detections
 from gfocal.visualize import annotate
 from gfocal.visualize.annotate import draw_detections
 from gfocal.visualize.drawing import class_color
