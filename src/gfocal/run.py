@@ -87,12 +87,11 @@ def run_training(
     if not resume:
         fit_to_data(config, model, criterion, train_data, val_data, data_name, console)
     folder.mkdir(parents=True, exist_ok=True)
-    description = describe_environment(config) | describe_data(train_data, val_data, data_name, selected_on)
+    about = describe_environment(config) | describe_data(train_data, val_data, data_name, selected_on)
     with lock_folder(run) if launch.is_main() else nullcontext():
         if launch.is_main():
-            write_start(
-                config, run, description | {"model": describe(model)}, held_out, resume, train_data, val_data, console
-            )
+            about["model"] = describe(model)
+            write_start(config, run, about, held_out, resume, train_data, val_data, console)
         result = train(
             model,
             train_data,

@@ -24,7 +24,7 @@ from gfocal.export import onnx_file, openvino_file
 if TYPE_CHECKING:
     import onnx
 
-LEAKY_FLOAT = 20  # first convolutions of a network with leaky ReLUs that stay in float
+LEAKY_FLOAT = 40  # first convolutions of a network with leaky ReLUs that stay in float; docs/export.md has why
 Inputs = Sequence[Tensor]  # (3, H, W) each, padded as the network needs it
 
 

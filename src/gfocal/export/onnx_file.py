@@ -96,6 +96,17 @@ def _clean(graph: Any) -> None:
         del value.metadata_props[:]
 
 
+def read_onnx(path: Path) -> Any:
+    """The graph of a file, to be written with other metadata. Raises MissingExtraError without onnx."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError(
+            f"to change {path} needs another package ({error}): pip install 'gfocal[onnx]'"
+        ) from error
+    return onnx.load(str(path))
+
+
 def write_onnx(graph: Any, text: str, path: Path) -> None:
     """Write a graph with its metadata. Raises ExportError for one that is too large for a file."""
     from gfocal_runtime.metadata import KEY

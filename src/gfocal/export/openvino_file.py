@@ -28,6 +28,14 @@ def to_openvino(onnx_file: Path) -> Any:
         raise ExportError(f"OpenVINO cannot convert this network: {error}") from error
 
 
+def read_openvino(path: Path) -> Any:
+    """OpenVINO's model of an .xml and its .bin. Raises MissingExtraError without openvino."""
+    require_openvino()
+    import openvino
+
+    return openvino.Core().read_model(str(path))
+
+
 def write_openvino(model: Any, text: str, path: Path) -> None:
     """Write .xml and .bin with the metadata; weights stay as they are, by default OpenVINO would halve them."""
     import openvino

@@ -6,7 +6,6 @@ import os
 import tempfile
 from pathlib import Path
 
-from gfocal.errors import MissingExtraError
 from gfocal.export import onnx_file, openvino_file
 from gfocal.export.file_metadata import to_text
 from gfocal.models.exported import ExportedDetector, files_of
@@ -31,17 +30,8 @@ def store_exported_calibration(model: ExportedDetector, calibration: Calibration
     with tempfile.TemporaryDirectory(prefix=f".{out.stem}.", suffix=".tmp", dir=out.parent) as folder:
         file = Path(folder) / out.name
         if model.path.suffix.lower() == ".xml":
-            openvino_file.require_openvino()
-            import openvino
-
-            openvino_file.write_openvino(openvino.Core().read_model(str(model.path)), text, file)
+            openvino_file.write_openvino(openvino_file.read_openvino(model.path), text, file)
         else:
-            try:
-                import onnx
-            except ImportError as error:
-                raise MissingExtraError(
-                    f"to write {out} needs another package ({error}): pip install 'gfocal[onnx]'"
-                ) from error
-            onnx_file.write_onnx(onnx.load(str(model.path)), text, file)
+            onnx_file.write_onnx(onnx_file.read_onnx(model.path), text, file)
         for part in reversed(files_of(file)):  # the .xml last, which is what is loaded
             os.replace(part, out.with_name(part.name))
