@@ -6,8 +6,9 @@
 2. A positive's quality is the IoU of its predicted box with its ground truth; QFL makes it the class score's target.
 3. GIoU loss and DFL train its box, weighted by w, the point's highest score of any class.
 
-All weights and normalizers of the method are here and nowhere else. No shape depends on data, nothing synchronizes
-with the device, and an image without objects takes the same path as every other.
+All weights and normalizers of the method are here and nowhere else. Nothing synchronizes with a device, no shape
+depends on data (but for the number of empty slots, on a CPU), and an image without objects takes the same path as
+every other.
 """
 
 from __future__ import annotations
