@@ -24,7 +24,7 @@ from gfocal.export import onnx_file, openvino_file
 if TYPE_CHECKING:
     import onnx
 
-LEAKY_FLOAT = 40  # first convolutions of a network with leaky ReLUs that stay in float; docs/export.md has why
+LEAKY_FLOAT = 20  # first convolutions of a network with leaky ReLUs that stay in float; docs/export.md has why
 Inputs = Sequence[Tensor]  # (3, H, W) each, padded as the network needs it
 
 
@@ -88,7 +88,7 @@ def quantize_openvino(model: Any, inputs: Inputs) -> Any:
     """OpenVINO's model with convolutions in 8 bits.
 
     Networks with leaky ReLUs, whose maps have negative values, get a zero point, and their first convolutions stay in
-    float: edges lose a third less so.
+    float: edges lose a sixth to half less so.
     """
     kept = openvino_file.last_convolutions(model)
     operations = model.get_ordered_ops()
