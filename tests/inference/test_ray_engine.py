@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gfocal.cli import DONE, SOME_FAILED, USER_ERROR
+from gfocal.cli import SOME_FAILED, USER_ERROR
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import DataError
 from gfocal.inference.batches import DetectBatch
@@ -90,6 +91,14 @@ def cluster() -> Iterator[Any]:
         os.environ["RAY_USAGE_STATS_ENABLED"] = usage
 
 
+@pytest.fixture(scope="module")
+def finished(cluster: Any, model: Detector, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished job."""
+    out = tmp_path_factory.mktemp("job") / "out"
+    assert detect_on_ray(model, [str(photos)], str(out), workers=TWO, score_threshold=THRESHOLD) == 1
+    return out
+
+
 def as_rows(columns: dict[str, list[Any]]) -> Rows:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
@@ -127,11 +136,9 @@ def workers_of(nodes: Any) -> list[int]:
 
 
 def test_two_nodes_find_what_one_process_finds(
-    cluster: Any, model: Detector, photos: Path, expected: Rows, tmp_path: Path
+    model: Detector, photos: Path, expected: Rows, finished: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    failed = detect_on_ray(model, [str(photos)], str(out), workers=TWO, score_threshold=THRESHOLD)
-    assert failed == 1
+    out = shutil.copytree(finished, tmp_path / "out")
     assert found_in(out) == expected
     assert expected[BROKEN]["error"] is not None
     assert sum(len(row["labels"]) for row in expected) > COUNT
@@ -169,10 +176,9 @@ def test_killed_workers_lose_nothing(
 
 
 def test_a_resumed_job_does_only_the_rest(
-    cluster: Any, model: Detector, photos: Path, expected: Rows, tmp_path: Path
+    model: Detector, photos: Path, expected: Rows, finished: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    detect_on_ray(model, [str(photos)], str(out), workers=TWO, score_threshold=THRESHOLD)
+    out = shutil.copytree(finished, tmp_path / "out")
     files = sorted((out / "parts").iterdir())
     times = {file: file.stat().st_mtime_ns for file in files}
     lost = files[3::7]
@@ -189,20 +195,22 @@ def test_a_resumed_job_does_only_the_rest(
 
 
 @pytest.mark.parametrize("kind", ["bytes", "path", "struct"])
-def test_parquet_with_ids(
-    cluster: Any, model: Detector, photos: Path, expected: Rows, tmp_path: Path, kind: str
-) -> None:
+def test_parts_of_a_table(model: Detector, photos: Path, expected: Rows, tmp_path: Path, kind: str) -> None:
     files = sorted(photos.iterdir())[:30]
     contents = [file.read_bytes() for file in files]
     column: Any = contents if kind == "bytes" else list(map(str, files))
     if kind == "struct":
         column = [{"bytes": one, "path": file.name} for one, file in zip(contents, files, strict=True)]
-    name = "image" if kind == "struct" else kind
-    table = pyarrow.table({"id": [f"id{i}" for i in range(30)], name: column})
-    parquet.write_table(table, tmp_path / "images.parquet", row_group_size=11)
-    out = tmp_path / "out"
-    source = str(tmp_path / "images.parquet")
-    assert detect_on_ray(model, [source], str(out), workers=TWO, score_threshold=THRESHOLD) == 1
+    table = pyarrow.table({"id": [f"id{i}" for i in range(30)], "image" if kind == "struct" else kind: column})
+    source, out = tmp_path / "images.parquet", tmp_path / "out"
+    parquet.write_table(table, source, row_group_size=11)
+    parts, _ = stored.list_parts([str(source)], [], out, 4)
+    assert [part["count"] for part in parts] == [4, 4, 3, 4, 4, 3, 4, 4]
+    detect = DetectBatch(model, THRESHOLD)
+    stored.write_run(str(out), {"names": list(model.names), "score_threshold": THRESHOLD})
+    for part in reversed(parts):  # in any order, some twice
+        for _ in range(1 + (part["start"] == 11)):
+            stored.write_part(str(out), detect(stored.read_part(part, 4)), part["start"])
     found = found_in(out)
     assert [row["id"] for row in found] == table["id"].to_pylist()
     assert [row["index"] for row in found] == list(range(30))
@@ -230,17 +238,19 @@ def test_ray_maps_the_class_as_it_is(cluster: Any, model: Detector, expected: Ro
         }
 
 
-def test_the_command(cluster: Any, run: Run, model: Detector, photos: Path, tmp_path: Path) -> None:
+def test_the_command(run: Run, model: Detector, photos: Path, finished: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(finished, tmp_path / "out")
+    sorted((out / "parts").iterdir())[3].unlink()
     save_model(model, tmp_path / "m.safetensors")
-    options = ("--engine", "ray", "--score-threshold", THRESHOLD, "--out", tmp_path / "out", "--workers", 2)
-    code, _, err = run("detect", tmp_path / "m.safetensors", photos, *options)
+    options = ("--engine", "ray", "--score-threshold", THRESHOLD, "--out", out, "--workers", 2)
+    code, _, err = run("detect", tmp_path / "m.safetensors", photos, *options, "--resume")
     assert code == SOME_FAILED, err
     assert f"{BROKEN:04}.png" in err
+    assert f"{COUNT - 4} images done before" in err
     assert f"in {COUNT - 1} images, 1 failed" in err
-    assert run("detect", tmp_path / "m.safetensors", photos, *options, "--resume")[0] == SOME_FAILED
-    code, _, err = run("detect", "--merge", tmp_path / "out", "--format", "yolo")
-    assert len(list((tmp_path / "out" / "labels").iterdir())) == COUNT - 1, err
-    assert code in (DONE, SOME_FAILED)
+    code, _, err = run("detect", "--merge", out, "--format", "yolo")
+    assert code == SOME_FAILED
+    assert len(list((out / "labels").iterdir())) == COUNT - 1, err
 
 
 def test_a_lost_node_loses_nothing(

@@ -34,7 +34,10 @@ def add_cluster(group: Options) -> None:
         "--address", metavar="HOST:PORT", help="of a running cluster, or auto (default: Ray on this machine)"
     )
     group.add_argument(
-        "--workers", type=int_at_least(1), metavar="N", help="processes (default: as many as there is room for)"
+        "--workers",
+        type=int_at_least(1),
+        metavar="N",
+        help="processes (default: as many as the cluster has CPUs for)",
     )
     group.add_argument("--threads", type=int_at_least(1), metavar="N", help="CPUs of each process (default: 1)")
     group.add_argument("--gpus", type=_gpus, metavar="N", help="GPUs of each process, or a share of one (default: 0)")

@@ -40,7 +40,7 @@ class Workers:
     """The processes of a job.
 
     Attributes:
-        count: at most so many; None: as many as the cluster has room for.
+        count: at most so many; None: as many as the cluster has CPUs for.
         threads: of each, which are CPUs to Ray.
         gpus: of each, also a share of one; 0: none.
         part_size: images of a part, which is what a process does at once, and a file of results.
@@ -138,8 +138,6 @@ def detect_on_ray(
     if len(rest) < len(parts):
         count = sum(part["count"] for part in parts) - sum(part["count"] for part in rest)
         note(console, f"{pluralize(count, 'image')} done before, in {out}/{stored.FOLDER}")
-    is_file = isinstance(model, ExportedDetector)
-    given = str(model.path.absolute()) if isinstance(model, ExportedDetector) else model.to("cpu").eval()
     options = {
         "score_threshold": threshold,
         "batch_size": workers.batch_size,
@@ -148,13 +146,18 @@ def detect_on_ray(
         "num_threads": workers.threads,
         "classes": classes,
         "coverage": coverage,
-        "decode_settings": model.decode_settings if is_file else None,
+        "decode_settings": model.decode_settings if isinstance(model, ExportedDetector) else None,
         "device": "cuda" if workers.gpus else "cpu",
     }
     where = out if "://" in out else str(Path(out).absolute())
     if rest:
-        _run(rest, [given, where, size, max_pixels()], options, workers, address, console)
+        _run(rest, [_sendable(model), where, size, max_pixels()], options, workers, address, console)
     return _report(out, console)
+
+
+def _sendable(model: AnyDetector) -> AnyDetector | str:
+    """What goes to the workers: weights; of an exported file, whose engine cannot be sent, its path."""
+    return str(model.path.absolute()) if isinstance(model, ExportedDetector) else model.to("cpu").eval()
 
 
 def require_ray() -> None:
@@ -207,8 +210,8 @@ def _run(
         logging.getLogger("ray.data").setLevel(logging.WARNING)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        room = _count_room(ray.nodes(), workers)
-        count = min(room if workers.count is None else workers.count, len(parts))
+        fitting = _count_fitting(ray.nodes(), workers)
+        count = min(fitting if workers.count is None else workers.count, len(parts))
         total = sum(part["count"] for part in parts)
         say(
             console,
@@ -234,22 +237,22 @@ def _run(
             ) from None
 
 
-def _count_room(nodes: Sequence[Mapping[str, Any]], workers: Workers) -> int:
+def _count_fitting(nodes: Sequence[Mapping[str, Any]], workers: Workers) -> int:
     """How many workers fit into the machines of a cluster, none across two."""
-    room = 0
+    total = 0
     for node in nodes:
         if node["Alive"]:
             fitting = node["Resources"].get("CPU", 0) // workers.threads
             if workers.gpus:
                 fitting = min(fitting, node["Resources"].get("GPU", 0) // workers.gpus)
-            room += int(fitting)
-    if not room:
+            total += int(fitting)
+    if not total:
         raise DataError(
             f"no machine of the cluster has {pluralize(workers.threads, 'CPU')}"
             + (f" and {workers.gpus:g} GPU" if workers.gpus else "")
             + " for a worker; ask for fewer (--threads, --gpus)"
         )
-    return room
+    return total
 
 
 def _report(out: str, console: Console) -> int:
