@@ -99,6 +99,21 @@ def write_exported() -> None:
     export_model(load("runs/mine"), Path("mine.onnx"), ExportOptions("onnx", images=[image]))
 
 
+def detect_in_a_clip() -> None:
+    """The lines found/clip.jsonl of the page on video, in the current folder."""
+    av = pytest.importorskip("av", reason="needs the extra video")
+    from gfocal.inference.video import detect_videos
+
+    image, _ = gfocal.SyntheticScenes(1, size=96).read(0)
+    with av.open("clip.mp4", "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 96, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image.permute(1, 2, 0).numpy(), "rgb24")))
+        container.mux(stream.encode(None))
+    detect_videos(gfocal.load("runs/mine"), ["clip.mp4"], Path("found"), score_threshold=0.01)
+
+
 def answer_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the page on serving asks is answered by a service in this process, not at the address that it names."""
     pytest.importorskip("fastapi", reason="needs the extra serve")
@@ -124,6 +139,8 @@ def test_python_examples_run(page: Path, workplace: Path, monkeypatch: pytest.Mo
     names: dict[str, Any] = {}
     if page.name == "export.md":
         write_exported()
+    if page.name == "video.md":
+        detect_in_a_clip()
     if page.name == "serve.md":
         answer_requests(monkeypatch)
     for block in blocks(page, "python"):
