@@ -88,9 +88,9 @@ def run_training(
         fit_to_data(config, model, criterion, train_data, val_data, data_name, console)
     folder.mkdir(parents=True, exist_ok=True)
     about = describe_environment(config) | describe_data(train_data, val_data, data_name, selected_on)
+    about["model"] = describe(model)
     with lock_folder(run) if launch.is_main() else nullcontext():
         if launch.is_main():
-            about["model"] = describe(model)
             write_start(config, run, about, held_out, resume, train_data, val_data, console)
         result = train(
             model,
@@ -107,9 +107,7 @@ def run_training(
             watcher=watcher,
             console=console,
         )
-        if launch.is_main():
-            result = write_result(result, config, run, val_data, resume)
-    return model, result
+        return model, write_result(result, config, run, val_data, resume) if launch.is_main() else result
 
 
 def choose_config(config: Config, run: RunFolder, resume: bool) -> Config:

@@ -187,8 +187,8 @@ def write_results(
     notes += [text for page in pages if (text := page.describe_missing()) is not None]
     if limited:
         notes.append(
-            f"{pluralize(limited, 'image')} with {pluralize(int(most), 'box', 'boxes')}, the most that this model gives "
-            "for an image; there may be more objects: --max-detections N finds them"
+            f"{pluralize(limited, 'image')} with {pluralize(int(most), 'box', 'boxes')}, the most that this model "
+            "gives for an image; there may be more objects: --max-detections N finds them"
         )
     if count := sum(twice):
         where = pluralize(sum(map(bool, twice)), "image")
