@@ -114,6 +114,25 @@ def detect_in_a_clip() -> None:
     detect_videos(gfocal.load("runs/mine"), ["clip.mp4"], Path("found"), score_threshold=0.01)
 
 
+def write_table_of_images() -> None:
+    """What the page on clusters reads."""
+    pytest.importorskip("ray.data", reason="needs the extra ray")
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    image, _ = gfocal.SyntheticScenes(1, size=96).read(0)
+    stream = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(stream, "png")
+    parquet.write_table(pyarrow.table({"bytes": [stream.getvalue()] * 3, "id": [0, 1, 2]}), "images.parquet")
+
+
+def read_table_of_detections() -> None:
+    """What the page on clusters wrote."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table("found")
+    assert sorted(table["id"].to_pylist()) == [0, 1, 2]
+    assert table["error"].null_count == 3
+    pytest.importorskip("ray").shutdown()
+
+
 def answer_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the page on serving asks is answered by a service in this process, not at the address that it names."""
     pytest.importorskip("fastapi", reason="needs the extra serve")
@@ -143,8 +162,12 @@ def test_python_examples_run(page: Path, workplace: Path, monkeypatch: pytest.Mo
         detect_in_a_clip()
     if page.name == "serve.md":
         answer_requests(monkeypatch)
+    if page.name == "scale.md":
+        write_table_of_images()
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), names)
+    if page.name == "scale.md":
+        read_table_of_detections()
     if "found" in names:
         assert len(names["found"]) > 0, "the example must be of an image in which something is found"
 
