@@ -33,6 +33,7 @@ def test_small_objects_in_large_images_are_a_finding() -> None:
     assert small.tiling == Tiling(832, 0.15)
     assert small.tile_side == pytest.approx(48, abs=2)
     (finding,) = check_tiles(make_data(50, (6000, 8000)), SETTINGS, "train", "data")
+    assert finding.code == "objects-small-at-input"
     assert "100% of the objects have a side under 12 pixels" in finding.text
     assert "50 pixels becomes 6.7, and 48 in tiles of --tile 832 --overlap 0.15" in finding.text
 

@@ -73,7 +73,10 @@ def test_images_of_one_size_go_together_and_others_do_not() -> None:
     with make_client(slow, Bounds(max_batch=4, max_wait=0.3)) as client:
         sizes = [(120, 90)] * 5 + [(90, 120)]
         answer = client.post("/detect", files=files(*(encode(make_image(*size)) for size in sizes))).json()
-    assert [one["timings"]["batch_size"] for one in answer["images"]] == [4, 4, 4, 4, 1, 1]
+    # Which of the five is alone depends on which was read last.
+    counts = [one["timings"]["batch_size"] for one in answer["images"]]
+    assert sorted(counts[:5]) == [1, 4, 4, 4, 4]
+    assert counts[5] == 1
     assert sorted(shape[0] for shape in slow.batches) == [1, 1, 4]
 
 

@@ -33,13 +33,15 @@ def count_selection_images(model: str, data: ImageData) -> int | None:
 def _count_images(model: str, data: ImageData, key: str) -> int | None:
     from gfocal.data.identity import digest_images
 
-    if data.files is None or (trained := read_trained_images(model)) is None:
+    if data.files is None or (known := read_trained_images(model, key)) is None:
         return None
-    return sum(digest in trained for digest in digest_images(data) if digest is not None)
+    return sum(digest in known for digest in digest_images(data) if digest is not None)
 
 
-def read_trained_images(model: str) -> set[str] | None:
+def read_trained_images(model: str, key: str = "digests") -> set[str] | None:
     """The digests of the images that the run of a model was trained on; None where that is unknown.
+
+    With the key ``selected_on`` those by which its best epoch was chosen.
 
     Raises:
         DataError: training_images.json is damaged.
@@ -51,8 +53,9 @@ def read_trained_images(model: str) -> set[str] | None:
     if not Path(model).exists() or not file.is_file():
         return None
     try:
-        return set(json.loads(file.read_text(encoding="utf-8"))["digests"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return set(content["digests"] if key == "digests" else content.get(key, ()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{file}: not as gfocal wrote it; restore it, or remove it") from error
 
 
