@@ -50,10 +50,11 @@ from gfocal.calibration.matched import Scored, TruePositives, match_detections
 from gfocal.calibration.scores import d_ece, la_ece
 from gfocal.calibration.spread import choose_spread_rule, relative_spread
 from gfocal.cli.inputs import read_datasets
-from gfocal.data.dataset import ImageData, Sample
+from gfocal.data.dataset import ImageData
 from gfocal.data.loading import evaluation_loader
 from gfocal.data.survey import with_value_range
 from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.data.views import ChangedImages
 from gfocal.evaluation.detections import average_precision, detect_all
 from gfocal.models.exported import AnyDetector
 from gfocal.models.predict import resolve_threshold
@@ -61,33 +62,6 @@ from gfocal.structures.calibration import SpreadRule, least_count, variance_of_b
 
 Floats = NDArray[np.float64]
 Rule = Callable[[TruePositives], Tensor]
-
-
-@dataclass(frozen=True)
-class Shifted:
-    """A dataset whose images are changed as they are read (an ``ImageData``)."""
-
-    data: ImageData
-    change: Callable[[Tensor], Tensor]
-    names: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    files = None
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def sample(self, index: int) -> Sample:
-        """As the dataset."""
-        return self.data.sample(index)
-
-    def read(self, index: int) -> tuple[Tensor, Sample]:
-        """The changed image."""
-        image, sample = self.data.read(index)
-        return self.change(image), sample
-
-    def at_epoch(self, epoch: int) -> ImageData:
-        """Evaluation has no epochs."""
-        return self
 
 
 def blur(image: Tensor) -> Tensor:
@@ -140,7 +114,7 @@ def find_set(name: str, data_name: str, split: str, seed: int, with_shift: bool)
     found, scored, ap = detect(data)
     shifted = {}
     for key, change in SHIFTS.items() if with_shift else ():
-        shifted[key] = detect(Shifted(data, change, data.names, data.category_ids))[0]
+        shifted[key] = detect(ChangedImages(data, change))[0]
     title = f"{name}, {data_name} {split}".strip()
     print(f"{title}: {len(data)} images, {len(found)} true positives, {perf_counter() - start:.0f} s", flush=True)
     return TrustSet(title, ap, len(data), found, scored, shifted)

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import TINY, Run
+from gfocal.checks.label_review import mirror_image
 from gfocal.data.classes import choose_classes, map_classes
 from gfocal.data.dataset import FileData, Problem, Sample
 from gfocal.data.discovery import read_data
-from gfocal.data.views import NEAR_NAMES, SAME_IMAGE, concatenate
+from gfocal.data.synthetic.scenes import SyntheticScenes
+from gfocal.data.views import NEAR_NAMES, SAME_IMAGE, ChangedImages, concatenate
 from gfocal.errors import DataError
 
 
@@ -287,3 +289,16 @@ def test_training_says_what_100_detections_cannot_find(tmp_path: Path, run: Run,
     code, _, err = run("train", tmp_path, "--out", tmp_path / "run", *TINY, "--batch-size", 1)
     assert code == 0, err
     assert "note: 30 of 130 objects cannot be found: only the best 100 detections of each image count" in err
+
+
+def test_changed_images_keep_their_annotations() -> None:
+    scenes = SyntheticScenes(2, size=96)
+    mirrored = ChangedImages(scenes, mirror_image)
+    assert (len(mirrored), mirrored.names, mirrored.category_ids) == (2, scenes.names, scenes.category_ids)
+    assert mirrored.files is None
+    for data, original in ((mirrored, scenes), (mirrored.at_epoch(1), scenes.at_epoch(1))):
+        image, sample = data.read(1)
+        wanted, annotated = original.read(1)
+        assert torch.equal(image, wanted.flip(2))
+        assert torch.equal(sample.boxes, annotated.boxes)
+        assert torch.equal(data.sample(1).boxes, annotated.boxes)

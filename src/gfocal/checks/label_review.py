@@ -16,8 +16,9 @@ from gfocal.checks.annotations import describe_box
 from gfocal.checks.findings import Finding
 from gfocal.checks.proposals import Proposals, combine
 from gfocal.checks.suspects import SIDES, Ranking, Suspect, SuspectKind
-from gfocal.data.dataset import FileData, ImageData, Sample
+from gfocal.data.dataset import FileData, ImageData
 from gfocal.data.loading import evaluation_loader
+from gfocal.data.views import ChangedImages
 from gfocal.evaluation.detections import detect_all
 from gfocal.models.exported import AnyDetector
 from gfocal.models.predict import resolve_threshold
@@ -26,30 +27,9 @@ LOWEST_SCORE = 0.01  # of a detection: what scores less says nothing, not even t
 MAX_DETECTIONS = 300  # of an image; those of several classes at one place all count
 
 
-@dataclass
-class Mirrored:
-    """The mirror images of a dataset (an ``ImageData``), with the annotations of the images themselves."""
-
-    data: ImageData
-    names: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    files = None
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def sample(self, index: int) -> Sample:
-        """The annotations of the image itself."""
-        return self.data.sample(index)
-
-    def read(self, index: int) -> tuple[Tensor, Sample]:
-        """The mirror image, with the annotations of the image itself."""
-        image, sample = self.data.read(index)
-        return image.flip(-1), sample
-
-    def at_epoch(self, epoch: int) -> Mirrored:
-        """A review has no epochs."""
-        return self
+def mirror_image(image: Tensor) -> Tensor:
+    """Left and right exchanged. (3, H, W) -> the same shape"""
+    return image.flip(-1)
 
 
 def map_labels(model_names: Sequence[str], names: Sequence[str]) -> list[int]:
@@ -78,7 +58,7 @@ def propose(
     before, model.decode_settings = model.decode_settings, limits
     try:
         found = []
-        looked_at: list[ImageData] = [data, Mirrored(data, data.names, data.category_ids)] if mirror else [data]
+        looked_at: list[ImageData] = [data, ChangedImages(data, mirror_image)] if mirror else [data]
         for images in looked_at:
             batches = evaluation_loader(images, model.input_settings, batch_size, num_workers)
             found.append(detect_all(model, batches, on_batch))

@@ -15,7 +15,7 @@ from gfocal.cli.early import require_data, say_beginning
 from gfocal.cli.held_out import read_held_out, run_folder_of, select_held_out
 from gfocal.cli.inputs import load_detector, read_datasets, select_splits, standard_output
 from gfocal.cli.options import add_device, add_image_reading, add_precision, coverage, fraction, int_at_least
-from gfocal.cli.seen_images import count_seen_images, count_selection_images
+from gfocal.cli.seen_images import RunImages, count_run_images
 from gfocal.console import note, say
 from gfocal.models.names import require_model
 from gfocal.text import pluralize
@@ -112,8 +112,6 @@ def _calibrate(args: argparse.Namespace, console: Console) -> int:
     if not model.box_coder.has_distribution:
         raise CalibrationError(f"{args.model}: its head has no edge distributions; a GFL or NanoDet preset has")
     data, where = _read_data(args, model, console)
-    if not args.seen_images:
-        refuse_seen_images(args.model, data, where)
     found = _detect(args, model, data, console)
     threshold = resolve_threshold(model, args.score_threshold)
     result = calibrate(data, found, threshold, where, _digest(model), args.coverage, seed=args.seed)
@@ -167,19 +165,22 @@ def _read_data(args: argparse.Namespace, model: AnyDetector, console: Console) -
     held = select_held_out(data, args, held_out)
     if held is not None:
         data, where = held, f"held out for validation by the run of {args.model}, from {', '.join(args.data)}"
-    if held is not None or count_selection_images(args.model, data):
+    of_run = count_run_images(args.model, data)
+    if not args.seen_images:
+        refuse_seen_images(of_run, len(data), where)
+    if held is not None or (of_run is not None and of_run.selected_on):
         note(console, "the best epoch was chosen on these images: the promises are a little too good")
     choice = choose_for_images(image_paths([data]), model.input_settings, args.value_range, console)
     return with_value_range(data, choice.value_range), where
 
 
-def refuse_seen_images(model: str, data: ImageData, where: str) -> None:
-    """Raise CalibrationError if the run of a model was trained on some of the images."""
+def refuse_seen_images(of_run: RunImages | None, total: int, where: str) -> None:
+    """Raise CalibrationError if the run of a model was trained on some of ``total`` images."""
     from gfocal.errors import CalibrationError
 
-    if seen := count_seen_images(model, data):
+    if of_run is not None and of_run.trained:
         raise CalibrationError(
-            f"{where}: the model was trained on {seen:,} of these {pluralize(len(data), 'image')}, on which "
+            f"{where}: the model was trained on {of_run.trained:,} of these {pluralize(total, 'image')}, on which "
             "its edges are better than on others; give images that it has not seen ('gfocal split' holds some out "
             "before training), or --seen-images if no promise is needed"
         )

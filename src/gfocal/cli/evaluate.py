@@ -44,7 +44,7 @@ from gfocal.cli.options import (
     viewer_file,
     with_nms,
 )
-from gfocal.cli.seen_images import count_seen_images, count_selection_images, describe_seen_images
+from gfocal.cli.seen_images import count_run_images, describe_seen_images
 from gfocal.cli.storing import precisions_to_compute, store_precision, write_numbers, write_settings
 from gfocal.cli.trust import report_trust
 from gfocal.console import note, say, warn
@@ -239,13 +239,15 @@ def _count_seen(args: argparse.Namespace, model: AnyDetector | None, data: Image
     """How many images the model was trained on, with a warning if it was; None where that is unknown."""
     if model is None or not launch.is_main():
         return None
-    seen = count_seen_images(args.model, data)
-    if warning := describe_seen_images(seen, len(data)):
+    of_run = count_run_images(args.model, data)
+    if of_run is None:
+        return None
+    if warning := describe_seen_images(of_run.trained, len(data)):
         warn(console, warning)
-    if selected_on := count_selection_images(args.model, data):
-        what = "these images" if selected_on == len(data) else f"{selected_on:,} of these images"
+    if of_run.selected_on:
+        what = "these images" if of_run.selected_on == len(data) else f"{of_run.selected_on:,} of these images"
         note(console, f"the best epoch was chosen on {what}: AP is a little too high")
-    return seen
+    return of_run.trained
 
 
 def _report_file(path: Path | None) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,16 @@ if TYPE_CHECKING:
     from gfocal.data.dataset import ImageData
 
 
-def count_seen_images(model: str, data: ImageData) -> int | None:
-    """How many images the run of a model was trained on; those that it held out are not among them.
+@dataclass(frozen=True)
+class RunImages:
+    """How many images of a dataset the run of a model had."""
+
+    trained: int  # that it was trained on; those that it held out are not among them
+    selected_on: int  # that its best epoch was chosen by
+
+
+def count_run_images(model: str, data: ImageData) -> RunImages | None:
+    """How many of these images the run of a model had.
 
     None where that is unknown: for a model without its run, a run of a gfocal that kept no digests, and synthetic
     images.
@@ -22,20 +31,13 @@ def count_seen_images(model: str, data: ImageData) -> int | None:
     Raises:
         DataError: training_images.json is damaged.
     """
-    return _count_images(model, data, "digests")
-
-
-def count_selection_images(model: str, data: ImageData) -> int | None:
-    """How many images the best epoch of a model's run was chosen by, as ``count_seen_images`` counts."""
-    return _count_images(model, data, "selected_on")
-
-
-def _count_images(model: str, data: ImageData, key: str) -> int | None:
     from gfocal.data.identity import digest_images
 
-    if data.files is None or (known := read_trained_images(model, key)) is None:
+    if data.files is None or (trained := read_trained_images(model)) is None:
         return None
-    return sum(digest in known for digest in digest_images(data) if digest is not None)
+    selected_on = read_trained_images(model, "selected_on") or set()
+    digests = [digest for digest in digest_images(data) if digest is not None]
+    return RunImages(sum(one in trained for one in digests), sum(one in selected_on for one in digests))
 
 
 def read_trained_images(model: str, key: str = "digests") -> set[str] | None:

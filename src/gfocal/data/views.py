@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import torch
@@ -261,3 +261,33 @@ def require_objects(data: ImageData, data_name: str = "") -> None:
     raise DataError(
         f"{where}none of {pluralize(len(data), 'training image')} has an object{reason}; give data with boxes"
     )
+
+
+@dataclass
+class ChangedImages:
+    """A dataset (an ``ImageData``) whose images are changed as they are read, and whose annotations are not."""
+
+    data: ImageData
+    change: Callable[[Tensor], Tensor]  # of an image, uint8 (3, H, W), to one of the same size
+    names: tuple[str, ...] = field(init=False)
+    category_ids: tuple[int, ...] = field(init=False)
+    files = None  # the changed images are none
+
+    def __post_init__(self) -> None:
+        self.names, self.category_ids = self.data.names, self.data.category_ids
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def sample(self, index: int) -> Sample:
+        """As the dataset."""
+        return self.data.sample(index)
+
+    def read(self, index: int) -> tuple[Tensor, Sample]:
+        """The changed image."""
+        image, sample = self.data.read(index)
+        return self.change(image), sample
+
+    def at_epoch(self, epoch: int) -> ChangedImages:
+        """The same changes of the data of an epoch."""
+        return ChangedImages(self.data.at_epoch(epoch), self.change)

@@ -32,7 +32,7 @@ from gfocal.ops.decoding import DecodeSettings, suppress
 from gfocal.ops.tiles import Tiling, count_tiles, resize_detections
 from gfocal.structures import Detections
 from gfocal.text import pluralize
-from gfocal.visualize.annotate import DrawStyle, draw_detections
+from gfocal.visualize.annotate import DrawStyle
 from gfocal.visualize.viewer.pack import PackedImage, pack_image, pack_pixels
 
 OVERVIEW_SIDE = 4096  # pixels of what is drawn of an image that is detected in by tiles
@@ -200,20 +200,10 @@ class Pipeline:
         return path.name
 
     def _draw_boxes(self, image: Tensor, detections: Detections) -> Image.Image:
-        style, size = self.style, (int(image.shape[1]), int(image.shape[2]))
+        size = (int(image.shape[1]), int(image.shape[2]))
         if size != detections.size:
             detections = resize_detections(detections, size)
-        return draw_detections(
-            image,
-            detections,
-            0.0,
-            edges=style.edges,
-            labels=style.labels,
-            line_width=style.line_width,
-            font_size=style.font_size,
-            font_path=style.font_path,
-            coverage=style.coverage,
-        )
+        return self.style.draw(image, detections)
 
 
 def report_classes(detections: Detections, classes: ClassMap | None, settings: DecodeSettings) -> Detections:

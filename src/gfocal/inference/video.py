@@ -37,7 +37,7 @@ from gfocal.models.precision import Precision
 from gfocal.models.predict import ImageBatch, computed_precision, predict, resolve_threshold, stack_inputs
 from gfocal.structures import Detections
 from gfocal.text import pluralize
-from gfocal.visualize.annotate import DrawStyle, draw_detections
+from gfocal.visualize.annotate import DrawStyle
 
 SECONDS_BETWEEN_LINES = 60.0  # where the console is no terminal, and so has no progress bar
 
@@ -278,21 +278,7 @@ class _OneVideo:
         return found, record
 
     def _draw(self, image: Tensor | None, found: Detections, ids: Sequence[int | None] | None) -> Image.Image | None:
-        style = self.run.style
-        if image is None or self.writer is None:
-            return None
-        return draw_detections(
-            image,
-            found,
-            0.0,
-            edges=style.edges,
-            labels=style.labels,
-            line_width=style.line_width,
-            font_size=style.font_size,
-            font_path=style.font_path,
-            coverage=style.coverage,
-            track_ids=ids,
-        )
+        return None if image is None or self.writer is None else self.run.style.draw(image, found, ids)
 
     def _write(self, max_waiting: int, bar: Bar) -> None:
         """Frames that are drawn, in their order, to the video and the journal."""

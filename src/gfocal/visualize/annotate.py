@@ -46,6 +46,21 @@ class DrawStyle:
     font_path: str | None = None
     coverage: float = COVERAGE
 
+    def draw(self, image: Any, detections: Detections, track_ids: Sequence[int | None] | None = None) -> Image.Image:
+        """All detections in this style, see ``draw_detections``."""
+        return draw_detections(
+            image,
+            detections,
+            0.0,
+            edges=self.edges,
+            labels=self.labels,
+            line_width=self.line_width,
+            font_size=self.font_size,
+            font_path=self.font_path,
+            coverage=self.coverage,
+            track_ids=track_ids,
+        )
+
 
 def draw_detections(
     image: Any,
