@@ -9,7 +9,7 @@ found (right class, IoU 0.5, score above 0.3). ``--train`` trains first, with ea
 each seed: the config of ``gfocal demo`` on images of 128 pixels, in which 80 % of the objects have ambiguous edges,
 with bins of half a stride. Runs that are there are not trained again. ``--heads`` trains only a head, from random
 weights, on the features that a trained model has of 2,000 scenes, with labels that are drawn anew in every epoch: a
-minute of a processor each. ``--plain`` are scenes without textures, clutter and noise.
+minute of a processor each.
 
 TV: total variation between the predicted distribution and what DFL alone converges to under the law of the labels
 (``law_probabilities``), 0..1. Mean: by how far the mean of an edge is from that of its law, pixels. CRPS: against
@@ -127,13 +127,12 @@ def main() -> None:
     arguments.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     arguments.add_argument("--epochs", type=int, default=10)
     arguments.add_argument("--init-from", help="the model whose features --heads takes")
-    arguments.add_argument("--plain", action="store_true")
     arguments.add_argument("--out", type=Path, default=Path("runs/edge_law"))
     arguments.add_argument("--images", type=int, default=500)
     arguments.add_argument("--apart", type=float, default=2.0, help="bins")
     chosen = arguments.parse_args()
     console = Console(width=150)
-    test = SyntheticScenes(chosen.images, SIZE, TEST_SEED, "test", AMBIGUOUS, plain=chosen.plain)
+    test = SyntheticScenes(chosen.images, SIZE, TEST_SEED, "test", AMBIGUOUS)
     rows: dict[str, list[Measured]] = {}
 
     def add(title: str, run: str, found: dict[int, gfocal.Detections]) -> None:
@@ -144,11 +143,11 @@ def main() -> None:
         add(name, name, detect_scenes(load_model(Path(name)), test))
     for box_loss in chosen.train:
         for seed in chosen.seeds:
-            folder = train(box_loss, seed, chosen.epochs, chosen.out, chosen.plain)
+            folder = train(box_loss, seed, chosen.epochs, chosen.out)
             add(box_loss, str(folder), detect_scenes(load_model(folder), test))
     if chosen.heads:
         model = load_model(Path(chosen.init_from))
-        scenes = SyntheticScenes(HEAD_SCENES, SIZE, HEAD_SEED, "train", AMBIGUOUS, plain=chosen.plain)
+        scenes = SyntheticScenes(HEAD_SCENES, SIZE, HEAD_SEED, "train", AMBIGUOUS)
         features, test_features = extract(model, scenes), extract(model, test)
         for box_loss in chosen.heads:
             for seed in chosen.seeds:
@@ -158,7 +157,7 @@ def main() -> None:
         console.print(model_table(rows, f"{chosen.images} synthetic scenes"))
 
 
-def train(box_loss: str, seed: int, epochs: int, out: Path, plain: bool) -> Path:
+def train(box_loss: str, seed: int, epochs: int, out: Path) -> Path:
     """Train the config of ``gfocal demo`` with a box loss, or go on where a run stopped; returns its directory."""
     folder = out / f"{box_loss}-seed{seed}"
     done = folder / "done"
@@ -166,7 +165,7 @@ def train(box_loss: str, seed: int, epochs: int, out: Path, plain: bool) -> Path
         return folder
     changes = {"run.seed": seed, "run.epochs": epochs, "method.box_loss": box_loss}
     config = with_changes(read_config("demo"), CHANGES | changes)
-    data = SyntheticScenes(TRAIN_SCENES, SIZE, seed, "train", AMBIGUOUS, plain=plain)
+    data = SyntheticScenes(TRAIN_SCENES, SIZE, seed, "train", AMBIGUOUS)
     resume = RunFolder(folder).has_state
     run_training(config, data, None, folder, resume=resume, data_name="synthetic", console=Console(stderr=True))
     done.touch()

@@ -240,18 +240,6 @@ def test_scenes_are_varied_and_not_dominated_by_small_objects():
     assert not any(is_ambiguous(sharp.sample(index).edge_laws).any() for index in range(40))
 
 
-def test_plain_scenes_have_the_same_objects_and_labels_and_few_colors():
-    usual, plain = SyntheticScenes(6, 96), SyntheticScenes(6, 96, plain=True)
-    for index in range(6):
-        (image, sample), (other, its_sample) = plain.read(index), usual.read(index)
-        assert torch.equal(sample.boxes, its_sample.boxes)
-        assert torch.equal(sample.edge_laws.nan_to_num(-1), its_sample.edge_laws.nan_to_num(-1))
-        assert torch.equal(image, plain.read(index)[0])
-        colors, counts = image.flatten(1).unique(dim=1, return_counts=True)
-        assert counts.max() > 0.3 * 96 * 96  # the background
-        assert colors.shape[1] < other.flatten(1).unique(dim=1).shape[1] / 2
-
-
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

@@ -27,7 +27,7 @@ from torch import Tensor
 from gfocal.data.dataset import Sample
 from gfocal.data.synthetic.edge_laws import sample_edges
 from gfocal.data.synthetic.objects import SceneObject, make_object, sharp_laws
-from gfocal.data.synthetic.shapes import SHAPES, Box, Floats, Layer, paint, paint_plain, tight_box
+from gfocal.data.synthetic.shapes import SHAPES, Box, Floats, Layer, paint, tight_box
 from gfocal.errors import DataError
 
 PURPOSES = ("train", "val", "test")
@@ -54,7 +54,6 @@ class SyntheticScenes:
     purpose: str = "train"  # one of PURPOSES
     ambiguous_share: float = 0.3  # probability that an object has ambiguous sides, 0..1
     first_scene: int = 0
-    plain: bool = False  # no textures, clutter, shadows, blur and noise: only the law of an edge is hard to learn
 
     names = SHAPES
     category_ids = tuple(range(1, len(SHAPES) + 1))
@@ -89,9 +88,8 @@ class SyntheticScenes:
     def read(self, index: int) -> tuple[Tensor, Sample]:
         """One scene, uint8 RGB (3, size, size), with its ground truth."""
         layers, ground_truth = self._scene(index)
-        rng = self._stream(index, PAINT)
         bank_key = (PURPOSES.index(self.purpose), self.seed, 0, BANK)
-        image = paint_plain(layers, self.size, rng) if self.plain else paint(layers, self.size, bank_key, rng)
+        image = paint(layers, self.size, bank_key, self._stream(index, PAINT))
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), self._sample(index, ground_truth)
 
     def redraw(self, index: int, draw: int) -> Tensor:

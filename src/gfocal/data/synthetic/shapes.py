@@ -160,19 +160,6 @@ def paint(layers: list[Layer], size: int, bank_key: tuple[int, ...], rng: Genera
     return np.clip(grain, 0, 255, out=grain).astype(np.uint8)
 
 
-def paint_plain(layers: list[Layer], size: int, rng: Generator) -> NDArray[np.uint8]:
-    """Paint a scene in which everything is easily seen: objects of one color each on a background of one color.
-
-    Returns:
-        (size, size, 3) uint8 RGB.
-    """
-    canvas = np.empty((size, size, 3), np.uint8)
-    canvas[:] = rng.uniform(50, 205, 3).astype(np.uint8)
-    for layer in layers:
-        paint_layer(rng, canvas, layer, size / 192, filled=False)
-    return canvas
-
-
 def _background(rng: Generator, textures: NDArray[np.uint8], size: int) -> Image.Image:
     texture = _crop(rng, textures[rng.integers(len(textures))], size)
     steps = np.linspace(-127, 127, size, dtype=np.float32)
@@ -218,11 +205,8 @@ def _cast_shadow(canvas: NDArray[np.uint8], layer: Layer, shift: list[int], dept
     canvas[there] = canvas[there] * (1 - np.float32(depth / 255) * soft[here][..., None])
 
 
-def paint_layer(rng: Generator, canvas: NDArray[np.uint8], layer: Layer, scale: float, filled: bool = True) -> None:
-    """Paint one object, its faint extension first, in colors unlike the background, onto (H, W, 3) uint8.
-
-    ``filled``: with a pattern of two colors, else with one.
-    """
+def paint_layer(rng: Generator, canvas: NDArray[np.uint8], layer: Layer, scale: float) -> None:
+    """Paint one object, its faint extension first, in colors unlike the background, onto (H, W, 3) uint8."""
     there, here = layer.window(len(canvas))
     ground = canvas[there].astype(np.float32)
     behind = ground[::4, ::4].mean((0, 1))
@@ -234,8 +218,7 @@ def paint_layer(rng: Generator, canvas: NDArray[np.uint8], layer: Layer, scale: 
         seconds = rng.uniform(5, 250, (3, 3)).astype(np.float32)
     halfway, fully = (np.linalg.norm(base + t * (seconds - base) - behind, axis=1) for t in (0.5, 1))
     second = seconds[np.minimum(halfway, fully).argmax()]
-    shape = layer.mask.shape
-    pattern = (_fill(rng, shape, scale) if filled else np.zeros(shape, np.float32))[here][..., None]
+    pattern = _fill(rng, layer.mask.shape, scale)[here][..., None]
     if not layer.sharp:
         ground += layer.strip[here][..., None] * (base - ground)
     fill = pattern * (second - base) + base
