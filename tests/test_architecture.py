@@ -128,7 +128,6 @@ LEAVES = {
     "losses/sparse.py",
     "models/backbone.py",
     "models/necks.py",
-    "models/training_towers.py",
     "models/winograd.py",
     "models/winograd_training.py",
     "training/distributed.py",

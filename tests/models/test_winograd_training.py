@@ -13,8 +13,7 @@ from torch.nn import functional as F
 
 from gfocal.models import winograd_training
 from gfocal.models.heads import tower
-from gfocal.models.training_towers import _NormReLU, run_tower
-from gfocal.models.winograd_training import _Winograd, convolve, is_gained
+from gfocal.models.winograd_training import _Winograd, convolve, is_gained, run_tower
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -70,18 +69,6 @@ def test_it_is_taken_in_float32_training_on_a_cpu_alone() -> None:
     torch.testing.assert_close(convolve(conv, maps)[0], conv(maps[0]), rtol=0, atol=1e-4)
     conv.requires_grad_(False)
     assert not is_gained(conv, maps)
-
-
-@pytest.mark.parametrize("groups", [4, 16])
-def test_norm_with_relu_has_the_gradient_of_both(groups: int) -> None:
-    x = random(2, 16, 5, 7).contiguous(memory_format=torch.channels_last).requires_grad_()
-    weight, bias = random(16, seed=1).requires_grad_(), random(16, seed=2).requires_grad_()
-    given_gradient = random(2, 16, 5, 7, seed=3)
-    found = _NormReLU.apply(x, weight, bias, groups, 1e-5)
-    wanted = F.relu(F.group_norm(x, groups, weight, bias, 1e-5))
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
-    gradients, expected = (torch.autograd.grad(y, (x, weight, bias), given_gradient) for y in (found, wanted))
-    torch.testing.assert_close(gradients, expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -5,12 +5,10 @@ In reading order:
     detector.py                  backbone, neck and head, with what is needed to use them
     heads.py                     the GFL head, and the parts that heads share
     dense_head.py                the head of RetinaNet, FCOS, FoveaBox and ATSS
-    training_towers.py           the towers of a head over all levels at once, with faster gradients
     winograd_training.py         3x3 convolutions with fewer multiplications, and their gradients
     necks.py                     FPN with P6 and P7
     backbone.py                  what a backbone offers; any timm network with strides 8, 16 and 32
     freezing.py                  what of a backbone is excluded from training
-    frozen_stages.py             stages that are not trained, as their copy for inference
     convolutions.py              deformable convolutions, and depthwise ones in float32
     caffe.py                     ResNets of the Caffe kind
     activation_checkpointing.py  less memory in training, more time

@@ -19,7 +19,6 @@ from gfocal.models.freezing import (
     freezing_up_to,
     keep_statistics,
 )
-from gfocal.models.frozen_stages import run_body
 from gfocal.models.options import quote
 from gfocal.models.reachable import require_hub_weights, require_torchvision_weights
 
@@ -171,9 +170,6 @@ class TimmBackbone(nn.Module):
         if self.recompute and self.training:
             with recompute_activations([module for stage in self.parts()[1:] for module in stage]):
                 return self.body(images)
-        is_frozen = self.freezing.stem or self.freezing.frozen_stages > 0
-        if is_frozen and self.training and torch.is_grad_enabled():
-            return run_body(self.body, images)
         return self.body(images)
 
     def train(self, mode: bool = True) -> TimmBackbone:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gfocal.models.heads import Scale, initialize, tower
 from gfocal.models.necks import STRIDES
-from gfocal.models.training_towers import run_tower
+from gfocal.models.winograd_training import run_tower
 from gfocal.ops.points import AnchorShapes, PointLayout, make_pyramid_points
 from gfocal.structures import HeadOutputs
 

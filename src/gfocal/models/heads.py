@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from gfocal.models.training_towers import run_tower
+from gfocal.models.winograd_training import run_tower
 from gfocal.ops.points import Origin, make_points
 from gfocal.structures import HeadOutputs
 

@@ -29,6 +29,17 @@ def convolve(conv: nn.Module, maps: Sequence[Tensor]) -> list[Tensor]:
     return [conv(one) for one in maps]
 
 
+def run_tower(tower: nn.Module, maps: Sequence[Tensor]) -> list[Tensor]:
+    """The outputs of a stack of layers for each map: on a CPU layer by layer, so that maps share their work."""
+    is_apart = torch.compiler.is_compiling() or not torch.is_grad_enabled() or maps[0].device.type != "cpu"
+    if is_apart or type(tower) is not nn.Sequential or tower._forward_hooks or tower._forward_pre_hooks:
+        return [tower(one) for one in maps]
+    found = list(maps)
+    for layer in tower:
+        found = convolve(layer, found)
+    return found
+
+
 def is_gained(conv: nn.Module, maps: Sequence[Tensor]) -> bool:
     """Whether a layer is a convolution that trains faster by Winograd's algorithm, and runs nothing else."""
     if torch.compiler.is_compiling() or not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
