@@ -126,10 +126,11 @@ class Devices:
         if not self.accelerator.sync_gradients:
             return
         if self.device.type == "cpu":  # where the norm may be looked at, which saves a pass over small gradients
-            gradients = [p.grad for p in model.parameters() if p.grad is not None]
-            if torch.nn.utils.get_total_norm(gradients).numpy() <= max_norm:
-                return
-        self.accelerator.clip_grad_norm_(model.parameters(), max_norm)
+            norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+            if not norm.numpy() <= max_norm:  # so that one that is no number is seen in the weights
+                torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm)
+        else:
+            self.accelerator.clip_grad_norm_(model.parameters(), max_norm)
 
     @property
     def is_step_end(self) -> bool:
