@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gfocal.cli.storing import compare_precisions
 from gfocal.console import say
 from gfocal.text import pluralize
 
@@ -34,9 +35,9 @@ def check_bf16(file: Path, val_data: ImageData, config: Config, console: Console
     from gfocal.data.loading import evaluation_loader
     from gfocal.data.survey import with_value_range
     from gfocal.data.views import as_one_class
-    from gfocal.evaluation.detections import average_precision, detect_all
+    from gfocal.evaluation.detections import detect_all
     from gfocal.models.model_file import load_model, store_bf16_check
-    from gfocal.models.precision import PRECISIONS, Bf16Check, digest_weights, is_bf16_native
+    from gfocal.models.precision import PRECISIONS, is_bf16_native
 
     device = select_device("cpu" if config.run.cpu else None)
     if not is_bf16_native(device):
@@ -47,15 +48,15 @@ def check_bf16(file: Path, val_data: ImageData, config: Config, console: Console
     data = as_one_class(data) if config.model.class_agnostic else data
     data = with_value_range(data, model.input_settings.value_range)
     model.to(device)
-    ap = []
+    found = {}
     for precision in PRECISIONS[1:]:
         loader = evaluation_loader(data, model.input_settings, config.run.eval_batch_size, config.run.num_workers)
-        ap.append(average_precision(data, detect_all(model, loader, None, precision)).ap or 0.0)
-    if ap[0] < LEAST_AP:
+        found[precision] = detect_all(model, loader, None, precision)
+    images = pluralize(len(data), "validation image")
+    check = compare_precisions(model, data, found, f"{images} at the end of training")
+    if check is None or check.float32_ap < LEAST_AP:
         return
-    how = f"{pluralize(len(data), 'validation image')} at the end of training"
-    check = Bf16Check(ap[1], ap[0], len(data), how, digest_weights(model))
-    figures = f"AP {ap[0]:.4f} in float32, {ap[1]:.4f} in bf16 on {pluralize(len(data), 'validation image')}"
+    figures = f"AP {check.float32_ap:.4f} in float32, {check.ap:.4f} in bf16 on {images}"
     if check.is_passed:
         store_bf16_check(file, check)
         say(console, f"{figures}: {file.name} computes in bf16 unless --precision says otherwise")

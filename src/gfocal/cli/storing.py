@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from gfocal.data.dataset import ImageData
     from gfocal.evaluation.coco_ap import ScoredBoxes
     from gfocal.evaluation.evaluate import Evaluation
+    from gfocal.models.detector import Detector
     from gfocal.models.exported import AnyDetector
-    from gfocal.models.precision import Precision
+    from gfocal.models.precision import Bf16Check, Precision
 
     Compared = Mapping[str, Mapping[int, ScoredBoxes]]  # by precision: detections by image id
 
@@ -100,6 +101,17 @@ def precisions_to_compute(model: AnyDetector, args: argparse.Namespace) -> list[
     return [precision, "float32" if precision == "bf16" else "bf16"]
 
 
+def compare_precisions(model: Detector, data: ImageData, found: Compared, how: str) -> Bf16Check | None:
+    """AP in bf16 and in float32; None where the images have no objects, so that there is none. ``how``: in a line."""
+    from gfocal.evaluation.detections import average_precision
+    from gfocal.models.precision import Bf16Check, digest_weights
+
+    float32_ap, bf16_ap = (average_precision(data, found[precision]).ap for precision in ("float32", "bf16"))
+    if float32_ap is None or bf16_ap is None:
+        return None
+    return Bf16Check(bf16_ap, float32_ap, len(data), how[:1000], digest_weights(model))
+
+
 def store_precision(
     path: Path | None, model: AnyDetector | None, data: ImageData, found: Compared, part: str, console: Console
 ) -> None:
@@ -109,20 +121,17 @@ def store_precision(
         DataError: the images have no objects, so that there is no AP.
     """
     from gfocal.errors import DataError
-    from gfocal.evaluation.detections import average_precision
     from gfocal.models.detector import Detector
     from gfocal.models.model_file import store_bf16_check
-    from gfocal.models.precision import MAX_AP_DIFFERENCE, Bf16Check, digest_weights, is_bf16_native
+    from gfocal.models.precision import MAX_AP_DIFFERENCE, is_bf16_native
 
-    float32_ap, bf16_ap = (average_precision(data, found[precision]).ap for precision in ("float32", "bf16"))
-    if float32_ap is None or bf16_ap is None:
-        raise DataError("--store-precision: these images have no objects, so there is no AP to compare")
-    how = f"{pluralize(len(data), 'image')}: {part}"
     assert isinstance(model, Detector)
     assert path is not None
-    check = Bf16Check(bf16_ap, float32_ap, len(data), how[:1000], digest_weights(model))
-    difference = 100 * (bf16_ap - float32_ap)
-    say(console, f"AP in float32 {float32_ap:.4f}, in bf16 {bf16_ap:.4f}: {difference:+.2f} points")
+    check = compare_precisions(model, data, found, f"{pluralize(len(data), 'image')}: {part}")
+    if check is None:
+        raise DataError("--store-precision: these images have no objects, so there is no AP to compare")
+    difference = 100 * (check.ap - check.float32_ap)
+    say(console, f"AP in float32 {check.float32_ap:.4f}, in bf16 {check.ap:.4f}: {difference:+.2f} points")
     store_bf16_check(path, check if check.is_passed else None)
     if not check.is_passed:
         note(
