@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from gfocal.config.config import Config
     from gfocal.data.dataset import ImageData
+    from gfocal.structures import Detections
 
 MOST_IMAGES = 100  # that are looked at in both precisions
 LEAST_AP = 0.05  # below that, equal AP says nothing
@@ -48,7 +49,7 @@ def check_bf16(file: Path, val_data: ImageData, config: Config, console: Console
     data = as_one_class(data) if config.model.class_agnostic else data
     data = with_value_range(data, model.input_settings.value_range)
     model.to(device)
-    found = {}
+    found: dict[str, dict[int, Detections]] = {}
     for precision in PRECISIONS[1:]:
         loader = evaluation_loader(data, model.input_settings, config.run.eval_batch_size, config.run.num_workers)
         found[precision] = detect_all(model, loader, None, precision)
