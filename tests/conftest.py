@@ -14,6 +14,9 @@ import torch
 from hypothesis import settings
 
 from gfocal.cli.main import main
+from gfocal.data.preprocess import InputSettings
+from gfocal.models.detector import Detector
+from gfocal.models.zoo import create
 
 torch.set_num_threads(1)
 # No test depends on a network: what the default config starts from is not downloaded.
@@ -32,6 +35,14 @@ TINY = [
     *("--set", "size.long_side=96", "--set", "run.cpu=true", "--set", "model.options.channels=32"),
     *("--set", f"model.options.body={OPTIONS['body']}", "--set", "model.options.num_convs=1"),
 ]
+
+
+def tiny_detector() -> Detector:
+    """A network from random weights, always the same, of two classes and for images of 64 pixels."""
+    torch.manual_seed(0)
+    detector = create("gfl_light_fpn", 2, names=("cat", "dog"), pretrained=False, **OPTIONS)
+    detector.input_settings = InputSettings(short_side=64, long_side=96)
+    return detector.eval()
 
 
 def shared_folder() -> Path:

@@ -14,20 +14,16 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import tiny_detector
 from gfocal.cli import DONE, USER_ERROR
-from gfocal.data.preprocess import InputSettings
 from gfocal.models.model_file import load_model, save_model
-from gfocal.models.zoo import create
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    options = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
-    built = create("gfl_light_fpn", 2, names=("cat", "dog"), pretrained=False, **options)
-    built.input_settings = InputSettings(short_side=64, long_side=96)
+    built = tiny_detector()
     with torch.no_grad():
         built.head.cls_out.bias.fill_(-1.0)  # some scores are above the threshold
     path = tmp_path_factory.mktemp("model") / "model.safetensors"

@@ -12,12 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from conftest import tiny_detector
 from gfocal.data.classes import map_classes
-from gfocal.data.preprocess import InputSettings
 from gfocal.inference.batches import DetectBatch
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import save_model
-from gfocal.models.zoo import create
 from gfocal.structures import Detections
 
 THRESHOLD = 0.0105
@@ -25,11 +24,7 @@ THRESHOLD = 0.0105
 
 @pytest.fixture(scope="module")
 def model() -> Detector:
-    torch.manual_seed(0)
-    options = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
-    detector = create("gfl_light_fpn", 2, names=("cat", "dog"), pretrained=False, **options)
-    detector.input_settings = InputSettings(short_side=64, long_side=96)
-    return detector.eval()
+    return tiny_detector()
 
 
 @pytest.fixture(scope="module")

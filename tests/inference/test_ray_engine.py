@@ -14,18 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from conftest import tiny_detector
 from gfocal.cli import SOME_FAILED, USER_ERROR
-from gfocal.data.preprocess import InputSettings
 from gfocal.errors import DataError
 from gfocal.inference.batches import DetectBatch
 from gfocal.inference.files import detect_files
 from gfocal.inference.ray_engine import Workers, detect_on_ray, merge_parts
 from gfocal.models.detector import Detector
 from gfocal.models.model_file import save_model
-from gfocal.models.zoo import create
 
 ray = pytest.importorskip("ray", reason="needs the extra ray: pip install 'gfocal[ray]'")
 pytest.importorskip("ray.data", reason="needs the extra ray: pip install 'gfocal[ray]'")
@@ -47,11 +45,7 @@ TWO = Workers(count=2, part_size=4)
 
 @pytest.fixture(scope="module")
 def model() -> Detector:
-    torch.manual_seed(0)
-    options = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
-    detector = create("gfl_light_fpn", 2, names=("cat", "dog"), pretrained=False, **options)
-    detector.input_settings = InputSettings(short_side=64, long_side=96)
-    return detector.eval()
+    return tiny_detector()
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
+from conftest import tiny_detector
 from gfocal.cli import DONE, SOME_FAILED, USER_ERROR
-from gfocal.data.preprocess import InputSettings
 from gfocal.data.readers.voc import read_voc
 from gfocal.inference.files import detect_files
 from gfocal.models import predict as predict_module
 from gfocal.models.model_file import load_model, save_model
-from gfocal.models.zoo import create
 
 Run = Callable[..., tuple[int, str, str]]  # of the fixture "run"
 COUNT = 7
@@ -31,12 +29,8 @@ COUNT = 7
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    options = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
-    detector = create("gfl_light_fpn", 2, names=("cat", "dog"), pretrained=False, **options)
-    detector.input_settings = InputSettings(short_side=64, long_side=96)
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save_model(detector.eval(), path)
+    save_model(tiny_detector(), path)
     return path
 
 

@@ -14,13 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
+from conftest import tiny_detector
 from gfocal.cli import DONE, SOME_FAILED, USER_ERROR
-from gfocal.data.preprocess import InputSettings
 from gfocal.inference import video as video_module
 from gfocal.models.model_file import save_model
-from gfocal.models.zoo import create
 
 av = pytest.importorskip("av", reason="needs the extra video: pip install 'gfocal[video]'")
 
@@ -75,12 +73,8 @@ def lines_of(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    options = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
-    detector = create("gfl_light_fpn", 2, names=("cat", "dog"), pretrained=False, **options)
-    detector.input_settings = InputSettings(short_side=64, long_side=96)
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save_model(detector.eval(), path)
+    save_model(tiny_detector(), path)
     return path
 
 

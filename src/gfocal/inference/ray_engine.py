@@ -21,7 +21,7 @@ from gfocal.errors import DataError, MissingExtraError
 from gfocal.inference.batches import DetectBatch
 from gfocal.inference.intervals import choose_coverage
 from gfocal.inference.journal import Journal, Record, describe_difference
-from gfocal.inference.results import WrittenResults, write_results
+from gfocal.inference.results import WrittenResults, record_columns, write_results
 from gfocal.inference.resume import run_header, unique_names
 from gfocal.inference.shards import Shard, digest
 from gfocal.models.exported import AnyDetector, ExportedDetector
@@ -319,15 +319,14 @@ def _name(row: Mapping[str, Any]) -> str:
 
 
 def _record(row: Mapping[str, Any], name: str) -> Record:
-    """A row as the line of a journal, rounded as ``gfocal.inference.results`` does."""
+    """A row as the line of a journal."""
     record: Record = {"index": row["index"], "file": _name(row), "name": name, "image": None}
-    record |= {"size": [row["height"], row["width"]], "labels": row["labels"]}
-    record["scores"] = [float(f"{score:.7g}") for score in row["scores"]]
-    record["boxes"] = [[round(v, 4) for v in box] for box in row["boxes"]]
-    if row.get("edge_std") is not None:
-        record["edge_std"] = [[round(v, 4) for v in std] for std in row["edge_std"]]
-    if row.get("calibrated_scores") is not None:
-        record["calibrated_scores"] = [float(f"{v:.7g}") for v in row["calibrated_scores"]]
-    if row.get("edge_interval") is not None:
-        record["edge_intervals"] = [[[round(v, 4) for v in pair] for pair in one] for one in row["edge_interval"]]
-    return record
+    record |= {"size": [row["height"], row["width"]]}
+    return record | record_columns(
+        row["labels"],
+        row["scores"],
+        row["boxes"],
+        row.get("edge_std"),
+        row.get("calibrated_scores"),
+        row.get("edge_interval"),
+    )

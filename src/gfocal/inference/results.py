@@ -116,16 +116,36 @@ def make_record(
 
 def record_detections(detections: Detections, coverage: float | None = None) -> Record:
     """The part of a line that has the detections: labels, scores, boxes and what is known of their edges."""
-    record: Record = {"labels": detections.labels.tolist()}
-    record["scores"] = [float(f"{score:.7g}") for score in detections.scores.tolist()]
-    record["boxes"] = [[round(v, 4) for v in box] for box in detections.boxes.double().tolist()]
-    if detections.edges.shape[-1]:
-        record["edge_std"] = [[round(v, 4) for v in std] for std in detections.edge_std.double().tolist()]
-    if detections.calibration is not None:
-        record["calibrated_scores"] = [float(f"{v:.7g}") for v in detections.calibrated_scores().tolist()]
-        if coverage is not None:
-            intervals = detections.edge_interval(coverage).double().tolist()
-            record["edge_intervals"] = [[[round(v, 4) for v in pair] for pair in one] for one in intervals]
+    is_calibrated = detections.calibration is not None
+    return record_columns(
+        labels=detections.labels.tolist(),
+        scores=detections.scores.tolist(),
+        boxes=detections.boxes.double().tolist(),
+        edge_std=detections.edge_std.double().tolist() if detections.edges.shape[-1] else None,
+        calibrated_scores=detections.calibrated_scores().tolist() if is_calibrated else None,
+        edge_intervals=None
+        if coverage is None or not is_calibrated
+        else detections.edge_interval(coverage).double().tolist(),
+    )
+
+
+def record_columns(
+    labels: list[int],
+    scores: list[float],
+    boxes: list[list[float]],
+    edge_std: list[list[float]] | None = None,
+    calibrated_scores: list[float] | None = None,
+    edge_intervals: list[list[list[float]]] | None = None,
+) -> Record:
+    """``record_detections`` of lists, rounded to what the numbers are worth; without those that are None."""
+    record: Record = {"labels": labels, "scores": [float(f"{score:.7g}") for score in scores]}
+    record["boxes"] = [[round(v, 4) for v in box] for box in boxes]
+    if edge_std is not None:
+        record["edge_std"] = [[round(v, 4) for v in std] for std in edge_std]
+    if calibrated_scores is not None:
+        record["calibrated_scores"] = [float(f"{v:.7g}") for v in calibrated_scores]
+    if edge_intervals is not None:
+        record["edge_intervals"] = [[[round(v, 4) for v in pair] for pair in one] for one in edge_intervals]
     return record
 
 
