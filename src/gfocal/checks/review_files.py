@@ -16,7 +16,8 @@ from gfocal.checks.suspects import SIDES, SUSPECT_KINDS, Suspect
 from gfocal.data.convert import convert
 from gfocal.data.dataset import FileData
 from gfocal.data.paths import split_name
-from gfocal.data.writers import cvat
+from gfocal.data.writers import cvat, label_studio
+from gfocal.data.writers.written_objects import WrittenObject
 
 ExportFormat = Literal["cvat", "label-studio"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
@@ -161,27 +162,13 @@ def _region(one: Suspect, number: int, size: tuple[int, int], review: LabelRevie
     """What a suspect suggests, as a region; None where that is to remove a box."""
     if one.kind == "suspect-extra-box":
         return None
-    label = one.label if one.suggested_label is None else one.suggested_label
-    x1, y1, x2, y2 = one.suggested_box or one.box
-    height, width = size
-    return {
-        "id": f"{TAG.split()[1]}{number}",
-        "type": "rectanglelabels",
-        "from_name": "label",
-        "to_name": "image",
-        "original_width": width,
-        "original_height": height,
-        "image_rotation": 0,
+    names = review.data.names
+    name = names[one.label if one.suggested_label is None else one.suggested_label]
+    suggested = WrittenObject(name, one.suggested_box or one.box, False)
+    (region,) = label_studio.format_region(f"{TAG} {one.image}", number, size, suggested)
+    return region | {
         "score": round(one.score, 4),
-        "meta": {"text": [f"{one.kind}: {describe_suspect(one, review.data.names)}"]},
-        "value": {
-            "x": 100 * x1 / width,
-            "y": 100 * y1 / height,
-            "width": 100 * (x2 - x1) / width,
-            "height": 100 * (y2 - y1) / height,
-            "rotation": 0,
-            "rectanglelabels": [review.data.names[label]],
-        },
+        "meta": {"text": [f"{one.kind}: {describe_suspect(one, names)}"]},
     }
 
 
