@@ -60,7 +60,6 @@ def create_app(service: Service) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.batcher.start()
         yield
-        service.is_stopping = True
         await run_in_threadpool(service.batcher.close, service.batcher.bounds.answer_seconds)
 
     app = FastAPI(
@@ -269,7 +268,7 @@ def _add_states(app: FastAPI, service: Service) -> None:
 
     @app.get("/ready", responses=_responses(503), summary="Whether it takes requests")
     async def ready() -> State:
-        if service.is_stopping or service.batcher.is_closed:
+        if service.batcher.is_closed:
             raise HTTPException(503, "the service is stopping", {"Retry-After": "10"})
         if service.batcher.num_inside >= service.batcher.bounds.max_queue:
             raise HTTPException(503, "the queue is full", {"Retry-After": "1"})

@@ -36,7 +36,6 @@ class Service:
         meters: what Prometheus reads.
         token: that requests must have; empty: none.
         receiving: the bytes that are being received.
-        is_stopping: whether the end has begun.
     """
 
     batcher: Batcher
@@ -46,7 +45,6 @@ class Service:
     meters: Meters
     token: str = ""
     receiving: Receiving = field(default_factory=Receiving)
-    is_stopping: bool = False
 
 
 def make_service(
