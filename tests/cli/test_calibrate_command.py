@@ -7,6 +7,7 @@ deviation of their distributions.
 from __future__ import annotations
 
 import csv
+import html
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -130,6 +131,36 @@ def test_it_is_written_into_the_model_and_measured(run: Run, model: Path, photos
     at_90 = next(one for one in trust["boxes"] if one["nominal"] == 0.9)
     assert at_90["boxes"] == pytest.approx(0.9, abs=0.08)
     assert trust["ence"] < 0.3
+    (line,) = [line for line in out.splitlines() if line.startswith("boxes, 90% promised: ")]
+    assert "covered, within chance of it (" in line
+    assert at_90["chance"]["verdict"] == "within"
+    assert at_90["chance"]["low"] < at_90["boxes"] < at_90["chance"]["high"]
+    assert f"edges of {trust['num_boxes']} true positives with scores above 0.3: " in out
+    assert f"({trust['num_boxes']} boxes in 30 images here, 160 in the calibration)" in out
+    assert trust["calibrated_on"]["num_boxes"] == 160
+
+
+@pytest.mark.usefixtures("decoded")
+def test_labels_of_another_kind_are_not_chance(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:
+    assert run("calibrate", model, photos, "--num-workers", 0)[0] == DONE
+    loose = write_photos(tmp_path / "loose", 30, first=300)
+    content = json.loads((loose / "annotations.json").read_text())
+    for one in content["annotations"]:
+        x, y, width, height = one["bbox"]
+        one["bbox"] = [x - 3, y - 3, width + 6, height + 6]
+    (loose / "annotations.json").write_text(json.dumps(content))
+    page, numbers = tmp_path / "page.html", tmp_path / "numbers.json"
+    code, out, err = run("eval", model, loose, "--num-workers", 0, "--out", numbers, "--report", page)
+    assert code == DONE, err
+    assert "covered, fewer than chance explains (" in out
+    assert "edges are off by more than in the calibration, near and far: images of another kind" in out
+    assert f"gfocal calibrate {model} IMAGES, with other annotated images like these" in out
+    trust = json.loads(numbers.read_text())["trust"]
+    assert [one["chance"]["verdict"] for one in trust["boxes"]] == ["below"] * 3
+    text = page.read_text(encoding="utf-8")
+    for sentence in trust["advice"]:
+        assert f"  {sentence}\n" in out
+        assert html.escape(sentence[1:], quote=False) in text
 
 
 @pytest.mark.usefixtures("decoded")

@@ -73,7 +73,8 @@ def test_detections_of_another_detector(run: Run, photos: Path, results: Path, t
         "best threshold by f1, all classes together, on these images: 0.45 (precision 0.917, recall 0.611, F1 0.733)"
     )
     assert lines[-2] == best
-    assert lines[-1] == "at the thresholds of highest F1, chosen on these images: 0.08 false positives per image"
+    thresholds = "at the thresholds of highest F1, chosen on these images"
+    assert lines[-1] == f"{thresholds}: 11 true positives, 0.08 false positives per image"
     content = json.loads((tmp_path / "numbers.json").read_text())
     assert content["errors"]["types"]["classification"]["count"] == 1
     assert content["at_thresholds"]["confusion"]["counts"] == [[11, 1, 0], [0, 0, 6], [0, 0, 0]]

@@ -160,7 +160,7 @@ def test_the_numbers_as_json_and_in_a_few_lines(evaluation: Evaluation) -> None:
     low, high = numbers["intervals"]["ap"]
     assert low <= numbers["ap"] <= high
     assert lines[1].startswith("most costly error type: classification, 1 error; AP50 +0.")
-    assert lines[3] == "at the model's own thresholds: 1.50 false positives per image"
+    assert lines[3] == "at the model's own thresholds: 1 true positive, 1.50 false positives per image"
 
 
 def test_nothing_at_all() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gfocal.calibration.chance import Chance
 from gfocal.calibration.coverage import Coverage
 from gfocal.calibration.measure import Trust
 from gfocal.data.dataset import FileData, Sample
@@ -125,18 +127,22 @@ def test_the_page_says_which_errors_may_be_objects_without_annotation(tmp_path: 
     write_evaluation_page(tmp_path / "page.html", evaluation, title="t", images=images)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     wrong = [one.kind for image in evaluation.worst_images(12) for one in image.false_positives]
-    assert f"Background: 12 of {len(wrong)} false positives at the thresholds" in page
+    assert f"Background: 12 of {len(wrong)} false positives at the model's own thresholds" in page
     assert page.index("objects that nobody annotated") < page.index("<figure>")
     assert f"{MEANINGS['missed']}; at any score" in page
 
 
 def test_the_page_explains_the_measures_of_trust(tmp_path: Path) -> None:
-    boxes = (Coverage(0.9, 0.919, 0.95, 30.9, 28.0, 33.3, 842),)
+    boxes = (Coverage(0.9, 0.919, 0.95, 30.9, 28.0, 33.3, 842, Chance(0.88, 0.915, "above", 1.0)),)
     trust = Trust(842, 0.5, 0.3, True, 6.3, 7.1, 0.05, 2.96, 0.077, 0.085, 0.013, 0.01, boxes, edges=())
+    trust = replace(trust, advice=("why so: <b>", "what to do"))
     write_evaluation_page(tmp_path / "page.html", evaluation_of(data_of(tmp_path, 3)), title="t", trust=trust)
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", (tmp_path / "page.html").read_text(encoding="utf-8")))
     assert "ENCE 0.05 share by which edge_std is off from the errors; 0 is perfect" in text
-    assert "Boxes covered, 90% promised 0.919" in text
+    covered = "all four edges are in their intervals; more than chance explains (88% to 92%)"
+    assert f"Boxes covered, 90% promised 0.919 {covered}" in text
+    assert "True positives 842 detections with scores above 0.3 that match an object" in text
+    assert "Why so: &lt;b&gt;. What to do." in text
     assert "LaECE 0.077 by how much scores are off from the IoU" in text
     assert "D-ECE, calibrated 0.010" in text
 

@@ -6,6 +6,8 @@ In reading order:
     spread.py      the rule for the spread of an edge, fitted where there are enough boxes
     calibrate.py   spread, guarantees and scores of a model from a dataset
     scores.py      score curves, D-ECE and LaECE
+    chance.py      how far a measured coverage may lie off by chance
+    verdict.py     what a measured coverage means, and what to do
     coverage.py    measured coverage, width, interval score, CRPS and ENCE
     measure.py     how far edges and scores of a model can be trusted, measured on other images
     held_out.py    intervals of each box by the guarantees of other images, and PIT

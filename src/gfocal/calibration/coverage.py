@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gfocal.calibration.chance import Chance
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -22,6 +24,7 @@ class Coverage:
     median_width: float
     interval_score: float  # mean over edges, pixels
     count: int  # boxes
+    chance: Chance | None = None  # whether that is what a calibration makes likely; None: not known
 
 
 def interval_score(errors: Tensor, half_widths: Tensor, coverage: float) -> Tensor:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gfocal.calibration.chance import chance_of_coverage
 from gfocal.calibration.coverage import Coverage, crps, ence, measure_coverage
 from gfocal.calibration.matched import IOU_THRESHOLD, Scored, TruePositives, match_detections
 from gfocal.calibration.scores import d_ece, la_ece
+from gfocal.calibration.verdict import Origin, advise, describe_scores
 from gfocal.data.dataset import ImageData
 from gfocal.structures import Detections
-from gfocal.structures.calibration import (
-    Calibration,
-    Guarantee,
-    apply_curves,
-    variance_of_bins,
-)
+from gfocal.structures.calibration import Calibration, Guarantee, apply_curves, variance_of_bins
+from gfocal.text import pluralize
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,9 @@ class Trust:
     calibrated_d_ece: float | None
     boxes: tuple[Coverage, ...]  # of intervals that promise all four edges, at some coverages
     edges: tuple[Coverage, ...]  # of intervals that promise each edge
+    num_images: int = 0  # in which the true positives are
+    calibrated_on: Origin | None = None  # what the calibration was made from
+    advice: tuple[str, ...] = ()  # what the coverage of boxes means, and what to do, in sentences
 
     def to_json(self) -> dict[str, Any]:
         """All of it as tables, lists and numbers; None for NaN."""
@@ -54,16 +55,20 @@ class Trust:
         lines = []
         if self.mean_std == self.mean_std:
             kind = "calibrated" if self.is_calibrated else "not calibrated"
+            boxes = pluralize(self.num_boxes, "true positive")
             lines.append(
-                f"edges of {self.num_boxes:,} true positives: error {self.rms_error:.1f} pixels (root mean "
-                f"square), edge_std {self.mean_std:.1f} in the mean ({kind}), off by {self.ence:.0%} (ENCE "
+                f"edges of {boxes} {describe_scores(self.score_threshold)}: error {self.rms_error:.1f} pixels (root "
+                f"mean square), edge_std {self.mean_std:.1f} in the mean ({kind}), off by {self.ence:.0%} (ENCE "
                 f"{self.ence:.2f}); distributions off by {self.crps:.2f} pixels (CRPS)"
             )
-        lines += [
-            f"boxes, {one.nominal:.0%} promised: {one.boxes:.1%} covered, intervals {one.width:.1f} pixels wide in "
-            f"the mean, interval score {one.interval_score:.1f} (width and misses; lower is better)"
-            for one in self.boxes
-        ]
+        for one in self.boxes:
+            chance = "" if one.chance is None else f", {one.chance.describe()}"
+            lines.append(
+                f"boxes, {one.nominal:.0%} promised: {one.boxes:.1%} covered{chance}; intervals {one.width:.1f} "
+                f"pixels wide in the mean, interval score {one.interval_score:.1f} (width and misses; lower is "
+                "better)"
+            )
+        lines += [f"  {sentence}" for sentence in self.advice]
         if self.la_ece != self.la_ece:
             return [*lines, "scores: there are no detections"]
         scores = (
@@ -81,6 +86,8 @@ def measure_trust(
     score_threshold: float | Sequence[float],
     coverages: Sequence[float] = (0.5, 0.9, 0.95),
     iou_threshold: float = IOU_THRESHOLD,
+    model_name: str = "MODEL",
+    data_name: str = "DATA",
 ) -> Trust:
     """Measure edges and scores on annotated images.
 
@@ -90,6 +97,8 @@ def measure_trust(
         score_threshold: of the true positives; one number, or one of each class, by label.
         coverages: at which a calibrated model's intervals are measured; those that it cannot promise are left out.
         iou_threshold: of a match.
+        model_name: what the commands of the advice call the model.
+        data_name: and the data.
     """
     found, scored = match_detections(data, detections, score_threshold, iou_threshold)
     calibration = next((one.calibration for one in detections.values()), None)
@@ -101,6 +110,8 @@ def measure_trust(
         ence_of_std = ence(found.errors, stds)
         mean_crps = float(crps(found.edges.double(), found.bin_sizes.double(), true_distances(found)).mean())
     curves = None if calibration is None else calibrated_errors(scored, calibration)
+    boxes, num_images = coverage_of(found, calibration, coverages, "box"), len(found.image.unique())
+    origin = None if calibration is None else Origin.of(calibration)
     return Trust(
         num_boxes=len(found),
         iou_threshold=iou_threshold,
@@ -114,8 +125,11 @@ def measure_trust(
         d_ece=d_ece(scored.scores, scored.is_right),
         calibrated_la_ece=None if curves is None else curves[0],
         calibrated_d_ece=None if curves is None else curves[1],
-        boxes=coverage_of(found, calibration, coverages, "box"),
+        boxes=boxes,
         edges=coverage_of(found, calibration, coverages, "edge"),
+        num_images=num_images,
+        calibrated_on=origin,
+        advice=() if origin is None else advise(boxes, num_images, score_threshold, origin, model_name, data_name),
     )
 
 
@@ -154,5 +168,7 @@ def coverage_of(
         if calibration.can_promise(coverage):
             half = spread * calibration.factors(found.labels, coverage, guarantee)
             low, high = (found.boxes - half).clamp(min=0), torch.minimum(found.boxes + half, limit)
-            measured.append(measure_coverage(found.gt_boxes, low, high, coverage))
+            covered = (low <= found.gt_boxes) & (found.gt_boxes <= high)
+            chance = chance_of_coverage(covered, found.image, found.labels, calibration, coverage, guarantee)
+            measured.append(replace(measure_coverage(found.gt_boxes, low, high, coverage), chance=chance))
     return tuple(measured)

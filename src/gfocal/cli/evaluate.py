@@ -224,7 +224,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         best_per_image=own_limit,
     )
     print_evaluation(evaluation, model, seen, console)
-    trust = report_trust(model, data, detections, console)
+    trust = report_trust(model, data, detections, args, console)
     circumstances = Circumstances(part, next(iter(found), None), seen)
     explain_what_counts(data, model, own_limit, args.max_detections, console)
     if args.out:

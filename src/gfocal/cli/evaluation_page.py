@@ -88,9 +88,10 @@ def write_viewer_page(file: ViewerFile, images: EvaluatedImages, args: argparse.
     from gfocal.reports.viewer import write_evaluation_viewer
 
     with progress_bar(console, "viewer", len(images.data)) as bar:
-        written = write_evaluation_viewer(
-            file, images, f"{Path(args.model).name} on images with ground truth", bar.advance
+        title = (
+            f"{Path(args.model).name} on images with ground truth, at first at {images.evaluation.thresholds_source}"
         )
+        written = write_evaluation_viewer(file, images, title, bar.advance)
     if (missing := written.describe_missing()) is not None:
         note(console, missing)
     say(console, f"viewer: {written.path}, {written.num_bytes / 1e6:.1f} MB")

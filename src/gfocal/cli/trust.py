@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from gfocal.cli.inputs import standard_output
@@ -18,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def report_trust(
-    model: AnyDetector | None, data: ImageData, detections: Mapping[int, Any], console: Console
+    model: AnyDetector | None,
+    data: ImageData,
+    detections: Mapping[int, Any],
+    args: argparse.Namespace,
+    console: Console,
 ) -> Trust | None:
     """Print calibration of edges and scores, and return it for --out and --report.
 
@@ -32,7 +38,10 @@ def report_trust(
         note(console, "how far edges and scores can be trusted is measured by a single process")
     if model is None or len(found) < len(detections):
         return None
-    trust = measure_trust(data, found, threshold_of(model, data.names))
+    threshold = threshold_of(model, data.names)
+    trust = measure_trust(
+        data, found, threshold, model_name=shlex.quote(str(args.model)), data_name=shlex.join(map(str, args.data))
+    )
     output = standard_output()
     for line in trust.describe():
         say(output, line)

@@ -147,7 +147,10 @@ class Evaluation:
         if self.ap.num_detections:
             is_own = self.thresholds_source != self.best_thresholds.description
             chosen = "" if is_own else ", chosen on these images"
-            lines.append(f"at {self.thresholds_source}{chosen}: {self.fppi:.2f} false positives per image")
+            lines.append(
+                f"at {self.thresholds_source}{chosen}: {pluralize(self.num_true_positives, 'true positive')}, "
+                f"{self.fppi:.2f} false positives per image"
+            )
         return lines
 
 

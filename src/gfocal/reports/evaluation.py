@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from gfocal.calibration.coverage import Coverage
 from gfocal.calibration.measure import Trust
+from gfocal.calibration.verdict import describe_scores
 from gfocal.data.dataset import ImageData
 from gfocal.errors import ImageError
 from gfocal.evaluation.coco_ap import FEW_OBJECTS, ClassAP
@@ -162,8 +164,8 @@ def _describe_images(evaluation: Evaluation) -> str:
     if not background:
         return IMAGES
     return (
-        f"Background: {background:,} of {pluralize(evaluation.num_false_positives, 'false positive')} at the "
-        f"thresholds. {UNANNOTATED} {IMAGES}"
+        f"Background: {background:,} of {pluralize(evaluation.num_false_positives, 'false positive')} at "
+        f"{html.text(evaluation.thresholds_source)}. {UNANNOTATED} {IMAGES}"
     )
 
 
@@ -171,26 +173,28 @@ def _trust_table(trust: Trust) -> str:
     def row(name: str, value: float | None, digits: int, meaning: str) -> list[str]:
         return [name, number(value, digits), cell(meaning, "remark")]
 
+    def covered(one: Coverage) -> str:
+        return "all four edges are in their intervals" + (f"; {one.chance.describe()}" if one.chance else "")
+
     kind = "calibrated" if trust.is_calibrated else "not calibrated"
+    scores = describe_scores(trust.score_threshold)
     rows = [
-        row("True positives", trust.num_boxes, 0, "detections above the threshold that match an object"),
+        row("True positives", trust.num_boxes, 0, f"detections {scores} that match an object"),
         row("Error of an edge, pixels", trust.rms_error, 1, "root mean square"),
         row("edge_std, pixels", trust.mean_std, 1, f"the error that the model expects, {kind}; in the mean"),
         row("ENCE", trust.ence, 2, "share by which edge_std is off from the errors; 0 is perfect"),
         row(
             "CRPS, pixels", trust.crps, 2, "how far the predicted distribution of an edge is from the annotated edge"
         ),
-        *(
-            row(f"Boxes covered, {one.nominal:.0%} promised", one.boxes, 3, "all four edges are in their intervals")
-            for one in trust.boxes
-        ),
+        *(row(f"Boxes covered, {one.nominal:.0%} promised", one.boxes, 3, covered(one)) for one in trust.boxes),
         row("LaECE", trust.la_ece, 3, "by how much scores are off from the IoU; 0 for a false positive"),
         row("D-ECE", trust.d_ece, 3, "by how much scores are off from the share of detections that is right"),
     ]
     if trust.calibrated_la_ece is not None:
         rows.append(row("LaECE, calibrated", trust.calibrated_la_ece, 3, "of the calibrated scores"))
         rows.append(row("D-ECE, calibrated", trust.calibrated_d_ece, 3, "of the calibrated scores"))
-    return html.table(("Measure", "Value", ""), rows)
+    advice = html.text("".join(f" {one[0].upper()}{one[1:]}." for one in trust.advice).strip())
+    return html.table(("Measure", "Value", ""), rows) + html.note(advice)
 
 
 def _class_table(evaluation: Evaluation) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
@@ -89,19 +89,26 @@ class OrderStatistics:
     def quantile(self, coverage: float) -> float:
         """The error that the next exchangeable box does not exceed with a probability of at least ``coverage``.
 
-        It is the one of rank ceil((n + 1) coverage) (split conformal prediction, Papadopoulos et al. 2002), or the
-        next rank that is kept.
-
         Raises:
             ValueError: ``coverage`` is not between 0 and 1, or so few boxes cannot promise it.
         """
+        return self.values[self._place(coverage)]
+
+    def rank(self, coverage: float) -> int:
+        """The rank of that error among the ``count``, from 1; raises as ``quantile``.
+
+        It is ceil((n + 1) coverage) (split conformal prediction, Papadopoulos et al. 2002), or the next rank that is
+        kept.
+        """
+        return self.ranks[self._place(coverage)]
+
+    def _place(self, coverage: float) -> int:
         least = least_count(coverage)
         if self.count < least:
             raise ValueError(
                 f"a coverage of {coverage:g} needs at least {least:,} boxes, and the calibration had {self.count:,}"
             )
-        rank = math.ceil((self.count + 1) * coverage - 1e-9)
-        return self.values[bisect_left(self.ranks, rank)]
+        return bisect_left(self.ranks, math.ceil((self.count + 1) * coverage - 1e-9))
 
 
 def least_count(coverage: float) -> int:
@@ -208,14 +215,23 @@ class Calibration:
             return torch.tensor(sides, dtype=dtype, device=labels.device).expand(len(labels), 4)
         if guarantee != "box":
             raise ValueError(f"a guarantee is of a 'box' or an 'edge', not {guarantee!r}")
-        pooled, least = self.boxes.quantile(coverage), least_count(coverage)
-        own = self.boxes_of_class
+        own = self.box_statistics({*labels.tolist()}, coverage)
+        factor = {label: one.quantile(coverage) for label, one in own.items()}
+        values = [factor[label] for label in labels.tolist()]
+        return torch.tensor(values, dtype=dtype, device=labels.device).reshape(-1, 1).expand(-1, 4)
+
+    def box_statistics(self, labels: Collection[int], coverage: float) -> dict[int, OrderStatistics]:
+        """Those that the intervals of each class come from where all four edges of a box are promised.
+
+        Raises:
+            ValueError: too few boxes for this coverage.
+        """
+        self.boxes.quantile(coverage)
+        own, least = self.boxes_of_class, least_count(coverage)
         if any(one.count < least for one in own.values()):  # else what some classes need less others would lack
             own = {}
-        factor = {label: own[label].quantile(coverage) for label in {*labels.tolist(), -1} & own.keys()}
-        rest = factor.get(-1, pooled)
-        values = [factor.get(label, rest) for label in labels.tolist()]
-        return torch.tensor(values, dtype=dtype, device=labels.device).reshape(-1, 1).expand(-1, 4)
+        rest = own.get(-1, self.boxes)
+        return {label: own.get(label, rest) for label in labels}
 
     def calibrate_scores(self, scores: Tensor, labels: Tensor, kind: ScoreKind) -> Tensor:
         """The expected IoU of each detection, 0 for a false positive, or its probability to be a true positive.
