@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -91,6 +94,26 @@ def test_the_page(run: Run, photos: Path, results: Path, tmp_path: Path) -> None
     code, _, err = run("eval", results, photos, "--report", tmp_path / "own.html", "--worst", "0")
     assert code == DONE, err
     assert "<figure>" not in (tmp_path / "own.html").read_text(encoding="utf-8")
+
+
+def test_the_viewer_counts_as_the_terminal_does_and_names_the_thresholds(
+    run: Run, photos: Path, results: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "viewer.html"
+    code, out, err = run("eval", results, photos, "--viewer", page)
+    assert code == DONE, err
+    text = page.read_text(encoding="utf-8")
+    assert "results.json on images with ground truth, at first at the thresholds of highest F1</h1>" in text
+    (settings,) = re.findall(r'class="viewer-settings">(.*?)</script>', text)
+    thresholds, right = np.array(json.loads(settings)["thresholds"]), 0
+    for block in re.findall(r'class="viewer-image">(.*?)</script>', text):
+        image = json.loads(block)
+        scores, labels, kinds = (
+            np.frombuffer(base64.b64decode(image[name]), kind)
+            for name, kind in (("scores", "<f4"), ("labels", "<u2"), ("kinds", "u1"))
+        )
+        right += int(((kinds == 0) & (scores > thresholds[labels])).sum())
+    assert f"at the thresholds of highest F1, chosen on these images: {right} true positives, " in out
 
 
 def test_stored_thresholds_are_used(run: Run, photos: Path, model: Path) -> None:

@@ -127,7 +127,7 @@ def test_the_page_says_which_errors_may_be_objects_without_annotation(tmp_path: 
     write_evaluation_page(tmp_path / "page.html", evaluation, title="t", images=images)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     wrong = [one.kind for image in evaluation.worst_images(12) for one in image.false_positives]
-    assert f"Background: 12 of {len(wrong)} false positives at the model's own thresholds" in page
+    assert f"Background: 12 of {len(wrong)} false positives at the model&#x27;s own thresholds" in page
     assert page.index("objects that nobody annotated") < page.index("<figure>")
     assert f"{MEANINGS['missed']}; at any score" in page
 
