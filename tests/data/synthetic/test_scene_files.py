@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 import gfocal
-from gfocal.data.synthetic.image_files import write_scenes
+from gfocal.data.synthetic.scene_files import write_scenes
 
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
