@@ -44,8 +44,8 @@ from gfocal.calibration.calibrate import (
     ScoreErrors,
     cross_validate_scores,
     divide_images,
-    guarantees,
 )
+from gfocal.calibration.guarantees import guarantees
 from gfocal.calibration.matched import Scored, TruePositives, match_detections
 from gfocal.calibration.scores import d_ece, la_ece
 from gfocal.calibration.spread import choose_spread_rule, relative_spread

@@ -10,16 +10,11 @@ import torch
 
 from calibrations import Annotated, calibration, detections, scenes, true_positives
 from gfocal.calibration import calibrate as module
-from gfocal.calibration.calibrate import (
-    MIN_BOXES_OF_CLASS,
-    MIN_BOXES_TO_FIT,
-    calibrate,
-    correlation_of,
-    divide_images,
-    guarantees,
-)
-from gfocal.calibration.coverage import Coverage
+from gfocal.calibration.calibrate import calibrate, correlation_of, divide_images
+from gfocal.calibration.guarantees import MIN_BOXES_OF_CLASS, guarantees
+from gfocal.calibration.held_out import HeldOutIntervals
 from gfocal.calibration.matched import TruePositives
+from gfocal.calibration.spread import MIN_BOXES_TO_FIT
 from gfocal.errors import CalibrationError
 from gfocal.structures import Detections
 from gfocal.structures.calibration import Calibration, SpreadRule
@@ -43,7 +38,8 @@ def test_what_is_promised_holds_on_other_images():
     assert result.calibration.is_fitted
     data, found = scenes(200, seed=9)
     assert covered(result.calibration, found, data) == pytest.approx(0.9, abs=0.03)
-    assert sum(one.boxes for one in result.coverage) / len(result.coverage) == pytest.approx(0.9, abs=0.02)
+    assert result.held_out is not None
+    assert result.held_out.summary().boxes == pytest.approx(0.9, abs=0.02)
     assert result.scores_after.la_ece < result.scores_before.la_ece
     assert result.scores_after.d_ece < 0.08
 
@@ -59,6 +55,18 @@ def test_what_it_was_made_from():
     assert result.num_counted_images == 20
 
 
+def test_few_images_and_the_rule_are_described():
+    few, many = made(20), made(100)
+    assert few.describe_few_images() == (
+        "boxes of one image err alike: of 20 images the promise is rough; annotate 30 or more"
+    )
+    assert many.describe_few_images() == ""
+    assert few.describe_rule().startswith(
+        "standard, with no fitted numbers: the spread of its distribution, the side"
+    )
+    assert many.describe_rule().startswith("fitted to 40% of the images, which are not counted: ")
+
+
 def test_the_same_seed_is_the_same_calibration():
     assert made(60).calibration == made(60).calibration
 
@@ -66,18 +74,18 @@ def test_the_same_seed_is_the_same_calibration():
 def test_images_that_rules_are_fitted_to_are_not_counted(monkeypatch: pytest.MonkeyPatch):
     seen: list[TruePositives] = []
     counted: list[TruePositives] = []
-    choose, measure = module.choose_spread_rule, module.measure_by_halves
+    choose, measure = module.choose_spread_rule, module.hold_out
 
     def choosing(fit: TruePositives, coverage: float) -> SpreadRule:
         seen.append(fit)
         return choose(fit, coverage)
 
-    def measuring(rest: TruePositives, *others: Any) -> list[Coverage]:
+    def measuring(rest: TruePositives, *others: Any) -> tuple[HeldOutIntervals, ...]:
         counted.append(rest)
         return measure(rest, *others)
 
     monkeypatch.setattr(module, "choose_spread_rule", choosing)
-    monkeypatch.setattr(module, "measure_by_halves", measuring)
+    monkeypatch.setattr(module, "hold_out", measuring)
     result = made(100)
     fit, rest = seen[0], counted[0]
     assert not set(fit.image.tolist()) & set(rest.image.tolist())

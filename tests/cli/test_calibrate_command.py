@@ -110,12 +110,16 @@ def test_it_is_written_into_the_model_and_measured(run: Run, model: Path, photos
     code, out, err = run("calibrate", model, photos, "--num-workers", 0, "--json", tmp_path / "figures.json")
     assert code == DONE, err
     lines = out.splitlines()
-    assert lines[0] == "edges: 160 matched boxes in 40 images counted; spread by the standard rule"
-    assert lines[1].startswith("boxes, 90% asked: ")
-    assert lines[2].startswith("scores: LaECE ")
+    assert lines[0] == "edges: 160 matched boxes in 40 images counted"
+    assert lines[1].startswith("  rule of their spread: standard, with no fitted numbers: the spread of its distrib")
+    assert lines[2].startswith("boxes, 90% asked: ")
+    assert lines[3].startswith("scores: LaECE ")
     assert err.splitlines()[-1].startswith(f"calibrated: {model}; 'gfocal eval {model} DATA'")
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert (figures["images"], figures["boxes"], figures["iou_threshold"]) == (COUNT, 160, 0.5)
+    held_out = figures["held_out"]
+    assert (held_out["nominal"], held_out["count"]) == (0.9, 160)
+    assert f"{held_out['boxes']:.1%} covered, intervals {held_out['width']:.1f} pixels wide" in lines[2]
     stored = load_model(model).calibration
     assert stored is not None
     assert stored.num_boxes == 160

@@ -11,9 +11,13 @@ import torch
 
 from calibrations import Annotated, scenes
 from gfocal.calibration.calibrate import calibrate, divide_images
-from gfocal.calibration.held_out import hold_out, pit_of_calibration, pit_of_distributions
+from gfocal.calibration.guarantees import guarantees
+from gfocal.calibration.held_out import SPLITS, hold_out, pit_of_calibration, pit_of_distributions
+from gfocal.calibration.measure import coverage_of
+from gfocal.calibration.spread import fold_of_images, relative_spread
 from gfocal.data.dataset import Sample
 from gfocal.errors import ImageError
+from gfocal.reports import calibration as page_module
 from gfocal.reports.calibration import levels_of, write_calibration_page
 from gfocal.structures.calibration import least_count
 
@@ -53,6 +57,50 @@ def test_too_few_boxes_for_halves_leave_the_rest_of_the_page(tmp_path: Path):
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "The widest intervals" not in page
     assert "Where it holds" in page
+
+
+def test_the_page_has_the_figures_and_the_warning_of_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    data, found = scenes(25)
+    painted = Painted(data.samples, data.names)
+    result = calibrate(painted, found, 0.3, "made up", "digest", seed=3)
+    assert result.held_out is not None
+    assert not result.calibration.is_fitted
+    figures = result.held_out.summary()
+    charts: list[list[tuple[float, float]]] = []
+    monkeypatch.setattr(page_module, "coverage_chart", lambda *series: charts.extend(series) or "")
+    write_calibration_page(tmp_path / "page.html", result, painted, 0.9, "Calibration", 3)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"<b>{figures.boxes:.1%}</b><span>boxes covered, 90% promised</span>" in page
+    assert f"<b>{figures.width:.1f}</b><span>pixels, mean width of an interval</span>" in page
+    assert dict(charts[0])[0.9] == figures.boxes
+    assert "Boxes of one image err alike: of 25 images the promise is rough; annotate 30 or more." in page
+    assert result.describe_rule() in page
+    data, found = scenes(40)
+    painted = Painted(data.samples, data.names)
+    many = calibrate(painted, found, 0.3, "made up", "digest")
+    write_calibration_page(tmp_path / "page.html", many, painted, 0.9, "Calibration", 0)
+    assert "the promise is rough" not in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_the_summary_is_that_of_each_division():
+    """Against each half counted by the guarantees of the other, one by one."""
+    data, found = scenes(30)
+    result = calibrate(data, found, 0.3, "made up", "digest")
+    positives, measured = result.found, []
+    ratios = positives.errors / relative_spread(result.calibration.spread, positives)
+    for seed in range(SPLITS):
+        half = fold_of_images(positives.image, 2, seed) == 0
+        for mask in (half, ~half):
+            boxes, edges, own = guarantees(ratios[mask], positives.labels[mask], least_count(0.9))
+            one = replace(result.calibration, boxes=boxes, edges=edges, boxes_of_class=own)
+            (coverage,) = coverage_of(positives.select(~mask), one, [0.9], "box")
+            measured.append(coverage)
+    assert result.held_out is not None
+    summary = result.held_out.summary()
+    assert (summary.nominal, summary.count) == (0.9, len(positives))
+    for name in ("boxes", "edges", "width", "interval_score"):
+        total = sum(getattr(one, name) * one.count for one in measured)
+        assert getattr(summary, name) == pytest.approx(total / sum(one.count for one in measured), rel=1e-5), name
 
 
 def test_held_out_coverage_is_what_was_promised():

@@ -4,6 +4,7 @@ In reading order:
 
     matched.py     true positives with their distributions, and every score with what it was worth
     spread.py      the rule for the spread of an edge, fitted where there are enough boxes
+    guarantees.py  order statistics of errors, of all boxes, sides and classes
     calibrate.py   spread, guarantees and scores of a model from a dataset
     scores.py      score curves, D-ECE and LaECE
     chance.py      how far a measured coverage may lie off by chance

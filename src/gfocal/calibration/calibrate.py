@@ -9,14 +9,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gfocal.calibration.coverage import Coverage
+from gfocal.calibration.guarantees import guarantees
+from gfocal.calibration.held_out import HeldOutIntervals, hold_out
 from gfocal.calibration.matched import IOU_THRESHOLD, Scored, TruePositives, match_detections
-from gfocal.calibration.measure import coverage_of
 from gfocal.calibration.scores import d_ece, fit_score_curves, la_ece
 from gfocal.calibration.spread import (
     FIT_SHARE,
@@ -28,20 +28,11 @@ from gfocal.calibration.spread import (
 from gfocal.data.dataset import ImageData
 from gfocal.errors import CalibrationError
 from gfocal.structures import Detections
-from gfocal.structures.calibration import (
-    Calibration,
-    OrderStatistics,
-    SpreadRule,
-    apply_curves,
-    keep_order_statistics,
-    least_count,
-)
+from gfocal.structures.calibration import Calibration, SpreadRule, apply_curves, least_count
+from gfocal.text import pluralize
 
-MIN_BOXES_OF_CLASS = 100  # for a guarantee of its own
-MOST_VALUES = 50_000  # that a file keeps of all classes together; of one class at least MIN_VALUES
-MIN_VALUES = 200
 FOLDS = 5  # of the cross-validated figures
-SPLITS = 20  # into halves, for the coverage to be expected
+FEW_IMAGES = 30  # with which a promise is rough
 
 
 @dataclass(frozen=True)
@@ -57,12 +48,28 @@ class CalibrationResult:
     """A calibration with what it is worth, measured on images that each figure's fit did not see."""
 
     calibration: Calibration
-    coverage: tuple[Coverage, ...]  # of halves of the images, calibrated on the other half
+    held_out: HeldOutIntervals | None  # at the coverage that was asked; None: half of the boxes are too few for it
     scores_before: ScoreErrors
     scores_after: ScoreErrors  # cross-validated
     found: TruePositives
     scored: Scored
     num_counted_images: int  # in which are the boxes that the guarantees count
+
+    def describe_rule(self) -> str:
+        """By which rule the spread of an edge is expected, in a line."""
+        shared = "the spread of its distribution, the side of its box and the score"
+        if self.calibration.is_fitted:
+            return f"fitted to {FIT_SHARE:.0%} of the images, which are not counted: {shared}, weighted"
+        return (
+            f"standard, with no fitted numbers: {shared} (one is fitted from {MIN_BOXES_TO_FIT} boxes on, if better)"
+        )
+
+    def describe_few_images(self) -> str:
+        """That the promise is rough, where the images are few; else empty."""
+        if self.num_counted_images >= FEW_IMAGES:
+            return ""
+        images = pluralize(self.num_counted_images, "image")
+        return f"boxes of one image err alike: of {images} the promise is rough; annotate {FEW_IMAGES} or more"
 
 
 def calibrate(
@@ -116,7 +123,7 @@ def calibrate(
     )
     return CalibrationResult(
         calibration=calibration,
-        coverage=tuple(measure_by_halves(rest, calibration, coverage, seed)),
+        held_out=next(iter(hold_out(rest, calibration, [coverage], "box", seed)), None),
         scores_before=ScoreErrors(
             la_ece(scored.scores, scored.labels, scored.iou), d_ece(scored.scores, scored.is_right)
         ),
@@ -158,38 +165,6 @@ def divide_images(found: TruePositives, least: int, seed: int = 0) -> tuple[True
     return (fit, rest) if len(rest) >= 2 * least and len(fit.image.unique()) >= FOLDS else (None, found)
 
 
-def guarantees(
-    ratios: Tensor, labels: Tensor, least: int
-) -> tuple[OrderStatistics, tuple[OrderStatistics, ...], dict[int, OrderStatistics]]:
-    """Order statistics of all boxes, of each side, and of each class with enough boxes; -1: of all other classes.
-
-    A class whose boxes are too few has none of its own. If all of these have too few together, the smallest of the
-    other classes join them: were theirs the statistics of all boxes, the easy classes would stand for the difficult.
-
-    Args:
-        ratios: (N, 4) errors in spreads.
-        labels: (N,)
-        least: number of boxes that a coverage needs.
-    """
-    worst, enough = ratios.amax(1), max(MIN_BOXES_OF_CLASS, least)
-    counts = dict(enumerate(labels.bincount().tolist()))
-    own = sorted((label for label, count in counts.items() if count >= enough), key=lambda label: -counts[label])
-    num_others = len(labels) - sum(counts[label] for label in own)
-    while own and 0 < num_others < enough:
-        num_others += counts[own.pop()]
-    groups = {label: labels == label for label in own}
-    if num_others:
-        groups[-1] = ~torch.isin(labels, torch.tensor(own, dtype=labels.dtype))
-    if len(groups) < 2:
-        groups = {}
-    most = max(MIN_VALUES, min(2000, MOST_VALUES // max(len(groups), 1)))
-    return (
-        keep_order_statistics(worst),
-        tuple(keep_order_statistics(ratios[:, side]) for side in range(4)),
-        {label: keep_order_statistics(worst[rows], most) for label, rows in groups.items()},
-    )
-
-
 def correlation_of(found: TruePositives, rule: SpreadRule) -> tuple[tuple[float, ...], ...]:
     """Correlation of the errors of x1, y1, x2, y2, in coordinates and in spreads, without their mean.
 
@@ -202,25 +177,6 @@ def correlation_of(found: TruePositives, rule: SpreadRule) -> tuple[tuple[float,
     covariance = torch.cov(signed.T) / (deviation.unsqueeze(0) * deviation.unsqueeze(1))
     covariance = (covariance + covariance.T).div(2).clamp(-1, 1).fill_diagonal_(1.0)
     return tuple(tuple(row) for row in covariance.tolist())
-
-
-def measure_by_halves(
-    found: TruePositives, calibration: Calibration, coverage: float, seed: int = 0, splits: int = SPLITS
-) -> list[Coverage]:
-    """Coverage of one half of the images with the guarantees of the other half, for several divisions.
-
-    The spread rule stays, so it must not have been fitted to these images. Halves with too few boxes for the coverage
-    are left out.
-    """
-    ratios, least = found.errors / relative_spread(calibration.spread, found), least_count(coverage)
-    measured: list[Coverage] = []
-    for split in range(splits):
-        half = fold_of_images(found.image, 2, seed + split) == 0
-        if int(half.sum()) >= least and bool((~half).any()):
-            boxes, edges, boxes_of_class = guarantees(ratios[half], found.labels[half], least)
-            one = replace(calibration, boxes=boxes, edges=edges, boxes_of_class=boxes_of_class)
-            measured += coverage_of(found.select(~half), one, [coverage], "box")
-    return measured
 
 
 def cross_validate_scores(scored: Scored, seed: int = 0) -> ScoreErrors:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gfocal.calibration.calibrate import guarantees
+from gfocal.calibration.coverage import Coverage
+from gfocal.calibration.guarantees import guarantees
 from gfocal.calibration.matched import TruePositives
 from gfocal.calibration.measure import true_distances
 from gfocal.calibration.spread import fold_of_images, relative_spread
@@ -28,6 +29,19 @@ class HeldOutIntervals:
     boxes: Tensor  # (N,) share of the divisions in which all four edges were covered; NaN where there were none
     edges: Tensor  # (N, 4) share in which each edge was covered
     width: Tensor  # (N, 4) pixels, within the image
+    score: Tensor  # (N, 4) interval score, pixels
+
+    def summary(self) -> Coverage:
+        """The figures of all boxes, for every place that states some."""
+        return Coverage(
+            nominal=self.nominal,
+            boxes=float(self.boxes.nanmean()),
+            edges=float(self.edges.nanmean()),
+            width=float(self.width.nanmean()),
+            median_width=float(self.width.nanmedian()),
+            interval_score=float(self.score.nanmean()),
+            count=len(self.boxes),
+        )
 
 
 def hold_out(
@@ -54,24 +68,26 @@ def hold_out(
     masks = [division == part for division in divisions for part in (0, 1)]
     smallest = min((int(mask.sum()) for mask in masks), default=0)
     possible = [coverage for coverage in coverages if smallest >= least_count(coverage)]
-    sums = [(torch.zeros(len(found)), torch.zeros(len(found), 4), torch.zeros(len(found), 4)) for _ in possible]
+    sums = [[torch.zeros(len(found)), *(torch.zeros(len(found), 4) for _ in range(3))] for _ in possible]
     counts = torch.zeros(len(found))
     for mask in masks if possible else ():
         least, rest = least_count(max(possible)), ~mask
         boxes, edges, boxes_of_class = guarantees(ratios[mask], found.labels[mask], least)
         one = replace(calibration, boxes=boxes, edges=edges, boxes_of_class=boxes_of_class)
         counts[rest] += 1
-        for coverage, (all_four, each, width) in zip(possible, sums, strict=True):
+        for coverage, (all_four, each, width, score) in zip(possible, sums, strict=True):
             half = spread[rest] * one.factors(found.labels[rest], coverage, guarantee)
             low = (found.boxes[rest] - half).clamp(min=0)
             high = torch.minimum(found.boxes[rest] + half, limit[rest])
-            covered = (low <= found.gt_boxes[rest]) & (found.gt_boxes[rest] <= high)
-            all_four[rest] += covered.all(1)
-            each[rest] += covered
+            beyond = (low - found.gt_boxes[rest]).clamp(min=0) + (found.gt_boxes[rest] - high).clamp(min=0)
+            all_four[rest] += (beyond <= 0).all(1)
+            each[rest] += beyond <= 0
             width[rest] += (high - low).float()
+            score[rest] += (high - low + 2 / (1 - coverage) * beyond).float()
+    each_of = counts.unsqueeze(1)
     return tuple(
-        HeldOutIntervals(coverage, a / counts, b / counts.unsqueeze(1), c / counts.unsqueeze(1))
-        for coverage, (a, b, c) in zip(possible, sums, strict=True)
+        HeldOutIntervals(coverage, all_four / counts, each / each_of, width / each_of, score / each_of)
+        for coverage, (all_four, each, width, score) in zip(possible, sums, strict=True)
     )
 
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from gfocal.models.exported import AnyDetector
     from gfocal.structures import Detections
 
-FEW_IMAGES = 30
-
 
 def add(commands: Any) -> None:
     """Declare the command and its options."""
@@ -44,7 +42,10 @@ def add(commands: Any) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument(
-        "model", metavar="MODEL", help="a model file, the folder of a run, or a file of 'gfocal export'"
+        "model",
+        metavar="MODEL",
+        help="a model file, the folder of a run, published weights by name (with --out; see 'gfocal models'), or a "
+        "file of 'gfocal export'",
     )
     parser.add_argument(
         "data", nargs="+", metavar="DATA", help="annotated images, in any format that 'gfocal eval' reads"
@@ -218,25 +219,26 @@ def write_report(args: argparse.Namespace, result: CalibrationResult, data: Imag
 
 def print_result(result: CalibrationResult, coverage: float) -> None:
     """What was found, and what it is worth."""
-    from statistics import mean
+    from gfocal.calibration.held_out import SPLITS
 
     output = standard_output()
-    made = result.calibration
-    rule = "a rule fitted to the other images" if made.is_fitted else "the standard rule"
-    boxes = pluralize(made.num_boxes, "matched box", "matched boxes")
-    images = pluralize(result.num_counted_images, "image")
-    say(output, f"edges: {boxes} in {images} counted; spread by {rule}")
-    if result.num_counted_images < FEW_IMAGES:
+    boxes = pluralize(result.calibration.num_boxes, "matched box", "matched boxes")
+    say(output, f"edges: {boxes} in {pluralize(result.num_counted_images, 'image')} counted")
+    if few := result.describe_few_images():
+        say(output, f"  {few}")
+    say(output, f"  rule of their spread: {result.describe_rule()}")
+    if result.held_out is None:
         say(
             output,
-            f"  boxes of one image err alike: of {images} the promise is rough; annotate {FEW_IMAGES} or more",
+            f"boxes, {coverage:.0%} asked: half of them are too few for it, so that other images must say what is "
+            "covered ('gfocal eval')",
         )
-    if result.coverage:
+    else:
+        found = result.held_out.summary()
         say(
             output,
-            f"boxes, {coverage:.0%} asked: {mean(one.boxes for one in result.coverage):.1%} covered, intervals "
-            f"{mean(one.width for one in result.coverage):.1f} pixels wide in the mean (halves of the images, "
-            f"{len(result.coverage)} divisions)",
+            f"boxes, {coverage:.0%} asked: {found.boxes:.1%} covered, intervals {found.width:.1f} pixels wide in the "
+            f"mean (each half of the images by the other, {SPLITS} divisions)",
         )
     before, after = result.scores_before, result.scores_after
     say(
@@ -257,6 +259,6 @@ def figures(result: CalibrationResult) -> dict[str, Any]:
         "iou_threshold": made.iou_threshold,
         "score_threshold": made.score_threshold,
         "spread": {"fitted": made.is_fitted, "weights": list(made.spread.weights), "std_factor": made.std_factor},
-        "coverage": [asdict(one) for one in result.coverage],
+        "held_out": None if result.held_out is None else asdict(result.held_out.summary()),
         "scores": {"before": asdict(result.scores_before), "after": asdict(result.scores_after)},
     }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gfocal.calibration.calibrate import CalibrationResult, cross_fit_scores, divide_images
-from gfocal.calibration.held_out import HeldOutIntervals, hold_out, pit_of_calibration, pit_of_distributions
+from gfocal.calibration.held_out import SPLITS, HeldOutIntervals, hold_out, pit_of_calibration, pit_of_distributions
 from gfocal.calibration.matched import TruePositives
 from gfocal.calibration.measure import edge_std
 from gfocal.data.dataset import ImageData
@@ -61,10 +61,9 @@ def write_calibration_page(
     levels = sorted({*CURVE, coverage})
     boxes = hold_out(found, made, levels, "box", seed)
     edges = hold_out(found, made, levels, "edge", seed)
-    at = next((one for one in boxes if one.nominal == coverage), None)
-    page = HeldOut(found, result, data.names, at, edge_std(found, made), seed)
+    page = HeldOut(found, result, data.names, result.held_out, edge_std(found, made), seed)
     parts = [
-        html.header(title, _lead(page, coverage), _tiles(page)),
+        html.header(title, _lead(page, coverage), _tiles(page)) + html.note(_describe_few(page)),
         html.section("Coverage", _edge_charts(page, boxes, edges), EDGES),
         html.section("Where it holds", _group_tables(page), _describe_groups(coverage)),
         html.section("Scores", html.charts(_score_charts(page)), SCORES),
@@ -90,12 +89,18 @@ def _lead(page: HeldOut, coverage: float) -> str:
     )
 
 
+def _describe_few(page: HeldOut) -> str:
+    few = page.result.describe_few_images()
+    return f"{few[0].upper()}{few[1:]}." if few else ""
+
+
 def _tiles(page: HeldOut) -> str:
-    result, at = page.result, page.at
+    result = page.result
     tiles = {}
-    if at is not None:
-        tiles[f"boxes covered, {at.nominal:.0%} promised"] = f"{float(at.boxes.nanmean()):.1%}"
-        tiles["pixels, mean width of an interval"] = html.decimal(float(at.width.nanmean()), 1)
+    if result.held_out is not None:
+        found = result.held_out.summary()
+        tiles[f"boxes covered, {found.nominal:.0%} promised"] = f"{found.boxes:.1%}"
+        tiles["pixels, mean width of an interval"] = html.decimal(found.width, 1)
     tiles["pixels, mean edge_std"] = html.decimal(float(page.std.mean()), 1)
     tiles["pixels, error of an edge (median)"] = html.decimal(float(page.found.errors.median()), 1)
     tiles["LaECE of scores, before"] = html.decimal(result.scores_before.la_ece)
@@ -263,7 +268,7 @@ def _facts(page: HeldOut) -> dict[str, object]:
         "highest coverage that can be promised of a box": f"{made.num_boxes / (made.num_boxes + 1):.2%}",
         "IoU of a match": made.iou_threshold,
         "score threshold": "one for each class" if isinstance(threshold, tuple) else f"{threshold:g}",
-        "spread rule": "fitted to 40 % of the images" if made.is_fitted else "standard",
+        "rule of the spread": page.result.describe_rule(),
         "D-ECE before": html.decimal(page.result.scores_before.d_ece),
         "D-ECE, calibrated": html.decimal(page.result.scores_after.d_ece),
         "seed": page.seed,
@@ -281,10 +286,10 @@ def _describe_groups(coverage: float) -> str:
 
 
 EDGES = (
-    "Halves of the images, each with the guarantees of the other half, ten times. Boxes: all four edges; edges: each "
-    "alone. <i>One for all</i> is the width that every edge would need if all had the same. PIT: which share of its "
-    "distribution lies inside the true edge; flat like the pale bars if spread means what it says, a hill where it "
-    "is too wide, a bowl where it is too narrow."
+    f"Halves of the images, each with the guarantees of the other half, {SPLITS} times. Boxes: all four edges; "
+    "edges: each alone. <i>One for all</i> is the width that every edge would need if all had the same. PIT: which "
+    "share of its distribution lies inside the true edge; flat like the pale bars if spread means what it says, a "
+    "hill where it is too wide, a bowl where it is too narrow."
 )
 SCORES = (
     "Mean of what a score should have been, in bins with at least 10 detections, down to the low scores that AP "
