@@ -79,15 +79,6 @@ def test_detect_writes_what_it_found(run: Run, model: Path, photos: Path, tmp_pa
     assert list((tmp_path / "found").iterdir()) == [tmp_path / "found" / "detections.json"]
 
 
-def test_the_last_shard_writes_all_images(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:
-    page = tmp_path / "viewer.html"
-    arguments = ("detect", model, photos / "val2017", "--out", tmp_path / "found", "--no-images", "--viewer", page)
-    assert run(*arguments, "--shard", "1/2")[0] == DONE
-    assert not page.exists()
-    assert run(*arguments, "--shard", "2/2")[0] == DONE
-    assert [Path(one["name"]).name for one in images_of(page)] == [f"{k}.png" for k in range(5)]
-
-
 def test_classes_that_are_left_out_and_renamed(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:
     page = tmp_path / "viewer.html"
     arguments = ("detect", model, photos / "val2017", "--out", tmp_path / "found", "--no-images", "--viewer", page)
@@ -107,7 +98,7 @@ def test_what_cannot_be_written_is_said_before_anything_is_detected(
         assert not out.exists()
     code, _, messages = run("detect", "--merge", tmp_path, "--viewer", tmp_path / "viewer.html")
     assert code == USER_ERROR
-    assert "give --viewer to all shards" in messages
+    assert "--merge: writes no viewer" in messages
 
 
 def test_a_full_page_is_a_note(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:

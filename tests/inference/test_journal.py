@@ -70,4 +70,4 @@ def test_other_files_are_no_journals(tmp_path: Path, content: bytes) -> None:
 def test_differences_are_named() -> None:
     assert describe_difference(HEADER, dict(HEADER)) is None
     assert describe_difference(HEADER, {"model": "abc", "score": 0.5}) == "score was 0.3 and is 0.5"
-    assert describe_difference(HEADER, HEADER | {"shards": 2}) == "shards was null and is 2"
+    assert describe_difference(HEADER, HEADER | {"every": 2}) == "every was null and is 2"

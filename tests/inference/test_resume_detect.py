@@ -1,4 +1,4 @@
-"""gfocal detect over many files: killed runs resume, processes share the images, and the formats agree."""
+"""gfocal detect over many files: killed runs resume, and the formats agree."""
 
 from __future__ import annotations
 
@@ -56,11 +56,8 @@ OPTIONS = ("--score-threshold", 0.0105, "--format", FORMATS)
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Everything that was written but the journals, without the json's header, which differs for shards."""
-    files = {f.relative_to(folder).as_posix(): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
-    found = json.loads(files.pop("detections.json"))
-    del found["info"]["run"]
-    return files | {"detections.json": json.dumps(found).encode()}
+    """Everything that was written."""
+    return {f.relative_to(folder).as_posix(): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
 
 
 def test_a_killed_run_resumes(run: Run, model: Path, photos: Path, undisturbed: Path, tmp_path: Path) -> None:
@@ -235,76 +232,21 @@ def test_a_run_that_ended_is_replaced_by_a_new_one(run: Run, model: Path, photos
         assert run("detect", model, photos, tmp_path / "no.jpg", "--out", tmp_path / "out")[0] == SOME_FAILED
 
 
-@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
-def test_shards_give_the_results_of_one_process(
-    run: Run, model: Path, photos: Path, undisturbed: Path, tmp_path: Path, order: tuple[int, ...]
+def test_launched_processes_are_refused(
+    run: Run, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out"
-    for place, number in enumerate(order):
-        if place == 2:
-            code, _, err = run("detect", "--merge", out)
-            assert code == USER_ERROR
-            assert f"shards {number}/3 have not started; run what is missing with --resume" in err
-            code, _, err = run("detect", model, photos, "--out", out)
-            assert code == USER_ERROR
-            assert "the journal of another run (it has another number of shards)" in err
-            code, _, err = run("detect", model, photos, "--out", out, *OPTIONS, "--shard", f"{number}/4")
-            assert code == USER_ERROR
-            assert "shards was 3 and is 4" in err
-        code, _, err = run("detect", model, photos, "--out", out, *OPTIONS, "--shard", f"{number}/3")
-        assert code == DONE, err
-        if place < 2:
-            assert err.splitlines()[-1] == f"shard {number}/3 is done; the last shard to finish merges the results"
-            assert not (out / "detections.json").exists()
-    assert content(out) == content(undisturbed)
-    code, _, err = run("detect", model, photos, "--out", out, *OPTIONS, "--shard", "2/3", "--resume")
-    assert err == f"{out}: all {COUNT} images are done already\n"
-
-
-def test_shards_resume_and_merge_by_hand(
-    run: Run, model: Path, photos: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    first = ("detect", model, photos, "--out", out, *OPTIONS, "--shard", "1/2")
-    with monkeypatch.context() as patch:
-        stop_after(2, patch)
-        assert run(*first)[0] == USER_ERROR
-    (out / "detections.merging").touch()  # of a process that was killed while it merged
-    assert run(*first[:-1], "2/2")[0] == DONE
-    assert "not every shard has ended" in run("detect", "--merge", out)[2]
-    (out / "detections.merging").touch()
-    assert run(*first)[0] == USER_ERROR
-    assert run(*first, "--resume")[0] == DONE
-    assert not (out / "detections.json").exists()
-    code, _, err = run("detect", "--merge", out, "--format", FORMATS)
-    assert code == DONE
-    assert err.splitlines()[-1].startswith(
-        f"{sum(1 for _ in (out / 'detections.csv').open()) - 1} objects in {COUNT} images: "
-    )
-    assert content(out) == content(undisturbed)
-    assert "holds no journal of a shard" in run("detect", "--merge", out)[2]
-
-
-def test_processes_of_a_launcher_share_the_images(
-    run: Run, model: Path, photos: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As torchrun sets the environment; a restarted process resumes, a broken image ends no process."""
-    (tmp_path / "no.txt").write_text(f"{photos}\n{tmp_path / 'no.jpg'}\n")
-    command = ("detect", model, f"@{tmp_path / 'no.txt'}", "--out", tmp_path / "out", *OPTIONS)
+    """As torchrun sets the environment: it ends the others when the first fails, before they say the same."""
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "1")
-    with monkeypatch.context() as patch:
-        stop_after(1, patch)
-        assert run(*command)[0] == USER_ERROR
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    code, _, err = run(*command)
-    assert code == DONE
-    assert "failed: " in err
-    monkeypatch.setenv("RANK", "0")
-    code, _, err = run(*command)
-    assert code == DONE
-    assert " in 7 images, 1 failed: " in err.splitlines()[-1]
-    assert content(tmp_path / "out") == content(undisturbed)  # and no journal
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        code, _, err = run("detect", model, photos, "--out", tmp_path / "out")
+        assert code == USER_ERROR
+        assert "launched as 2 processes" in err
+        assert "--engine ray" in err
+        assert len(waits) == rank
+    assert not (tmp_path / "out").exists()
 
 
 def test_formats_agree(model: Path, undisturbed: Path, photos: Path) -> None:
@@ -396,7 +338,7 @@ def test_user_errors_end_in_one_line(run: Run, model: Path, photos: Path, tmp_pa
         ((model,), "name a MODEL and images"),
         ((model, photos, "--merge", tmp_path), "takes no MODEL"),
         ((model, photos, "--format", "coco,pascal"), "takes some of coco, yolo, voc, csv"),
-        ((model, photos, "--shard", "3/2"), "takes K/N"),
+        (("--merge", tmp_path), "has no results of --engine ray"),
         ((model, "--list", tmp_path / "no.txt"), "the list of images cannot be read"),
     ):
         code, _, err = run("detect", *command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal.cli.options import Options, int_at_least
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 _OF_ONE_PROCESS = (
     ("tile", None, "--tile"),
     ("submission", None, "--submission"),
-    ("shard", None, "--shard"),
     ("viewer", None, "--viewer"),
     ("compile", False, "--compile"),
 )
@@ -28,7 +28,10 @@ def add_cluster(group: Options) -> None:
         "--engine",
         choices=("ray",),
         help="detect on a Ray cluster (pip install 'gfocal[ray]'): IMAGE may also be parquet files or addresses "
-        "(s3://...), DIR/parts has the results as parquet; --merge DIR writes other formats from them",
+        "(s3://...), DIR/parts has the results as parquet",
+    )
+    group.add_argument(
+        "--merge", type=Path, metavar="DIR", help="only write the results of --engine ray in DIR in other formats"
     )
     group.add_argument(
         "--address", metavar="HOST:PORT", help="of a running cluster, or auto (default: Ray on this machine)"

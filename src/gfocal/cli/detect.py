@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from gfocal import launch
 from gfocal.cli import DONE, SOME_FAILED
 from gfocal.cli.cluster import add_cluster, check_engine, detect_on_cluster
 from gfocal.cli.early import require_model_and_images, say_beginning
@@ -35,12 +36,12 @@ from gfocal.console import note, say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gfocal.inference.shards import Shard
     from gfocal.models.exported import AnyDetector
     from gfocal.ops.tiles import Tiling
 
 
-FORMATS = ("coco", "yolo", "voc", "csv")
+FORMATS = ("coco", "yolo", "voc", "csv", "cvat", "label-studio", "fiftyone")
+ORDERS = ("uncertainty", "files")
 
 
 def add(commands: Any) -> None:
@@ -54,8 +55,8 @@ def add(commands: Any) -> None:
         "calibrated scores. Its category ids are 1 to N in the order of the model's "
         "classes, of those that --classes chooses; 'gfocal eval --results' writes those of the dataset. Finished "
         "images are recorded in DIR/detections.jsonl: after an interruption, the same command with --resume "
-        "continues. Under torchrun or accelerate launch, the processes share the images. Of videos, DIR/NAME.jsonl "
-        "has a line for each frame, and DIR/NAME.mp4 shows what was found.",
+        "continues. Of videos, DIR/NAME.jsonl has a line for each frame, and DIR/NAME.mp4 shows what was found. "
+        "--engine ray uses all cores of this machine, or a cluster.",
     )
     detect.set_defaults(run=run)
     detect.add_argument(
@@ -88,7 +89,7 @@ def add(commands: Any) -> None:
     add_video(detect.add_argument_group("videos and cameras"))
     _add_output(detect.add_argument_group("output"))
     _add_drawing(detect.add_argument_group("drawn images"))
-    _add_interruptions(detect.add_argument_group("interruptions and several processes"))
+    _add_interruptions(detect.add_argument_group("interruptions"))
     add_cluster(detect.add_argument_group("clusters"))
 
 
@@ -146,7 +147,15 @@ def _add_output(group: Options) -> None:
         default=("coco",),
         metavar="F,F",
         help="formats, separated by commas: coco (detections.json), yolo (labels/*.txt), voc (Annotations/*.xml), "
-        "csv (detections.csv) (default: coco)",
+        "csv (detections.csv), or for labeling tools, in a folder of each, with images: cvat, label-studio, fiftyone "
+        "(default: coco)",
+    )
+    group.add_argument(
+        "--order",
+        choices=ORDERS,
+        default="uncertainty",
+        help="of the images for cvat and label-studio: what the model is most uncertain of first, as by 'gfocal "
+        "select'; or that of the files (default: uncertainty)",
     )
     add_viewer(group, "the images and what was found")
     group.add_argument(
@@ -195,12 +204,6 @@ def _add_drawing(group: Options) -> None:
 
 def _add_interruptions(group: Options) -> None:
     group.add_argument("--resume", action="store_true", help="continue an interrupted run in DIR")
-    group.add_argument(
-        "--shard", type=_shard, metavar="K/N", help="process K of N: every N-th image, starting with the K-th"
-    )
-    group.add_argument(
-        "--merge", type=Path, metavar="DIR", help="only write the results of the shards, or parts, in DIR"
-    )
 
 
 def _formats(text: str) -> tuple[str, ...]:
@@ -210,17 +213,10 @@ def _formats(text: str) -> tuple[str, ...]:
     return kinds
 
 
-def _shard(text: str) -> Shard:
-    from gfocal.inference.shards import parse_shard
-
-    try:
-        return parse_shard(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal detect."""
+    if launch.world_size() > 1:
+        _refuse_launch()
     if args.merge is not None:
         return _merge(args, console)
     is_on_cluster = check_engine(args)
@@ -255,7 +251,7 @@ def _tiling(args: argparse.Namespace) -> Tiling | None:
 
 
 def _load(args: argparse.Namespace) -> AnyDetector:
-    model = load_detector(args.model, args.device or _device_of_process())
+    model = load_detector(args.model, args.device)
     model.decode_settings = with_nms(model.decode_settings, args)
     if args.max_detections is not None:
         per_level = max(model.decode_settings.per_level, args.max_detections)
@@ -276,13 +272,12 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
     from gfocal.data.classes import map_classes
     from gfocal.errors import DataError
     from gfocal.inference.files import detect_files
-    from gfocal.inference.shards import Shard, launched_shard
     from gfocal.visualize.annotate import DrawStyle
 
     viewer = viewer_file(args)
     if args.compile:
         prepare_compiling()
-    shard, tiling = args.shard or launched_shard(), _tiling(args)
+    tiling = _tiling(args)
     model = _load(args)
     if args.submission:
         from gfocal.inference.coco_submission import write_submission
@@ -297,7 +292,6 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
             model, args.submission, args.images, args.out, console, args.precision, args.compile
         )
         return SOME_FAILED if failed else DONE
-    is_launched = args.shard is None and shard != Shard()
     with _interrupt_on_sigterm():
         num_failed = detect_files(
             model,
@@ -312,45 +306,45 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
             value_range=args.value_range,
             formats=args.format,
             classes=map_classes(model.names, dict(args.rename), args.classes),
-            # A process that torchrun restarts finds its own journal.
-            resume=args.resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0,
-            shard=shard,
+            resume=args.resume,
             console=console,
             precision=args.precision,
             compiled=args.compile,
             coverage=args.coverage,
             tiling=tiling,
             viewer=viewer,
+            order=args.order,
         )
-    # A launcher treats any other exit code as a crash, and would end all processes because of one broken image.
-    return SOME_FAILED if num_failed and not is_launched else DONE
+    return SOME_FAILED if num_failed else DONE
+
+
+def _refuse_launch() -> NoReturn:
+    """Raise a DataError that says what to use instead of several launched processes, which do not share images."""
+    from gfocal.errors import DataError
+
+    if not launch.is_main():
+        time.sleep(5)  # torchrun ends all processes when one fails: the error is printed once
+    raise DataError(
+        f"gfocal detect was launched as {launch.world_size()} processes, which do not share images; launch one: "
+        "gfocal detect MODEL IMAGE ... --engine ray uses all cores of this machine, or its GPUs (--gpus 1), or with "
+        "--address a cluster (pip install 'gfocal[ray]')"
+    )
 
 
 def _merge(args: argparse.Namespace, console: Console) -> int:
     """gfocal detect --merge."""
     from gfocal.errors import DataError
-    from gfocal.inference.ray_engine import is_job, merge_parts
-    from gfocal.inference.shards import merge_shards
+    from gfocal.inference.ray_engine import merge_parts
 
     if args.model is not None:
-        raise DataError(f"--merge {args.merge}: takes no MODEL and no IMAGE; the journals in DIR hold everything")
+        raise DataError(f"--merge {args.merge}: takes no MODEL and no IMAGE; DIR/parts holds everything")
     if args.viewer is not None:
-        raise DataError("--merge: writes no viewer; give --viewer to all shards, and the last one writes it")
-    written = (merge_parts if is_job(args.merge) else merge_shards)(args.merge, args.format)
+        raise DataError("--merge: writes no viewer, as parquet has no images; leave --viewer out")
+    written = merge_parts(args.merge, args.format, args.order)
     for text in written.notes:
         note(console, text)
     say(console, str(written))
     return SOME_FAILED if written.num_failed else DONE
-
-
-def _device_of_process() -> str | None:
-    """The GPU of a process that a launcher started, as the processes share the GPUs of a machine; else None."""
-    import torch
-
-    rank = os.environ.get("LOCAL_RANK", "")
-    if rank.isdecimal() and torch.cuda.is_available():
-        return f"cuda:{int(rank) % torch.cuda.device_count()}"
-    return None
 
 
 class _Terminated(KeyboardInterrupt):

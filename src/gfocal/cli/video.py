@@ -22,7 +22,6 @@ OF_IMAGES = {
     "value_range": "--value-range",
     "viewer": "--viewer",
     "submission": "--submission",
-    "shard": "--shard",
 }
 
 
@@ -50,7 +49,7 @@ def named_videos(args: argparse.Namespace) -> list[str]:
     """
     from gfocal.data.paths import no_such_path
     from gfocal.errors import DataError
-    from gfocal.inference.sources import video_kind
+    from gfocal.inference.sources import video_kind, without_password
     from gfocal.models.names import require_model
 
     videos = [text for text in args.images if video_kind(text) is not None]
@@ -58,19 +57,20 @@ def named_videos(args: argparse.Namespace) -> list[str]:
         if args.track or args.every is not None:
             raise DataError("--every and --track are of videos, and no video is named")
         return []
+    first = without_password(videos[0])
     if len(videos) < len(args.images):
         other = next(text for text in args.images if text not in videos)
-        raise DataError(f"{other}: is no video, as {videos[0]} is; detect in images and in videos one after another")
+        raise DataError(f"{other}: is no video, as {first} is; detect in images and in videos one after another")
     for name, option in OF_IMAGES.items():
         if getattr(args, name):
-            raise DataError(f"{option}: is of images, and {videos[0]} is a video; leave it out")
+            raise DataError(f"{option}: is of images, and {first} is a video; leave it out")
     if tuple(args.format) != ("coco",):
-        raise DataError(f"--format: is of images; of {videos[0]}, a video, there are json lines")
+        raise DataError(f"--format: is of images; of {first}, a video, there are json lines")
     for text in videos:
         if video_kind(text) == "file" and "://" not in text and not os.path.isfile(text):
             raise DataError(no_such_path(text))
     require_model(args.model)
-    _require_packages(args.track, videos[0])
+    _require_packages(args.track, first)
     return videos
 
 

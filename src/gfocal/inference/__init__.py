@@ -7,8 +7,9 @@ stages.py           read ahead, detect in batches, draw, record
 journal.py          a line for each finished image, so that a killed run can be resumed
 intervals.py        which intervals of edges are written: of a calibrated model, at a coverage it can promise
 resume.py           what identifies a run, and which of its images are done
+uncertainty.py      how much there is to learn from the objects in an image, by their scores and edges
+labeling.py         detections for CVAT, Label Studio and FiftyOne, what needs a look first
 results.py          score threshold, records, files as COCO, YOLO, VOC and CSV
-shards.py           several processes share the images; the last to finish merges the results
 video.py            entry point: detect in videos; json lines, annotated video
 frames.py           frames of files, streams and cameras, upright, with exact times
 video_lines.py      the json line of a frame, and the journal that the lines are

@@ -1,4 +1,4 @@
-"""Detection in image files, by one process or several, resumable after any interruption."""
+"""Detection in image files, resumable after any interruption."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from gfocal.data.value_range import Range
 from gfocal.errors import DataError
 from gfocal.inference.intervals import choose_coverage, usable_calibration
 from gfocal.inference.journal import Journal
+from gfocal.inference.labeling import Order, check_tools
 from gfocal.inference.results import FORMATS, ViewerOfRun, describe_threshold, write_results
 from gfocal.inference.resume import is_finished, open_journal, run_header, unique_names
-from gfocal.inference.shards import Shard, merge_if_finished
 from gfocal.inference.sources import find_images
 from gfocal.inference.stages import Pipeline
 from gfocal.inference.windows import ImageFile
@@ -49,13 +49,13 @@ def detect_files(
     formats: Sequence[str] = ("coco",),
     classes: ClassMap | None = None,
     resume: bool = False,
-    shard: Shard | None = None,
     console: Console | None = None,
     precision: Precision = "auto",
     compiled: bool = False,
     coverage: float | None = None,
     viewer: ViewerFile | None = None,
     tiling: Tiling | None = None,
+    order: Order = "uncertainty",
 ) -> int:
     """Detect objects in image files; write results and drawn images. Returns how many files failed.
 
@@ -73,35 +73,34 @@ def detect_files(
         draw: whether to draw images.
         style: what is drawn and how; None: boxes with class names and scores.
         value_range: of images of more than 8 bits, what becomes 0 and 255; None: the model's, or by the images.
-        formats: of ``coco``, ``yolo``, ``voc``, ``csv``, see ``gfocal.inference.results``.
+        formats: of ``coco``, ``yolo``, ``voc``, ``csv``, ``cvat``, ``label-studio``, ``fiftyone``.
         classes: which of the model's classes are reported, under which names; None: all.
         resume: continue an interrupted run with the same model and settings; failed files are tried again.
-        shard: the part of this process; the last process to finish writes the results of all.
         console: for messages; None: standard error.
         precision: number format of the network, see ``gfocal.models.precision``; the results say which it was.
         compiled: compile the network first.
         coverage: of a calibrated model, that of the intervals of edges which are written and drawn; None: 0.9.
         viewer: the page to write, on which images and detections can be looked through; None: no page.
         tiling: how images are cut into tiles, of which ``batch_size`` then counts; None: not at all.
+        order: of the images of a labeling tool: what the model is most uncertain of first, or that of the files.
 
     Raises:
         DataError: no image is found; ``folder`` cannot be used; the detector has no edge distributions to draw; or
             its calibration cannot promise the coverage.
     """
-    console, shard = console or Console(stderr=True), shard or Shard()
+    console = console or Console(stderr=True)
     style = style or DrawStyle()
     _check_options(model, batch_size, formats, style)
+    check_tools(model.names if classes is None else classes.names, formats)
     coverage = choose_coverage(model, coverage, is_drawn=draw and style.edges == "interval")
     style = style if coverage is None else replace(style, coverage=coverage)
-    files, num_failed = _find(paths, lists, folder, shard, draw, console)
-    if draw and shard.number == 1:
+    files, num_failed = _find(paths, lists, folder, draw, console)
+    if draw:
         _note_unwritable(model.names if classes is None else classes.names, style, console)
     threshold = resolve_threshold(model, score_threshold)
     value_range = choose_for_images(files, model.input_settings, value_range, console).value_range
     computed = computed_precision(model, precision)
-    header = run_header(
-        model, threshold, draw, style, value_range, shard, files, classes, computed, coverage, viewer, tiling
-    )
+    header = run_header(model, threshold, draw, style, value_range, classes, computed, coverage, viewer, tiling)
     pipeline = Pipeline(model, folder, threshold, batch_size, num_workers, draw, style, console, num_failed)
     pipeline.value_range, pipeline.classes, pipeline.coverage = value_range, classes, coverage
     pipeline.precision, pipeline.compiled, pipeline.tiling = precision, compiled, tiling
@@ -109,7 +108,7 @@ def detect_files(
     if viewer is not None:
         pipeline.viewer_side = viewer.side or choose_side(len(files), viewer.max_bytes)
         of_run = ViewerOfRun(viewer, _viewer_settings(model, classes, len(files), coverage))
-    return _run(pipeline, _Job(files, shard, tuple(formats), header, of_run), resume)
+    return _run(pipeline, _Job(files, tuple(formats), header, of_run, order), resume)
 
 
 def _viewer_settings(
@@ -129,11 +128,11 @@ def _viewer_settings(
 class _Job:
     """What is to be done, beside the settings of the pipeline."""
 
-    files: list[str]  # of all shards
-    shard: Shard
+    files: list[str]
     formats: tuple[str, ...]
     header: Mapping[str, Any]
     viewer: ViewerOfRun | None = None
+    order: Order = "uncertainty"
 
 
 def _check_options(model: AnyDetector, batch_size: int, formats: Sequence[str], style: DrawStyle) -> None:
@@ -162,17 +161,14 @@ def _note_unwritable(names: Sequence[str], style: DrawStyle, console: Console) -
 
 
 def _find(
-    paths: Sequence[str | Path], lists: Sequence[Path], folder: Path, shard: Shard, draw: bool, console: Console
+    paths: Sequence[str | Path], lists: Sequence[Path], folder: Path, draw: bool, console: Console
 ) -> tuple[list[str], int]:
-    """The image files, and how many of ``paths`` failed; the first shard reports these. Creates the output folder."""
+    """The image files, and how many of ``paths`` failed, which is reported. Creates the output folder."""
     found = find_images(paths, folder, lists)
-    num_failed = 0
-    if shard.number == 1 or not found.files:
-        for text in found.notes:
-            note(console, text)
-        for text in found.failures:
-            fail(console, text)
-        num_failed = len(found.failures)
+    for text in found.notes:
+        note(console, text)
+    for text in found.failures:
+        fail(console, text)
     if not found.files:
         raise DataError("no images were found; nothing was written")
     if folder.exists() and not folder.is_dir():
@@ -183,7 +179,7 @@ def _find(
             "(--no-images)"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    return found.files, num_failed
+    return found.files, len(found.failures)
 
 
 def _run(pipeline: Pipeline, job: _Job, resume: bool) -> int:
@@ -193,39 +189,31 @@ def _run(pipeline: Pipeline, job: _Job, resume: bool) -> int:
     if resume and is_finished(folder, job.files, job.header):
         say(console, f"{folder}: all {total} are done already")
         return pipeline.num_failed
-    journal, done = open_journal(folder, job.shard, job.header, resume)
+    journal, done = open_journal(folder, job.header, resume)
     with journal:
         if done:
             note(console, f"{pluralize(len(done), 'image')} done before, in {journal.path}")
         _process(pipeline, job, journal, done)
         journal.finish(pipeline.num_failed)
-    is_only = job.shard.count == 1
-    if is_only and not done and not journal.count:
+    if not done and not journal.count:
         journal.path.unlink()
         raise DataError(f"none of {total} could be read; nothing was written")
-    written = (
-        write_results([journal.path], folder, job.formats, job.header, job.viewer)
-        if is_only
-        else merge_if_finished(folder, job.formats, job.viewer)
-    )
-    if written is None:
-        say(console, f"shard {job.shard} is done; the last shard to finish merges the results")
-        return pipeline.num_failed
+    written = write_results(journal.path, folder, job.formats, job.header, job.viewer, job.order)
     for text in written.notes:
         note(console, text)
     drawn = f", and drawn in {folder}" if pipeline.draw and written.num_images else ""
     say(console, f"{written}{drawn}; {describe_threshold(pipeline.threshold)}")
-    if is_only and not pipeline.num_failed:
+    if not pipeline.num_failed:
         journal.path.unlink()
     return pipeline.num_failed
 
 
 def _process(pipeline: Pipeline, job: _Job, journal: Journal, done: Mapping[str, str]) -> None:
     """All files that are not done; an interruption ends with a message that says how to continue."""
-    names = unique_names(job.files, done if job.shard.count == 1 else {})
-    indices = [i for i in job.shard.of(len(job.files)) if job.files[i] not in done]
+    names = unique_names(job.files, done)
+    rest = [ImageFile(i, file, names[i]) for i, file in enumerate(job.files) if file not in done]
     try:
-        pipeline.process([ImageFile(i, job.files[i], names[i]) for i in indices], journal)
+        pipeline.process(rest, journal)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_write_interrupted(pipeline.folder, job, journal, len(done))) from None
     except Exception:
@@ -243,8 +231,6 @@ def _write_interrupted(folder: Path, job: _Job, journal: Journal, num_before: in
     if not count:
         journal.path.unlink()
         return "stopped before an image was done; nothing was written"
-    message = f"stopped after {count:,} of {pluralize(len(job.shard.of(len(job.files))), 'image')}"
-    if job.shard.count > 1:
-        return f"{message} of shard {job.shard}; the same command with --resume continues"
-    paths = write_results([journal.path], folder, job.formats, job.header, job.viewer).paths
+    message = f"stopped after {count:,} of {pluralize(len(job.files), 'image')}"
+    paths = write_results(journal.path, folder, job.formats, job.header, job.viewer, job.order).paths
     return f"{message}; the results so far are in {', '.join(map(str, paths))}; --resume continues"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,14 +18,15 @@ from torch import Tensor
 
 from gfocal.data.images import check_size, max_pixels
 from gfocal.errors import DataError, MissingExtraError
-from gfocal.inference.sources import VideoKind
+from gfocal.inference.sources import VideoKind, without_password
 
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-OPEN_SECONDS, READ_SECONDS = 20.0, 20.0  # until a stream that says nothing is given up
+OPEN_SECONDS, READ_SECONDS = 20.0, 20.0  # until a source that says nothing, or sends no video, is given up
+CLOCK_SECONDS = 1.0  # a time that is earlier than the one before by more is one of a clock that began anew
 USUAL_RATE = Fraction(30)  # where a source states none
 QUARTER = 90  # degrees
 _CAMERAS = {"linux": ("v4l2", "/dev/video"), "darwin": ("avfoundation", ""), "win32": ("dshow", "video=")}
@@ -50,7 +52,7 @@ class Frame:
 class Video:
     """An open source of frames; ``frames`` may be iterated once."""
 
-    name: str  # as the user gave it
+    name: str  # as the user gave it, without a password
     kind: VideoKind
     container: InputContainer
     stream: VideoStream
@@ -60,45 +62,72 @@ class Video:
     num_broken: int = 0  # packets that could not be decoded
     num_untimed: int = 0  # frames that came without a time, or not after the one before
     failure: str = ""  # why reading ended before the end
+    is_stopped: bool = False  # ``frames`` ends with the next packet, whether it has a frame or not
 
     def frames(self) -> Iterator[Frame]:
         """Every frame that can be decoded, in the order in which they are shown.
 
         Times increase from frame to frame: one without a time, or with one that is not later than that of the frame
-        before, gets the next.
+        before, gets the next. Where the clock of the source begins anew, times go on from there.
         """
-        index, last = 0, None
+        index, last, shift = 0, None, 0
         step = max(1, round(1 / (self.rate * self.time_base)))
         limit = max_pixels()
         for decoded in self._decode():
-            pts = decoded.pts
+            pts = None if decoded.pts is None else decoded.pts + shift
             if pts is None or (last is not None and pts <= last):
                 self.num_untimed += 1
-                pts = 0 if last is None else last + (step if pts is None else 1)
+                following = 0 if last is None else last + step
+                if pts is not None and last is not None and (last - pts) * self.time_base > CLOCK_SECONDS:
+                    shift += following - pts
+                    pts = following
+                pts = following if pts is None or last is None else max(pts, last + 1)
             size = (decoded.height, decoded.width)
             check_size(self.name, size, limit)
             upright = (size[1], size[0]) if _quarters(decoded) % 2 else size
             yield Frame(index, pts, float(pts * self.time_base), upright, decoded)
             index, last = index + 1, pts
 
+    def stop(self) -> None:
+        """End ``frames``, from another thread."""
+        self.is_stopped = True
+
     def _decode(self) -> Iterator[av.VideoFrame]:
         import av.error
 
-        packets = self.container.demux(self.stream)
-        while True:
+        # Of a live source packets of sound are taken too: they tell that there is no video where it says something.
+        packets = self.container.demux(self.stream) if self.kind == "file" else self.container.demux()
+        heard = time.monotonic()
+        while not self.is_stopped:
             try:
                 packet = next(packets, None)
             except (av.error.FFmpegError, OSError) as error:
-                self.failure = _reason(error)
-                return
+                self.failure = _reason(error, heard, READ_SECONDS)
+                break
             if packet is None:
                 return
+            if packet.stream.index != self.stream.index:
+                if time.monotonic() - heard > READ_SECONDS:
+                    self.failure = f"no video for {READ_SECONDS:g} seconds"
+                    break
+                continue
+            heard = time.monotonic()
             try:
                 found: list[Any] = packet.decode()
             except (av.error.InvalidDataError, av.error.EOFError):
                 self.num_broken += 1
                 continue
             yield from found
+        if self.kind != "file" and not self.is_stopped:  # of a file that is resumed, these may be others
+            yield from self._left_in_decoder()
+
+    def _left_in_decoder(self) -> list[av.VideoFrame]:
+        import av.error
+
+        try:
+            return self.stream.codec_context.decode(None)
+        except av.error.FFmpegError:
+            return []
 
 
 @contextmanager
@@ -114,24 +143,27 @@ def open_video(name: str, kind: VideoKind) -> Iterator[Video]:
     import_av(name)
     import av.error
 
+    shown = without_password(name)
     path, file_format, options = name, None, {"protocol_whitelist": "file"}
     if kind == "camera":
         path, file_format = _camera(name)
         options = {}
     elif kind == "stream" or "://" in name:
-        options = {"rtsp_transport": "tcp"} if name.lower().startswith("rtsp") else {}
+        options = {"rtsp_transport": "tcp", "allowed_media_types": "video"} if name.lower().startswith("rtsp") else {}
+    start = time.monotonic()
     try:
         container = av.open(path, format=file_format, options=options, timeout=(OPEN_SECONDS, READ_SECONDS))
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise DataError(f"{name}: cannot be opened as video: {_reason(error)}") from error
+        reason = _reason(error, start, OPEN_SECONDS)
+        raise DataError(f"{shown}: cannot be opened as video: {reason}") from error
     with container:
         if not container.streams.video:
-            raise DataError(f"{name}: has no video in it")
+            raise DataError(f"{shown}: has no video in it")
         stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
+        stream.thread_type = "AUTO" if kind == "file" else "SLICE"  # threads for whole frames hold some of them back
         rate = stream.average_rate or stream.guessed_rate or USUAL_RATE
         time_base = stream.time_base or 1 / rate
-        yield Video(name, kind, container, stream, time_base, rate, _count(container, stream, rate, kind))
+        yield Video(shown, kind, container, stream, time_base, rate, _count(container, stream, rate, kind))
 
 
 def import_av(name: str) -> None:
@@ -144,10 +176,11 @@ def import_av(name: str) -> None:
         ) from error
 
 
-def take_newest(frames: Iterator[Frame]) -> Iterator[Frame]:
+def take_newest(frames: Iterator[Frame], stop: Callable[[], object] = lambda: None) -> Iterator[Frame]:
     """The newest frame whenever one is asked for: of a live source, those that came meanwhile are left out.
 
-    A thread reads, so that the source never waits for the network.
+    A thread reads, so that the source never waits for the network. ``stop`` is called when no more are wanted, and
+    ends ``frames`` soon.
     """
     changed = Condition()
     newest: list[Frame] = []  # one at most
@@ -185,6 +218,7 @@ def take_newest(frames: Iterator[Frame]) -> Iterator[Frame]:
             raise errors[0]
     finally:
         is_unwanted = True
+        stop()
         reader.join()  # the source must not be closed under it; it ends with the next frame, or the time limit
 
 
@@ -214,5 +248,8 @@ def _camera(name: str) -> tuple[str, str]:
     return f"{prefix}{which or 0}", kind
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, since: float, limit: float) -> str:
+    """Why reading failed; FFmpeg says many things where it was only too slow."""
+    if time.monotonic() - since >= limit:
+        return f"silent for {limit:g} seconds"
     return getattr(error, "strerror", None) or str(error)

@@ -1,6 +1,10 @@
-"""Which intervals of edges a run writes: of a calibrated model, at a coverage that it can promise."""
+"""Which intervals of edges a run writes: of a calibrated model, at a coverage that it can promise; and their widths."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from gfocal.errors import DataError
 from gfocal.models.detector import Detector
@@ -40,4 +44,35 @@ def choose_coverage(model: AnyDetector, coverage: float | None, is_drawn: bool =
     raise DataError(
         f"a coverage of {wanted:g} needs at least {least_count(wanted):,} boxes, and the calibration of this model "
         f"had {calibration.num_boxes:,}; ask for less (--coverage), or calibrate on more images"
+    )
+
+
+def describe_intervals(records: Iterable[Mapping[str, Any]], header: Mapping[str, Any]) -> str | None:
+    """What the intervals of a run promise and how wide they are, in a line; None of a model that is not calibrated.
+
+    Args:
+        records: of the images, see ``gfocal.inference.results``.
+        header: of the run, see ``gfocal.inference.resume.run_header``.
+    """
+    if "calibration" not in header:
+        return None
+    coverage = header["coverage"]
+    if coverage is None:
+        return (
+            f"no intervals of edges: the model was calibrated on fewer than the {least_count(COVERAGE)} boxes that "
+            f"{COVERAGE:.0%} need; --coverage asks for less"
+        )
+    widths: Counter[int] = Counter()  # by tenths of a pixel: memory does not grow with the number of images
+    for record in records:
+        widths.update(round(10 * (high - low)) for box in record.get("edge_intervals", ()) for low, high in box)
+    if not widths:
+        return None
+    left, median = (widths.total() + 1) // 2, 0
+    for width in sorted(widths):
+        left, median = left - widths[width], width
+        if left <= 0:
+            break
+    return (
+        f"intervals of edges: {median / 10:.1f} pixels wide (median); they promise all four edges of {coverage:.0%} of "
+        "the objects found, in images like those of the calibration ('gfocal eval' on such images says if they hold)"
     )

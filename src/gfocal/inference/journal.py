@@ -11,6 +11,7 @@ from typing import IO, Any
 from gfocal.errors import DataError
 
 Record = dict[str, Any]
+JOURNAL_FILE = "detections.jsonl"
 HEADER, END = "journal", "done"  # keys of the first line and of the last
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +21,10 @@ from gfocal.data.value_range import Range
 from gfocal.errors import DataError, MissingExtraError
 from gfocal.inference.batches import DetectBatch
 from gfocal.inference.intervals import choose_coverage
-from gfocal.inference.journal import Journal, Record, describe_difference
+from gfocal.inference.journal import JOURNAL_FILE, Journal, Record, describe_difference
+from gfocal.inference.labeling import Order, check_tools
 from gfocal.inference.results import WrittenResults, record_columns, write_results
 from gfocal.inference.resume import run_header, unique_names
-from gfocal.inference.shards import Shard, digest
 from gfocal.models.exported import AnyDetector, ExportedDetector
 from gfocal.models.precision import Precision
 from gfocal.models.predict import computed_precision, resolve_threshold
@@ -130,8 +131,8 @@ def detect_on_ray(
     for text in notes:
         note(console, text)
     computed = computed_precision(model, precision)
-    header = run_header(model, threshold, False, DrawStyle(), value_range, Shard(), [], classes, computed, coverage)
-    header = json.loads(json.dumps(header | {"part_size": size, "files": digest([json.dumps(p) for p in parts])}))
+    header = run_header(model, threshold, False, DrawStyle(), value_range, classes, computed, coverage)
+    header = json.loads(json.dumps(header | {"part_size": size, "files": _digest(parts)}))
     _begin(out, before, header, resume)
     done = stored.finished_parts(out)
     rest = [part for part in parts if part["start"] not in done]
@@ -158,6 +159,14 @@ def detect_on_ray(
 def _sendable(model: AnyDetector) -> AnyDetector | str:
     """What goes to the workers: weights; of an exported file, whose engine cannot be sent, its path."""
     return str(model.path.absolute()) if isinstance(model, ExportedDetector) else model.to("cpu").eval()
+
+
+def _digest(parts: Sequence[Mapping[str, Any]]) -> str:
+    """A hash of the images of a job, 16 characters."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(json.dumps(part).encode() + b"\n")
+    return sha.hexdigest()[:16]
 
 
 def require_ray() -> None:
@@ -277,12 +286,7 @@ def _report(out: str, console: Console) -> int:
     return failed
 
 
-def is_job(folder: str | Path) -> bool:
-    """Whether a folder has the parts of a job."""
-    return (Path(folder) / "run.json").is_file() and (Path(folder) / "parts").is_dir()
-
-
-def merge_parts(folder: Path, formats: Sequence[str]) -> WrittenResults:
+def merge_parts(folder: Path, formats: Sequence[str], order: Order = "uncertainty") -> WrittenResults:
     """Write the formats of ``gfocal detect`` from the parts in a folder, finished or not.
 
     Raises DataError where nothing is there; MissingExtraError where pyarrow is not installed.
@@ -291,13 +295,14 @@ def merge_parts(folder: Path, formats: Sequence[str]) -> WrittenResults:
     from gfocal.inference import parts
 
     header = parts.read_run(str(folder))
-    assert header is not None
+    if header is None:
+        raise DataError(f"{folder}: has no results of --engine ray; name the folder that was given as --out")
     names = unique_names([_name(row) for rows in parts.read_parts(str(folder), _NAMING) for row in rows], {})
     if not names:
         raise DataError(f"{folder}: no part is done yet")
     failed = 0
     with TemporaryDirectory(prefix=".merge-", dir=folder) as temporary:
-        path = Path(temporary) / "detections.jsonl"
+        path = Path(temporary) / JOURNAL_FILE
         with Journal(path, header) as journal:
             numbers = iter(names)
             for rows in parts.read_parts(str(folder)):
@@ -307,7 +312,8 @@ def merge_parts(folder: Path, formats: Sequence[str]) -> WrittenResults:
                     if row["error"] is None:
                         journal.add(_record(row, name))
             journal.finish(failed)
-        return write_results([path], folder, formats, header)
+        check_tools(header["names"], formats)
+        return write_results(path, folder, formats, header, order=order)
 
 
 _NAMING = ["index", "path"]

@@ -1,8 +1,7 @@
-"""Results of a run: the record of an image, and journals written as COCO, YOLO, VOC or CSV."""
+"""Results of a run: the record of an image, and a journal written as COCO, YOLO, VOC, CSV or for labeling tools."""
 
 from __future__ import annotations
 
-import heapq
 import json
 import math
 import shutil
@@ -17,13 +16,15 @@ from gfocal.atomic import atomic_write
 from gfocal.data.writers.csv import format_csv_header, format_csv_rows
 from gfocal.data.writers.voc import format_voc_xml
 from gfocal.data.writers.yolo import format_yolo_text
+from gfocal.inference.intervals import describe_intervals
 from gfocal.inference.journal import Record, read_end, read_records
+from gfocal.inference.labeling import TOOLS, Order, write_tool
 from gfocal.ops.boxes import iou
 from gfocal.structures import Detections
 from gfocal.text import pluralize
 from gfocal.visualize.viewer.viewer_page import ViewerFile, ViewerSettings, WrittenViewer, write_viewer
 
-Format = Literal["coco", "yolo", "voc", "csv"]
+Format = Literal["coco", "yolo", "voc", "csv", "cvat", "label-studio", "fiftyone"]
 FORMATS: tuple[str, ...] = get_args(Format)
 
 JSON_FILE, CSV_FILE, YOLO_FOLDER, VOC_FOLDER = "detections.json", "detections.csv", "labels", "Annotations"
@@ -95,6 +96,7 @@ def make_record(
     detections: Detections,
     best_score: float = 0.0,
     coverage: float | None = None,
+    uncertainty: float | None = None,
 ) -> Record:
     """An image as a line of a journal.
 
@@ -106,9 +108,12 @@ def make_record(
         detections: in pixels of the image file.
         best_score: also below the threshold, which is kept where there is no detection; 0: unknown.
         coverage: of the intervals of edges, for detections of a calibrated model; None: no intervals.
+        uncertainty: of the image, see ``gfocal.inference.uncertainty``; None: unknown.
     """
     record: Record = {"index": index, "file": file, "name": name, "size": list(detections.size), "image": image}
     record |= record_detections(detections, coverage)
+    if uncertainty is not None:
+        record["uncertainty"] = round(uncertainty, 6)
     if not record["labels"]:
         record["best_score"] = float(f"{best_score:.7g}")
     return record
@@ -149,25 +154,23 @@ def record_columns(
     return record
 
 
-def merge_records(journals: Sequence[Path]) -> Iterator[Record]:
-    """The images of all journals; of several ones in the order of the list of all images."""
-    if len(journals) == 1:
-        yield from (record for record, _ in read_records(journals[0]))
-        return
-    streams = [(record for record, _ in read_records(journal)) for journal in journals]
-    yield from heapq.merge(*streams, key=lambda record: record["index"])
+def _records(journal: Path) -> Iterator[Record]:
+    """The images of a journal."""
+    return (record for record, _ in read_records(journal))
 
 
 def write_results(
-    journals: Sequence[Path],
+    journal: Path,
     folder: Path,
     formats: Sequence[str],
     header: Mapping[str, Any],
     viewer: ViewerOfRun | None = None,
+    order: Order = "uncertainty",
 ) -> WrittenResults:
     """Write the formats into a folder, and a viewer; memory holds the record of one image at a time.
 
-    ``header`` of the run (see ``gfocal.inference.resume.run_header``) becomes part of the COCO json. COCO and CSV
+    ``header`` of the run (see ``gfocal.inference.resume.run_header``) becomes part of the COCO json; ``order`` is that
+    of the images of a labeling tool. COCO and CSV
     files and the viewer are written atomically, the files of YOLO and VOC one by one.
     """
     names = header["names"]
@@ -175,36 +178,40 @@ def write_results(
     best_score = 0.0
     twice = []
     most = math.inf if "tiles" in header else header.get("max_detections", math.inf)  # else it is that of a tile
-    for record in merge_records(journals):
+    for record in _records(journal):
         images += 1
         objects += len(record["labels"])
         limited += len(record["labels"]) >= most
         best_score = max(best_score, record.get("best_score", 0.0))
         if not header.get("class_agnostic_nms", True):
             twice.append(count_named_twice(record, header["nms_iou"]))
-    paths = []
+    paths, tool_notes = [], []
     for kind in formats:
         if kind == "coco":
-            _write_json(journals, folder / JSON_FILE, header)
+            _write_json(journal, folder / JSON_FILE, header)
             paths.append(folder / JSON_FILE)
         elif kind == "csv":
             with atomic_write(folder / CSV_FILE) as temporary, temporary.open("w", encoding="utf-8") as file:
                 calibrated = "calibration" in header
                 file.write(format_csv_header(calibrated))
-                file.writelines(format_csv_rows(record, names, calibrated) for record in merge_records(journals))
+                file.writelines(format_csv_rows(record, names, calibrated) for record in _records(journal))
             paths.append(folder / CSV_FILE)
         elif kind == "yolo":
-            _write_each(journals, folder / YOLO_FOLDER, ".txt", lambda record: format_yolo_text(record))
+            _write_each(journal, folder / YOLO_FOLDER, ".txt", lambda record: format_yolo_text(record))
             (folder / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
             paths.append(folder / YOLO_FOLDER)
         elif kind == "voc":
-            _write_each(journals, folder / VOC_FOLDER, ".xml", lambda record: format_voc_xml(record, names))
+            _write_each(journal, folder / VOC_FOLDER, ".xml", lambda record: format_voc_xml(record, names))
             paths.append(folder / VOC_FOLDER)
-    pages = [] if viewer is None else [_write_viewer(journals, viewer)]
+        elif kind in TOOLS:
+            written = write_tool(kind, journal, folder / kind, header, order)
+            paths.append(written.path)
+            tool_notes += written.notes
+    pages = [] if viewer is None else [_write_viewer(journal, viewer)]
     paths += [page.path for page in pages]
-    failed = sum((read_end(journal) or {}).get("failed", 0) for journal in journals)
+    failed = (read_end(journal) or {}).get("failed", 0)
     notes = [] if objects or not images else [explain_nothing(best_score, header["score_threshold"])]
-    notes += [text for page in pages if (text := page.describe_missing()) is not None]
+    notes += tool_notes + [text for page in pages if (text := page.describe_missing()) is not None]
     if limited:
         notes.append(
             f"{pluralize(limited, 'image')} with {pluralize(int(most), 'box', 'boxes')}, the most that this model "
@@ -216,11 +223,13 @@ def write_results(
             f"{pluralize(count, 'box', 'boxes')} in {where} nearly where a better one of another class is: one "
             "object with two names? --class-agnostic-nms keeps the better name"
         )
+    if (intervals := describe_intervals(_records(journal), header)) is not None:
+        notes.append(intervals)
     return WrittenResults(images, objects, tuple(paths), failed, tuple(notes))
 
 
-def _write_viewer(journals: Sequence[Path], viewer: ViewerOfRun) -> WrittenViewer:
-    packed = (record["viewer"] for record in merge_records(journals))
+def _write_viewer(journal: Path, viewer: ViewerOfRun) -> WrittenViewer:
+    packed = (record["viewer"] for record in _records(journal))
     return write_viewer(viewer.file.path, viewer.settings, packed, viewer.file.max_bytes)
 
 
@@ -233,13 +242,13 @@ def count_named_twice(record: Record, iou_threshold: float) -> int:
     return int((same_place & (labels[:, None] != labels)).triu(1).any(0).sum())
 
 
-def _write_each(journals: Sequence[Path], folder: Path, suffix: str, text: Callable[[Record], str]) -> None:
+def _write_each(journal: Path, folder: Path, suffix: str, text: Callable[[Record], str]) -> None:
     folder.mkdir(exist_ok=True)
-    for record in merge_records(journals):
+    for record in _records(journal):
         (folder / f"{record['name']}{suffix}").write_text(text(record), encoding="utf-8", errors="surrogateescape")
 
 
-def _write_json(journals: Sequence[Path], path: Path, header: Mapping[str, Any]) -> None:
+def _write_json(journal: Path, path: Path, header: Mapping[str, Any]) -> None:
     """COCO's layout, a record on a line. Images come first, so the annotations wait in a file of their own."""
     content = {"description": INFO + INFO_CALIBRATED * ("calibration" in header), "run": dict(header)}
     with atomic_write(path) as temporary:
@@ -248,7 +257,7 @@ def _write_json(journals: Sequence[Path], path: Path, header: Mapping[str, Any])
             with temporary.open("w", encoding="utf-8") as file, rest.open("w", encoding="utf-8") as waiting:
                 file.write(f'{{"info": {json.dumps(content)},\n"images": [')
                 number = 0
-                for image_id, record in enumerate(merge_records(journals), 1):
+                for image_id, record in enumerate(_records(journal), 1):
                     file.write((",\n" if image_id > 1 else "\n") + json.dumps(_image(record, image_id)))
                     for annotation in coco_annotations(record, image_id, number + 1):
                         waiting.write((",\n" if number else "\n") + json.dumps(annotation))

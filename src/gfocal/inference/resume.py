@@ -15,9 +15,15 @@ from gfocal.data.classes import ClassMap
 from gfocal.data.value_range import Range
 from gfocal.errors import DataError
 from gfocal.inference.intervals import usable_calibration
-from gfocal.inference.journal import Journal, describe_difference, read_end, read_header, read_records
+from gfocal.inference.journal import (
+    JOURNAL_FILE,
+    Journal,
+    describe_difference,
+    read_end,
+    read_header,
+    read_records,
+)
 from gfocal.inference.results import JSON_FILE
-from gfocal.inference.shards import Shard, digest, find_journals
 from gfocal.models.exported import AnyDetector, ExportedDetector
 from gfocal.models.stored_calibration import calibration_to_json
 from gfocal.ops.tiles import Tiling
@@ -32,18 +38,13 @@ def run_header(
     draw: bool,
     style: DrawStyle,
     value_range: Range | None,
-    shard: Shard,
-    files: Sequence[str],
     classes: ClassMap | None = None,
     precision: str = "float32",
     coverage: float | None = None,
     viewer: ViewerFile | None = None,
     tiling: Tiling | None = None,
 ) -> dict[str, Any]:
-    """What identifies a run: everything that its results depend on. Only the same run can be resumed.
-
-    The number of shards and the list of files belong to it where there are several shards.
-    """
+    """What identifies a run: everything that its results depend on. Only the same run can be resumed."""
     header: dict[str, Any] = {
         "names": list(model.names if classes is None else classes.names),
         "score_threshold": threshold if isinstance(threshold, float) else list(threshold),
@@ -69,7 +70,7 @@ def run_header(
         header["viewer"] = "images by their number" if viewer.side is None else f"images of {viewer.side} pixels"
     if tiling is not None:
         header["tiles"] = {"size": tiling.size, "overlap": tiling.overlap, "levels": tiling.levels}
-    return header | ({"shards": shard.count, "files": digest(files)} if shard.count > 1 else {})
+    return header
 
 
 def fingerprint(model: AnyDetector) -> str:
@@ -86,38 +87,19 @@ def fingerprint(model: AnyDetector) -> str:
     return sha.hexdigest()[:16]
 
 
-def open_journal(
-    folder: Path, shard: Shard, header: Mapping[str, Any], resume: bool
-) -> tuple[Journal, dict[str, str]]:
+def open_journal(folder: Path, header: Mapping[str, Any], resume: bool) -> tuple[Journal, dict[str, str]]:
     """The journal of a run, and the images that are done: file -> name of what was written for it.
 
     The journal of a run that has ended is replaced: its results are written.
 
     Raises:
-        DataError: the run of the journal has not ended, without ``resume``; it is another run, with ``resume``; or
-            shards of another run have their journals in the folder.
+        DataError: the run of the journal has not ended, without ``resume``; or it is another run, with ``resume``.
     """
-    path = folder / shard.journal
-    for other in find_journals(folder):
-        if other == path:
-            continue
-        why = (
-            "it has another number of shards" if shard.count == 1 else describe_difference(read_header(other), header)
-        )
-        if why is not None:
-            raise DataError(
-                f"{other}: the journal of another run ({why}); merge that (gfocal detect --merge {folder}), remove "
-                "it, or name another folder"
-            )
+    path = folder / JOURNAL_FILE
     if not path.is_file():
         return Journal(path, header), {}
     if not resume:
         count = sum(1 for _ in read_records(path))
-        if count and shard.count > 1 and read_end(path) is not None:
-            raise DataError(
-                f"{path}: shard {shard} is done, {pluralize(count, 'image')}; run the others, or remove this file to "
-                "repeat it"
-            )
         if count and read_end(path) is None:
             raise DataError(
                 f"{path}: a run was stopped here after {pluralize(count, 'image')}; continue it (--resume), name "
@@ -139,7 +121,7 @@ def open_journal(
 
 def is_finished(folder: Path, files: Sequence[str], header: Mapping[str, Any]) -> bool:
     """Whether the results of this run are there already, for all its files."""
-    if find_journals(folder) or not (folder / JSON_FILE).is_file():
+    if (folder / JOURNAL_FILE).is_file() or not (folder / JSON_FILE).is_file():
         return False
     try:
         content = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))

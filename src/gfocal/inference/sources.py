@@ -86,6 +86,11 @@ def video_kind(argument: str | Path) -> VideoKind | None:
     return "file" if suffix in _VIDEOS else None
 
 
+def without_password(address: str) -> str:
+    """An address as it may be shown and written to files: ``rtsp://me:secret@host`` as ``rtsp://me:***@host``."""
+    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", address)
+
+
 def reason_against(argument: str | Path, of_absent: bool = True) -> str:
     """Why an argument names no image, as far as its name and a look at the disk tell; empty if it may name some.
 

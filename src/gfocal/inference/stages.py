@@ -23,6 +23,7 @@ from gfocal.data.value_range import Range
 from gfocal.errors import DataError
 from gfocal.inference.journal import Journal
 from gfocal.inference.results import make_record
+from gfocal.inference.uncertainty import image_uncertainty
 from gfocal.inference.windows import ImageFile, ReadImage, Window, read_window
 from gfocal.models.exported import AnyDetector
 from gfocal.models.precision import Precision
@@ -69,7 +70,7 @@ class Pipeline:
         lowest = self.threshold if isinstance(self.threshold, float) else min(self.threshold)
         lowest = min(lowest, self.model.decode_settings.score_threshold)  # to say what the best score was
         detected: list[tuple[ReadImage, Detections]] = []  # of a window
-        drawing: deque[tuple[ImageFile, Detections, float, Future[Finished]]] = deque()
+        drawing: deque[tuple[ImageFile, Detections, float, float, Future[Finished]]] = deque()
 
         def draw_window() -> None:
             detected.sort(key=lambda pair: -pair[0].file.index)
@@ -78,13 +79,15 @@ class Pipeline:
                 candidates = found.to("cpu")
                 detections = self._report(candidates.above(self.threshold))
                 drawn = pool.submit(self._finish, key, detections)
-                drawing.append((key.file, detections, self._best_score(candidates), drawn))
+                uncertainty = sum(image_uncertainty(self._report(candidates)))
+                drawing.append((key.file, detections, self._best_score(candidates), uncertainty, drawn))
 
         def record(max_waiting: int) -> None:
             while len(drawing) > max_waiting:
-                file, detections, best_score, finished = drawing[0]
+                file, detections, best_score, uncertainty, finished = drawing[0]
                 drawn, packed = finished.result()
-                record = make_record(file.index, file.path, file.name, drawn, detections, best_score, self.coverage)
+                about = (file.index, file.path, file.name, drawn)
+                record = make_record(*about, detections, best_score, self.coverage, uncertainty)
                 if packed is not None:
                     record["viewer"] = packed
                 journal.add(record)

@@ -26,8 +26,7 @@ from gfocal.inference.intervals import choose_coverage, usable_calibration
 from gfocal.inference.journal import Journal, Record, read_records
 from gfocal.inference.results import describe_threshold
 from gfocal.inference.resume import run_header, unique_names
-from gfocal.inference.shards import Shard
-from gfocal.inference.sources import video_kind
+from gfocal.inference.sources import video_kind, without_password
 from gfocal.inference.stages import report_classes
 from gfocal.inference.tracking import LOWEST_SCORE, Tracker
 from gfocal.inference.video_lines import drawable, make_line, open_lines, sure_boxes, tracker_input
@@ -138,12 +137,12 @@ def _detect_one(run: VideoRun, source: str, name: str) -> bool:
     """Whether a video could not be read to its end."""
     kind = video_kind(source) or "file"
     if run.resume and kind != "file":
-        raise DataError(f"{source}: a live source cannot be resumed, as its past frames are gone")
+        raise DataError(f"{without_password(source)}: a live source cannot be resumed, as its past frames are gone")
     with open_video(source, kind) as video:
         header = _header(run, video)
         lines = open_lines(run.folder / f"{name}.jsonl", header, run.resume)
         if lines is None:
-            say(run.console, f"{run.folder / name}.jsonl: all of {source} is done already")
+            say(run.console, f"{run.folder / name}.jsonl: all of {video.name} is done already")
             return False
         journal, done = lines
         target = run.folder / f"{name}.mp4"
@@ -153,7 +152,7 @@ def _detect_one(run: VideoRun, source: str, name: str) -> bool:
             _OneVideo(run, video, journal, target).process(done)
             if not journal.count and not done:
                 journal.path.unlink()
-                raise DataError(f"{source}: has no frame that can be read ({video.failure or 'it is empty'})")
+                raise DataError(f"{video.name}: has no frame that can be read ({video.failure or 'it is empty'})")
             if not video.failure:
                 journal.finish(video.num_broken)
     return bool(video.failure or video.num_broken)
@@ -162,10 +161,7 @@ def _detect_one(run: VideoRun, source: str, name: str) -> bool:
 def _header(run: VideoRun, video: Video) -> dict[str, Any]:
     """What the results depend on."""
     computed = computed_precision(run.model, run.precision)
-    shard = Shard()
-    about = run_header(
-        run.model, run.threshold, run.draw, run.style, None, shard, [], run.classes, computed, run.coverage
-    )
+    about = run_header(run.model, run.threshold, run.draw, run.style, None, run.classes, computed, run.coverage)
     size = os.path.getsize(video.name) if os.path.isfile(video.name) else None
     source = {"file": video.name, "bytes": size, "time_base": str(video.time_base), "rate": str(video.rate)}
     return about | {"every": run.every, "track": run.track, "video": source}
@@ -191,7 +187,7 @@ class _OneVideo:
             drawn = ", which are drawn again" * run.draw
             note(run.console, f"{pluralize(num_done, 'frame')} done before, in {self.journal.path}{drawn}")
         used = (frame for frame in video.frames() if frame.index % run.every == 0)
-        frames = used if video.kind == "file" else take_newest(used)
+        frames = used if video.kind == "file" else take_newest(used, video.stop)
         total = None if video.num_frames is None else -(-video.num_frames // run.every)
         temporary = self.target.with_name(f".{self.target.name}.tmp")
         try:
