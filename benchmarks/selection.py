@@ -42,10 +42,10 @@ from gfocal.data.loading import evaluation_loader
 from gfocal.data.preprocess import normalize_batch
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.evaluation.detections import average_precision, detect_all
+from gfocal.inference.uncertainty import LEAST_SCORE, image_uncertainty
 from gfocal.models.detector import Detector
 from gfocal.models.image_features import predict_with_features
 from gfocal.selection.choice import STRATEGIES, Strategy, choose
-from gfocal.selection.uncertainty import LEAST_SCORE, image_uncertainty
 from gfocal.structures import Batch, pad_targets
 from gfocal.training.distributed import Devices
 from gfocal.training.step import training_step

@@ -169,9 +169,9 @@ def write_results(
 ) -> WrittenResults:
     """Write the formats into a folder, and a viewer; memory holds the record of one image at a time.
 
-    ``header`` of the run (see ``gfocal.inference.resume.run_header``) becomes part of the COCO json; ``order`` is that
-    of the images of a labeling tool. COCO and CSV
-    files and the viewer are written atomically, the files of YOLO and VOC one by one.
+    ``header`` of the run (see ``gfocal.inference.resume.run_header``) becomes part of the COCO json; ``order`` is
+    that of the images of a labeling tool. COCO and CSV files and the viewer are written atomically, the files of YOLO
+    and VOC one by one.
     """
     names = header["names"]
     images = objects = limited = 0

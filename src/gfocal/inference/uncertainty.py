@@ -24,7 +24,7 @@ def image_uncertainty(found: Detections) -> tuple[float, float]:
 
 
 def record_uncertainty(record: Mapping[str, Any]) -> float:
-    """The uncertainty that the record of an image states; else that of the detections which it has, by their scores."""
+    """The uncertainty that the record of an image states; else that of its detections, by their scores."""
     if "uncertainty" in record:
         return record["uncertainty"]
     p = torch.tensor(record["scores"], dtype=torch.float64)

@@ -18,12 +18,12 @@ import torch
 from gfocal.data.threads import start_workers, submit_ahead
 from gfocal.data.value_range import Range
 from gfocal.errors import DataError
+from gfocal.inference.uncertainty import LEAST_SCORE, image_uncertainty
 from gfocal.inference.windows import ImageFile, ReadImage, Window, read_window
 from gfocal.models.detector import Detector
 from gfocal.models.image_features import predict_with_features
 from gfocal.models.precision import Precision
 from gfocal.models.predict import ImageBatch
-from gfocal.selection.uncertainty import LEAST_SCORE, image_uncertainty
 from gfocal.structures import Detections
 
 Floats = npt.NDArray[np.float32]

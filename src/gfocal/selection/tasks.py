@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
 import torch
@@ -19,7 +18,6 @@ from gfocal.data.dataset import FileData, Sample
 from gfocal.data.writers import label_studio
 from gfocal.data.writers.placement import Images, Placement, check_names, place_images, store_images
 from gfocal.data.writers.rows import write_rows
-from gfocal.data.writers.written_objects import WrittenObject
 from gfocal.errors import DataError
 from gfocal.selection.choice import Choice
 from gfocal.selection.pool import Pool, SeenImage
@@ -156,18 +154,11 @@ def _tasks(
     for one in chosen:
         file, sample = place[Path(os.path.abspath(one.image.path))]
         file = f"{label_studio.IMAGES}/{file}"
-        scores = [round(score, 4) for score in one.image.objects[:, 4].tolist()]
-        regions = []
-        for number, (box, label, score) in enumerate(
-            zip(sample.boxes.tolist(), sample.labels.tolist(), scores, strict=True)
-        ):
-            found = WrittenObject(names[label], tuple(box), False)
-            regions += [
-                item | {"score": score} for item in label_studio.format_region(file, number, one.image.size, found)
-            ]
         data: dict[str, Any] = {"image": label_studio.local_file(file), "rank": one.rank}
         data["uncertainty"] = round(one.image.uncertainty, 3)
         if one.nearest:
             data["distance"] = round(one.distance, 3)
-        prediction = {"model_version": model, "score": round(fmean(scores), 4) if scores else 0.0, "result": regions}
+        record = {"size": one.image.size, "labels": sample.labels.tolist(), "boxes": sample.boxes.tolist()}
+        record["scores"] = one.image.objects[:, 4].tolist()
+        prediction = label_studio.format_prediction(file, record, names, model, digits=4)
         yield {"data": data, "annotations": [], "predictions": [prediction]}

@@ -1,9 +1,11 @@
-"""Writer of CVAT's xml, "CVAT for images 1.1"."""
+"""Writer of CVAT's xml, "CVAT for images 1.1": datasets and detections."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from gfocal.data.dataset import Sample
@@ -16,6 +18,14 @@ IMAGES = "images"
 ANNOTATIONS = "annotations.xml"
 STORAGE = Storage("CVAT xml", lambda box, size: box, stores_ignored=True)
 DIFFICULT = "difficult"  # the attribute of ignored regions
+
+# Attributes of a detection: name, type and values. CVAT's numbers are whole, so the score is in percent, and the
+# spread that boxes are filtered by is that of the widest edge, rounded up to pixels.
+_SCORE = ("score_percent", "number", ("0", "100", "1"))
+_SPREAD = (
+    *((f"std_{side}", "text", ()) for side in ("left", "top", "right", "bottom")),
+    ("largest_std", "number", ("0", "100000", "1")),
+)
 
 
 def write_cvat(placement: Placement, folder: Path) -> tuple[Sidecar, list[str]]:
@@ -78,3 +88,66 @@ def _box(one: WrittenObject) -> str:
     flag = f'      <attribute name="{DIFFICULT}">{str(one.is_ignored).lower()}</attribute>\n'
     given = f'label={quoteattr(one.name)} source="manual" occluded="0" {corners} z_order="0"'
     return f"    <box {given}>\n{flag}    </box>\n"
+
+
+def describe_cvat_labels(names: Sequence[str], has_edges: bool) -> list[dict[str, Any]]:
+    """The labels of a task for detections, as CVAT's editor of labels takes them under "Raw".
+
+    CVAT drops attributes that a task does not have, so it must be made with these.
+    """
+    attributes = [
+        {
+            "name": name,
+            "mutable": False,
+            "input_type": kind,
+            "default_value": "0" if kind == "number" else "",
+            "values": list(values) or [""],
+        }
+        for name, kind, values in (_SCORE, *(_SPREAD if has_edges else ()))
+    ]
+    return [{"name": name, "type": "rectangle", "attributes": attributes} for name in names]
+
+
+def format_cvat_start(names: Sequence[str], has_edges: bool, num_images: int) -> str:
+    """The beginning of a file of detections; after the images comes ``</annotations>``."""
+    lines = []
+    for label in describe_cvat_labels(names, has_edges):
+        lines += ["      <label>", f"        <name>{escape(label['name'])}</name>", "        <type>rectangle</type>"]
+        lines.append("        <attributes>")
+        for one in label["attributes"]:
+            lines.append("          <attribute>")
+            lines += [f"            <{key}>{value}</{key}>" for key, value in one.items() if key != "values"]
+            lines += ["            <values>" + "\n".join(one["values"]) + "</values>", "          </attribute>"]
+        lines += ["        </attributes>", "      </label>"]
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n  <meta>\n    <task>\n'
+        f"      <name>gfocal</name>\n      <size>{num_images}</size>\n      <mode>annotation</mode>\n"
+        "      <labels>\n" + "".join(f"  {line}\n" for line in lines) + "      </labels>\n    </task>\n  </meta>\n"
+    )
+
+
+def format_cvat_image(record: Mapping[str, Any], names: Sequence[str], number: int, file: str) -> str:
+    """The element of an image, with a box for each detection.
+
+    ``record`` has ``size`` (height and width), ``labels``, ``boxes`` (xyxy in pixels), ``scores`` and optionally
+    ``edge_std``; ``number`` is the place of the image in the task, from 0, and ``file`` its name there.
+    """
+    height, width = record["size"]
+    lines = [f'  <image id="{number}" name={quoteattr(file)} width="{width}" height="{height}">']
+    stds = record.get("edge_std") or [()] * len(record["labels"])
+    for label, score, box, std in zip(record["labels"], record["scores"], record["boxes"], stds, strict=True):
+        corners = " ".join(f'{edge}="{v!r}"' for edge, v in zip(("xtl", "ytl", "xbr", "ybr"), box, strict=True))
+        given = f'label={quoteattr(names[label])} source="auto" occluded="0" {corners} z_order="0"'
+        values = describe_cvat_values(score, std)
+        attributes = [f'      <attribute name="{name}">{value}</attribute>' for name, value in values.items()]
+        lines += [f"    <box {given}>", *attributes, "    </box>"]
+    return "".join(f"{line}\n" for line in [*lines, "  </image>"])
+
+
+def describe_cvat_values(score: float, std: Sequence[float]) -> dict[str, str]:
+    """The attributes of a detection, by their names; ``std`` of left, top, right and bottom, or empty."""
+    values = {_SCORE[0]: str(round(100 * score))}
+    if len(std):
+        spread = [f"{v:.2f}" for v in std] + [str(math.ceil(max(std)))]
+        values |= {name: value for (name, *_), value in zip(_SPREAD, spread, strict=True)}
+    return values

@@ -1,10 +1,11 @@
-"""Writer of Label Studio json: tasks with their annotations, to import into a project."""
+"""Writer of Label Studio json: tasks with their annotations, or detections as predictions, to import."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
@@ -87,6 +88,39 @@ def format_region(file: str, number: int, size: tuple[int, int], one: WrittenObj
     box = {"type": "rectanglelabels", "from_name": _FROM, "value": shape | {"rectanglelabels": [one.name]}}
     choice = {"type": "choices", "from_name": _FLAG, "value": shape | {"choices": [_DIFFICULT]}}
     return [item | box, item | choice] if one.is_ignored else [item | box]
+
+
+def format_prediction(
+    file: str, record: Mapping[str, Any], names: Sequence[str], model: str, digits: int = 7
+) -> dict[str, Any]:
+    """The detections of an image as a prediction, whose score is the mean of theirs.
+
+    A region keeps the spread of its edges in its ``meta``, of which Label Studio shows the text.
+
+    Args:
+        file: of the image; decides the ids of regions.
+        record: has ``size`` (height and width), ``labels``, ``boxes`` (xyxy in pixels), ``scores`` and optionally
+            ``edge_std``, ``edge_intervals`` and ``calibrated_scores``.
+        names: of the classes.
+        model: named as the author.
+        digits: of scores.
+    """
+    result = []
+    for number, (label, score, box) in enumerate(
+        zip(record["labels"], record["scores"], record["boxes"], strict=True)
+    ):
+        (region,) = format_region(file, number, tuple(record["size"]), WrittenObject(names[label], tuple(box), False))
+        region["score"] = round(score, digits)
+        if "edge_std" in record:
+            std = record["edge_std"][number]
+            text = f"edges left, top, right, bottom: ± {', '.join(f'{v:.1f}' for v in std)} px"
+            region["meta"] = {"text": [text], "edge_std": std}
+        for key, name in (("edge_intervals", "edge_interval"), ("calibrated_scores", "calibrated_score")):
+            if key in record:
+                region.setdefault("meta", {})[name] = record[key][number]
+        result.append(region)
+    score = fmean(region["score"] for region in result) if result else 0.0
+    return {"model_version": model, "score": round(score, 4), "result": result}
 
 
 def format_interface(names: Sequence[str], has_flag: bool = False) -> str:

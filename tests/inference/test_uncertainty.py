@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibrations import NUM_BINS, calibration, detections
-from gfocal.selection.uncertainty import LEAST_SCORE, edge_uncertainty, image_uncertainty, score_uncertainty
+from gfocal.inference.uncertainty import LEAST_SCORE, edge_uncertainty, image_uncertainty, score_uncertainty
 from gfocal.structures import Detections
 
 
