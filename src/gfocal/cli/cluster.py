@@ -31,7 +31,9 @@ def add_cluster(group: Options) -> None:
         "(s3://...), DIR/parts has the results as parquet",
     )
     group.add_argument(
-        "--merge", type=Path, metavar="DIR", help="only write the results of --engine ray in DIR in other formats"
+        "--merge",
+        metavar="DIR",
+        help="only write the results of --engine ray in DIR in other formats: into DIR, of an address into --out",
     )
     group.add_argument(
         "--address", metavar="HOST:PORT", help="of a running cluster, or auto (default: Ray on this machine)"
@@ -52,6 +54,11 @@ def add_cluster(group: Options) -> None:
     )
 
 
+def folder_or_address(text: str) -> Path | str:
+    """A folder, or an address (s3://...), which a Path would spoil."""
+    return text if "://" in text else Path(text)
+
+
 def _gpus(text: str) -> float:
     try:
         number = float(text)
@@ -70,6 +77,8 @@ def check_engine(args: argparse.Namespace) -> bool:
         named = ("address", "workers", "threads", "gpus", "part_size")
         if given := [name for name in named if getattr(args, name) is not None]:
             raise DataError(f"--{given[0].replace('_', '-')}: is of a cluster; add --engine ray")
+        if isinstance(args.out, str):
+            raise DataError(f"--out {args.out}: an address, which needs --engine ray; name a folder, or add that")
         return False
     for name, nothing, option in _OF_ONE_PROCESS:
         if getattr(args, name) != nothing:
@@ -88,7 +97,7 @@ def detect_on_cluster(args: argparse.Namespace, model: AnyDetector, console: Con
     return detect_on_ray(
         model,
         args.images,
-        str(args.out),
+        args.out if isinstance(args.out, str) else str(args.out),
         lists=args.list,
         address=args.address,
         workers=Workers(**workers, part_size=args.part_size or PART_SIZE, batch_size=args.batch_size),

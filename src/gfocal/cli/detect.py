@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gfocal import launch
 from gfocal.cli import DONE, SOME_FAILED
-from gfocal.cli.cluster import add_cluster, check_engine, detect_on_cluster
+from gfocal.cli.cluster import add_cluster, check_engine, detect_on_cluster, folder_or_address
 from gfocal.cli.early import require_model_and_images, say_beginning
 from gfocal.cli.inputs import load_detector, prepare_compiling
 from gfocal.cli.options import (
@@ -117,7 +117,9 @@ def _add_tiles(group: Options) -> None:
 
 
 def _add_output(group: Options) -> None:
-    group.add_argument("--out", type=Path, default=Path("detections"), metavar="DIR", help="(default: detections)")
+    group.add_argument(
+        "--out", type=folder_or_address, default=Path("detections"), metavar="DIR", help="(default: detections)"
+    )
     group.add_argument(
         "--score-threshold",
         type=fraction,
@@ -340,7 +342,10 @@ def _merge(args: argparse.Namespace, console: Console) -> int:
         raise DataError(f"--merge {args.merge}: takes no MODEL and no IMAGE; DIR/parts holds everything")
     if args.viewer is not None:
         raise DataError("--merge: writes no viewer, as parquet has no images; leave --viewer out")
-    written = merge_parts(args.merge, args.format, args.order)
+    target = args.out if "://" in args.merge else Path(args.merge)
+    if isinstance(target, str):
+        raise DataError(f"--out {target}: an address, where --merge cannot write; name a folder")
+    written = merge_parts(args.merge, target, args.format, args.order)
     for text in written.notes:
         note(console, text)
     say(console, str(written))

@@ -184,12 +184,12 @@ def _source(content: Any, path: Any) -> Source:
 
 def _fetch(address: str) -> bytes:
     try:
-        from pyarrow import fs
+        from pyarrow import ArrowException, fs
     except ImportError as error:
         raise MissingExtraError("addresses of images need pyarrow: pip install 'gfocal[ray]'") from error
     try:
         system, place = fs.FileSystem.from_uri(address)
         with system.open_input_stream(place) as stream:
             return stream.read()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ArrowException) as error:
         raise ImageError(f"{address}: cannot be read: {' '.join(str(error).split())}") from error

@@ -8,10 +8,12 @@ processes were killed.
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow
 import pyarrow.fs
@@ -25,7 +27,8 @@ FOLDER, HEADER = "parts", "run.json"
 _PATHS = ("path", "file", "file_name", "filename", "uri", "image")  # names of columns, the first that fits
 _CONTENTS = ("bytes", "image", "content", "data")
 
-Part = dict[str, Any]  # start, count, and paths; or file, group, row, column and path_column of a parquet file
+# start, count, and paths; or of a parquet file: file, group, row, column, and the folder that its paths start from.
+Part = dict[str, Any]
 
 _FLOATS = pyarrow.list_(pyarrow.float32())
 _RESULTS = {
@@ -43,18 +46,19 @@ _RESULTS = {
 }
 
 
-def file_system(place: str) -> tuple[Any, str]:
+def file_system(place: str, name: str = "") -> tuple[Any, str]:
     """pyarrow's file system of an address (s3://..., gs://..., file://...) or a local path, and the path in it.
 
-    Raises DataError for an address of a kind that pyarrow does not know.
+    ``name`` is that of a file or folder below the place. Raises DataError for an address of a kind that pyarrow does
+    not know.
     """
     if "://" not in place:
-        return pyarrow.fs.LocalFileSystem(), str(Path(place).absolute())
+        return pyarrow.fs.LocalFileSystem(), str(Path(place).absolute() / name)
     try:
         system, path = pyarrow.fs.FileSystem.from_uri(place)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise DataError(f"{place}: {' '.join(str(error).split())}") from error
-    return system, path
+    return system, f"{path.rstrip('/')}/{name}" if name else path
 
 
 def list_parts(sources: Sequence[str], lists: Sequence[Path], out: Path, size: int) -> tuple[list[Part], list[str]]:
@@ -104,10 +108,15 @@ def _expand(source: str, out: Path) -> tuple[list[str], list[str], list[str]]:
             below = [info] if info.is_file else system.get_file_info(selector)
         except OSError as error:
             raise DataError(f"{source}: {' '.join(str(error).split())}") from error
-        scheme, query = source.partition("://")[0], "".join(source.partition("?")[1:])
-        names = sorted(one.path for one in below if one.is_file)
+        if info.is_file:
+            return ([source], [], []) if path.endswith(".parquet") else ([], [source], [])
+        base, mark, query = source.partition("?")
+        names = sorted(one.path[len(path) :].lstrip("/") for one in below if one.is_file)
         tables, files = [n for n in names if n.endswith(".parquet")], [n for n in names if is_image(Path(n))]
-        return [f"{scheme}://{n}{query}" for n in tables], [f"{scheme}://{n}{query}" for n in files], []
+        if not names or not (tables or files):
+            raise DataError(f"{source}: no images and no parquet files there")
+        found = [f"{base.rstrip('/')}/{quote(name)}{mark}{query}" for name in tables or files]
+        return (found, [], []) if tables else ([], found, [])
     local = Path(source)
     if local.suffix.lower() == ".parquet":
         return [source], [], []
@@ -129,10 +138,10 @@ def _parts_of_table(file: str, size: int) -> Iterator[Part]:
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{file}: cannot be read as parquet: {' '.join(str(error).split())}") from error
     column = _image_column(schema, file)
-    where = file if "://" in file else path
+    where: Part = {"file": file} if "://" in file else {"file": path, "base": os.getcwd()}
     for group, rows in enumerate(groups):
         for row in range(0, rows, size):
-            yield {"count": min(size, rows - row), "file": where, "group": group, "row": row, "column": column}
+            yield where | {"count": min(size, rows - row), "group": group, "row": row, "column": column}
 
 
 def _image_column(schema: pyarrow.Schema, file: str) -> str:
@@ -170,9 +179,16 @@ def read_part(part: Part, size: int) -> dict[str, list[Any]]:
     if pyarrow.types.is_struct(rows.schema.field(column).type):  # as Hugging Face's datasets store images
         found["bytes"] = [(value or {}).get("bytes") for value in values]
         found["path"] = [(value or {}).get("path") for value in values]
+    elif isinstance(next(filter(None, values), b""), str):
+        found["path"] = [_absolute(value, part.get("base")) for value in values]
     else:
-        found["path" if isinstance(next(filter(None, values), b""), str) else "bytes"] = values
+        found["bytes"] = values
     return found | ({"id": rows.column("id").to_pylist()} if "id" in names else {})
+
+
+def _absolute(path: str | None, base: str | None) -> str | None:
+    """A path as all processes find it; of a table that is somewhere else (``base`` None) as it stands there."""
+    return path if not path or base is None or "://" in path else os.path.join(base, path)
 
 
 def write_part(folder: str, columns: Mapping[str, list[Any]], start: int) -> None:
@@ -180,7 +196,7 @@ def write_part(folder: str, columns: Mapping[str, list[Any]], start: int) -> Non
     fields = [(name, kind) for name, kind in _RESULTS.items() if name in columns]
     arrays = {name: pyarrow.array(columns[name], kind) for name, kind in fields}
     arrays |= {name: pyarrow.array(values) for name, values in columns.items() if name not in _RESULTS}
-    system, path = file_system(f"{folder}/{FOLDER}")
+    system, path = file_system(folder, FOLDER)
     name = f"part-{start:012d}.parquet"
     temporary = f"{path}/.{name}.{uuid.uuid4().hex}"
     with system.open_output_stream(temporary) as stream:
@@ -190,7 +206,7 @@ def write_part(folder: str, columns: Mapping[str, list[Any]], start: int) -> Non
 
 def finished_parts(folder: str) -> dict[int, str]:
     """First row -> file of the parts that are done."""
-    system, path = file_system(f"{folder}/{FOLDER}")
+    system, path = file_system(folder, FOLDER)
     infos = system.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
     names = sorted((info.base_name, info.path) for info in infos if info.base_name.startswith("part-"))
     return {int(name[5:].partition(".")[0]): file for name, file in names}
@@ -198,7 +214,7 @@ def finished_parts(folder: str) -> dict[int, str]:
 
 def is_part_done(folder: str, start: int) -> bool:
     """Whether the file of a part is there."""
-    system, path = file_system(f"{folder}/{FOLDER}")
+    system, path = file_system(folder, FOLDER)
     return system.get_file_info(f"{path}/part-{start:012d}.parquet").is_file
 
 
@@ -212,7 +228,7 @@ def read_parts(folder: str, columns: Sequence[str] | None = None) -> Iterator[li
 
 def read_run(folder: str) -> dict[str, Any] | None:
     """What identifies the job of a folder; None where there is none."""
-    system, path = file_system(f"{folder}/{HEADER}")
+    system, path = file_system(folder, HEADER)
     if not system.get_file_info(path).is_file:
         return None
     try:

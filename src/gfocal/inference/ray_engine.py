@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from gfocal.console import fail, note, say
+from gfocal.console import fail, note, progress_bar, say
 from gfocal.data.classes import ClassMap
 from gfocal.data.images import max_pixels, set_max_pixels
 from gfocal.data.value_range import Range
@@ -238,8 +238,10 @@ def _run(
         )
         done = 0
         try:
-            for several in found.iter_batches(batch_size=None, prefetch_batches=0):
-                done += int(several["count"].sum())
+            with progress_bar(console, "detecting", len(parts)) as bar:
+                for several in found.iter_batches(batch_size=1, prefetch_batches=0):
+                    done += int(several["count"][0])
+                    bar.advance(int(several["count"][0]))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"stopped after {done:,} of {pluralize(total, 'image')}; the same command with --resume continues"
@@ -286,26 +288,28 @@ def _report(out: str, console: Console) -> int:
     return failed
 
 
-def merge_parts(folder: Path, formats: Sequence[str], order: Order = "uncertainty") -> WrittenResults:
-    """Write the formats of ``gfocal detect`` from the parts in a folder, finished or not.
+def merge_parts(folder: str, target: Path, formats: Sequence[str], order: Order = "uncertainty") -> WrittenResults:
+    """Write the formats of ``gfocal detect`` into a folder from the parts in another, or behind an address.
 
-    Raises DataError where nothing is there; MissingExtraError where pyarrow is not installed.
+    The job need not be finished. Raises DataError where nothing is there; MissingExtraError where pyarrow is not
+    installed.
     """
     require_ray()
     from gfocal.inference import parts
 
-    header = parts.read_run(str(folder))
+    header = parts.read_run(folder)
     if header is None:
         raise DataError(f"{folder}: has no results of --engine ray; name the folder that was given as --out")
-    names = unique_names([_name(row) for rows in parts.read_parts(str(folder), _NAMING) for row in rows], {})
+    names = unique_names([_name(row) for rows in parts.read_parts(folder, _NAMING) for row in rows], {})
     if not names:
         raise DataError(f"{folder}: no part is done yet")
     failed = 0
-    with TemporaryDirectory(prefix=".merge-", dir=folder) as temporary:
+    target.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".merge-", dir=target) as temporary:
         path = Path(temporary) / JOURNAL_FILE
         with Journal(path, header) as journal:
             numbers = iter(names)
-            for rows in parts.read_parts(str(folder)):
+            for rows in parts.read_parts(folder):
                 for row in rows:
                     name = next(numbers)
                     failed += row["error"] is not None
@@ -313,7 +317,7 @@ def merge_parts(folder: Path, formats: Sequence[str], order: Order = "uncertaint
                         journal.add(_record(row, name))
             journal.finish(failed)
         check_tools(header["names"], formats)
-        return write_results(path, folder, formats, header, order=order)
+        return write_results(path, target, formats, header, order=order)
 
 
 _NAMING = ["index", "path"]
