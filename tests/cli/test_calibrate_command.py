@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import html
 import json
+import re
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -280,6 +282,9 @@ def test_detect_writes_what_the_calibration_says(run: Run, calibrated: Path, pho
     code, _, err = run("detect", calibrated, photos / "0.png", photos / "1.png", "--out", out, *options)
     assert code == DONE, err
     content = json.loads((out / "detections.json").read_text())
+    widths = [high - low for one in content["annotations"] for low, high in one["edge_interval"]]
+    (line,) = re.findall("intervals of edges: (.*) pixels wide .median.; they promise all four edges of 90%", err)
+    assert float(line) == pytest.approx(statistics.median_low(widths), abs=0.06)
     assert content["info"]["run"]["coverage"] == 0.9
     assert "edge_interval has the lowest and highest x or y" in content["info"]["description"]
     found = load_model(calibrated).detect(photos / "0.png")
@@ -337,6 +342,7 @@ def test_intervals_that_there_are_not(run: Run, model: Path, photos: Path, tmp_p
     written = json.loads((out / "detections.json").read_text())["annotations"][0]
     assert "calibrated_score" in written
     assert "edge_interval" not in written
+    assert "note: no intervals of edges: the model was calibrated on fewer than the 9 boxes that 90% need" in err
 
 
 @pytest.mark.usefixtures("decoded")

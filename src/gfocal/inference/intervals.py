@@ -1,4 +1,4 @@
-"""Which intervals of edges a run writes: of a calibrated model, at a coverage that it can promise; and their widths."""
+"""Which intervals of edges a run writes, of a calibrated model at a coverage that it can promise; their widths."""
 
 from __future__ import annotations
 
@@ -73,6 +73,6 @@ def describe_intervals(records: Iterable[Mapping[str, Any]], header: Mapping[str
         if left <= 0:
             break
     return (
-        f"intervals of edges: {median / 10:.1f} pixels wide (median); they promise all four edges of {coverage:.0%} of "
-        "the objects found, in images like those of the calibration ('gfocal eval' on such images says if they hold)"
+        f"intervals of edges: {median / 10:.1f} pixels wide (median); they promise all four edges of {coverage:.0%} "
+        "of the objects found, in images like those of the calibration ('gfocal eval' on annotated ones measures it)"
     )

@@ -1,0 +1,42 @@
+"""What a run says of the intervals that it writes: their median width, and what they promise."""
+
+from __future__ import annotations
+
+from statistics import median_low
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gfocal.inference.intervals import describe_intervals
+
+CALIBRATED = {"calibration": "digest", "coverage": 0.9}
+
+
+def record(*widths: float) -> dict[str, Any]:
+    """An image with one object, whose edges have intervals of these widths."""
+    return {"edge_intervals": [[[10.0, 10.0 + width] for width in widths]]}
+
+
+@given(st.lists(st.lists(st.integers(0, 5000), min_size=4, max_size=4), min_size=1, max_size=6))
+def test_the_width_is_the_median_of_all_edges(tenths: list[list[int]]):
+    line = describe_intervals([record(*(width / 10 for width in one)) for one in tenths], CALIBRATED)
+    wanted = median_low(width for one in tenths for width in one) / 10
+    assert line is not None
+    assert line.startswith(
+        f"intervals of edges: {wanted:.1f} pixels wide (median); they promise all four edges of 90% of the objects"
+    )
+
+
+@pytest.mark.parametrize("header", [{}, CALIBRATED])
+def test_nothing_is_said_of_no_intervals(header: dict[str, Any]):
+    assert describe_intervals([{"labels": []}], header) is None
+
+
+def test_too_few_boxes_for_intervals_are_said():
+    line = describe_intervals([], CALIBRATED | {"coverage": None})
+    assert line == (
+        "no intervals of edges: the model was calibrated on fewer than the 9 boxes that 90% need; --coverage asks "
+        "for less"
+    )
