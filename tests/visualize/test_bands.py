@@ -1,15 +1,11 @@
 """Bands of one standard deviation: that of the labels, without what two bins add to it."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from calibrations import calibration
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.structures import Detections
-from gfocal.visualize.annotate import draw_detections
-from gfocal.visualize.bands import interval_bands, shade, std_bands, std_of_labels
+from gfocal.visualize.bands import shade, std_bands, std_of_labels
 
 BINS = GeneralDistribution(n=16)
 
@@ -77,29 +73,3 @@ def test_a_sharp_edge_has_no_band():
     found = detections(limit(torch.full((1,), 10.5)).expand(1, 4, 17))
     gray = Image.new("RGB", (200, 200), (128, 128, 128))
     assert shade(gray, std_bands(found), [(255, 0, 0)]).getcolors() == [(200 * 200, (128, 128, 128))]
-
-
-def test_bands_of_intervals_are_what_lies_between_inner_and_outer_box():
-    found = replace(detections(torch.full((1, 4, 17), 1 / 17)), calibration=calibration())
-    (outer,), (inner,) = found.outer_boxes(0.1).tolist(), found.inner_boxes(0.1).tolist()
-    canvas = torch.zeros(200, 200)
-    for _, (x0, y0, x1, y1), opacity in interval_bands(found, 0.1):
-        assert 0 < opacity < 1
-        canvas[round(y0) : round(y1), round(x0) : round(x1)] += 1
-    assert canvas.max() == 1  # no part twice, which would be darker
-    area = (outer[2] - outer[0]) * (outer[3] - outer[1]) - (inner[2] - inner[0]) * (inner[3] - inner[1])
-    assert float(canvas.sum()) == pytest.approx(area, rel=0.03)
-
-
-def test_intervals_are_drawn_of_calibrated_detections():
-    found = detections(torch.full((1, 4, 17), 1 / 17), bin_size=1.0)
-    image = torch.full((3, 200, 200), 255, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="not calibrated"):
-        draw_detections(image, found, edges="interval")
-    calibrated = replace(found, calibration=calibration())
-    drawn = draw_detections(image, calibrated, edges="interval", labels="none", coverage=0.5)
-    wide = draw_detections(image, calibrated, edges="interval", labels="none", coverage=0.95)
-    plain = draw_detections(image, calibrated, labels="none")
-    assert len({one.tobytes() for one in (drawn, wide, plain)}) == 3
-    none = draw_detections(image, calibrated[:0], edges="interval")
-    assert none.getextrema() == ((255, 255),) * 3

@@ -6,12 +6,13 @@ Nothing here needs matplotlib or a display. The names below are imported when th
     lettering.py          fonts for labels, and text that they can write
     labels.py             labels placed so that they hide neither objects nor each other
     bands.py              the uncertainty of edges as translucent bands
+    intervals.py          the interval of each edge as an outer and an inner box
     annotate.py           detections on their image: boxes, labels, uncertainty
     axes.py               one axis beside a box with the distributions of two opposite edges
     notebook.py           detections shown in a notebook
     edges.py              the distribution of every edge, drawn in place
     mistakes.py           true positives, false positives and missed objects of an image
-    outliers.py           one detection with the intervals of its edges and the ground truth
+    outliers.py           a detection beside the ground truth, with the intervals of its edges
     predictions.py        detections and ground truth on one image
     augmented.py          sheets of training images as the network sees them
     charts.py             curves and bars as SVG

@@ -10,18 +10,18 @@ from PIL import Image, ImageDraw
 
 from gfocal.structures import Detections
 from gfocal.structures.detected import COVERAGE, Edges
-from gfocal.visualize.bands import Band, bin_bands, interval_bands, require_distributions, shade, std_bands
+from gfocal.visualize.bands import bin_bands, require_distributions, shade, std_bands
 from gfocal.visualize.drawing import (
     Color,
     as_pil_image,
     class_color,
     draw_box,
-    draw_dashed,
     enlarge,
     scale_rect,
     scale_with_image,
     score_color,
 )
+from gfocal.visualize.intervals import draw_intervals
 from gfocal.visualize.labels import Label, draw_labels
 from gfocal.visualize.lettering import name_to_write
 
@@ -83,9 +83,11 @@ def draw_detections(
     array (H, W, 3) or a tensor (3, H, W). ``edges="std"`` adds a translucent band to either side of every edge, one
     standard deviation of its labels wide, which leaves out what bins add to it (``docs/edges.md``);
     ``edges="distribution"`` shades every bin by its probability; ``edges="interval"``, of a calibrated model, shades
-    where each edge of the object lies: between the inner and the outer box, which have lines of their own, all four
-    lie with the probability ``coverage``. ``colors="score"`` runs from red (0) over amber to green (1). An image
-    whose longer side is under ``min_side`` is enlarged, so that text on it is legible.
+    where each edge of the object lies: all four between the outer box (dashed, in the color of the detection) and the
+    inner one (dotted, in a light tint of it) with the probability ``coverage``.
+
+    ``colors="score"`` runs from red (0) over amber to green (1). An image whose longer side is under ``min_side`` is
+    enlarged, so that text on it is legible.
 
     ``line_width`` and ``font_size`` are in pixels; None: they follow the size of the image, and are smaller among
     many objects. A label stands where it hides no other one and least of the objects; where there is no space, its
@@ -108,15 +110,17 @@ def draw_detections(
     ids = _ids_above(score_threshold, detections, track_ids)
     palette = _palette(found, colors, ids)
     if edges != "none":
-        bands = _bands_of(found, edges, coverage)
+        require_distributions(found)
+    if edges in ("std", "distribution"):
+        bands = std_bands(found) if edges == "std" else bin_bands(found)
         canvas = shade(canvas, [(i, scale_rect(rect, scale), opacity) for i, rect, opacity in bands], palette)
     boxes = [scale_rect((b[0], b[1], b[2], b[3]), scale) for b in found.boxes.tolist()]
     texts = _with_ids(label_texts(found, labels, font_path), ids)
     font, line = choose_sizes(canvas.size, [text[0] for text in texts if text])
-    draw = ImageDraw.Draw(canvas, "RGBA")
     if edges == "interval":
-        _draw_limits(draw, found, coverage, palette, scale)
-    for box, color in reversed(list(zip(boxes, palette, strict=True))):
+        canvas = draw_intervals(canvas, found, coverage, palette, line, scale, line_width)
+    draw = ImageDraw.Draw(canvas, "RGBA")
+    for box, color in reversed(list(zip(boxes, palette, strict=True))) if edges != "interval" else ():
         draw_box(draw, box, color, line_width or line)
     wanted = [Label(texts[i], boxes[i], palette[i]) for i in labeling_order(found) if texts[i]]
     limits = (0.0, 0.0, float(canvas.width), float(canvas.height))
@@ -147,23 +151,6 @@ def _with_ids(texts: list[tuple[str, ...]], ids: Sequence[int | None]) -> list[t
         text if one is None else (*(f"#{one} {part}" for part in text), f"#{one}")
         for one, text in zip(ids, texts, strict=True)
     ]
-
-
-def _bands_of(found: Detections, edges: Edges, coverage: float) -> list[Band]:
-    require_distributions(found)
-    if edges == "interval":
-        return interval_bands(found, coverage)
-    return std_bands(found) if edges == "std" else bin_bands(found)
-
-
-def _draw_limits(
-    draw: ImageDraw.ImageDraw, found: Detections, coverage: float, palette: list[Color], scale: float
-) -> None:
-    """Thin lines of the outer and the inner box of each detection."""
-    for boxes in (found.outer_boxes(coverage), found.inner_boxes(coverage)):
-        for box, color in zip(boxes.tolist(), palette, strict=True):
-            if min(box[2] - box[0], box[3] - box[1]) > 1:
-                draw_dashed(draw, scale_rect((box[0], box[1], box[2], box[3]), scale), color, 1, 4)
 
 
 def label_texts(detections: Detections, labels: LabelText, font_path: str | None = None) -> list[tuple[str, ...]]:

@@ -85,21 +85,6 @@ def std_bands(detections: Detections) -> list[Band]:
     return bands
 
 
-def interval_bands(detections: Detections, coverage: float) -> list[Band]:
-    """Four bands per box, which are together what lies between its inner and its outer box; wide ones are fainter."""
-    outer, inner = detections.outer_boxes(coverage).tolist(), detections.inner_boxes(coverage).tolist()
-    narrow = 4 * NARROW * (detections.size[0] * detections.size[1]) ** 0.5
-    bands: list[Band] = []
-    for i, (out, within) in enumerate(zip(outer, inner, strict=True)):
-        widest = max(abs(a - b) for a, b in zip(out, within, strict=True))
-        opacity = max(LEAST_OPAQUE, MOST_OPAQUE * min(1.0, (narrow / max(widest, 1e-9)) ** 0.5))
-        bands.append((i, (out[0], out[1], out[2], within[1]), opacity))
-        bands.append((i, (out[0], within[3], out[2], out[3]), opacity))
-        bands.append((i, (out[0], within[1], within[0], within[3]), opacity))
-        bands.append((i, (within[2], within[1], out[2], within[3]), opacity))
-    return bands
-
-
 def bin_bands(detections: Detections, min_probability: float = MIN_PROBABILITY) -> list[Band]:
     """One band per bin with more than ``min_probability`` of its edge, the more probable the more opaque."""
     boxes, halves = detections.boxes.tolist(), (detections.bin_sizes / 2).tolist()

@@ -125,4 +125,5 @@ def _dashes(box: Rect, dash: int) -> Iterator[Rect]:
 def _strokes(low: float, high: float, dash: int) -> Iterator[tuple[float, float]]:
     count = max(1, round((high - low) / (2 * dash)))
     step = (high - low) / count
-    return ((low + k * step, low + (k + 0.5) * step) for k in range(count))
+    strokes = ((low + k * step, low + (k + 0.5) * step) for k in range(count))
+    return ((start, max(start, stop - 1)) for start, stop in strokes)  # PIL draws both ends

@@ -44,12 +44,13 @@ def draw_mistakes(
     draw = ImageDraw.Draw(canvas, "RGBA")
     for box in mistakes.crowd:
         draw_dashed(draw, scale_rect(box, scale), CROWD, thin, thin * 2)
+    # The thick frames first, the thin and the dashed ones on them: nothing is hidden where boxes coincide.
+    for one in reversed(mistakes.false_positives):
+        draw_box(draw, scale_rect(one.box, scale), FALSE_POSITIVE, line)
     for box in mistakes.true_positives:
         draw_box(draw, scale_rect(box, scale), TRUE_POSITIVE, thin)
     for box, _ in mistakes.missed:
-        draw_dashed(draw, scale_rect(box, scale), MISSED, line, line * 5)
-    for one in reversed(mistakes.false_positives):
-        draw_box(draw, scale_rect(one.box, scale), FALSE_POSITIVE, line)
+        draw_dashed(draw, scale_rect(box, scale), MISSED, max(2, line - 1), line * 5)
     names = [name_to_write(names, k, font_path) for k in range(len(names))]
     labels = [
         Label(

@@ -39,10 +39,11 @@ def draw_predictions(
     draw = ImageDraw.Draw(canvas, "RGBA")
     objects = sample.boxes[~sample.crowd].tolist()
     rects = [scale_rect((b[0], b[1], b[2], b[3]), scale) for b in boxes]
-    for x0, y0, x1, y1 in objects[:MOST_BOXES]:
-        draw_dashed(draw, scale_rect((x0, y0, x1, y1), scale), GROUND_TRUTH, line, 4 * line)
     for rect, label in reversed(list(zip(rects, labels, strict=True))):
         draw_box(draw, rect, class_color(label), line)
+    # Last, as a detection shows in the gaps of the dashes.
+    for x0, y0, x1, y1 in objects[:MOST_BOXES]:
+        draw_dashed(draw, scale_rect((x0, y0, x1, y1), scale), GROUND_TRUTH, line, 4 * line)
     wanted = [
         Label((text,), rect, class_color(label)) for text, rect, label in zip(texts, rects, labels, strict=True)
     ]
