@@ -32,7 +32,12 @@ def test_what_was_compared_is_said_first():
 
 
 def test_few_boxes_within_chance_are_no_proof():
-    assert "no difference smaller than about 9%" in advice("within", "within")[1]
+    assert "no difference from 90% that is smaller than about 9%" in advice("within", "within")[1]
+    chances = (
+        coverage(0.5, "within", 0.2),
+        coverage(0.9, "within", 0.03),
+    )  # there are many boxes: 90% is what counts
+    assert len(advise(chances, 20, 0.3, ORIGIN, "m", "d")) == 1
     assert len(advice("within", "within", half=0.02)) == 1
 
 

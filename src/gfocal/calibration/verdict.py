@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gfocal.calibration.chance import LEVEL
 from gfocal.calibration.coverage import Coverage
 from gfocal.structures.calibration import Calibration
+from gfocal.structures.detected import COVERAGE
 from gfocal.text import pluralize
 
 LOWER_SCORES = (
@@ -80,13 +81,14 @@ def advise(
             f"({origin.data}), and what was promised holds",
             _recalibrate(model_name, "narrower ones"),
         )
-    half = max((one.chance.high - one.chance.low) / 2 for one in known if one.chance is not None)
+    usual = min(known, key=lambda one: abs(one.nominal - COVERAGE))
+    half = 0.0 if usual.chance is None else (usual.chance.high - usual.chance.low) / 2
     if half <= WIDE:
         return (ranges,)
     return (
         ranges,
-        f"so few boxes show no difference smaller than about {half:.0%}: evaluate, and calibrate, on more annotated "
-        "images to know it better",
+        f"so few boxes show no difference from {usual.nominal:.0%} that is smaller than about {half:.0%}: evaluate, "
+        "and calibrate, on more annotated images to know it better",
     )
 
 
