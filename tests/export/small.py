@@ -19,7 +19,7 @@ INPUT = InputSettings(short_side=96, long_side=160)
 NARROW = {"channels": 32, "num_convs": 1}
 # Those whose options make them small; the others differ from one of these in depth and width alone.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "gfl_light_fpn": {**NARROW, "body": BODY, "finest": 4},
+    "gfl_light_fpn": {**NARROW, "body": BODY, "finest": 4, "dgqp": True},
     "atss_r50_fpn": {**NARROW, "body": BODY},
     "fcos_r50_fpn": {**NARROW, "body": BODY, "box": "gaussian"},
     "foveabox_r50_fpn": {**NARROW, "body": BODY},
@@ -47,7 +47,7 @@ def small_deformable(modulated: bool = True) -> Detector:
     """The deformable preset, with a small ResNet in place of the ResNet-101, and offsets that are not zero."""
     torch.manual_seed(0)
     backbone = TimmBackbone(BODY, False, deformable_stages=(3, 4), modulated=modulated)
-    options = {"n": 16, "delta": 1.0, "origin": "corner", "finest": 8, "channels": 32, "num_convs": 1}
+    options = {"n": 16, "delta": 1.0, "origin": "corner", "finest": 8, "dgqp": False, "channels": 32, "num_convs": 1}
     model = gfl._gfl("gfl_r101_dcn_fpn", options, backbone, 3, ("a", "b", "c"), INPUT).eval()
     for module in model.modules():
         if isinstance(module, DeformableConv2d):

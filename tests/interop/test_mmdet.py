@@ -58,6 +58,8 @@ def their_name(key: str) -> str:
         return f"bbox_head.{kind}_convs.{i // 3}.{'gn' if i % 3 else 'conv'}.{parts[3]}"
     if parts[1] == "scales":
         return f"bbox_head.{'.'.join(parts[1:])}"
+    if parts[1] == "edge_quality":
+        return f"bbox_head.reg_conf.{0 if parts[2] == 'hidden' else 2}.{parts[3]}"
     return f"bbox_head.gfl_{'cls' if parts[1] == 'cls_out' else 'reg'}.{parts[2]}"
 
 
@@ -95,6 +97,22 @@ def test_an_imported_model_computes_what_it_computed(small, tmp_path: Path):
         frozen = {key.split(".")[2] for key, value in again.named_parameters() if not value.requires_grad}
         assert frozen == {"conv1", "bn1", "layer1"}
         assert again.backbone.freezing.norm_eval
+
+
+def test_a_checkpoint_of_gflv2_has_its_two_layers_more(tmp_path: Path):
+    torch.manual_seed(0)
+    model = gfl_r18_fpn(3, pretrained=False, channels=32, num_convs=1, dgqp=True).eval()
+    state = OrderedDict((their_name(key), value.clone()) for key, value in model.state_dict().items())
+    for layer in (0, 2):  # convolutions of 1x1 there
+        state[f"bbox_head.reg_conf.{layer}.weight"] = state[f"bbox_head.reg_conf.{layer}.weight"][..., None, None]
+    state["bbox_head.integral.project"] = torch.linspace(0, 16, 17)
+    config = "bbox_head=dict(type='GFocalHead', reg_topk=4, reg_channels=64, add_mean=True)"
+    found = import_checkpoint(write(tmp_path / "a.pth", state, config=config))
+    assert found.model.built_from["options"]["dgqp"]
+    assert same_outputs(model, found.model)
+    state["bbox_head.reg_conf.0.weight"] = torch.zeros(64, 4, 1, 1)  # the largest of each edge alone
+    with pytest.raises(CheckpointImportError, match=r"reg_conf\.0\.weight reads 4 numbers, not those of GFLv2"):
+        import_checkpoint(write(tmp_path / "b.pth", state))
 
 
 @pytest.mark.parametrize("version", ["1.1.0+abc", "2.28.0", "3.3.0"])

@@ -142,6 +142,8 @@ def load_weights(model: Detector, state: Mapping[str, Tensor], layout: Layout, p
         name = translate_name(key, layout)
         if name is None:
             continue
+        if name.startswith("head.edge_quality."):
+            value = value.squeeze(-1).squeeze(-1) if value.dim() == 4 else value  # a 1x1 convolution there
         if name not in wanted:
             raise CheckpointImportError(f"{path}: {key} has no place in {model.built_from['preset']}")
         if value.shape != wanted[name].shape:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gfocal.errors import CheckpointImportError
+from gfocal.models.edge_quality import TOP_K
 
 # timm's names of the backbones, for the presets that take any body.
 BODIES = {
@@ -46,7 +47,7 @@ class Layout:
 
 
 LAYOUTS = (
-    Layout("GFL", None, ("GFLHead", "LDHead"), "gfl_cls", "gfl_reg"),
+    Layout("GFL", None, ("GFLHead", "LDHead", "GFocalHead"), "gfl_cls", "gfl_reg"),
     Layout("ATSS", "atss_r50_fpn", ("ATSSHead",), "atss_cls", "atss_reg", "atss_centerness", has_anchors=True),
     Layout("FCOS", "fcos_r50_fpn", ("FCOSHead",), "conv_cls", "conv_reg", "conv_centerness"),
     Layout("FoveaBox", "foveabox_r50_fpn", ("FoveaHead",), "conv_cls", "conv_reg", normed=False),
@@ -62,6 +63,7 @@ LAYOUTS = (
     ),
 )
 GFL = LAYOUTS[0]
+EDGE_QUALITY = "bbox_head.reg_conf.0.weight"  # of GFLv2 alone
 # Options in a config that change the meaning of an FCOS head's outputs, but not its tensors.
 FCOS_VARIANTS = ("norm_on_bbox=True", "centerness_on_reg=True")
 
@@ -103,6 +105,13 @@ def recognize(state: Mapping[str, Tensor], layout: Layout, path: Path) -> tuple[
                 f"{path}: bbox_head.gfl_reg has {num_edges} channels, not four edges of n + 1 values"
             )
         options["n"] = num_edges // 4 - 1
+        if EDGE_QUALITY in state:
+            if state[EDGE_QUALITY].flatten(1).shape[1] != 4 * (TOP_K + 1):
+                raise CheckpointImportError(
+                    f"{path}: {EDGE_QUALITY} reads {state[EDGE_QUALITY].shape[1]} numbers, not those of GFLv2 as "
+                    f"published: the {TOP_K} largest of each edge and their mean"
+                )
+            options["dgqp"] = True
         project = state.get("bbox_head.integral.project")
         if project is not None and not torch.equal(project.float(), torch.arange(num_edges // 4).float()):
             raise CheckpointImportError(f"{path}: bbox_head.integral.project is not 0..{num_edges // 4 - 1}")
@@ -162,6 +171,8 @@ def translate_name(key: str, layout: Layout = GFL) -> str | None:
         (r"neck\.lateral_convs\.(\d)\.conv\.(\w+)", r"neck.laterals.\1.\2"),
         (r"neck\.fpn_convs\.([012])\.conv\.(\w+)", r"neck.outputs.\1.\2"),
         (r"bbox_head\.scales\.(\d)\.scale", r"head.scales.\1.scale"),
+        (r"bbox_head\.reg_conf\.0\.(\w+)", r"head.edge_quality.hidden.\1"),  # GFLv2
+        (r"bbox_head\.reg_conf\.2\.(\w+)", r"head.edge_quality.out.\1"),
     )
     for pattern, ours in rules:
         if re.fullmatch(pattern, key):

@@ -4,6 +4,7 @@ In reading order:
 
     detector.py                  backbone, neck and head, with what is needed to use them
     heads.py                     the GFL head, and the parts that heads share
+    edge_quality.py              quality of a box from its edge distributions, as in GFLv2
     dense_head.py                the head of RetinaNet, FCOS, FoveaBox and ATSS
     winograd_training.py         3x3 convolutions with fewer multiplications, and their gradients
     necks.py                     FPN with P6 and P7

@@ -2,7 +2,8 @@
 
 Every preset takes ``n`` (``reg_max`` elsewhere) and ``delta`` of the General distribution of an edge: n + 1 values,
 ``delta`` strides apart, so that the regression range of a level is n * delta strides; and ``finest``, the stride of
-its first level: 8 as published, or 4 for a further level P2, where objects are small.
+its first level: 8 as published, or 4 for a further level P2, where objects are small; and ``dgqp``, whether the
+scores are multiplied by a quality that is read from the edge distributions, as in GFLv2.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def gfl_light_fpn(
     delta: float = 1.0,
     origin: Origin = "corner",
     finest: int = 8,
+    dgqp: bool = False,
     channels: int = 96,
     num_convs: int = 2,
     body: str = "tf_efficientnet_lite0.in1k",
@@ -51,6 +53,7 @@ def gfl_light_fpn(
         "delta": delta,
         "origin": origin,
         "finest": finest,
+        "dgqp": dgqp,
         "channels": channels,
         "num_convs": num_convs,
         "body": body,
@@ -69,6 +72,7 @@ def gfl_r18_fpn(
     delta: float = 1.0,
     origin: Origin = "corner",
     finest: int = 8,
+    dgqp: bool = False,
     channels: int = 256,
     num_convs: int = 4,
 ) -> Detector:
@@ -79,6 +83,7 @@ def gfl_r18_fpn(
         "delta": delta,
         "origin": origin,
         "finest": finest,
+        "dgqp": dgqp,
         "channels": channels,
         "num_convs": num_convs,
     }
@@ -96,10 +101,11 @@ def gfl_r34_fpn(
     delta: float = 1.0,
     origin: Origin = "corner",
     finest: int = 8,
+    dgqp: bool = False,
 ) -> Detector:
     """ResNet-34 with the paper's neck and head."""
     backbone = published_resnet("resnet34.tv_in1k", pretrained, weights, finest=finest)
-    options = {"n": n, "delta": delta, "origin": origin, "finest": finest}
+    options = {"n": n, "delta": delta, "origin": origin, "finest": finest, "dgqp": dgqp}
     return _gfl("gfl_r34_fpn", options, backbone, num_classes, names, input_settings)
 
 
@@ -114,10 +120,11 @@ def gfl_r50_fpn(
     delta: float = 1.0,
     origin: Origin = "corner",
     finest: int = 8,
+    dgqp: bool = False,
 ) -> Detector:
     """The paper's detector: ResNet-50, FPN, towers of 4 convolutions of width 256; 32.44 M parameters."""
     backbone = published_resnet("resnet50.tv_in1k", pretrained, weights, finest=finest)
-    options = {"n": n, "delta": delta, "origin": origin, "finest": finest}
+    options = {"n": n, "delta": delta, "origin": origin, "finest": finest, "dgqp": dgqp}
     return _gfl("gfl_r50_fpn", options, backbone, num_classes, names, input_settings)
 
 
@@ -132,10 +139,11 @@ def gfl_r101_fpn(
     delta: float = 1.0,
     origin: Origin = "corner",
     finest: int = 8,
+    dgqp: bool = False,
 ) -> Detector:
     """ResNet-101; 51.43 M parameters."""
     backbone = published_resnet("resnet101.tv_in1k", pretrained, weights, finest=finest)
-    options = {"n": n, "delta": delta, "origin": origin, "finest": finest}
+    options = {"n": n, "delta": delta, "origin": origin, "finest": finest, "dgqp": dgqp}
     return _gfl("gfl_r101_fpn", options, backbone, num_classes, names, input_settings)
 
 
@@ -150,10 +158,11 @@ def gfl_x101_32x4d_fpn(
     delta: float = 1.0,
     origin: Origin = "corner",
     finest: int = 8,
+    dgqp: bool = False,
 ) -> Detector:
     """ResNeXt-101, 32 groups of width 4; 51.06 M parameters."""
     backbone = published_resnet("resnext101_32x4d.gluon_in1k", pretrained, weights, finest=finest)
-    options = {"n": n, "delta": delta, "origin": origin, "finest": finest}
+    options = {"n": n, "delta": delta, "origin": origin, "finest": finest, "dgqp": dgqp}
     return _gfl("gfl_x101_32x4d_fpn", options, backbone, num_classes, names, input_settings)
 
 
@@ -168,6 +177,7 @@ def gfl_r101_dcn_fpn(
     delta: float = 1.0,
     origin: Origin = "corner",
     finest: int = 8,
+    dgqp: bool = False,
     modulated: bool = True,
     deformable_stages: Sequence[int] = (2, 3, 4),
 ) -> Detector:
@@ -182,6 +192,7 @@ def gfl_r101_dcn_fpn(
         "delta": delta,
         "origin": origin,
         "finest": finest,
+        "dgqp": dgqp,
         "modulated": modulated,
         "deformable_stages": list(stages),
     }
@@ -199,6 +210,7 @@ def gfl_x101_32x4d_dcn_fpn(
     delta: float = 1.0,
     origin: Origin = "corner",
     finest: int = 8,
+    dgqp: bool = False,
     modulated: bool = True,
     deformable_stages: Sequence[int] = (3, 4),
 ) -> Detector:
@@ -213,6 +225,7 @@ def gfl_x101_32x4d_dcn_fpn(
         "delta": delta,
         "origin": origin,
         "finest": finest,
+        "dgqp": dgqp,
         "modulated": modulated,
         "deformable_stages": list(stages),
     }
@@ -240,6 +253,7 @@ def _gfl(
         strides,
         options["origin"],
         norm_groups(channels),
+        dgqp=options["dgqp"],
     )
     return Detector(
         backbone,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from gfocal.models.edge_quality import EdgeQuality, multiply_scores
 from gfocal.models.winograd_training import run_tower
 from gfocal.ops.points import Origin, make_points
 from gfocal.structures import HeadOutputs
@@ -51,6 +52,7 @@ class GFLHead(nn.Module):
         origin: where a cell's point lies.
         num_groups: of GroupNorm.
         slope: of the activation below zero; 0 is the ReLU of the paper.
+        dgqp: whether scores are multiplied by a quality that is read from the edge distributions (GFLv2).
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class GFLHead(nn.Module):
         origin: Origin = "corner",
         num_groups: int = 32,
         slope: float = 0.0,
+        dgqp: bool = False,
     ) -> None:
         super().__init__()
         if num_classes < 1:
@@ -76,6 +79,7 @@ class GFLHead(nn.Module):
         self.box_out = nn.Conv2d(channels, 4 * num_bins, 3, padding=1)
         self.scales = nn.ModuleList(Scale() for _ in level_strides)
         initialize(self, [self.cls_out])
+        self.edge_quality = EdgeQuality(num_bins) if dgqp else None
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutputs:
         """Maps of the pyramid -> logits of all points; levels are flattened here and never again."""
@@ -88,9 +92,12 @@ class GFLHead(nn.Module):
             cls_logits.append(cls.permute(0, 2, 3, 1).flatten(1, 2))  # (B, h*w, C)
             box_logits.append(box.permute(0, 2, 3, 1).flatten(1, 2))  # (B, h*w, 4K)
         shapes = [(level.shape[-2], level.shape[-1]) for level in maps]
+        scores, edges = torch.cat(cls_logits, 1), torch.cat(box_logits, 1).unflatten(-1, (4, self.num_bins))
+        if self.edge_quality is not None:
+            scores = multiply_scores(scores, self.edge_quality(edges))
         return HeadOutputs(
-            cls_logits=torch.cat(cls_logits, 1),
-            box_logits=torch.cat(box_logits, 1).unflatten(-1, (4, self.num_bins)),
+            cls_logits=scores,
+            box_logits=edges,
             points=make_points(shapes, self.level_strides, self.origin, maps[0].device),
         )
 
