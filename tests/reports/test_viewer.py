@@ -1,14 +1,11 @@
 """The viewer in a real browser: its numbers are those of Python, by pointer and by keys; names do nothing.
 
-Needs Chromium, which GFOCAL_CHROMIUM may name, and the package playwright; neither downloads anything.
+conftest.py says what it needs.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,91 +14,9 @@ import pytest
 import torch
 
 from gfocal.reports import html
-from gfocal.visualize.viewer.viewer_page import FOLDER, ViewerSettings, viewer_section, write_viewer
+from gfocal.visualize.viewer.viewer_page import FOLDER, viewer_section
+from viewer_browser import Viewer
 from viewer_scenes import HOSTILE, annotated, apart, calibration, found, packed, settings
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright, of the extra dev")
-    named = os.environ.get("GFOCAL_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if named is None:
-        pytest.skip("no Chromium: install it, or name its program in GFOCAL_CHROMIUM")
-    with api.sync_playwright() as playwright:
-        one = playwright.chromium.launch(executable_path=named, args=["--no-sandbox"])
-        yield one
-        one.close()
-
-
-class Viewer:
-    """A page of the viewer, open in a browser; an error on it, or a request, fails the test that closes it."""
-
-    def __init__(self, browser: Any, path: Path) -> None:
-        self.page = browser.new_page(viewport={"width": 1200, "height": 800})
-        self.troubles: list[str] = []
-        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
-        self.page.on("console", lambda message: self.troubles.append(message.text))
-        self.page.on("request", self._note)
-        self.url = path.as_uri()
-        self.page.goto(self.url)
-
-    def _note(self, request: Any) -> None:
-        if request.url != self.url and not request.url.startswith("data:"):
-            self.troubles.append(request.url)
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-
-    def set(self, name: str, value: float | str) -> None:
-        """Give a control a value, as a user does."""
-        self.page.eval_on_selector(
-            f"[name={name}]",
-            "(one, value) => { one.value = value; one.dispatchEvent(new Event('input', { bubbles: true })); }",
-            str(value),
-        )
-
-    def text(self, selector: str) -> str:
-        return self.page.inner_text(selector)
-
-    def count(self, selector: str) -> int:
-        return self.page.locator(selector).count()
-
-    def facts(self) -> dict[str, str]:
-        """The numbers of the active edge or box."""
-        terms, values = (self.page.locator(tag).all_inner_texts() for tag in ("dt", "dd"))
-        return dict(zip(terms, values, strict=True))
-
-    def point_at(self, x: float, y: float) -> None:
-        """Move the pointer to a place of the image, given in its pixels."""
-        at = self.page.evaluate(
-            "([x, y]) => { const svg = document.querySelector('.stage svg');"
-            "const p = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM()); return [p.x, p.y]; }",
-            [x, y],
-        )
-        self.page.mouse.move(*at)
-
-    def names(self) -> list[str]:
-        """The images in the list."""
-        return self.page.locator(".images [role=option] span").all_inner_texts()
-
-
-@pytest.fixture
-def show(browser: Any, tmp_path: Path) -> Iterator[Any]:
-    opened: list[Viewer] = []
-
-    def open_it(images: list[dict[str, Any]], made: ViewerSettings) -> Viewer:
-        path = tmp_path / "viewer.html"
-        write_viewer(path, made, images)
-        opened.append(Viewer(browser, path))
-        return opened[-1]
-
-    yield open_it
-    for one in opened:
-        assert one.troubles == []
-        one.page.close()
 
 
 def run_numbers(browser: Any, script: str, *arguments: object) -> Any:
@@ -215,7 +130,7 @@ def test_tab_reaches_lists_and_edges_and_arrows_move_in_them(show: Any) -> None:
     viewer.press("ArrowDown", "End", "ArrowUp")
     assert viewer.text(".caption").startswith("2 of 3")
     assert viewer.page.get_attribute(".images", "aria-activedescendant") == "viewer-row-1"
-    viewer.press("Tab", "Tab")
+    viewer.press("Tab", "Tab", "Tab", "Tab")  # the image, and its buttons: previous, next (zoom needs a detection)
     assert viewer.page.evaluate("document.activeElement.className") == "detections"
     assert viewer.text(".about") == "a: score 0.900"
     viewer.press("Tab", "Space")
@@ -308,7 +223,7 @@ def test_outcomes_are_shown_and_hidden_each(show: Any) -> None:
     assert frames() == {"right": 1, "wrong": 0, "missed": 1, "annotated": 1}
     viewer.page.check("[name=wrong]")
     order = viewer.page.eval_on_selector_all(
-        ".stage .boxes .frame", "all => all.map(one => one.classList.contains('right'))"
+        ".stage .boxes .frame:not(.gt)", "all => all.map(one => one.classList.contains('right'))"
     )
     assert order[-1] is True  # above the false positive
     viewer.set("score", 0.95)  # no threshold of classes any more
@@ -316,6 +231,30 @@ def test_outcomes_are_shown_and_hidden_each(show: Any) -> None:
     viewer.page.check("[name=own]")
     viewer.press("ArrowDown", "1")
     assert viewer.facts()["ground truth"] == "42.0 px, off by 2.0"
+
+
+def test_buttons_do_what_keys_do(show: Any) -> None:
+    viewer = show([packed(apart(), f"{k}.jpg") for k in range(2)], settings())
+    viewer.page.set_viewport_size({"width": 390, "height": 844})
+    assert viewer.page.is_disabled("[name=previous]")
+    viewer.page.click("[name=next]")
+    assert viewer.text(".caption").startswith("2 of 2: 1.jpg")
+    assert viewer.page.is_disabled("[name=next]")
+    assert viewer.page.is_disabled("[name=zoom]")
+    viewer.page.click(".detections li")
+    viewer.page.click("[name=zoom]")
+    assert viewer.page.get_attribute(".stage svg", "viewBox") != "0 0 400 300"
+    viewer.page.click("[name=zoom]")
+    assert viewer.page.get_attribute(".stage svg", "viewBox") == "0 0 400 300"
+    assert not viewer.page.is_visible("[name=width]")  # a narrow page begins with the image
+    viewer.page.click("[name=toggle]")
+    viewer.page.fill("[name=width]", "10000")
+    assert viewer.text(".caption") == "No image has what is chosen."
+    viewer.page.fill("[name=width]", "0")
+    viewer.page.click(".classes summary")
+    assert viewer.page.evaluate("document.documentElement.scrollWidth") <= 390
+    viewer.page.click(".status")
+    assert not viewer.page.is_visible("[name=none]")
 
 
 def test_names_are_text(show: Any) -> None:

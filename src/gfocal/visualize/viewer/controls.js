@@ -33,7 +33,8 @@ function toggleZoom() {
 }
 
 function leave() {
-  if (document.activeElement.matches("input[type=search], input[type=number]")) list.focus();
+  if (find(".classes").open) find(".classes").open = false;
+  else if (document.activeElement.matches("input[type=search], input[type=number]")) list.focus();
   else if (zoomed) toggleZoom();
   else select(null, null);
 }
@@ -72,7 +73,8 @@ function pressKey(event) {
 function movePointer(event) {
   if (!view) return;
   const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(stage.getScreenCTM().inverse());
-  const found = findNearest(view, at.x, at.y, unitOf(stage));
+  const near = event.pointerType === "touch" ? NEAR_FINGER : NEAR;
+  const found = findNearest(view, at.x, at.y, near * unitOf(stage));
   if (found?.i === hovered?.i && found?.side === hovered?.side) return;
   hovered = found;
   showActive();
@@ -128,6 +130,16 @@ function listen() {
   form.addEventListener("submit", (event) => event.preventDefault());
   controls.all.addEventListener("click", () => chooseClasses(true));
   controls.none.addEventListener("click", () => chooseClasses(false));
+  controls.toggle.addEventListener("click", () => {
+    controls.toggle.setAttribute("aria-expanded", String(form.classList.toggle("open")));
+  });
+  find("[name=previous]").addEventListener("click", () => stepImage(-1));
+  find("[name=next]").addEventListener("click", () => stepImage(1));
+  find("[name=zoom]").addEventListener("click", toggleZoom);
+  stage.addEventListener("dblclick", toggleZoom);
+  document.addEventListener("click", ({ target }) => {
+    if (!target.closest(".classes")) find(".classes").open = false;
+  });
   controls.help.addEventListener("click", () => dialog.showModal());
   document.addEventListener("keydown", pressKey);
   list.addEventListener("scroll", drawRows, { passive: true });

@@ -77,9 +77,12 @@ function showImage(isSame = false) {
   if (listed.length) showListed(isSame);
   else {
     view = selected = null;
+    zoomed = false;
     find(".caption").textContent = "No image has what is chosen.";
     detections.replaceChildren();
   }
+  find("[name=previous]").disabled = place === 0;
+  find("[name=next]").disabled = place >= listed.length - 1;
   showActive();
   scrollWithin(list, place * ROW, ROW);
   drawRows();
@@ -91,7 +94,7 @@ function showListed(isSame) {
   zoomed = zoomed && selected !== null;
   view = {
     image, shown, settings, chosen, pixels: pixelsOf(index), groundTruth: groundTruthOf(image, settings, chosen),
-    zoom: zoomed ? around(boxOf(image.boxes, selected.i)) : null,
+    zoom: zoomed ? areaOfZoom(image, selected) : null,
   };
   const alone = view.pixels ? "" : " (boxes alone: the page has no space for its pixels)";
   const size = `${image.width} x ${image.height}`;
@@ -110,9 +113,17 @@ function itemOf(image, i) {
   return item;
 }
 
-function around(box) {
-  const margin = Math.max(box[2] - box[0], box[3] - box[1], 16) / 2;
-  return [box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin];
+// What is in sight when zoomed: the detection, or the middle of its chosen edge with the whole interval.
+function areaOfZoom(image, { i, side }) {
+  const [x0, y0, x1, y1] = boxOf(image.boxes, i);
+  if (side === null) {
+    const margin = Math.max(x1 - x0, y1 - y0, 16) / 2;
+    return [x0 - margin, y0 - margin, x1 + margin, y1 + margin];
+  }
+  const interval = intervalOf(image, i, side, settings, chosen.coverage, chosen.guarantee), at = image.boxes[4 * i + side];
+  const half = Math.max(10, ...(interval || []).map((end) => 2.5 * Math.abs(end - at)));
+  const [x, y] = side % 2 ? [(x0 + x1) / 2, at] : [at, (y0 + y1) / 2];
+  return [x - half, y - half, x + half, y + half];
 }
 
 // The detection and edge below the pointer, else the selected ones: on the image, in the list, in numbers.
@@ -127,6 +138,9 @@ function showActive() {
     detections.setAttribute("aria-activedescendant", item.id);
     scrollWithin(detections, item.offsetTop, item.offsetHeight);
   }
+  const zoom = find("[name=zoom]");
+  zoom.disabled = !selected && !zoomed;
+  zoom.setAttribute("aria-pressed", String(zoomed));
   if (!view) return;
   drawActive(stage, view, active);
   if (!active) return;
@@ -137,16 +151,31 @@ function showActive() {
   find(".about").textContent = `${settings.names[image.labels[i]]}: ${score}${better}${outcome}`;
   for (const radio of edges.querySelectorAll("input")) radio.checked = Number(radio.value) === side;
   const facts = side === null ? factsOfBox(image, i) : factsOfEdge(image, i, side);
-  const terms = Object.entries(facts).flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)]);
-  find(".detail dl").replaceChildren(...terms);
+  const terms = Object.entries(facts).flatMap(([name, text]) => {
+    const kind = ["outer", "inner", "ground"].find((one) => name.startsWith(one));
+    return [element("dt", kind ? { class: `key ${kind}` } : {}, name), element("dd", {}, text)];
+  });
+  const table = find(".detail dl");
+  table.replaceChildren(...terms);
+  table.className = kindOf(image, i);
+  table.style.setProperty("--color", colorOf(image, i, settings) || "var(--kind)");
   chart.setAttribute("aria-label", `Distribution. ${Object.entries(facts).map((one) => one.join(": ")).join("; ")}`);
 }
 
 function factsOfBox(image, i) {
   chart.setAttribute("hidden", "");
-  const box = [...boxOf(image.boxes, i)].map((v) => v.toFixed(1)).join(", ");
-  if (!image.edges) return { box, distribution: "none" };
-  return { box, "widest interval": `${widestOf(image, settings, chosen)[i].toFixed(1)} px` };
+  const write = (box) => [...box].map((v) => v.toFixed(1)).join(", "), match = matchOf(image, i);
+  const facts = { box: write(boxOf(image.boxes, i)) };
+  if (image.edges) {
+    const limits = limitsOf({ image, settings, chosen }, i), { outer, inner } = limits || {};
+    if (limits) {
+      facts["outer box"] = write(outer);
+      facts["inner box"] = inner ? write(inner) : "none: intervals of opposite edges meet";
+    } else facts[`interval, ${controls.coverageText.value}`] = describeInterval(null);
+    facts["widest interval"] = `${widestOf(image, settings, chosen)[i].toFixed(1)} px`;
+  } else facts.distribution = "none";
+  if (match >= 0) facts["ground truth"] = write(boxOf(image.gt_boxes, match));
+  return facts;
 }
 
 function factsOfEdge(image, i, side) {

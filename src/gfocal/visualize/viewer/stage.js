@@ -1,8 +1,7 @@
 // Drawing: the image with its boxes, and the chart of one edge. Everything is SVG in pixels of the original image.
 
 const SVG = "http://www.w3.org/2000/svg";
-const MAX_LABELS = 12; // of more boxes only the active one is labeled
-const NEAR = 9; // pixels of the screen from which the pointer is on an edge
+const NEAR = 9, NEAR_FINGER = 20; // pixels of the screen from which a pointer is on an edge
 const LEAST = 0.002; // probability of a bin that is drawn
 
 function draw(tag, attributes, text) {
@@ -22,7 +21,7 @@ function rect(box, kind, color) {
 
 function frame(box, kind, color) {
   const group = draw("g", {});
-  group.append(rect(box, "halo"), rect(box, `frame ${kind}`, color));
+  group.append(rect(box, `halo ${kind}`), rect(box, `frame ${kind}`, color));
   return group;
 }
 
@@ -56,22 +55,37 @@ function drawStage(svg, view) {
     const { width, height } = image;
     svg.append(draw("image", { x: 0, y: 0, width, height, preserveAspectRatio: "none", href: view.pixels }));
   }
-  const boxes = draw("g", { class: "boxes" }), unit = unitOf(svg);
-  const isLabeled = shown.length + (chosen.missed ? groundTruth.missed.length : 0) <= MAX_LABELS;
-  for (const kind of ["ignored", "annotated", "missed"]) {
-    if (!chosen[kind]) continue;
-    for (const g of groundTruth[kind]) {
-      const box = boxOf(image.gt_boxes, g);
-      boxes.append(frame(box, `gt ${kind}`));
-      const name = `missed ${settings.names[image.gt_labels[g]]}`;
-      if (kind === "missed" && isLabeled) boxes.append(label(box, name, unit, area));
-    }
-  }
+  const boxes = draw("g", { class: "boxes" }), labels = draw("g", { class: "labels" });
   for (const i of drawingOrder(image, shown)) {
     boxes.append(frame(boxOf(image.boxes, i), kindOf(image, i), colorOf(image, i, settings)));
-    if (isLabeled) boxes.append(label(boxOf(image.boxes, i), nameOf(view, i), unit, area));
   }
-  svg.append(boxes, draw("g", { class: "active" }));
+  // The ground truth last: what lies under it shows in the gaps of its dashes.
+  for (const kind of ["ignored", "annotated", "missed"]) {
+    if (!chosen[kind]) continue;
+    for (const g of groundTruth[kind]) boxes.append(frame(boxOf(image.gt_boxes, g), `gt ${kind}`));
+  }
+  const wanted = labelsOf(view), unit = unitOf(svg);
+  const places = placeLabels(wanted, wanted.map(({ box }) => box), area, unit);
+  wanted.forEach(({ text, kind, color, i }, k) => {
+    if (!places[k]) return;
+    const one = drawLabel(places[k], text, kind, color, unit);
+    if (i !== undefined) one.dataset.i = i;
+    labels.append(one);
+  });
+  svg.append(boxes, labels, draw("g", { class: "active" }));
+}
+
+// What is to be written at boxes, the most important first: errors and missed objects before others, then by score.
+function labelsOf({ image, shown, groundTruth, settings, chosen }) {
+  const detected = shown.map((i) => ({
+    box: boxOf(image.boxes, i), text: nameOf({ image, settings }, i), kind: kindOf(image, i),
+    color: colorOf(image, i, settings), i,
+  }));
+  const missed = (chosen.missed ? groundTruth.missed : []).map((g) => ({
+    box: boxOf(image.gt_boxes, g), text: `missed ${settings.names[image.gt_labels[g]]}`, kind: "missed", color: "",
+  }));
+  const isWrong = ({ kind }) => kind === "wrong";
+  return [...detected.filter(isWrong), ...missed, ...detected.filter((one) => !isWrong(one))];
 }
 
 // True positives above all others, small boxes above large ones.
@@ -89,46 +103,73 @@ function nameOf(view, i) {
   return `${view.settings.names[view.image.labels[i]]} ${view.image.scores[i].toFixed(2)}`;
 }
 
-// Above a box or inside it; at its right end where it would be cut off else.
-function label(box, text, unit, area) {
-  const size = 13 * unit, y = box[1] - 4 * unit, isCut = box[0] + 0.65 * size * text.length > area[2];
-  return draw("text", {
-    x: isCut ? Math.min(box[2], area[2] - 2 * unit) : Math.max(box[0], area[0] + 2 * unit),
-    y: y - size < area[1] ? Math.max(box[1], area[1]) + size : y,
-    "text-anchor": isCut ? "end" : "start", "font-size": size, "stroke-width": 3 * unit,
-  }, text);
-}
-
 // What is drawn of the active detection: its box, the intervals of its edges, and the distribution of one of them.
 function drawActive(svg, view, active) {
-  const layer = svg.querySelector(".active"), { image, settings, chosen } = view;
+  const layer = svg.querySelector(".active"), { image, settings } = view;
   layer.replaceChildren();
   svg.classList.toggle("has-active", active !== null);
+  for (const one of svg.querySelectorAll(".labels .label")) one.removeAttribute("hidden");
   if (!active) return;
   const box = boxOf(image.boxes, active.i), color = colorOf(image, active.i, settings);
-  for (const side of active.side === null ? [0, 1, 2, 3] : [active.side]) {
-    const interval = intervalOf(image, active.i, side, settings, chosen.coverage, chosen.guarantee);
-    const kind = side === active.side ? "band chosen" : "band";
-    if (interval) layer.append(rect(across(box, side, interval), kind, color));
-  }
-  if (active.side !== null) drawDistribution(layer, image, active, box);
-  const match = matchOf(image, active.i);
+  const limits = limitsOf(view, active.i);
+  const kind = kindOf(image, active.i);
+  if (limits) drawBands(layer, box, limits, kind, color, active.side);
+  if (active.side !== null) drawDistribution(layer, image, active, box, view.zoom ? 0.25 : 0.5);
+  layer.append(frame(box, `${kind} chosen`, color));
+  if (limits) layer.append(frame(limits.outer, `${kind} limit outer`, color));
+  if (limits && limits.inner) layer.append(frame(limits.inner, `${kind} limit inner`, color));
+  const match = matchOf(image, active.i), at = box[active.side];
   if (match >= 0) layer.append(frame(boxOf(image.gt_boxes, match), "gt annotated"));
-  layer.append(frame(box, `${kindOf(image, active.i)} chosen`, color));
-  const at = box[active.side];
   if (active.side !== null) layer.append(rect(across(box, active.side, [at, at]), "edge"));
-  layer.append(label(box, nameOf(view, active.i), unitOf(svg), areaOfView(view)));
+  labelActive(svg, layer, view, active.i);
+}
+
+// The label of the active detection, and none that it would overprint.
+function labelActive(svg, layer, view, i) {
+  const { image, settings } = view, unit = unitOf(svg), text = nameOf(view, i), box = boxOf(image.boxes, i);
+  const own = svg.querySelector(`.labels [data-i="${i}"]`);
+  const place = own ? own.place : placeAlone(box, text, areaOfView(view), unit);
+  for (const one of svg.querySelectorAll(".labels .label")) {
+    one.toggleAttribute("hidden", sharedArea(one.place, place) > 0);
+  }
+  layer.append(drawLabel(place, text, kindOf(image, i), colorOf(image, i, settings), unit));
+}
+
+// The outer and the inner box of a detection at the chosen coverage; null where there is none. ``inner`` is null where
+// the intervals of opposite edges meet: no box is sure to be inside.
+function limitsOf({ image, settings, chosen }, i) {
+  const all = [0, 1, 2, 3].map((side) => intervalOf(image, i, side, settings, chosen.coverage, chosen.guarantee));
+  if (all.includes(null)) return null;
+  const outer = all.map((interval, side) => interval[side < 2 ? 0 : 1]);
+  const inner = all.map((interval, side) => interval[side < 2 ? 1 : 0]);
+  return { outer, inner: inner[0] < inner[2] && inner[1] < inner[3] ? inner : null };
+}
+
+// What lies between the box and the outer one, and between it and the inner one: of all edges, or of one.
+function drawBands(layer, box, { outer, inner }, kind, color, side) {
+  const within = inner || [0, 1, 0, 1].map((axis) => (box[axis] + box[axis + 2]) / 2);
+  for (const [place, large, small] of [["outside", outer, box], ["inside", box, within]]) {
+    const range = side === null ? null : [large[side], small[side]].sort((a, b) => a - b);
+    const band = range ? rect(across(box, side, range)) : draw("path", { d: ringOf(large, small), "fill-rule": "evenodd" });
+    band.setAttribute("class", `band ${place} ${kind}`);
+    if (color) band.style.setProperty("--color", color);
+    layer.append(band);
+  }
+}
+
+function ringOf(large, small) {
+  return [large, small].map(([x0, y0, x1, y1]) => `M${x0} ${y0}H${x1}V${y1}H${x0}Z`).join("");
 }
 
 // Each bin as a strip along the edge, the darker the more probable.
-function drawDistribution(layer, image, active, box) {
+function drawDistribution(layer, image, active, box, opacity) {
   const distribution = distributionOf(image, active.i, active.side);
   if (!distribution) return;
   const most = Math.max(...distribution.probabilities), half = distribution.size / 2;
   distribution.probabilities.forEach((p, k) => {
     if (p < LEAST) return;
     const at = distribution.positions[k], strip = rect(across(box, active.side, [at - half, at + half]), "bin");
-    strip.setAttribute("opacity", (0.5 * p / most).toFixed(3));
+    strip.setAttribute("opacity", (opacity * p / most).toFixed(3));
     layer.append(strip);
   });
 }
@@ -138,9 +179,9 @@ function across(box, side, range) {
   return side % 2 ? [box[0], range[0], box[2], range[1]] : [range[0], box[1], range[1], box[3]];
 }
 
-// The detection and edge nearest to a point of the image; within a box, away from edges, the smallest box alone.
-function findNearest(view, x, y, unit) {
-  let best = null, least = NEAR * unit, inside = null;
+// The detection and edge nearest to a point of the image, nearer than ``least``; within a box, away from edges, the smallest box alone.
+function findNearest(view, x, y, least) {
+  let best = null, inside = null;
   for (const i of view.shown) {
     const [x0, y0, x1, y1] = boxOf(view.image.boxes, i);
     const dx = Math.max(x0 - x, 0, x - x1), dy = Math.max(y0 - y, 0, y - y1);
@@ -189,7 +230,7 @@ function drawChart(svg, image, active, interval, groundTruth) {
   }
   const line = (kind, at) => draw("line", { class: kind, x1: x(at), x2: x(at), y1: base - height, y2: base });
   svg.append(line("place", place));
-  if (groundTruth !== null) svg.append(line("gt", groundTruth));
+  if (groundTruth !== null) svg.append(line("gt-ground", groundTruth), line("gt", groundTruth));
   const axis = active.side % 2 ? "y" : "x";
   svg.append(draw("text", { x: left + width / 2, y: base + 30 }, `${axis}, pixels of the image`));
 }

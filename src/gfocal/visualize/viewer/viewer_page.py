@@ -18,7 +18,7 @@ from gfocal.visualize.drawing import PALETTE
 from gfocal.visualize.viewer.pack import MAX_NAME, PackedImage
 
 MAX_BYTES = 100_000_000  # of a page, unless asked for more
-SCRIPTS = ("boxes.js", "stage.js", "show.js", "controls.js")
+SCRIPTS = ("boxes.js", "labels.js", "stage.js", "show.js", "controls.js")
 FOLDER = Path(__file__).parent
 
 
