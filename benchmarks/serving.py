@@ -31,6 +31,7 @@ from PIL import Image
 
 BOUNDARY = "b0undary"
 CLIENTS, SLOW = 16, 100
+PARTS = 10  # of the requests over which memory is measured
 DETECT = """
 import sys, time, gfocal
 model, batch, seconds, files = gfocal.load(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4:]
@@ -231,14 +232,15 @@ def main() -> None:
             f"with {SLOW} slow or vanishing clients",
             f"{speed:.1f} images/s for the others; {percentiles(other.seconds)}; {dict(other.statuses)}",
         )
-        held = [memory_of(pid)]
-        for _ in range(5):
-            share = args.requests // 5
+        held, statuses = [memory_of(pid)], Counter[int]()
+        for _ in range(PARTS):
+            share = args.requests // PARTS
             some = asyncio.run(saturate(port, [request_of(small.getvalue())], lambda done, n=share: done >= n))
             held.append(memory_of(pid))
+            statuses += some.statuses
         row(
             f"memory over {args.requests:,} requests",
-            f"{', '.join(f'{one:.0f}' for one in held)} MiB; {dict(some.statuses)}",
+            f"{', '.join(f'{one:.0f}' for one in held)} MiB; {dict(statuses)}",
         )
     last = detect_speed(args.model, files, args.batch_size, seconds / 2)
     row(f"model.detect in batches of {args.batch_size}", f"{before:.1f} and {last:.1f} images/s")

@@ -2,6 +2,7 @@
 
     python benchmarks/video.py frames --minutes 10
     python benchmarks/video.py tracks
+    python benchmarks/video.py detector --model runs/demo
 
 ``frames`` makes a video with uneven times, detects in it with a tiny untrained model in a process of its own, kills
 that once in the middle, resumes it, and prints what came out and how much memory the process had early and late.
@@ -11,6 +12,12 @@ errors of known standard deviations, mostly small, and for some frames large at 
 The same boxes are tracked with the noise of the package trackers, with one R for all boxes (the mean of theirs), and
 with the R of each. An identity switch is an object whose id is another than when it was last tracked (CLEAR MOT,
 Bernardin and Stiefelhagen 2008). The errors have the distribution that the detector states: this is the best case.
+
+``detector`` tracks what a trained detector finds: synthetic scenes whose objects move and hide one another
+(benchmarks/moving_scenes.py), a model of ``gfocal demo``, calibrated on still scenes of its test set. ``a share of
+its size`` is an R that needs no distributions: standard deviations are a share of the sides of the box, of the same
+mean square. The figures are those of trackers.eval (CLEAR MOT; IDF1, Ristani et al. 2016; HOTA, Luiten et al. 2020), of
+boxes with an id.
 """
 
 from __future__ import annotations
@@ -21,12 +28,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from gfocal.models.detector import Detector
+
+Floats = NDArray[np.float64]
 SIZE = (144, 192)  # height and width of the made video
 TIME_BASE = Fraction(1, 90000)
 
@@ -173,14 +188,135 @@ def tracks(num_videos: int, num_frames: int) -> None:
             print(f"{num_objects:7}  {name:24}  {switches:8}  {mean_ids:13.2f}  {with_id / boxes:16.3f}")
 
 
+@dataclass(frozen=True)
+class FoundFrame:
+    """What is in a frame, and what was found in it."""
+
+    ids: Sequence[int]  # of the objects
+    gt_boxes: Floats  # (G, 4)
+    boxes: Floats  # (N, 4) of detections, best first
+    is_sure: Sequence[bool]  # whether they score more than the threshold
+    stds: Floats  # (N, 4) of their edges
+
+
+def calibrated(name: str, num_scenes: int, threshold: float) -> Detector:
+    """A model of synthetic scenes, calibrated on those of the test set."""
+    import gfocal
+    from gfocal.calibration.calibrate import calibrate
+    from gfocal.data.loading import evaluation_loader
+    from gfocal.data.synthetic.scenes import SyntheticScenes
+    from gfocal.evaluation.detections import detect_all
+    from gfocal.models.detector import Detector
+    from gfocal.models.precision import digest_weights
+
+    model = gfocal.load(name)
+    assert isinstance(model, Detector)
+    model.calibration = None
+    scenes = SyntheticScenes(num_scenes, 192, 0, "test")
+    found = detect_all(model, evaluation_loader(scenes, model.input_settings, 8))
+    model.calibration = calibrate(scenes, found, threshold, "scenes", digest_weights(model)).calibration
+    return model
+
+
+def find_in_video(
+    model: Detector, threshold: float, seed: int, num_frames: int, num_objects: int
+) -> list[FoundFrame]:
+    """The detections in one video, as ``gfocal detect --track`` gives them to its tracker."""
+    from gfocal.inference.tracking import LOWEST_SCORE
+    from gfocal.inference.video_lines import sure_boxes
+    from gfocal.models.predict import predict, stack_inputs
+    from moving_scenes import moving_scene
+
+    frames = moving_scene(seed, num_frames, num_objects)
+    batches = (stack_inputs([frame], [frame.image], model.input_settings) for frame in frames)
+    results = []
+    for batch, (found,) in predict(model, batches, min(LOWEST_SCORE, threshold)):
+        (frame,) = batch.keys
+        sure = sure_boxes(found, threshold).tolist()
+        boxes, stds = found.boxes.double().numpy(), found.edge_std.double().numpy()
+        results.append(FoundFrame(frame.ids, frame.boxes, boxes, sure, stds))
+    return results
+
+
+def track_metrics(video: Sequence[FoundFrame], correlation: Floats | None, stds: Sequence[Floats]) -> list[dict]:
+    """CLEAR, identity and HOTA of one video; ``stds`` (N, 4) of each frame are what the tracker is told."""
+    from torchvision.ops import box_iou
+    from trackers.eval import compute_clear_metrics, compute_hota_metrics, compute_identity_metrics
+
+    from gfocal.inference.tracking import Tracker
+
+    tracker = Tracker(30.0, None if correlation is None else correlation.tolist())
+    numbers: dict[int, int] = {}
+    gt_ids, track_ids, ious = [], [], []
+    for index, (frame, std) in enumerate(zip(video, stds, strict=True)):
+        ids = tracker.update(frame.boxes.tolist(), frame.is_sure, std.tolist(), index / 30)
+        kept = [i for i, one in enumerate(ids) if one is not None]
+        gt_ids.append(np.array(frame.ids, dtype=int))
+        track_ids.append(np.array([numbers.setdefault(ids[i], len(numbers)) for i in kept], dtype=int))
+        iou = box_iou(torch.from_numpy(frame.gt_boxes), torch.from_numpy(frame.boxes[kept]))
+        ious.append(iou.numpy().reshape(len(frame.ids), len(kept)))
+    measures = (compute_clear_metrics, compute_identity_metrics, compute_hota_metrics)
+    return [measure(gt_ids, track_ids, ious) for measure in measures]
+
+
+def stated_noise(videos: Sequence[Sequence[FoundFrame]]) -> dict[str, list[list[Floats]]]:
+    """What each way tells the tracker of each box: standard deviations of its edges, (N, 4) of each frame."""
+    frames = [frame for video in videos for frame in video]
+    stds = np.concatenate([frame.stds for frame in frames])
+    boxes = np.concatenate([frame.boxes for frame in frames])
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1).repeat(2, 0).reshape(-1, 4)
+    mean = np.sqrt(np.mean(stds**2))
+    share = mean / np.sqrt(np.mean(sides**2))
+
+    def of_size(frame: FoundFrame) -> Floats:
+        return share * np.tile(np.maximum(frame.boxes[:, 2:] - frame.boxes[:, :2], 1), (1, 2))
+
+    return {
+        "the package": [[frame.stds for frame in video] for video in videos],
+        "one R for all, the mean": [[np.full_like(frame.stds, mean) for frame in video] for video in videos],
+        "a share of its size": [[of_size(frame) for frame in video] for video in videos],
+        "R of each box": [[frame.stds for frame in video] for video in videos],
+    }
+
+
+def detector(name: str, num_videos: int, num_frames: int, threshold: float) -> None:
+    from trackers.eval import aggregate_clear_metrics, aggregate_hota_metrics, aggregate_identity_metrics
+
+    model = calibrated(name, 600, threshold)
+    assert model.calibration is not None
+    correlation = np.asarray(model.calibration.correlation, dtype=np.float64)
+    print(f"{num_videos} videos of {num_frames} frames; scores above {threshold:g} begin a track")
+    print("objects  noise of                  switches    MOTA    IDF1    HOTA  switches of each video")
+    for num_objects in (4, 8):
+        videos = [find_in_video(model, threshold, seed, num_frames, num_objects) for seed in range(num_videos)]
+        for way, stds in stated_noise(videos).items():
+            stated = None if way == "the package" else correlation
+            measured = [track_metrics(video, stated, std) for video, std in zip(videos, stds, strict=True)]
+            clear, identity, hota = (list(kind) for kind in zip(*measured, strict=True))
+            each = " ".join(str(one["IDSW"]) for one in clear)
+            sums = aggregate_clear_metrics(clear)
+            figures = (
+                sums["MOTA"],
+                aggregate_identity_metrics(identity)["IDF1"],
+                aggregate_hota_metrics(hota)["HOTA"],
+            )
+            shown = "  ".join(f"{figure:6.3f}" for figure in figures)
+            print(f"{num_objects:7}  {way:24}  {sums['IDSW']:8}  {shown}  {each}", flush=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("part", choices=("frames", "tracks"))
+    parser.add_argument("part", choices=("frames", "tracks", "detector"))
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--videos", type=int, default=5)
-    parser.add_argument("--length", type=int, default=300, help="frames of a video of tracks")
+    parser.add_argument("--length", type=int, default=300, help="frames of a video with tracks")
+    parser.add_argument("--score-threshold", type=float, default=0.5, help="for detector")
+    parser.add_argument("--model", default="runs/demo", help="of synthetic scenes, for detector")
     options = parser.parse_args()
     if options.part == "frames":
         frames(options.minutes)
-    else:
+    elif options.part == "tracks":
         tracks(options.videos, options.length)
+    else:
+        torch.set_num_threads(1)
+        detector(options.model, options.videos, options.length, options.score_threshold)
