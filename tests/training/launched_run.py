@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,11 +33,15 @@ read, training_step = FileData.read, vars(epoch)["training_step"]
 
 
 def bad_read(self: FileData, index: int) -> tuple[Tensor, Sample]:
-    """The process is killed, or asked to stop, in the middle of its second epoch; or no image can be read."""
+    """The process is killed, asked to stop or paused in the middle of its second epoch; or no image can be read."""
     global reads
     reads += 1
     if what in ("SIGKILL", "SIGTERM") and reads == 8 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         os.kill(os.getpid(), getattr(signal, what))
+    if what == "pause" and reads == 8 and not (mark := Path(os.environ["PAUSED"])).exists():
+        mark.touch()
+        while mark.exists() and not mark.read_text():  # until the test has cut the link
+            time.sleep(0.02)
     if what == "data":
         raise DataError(f"image {index}: gone")
     return read(self, index)

@@ -1,6 +1,6 @@
 """Training steps that several processes share, for ``test_distributed.py``: each process runs this file.
 
-    RANK=0 WORLD_SIZE=2 ... python shared_steps.py OUT
+    RANK=0 WORLD_SIZE=2 ... python shared_steps.py OUT [CASE ...]
 
 Everything is computed in float64, the losses too, so that what differs is more than rounding.
 """
@@ -120,8 +120,10 @@ def gradients(detector_name: str, batches: list[list[int]], clip: float = 0.0) -
 
 
 def main() -> None:
-    found = {name: dict(gradients(*case)) for name, case in CASES.items()}
-    found["clipped"] = dict(gradients(*CASES["uneven"], clip=0.5))
+    wanted = sys.argv[2:] or [*CASES, "clipped"]
+    found = {name: dict(gradients(*CASES[name])) for name in wanted if name in CASES}
+    if "clipped" in wanted:
+        found["clipped"] = dict(gradients(*CASES["uneven"], clip=0.5))
     if Devices(cpu=True).is_main:
         torch.save(found, Path(sys.argv[1]))
 

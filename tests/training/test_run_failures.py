@@ -47,10 +47,17 @@ def test_the_messages_are_of_one_line() -> None:
         (EOFError(), 1, "loads images ended"),
         (RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:4"), 2, "another process of this run"),
         (RuntimeError("NCCL communicator was aborted on rank 1"), 2, "another process of this run"),
+        (
+            RuntimeError("[unbound_buffer.cc:78] Timed out waiting 1800000ms for recv"),
+            2,
+            "for 30 minutes .run.timeout",
+        ),
+        (RuntimeError("Application timeout caused pair closure"), 2, "not answered for 30 minutes"),
+        (RuntimeError("[pair.cc:534] Read error: Connection timed out"), 2, "not answered: its machine is gone"),
     ],
 )
 def test_a_process_that_is_gone_is_named(error: Exception, world_size: int, told: str) -> None:
-    with pytest.raises(ProcessEndedError, match=told) as named, explain_ended_processes(world_size):
+    with pytest.raises(ProcessEndedError, match=told) as named, explain_ended_processes(world_size, 30):
         raise error
     assert "continue with --resume" in str(named.value)
     assert "\n" not in str(named.value)
@@ -67,6 +74,6 @@ def test_a_process_that_is_gone_is_named(error: Exception, world_size: int, told
     ],
 )
 def test_other_errors_stay_what_they_are(error: Exception) -> None:
-    with pytest.raises(type(error)) as same, explain_ended_processes(1):
+    with pytest.raises(type(error)) as same, explain_ended_processes(1, 30):
         raise error
     assert same.value is error

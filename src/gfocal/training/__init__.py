@@ -12,6 +12,7 @@ In reading order:
     optim.py         optimizers and the learning rate over a run
     ema.py           exponential moving average of the weights
     distributed.py   devices, precision, processes, gradient accumulation; the only module that imports accelerate
+    joining.py       how processes find each other, also after restarts
     environment.py   deterministic operations, memory that is kept, the lock on the run directory
     checkpoints.py   the state of a run: saved, loaded, and when
     stopping.py      early stopping, signals, and failures put into words

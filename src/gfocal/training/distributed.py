@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from gfocal import launch
 from gfocal.errors import DeviceError
 from gfocal.models.precision import is_bf16_native
+from gfocal.training.joining import join_processes
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
+TIMEOUT_MINUTES = 30.0  # that of torch for gloo
 
 
 class Devices:
@@ -24,6 +26,7 @@ class Devices:
         precision: number format of the network, as ``choose_precision`` takes it; losses are float32 in any case.
         grad_accum_steps: batches whose gradients make one optimizer step.
         cpu: compute on the CPU although there is a GPU.
+        timeout_minutes: how long a process waits for the others before it ends with an error, more than 0.
 
     Attributes:
         is_last_batch: set it before the last batch of an epoch, which completes a step in any case.
@@ -31,22 +34,34 @@ class Devices:
 
     Raises:
         DeviceError: the device does not support the precision, or several processes cannot share it.
+        ProcessEndedError: the other processes are not there within the time.
     """
 
-    def __init__(self, precision: Precision = "no", grad_accum_steps: int = 1, cpu: bool = False) -> None:
+    def __init__(
+        self,
+        precision: Precision = "no",
+        grad_accum_steps: int = 1,
+        cpu: bool = False,
+        timeout_minutes: float = TIMEOUT_MINUTES,
+    ) -> None:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
+        from accelerate.utils import InitProcessGroupKwargs
 
         # On a machine without GPUs, accelerate would ignore the launcher, and each process would train everything.
         cpu = cpu or (launch.world_size() > 1 and not has_accelerator())
         precision = choose_precision(precision, cpu)
-        rejoin_after_restart(cpu)
+        timeout = timedelta(minutes=timeout_minutes)
+        join_processes(cpu, timeout)
         # accelerate keeps the first settings of a process and refuses others: a second run could not differ.
         parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
         AcceleratorState._reset_state(reset_partial_state=not parallel)
         try:
             self.accelerator = Accelerator(
-                mixed_precision=precision, gradient_accumulation_steps=grad_accum_steps, cpu=cpu
+                mixed_precision=precision,
+                gradient_accumulation_steps=grad_accum_steps,
+                cpu=cpu,
+                kwargs_handlers=[InitProcessGroupKwargs(timeout=timeout)],
             )
         except ValueError as error:
             reason = " ".join(str(error).split())
@@ -204,32 +219,6 @@ def has_accelerator() -> bool:
     """Whether there is a GPU or another accelerator."""
     of_any_kind = getattr(torch, "accelerator", None)  # since torch 2.6
     return torch.cuda.is_available() if of_any_kind is None else of_any_kind.is_available()
-
-
-def rejoin_after_restart(cpu: bool = False) -> None:
-    """Connect to the other processes after torchrun has restarted them all on one machine.
-
-    torchrun's store outlives its processes: the first of the new ones may read an address of those that are gone
-    as that of another new one. A prefix for each attempt keeps them apart. In every other case this does nothing:
-    accelerate connects them.
-    """
-    variable = os.environ.get
-    attempt = int(variable("TORCHELASTIC_RESTART_COUNT") or 0)
-    is_one_machine = variable("GROUP_WORLD_SIZE") == "1"  # attempts of several may be counted differently
-    if not attempt or not is_one_machine or variable("TORCHELASTIC_USE_AGENT_STORE") != str(True):
-        return
-    from torch import distributed
-
-    if distributed.is_initialized():
-        return
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = distributed.TCPStore(host, port, is_master=False)  # type: ignore[attr-defined]
-    distributed.init_process_group(
-        None if torch.cuda.is_available() and not cpu else "gloo",
-        store=distributed.PrefixStore(f"attempt{attempt}", store),  # type: ignore[attr-defined]
-        rank=launch.rank(),
-        world_size=launch.world_size(),
-    )
 
 
 def start_tracker(kind: str, project: str, settings: Mapping[str, Any]) -> Any:

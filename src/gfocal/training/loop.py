@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 
+from gfocal import launch
 from gfocal.atomic import remove_leftovers
 from gfocal.console import note, progress_bar, say, warn
 from gfocal.criteria.gfl import Criterion, GFLCriterion
@@ -88,26 +89,27 @@ def train(
         RunWriteError: the disk is full.
         ProcessEndedError: a process that loads images or takes part in the run has ended.
     """
-    devices = Devices(run.precision, run.grad_accum_steps, run.cpu)
-    training = prepare(
-        model=model,
-        train_data=train_data,
-        val_data=val_data,
-        folder=RunFolder(folder),
-        devices=devices,
-        console=(console or Console(stderr=True)) if devices.is_main else Console(quiet=True),
-        settings=run,
-        augment=augment,
-        optimizer_settings=optimizer_settings,
-        schedule=schedule,
-        criterion=criterion,
-        watcher=watcher,
-        resume=resume,
-    )
-    training.state.config = dict(config or {})
-    if resume:
-        resume_state(training)
-    wrap_for_devices(training)
+    with explain_ended_processes(launch.world_size(), run.timeout_minutes):
+        devices = Devices(run.precision, run.grad_accum_steps, run.cpu, run.timeout_minutes)
+        training = prepare(
+            model=model,
+            train_data=train_data,
+            val_data=val_data,
+            folder=RunFolder(folder),
+            devices=devices,
+            console=(console or Console(stderr=True)) if devices.is_main else Console(quiet=True),
+            settings=run,
+            augment=augment,
+            optimizer_settings=optimizer_settings,
+            schedule=schedule,
+            criterion=criterion,
+            watcher=watcher,
+            resume=resume,
+        )
+        training.state.config = dict(config or {})
+        if resume:
+            resume_state(training)
+        wrap_for_devices(training)
     result = run_epochs(training, open_log(training, config or {}, resume) if devices.is_main else None)
     if training.state.average is not None:
         model.load_state_dict(training.state.average.model.state_dict())
@@ -122,7 +124,7 @@ def run_epochs(training: TrainingRun, log: MetricsLog | None) -> CocoResult | No
     message = "stopping at the end of this step; once more to stop at once" if devices.is_main else ""
     with (
         show_stop(training.watch),
-        explain_ended_processes(devices.world_size),
+        explain_ended_processes(devices.world_size, settings.timeout_minutes),
         log or nullcontext(),
         catch_stop_signals(message) as stop,
     ):

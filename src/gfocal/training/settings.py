@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gfocal.training.distributed import Precision
+from gfocal.training.distributed import TIMEOUT_MINUTES, Precision
 
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 # Beyond these a number is a mistake: a million processes would end the machine, not the run.
@@ -16,6 +16,7 @@ MOST = {
     "eval_batch_size": 65_536,
     "num_workers": 1024,
 }
+MINUTES_OF_A_YEAR = 525_600  # far beyond it, torch would not count
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ class RunSettings:
     """With several processes on GPUs: BatchNorm over the images of all of them."""
     cpu: bool = False
     """Train on the CPU although there is a GPU."""
+    timeout_minutes: float = TIMEOUT_MINUTES
+    """With several processes: how long one waits for the others before it ends, more than 0. The others wait while
+    the main process computes AP and writes files."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "grad_accum_steps", "eval_every", "eval_batch_size"):
@@ -84,6 +88,8 @@ class RunSettings:
         for name in ("repeat_threshold", "max_clamped_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} lies in 0..1, not {getattr(self, name)}")
+        if not 0 < self.timeout_minutes <= MINUTES_OF_A_YEAR:
+            raise ValueError(f"timeout_minutes must be above 0 and at most a year, not {self.timeout_minutes}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay lies in 0 <= ema_decay < 1, not {self.ema_decay}")
         if not 0 <= self.seed < 2**32:

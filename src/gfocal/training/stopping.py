@@ -31,6 +31,11 @@ WORKER_ENDED = re.compile(
     r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal: (\w+)|exited unexpectedly)"
 )
 PROCESS_ENDED = re.compile(r"(?i)closed by peer|reset by peer|broken pipe|remote process exited|NCCL (error|comm)")
+# The same for processes that do not answer within the time of ``run.timeout_minutes``, or for the network's own time.
+NO_ANSWER = re.compile(
+    r"(?i)timed out waiting \d+ ?ms|timeout caused pair closure|client socket has timed out|wait timeout"
+)
+NETWORK_CUT = re.compile(r"(?i)connection timed out|no route to host|network is unreachable|connectFullMesh failed")
 LOADER_ENDED = (
     "a process that loads images {how}, most likely because memory ran out. The saved state is whole: continue with "
     "--resume, and with fewer processes (run.num_workers) or more memory, of which /dev/shm is a part in containers"
@@ -141,8 +146,10 @@ def check_positives(num_positives: Tensor, num_images: int, settings: InputSetti
 
 
 @contextmanager
-def explain_ended_processes(world_size: int) -> Iterator[None]:
+def explain_ended_processes(world_size: int, timeout_minutes: float) -> Iterator[None]:
     """Put torch's errors into words where one of ``world_size`` processes, or one that loads images, has ended.
+
+    ``timeout_minutes``: for how long a process waits for the others.
 
     Raises:
         ProcessEndedError: in place of an error that means it.
@@ -160,5 +167,11 @@ def explain_ended_processes(world_size: int) -> Iterator[None]:
             raise ProcessEndedError(
                 "another process of this run has ended, and this one ends with it; the output of the other says why. "
                 "The saved state is whole: continue with --resume"
+            ) from error
+        if world_size > 1 and (NO_ANSWER.search(text) or NETWORK_CUT.search(text)):
+            how_long = f" for {timeout_minutes:g} minutes (run.timeout_minutes)" if NO_ANSWER.search(text) else ""
+            raise ProcessEndedError(
+                f"another process of this run has not answered{how_long}: its machine is gone, the network between "
+                "the machines is cut, or it is busy for longer. The saved state is whole: continue with --resume"
             ) from error
         raise
