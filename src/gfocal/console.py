@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 import time
 from collections.abc import Iterator
@@ -31,9 +32,17 @@ class Bar:
         self.progress.update(self.task, advance=1, text=f"{speed:.1f} images/s {text}")
 
 
+def can_redraw(console: Console) -> bool:
+    """Whether lines can be drawn over: on a terminal that is not the one of a command in a cell of a notebook.
+
+    Such a cell keeps every state of a bar below the last one. Jupyter names its process to its kernels.
+    """
+    return console.is_terminal and "JPY_PARENT_PID" not in os.environ
+
+
 @contextmanager
 def progress_bar(console: Console, title: str, batches: int | None, done: int = 0) -> Iterator[Bar]:
-    """A bar that is removed when it is done; nothing is shown where the console is no terminal.
+    """A bar that is removed when it is done; nothing is shown where the console is no terminal, or a notebook's.
 
     Where the number of batches is not known (None), it has no time left.
     """
@@ -54,7 +63,7 @@ def progress_bar(console: Console, title: str, batches: int | None, done: int = 
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    hidden = not console.is_terminal
+    hidden = not can_redraw(console)
     with Progress(*columns, console=console, transient=True, disable=hidden, refresh_per_second=4) as progress:
         yield Bar(progress, progress.add_task(title, total=batches, completed=done, text=""))
 

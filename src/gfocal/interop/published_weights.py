@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gfocal import launch
-from gfocal.console import note, say
+from gfocal.console import can_redraw, note, say
 from gfocal.data.coco_names import COCO_NAMES
 from gfocal.errors import CheckpointImportError, DownloadError, ModelFileError
 from gfocal.interop.weights_cache import (
@@ -304,7 +304,7 @@ def _progress_bar(name: str, console: Console) -> Iterator[Report]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not can_redraw(console)) as progress:
         task = progress.add_task(name, total=None)
 
         def report(done: int, total: int | None) -> None:
