@@ -202,6 +202,28 @@ def test_several_datasets_are_one(run: Run, tmp_path: Path) -> None:
     }
 
 
+def test_without_a_training_split_nothing_is_said_of_training(run: Run, tmp_path: Path) -> None:
+    folder = CocoSet(tmp_path / "coco", (*NAMES, "emu")).write()
+    file = tmp_path / "found.json"
+    code, out, _ = run("check", folder, "--splits", "val", "--json", file)
+    assert code == 0
+    found = json.loads(file.read_text())
+    assert [(one["code"], one["record"], one["text"]) for one in found["findings"]] == [
+        ("class-not-evaluated", "emu", "no box in val: it is not evaluated there")
+    ]
+    assert found["splits"]["val"]["training"] is False
+    assert found["regression_range"]["boxes"] == 15
+    assert "15 boxes of 5 images of val" in " ".join(out.split())
+
+
+def test_files_of_one_split_each_are_counted_as_one(run: Run, tmp_path: Path) -> None:
+    made = CocoSet(tmp_path / "coco")
+    made.train.annotations = [one for one in made.train.annotations if one["category_id"] != 3]
+    folder = made.write()
+    files = [folder / "annotations" / f"instances_{split}.json" for split in ("train", "val")]
+    assert codes(run, tmp_path, *files) == [("class-not-in-training", "")]
+
+
 def test_a_list_that_repeats_others_is_passed_over(run: Run, tmp_path: Path) -> None:
     """VOC's trainval names the images of train and val again."""
     flat = tmp_path / "voc"

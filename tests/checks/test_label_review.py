@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,11 +21,13 @@ from gfocal.checks.proposals import combine
 from gfocal.checks.review_files import COLUMNS, EXPORT_FORMATS, export_review, write_json, write_table
 from gfocal.checks.suspects import SUSPECT_KINDS, rank_suspects
 from gfocal.cli import DONE, SOME_FAILED, USER_ERROR
+from gfocal.cli.label_review import add_review
 from gfocal.data.convert import find_first_difference
 from gfocal.data.dataset import FileData
 from gfocal.data.discovery import read_data
-from gfocal.reports.label_review import write_review_page
+from gfocal.reports.label_review import draw_suspect, write_review_page
 from gfocal.structures import Detections
+from gfocal.visualize.outliers import GROUND_TRUTH, PREDICTED
 
 Run = Callable[..., tuple[int, str, str]]
 DATA = ("--no-val", "--train-split", "train")
@@ -125,6 +129,89 @@ def test_the_page_draws_each(review: LabelReview, tmp_path: Path) -> None:
     page = (tmp_path / "review.html").read_text()
     assert page.count("<figure>") == 4
     assert "looks like dog (0.80)" in page
+
+
+def test_what_the_model_found_is_drawn(review: LabelReview) -> None:
+    """A class that is contradicted and a moved edge show the detection; a missing box shows its neighbors."""
+    suspects = {kind: review.reported[kind][0] for kind in SUSPECT_KINDS}
+    of_class = suspects["suspect-class"]
+    assert of_class.detected_box is not None
+    # A detection off the annotation, so that both can be seen.
+    x1, y1, x2, y2 = of_class.box
+    moved = replace(of_class, detected_box=(x1 + 6, y1 + 6, x2 + 6, y2 + 6))
+    for one, colors in (
+        (moved, {PREDICTED, GROUND_TRUTH}),
+        (suspects["suspect-missing-box"], {PREDICTED, GROUND_TRUTH}),
+        (suspects["suspect-extra-box"], {GROUND_TRUTH}),
+        (suspects["suspect-edge"], {PREDICTED, GROUND_TRUTH}),
+    ):
+        image = draw_suspect(review, one)
+        found = {color for _, color in image.getcolors(1 << 24) or ()}
+        assert {color for color in (PREDICTED, GROUND_TRUTH) if color in found} == colors, one.kind
+    boxes = {finding.code: len(finding.boxes) for finding in as_findings(review)}
+    assert boxes == {
+        "suspect-class": 2,
+        "suspect-missing-box": 1,
+        "suspect-extra-box": 1,
+        "suspect-edge": 2,
+    }
+
+
+def test_suspects_come_first_and_the_dataset_in_short(
+    run: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    names = ("cat", "dog", "owl", *(f"bird {chr(97 + k)}" for k in range(20)))
+    photos = CocoSet(tmp_path / "many", names).write()
+    review = ("--model", trained, "--splits", "val", "--device", "cpu")
+    code, out, err = run("check", photos, *review, "--html", tmp_path / "check.html")
+    assert code == DONE, err
+    lines = out.splitlines()
+    assert "training" not in out.partition("regression range")[0]
+    first, second = (
+        next(i for i, line in enumerate(lines) if line.startswith(w)) for w in ("annotations: ", "dataset, ")
+    )
+    of_classes = [i for i, line in enumerate(lines) if "class-not-evaluated" in line]
+    assert first < second < of_classes[0]
+    assert len(of_classes) == 1
+    assert "bird a, bird b, bird c, bird d and 16 more" in " ".join(out.split())
+    assert re.fullmatch(r"\d+ suspects?; 0 errors, 0 warnings, .* notes, of \d kinds?", lines[-1])
+    page = (tmp_path / "check.html").read_text()
+    if 'id="suspect-' in page:
+        assert page.index('id="suspect-') < page.index(">Classes<")
+    # Without the review, at length.
+    _, out, _ = run("check", photos, *review, "--no-review")
+    assert "also bird b, bird c, bird d, bird e and 15 more" in " ".join(out.split())
+    assert "annotations: " not in out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--model", "m", "--fast", "--review", "out"), "--review reviews annotations, which --fast skips"),
+        (("--model", "m", "--folds", "2", "--seen-images"), "--seen-images is of a review by --model alone"),
+        (("--seen-images",), "--seen-images is of a review by --model alone"),
+        (("--model", "m", "--review", "out", "--export", "cvat"), "is not empty"),
+    ],
+)
+def test_options_without_a_review_and_exports_that_exist_are_refused_first(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], said: str
+) -> None:
+    """Refused before anything is read or trained."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out" / "cvat").mkdir(parents=True)
+    (tmp_path / "out" / "cvat" / "annotations.xml").write_text("corrected by hand")
+    code, _, err = run("check", photos, *options)
+    assert code == USER_ERROR
+    assert said in " ".join(err.split())
+    assert "reading" not in err
+
+
+def test_help_says_what_a_review_excludes() -> None:
+    parser = argparse.ArgumentParser()
+    add_review(parser)
+    text = " ".join(parser.format_help().split())
+    assert "not with --fast or --no-review, which review nothing" in text
 
 
 def test_label_studio_has_the_annotations_and_predictions(review: LabelReview, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from gfocal.checks.advice import advise, find_smallest_range
+from gfocal.checks.advice import advise, advise_for_network, find_smallest_range
 from gfocal.checks.before_training import geometry_from_config, refuse_clamped_edges, take_advice
-from gfocal.checks.geometry import DetectorGeometry, read_geometry
+from gfocal.checks.geometry import DetectorGeometry, assign_by_reach, read_geometry
 from gfocal.checks.regression_range import (
     TOLERATED,
     LevelResult,
     RegressionRangeResult,
+    check_regression_range,
     describe_clamped,
     describe_clamping,
     format_fraction,
@@ -204,6 +206,38 @@ def test_auto_takes_a_level_and_prints_where_nothing_helps() -> None:
     assert "nothing to change" not in said.getvalue()
 
 
+def test_the_finding_on_unassigned_boxes_is_true_of_each_assigner_and_of_its_advice() -> None:
+    """Fact, effect, then advice that can be taken; where there is none, why."""
+    data = data_of([[1.0, 1.0, 7.0, 7.0], SQUARE])
+    of_atss = DetectorGeometry(STRIDES, "corner", 16, 1.0, SIZE)
+    by_reach = partial(assign_by_reach, regression_range=16.0)
+    of_nanodet = replace(of_atss, assign=by_reach, by_predictions=True)
+    for geometry, says, says_not in (
+        (of_atss, "get no point assigned at a short side of 320: nothing is trained", "predictions"),
+        (of_nanodet, "predictions decide in training whether they get one all the same", "nothing is trained"),
+    ):
+        result = measure_regression_range(data, geometry)
+        found = check_regression_range(result, data, "train", "photos", 0.05)
+        (finding,) = [one for one in found if one.code == "many-unassigned-boxes"]
+        assert finding.text.startswith("1 of 2 boxes (50.0%) ")
+        assert says in finding.text
+        assert says_not not in finding.text
+        assert finding.text.endswith("hardly found")
+        assert finding.command == "gfocal train DATA --auto"
+    given, why_not = advise_for_network(data, of_atss, result, None, "some.safetensors")
+    assert given
+    assert not why_not
+    narrow = replace(of_atss, n=2)
+    result = measure_regression_range(data, narrow)
+    given, why_not = advise_for_network(data, narrow, result, None, "some.safetensors")
+    assert not given
+    assert why_not.endswith("the network of some.safetensors cannot be changed")
+    found = check_regression_range(result, data, "train", "photos", 0.05, why_not, why_not)
+    general = [one for one in found if one.code.startswith(("many-", "too-many-"))]
+    assert {one.code for one in general} == {"too-many-edges-outside-regression-range", "many-unassigned-boxes"}
+    assert {(one.fix, one.command) for one in general} == {(why_not, "")}
+
+
 def test_of_two_boxes_in_one_place_the_second_is_no_unassigned_box() -> None:
     twice = measure(data_of([SQUARE, SQUARE]))
     assert twice.num_boxes == 2
@@ -345,7 +379,7 @@ def test_auto_does_not_change_the_network_of_a_model_file() -> None:
     data = data_of([[10.0, 10.0, 470.0, 310.0]])
     changed = take_advice(config, data, Console(file=said, width=1000))
     assert changed.model.options["n"] == 2
-    assert "is not changed" in said.getvalue()
+    assert "cannot be changed: nothing is changed" in said.getvalue()
     assert (
         take_advice(
             with_changes(config, {"model.preset": "atss_r50_fpn", "model.options": {}}), data, Console(file=said)

@@ -39,6 +39,8 @@ ADVISED = (
     "model.options.delta",
     "model.options.finest",
 )
+NETWORK = ("model.options.n", "model.options.delta", "model.options.finest")  # of these, those of the network
+ENLARGING = ("size.short_side", "model.options.finest")  # of these, those that help unassigned boxes
 MAX_IMAGES = 200  # measured for each enlargement
 
 
@@ -87,6 +89,27 @@ def advise(
             )
             given.append(Advice(changes, why))
     return given
+
+
+def advise_for_network(
+    data: ImageData,
+    geometry: DetectorGeometry,
+    result: RegressionRangeResult,
+    short_sides: tuple[int, int] | None,
+    init_from: str | None,
+) -> tuple[list[Advice], str]:
+    """Advice that ``gfocal train --auto`` can take, and why there is none where the boxes call for some.
+
+    The network of ``init_from`` stays as it is: advice on its regression range cannot be taken, and an input whose
+    edges would then lie outside is no advice either.
+    """
+    given = advise(data, geometry, result, short_sides)
+    if init_from is not None and any(set(NETWORK) & one.changes.keys() for one in given):
+        reasons = "; but ".join(one.why for one in given)
+        return [], f"{reasons}, and the network of {init_from} cannot be changed"
+    if result.unassigned_fraction > TOLERATED and not any(set(ENLARGING) & one.changes.keys() for one in given):
+        return given, explain_no_advice(result)
+    return given, ""
 
 
 def _advise_enlargement(

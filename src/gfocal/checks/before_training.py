@@ -13,14 +13,14 @@ import torch
 from rich.console import Console
 
 from gfocal.build import build_criterion, build_model
-from gfocal.checks.advice import Advice, advise, explain_no_advice, find_smallest_range
+from gfocal.checks.advice import Advice, advise_for_network, find_smallest_range
 from gfocal.checks.duplicates import find_shared_images
 from gfocal.checks.geometry import DetectorGeometry, read_geometry
 from gfocal.checks.regression_range import (
     TOLERATED,
     RegressionRangeResult,
     describe_clamping,
-    format_fraction,
+    describe_unassigned,
     measure_regression_range,
 )
 from gfocal.config.config import Config, with_changes
@@ -67,8 +67,7 @@ def refuse_clamped_edges(
     if result.unassigned_fraction > TOLERATED:
         note(
             console,
-            f"{format_fraction(result.unassigned_fraction)} of the boxes get no point assigned at "
-            f"{result.size_text}, and will hardly be found: 'gfocal check' shows them, --auto takes its advice",
+            f"{describe_unassigned(result)}: 'gfocal check' shows them, and what --auto would change",
         )
     if result.clamped_fraction > 0:
         note(console, describe_clamping(result))
@@ -196,21 +195,12 @@ def take_advice(config: Config, data: ImageData, console: Console) -> Config:
         say(console, f"auto: nothing to change, {config.model.preset} has no regression range")
         return config
     result = measure_regression_range(data, geometry, _limit_images(data))
-    given = advise(data, geometry, result, config.augment.short_sides)
-    start = config.model.init_from
-    if start is not None and len(given) > 1:
-        reasons = f"{given[0].why}; but {given[1].why}"
-        say(console, f"auto: {reasons}, and the network of {start} cannot be changed: nothing is changed")
-        return config
-    enlarging = {"size.short_side", "model.options.finest"}
-    if result.unassigned_fraction > TOLERATED and not any(enlarging & advice.changes.keys() for advice in given):
-        say(console, f"auto: {explain_no_advice(result)}")
+    given, why_not = advise_for_network(data, geometry, result, config.augment.short_sides, config.model.init_from)
+    if why_not:
+        say(console, f"auto: {why_not}" + ": nothing is changed" * (not given))
     elif not given:
         say(console, "auto: nothing to change, edges are inside the regression range and boxes have assigned points")
     for advice in given:
-        if start is not None and any(key.startswith("model.") for key in advice.changes):
-            say(console, f"auto: {advice.why}; but the network is that of {start}, and is not changed")
-            continue
         say(console, f"auto: {_describe_changes(advice, config, geometry)}: {advice.why}")
         config = with_changes(config, advice.changes, "--auto")
     return config

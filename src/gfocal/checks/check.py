@@ -12,10 +12,10 @@ from typing import Any
 from rich.console import Console
 
 from gfocal import __version__
-from gfocal.checks.advice import Advice, advise
+from gfocal.checks.advice import Advice, advise_for_network
 from gfocal.checks.annotations import check_boxes
 from gfocal.checks.before_training import geometry_from_config
-from gfocal.checks.class_findings import check_classes, check_val_split
+from gfocal.checks.class_findings import check_classes, check_val_split, count_by_name
 from gfocal.checks.class_summary import ClassSummary, count_boxes, summarize_classes
 from gfocal.checks.duplicates import check_duplicates
 from gfocal.checks.findings import Finding, Severity, count_by_severity, group_by_kind
@@ -42,6 +42,7 @@ from gfocal.text import one_line
 
 SCHEMA = 1  # of the json; grows when a key is removed or changes its meaning
 WHOLE = "all"  # name of the only split of data without splits
+FOR_EVALUATION = ("val", "test")
 MAX_COMMAND = 1000  # characters
 MAX_IMAGES, MAX_IMAGES_FAST = 5000, 500  # images whose boxes get points assigned
 
@@ -54,19 +55,28 @@ class CheckResult:
     config_name: str
     fast: bool
     splits: Mapping[str, FileData]
-    training_splits: tuple[str, ...]
+    training_splits: tuple[str, ...]  # none: of train, val and test only those for evaluation were read
     classes: tuple[ClassSummary, ...]  # those with most objects first
     findings: tuple[Finding, ...]  # most severe kinds first
     geometry: DetectorGeometry | None  # None: the config's detector has no regression range
     regression_range: RegressionRangeResult | None
     advice: tuple[Advice, ...]
     value_range: Range | None = None  # that images of more than 8 bits are read with
+    train_options: str = ""  # with which ``gfocal train`` has this config
+    reviewed: str = ""  # what a model reviewed of the annotations, in a line; empty: nothing
+
+    @property
+    def measured_splits(self) -> tuple[str, ...]:
+        """Those whose boxes got points assigned: for training, else all."""
+        return self.training_splits or tuple(self.splits)
 
     def fill_command(self, finding: Finding) -> str:
         """The command that does what a finding asks for; empty if there is none."""
         command = finding.command
         if command.startswith("gfocal split") and len(self.paths) > 1:
             return ""  # takes one dataset
+        if command.endswith("--auto"):
+            command += self.train_options
         parts = "--val 0.15 --test 0.15" if "test" in self.splits else "--val 0.15"
         return one_line(command.replace("PARTS", parts, 1).replace("DATA", self.data_argument, 1), MAX_COMMAND)
 
@@ -109,6 +119,7 @@ def check_datasets(
     fast: bool = False,
     with_ignored: bool = False,
     console: Console | None = None,
+    train_options: str = "",
 ) -> CheckResult:
     """Check one dataset, or several that are to be used together.
 
@@ -121,6 +132,7 @@ def check_datasets(
         fast: read only the headers of images, and assign points in fewer of them.
         with_ignored: take ignored objects as ordinary ones.
         console: where progress is shown.
+        train_options: options with which ``gfocal train`` has this config, for commands that are shown.
 
     Raises:
         DataError: a path holds no dataset, or one of the splits does not exist or has no usable image.
@@ -138,14 +150,10 @@ def check_datasets(
         images = read_images(source.splits, jobs, fast, lambda: bar.advance(1))
     findings += check_image_files(images, source.splits, depth.text) + check_duplicates(images, source.splits)
 
-    geometry, result, advice = geometry_from_config(config), None, []
-    if geometry is not None and source.training:
-        data = concatenate([source.splits[name] for name in source.training])
-        result = measure_regression_range(data, geometry, MAX_IMAGES_FAST if fast else MAX_IMAGES)
-        advice = advise(data, geometry, result, config.augment.short_sides)
-        where, allowed = ", ".join(source.training), config.run.max_clamped_fraction
-        findings += check_regression_range(result, data, where, paths[0], allowed)
-        findings += check_tiles(data, geometry.input_settings, where, paths[0])
+    geometry, result, advice = geometry_from_config(config), None, list[Advice]()
+    if geometry is not None:
+        result, advice, of_range = _check_range(source, geometry, config, fast, paths[0])
+        findings += of_range
     return CheckResult(
         paths=tuple(paths),
         config_name=config_name,
@@ -158,13 +166,29 @@ def check_datasets(
         regression_range=result,
         advice=tuple(advice),
         value_range=depth.value_range,
+        train_options=train_options,
     )
 
 
-def with_findings(check: CheckResult, more: Sequence[Finding]) -> CheckResult:
-    """A check with further findings, in the order of kinds."""
-    groups = group_by_kind([*check.findings, *more])
-    return replace(check, findings=tuple(finding for group in groups.values() for finding in group))
+def _check_range(
+    source: _Sources, geometry: DetectorGeometry, config: Config, fast: bool, where: str
+) -> tuple[RegressionRangeResult, list[Advice], list[Finding]]:
+    """The regression range on the training splits, or on all where none was read, with advice and findings."""
+    measured = source.training or list(source.splits)
+    data, split = concatenate([source.splits[name] for name in measured]), ", ".join(measured)
+    result = measure_regression_range(data, geometry, MAX_IMAGES_FAST if fast else MAX_IMAGES)
+    advice, why_not = advise_for_network(data, geometry, result, config.augment.short_sides, config.model.init_from)
+    allowed, no_larger_range = config.run.max_clamped_fraction, "" if advice else why_not
+    findings = check_regression_range(result, data, split, where, allowed, no_larger_range, why_not)
+    return result, advice, findings + check_tiles(data, geometry.input_settings, split, where)
+
+
+def with_review(check: CheckResult, suspects: Sequence[Finding], reviewed: str) -> CheckResult:
+    """A check with the findings of a review of annotations, in the order of kinds."""
+    groups = group_by_kind([*check.findings, *suspects])
+    return replace(
+        check, findings=tuple(finding for group in groups.values() for finding in group), reviewed=reviewed
+    )
 
 
 @dataclass
@@ -172,7 +196,8 @@ class _Sources:
     """The splits of all datasets."""
 
     splits: dict[str, FileData] = field(default_factory=dict)
-    training: list[str] = field(default_factory=list)  # names of the training splits; all if none is named train
+    # Names of the training splits: train, or all that are not for evaluation if none is named train.
+    training: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)  # on classes
     formats: list[str] = field(default_factory=list)  # what each dataset was read as
 
@@ -190,17 +215,26 @@ def _read_sources(paths: Sequence[str], split_names: Sequence[str], with_ignored
     found, base_names = _Sources(), dict[str, str]()
     datasets = [read_splits(Path(path), split_names, is_only=len(paths) == 1) for path in paths]
     has_train = any(base == "train" for dataset in datasets for base, _ in dataset.values())
+    training_of: dict[str, tuple[dict[str, FileData], list[str]]] = {}
     for path, dataset in zip(paths, datasets, strict=True):
         splits = {name: ignored_as_objects(data) if with_ignored else data for name, (_, data) in dataset.items()}
-        training = [name for name, (base, _) in dataset.items() if base == "train" or not has_train]
+        training = [
+            name
+            for name, (base, _) in dataset.items()
+            if base == "train" or not (has_train or base in FOR_EVALUATION)
+        ]
         if repeated := sorted(set(splits) & set(found.splits)):
             raise DataError(f"{path}: is named twice, or another dataset has its name ({', '.join(repeated)})")
         formats = dict.fromkeys(data.format for data in splits.values() if data.format)
         found.formats += [f"read as {', '.join(formats)}: {path}"] * bool(formats)
         found.splits |= splits
         found.training += training
-        found.findings += check_classes(splits, training, path)
+        training_of[path] = splits, training
         base_names |= {name: base for name, (base, _) in dataset.items()}
+    trained = count_by_name(found.splits[name] for name in found.training) if found.training else None
+    everywhere = count_by_name(found.splits.values())
+    for path, (splits, training) in training_of.items():
+        found.findings += check_classes(splits, training, path, trained, everywhere)
     if not split_names:
         found.findings += check_val_split(base_names, found.splits, ", ".join(paths))
     return found

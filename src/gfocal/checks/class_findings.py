@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from gfocal.checks.annotations import describe_box, read_box
 from gfocal.checks.class_names import find_suspects, normalize_name
@@ -23,8 +24,23 @@ MAX_NAMES = 12  # classes in a command
 VALIDATION = "val"  # the split on which the best epoch is chosen
 
 
-def check_classes(splits: Mapping[str, FileData], training: list[str], where: str) -> list[Finding]:
-    """Findings on the classes of one dataset; ``training`` names its training splits."""
+def check_classes(
+    splits: Mapping[str, FileData],
+    training: Sequence[str],
+    where: str,
+    trained: Mapping[str, int] | None,
+    everywhere: Mapping[str, int],
+) -> list[Finding]:
+    """Findings on the classes of one dataset.
+
+    Args:
+        splits: those that were read.
+        training: names of its training splits.
+        where: its path.
+        trained: boxes of each class in the training splits of all datasets; None: no training split was read, and
+            nothing is said of training.
+        everywhere: boxes of each class in all splits of all datasets.
+    """
     lists = {name: data.names for name, data in splits.items()}
     first = next(iter(lists.values()))
     for name, names in lists.items():
@@ -36,7 +52,11 @@ def check_classes(splits: Mapping[str, FileData], training: list[str], where: st
     number = {name: sum(count[name] for count in counts.values()) for name in first}
     findings = [*_check_suspects(splits, number, where), *_check_names(first, number, where)]
     can_train = not any(are_ids_shifted(data) for data in splits.values())
-    findings += _check_counts(first, counts, training, where, can_train)
+    if trained is None:
+        findings += _check_evaluated(first, counts, where)
+    else:
+        absent = {name for name in first if can_train and not everywhere[name]}
+        findings += _check_counts(first, counts, training, where, absent, trained)
     for name, data in splits.items():
         findings += _check_split(data, counts[name], name, name in training, where)
     return findings
@@ -100,15 +120,36 @@ def _list_images(splits: Mapping[str, FileData], name: str) -> Iterator[GroupIma
                 yield GroupImage(split, sample.path, boxes, text)
 
 
+def count_by_name(splits: Iterable[FileData]) -> Counter[str]:
+    """Boxes of each class in some splits together."""
+    number: Counter[str] = Counter()
+    for data in splits:
+        for name, boxes in zip(data.names, count_boxes(data), strict=True):
+            number[name] += boxes
+    return number
+
+
+def _check_evaluated(
+    names: tuple[str, ...], counts: Mapping[str, Mapping[str, int]], where: str
+) -> Iterator[Finding]:
+    """Classes without a box where only splits for evaluation were read."""
+    for name in names:
+        without = [split for split, count in counts.items() if not count[name] and any(count.values())]
+        if without:
+            text = f"no box in {' or '.join(without)}: it is not evaluated there"
+            yield Finding("class-not-evaluated", where, name, text, without[0] if len(without) == 1 else "")
+
+
 def _check_counts(
     names: tuple[str, ...],
     counts: Mapping[str, Mapping[str, int]],
-    training: list[str],
+    training: Sequence[str],
     where: str,
-    can_train: bool,
+    absent: Set[str],
+    trained: Mapping[str, int],
 ) -> Iterator[Finding]:
-    """Findings of single classes; classes without boxes are none if ids are shifted (not ``can_train``)."""
-    trained = {name: sum(counts[split][name] for split in training) for name in names}
+    """Findings of single classes; ``absent`` are those without a box, and none if ids are shifted."""
+    no_box = "no box in any split" if len(counts) > 1 else f"no box in {next(iter(counts))}"
     used = [name for name in names if any(count[name] for count in counts.values())]
     is_known = 0 < len(used) <= MAX_NAMES
     only_used = f"gfocal train DATA --classes {shlex.quote(','.join(used))}" if is_known else ""
@@ -118,16 +159,16 @@ def _check_counts(
             there = ", ".join(f"{number} in {split}" for split, number in elsewhere.items())
             yield Finding("class-not-in-training", where, name, f"no box in training, {there}")
         elif not trained[name]:
-            if can_train:  # else it is where the boxes of another class should be
-                yield Finding("class-without-boxes", where, name, "no box in any split", own_command=only_used)
-        elif trained[name] < MIN_BOXES:
+            if name in absent:  # else another dataset has it, or it is where the boxes of another class should be
+                yield Finding("class-without-boxes", where, name, no_box, own_command=only_used)
+        elif training and trained[name] < MIN_BOXES:
             yield Finding("rare-class", where, name, f"{pluralize(trained[name], 'box', 'boxes')} in training")
         for split, count in counts.items():
             if trained[name] and split not in training and not count[name] and any(count.values()):
                 yield Finding(
                     "class-not-evaluated", where, name, f"no box in {split}: it is not evaluated there", split
                 )
-    some = {name: number for name, number in trained.items() if number}
+    some = {name: trained[name] for name in names if trained[name]} if training else {}
     if some and max(some.values()) > MAX_IMBALANCE * min(some.values()):
         most, least = max(some, key=some.__getitem__), min(some, key=some.__getitem__)
         text = f"{most} has {some[most]:,} boxes in training, {least} {some[least]:,}"

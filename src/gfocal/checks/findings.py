@@ -254,8 +254,8 @@ KINDS: dict[str, Kind] = {
     ),
     "many-unassigned-boxes": Kind(
         "warning",
-        "boxes without an assigned point",
-        "a larger short side or a finer level: see the advice below",
+        "boxes without a point of their own",
+        "a larger short side, or a finer level where the detector has one",
         command="gfocal train DATA --auto",
         term="unassigned",
     ),
@@ -269,7 +269,10 @@ KINDS: dict[str, Kind] = {
         "note", "box with clamped edges", "nothing if they are few, else gfocal train --auto", term="clamped"
     ),
     "unassigned-box": Kind(
-        "note", "box without an assigned point", "a larger short side, or boxes overlap too much", term="unassigned"
+        "note",
+        "box without a point of its own",
+        "nothing if they are few, else a larger short side",
+        term="unassigned",
     ),
     "small-box-at-input": Kind("note", "box under 4 pixels at the input", "a larger short side", term="input"),
 }
@@ -310,7 +313,8 @@ class Finding:
     image: Path | None = None  # to show, with ``boxes`` drawn on it
     boxes: tuple[Box, ...] = ()
     group: tuple[GroupImage, ...] = ()  # images to show side by side in place of ``image``
-    own_command: str = ""  # in place of that of its kind
+    own_command: str | None = None  # in place of that of its kind; empty: there is none here
+    own_fix: str = ""  # in place of that of its kind
 
     @property
     def severity(self) -> Severity:
@@ -319,13 +323,13 @@ class Finding:
 
     @property
     def fix(self) -> str:
-        """What to do about it, by its kind."""
-        return KINDS[self.code].fix
+        """What to do about it: its own, else that of its kind."""
+        return self.own_fix or KINDS[self.code].fix
 
     @property
     def command(self) -> str:
         """A command that does it, with placeholders as those of ``Kind``; empty if there is none."""
-        return self.own_command or KINDS[self.code].command
+        return KINDS[self.code].command if self.own_command is None else self.own_command
 
     def to_json(self) -> dict[str, Any]:
         """As ``gfocal check --json`` writes it."""

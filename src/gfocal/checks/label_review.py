@@ -22,6 +22,7 @@ from gfocal.data.views import ChangedImages
 from gfocal.evaluation.detections import detect_all
 from gfocal.models.exported import AnyDetector
 from gfocal.models.predict import resolve_threshold
+from gfocal.text import pluralize
 
 LOWEST_SCORE = 0.01  # of a detection: what scores less says nothing, not even that something is near
 MAX_DETECTIONS = 300  # of an image; those of several classes at one place all count
@@ -92,6 +93,14 @@ class LabelReview:
         """Kind by kind, each by falling evidence."""
         return [one for same in self.reported.values() for one in same]
 
+    def describe(self) -> str:
+        """What was reviewed, and by what, in a line."""
+        boxes, images = self.ranking.num_boxes, self.ranking.num_images
+        text = f"{pluralize(boxes, 'box', 'boxes')} in {pluralize(images, 'image')}, reviewed by {self.model}"
+        if self.num_left_out:
+            text += f"; {pluralize(self.num_left_out, 'image')} left out, which the model was trained on"
+        return text
+
 
 def as_findings(review: LabelReview) -> list[Finding]:
     """A finding for each suspect that is reported, kind by kind, each by falling evidence."""
@@ -105,7 +114,7 @@ def _finding(review: LabelReview, one: Suspect) -> Finding:
         record = f"no box ({review.data.names[one.label]}): {corners}"
     else:
         record = describe_box(sample, one.annotation, review.data.names)
-    boxes = [one.box] + ([one.suggested_box] if one.annotation is not None and one.suggested_box else [])
+    boxes = [one.box] + ([one.detected_box] if one.annotation is not None and one.detected_box else [])
     return Finding(
         code=one.kind,
         file=str(sample.path),
@@ -126,7 +135,7 @@ def describe_suspect(one: Suspect, names: Sequence[str]) -> str:
     if one.kind == "suspect-missing-box":
         return f"{names[one.label]} found with score {one.score:.2f}, and no box is near"
     if one.kind == "suspect-extra-box":
-        return f"nothing is found near, down to score {one.score:.2f}" if one.score > 0 else "nothing is found near"
+        return f"what is found near scores {one.score:.2f} at most" if one.score > 0 else "nothing is found near"
     assert one.z is not None, "edges have deviations"
     assert one.spread is not None, "edges have deviations"
     side = one.worst_side

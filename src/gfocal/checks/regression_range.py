@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -267,6 +267,22 @@ def describe_clamping(result: RegressionRangeResult) -> str:
     )
 
 
+def describe_unassigned(result: RegressionRangeResult) -> str:
+    """How many boxes have no point of their own, and what that means in training."""
+    count = f"{len(result.unassigned):,} of {pluralize(result.num_boxes, 'box', 'boxes')}"
+    share = f"({result.unassigned_fraction:.1%})"
+    if result.by_predictions:
+        return (
+            f"{count} {share} have no point of their own at {result.size_text}, none inside or all claimed by other "
+            "boxes; predictions decide in training whether they get one all the same, and objects like them are "
+            "hardly found"
+        )
+    return (
+        f"{count} {share} get no point assigned at {result.size_text}: nothing is trained to find them, so objects "
+        "like them are hardly found"
+    )
+
+
 def format_fraction(fraction: float) -> str:
     """A percentage; what is not zero is never shown as 0%."""
     if not fraction:
@@ -282,21 +298,29 @@ def describe_clamped(level: LevelResult) -> str:
 
 
 def check_regression_range(
-    result: RegressionRangeResult, data: FileData, split: str, where: str, max_clamped_fraction: float
+    result: RegressionRangeResult,
+    data: FileData,
+    split: str,
+    where: str,
+    max_clamped_fraction: float,
+    no_larger_range: str = "",
+    no_larger_input: str = "",
 ) -> list[Finding]:
-    """A finding for each box that is concerned, and one for all of them where they are many."""
+    """A finding for each box that is concerned, and one for all of them where they are many.
+
+    ``no_larger_range`` and ``no_larger_input`` say why there is no advice for clamped edges and unassigned boxes.
+    """
     findings = []
     if result.clamped_fraction > TOLERATED or result.clamped_fraction > max_clamped_fraction:
         code = "many-edges-outside-regression-range"
         if result.clamped_fraction > max_clamped_fraction:
             code = "too-many-edges-outside-regression-range"
-        findings.append(Finding(code, where, split, describe_clamping(result), split))
+        text = describe_clamping(result)
+        findings.append(_without_advice(Finding(code, where, split, text, split), no_larger_range))
     if result.unassigned_fraction > TOLERATED:
-        text = (
-            f"{len(result.unassigned)} of {pluralize(result.num_boxes, 'box', 'boxes')} "
-            f"({result.unassigned_fraction:.1%}) get no point assigned at {result.size_text}"
-        )
-        findings.append(Finding("many-unassigned-boxes", where, split, text, split))
+        text = describe_unassigned(result)
+        finding = Finding("many-unassigned-boxes", where, split, text, split)
+        findings.append(_without_advice(finding, no_larger_input))
     for box in result.clamped:
         text = (
             f"{box.max_distance:.1f} strides of {box.stride} pixels from a point to the farthest edge, "
@@ -308,6 +332,11 @@ def check_regression_range(
             if not _is_tiny(box, data):  # else it has a finding already
                 findings.append(_make_finding(code, box, data, split, _describe_size(box)))
     return findings
+
+
+def _without_advice(finding: Finding, reason: str) -> Finding:
+    """A finding whose usual advice cannot be taken for a reason; as it is without one."""
+    return replace(finding, own_command="", own_fix=reason) if reason else finding
 
 
 def _describe_size(box: MeasuredBox) -> str:

@@ -92,6 +92,7 @@ def _entries(review: LabelReview) -> Iterator[dict[str, Any]]:
                 "evidence": round(one.evidence, 4),
                 "score": round(one.score, 4),
                 "suggested_class": None if one.suggested_label is None else names[one.suggested_label],
+                "detected_box": None if one.detected_box is None else _rounded(one.detected_box),
                 "suggested_box": None if one.suggested_box is None else _rounded(one.suggested_box),
                 "z": None if one.z is None else [round(value, 2) for value in one.z],
                 "spread": None if one.spread is None else [round(value, 2) for value in one.spread],

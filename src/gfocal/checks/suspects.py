@@ -47,6 +47,7 @@ class Suspect:
     annotation: int | None = None  # index among the boxes of the image; None: there is no annotation
     suggested_box: Box | None = None  # what the model would draw instead; None: nothing, or the box as it is
     suggested_label: int | None = None
+    detected_box: Box | None = None  # of the detection with that score, to be drawn; None: there is none
     z: tuple[float, float, float, float] | None = (
         None  # of x1, y1, x2, y2: annotated minus expected place, in spreads
     )
@@ -157,6 +158,7 @@ def _moved_edges(samples: Sequence[Sample], matched: Sequence[_Match]) -> list[S
             score=float(m.proposals.scores[m.row]),
             annotation=m.annotation,
             suggested_box=_as_box(detected[i]),
+            detected_box=_as_box(detected[i]),
             z=_as_box(z[i]),
             spread=_as_box(spread[i]),
         )
@@ -184,13 +186,15 @@ def _other_class(image: int, sample: Sample, index: int, one: Proposals, iou: Te
             score=other,
             annotation=index,
             suggested_label=int(one.labels[row]),
+            detected_box=_as_box(one.boxes[row]),
         )
     ]
 
 
 def _extra_box(image: int, sample: Sample, index: int, one: Proposals, iou: Tensor) -> Suspect:
     """By how little the best detection near a box scores, of any class."""
-    support = float(torch.where(iou >= NEAR, one.scores, 0).max()) if len(one) else 0.0
+    near = torch.where(iou >= NEAR, one.scores, 0)
+    support = float(near.max()) if len(one) else 0.0
     return Suspect(
         kind="suspect-extra-box",
         image=image,
@@ -199,6 +203,7 @@ def _extra_box(image: int, sample: Sample, index: int, one: Proposals, iou: Tens
         label=int(sample.labels[index]),
         score=support,
         annotation=index,
+        detected_box=_as_box(one.boxes[near.argmax()]) if support > 0 else None,
     )
 
 
@@ -224,6 +229,7 @@ def _missing_boxes(image: int, sample: Sample, one: Proposals, iou: Tensor) -> l
             score=float(one.scores[row]),
             suggested_box=_as_box(one.boxes[row]),
             suggested_label=int(one.labels[row]),
+            detected_box=_as_box(one.boxes[row]),
         )
         for row in rows[kept].tolist()
     ]

@@ -11,7 +11,7 @@ TERMS: dict[str, str] = {
     "input": "the image as the network sees it, resized to the sizes of the config",
     "point": "a place of the network's grids; each is trained to find at most one box",
     "stride": "distance of neighboring points of a grid in pixels of the input; wide ones find large boxes",
-    "unassigned": "no point is trained to find the box, so objects like it are hardly found",
+    "unassigned": "a box without a point of its own to learn it by, as it is small, flat or covered by others",
     "regression range": "the farthest that an edge can be from the point of its box: n (reg_max) x delta strides",
     "clamped": "the edge is farther than the regression range, so the predicted box ends too early",
     "suspect": "what a trained model contradicts; look at the image, for either of the two may be wrong",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,8 @@ def add(commands: Any) -> None:
     check.add_argument(
         "--fast",
         action="store_true",
-        help="read only the headers of images: finds no broken pixels and no near-duplicates",
+        help="read only the headers of images: finds no broken pixels and no near-duplicates, and reviews no "
+        "annotations",
     )
     add_review(check)
 
@@ -123,7 +125,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _check(args: argparse.Namespace, config: Config, console: Console) -> int:
-    from gfocal.checks.check import check_datasets, with_findings
+    from gfocal.checks.check import check_datasets, with_review
     from gfocal.checks.label_review import as_findings
     from gfocal.reports.check_tables import print_check
 
@@ -137,10 +139,11 @@ def _check(args: argparse.Namespace, config: Config, console: Console) -> int:
         fast=args.fast,
         with_ignored=args.ignored_as_objects,
         console=console,
+        train_options=train_options(args),
     )
     review = review_annotations(args, result, config, console)
     if review is not None:
-        result = with_findings(result, as_findings(review))
+        result = with_review(result, as_findings(review), review.describe())
     # Files first: what is printed to may be a pipe that is closed early, as by head.
     write_check(result, args, console)
     if review is not None and args.review is not None:
@@ -148,10 +151,33 @@ def _check(args: argparse.Namespace, config: Config, console: Console) -> int:
     if args.augmented:
         draw_augmented(result, config, args.augmented, console)
     print_check(result, standard_output())
-    if not args.html and any(finding.image or finding.group for finding in result.findings):
+    if review is not None and args.review is None and review.all_reported():
+        say(
+            console,
+            "--review DIR draws the suspects, and lists them; --export also writes them for CVAT or Label Studio",
+        )
+    elif not args.html and any(finding.image or finding.group for finding in result.findings):
         say(console, "--html check.html shows the images of these findings")
     bad = result.counts["error"] + args.strict * result.counts["warning"]
     return SOME_FAILED if bad else DONE
+
+
+def train_options(args: argparse.Namespace) -> str:
+    """The options with which gfocal train has the config of a check, to be appended to a command."""
+    options: list[str] = []
+    if args.is_config_named:
+        options += ["--config", args.config]
+    if args.model is not None:
+        options += ["--init-from", args.model]
+    if args.short_side is not None:
+        options += ["--short-side", args.short_side]
+    if args.value_range is not None:
+        options += ["--value-range", "{}..{}".format(*args.value_range)]
+    if args.max_megapixels is not None:
+        options += ["--max-megapixels", f"{args.max_megapixels:g}"]
+    for setting in args.set:
+        options += ["--set", setting]
+    return "".join(f" {shlex.quote(str(option))}" for option in options)
 
 
 def write_check(result: CheckResult, args: argparse.Namespace, console: Console) -> None:
@@ -180,13 +206,13 @@ def draw_augmented(result: CheckResult, config: Config, folder: Path, console: C
     from gfocal.visualize.augmented import save_augmented_sheets
 
     untrained = replace(config, model=replace(config.model, pretrained=False, weights=None))
-    for name in result.training_splits:
+    for name in result.measured_splits:
         data = result.splits[name]
         paths = save_augmented_sheets(
             data,
             config.augment,
             build_model(untrained, data.names).input_settings,
-            folder if len(result.training_splits) == 1 else folder / name.replace(":", "_"),
+            folder if len(result.measured_splits) == 1 else folder / name.replace(":", "_"),
             seed=config.run.seed,
             epochs=config.run.epochs,
         )

@@ -47,7 +47,8 @@ def add_review(check: argparse.ArgumentParser) -> None:
         type=int_at_least(2),
         metavar="K",
         help="train K models, each without one of K parts of the images, and let each review its part: with the "
-        "config of the run of --model, or of --config. Near-duplicates stay together; takes K times a training",
+        "config of the run of --model, or of --config. Near-duplicates stay together; takes K times a training. Not "
+        "with --fast or --no-review",
     )
     group.add_argument(
         "--epochs", type=int_at_least(1), help="of each model of --folds (default: of the config; a third often does)"
@@ -57,7 +58,8 @@ def add_review(check: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="write the review there: review.html with drawn images, suspects.csv, suspects.json; with --folds also "
-        "the runs, which the same command then does not train again",
+        "the runs, which the same command then does not train again. Needs --model or --folds; not with --fast or "
+        "--no-review, which review nothing",
     )
     group.add_argument(
         "--export",
@@ -76,7 +78,7 @@ def add_review(check: argparse.ArgumentParser) -> None:
 
 
 def refuse_contradictions(args: argparse.Namespace) -> None:
-    """ConfigError for options of a review where there is none."""
+    """ConfigError for options of a review where there is none, and for exports that would overwrite one."""
     from gfocal.errors import ConfigError
 
     if args.export and args.review is None:
@@ -86,6 +88,14 @@ def refuse_contradictions(args: argparse.Namespace) -> None:
     wanted = next((name for name in ("folds", "review") if getattr(args, name) is not None), None)
     if wanted is not None and (args.fast or args.no_review):
         raise ConfigError(f"--{wanted} reviews annotations, which {'--fast' if args.fast else '--no-review'} skips")
+    if args.seen_images and (args.model is None or args.folds is not None or args.fast or args.no_review):
+        raise ConfigError(
+            "--seen-images is of a review by --model alone; leave it out with --folds, --fast, --no-review"
+        )
+    for kind in args.export:
+        folder = args.review / kind
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ConfigError(f"{folder}: is not empty, and may be in use for correction; remove it, or name another")
     if args.review is not None and args.model is None and args.folds is None:
         raise ConfigError("--review needs a model that was not trained on these images: give --model, or --folds K")
 
@@ -302,6 +312,8 @@ def write_review(review: LabelReview, args: argparse.Namespace, console: Console
     title = f"Annotations of {', '.join(Path(path).name or path for path in args.data)}"
     write_review_page(review, folder / PAGE, title)
     say(console, f"review: {folder / PAGE}, {TABLE} and {JSON}")
+    if args.export and not review.all_reported():
+        say(console, "no annotation is contradicted: nothing to export")
     for kind in args.export if review.all_reported() else ():
         for line in export_review(review, kind, folder / kind):
             note(console, line)

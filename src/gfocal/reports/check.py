@@ -10,7 +10,7 @@ import torch
 
 from gfocal.checks.check import CheckResult
 from gfocal.checks.class_summary import ClassSummary
-from gfocal.checks.findings import KINDS, Finding, group_by_kind
+from gfocal.checks.findings import KINDS, Finding, count_by_severity, group_by_kind
 from gfocal.checks.regression_range import (
     BY_PREDICTIONS,
     RegressionRangeResult,
@@ -23,12 +23,13 @@ from gfocal.errors import ImageError
 from gfocal.reports import html
 from gfocal.reports.check_images import MAX_SIDE, draw_finding, draw_group, draw_legend
 from gfocal.reports.check_images import STYLE as STYLE_OF_IMAGES
-from gfocal.reports.check_tables import CLASS_KINDS, MAX_CLASSES, describe_finding
+from gfocal.reports.check_tables import CLASS_KINDS, MAX_CLASSES, SUSPECT, describe_finding
 from gfocal.reports.html import cell, number
 from gfocal.text import pluralize
 from gfocal.visualize.charts import bars_svg
 
 PAGE_FILE = "check.html"
+MISSING = "suspect-missing-box"  # has no annotation to draw
 MAX_IMAGES = {"error": 6, "warning": 6, "note": 3}  # of each kind of finding
 MAX_RECORDS, MAX_OPEN = 200, 10  # of each kind, in a list; shown without a click where there are no images
 # Kinds that cannot be seen in an image.
@@ -50,9 +51,15 @@ def write_check_page(check: CheckResult, path: Path) -> None:
         f"{name}: {pluralize(len(data), 'image')}, {pluralize(num_boxes[name], 'box', 'boxes')}"
         for name, data in check.splits.items()
     )
-    counts = {f"{severity}s": f"{count:,}" for severity, count in check.counts.items()}
-    parts = [html.header(title, lead, html.tiles(counts))]
     groups = group_by_kind(check.findings)
+    suspects = {code: groups.pop(code) for code in list(groups) if code.startswith(SUSPECT)}
+    number = count_by_severity(finding for group in groups.values() for finding in group)
+    counts = {f"{severity}s": f"{count:,}" for severity, count in number.items()}
+    if check.reviewed:
+        counts = {"suspects": f"{sum(map(len, suspects.values())):,}"} | counts
+        lead += f". Annotations: {check.reviewed}"
+    parts = [html.header(title, lead, html.tiles(counts))]
+    parts += [_kind_section(code, group, check) for code, group in suspects.items()]
     parts.append(html.section("Classes", _classes(check, groups)))
     if groups:
         parts.append(html.section("Findings", _overview(groups, check)))
@@ -128,7 +135,7 @@ def _overview(groups: dict[str, list[Finding]], check: CheckResult) -> str:
             cell(_severity(KINDS[code].severity)),
             cell(f"{len(group):,}", "number"),
             cell(_explain_kind(code)),
-            cell(html.text(KINDS[code].fix) + _command(group[0], check)),
+            cell(html.text(group[0].fix) + _command(group[0], check)),
         ]
         for code, group in groups.items()
     ]
@@ -164,9 +171,13 @@ def _kind_section(code: str, group: Sequence[Finding], check: CheckResult) -> st
         body = draw_legend() + body
     listed = f"<ul>{items}</ul>"
     body += html.details(f"All records{more}", listed) if figures or len(group) > MAX_OPEN else listed
+    colors = ""
+    if code.startswith(SUSPECT):
+        detected = "what the model finds"
+        colors = f"<br>Red: {detected}." if code == MISSING else f"<br>Red: annotated; blue: {detected}."
     meaning = f"<br>{html.text(f'{kind.term}: {TERMS[kind.term]}')}." if kind.term else ""
-    fix = html.text(kind.fix) + ("" if kind.fix.endswith("?") else ".")
-    lead = f"{html.text(kind.title)}: {fix}{meaning}{_command(group[0], check)}"
+    fix = html.text(group[0].fix) + ("" if kind.fix.endswith("?") else ".")
+    lead = f"{html.text(kind.title)}: {fix}{meaning}{colors}{_command(group[0], check)}"
     return html.section(heading, body, lead)
 
 
