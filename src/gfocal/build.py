@@ -191,7 +191,16 @@ def _build_dense(model: Detector, method: MethodSettings) -> DenseCriterion:
     )
     changes: dict[str, Any] = {
         name: getattr(method, name)
-        for name in ("quality", "measure", "beta", "gamma", "alpha", "exclude_ignored")
+        for name in (
+            "quality",
+            "measure",
+            "beta",
+            "gamma",
+            "alpha",
+            "target_warmup",
+            "box_weights",
+            "exclude_ignored",
+        )
         if getattr(method, name) is not None
     }
     if method.assigner is not None:
@@ -233,9 +242,10 @@ def _check_method(model: Detector, method: MethodSettings, criterion: DenseCrite
             f"method: quality {criterion.quality!r} does not go with a detector that has "
             f"{'a' if has_branch else 'no'} quality branch; {fix}, or another quality"
         )
-    for name, needed in (("beta", "joint"), ("gamma", "none, branch or guided"), ("alpha", "none, branch or guided")):
-        if getattr(method, name) is not None and (criterion.quality == "joint") != (name == "beta"):
-            loss = "QFL" if name == "beta" else "the Focal Loss"
+    for name in ("beta", "target_warmup", "gamma", "alpha"):
+        of_qfl = name in ("beta", "target_warmup")
+        if getattr(method, name) is not None and (criterion.quality == "joint") != of_qfl:
+            loss, needed = ("QFL", "joint") if of_qfl else ("the Focal Loss", "none, branch or guided")
             raise ConfigError(
                 f"method: {name} belongs to {loss}, but with quality {criterion.quality!r} there is none; "
                 f"leave it out, or give a quality of {needed}"

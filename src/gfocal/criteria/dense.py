@@ -12,12 +12,16 @@ How quality is predicted (``quality``):
   multiplied.
 * ``guided``: not at all; the measure weights the Focal Loss of positives, whose target stays one-hot.
 * ``joint``: by the class score itself: QFL.
+
+Two further choices keep rare and small classes from being lost, whose boxes are bad for long: their QFL targets are
+low, so are their scores, so are the weights of their box losses, and so their boxes stay bad. ``target_warmup`` lets
+targets fall from one to the IoU in the course of a run; ``box_weights`` takes the scores out of the box losses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -37,6 +41,7 @@ from gfocal.structures import PADDING, HeadOutputs, Losses, Targets
 
 Quality = Literal["none", "branch", "guided", "joint"]
 Measure = Literal["iou", "centerness"]
+BoxWeights = Literal["quality", "equal"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,12 @@ class DenseCriterion:
     dfl_weight: float = 0.0  # 0: no DFL; GFL has 0.25
     quality_weight: float = 1.0
     range_margin: float = 0.1  # of DFL, as in GFLCriterion
+    # Share of a run in which the target of a positive of QFL falls from 1, that of the Focal Loss, to its quality; 0:
+    # the quality throughout, as published.
+    target_warmup: float = 0.0
+    # Of the box losses. "quality": the score or measure, as published (section 3); "equal": each positive counts one.
+    box_weights: BoxWeights = "quality"
+    hardness: float = 0.0  # of the targets in this epoch: 1 all are 1, 0 all are the quality; set by ``at_epoch``
     count_images: bool = False  # FoveaBox divides its class loss by positives plus images
     exclude_ignored: bool = True  # as in GFLCriterion
     sum_over_processes: Callable[[Tensor], Tensor] = identity
@@ -65,8 +76,10 @@ class DenseCriterion:
             raise ValueError("DFL trains a General distribution; this box coder has no bins (box='general')")
 
     def at_epoch(self, epoch: int, epochs: int) -> DenseCriterion:
-        """The criterion of an epoch: the same in all."""
-        return self
+        """The criterion of an epoch: the same in all, but for the targets in their warm-up."""
+        if not self.target_warmup:
+            return self
+        return replace(self, hardness=max(0.0, 1 - epoch / epochs / self.target_warmup))
 
     def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
         """Losses of a batch; arguments as those of ``GFLCriterion``.
@@ -118,7 +131,8 @@ class DenseCriterion:
     ) -> Tensor:
         """(B, P), summed over classes."""
         if self.quality == "joint":
-            return sparse_quality_focal_loss(cls_logits, slots, gt_labels, value, self.beta)
+            target = torch.where(positive, value + self.hardness * (1 - value), 0.0)
+            return sparse_quality_focal_loss(cls_logits, slots, gt_labels, target, self.beta)
         loss = sparse_focal_loss(cls_logits, slots, gt_labels, positive, self.gamma, self.alpha)
         if self.quality == "guided":
             # 1 for background, the measure for positives: 1 + (value - 1) at the one positive slot of a point.
@@ -128,7 +142,7 @@ class DenseCriterion:
 
     def _box_weights(self, cls_logits: Tensor, value: Tensor, positive: Tensor, slots: Tensor) -> Tensor:
         """(B, M): the quality scores weight the box losses (section 3); without any, each positive counts one."""
-        if self.quality == "none":
+        if self.quality == "none" or self.box_weights == "equal":
             return positive.float()
         if self.quality == "joint":
             score = rows(cls_logits.detach(), slots).amax(-1).float().sigmoid()

@@ -1,0 +1,105 @@
+"""What keeps rare classes from being lost: targets that start hard, and an equal share of the box losses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from device_waits import waits
+from gfocal.criteria.dense import DenseCriterion
+from gfocal.criteria.gfl import GFLCriterion
+from gfocal.ops.distributions import GeneralDistribution
+from gfocal.ops.points import make_points
+from gfocal.structures import HeadOutputs, Targets, pad_targets
+
+GENERAL = GeneralDistribution(4)
+SIZES = torch.tensor([[64, 96], [64, 64]])
+
+
+def ground_truth(count: int = 3) -> Targets:
+    boxes = [[[3.1, 5.2, 40.3, 44.4], [20.5, 10.6, 90.7, 60.8], [60.0, 2.0, 75.0, 18.0]][:count], []]
+    return pad_targets(
+        [torch.tensor(b).reshape(-1, 4) for b in boxes],
+        [torch.tensor([0, 2, 1][:count]), torch.tensor([], dtype=torch.int64)],
+    )
+
+
+def random_outputs(seed: int = 0) -> HeadOutputs:
+    points, generator = make_points([(8, 12), (4, 6), (2, 3)], (8, 16, 32)), torch.Generator().manual_seed(seed)
+    cls = torch.randn(2, len(points.xy), 3, generator=generator) * 2 - 1
+    box = torch.randn(2, len(points.xy), 4, GENERAL.num_bins, generator=generator) * 0.7 + 0.5
+    return HeadOutputs(cls.requires_grad_(), box.requires_grad_(), points)
+
+
+def criterion(warmup: float = 0.5) -> DenseCriterion:
+    return DenseCriterion(GENERAL, dfl_weight=0.25, target_warmup=warmup)
+
+
+@pytest.mark.parametrize(("epoch", "hardness"), [(0, 1.0), (3, 0.5), (6, 0.0), (11, 0.0)])
+def test_targets_fall_from_one_to_the_quality_in_their_share_of_the_run(epoch: int, hardness: float) -> None:
+    assert criterion().at_epoch(epoch, 12).hardness == pytest.approx(hardness)
+    assert criterion(0.0).at_epoch(epoch, 12) == criterion(0.0)
+
+
+def test_after_the_warm_up_the_losses_are_gfls() -> None:
+    outputs, targets = random_outputs(), ground_truth()
+    found = criterion().at_epoch(6, 12)(outputs, targets, SIZES)
+    wanted = GFLCriterion(GENERAL)(outputs, targets, SIZES)
+    for name in ("cls", "box", "dfl"):
+        torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=1e-5, atol=1e-7)
+
+
+def test_hard_targets_are_those_of_the_focal_loss_without_alpha() -> None:
+    outputs, targets = random_outputs(), ground_truth()
+    hard = criterion().at_epoch(0, 12)(outputs, targets, SIZES)
+    focal = DenseCriterion(GENERAL, quality="none", alpha=None)(outputs, targets, SIZES)
+    torch.testing.assert_close(hard.cls, focal.cls)
+    ours, theirs = (torch.autograd.grad(one.cls.sum(), outputs.cls_logits)[0] for one in (hard, focal))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_a_positive_is_pulled_to_its_target_and_background_as_before() -> None:
+    outputs, targets = random_outputs(), ground_truth()
+    soft = criterion().at_epoch(6, 12)
+    half = replace(soft, hardness=0.5)
+    a, b = (
+        torch.autograd.grad(one(outputs, targets, SIZES).cls.sum(), outputs.cls_logits)[0] for one in (soft, half)
+    )
+    differs = (a - b).abs() > 1e-9
+    assert 0 < differs.sum() < 100
+    assert (b <= a + 1e-9).all()  # no logit is pushed down more than by the lower target
+
+
+def test_low_scores_of_an_object_no_longer_silence_its_box_losses() -> None:
+    outputs, targets = random_outputs(), ground_truth()
+    x, y = outputs.points.xy.unbind(-1)
+    inside = (x > 60) & (x < 75) & (y > 2) & (y < 18)  # the third object's points
+    lowered = replace(outputs, cls_logits=torch.where(inside[:, None], -7.0, outputs.cls_logits.detach()))
+
+    def share(weights: str) -> float:
+        """Of these points in the gradient of the edges, now that their scores are low."""
+        chosen = DenseCriterion(GENERAL, dfl_weight=0.25, box_weights=weights)  # type: ignore[arg-type]
+        losses = chosen(lowered, targets, SIZES)
+        (gradient,) = torch.autograd.grad(losses.dfl.sum(), outputs.box_logits)
+        sizes = gradient[0].abs().sum((-2, -1))
+        return (sizes[inside].sum() / sizes.sum()).item()
+
+    assert share("equal") > 10 * share("quality") > 0
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_both_wait_for_nothing_and_compile_into_one_graph(count: int) -> None:
+    chosen = replace(criterion(), box_weights="equal").at_epoch(1, 12)
+    outputs, targets = random_outputs(), ground_truth(count)
+
+    def loss(outputs: HeadOutputs, targets: Targets) -> torch.Tensor:
+        return chosen(outputs, targets, SIZES).total
+
+    assert waits(lambda: loss(outputs, targets).backward()) == Counter()
+    torch._dynamo.reset()
+    found = torch.compile(loss, fullgraph=True, backend="aot_eager")(outputs, targets)
+    torch.testing.assert_close(found, loss(outputs, targets))
+    assert found.isfinite()
