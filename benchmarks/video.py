@@ -16,8 +16,8 @@ Bernardin and Stiefelhagen 2008). The errors have the distribution that the dete
 ``detector`` tracks what a trained detector finds: synthetic scenes whose objects move and hide one another
 (benchmarks/moving_scenes.py), a model of ``gfocal demo``, calibrated on still scenes of its test set. ``a share of
 its size`` is an R that needs no distributions: standard deviations are a share of the sides of the box, of the same
-mean square. The figures are those of trackers.eval (CLEAR MOT; IDF1, Ristani et al. 2016; HOTA, Luiten et al. 2020), of
-boxes with an id.
+mean square. The figures are those of trackers.eval, of boxes with an id (CLEAR MOT; IDF1, Ristani et al. 2016; HOTA,
+Luiten et al. 2020).
 """
 
 from __future__ import annotations

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from threading import Thread
 from time import sleep
 from typing import Any
 
 import numpy as np
 import pytest
+from videos import LOW, MILLISECOND, TICK, lines_of, make_video, times_of
 
 from conftest import tiny_detector
 from gfocal.cli import DONE, SOME_FAILED, USER_ERROR
@@ -23,27 +22,7 @@ from gfocal.models.model_file import save_model
 av = pytest.importorskip("av", reason="needs the extra video: pip install 'gfocal[video]'")
 
 Run = Callable[..., tuple[int, str, str]]  # of the fixture "run"
-MILLISECOND, TICK = Fraction(1, 1000), Fraction(1, 90000)
 UNEVEN = [0, 33, 67, 100, 250, 251, 252, 400, 1000, 1033]  # milliseconds
-LOW = ("--score-threshold", "0.0101", "--max-detections", "9", "--num-workers", "1")
-
-
-def make_video(path: Path, times: Sequence[int], time_base: Fraction, size: tuple[int, int] = (48, 64)) -> Path:
-    """Noise, red in the upper left quarter; ``size`` is height and width."""
-    generator = np.random.default_rng(0)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4" if path.suffix == ".avi" else "libx264", rate=30)
-        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
-        stream.time_base = stream.codec_context.time_base = time_base
-        for pts in times:
-            pixels = generator.integers(0, 120, (size[0] // 4, size[1] // 4, 3), dtype=np.uint8)
-            pixels = pixels.repeat(4, 0).repeat(4, 1)
-            pixels[: size[0] // 2, : size[1] // 2] = (250, 0, 0)
-            frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
-            frame.pts, frame.time_base = pts, time_base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
 
 
 def turn(path: Path) -> None:
@@ -55,20 +34,9 @@ def turn(path: Path) -> None:
     path.write_bytes(content)
 
 
-def times_of(path: Path) -> list[Fraction]:
-    with av.open(str(path)) as container:
-        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
-
-
 def pixels_of(path: Path) -> list[Any]:
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-
-
-def lines_of(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    header, *lines, end = map(json.loads, path.read_text().splitlines())
-    assert end == {"done": {"failed": 0}}
-    return header["journal"], lines
 
 
 @pytest.fixture(scope="module")
@@ -214,38 +182,6 @@ def test_a_playlist_named_as_a_video_reads_no_other_file(run: Run, model: Path, 
     code, _, err = run("detect", model, tmp_path / "clip.mp4", "--out", tmp_path / "out", *LOW)
     assert code == USER_ERROR
     assert "clip.mp4" in err
-
-
-def test_a_stream_is_read_to_its_end(run: Run, model: Path, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    clip = make_video(tmp_path / "clip.ts", [3003 * i for i in range(90)], TICK)
-
-    def send() -> None:
-        with socket.create_server(("127.0.0.1", port)) as server:
-            connection, _ = server.accept()
-            with connection:
-                content = clip.read_bytes()
-                for start in range(0, len(content), 20_000):
-                    connection.sendall(content[start : start + 20_000])
-                    sleep(0.01)
-
-    sender = Thread(target=send, daemon=True)
-    sender.start()
-    sleep(0.3)
-    code, out, err = run("detect", model, f"tcp://127.0.0.1:{port}", "--out", tmp_path / "out", *LOW)
-    sender.join(10)
-    assert code == DONE, out + err
-    (found,) = (tmp_path / "out").glob("*.jsonl")
-    _, lines = lines_of(found)
-    numbers = [line["frame"] for line in lines]
-    assert numbers == sorted(set(numbers))
-    assert numbers[-1] == 89  # the newest is never left out
-    assert len(times_of(found.with_suffix(".mp4"))) == len(lines)
-    code, _, err = run("detect", model, f"tcp://127.0.0.1:{port}", "--out", tmp_path / "out", "--resume")
-    assert code == USER_ERROR
-    assert "cannot be resumed" in err
 
 
 def test_a_slow_network_gets_the_newest_frame() -> None:
