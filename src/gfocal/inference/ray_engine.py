@@ -33,6 +33,7 @@ from gfocal.visualize.annotate import DrawStyle
 
 PART_SIZE = 256  # images of a part: what an actor that is killed has to do again
 _MAX_BLOCKS = 4000  # of the table of parts; Ray plans a task for each
+_AT_ONCE = 2  # parts that an actor has: one in work and the next; more would be waiting when others have none left
 _SHOWN = 5  # failed images that the terminal names
 
 
@@ -217,6 +218,7 @@ def _run(
 ) -> None:
     with _cluster(address) as ray:
         logging.getLogger("ray.data").setLevel(logging.WARNING)
+        logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # which says that its bars are off
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         fitting = _count_fitting(ray.nodes(), workers)
@@ -232,7 +234,9 @@ def _run(
             batch_size=1,
             fn_constructor_args=arguments,
             fn_constructor_kwargs=dict(options),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count, initial_size=count),
+            compute=ray.data.ActorPoolStrategy(
+                min_size=1, max_size=count, initial_size=count, max_tasks_in_flight_per_actor=_AT_ONCE
+            ),
             num_cpus=workers.threads,
             num_gpus=workers.gpus or None,
         )
