@@ -169,7 +169,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for images and expected rows, used again by the next run")
     args = parser.parse_args()
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}  # as the processes beside it have
     is_disturbed = args.kills or args.lose_node or args.kill_driver
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)

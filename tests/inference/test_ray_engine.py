@@ -69,7 +69,13 @@ def expected(model: Detector, photos: Path) -> Rows:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes with a CPU each; connected."""
-    usage = os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # not 15, with which workers wait for all else on a busy machine
+        yield from start_cluster()
+
+
+def start_cluster() -> Iterator[Any]:
     memory = 100 * 2**20
     nodes = cluster_utils.Cluster(
         initialize_head=True,
@@ -82,7 +88,6 @@ def cluster() -> Iterator[Any]:
     finally:
         ray.shutdown()
         nodes.shutdown()
-        os.environ["RAY_USAGE_STATS_ENABLED"] = usage
 
 
 @pytest.fixture(scope="module")
