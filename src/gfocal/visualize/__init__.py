@@ -6,7 +6,7 @@ Nothing here needs matplotlib or a display. The names below are imported when th
     lettering.py          fonts for labels, and text that they can write
     labels.py             labels placed so that they hide neither objects nor each other
     bands.py              the uncertainty of edges as translucent bands
-    intervals.py          the interval of each edge as an outer and an inner box
+    interval_boxes.py     the interval of each edge as an outer and an inner box
     annotate.py           detections on their image: boxes, labels, uncertainty
     axes.py               one axis beside a box with the distributions of two opposite edges
     notebook.py           detections shown in a notebook

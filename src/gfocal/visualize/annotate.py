@@ -21,7 +21,7 @@ from gfocal.visualize.drawing import (
     scale_with_image,
     score_color,
 )
-from gfocal.visualize.intervals import draw_intervals
+from gfocal.visualize.interval_boxes import draw_intervals
 from gfocal.visualize.labels import Label, draw_labels
 from gfocal.visualize.lettering import name_to_write
 
@@ -109,22 +109,31 @@ def draw_detections(
     found = detections.above(score_threshold).to("cpu")
     ids = _ids_above(score_threshold, detections, track_ids)
     palette = _palette(found, colors, ids)
-    if edges != "none":
-        require_distributions(found)
-    if edges in ("std", "distribution"):
-        bands = std_bands(found) if edges == "std" else bin_bands(found)
-        canvas = shade(canvas, [(i, scale_rect(rect, scale), opacity) for i, rect, opacity in bands], palette)
     boxes = [scale_rect((b[0], b[1], b[2], b[3]), scale) for b in found.boxes.tolist()]
     texts = _with_ids(label_texts(found, labels, font_path), ids)
     font, line = choose_sizes(canvas.size, [text[0] for text in texts if text])
     if edges == "interval":
+        require_distributions(found)
         canvas = draw_intervals(canvas, found, coverage, palette, line, scale, line_width)
-    draw = ImageDraw.Draw(canvas, "RGBA")
-    for box, color in reversed(list(zip(boxes, palette, strict=True))) if edges != "interval" else ():
-        draw_box(draw, box, color, line_width or line)
+    else:
+        canvas = _draw_frames(canvas, found, edges, palette, line_width or line, scale)
     wanted = [Label(texts[i], boxes[i], palette[i]) for i in labeling_order(found) if texts[i]]
     limits = (0.0, 0.0, float(canvas.width), float(canvas.height))
-    draw_labels(draw, wanted, font_size or font, limits, objects=boxes, font_path=font_path)
+    draw_labels(ImageDraw.Draw(canvas, "RGBA"), wanted, font_size or font, limits, objects=boxes, font_path=font_path)
+    return canvas
+
+
+def _draw_frames(
+    canvas: Image.Image, found: Detections, edges: Edges, palette: list[Color], line: int, scale: float
+) -> Image.Image:
+    """Bands of the edges, where wanted, and the boxes over them, the best on top; a new image or the same one."""
+    if edges != "none":
+        require_distributions(found)
+        bands = std_bands(found) if edges == "std" else bin_bands(found)
+        canvas = shade(canvas, [(i, scale_rect(rect, scale), opacity) for i, rect, opacity in bands], palette)
+    draw = ImageDraw.Draw(canvas, "RGBA")
+    for (x0, y0, x1, y1), color in reversed(list(zip(found.boxes.tolist(), palette, strict=True))):
+        draw_box(draw, scale_rect((x0, y0, x1, y1), scale), color, line)
     return canvas
 
 

@@ -10,7 +10,7 @@ from calibrations import calibration, detections
 from gfocal.structures import Detections
 from gfocal.visualize.annotate import draw_detections
 from gfocal.visualize.drawing import PALETTE, Color
-from gfocal.visualize.intervals import interval_bands, tint
+from gfocal.visualize.interval_boxes import interval_bands, tint
 
 GRAY = torch.full((3, 200, 200), 128, dtype=torch.uint8)
 COVERAGE = 0.6
