@@ -45,7 +45,7 @@ STEP = {package: step for step, packages in enumerate(PACKAGES) for package in p
 # A third-party package -> the only modules that import it.
 HOMES = {
     "accelerate": {"training.distributed"},
-    "torch.distributed": {"training.distributed"},
+    "torch.distributed": {"training.joining"},
     "timm": {"models.backbone"},
     "faster_coco_eval": {"evaluation.coco_ap"},
     "tensorboard": set[str](),  # through accelerate, as the other trackers

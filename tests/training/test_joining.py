@@ -17,7 +17,7 @@ SOON = timedelta(seconds=20)
 
 
 def test_each_attempt_has_a_name_of_its_own_whatever_earlier_ones_left() -> None:
-    store = torch.distributed.HashStore()
+    store = torch.distributed.HashStore()  # type: ignore[attr-defined]
     store.set("gfocal/number/2", "that of a process that is gone")
     names = []
     with ThreadPoolExecutor(3) as pool:
@@ -34,7 +34,7 @@ def test_each_attempt_has_a_name_of_its_own_whatever_earlier_ones_left() -> None
 
 
 def test_the_first_process_says_who_is_not_there() -> None:
-    store = torch.distributed.HashStore()
+    store = torch.distributed.HashStore()  # type: ignore[attr-defined]
     store.set("gfocal/number/1", "that of a process that is gone")
     with pytest.raises(ProcessEndedError, match=r"1 of 2 processes are not there after 0\.005 minutes .*timeout_min"):
         agree_on_attempt(store, 0, 2, timedelta(minutes=0.005))
