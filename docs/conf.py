@@ -24,6 +24,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "dataclass_fields",
     "command_help",
+    "notebooks",
 ]
 exclude_patterns = ["_build"]
 
