@@ -18,7 +18,7 @@ from gfocal.data.writers.voc import format_voc_xml
 from gfocal.data.writers.yolo import format_yolo_text
 from gfocal.inference.intervals import describe_intervals
 from gfocal.inference.journal import Record, read_end, read_records
-from gfocal.inference.labeling import TOOLS, Order, write_tool
+from gfocal.inference.labeling import TOOLS, Order, WrittenTool, write_tool
 from gfocal.ops.boxes import iou
 from gfocal.structures import Detections
 from gfocal.text import pluralize
@@ -173,7 +173,6 @@ def write_results(
     that of the images of a labeling tool. COCO and CSV files and the viewer are written atomically, the files of YOLO
     and VOC one by one.
     """
-    names = header["names"]
     images = objects = limited = 0
     best_score = 0.0
     twice = []
@@ -185,28 +184,8 @@ def write_results(
         best_score = max(best_score, record.get("best_score", 0.0))
         if not header.get("class_agnostic_nms", True):
             twice.append(count_named_twice(record, header["nms_iou"]))
-    paths, tool_notes = [], []
-    for kind in formats:
-        if kind == "coco":
-            _write_json(journal, folder / JSON_FILE, header)
-            paths.append(folder / JSON_FILE)
-        elif kind == "csv":
-            with atomic_write(folder / CSV_FILE) as temporary, temporary.open("w", encoding="utf-8") as file:
-                calibrated = "calibration" in header
-                file.write(format_csv_header(calibrated))
-                file.writelines(format_csv_rows(record, names, calibrated) for record in _records(journal))
-            paths.append(folder / CSV_FILE)
-        elif kind == "yolo":
-            _write_each(journal, folder / YOLO_FOLDER, ".txt", lambda record: format_yolo_text(record))
-            (folder / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-            paths.append(folder / YOLO_FOLDER)
-        elif kind == "voc":
-            _write_each(journal, folder / VOC_FOLDER, ".xml", lambda record: format_voc_xml(record, names))
-            paths.append(folder / VOC_FOLDER)
-        elif kind in TOOLS:
-            written = write_tool(kind, journal, folder / kind, header, order)
-            paths.append(written.path)
-            tool_notes += written.notes
+    written = [_write_format(kind, journal, folder, header, order) for kind in formats]
+    paths, tool_notes = [one.path for one in written], [text for one in written for text in one.notes]
     pages = [] if viewer is None else [_write_viewer(journal, viewer)]
     paths += [page.path for page in pages]
     failed = (read_end(journal) or {}).get("failed", 0)
@@ -226,6 +205,30 @@ def write_results(
     if (intervals := describe_intervals(_records(journal), header)) is not None:
         notes.append(intervals)
     return WrittenResults(images, objects, tuple(paths), failed, tuple(notes))
+
+
+def _write_format(kind: str, journal: Path, folder: Path, header: Mapping[str, Any], order: Order) -> WrittenTool:
+    names = header["names"]
+    if kind in TOOLS:
+        return write_tool(kind, journal, folder / kind, header, order)
+    if kind == "coco":
+        path = folder / JSON_FILE
+        _write_json(journal, path, header)
+    elif kind == "csv":
+        path = folder / CSV_FILE
+        with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            calibrated = "calibration" in header
+            file.write(format_csv_header(calibrated))
+            file.writelines(format_csv_rows(record, names, calibrated) for record in _records(journal))
+    elif kind == "yolo":
+        path = folder / YOLO_FOLDER
+        _write_each(journal, path, ".txt", lambda record: format_yolo_text(record))
+        (folder / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    else:
+        assert kind == "voc", kind
+        path = folder / VOC_FOLDER
+        _write_each(journal, path, ".xml", lambda record: format_voc_xml(record, names))
+    return WrittenTool(path, [])
 
 
 def _write_viewer(journal: Path, viewer: ViewerOfRun) -> WrittenViewer:
