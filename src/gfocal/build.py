@@ -14,8 +14,9 @@ from gfocal.assigners.fcos import assign_fcos
 from gfocal.assigners.fovea import assign_fovea
 from gfocal.assigners.max_iou import assign_max_iou
 from gfocal.assigners.sapd import assign_sapd
-from gfocal.config.config import Config, ConfigError, MethodSettings, ModelSettings, SizeSettings
+from gfocal.config.config import Config, ConfigError, DistillSettings, MethodSettings, ModelSettings, SizeSettings
 from gfocal.criteria.dense import DenseCriterion
+from gfocal.criteria.distillation import DistillingCriterion, Taught
 from gfocal.criteria.gfl import Assign, Criterion, GFLCriterion
 from gfocal.criteria.nanodet import NanoDetCriterion
 from gfocal.criteria.sapd import SAPDCriterion
@@ -30,6 +31,7 @@ from gfocal.models.options import check_options
 from gfocal.models.published_settings import PublishedSettings
 from gfocal.models.zoo import PRESETS, create, get_preset
 from gfocal.ops.distributions import GeneralDistribution
+from gfocal.training.teaching import explain_unfit_teacher
 
 MIN_SIDE = 32  # pixels: what is not larger is one cell of C5, and a batch of one such image has no variance
 
@@ -171,6 +173,24 @@ def build_criterion(model: Detector, method: MethodSettings) -> Criterion:
             exclude_ignored=method.exclude_ignored,
         )
     return _build_dense(model, method)
+
+
+def add_teacher(criterion: Criterion, model: Detector, distill: DistillSettings) -> Criterion:
+    """The criterion of a detector with the teacher of a config beside it; as it is without one.
+
+    Raises:
+        ConfigError: the teacher's edges are not distributions of the same kind, at the same points.
+        ModelFileError: there is no such model, or it is damaged.
+        DownloadError: published weights that cannot be downloaded.
+    """
+    if distill.teacher is None:
+        return criterion
+    teacher = load(distill.teacher)
+    if reason := explain_unfit_teacher(model, teacher):
+        student = model.built_from["preset"]
+        raise ConfigError(f"distill.teacher: {distill.teacher} cannot teach {student}: {reason}")
+    assert isinstance(criterion, Taught)
+    return DistillingCriterion(criterion, teacher, distill.weight, distill.region_weight, distill.temperature)
 
 
 def _build_dense(model: Detector, method: MethodSettings) -> DenseCriterion:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from gfocal import __version__, launch
 from gfocal.atomic import atomic_write, set_aside
-from gfocal.build import build_criterion, build_model, prepare_for_training
+from gfocal.build import add_teacher, build_criterion, build_model, prepare_for_training
 from gfocal.checks.before_training import (
     explain_small_sets,
     refuse_clamped_edges,
@@ -46,6 +46,7 @@ from gfocal.training.distributed import choose_precision
 from gfocal.training.environment import lock_folder
 from gfocal.training.loop import train
 from gfocal.training.norm_statistics import restore_statistics
+from gfocal.training.teaching import describe_teacher, require_same_teacher
 from gfocal.training.watching import RunWatcher
 
 
@@ -84,11 +85,13 @@ def run_training(
         require_same_data(run, train_data)
     model, criterion = build_parts(config, train_data.names, run, resume, console)
     model.renames = dict(renames or {})
-    if not resume:
+    if resume:
+        require_same_teacher(read_run_json(run), criterion, folder)
+    else:
         fit_to_data(config, model, criterion, train_data, val_data, data_name, console)
     folder.mkdir(parents=True, exist_ok=True)
     about = describe_environment(config) | describe_data(train_data, val_data, data_name, selected_on)
-    about["model"] = describe(model)
+    about |= describe_teacher(criterion, config.distill.teacher) | {"model": describe(model)}
     with lock_folder(run) if launch.is_main() else nullcontext():
         if launch.is_main():
             write_start(config, run, about, held_out, resume, train_data, val_data, console)
@@ -222,7 +225,7 @@ def build_parts(
         elif config.model.pretrained and not config.model.weights:
             say(console, "ImageNet weights: from the Hugging Face hub, unless they are on this machine already")
         model = build_model(config, names)
-    return model, build_criterion(model, config.method)
+    return model, add_teacher(build_criterion(model, config.method), model, config.distill)
 
 
 def read_saved_description(run: RunFolder) -> dict[str, Any] | None:

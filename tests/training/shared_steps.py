@@ -22,12 +22,14 @@ torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign, assignme
 
 from gfocal.build import build_criterion  # noqa: E402
 from gfocal.config.config import MethodSettings  # noqa: E402
+from gfocal.criteria.distillation import DistillingCriterion, Taught  # noqa: E402
 from gfocal.models.backbone import TimmBackbone  # noqa: E402
 from gfocal.models.detector import Detector  # noqa: E402
 from gfocal.models.zoo import create  # noqa: E402
 from gfocal.structures import Batch, pad_targets  # noqa: E402
 from gfocal.training.distributed import Devices  # noqa: E402
 from gfocal.training.step import training_step  # noqa: E402
+from gfocal.training.teaching import with_teacher  # noqa: E402
 
 SIDE = 64
 SMALL = {"body": "mobilenetv4_conv_small_035", "channels": 32, "num_convs": 1}
@@ -50,6 +52,7 @@ CASES: dict[str, tuple[str, list[list[int]]]] = {
     "atss": ("atss", [[2, 1, 1]]),
     "fovea": ("fovea", [[2, 1, 1], [1]]),
     "sapd": ("sapd", [[2, 1, 1], [1]]),
+    "taught": ("gfl", [[2, 1, 3, 0, 2], [1]]),  # by a teacher, whose terms have normalizers of their own
 }
 
 
@@ -95,17 +98,22 @@ class Seen(torch.optim.SGD):
         return super().step(closure)
 
 
-def gradients(detector_name: str, batches: list[list[int]], clip: float = 0.0) -> Iterator[tuple[str, Tensor]]:
+def gradients(
+    detector_name: str, batches: list[list[int]], clip: float = 0.0, is_taught: bool = False
+) -> Iterator[tuple[str, Tensor]]:
     """Gradients of one step by parameter, and the losses that all processes together have."""
     model = detector(detector_name)
     devices = Devices(grad_accum_steps=len(batches), cpu=True)
-    criterion = replace(
-        build_criterion(model, MethodSettings()),  # type: ignore[type-var]
-        sum_over_processes=devices.sum_over_processes,
-    )
+    criterion: Any = build_criterion(model, MethodSettings())
+    if is_taught:
+        assert isinstance(criterion, Taught)
+        torch.manual_seed(1)
+        teacher = create(DETECTORS[detector_name][0], 3, pretrained=False, **SMALL | {"channels": 64}).double()
+        criterion = DistillingCriterion(criterion, teacher)
+    criterion = replace(criterion, sum_over_processes=devices.sum_over_processes)
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     inner = Seen([p for p in model.parameters() if p.requires_grad], lr=0.0)
-    wrapped, optimizer = devices.prepare(model, inner)
+    wrapped, optimizer = devices.prepare(with_teacher(model, criterion, model), inner)
     total = torch.zeros(())
     for number, counts in enumerate(batches):
         every = images(counts, number)
@@ -121,7 +129,7 @@ def gradients(detector_name: str, batches: list[list[int]], clip: float = 0.0) -
 
 def main() -> None:
     wanted = sys.argv[2:] or [*CASES, "clipped"]
-    found = {name: dict(gradients(*CASES[name])) for name in wanted if name in CASES}
+    found = {name: dict(gradients(*CASES[name], is_taught=name == "taught")) for name in wanted if name in CASES}
     if "clipped" in wanted:
         found["clipped"] = dict(gradients(*CASES["uneven"], clip=0.5))
     if Devices(cpu=True).is_main:

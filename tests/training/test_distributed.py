@@ -95,6 +95,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Found, Found]:
         "atss",
         "fovea",
         "sapd",
+        "taught",
     ],
 )
 def test_two_processes_have_the_gradients_of_one(steps: tuple[Found, Found], case: str) -> None:

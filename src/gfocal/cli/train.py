@@ -131,6 +131,12 @@ def _add_model(group: Options) -> None:
         help="fine-tune: network and weights of a model file, a run, hf://owner/name, or published weights by name "
         "(see 'gfocal models'); classes with the same name keep their weights, other classes are initialized",
     )
+    group.add_argument(
+        "--teacher",
+        metavar="MODEL",
+        help="distillation: learn the edge distributions of this trained model too, named as for --init-from; it has "
+        "the same classes, levels and n (reg_max), and costs nothing at inference (--set distill.weight=...)",
+    )
     group.add_argument("--no-pretrained", action="store_true", help="start from random weights")
     group.add_argument("--backbone-weights", metavar="FILE", help="ImageNet weights from a local file")
     group.add_argument(
@@ -204,6 +210,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         require_data([*args.data, *(args.val or ())])
     if args.init_from is not None:
         require_model(args.init_from)
+    if args.teacher is not None:
+        require_model(args.teacher)
     say_beginning(f"reading {', '.join(args.data)}", console)
     from gfocal.build import preset_options
     from gfocal.config.config import read_config

@@ -102,6 +102,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
         "model.weights": args.backbone_weights,
         "model.init_from": args.init_from,
         "model.freeze": args.freeze,
+        "distill.teacher": args.teacher,
         "run.epochs": args.epochs,
         "run.batch_size": args.batch_size,
         "run.repeat_threshold": args.repeat_threshold,

@@ -134,6 +134,27 @@ class MethodSettings:
 
 
 @dataclass(frozen=True)
+class DistillSettings:
+    """A teacher whose edge distributions are learned beside the labels (Zheng et al. 2022)."""
+
+    teacher: str | None = None
+    """Model file, run directory, ``hf://owner/name`` or published weights; None: no distillation."""
+    weight: float = 0.25
+    """Weight of the divergence at positive points, at least 0."""
+    region_weight: float = 0.25
+    """Weight of the divergence in the valuable localization region around them, at least 0; 0: without it."""
+    temperature: float = 10.0
+    """What the logits are divided by before the softmax, more than 0."""
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "region_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be more than 0, not {self.temperature}")
+
+
+@dataclass(frozen=True)
 class Config:
     """A complete run."""
 
@@ -141,6 +162,8 @@ class Config:
     """Network and initial weights."""
     method: MethodSettings = field(default_factory=MethodSettings)
     """Assigner and losses."""
+    distill: DistillSettings = field(default_factory=DistillSettings)
+    """A teacher beside the labels."""
     size: SizeSettings = field(default_factory=SizeSettings)
     """Size of the network's input."""
     images: ImageSettings = field(default_factory=ImageSettings)

@@ -7,4 +7,5 @@ In reading order:
     ssd.py      SSD, with softmax or QFL
     sapd.py     SAPD, with its level selector
     nanodet.py  NanoDet-Plus, with its auxiliary head
+    distillation.py  a teacher's edge distributions beside any of these
 """

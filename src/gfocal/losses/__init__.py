@@ -6,6 +6,7 @@ In reading order:
     focal.py     the Focal Loss
     sparse.py    QFL and FL of whole points, where almost all targets are zero
     box.py       the GIoU loss, and the box losses of the other detectors
+    divergence.py  of a student's edge distributions from a teacher's
     ssd.py       softmax with a background, and hard negatives
     numerics.py  float32 arithmetic, and powers with a gradient at zero
 """

@@ -1,6 +1,6 @@
-"""Geometry of boxes: area, IoU, GIoU, and the four distances from a point to the edges.
+"""Geometry of boxes: area, IoU, GIoU, DIoU, and the four distances from a point to the edges.
 
-Boxes are xyxy. Everything is element-wise over leading dimensions and differentiable; IoU and GIoU take boxes in any
+Boxes are xyxy. Everything is element-wise over leading dimensions and differentiable; the IoUs take boxes in any
 unit, as long as both share it.
 """
 
@@ -44,6 +44,16 @@ def giou(a: Tensor, b: Tensor) -> Tensor:
     hull_size = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
     hull = _product(hull_size).clamp(min=AREA_FLOOR)
     return overlap / union - (hull - union) / hull
+
+
+def diou(a: Tensor, b: Tensor) -> Tensor:
+    """Distance IoU of paired boxes (Zheng et al. 2020): IoU - d^2 / c^2. (..., 4), (..., 4) -> (...) in -1..1.
+
+    d is the distance of the centers, c the diagonal of the smallest box around both.
+    """
+    offset = (a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2
+    diagonal = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
+    return iou(a, b) - (offset**2).sum(-1) / (diagonal**2).sum(-1).clamp(min=AREA_FLOOR)
 
 
 def boxes_from_distances(xy: Tensor, ltrb: Tensor) -> Tensor:

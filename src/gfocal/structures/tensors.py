@@ -90,6 +90,8 @@ class HeadOutputs:
     pyramid: tuple[Tensor, ...] | None = None
     # Of an auxiliary head, which guides the assignment and is trained beside the main one: in training mode only
     auxiliary: HeadOutputs | None = None
+    # (B, P, 4, K), of a teacher on the same images: in a run with distillation, without gradient
+    teacher_box_logits: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -117,17 +119,19 @@ class Losses:
     dfl: Tensor  # (L,)
     num_positives: Tensor  # () float32
     quality: Tensor | None = None  # (L,), of detectors with a separate quality branch; of SAPD, its selector's
+    distill: Tensor | None = None  # (L,), of a run with a teacher
 
     @property
     def total(self) -> Tensor:
         """The value to minimize: the sum of all terms. ()"""
         total = self.cls.sum() + self.box.sum() + self.dfl.sum()
-        return total if self.quality is None else total + self.quality.sum()
+        total = total if self.quality is None else total + self.quality.sum()
+        return total if self.distill is None else total + self.distill.sum()
 
     def terms(self) -> dict[str, Tensor]:
         """Name of each term -> its value summed over levels, detached."""
-        names = ("cls", "box", "dfl") if self.quality is None else ("cls", "box", "dfl", "quality")
-        return {name: getattr(self, name).detach().sum() for name in names}
+        found = {name: getattr(self, name) for name in ("cls", "box", "dfl", "quality", "distill")}
+        return {name: value.detach().sum() for name, value in found.items() if value is not None}
 
 
 def pad_targets(

@@ -8,6 +8,7 @@ In reading order:
     settings.py      settings of a run that belong to no other part
     pace.py          the time left; how often to evaluate
     watching.py      what a run shows of itself while it trains
+    teaching.py      a teacher beside the network, whose edges it learns
     norm_statistics.py  BatchNorm statistics for weights that come without
     optim.py         optimizers and the learning rate over a run
     ema.py           exponential moving average of the weights

@@ -55,6 +55,7 @@ from gfocal.training.stopping import (
     explain_ended_processes,
     should_stop_early,
 )
+from gfocal.training.teaching import with_teacher
 from gfocal.training.trackers import Trackers
 from gfocal.training.watching import Evaluated, RunWatcher, Watch
 
@@ -306,6 +307,7 @@ def resume_state(training: TrainingRun) -> None:
 def wrap_for_devices(training: TrainingRun) -> None:
     """Compile the network if the settings say so, and wrap it and the optimizer for the devices."""
     network: Any = torch.compile(training.model) if training.settings.compile else training.model
+    network = with_teacher(network, training.criterion, training.model)
     state = training.state
     training.network, state.optimizer = state.devices.prepare(network, state.optimizer)
 

@@ -25,6 +25,7 @@ COLUMNS = (
     "loss_box",
     "loss_dfl",
     "loss_quality",  # of detectors with a quality branch
+    "loss_distill",  # of runs with a teacher
     "positives",
     "ap",
     "ap50",
