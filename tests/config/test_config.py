@@ -109,7 +109,7 @@ def test_a_config_names_only_what_differs(tmp_path: Path) -> None:
         ("[run]\nepoch = 3", "unknown key run.epoch; did you mean run.epochs?"),
         ("[runs]\nepochs = 3", "unknown key runs; did you mean run?"),
         ("[train]\nepoch = 3", "unknown key train; did you mean run.epochs?"),
-        ("[run]\nzebra = 3", "unknown key run.zebra; known are: epochs, batch_size"),
+        ("[run]\nzebra = 3", "unknown key run.zebra; known are: epochs, time_minutes"),
         ("epochs = 3", "unknown key epochs"),
         ("run = 3", "run is a section, not a value"),
         ("[run.epochs]\nx = 1", "run.epochs must be a whole number, not {"),

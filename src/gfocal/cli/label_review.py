@@ -212,7 +212,7 @@ def _propose_by_folds(
 
     config = _config_of_folds(args, data, config)
     folds, rule = _divide(data, args.folds, args.jobs)
-    say(console, f"{args.folds} models of {pluralize(config.run.epochs, 'epoch')}, each without a part; {rule}")
+    say(console, f"{args.folds} models of {config.run.length}, each without a part; {rule}")
     proposals: list[Proposals | None] = [None] * len(data)
     seen_as = data
     with tempfile.TemporaryDirectory() as temporary:
@@ -236,9 +236,7 @@ def _propose_by_folds(
             found = _detect(model.to(_device(args)), seen_as.select(fold), console)
             for index, one in zip(fold, found, strict=True):
                 proposals[index] = one
-    about = (
-        f"{args.folds} models of {config.model.preset}, {pluralize(config.run.epochs, 'epoch')}, each on the others"
-    )
+    about = f"{args.folds} models of {config.model.preset}, {config.run.length}, each on the others"
     return _Found(proposals, model.names, thresholds_of(model, seen_as.names), about)
 
 
@@ -259,7 +257,7 @@ def _config_of_folds(args: argparse.Namespace, data: FileData, config: Config) -
 
     changes = image_changes(args) | parse_settings(args.set)
     if args.epochs is not None:
-        changes["run.epochs"] = str(args.epochs)
+        changes |= {"run.epochs": str(args.epochs), "run.time_minutes": "none"}
     is_published = args.model in PUBLISHED and not Path(args.model).exists()
     if args.model is None or is_published:
         config = with_changes(config, changes, "--set and options")

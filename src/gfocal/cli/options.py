@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,18 @@ def fraction(text: str) -> float:
         number = -1.0
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"takes a number in 0..1, not {text!r}")
+    return number
+
+
+def minutes(text: str) -> float:
+    """The type of an option that takes a time, 90s, 20m or 1.5h, as minutes."""
+    factor = {"s": 1 / 60, "m": 1.0, "h": 60.0}.get(text[-1:])
+    try:
+        number = 0.0 if factor is None else float(text[:-1]) * factor
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"takes a time such as 90s, 20m or 1.5h, not {text!r}")
     return number
 
 

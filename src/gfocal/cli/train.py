@@ -31,6 +31,7 @@ from gfocal.cli.options import (
     add_short_side,
     fraction,
     int_at_least,
+    minutes,
 )
 from gfocal.cli.training_config import draft_config, start_from_weights, states_batch_size
 from gfocal.config.bundled import find_config
@@ -160,7 +161,15 @@ def _add_model(group: Options) -> None:
 
 
 def _add_training(group: Options) -> None:
-    group.add_argument("--epochs", type=int_at_least(1))
+    length = group.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=int_at_least(1))
+    length.add_argument(
+        "--time",
+        type=minutes,
+        metavar="20m",
+        help="how long to train, with evaluations, in place of --epochs: 90s, 20m, 1.5h; the number of epochs "
+        "follows from the pace, also where that changes, and the schedule always ends with the run",
+    )
     group.add_argument(
         "--batch-size", type=int_at_least(1), help="images per step and process; the learning rate is scaled with it"
     )

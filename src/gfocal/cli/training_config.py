@@ -104,6 +104,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
         "model.freeze": args.freeze,
         "distill.teacher": args.teacher,
         "run.epochs": args.epochs,
+        "run.time_minutes": args.time,
         "run.batch_size": args.batch_size,
         "run.repeat_threshold": args.repeat_threshold,
         "run.patience": args.patience,
@@ -118,6 +119,8 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     changes = {key: value for key, value in options.items() if value is not None}
     if args.device is not None:
         changes["run.cpu"] = args.device == "cpu"
+    if args.epochs is not None:  # in place of a time in the config
+        changes["run.time_minutes"] = None
     if args.no_pretrained:
         changes["model.pretrained"] = False
     for key, wanted in (

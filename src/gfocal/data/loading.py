@@ -33,6 +33,7 @@ from gfocal.structures import Batch, pad_targets
 
 # So many unreadable images in a row end the run: that is not a single broken file.
 MAX_UNREADABLE = 20
+NEVER = 2**62  # an epoch that no run has
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ class TrainingItems(Dataset[Item]):
     ) -> None:
         self.data, self.augmentation = _in_range_of(input_settings, data), augmentation
         self.input_settings, self.seed = input_settings, seed
-        self.closed_from = None if epochs is None else epochs - augmentation.settings.close_epochs
+        closed_from = NEVER if epochs is None else epochs - augmentation.settings.close_epochs
+        # The epoch from which no images are mixed; a tensor, whose memory processes that load images can share.
+        self.closed_from = torch.tensor(closed_from)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -78,7 +81,7 @@ class TrainingItems(Dataset[Item]):
             image, sample = read_or_next(data, int(torch.randint(len(data), ())))
             return LabeledImage(image, sample.boxes, sample.labels, sample.crowd)
 
-        others = read_random if self.closed_from is None or epoch < self.closed_from else None
+        others = read_random if epoch < int(self.closed_from) else None
         image, sample = read_or_next(data, index)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(((self.seed * 1_000_003 + epoch) * 1_000_003 + index) % 2**63)
@@ -170,6 +173,8 @@ def training_loader(
     """
     order = EpochOrder(len(data), seed)
     items = TrainingItems(drop_problems(data), augmentation, input_settings, seed, epochs)
+    if num_workers:
+        items.closed_from.share_memory_()
     upright = [False] * len(data)
     if data.files is not None and not input_settings.stretch:
         sizes = data.files.table.sizes

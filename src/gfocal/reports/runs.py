@@ -51,19 +51,26 @@ class ComparedRun:
     @property
     def is_finished(self) -> bool:
         """Whether the run has ended, as planned or early."""
-        return self.result is not None or self.epochs >= self.settings.get("run.epochs", math.inf)
+        return self.result is not None or self.epochs >= self._epochs_planned
+
+    @property
+    def _epochs_planned(self) -> float:
+        """Infinite where the config does not say: of a run that ends at a time."""
+        return math.inf if self.settings.get("run.time_minutes") else self.settings.get("run.epochs", math.inf)
 
     @property
     def state(self) -> str:
         """Progress in words; of a model alone what it is."""
         if self.is_model_alone:
             return str(self.about["model"])
-        planned = self.settings["run.epochs"]
+        planned = self._epochs_planned
+        if planned == math.inf:
+            done = f"{pluralize(self.epochs, 'epoch')} of {self.settings['run.time_minutes']:g} min"
+            return done if self.is_finished else f"{done}, unfinished"
         if self.epochs >= planned:
-            return pluralize(planned, "epoch")
-        return (
-            f"{self.epochs} of {pluralize(planned, 'epoch')}, {'stopped early' if self.is_finished else 'unfinished'}"
-        )
+            return pluralize(int(planned), "epoch")
+        how = "stopped early" if self.is_finished else "unfinished"
+        return f"{self.epochs} of {pluralize(int(planned), 'epoch')}, {how}"
 
     @property
     def seconds(self) -> float | None:

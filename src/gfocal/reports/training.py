@@ -32,7 +32,8 @@ SECONDS_BETWEEN_PAGES = 2  # of a run whose epochs take less
 IMAGES = re.compile(r"<!--images-->.*?<!--/images-->", re.DOTALL)
 # What a config decides, in the order of a summary; all other values are below it.
 SUMMARY = (
-    "model.preset", "model.init_from", "size.short_side", "size.long_side", "run.epochs", "run.batch_size",
+    "model.preset", "model.init_from", "size.short_side", "size.long_side", "run.epochs", "run.time_minutes",
+    "run.batch_size",
     "optimizer.kind", "optimizer.lr", "optimizer.lr_batch", "schedule.kind", "augment.preset", "run.precision",
     "run.ema_decay", "run.seed",
 )  # fmt: skip

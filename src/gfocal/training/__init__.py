@@ -5,8 +5,10 @@ In reading order:
     step.py          one training step: start reading here
     epoch.py         one epoch: a step for every batch
     loop.py          a run: prepare, resume; then train, evaluate and save, epoch by epoch
+    preparation.py   parts of a run before its first step
     settings.py      settings of a run that belong to no other part
     pace.py          the time left; how often to evaluate
+    time_plan.py     the number of steps of a run that ends at a time
     watching.py      what a run shows of itself while it trains
     teaching.py      a teacher beside the network, whose edges it learns
     norm_statistics.py  BatchNorm statistics for weights that come without

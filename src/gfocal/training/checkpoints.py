@@ -32,6 +32,7 @@ from gfocal.models.detector import Detector
 from gfocal.run_folder import RunFolder
 from gfocal.training.distributed import Devices
 from gfocal.training.ema import WeightAverage
+from gfocal.training.time_plan import TimePlan
 
 MOST_WRITE_FAILURES = 2  # in a row; then the run ends, because what is computed on meanwhile would be lost
 
@@ -59,6 +60,7 @@ class TrainingState:
     devices: Devices  # has the loss scale of fp16
     progress: Progress = field(default_factory=Progress)
     config: dict[str, Any] = field(default_factory=dict)  # what the run was started with, by dotted keys
+    plan: TimePlan | None = None  # of a run that is to end at a time
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def save_state(folder: RunFolder, state: TrainingState) -> None:
         "progress": vars(state.progress),
         "extra": state.devices.state_dict(),
         "config": state.config,
+        "plan": None if state.plan is None else state.plan.state_dict(),
         "description": json.dumps(describe(state.model)) if isinstance(state.model, Detector) else "",
     }
     stream = io.BytesIO()  # first into memory: a full disk is then an OSError, as for any other file
@@ -133,6 +136,8 @@ def load_state(folder: RunFolder, state: TrainingState) -> str:
             state.average.updates = content["average_updates"]
         state.progress = Progress(**content["progress"])
         state.devices.load_state_dict(content["extra"])
+        if state.plan is not None:
+            state.plan.load_state_dict(content["plan"])
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise ResumeError(f"{path}: was saved by a run with another model or optimizer ({reason})") from error

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import torch
@@ -14,6 +13,7 @@ from torch.utils.data import DataLoader
 from gfocal.console import progress_bar
 from gfocal.criteria.gfl import Criterion
 from gfocal.data.dataset import ImageData
+from gfocal.data.loading import TrainingItems
 from gfocal.data.samplers import BatchOrder
 from gfocal.models.detector import Detector
 from gfocal.models.nanodet import set_auxiliary_detached
@@ -21,7 +21,8 @@ from gfocal.run_folder import RunFolder
 from gfocal.structures import Batch, Losses
 from gfocal.training.checkpoints import Checkpointer, Progress, TrainingState
 from gfocal.training.distributed import Devices
-from gfocal.training.optim import ScheduleSettings, lr_factor, set_learning_rate
+from gfocal.training.optim import ScheduleSettings, lr_factor, schedule_factor, set_learning_rate, warmup_factor
+from gfocal.training.pace import now
 from gfocal.training.settings import RunSettings
 from gfocal.training.step import training_step
 from gfocal.training.stopping import StopRequest, TrainingInterrupt, check_finite, check_positives
@@ -60,6 +61,21 @@ class TrainingRun:
         return -(-len(self.batches) // self.settings.grad_accum_steps)
 
     @property
+    def batches_planned(self) -> int:
+        """Batches of the epoch under way: a part of the epoch if the run ends at a time that comes before its end."""
+        plan, epoch = self.state.plan, self.state.progress.epoch
+        if plan is None:
+            return len(self.batches)
+        steps = plan.state.steps - epoch * self.steps_per_epoch
+        return min(len(self.batches), steps * self.settings.grad_accum_steps)
+
+    def follow_plan(self) -> None:
+        """Take over the number of epochs, and of those between evaluations, of a run that ends at a time."""
+        if (plan := self.state.plan) is not None:
+            settings = replace(self.settings, epochs=plan.planned_epochs, eval_every=plan.planned_eval_every)
+            self.settings = self.watch.settings = settings
+
+    @property
     def averaged_model(self) -> Detector:
         """The model that is evaluated and saved: the average of the weights, if there is one."""
         model = self.model if self.state.average is None else self.state.average.model
@@ -93,13 +109,15 @@ def train_epoch(run: TrainingRun, stop: StopRequest) -> dict[str, Any]:
     order.order.epoch, order.first = progress.epoch, progress.batches
     detach_epoch = run.model.published.detach_epoch
     set_auxiliary_detached(run.model, detach_epoch is not None and progress.epoch >= detach_epoch)
-    criterion = run.criterion.at_epoch(progress.epoch, run.settings.epochs)
+    criterion = run.criterion.at_epoch(progress.epoch, begin_epoch(run))
     run.network.train()
-    started, before = time.perf_counter(), progress.seconds
+    started, before = now(), progress.seconds
     previous: BatchSums | None = None
     title = f"epoch {progress.epoch + 1}/{run.settings.epochs}"
-    with progress_bar(run.console, title, len(order), progress.batches) as bar:
+    with progress_bar(run.console, title, run.batches_planned, progress.batches) as bar:
         for batch in run.batches:
+            if progress.batches >= run.batches_planned:
+                break
             prepare_step(run)
             batch = batch.to(devices.device)
             losses = training_step(run.network, criterion, batch, run.state.optimizer, devices, run.clip_norm)
@@ -108,7 +126,7 @@ def train_epoch(run: TrainingRun, stop: StopRequest) -> dict[str, Any]:
             if previous is not None:
                 check_batch(previous, progress.step, devices)
             add_batch(progress, sums)
-            progress.seconds = before + time.perf_counter() - started
+            progress.seconds = before + now() - started
             if devices.is_step_end:
                 finish_step(run, stop, previous, sums)
             previous = sums
@@ -124,14 +142,36 @@ def train_epoch(run: TrainingRun, stop: StopRequest) -> dict[str, Any]:
     return summarize_epoch(run)
 
 
+def begin_epoch(run: TrainingRun) -> int:
+    """Set what follows the planned number of epochs in the whole epoch; returns that number."""
+    plan, items = run.state.plan, run.batches.dataset
+    if plan is None:
+        return run.settings.epochs
+    if not run.state.progress.batches:  # else it has begun before the run was resumed
+        plan.begin_epoch()
+        run.follow_plan()
+    assert isinstance(items, TrainingItems)
+    items.closed_from.fill_(plan.closed_from(items.augmentation.settings.close_epochs))
+    return plan.state.epochs_at_start
+
+
+def learning_rate_factor(run: TrainingRun) -> float:
+    """Factor of the learning rate at the next step."""
+    step, plan = run.state.progress.step, run.state.plan
+    if plan is None:
+        return lr_factor(step, run.steps_per_epoch, run.settings.epochs, run.schedule)
+    done = plan.state.fraction
+    warmup = warmup_factor(step, replace(run.schedule, warmup_steps=plan.state.warmup_steps))
+    return warmup * schedule_factor(done * plan.epochs, done, run.schedule)
+
+
 def prepare_step(run: TrainingRun) -> None:
     """Set what the next batch's step depends on: random numbers, learning rate, and this process's share of it."""
     progress, devices = run.state.progress, run.state.devices
     # What a step draws depends on its place in the run alone, so that a resumed run draws the same.
     torch.manual_seed(_seed(run.settings.seed, progress.epoch, progress.batches, devices.rank))
-    factor = lr_factor(progress.step, run.steps_per_epoch, run.settings.epochs, run.schedule)
-    set_learning_rate(run.state.optimizer, factor)
-    devices.is_last_batch = progress.batches + 1 == len(run.order)
+    set_learning_rate(run.state.optimizer, learning_rate_factor(run))
+    devices.is_last_batch = progress.batches + 1 == run.batches_planned
     devices.is_idle = run.order.is_idle(progress.batches)
 
 
@@ -172,6 +212,10 @@ def finish_step(run: TrainingRun, stop: StopRequest, previous: BatchSums | None,
     state.progress.step += 1
     if state.average is not None:
         state.average.update(run.model)
+    if state.plan is not None:
+        done = state.progress
+        state.plan.finish_step(done.step, done.epoch, done.seconds, state.devices.broadcast)
+        run.follow_plan()
     # Several processes have to stop after the same step; reading the sums of the batch before waits for nothing.
     if state.devices.world_size == 1:
         is_asked = stop.is_made
@@ -194,7 +238,7 @@ def save_and_interrupt(run: TrainingRun, stop: StopRequest) -> NoReturn:
 
 def summarize_epoch(run: TrainingRun) -> dict[str, Any]:
     """The epoch's row of metrics; NoPositivesError if it had no positive point."""
-    progress, images = run.state.progress, run.order.images(len(run.order))
+    progress, images = run.state.progress, run.order.images(run.state.progress.batches)
     check_positives(progress.sums["positives"], images, run.model.input_settings)
     terms = {f"loss_{name}": round(value, 6) for name, value in mean_terms(progress).items()}
     return {

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import nn
-from torch.utils.data import DataLoader
 
 from gfocal import launch
 from gfocal.atomic import remove_leftovers
 from gfocal.console import note, progress_bar, say, warn
-from gfocal.criteria.gfl import Criterion, GFLCriterion
-from gfocal.data.augmentation.pipeline import AugmentSettings, augmentation_for
+from gfocal.criteria.gfl import Criterion
+from gfocal.data.augmentation.pipeline import AugmentSettings
 from gfocal.data.dataset import ImageData
-from gfocal.data.loading import evaluation_loader, training_loader
-from gfocal.data.samplers import dataset_repeat_factors
+from gfocal.data.loading import evaluation_loader
 from gfocal.evaluation.best_result import write_best_result
 from gfocal.evaluation.bootstrap import MatchTable, ap_intervals, match_samples, read_matches, write_matches
 from gfocal.evaluation.coco_ap import CocoResult, ScoredBoxes
@@ -35,18 +30,17 @@ from gfocal.evaluation.detections import (
 from gfocal.models.detector import Detector
 from gfocal.models.inference_copy import forget_copy
 from gfocal.models.model_file import save_model
-from gfocal.ops.distributions import GeneralDistribution
 from gfocal.run_folder import RunFolder
-from gfocal.structures import Batch
 from gfocal.text import pluralize
 from gfocal.training.checkpoints import Checkpointer, TrainingState, load_state, save_state
 from gfocal.training.distributed import Devices
 from gfocal.training.ema import WeightAverage
-from gfocal.training.environment import deterministic, keep_freed_memory
+from gfocal.training.environment import deterministic
 from gfocal.training.epoch import TrainingRun, save_and_interrupt, train_epoch
 from gfocal.training.metrics_log import MetricsLog, format_epoch, set_aside_unusable_metrics
-from gfocal.training.optim import OptimizerSettings, ScheduleSettings, limit_warmup, make_optimizer
-from gfocal.training.pace import with_eval_every
+from gfocal.training.optim import OptimizerSettings, ScheduleSettings, make_optimizer
+from gfocal.training.pace import now, with_eval_every
+from gfocal.training.preparation import fit_length, load_training_batches, place_model, share_criterion
 from gfocal.training.settings import RunSettings
 from gfocal.training.stopping import (
     StopRequest,
@@ -90,6 +84,7 @@ def train(
         RunWriteError: the disk is full.
         ProcessEndedError: a process that loads images or takes part in the run has ended.
     """
+    started = now()
     with explain_ended_processes(launch.world_size(), run.timeout_minutes):
         devices = Devices(run.precision, run.grad_accum_steps, run.cpu, run.timeout_minutes)
         training = prepare(
@@ -108,6 +103,8 @@ def train(
             resume=resume,
         )
         training.state.config = dict(config or {})
+        if training.state.plan is not None:
+            training.state.plan.started = started
         if resume:
             resume_state(training)
         wrap_for_devices(training)
@@ -121,6 +118,7 @@ def train(
 def run_epochs(training: TrainingRun, log: MetricsLog | None) -> CocoResult | None:
     """Train, evaluate and save, epoch by epoch. ``log`` is the main process's; returns the last evaluation."""
     devices, settings, progress = training.state.devices, training.settings, training.state.progress
+    plan = training.state.plan
     result = None
     message = "stopping at the end of this step; once more to stop at once" if devices.is_main else ""
     with (
@@ -131,9 +129,9 @@ def run_epochs(training: TrainingRun, log: MetricsLog | None) -> CocoResult | No
     ):
         training.watch.rows = () if log is None else log.rows
         ended_early = ""
-        while progress.epoch < settings.epochs:
-            if devices.broadcast(should_stop_early(progress, settings)):
-                ended_early = describe_early_stop(progress, settings)
+        while progress.epoch < training.settings.epochs:
+            if devices.broadcast(should_stop_early(progress, training.settings)):
+                ended_early = describe_early_stop(progress, training.settings)
                 say(training.console, ended_early)
                 break
             is_whole, before = not progress.batches, progress.seconds
@@ -146,15 +144,22 @@ def run_epochs(training: TrainingRun, log: MetricsLog | None) -> CocoResult | No
             if needs_evaluation(training):
                 if training.checkpointer.is_due:
                     training.checkpointer.save()
-                started = time.perf_counter()
+                started = now()
                 with deterministic(settings.deterministic):
                     evaluation = evaluate(training, stop)
                 result = evaluation.result
-                training.watch.pace.evaluations.append(time.perf_counter() - started)
+                training.watch.pace.evaluations.append(now() - started)
                 seconds += training.watch.pace.evaluations[-1]
+                if plan is not None:
+                    plan.finish_evaluation(training.watch.pace.evaluations[-1])
+            started = now()
             finish_epoch(training, log, row, evaluation, seconds)
             training.watch.show(evaluated=evaluation)
+            if plan is not None:
+                plan.finish_saving(now() - started)
         training.watch.show("finished", ended_early)
+    if plan is not None:
+        say(training.console, plan.describe(progress.epoch, progress.step))
     if log is not None and progress.best_epoch:
         say(training.console, describe_best(training))
     return result
@@ -234,70 +239,17 @@ def prepare(
         ),
         console=console,
     )
-    training.schedule, shortened = limit_warmup(schedule, training.steps_per_epoch * settings.epochs)
     if devices.world_size > 1:
         say(console, f"{devices.world_size} processes, {pluralize(images_per_step, 'image')} a step")
-    if shortened and not resume:
-        note(console, shortened)
+    fit_length(training, is_new=not resume)
     return training
-
-
-def place_model(model: Detector, settings: RunSettings, devices: Devices) -> None:
-    """Move a model to its device, in the memory layout and with the BatchNorm of the settings."""
-    if devices.device.type == "cpu":
-        keep_freed_memory()
-    model.bf16_check, model.calibration = None, None  # of the weights before
-    model.to(devices.device)
-    if settings.sync_norm and devices.needs_sync_norm():
-        model.backbone.synchronize_norms()
-        model.neck = nn.SyncBatchNorm.convert_sync_batchnorm(model.neck)  # that of NanoDet-Plus has some too
-        model.head = nn.SyncBatchNorm.convert_sync_batchnorm(model.head)
-    if settings.channels_last:
-        model.to(memory_format=torch.channels_last)
-
-
-def load_training_batches(
-    data: ImageData,
-    model: Detector,
-    augment: AugmentSettings,
-    settings: RunSettings,
-    devices: Devices,
-    console: Console,
-) -> DataLoader[Batch]:
-    """This process's training batches, augmented; images with rare classes repeated if the settings say so."""
-    size = model.input_settings
-    batches, order = training_loader(
-        data,
-        augmentation_for(augment, size),
-        size,
-        settings.batch_size,
-        settings.seed,
-        settings.num_workers,
-        devices.rank,
-        devices.world_size,
-        settings.epochs,
-    )
-    if (augment.mosaic or augment.mixup or augment.copy_paste) and augment.close_epochs >= settings.epochs:
-        note(console, f"augment.close_epochs {augment.close_epochs} leaves no epoch to mosaic and the like")
-    if settings.repeat_threshold:
-        order.repeats = dataset_repeat_factors(data, settings.repeat_threshold)
-        say(console, f"an epoch shows {pluralize(len(order), 'image')}, {len(data)} of them different")
-    return batches
-
-
-def share_criterion(criterion: Criterion | None, model: Detector, devices: Devices) -> Criterion:
-    """The criterion with its normalizers summed over processes; GFL's where none is given."""
-    if criterion is None:
-        assert isinstance(model.box_coder, GeneralDistribution), "a detector other than GFL's needs its criterion"
-        criterion = GFLCriterion(box_coder=model.box_coder)
-    assert is_dataclass(criterion)
-    return replace(criterion, sum_over_processes=devices.sum_over_processes)
 
 
 def resume_state(training: TrainingRun) -> None:
     """Load the saved state, and print where the run continues."""
     if damage := load_state(training.folder, training.state):
         warn(training.console, damage)
+    training.follow_plan()
     progress, epochs = training.state.progress, training.settings.epochs
     batches = f" and {progress.batches} of {len(training.batches)} batches" if progress.batches else ""
     done = "; nothing is left to do" if progress.epoch >= epochs else ""

@@ -126,18 +126,23 @@ def limit_warmup(settings: ScheduleSettings, steps: int) -> tuple[ScheduleSettin
 
 def lr_factor(step: int, steps_per_epoch: int, epochs: int, settings: ScheduleSettings) -> float:
     """Factor of the learning rate at a step, counted from 0 over the whole run."""
-    if step < settings.warmup_steps:
-        warmup = settings.warmup_from + (1 - settings.warmup_from) * step / settings.warmup_steps
-    else:
-        warmup = 1.0
+    progress = min(step / max(steps_per_epoch * epochs, 1), 1.0)
+    return warmup_factor(step, settings) * schedule_factor(step // steps_per_epoch, progress, settings)
+
+
+def warmup_factor(step: int, settings: ScheduleSettings) -> float:
+    """Factor of the warm-up at a step: 1 after it."""
+    if step >= settings.warmup_steps:
+        return 1.0
+    return settings.warmup_from + (1 - settings.warmup_from) * step / settings.warmup_steps
+
+
+def schedule_factor(epoch: float, progress: float, settings: ScheduleSettings) -> float:
+    """Factor of the schedule after so many epochs, which are the fraction ``progress``, 0..1, of the run."""
     if settings.kind == "step":
-        epoch = step // steps_per_epoch
-        return warmup * 0.1 ** sum(epoch >= at for at in settings.milestones)
+        return 0.1 ** sum(epoch >= at for at in settings.milestones)
     if settings.kind == "cosine":
-        progress = min(step / max(steps_per_epoch * epochs, 1), 1.0)
-        return warmup * (
-            settings.final_lr_factor + (1 - settings.final_lr_factor) * (1 + math.cos(math.pi * progress)) / 2
-        )
+        return settings.final_lr_factor + (1 - settings.final_lr_factor) * (1 + math.cos(math.pi * progress)) / 2
     raise ValueError(f"the schedule is step or cosine, not {settings.kind!r}")
 
 

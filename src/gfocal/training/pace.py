@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 
 from gfocal.training.settings import RunSettings
@@ -11,6 +12,12 @@ EVALUATIONS = 10  # in a run, about
 # An image that is evaluated takes about a third of the time of one that is trained on, which also goes back through
 # the network; so evaluations take up to a fifth of the time where they see at most 3/4 as many images.
 EVALUATED_PER_TRAINED = 0.75
+EVALUATED_IN_TRAINING_TIME = 1 / 3
+
+
+def now() -> float:
+    """Seconds of the clock that runs are timed by."""
+    return time.perf_counter()
 
 
 @dataclass
@@ -37,10 +44,15 @@ def with_eval_every(settings: RunSettings, train_images: int, val_images: int) -
 
     About ten evaluations in a run; fewer where they would take more than about a fifth of the time.
     """
-    if settings.eval_every is not None:
+    if settings.eval_every is not None or settings.time_minutes is not None:  # of a given time: see TimePlan
         return settings
+    return replace(settings, eval_every=choose_eval_every(settings.epochs, train_images, val_images))
+
+
+def choose_eval_every(epochs: int, train_images: int, val_images: int) -> int:
+    """Epochs between the evaluations of a run of so many epochs; see ``with_eval_every``."""
     affordable = -(-val_images // max(1, int(EVALUATED_PER_TRAINED * train_images)))
-    return replace(settings, eval_every=max(1, round(settings.epochs / EVALUATIONS), affordable))
+    return max(1, round(epochs / EVALUATIONS), affordable)
 
 
 def count_evaluations(done: int, epochs: int, eval_every: int) -> int:

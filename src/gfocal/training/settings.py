@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gfocal.text import pluralize
 from gfocal.training.distributed import TIMEOUT_MINUTES, Precision
 
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
@@ -24,7 +25,11 @@ class RunSettings:
     """How long a run is, what a step takes, and where and how it computes."""
 
     epochs: int = 12
-    """Passes over the training images, at least 1."""
+    """Passes over the training images, at least 1; with ``time_minutes`` the number that the schedule's milestones
+    and ``close_epochs`` of the augmentation are meant for."""
+    time_minutes: float | None = None
+    """How long the run is to take, more than 0: as many steps as end in this time, planned again while it trains.
+    None: ``epochs``."""
     batch_size: int = 16
     """Images per process and batch, at least 1."""
     grad_accum_steps: int = 1
@@ -74,6 +79,11 @@ class RunSettings:
     """With several processes: how long one waits for the others before it ends, more than 0. The others wait while
     the main process computes AP and writes files."""
 
+    @property
+    def length(self) -> str:
+        """How long a run is, in words."""
+        return pluralize(self.epochs, "epoch") if self.time_minutes is None else f"{self.time_minutes:g} min"
+
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "grad_accum_steps", "eval_every", "eval_batch_size"):
             value = getattr(self, name)
@@ -88,6 +98,8 @@ class RunSettings:
         for name in ("repeat_threshold", "max_clamped_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} lies in 0..1, not {getattr(self, name)}")
+        if self.time_minutes is not None and not 0 < self.time_minutes <= MINUTES_OF_A_YEAR:
+            raise ValueError(f"time_minutes must be above 0 and at most a year, not {self.time_minutes}")
         if not 0 < self.timeout_minutes <= MINUTES_OF_A_YEAR:
             raise ValueError(f"timeout_minutes must be above 0 and at most a year, not {self.timeout_minutes}")
         if not 0 <= self.ema_decay < 1:

@@ -68,6 +68,8 @@ class Watch:
     def seconds_left(self) -> float | None:
         """Time that the rest of the run will take, with its evaluations; None before an epoch is done."""
         progress, settings = self.state.progress, self.settings
+        if (plan := self.state.plan) is not None:
+            return max(0.0, plan.seconds - plan.spent) if progress.epoch < settings.epochs else 0.0
         epochs = settings.epochs - progress.epoch - progress.batches / self.batches_per_epoch
         assert settings.eval_every is not None
         more = 0 if self.val_data is None else count_evaluations(progress.epoch, settings.epochs, settings.eval_every)
