@@ -115,8 +115,8 @@ def _expand(source: str, out: Path) -> tuple[list[str], list[str], list[str]]:
         tables, files = [n for n in names if n.endswith(".parquet")], [n for n in names if is_image(Path(n))]
         if not names or not (tables or files):
             raise DataError(f"{source}: no images and no parquet files there")
-        found = [f"{base.rstrip('/')}/{quote(name)}{mark}{query}" for name in tables or files]
-        return (found, [], []) if tables else ([], found, [])
+        places = [f"{base.rstrip('/')}/{quote(name)}{mark}{query}" for name in tables or files]
+        return (places, [], []) if tables else ([], places, [])
     local = Path(source)
     if local.suffix.lower() == ".parquet":
         return [source], [], []

@@ -106,7 +106,7 @@ def detect_on_ray(
             addresses of such (s3://...). Paths must be the same on all machines.
         out: a folder that all machines share, or an address.
         lists: text files with a path in each line.
-        address: of a running cluster; None: that of $RAY_ADDRESS, else Ray on this machine.
+        address: of a running cluster; None: that of $RAY_ADDRESS, else of a Ray that runs here, else a new one.
         workers: processes, their threads and what they do at once.
         score_threshold: minimum score; None: the model's own of each class, else 0.3.
         value_range: of images of more than 8 bits; None: the model's, else 0 and 65535.
