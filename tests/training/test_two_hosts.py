@@ -20,6 +20,7 @@ from two_hosts import INTERFACE, Network, two_hosts
 
 from gfocal.run_folder import RunFolder
 from gfocal.training.environment import lock_folder
+from gfocal.training.metrics_log import read_metrics
 
 pytestmark = pytest.mark.slow
 CASES = ("uneven", "clipped")
@@ -69,7 +70,7 @@ class Torchrun:
         command += ["--rdzv-conf", f"{keeps_store},read_timeout=5,keep_alive_interval=1,join_timeout=60"]
         command += ["--local-addr", host.address, *more, *what]
         paused = str(log.parent / "paused")
-        env = environment() | {"GLOO_SOCKET_IFNAME": INTERFACE, "PAUSED": paused, "MASTER_ADDR": host.address}
+        env = environment() | {"GLOO_SOCKET_IFNAME": INTERFACE, "PAUSED": paused}
         self.log, self.process = log, host.start(command, place, env, log)
 
     def said(self) -> str:
@@ -166,3 +167,18 @@ def test_both_hosts_end_with_the_reason_where_the_link_stays_cut(
     assert not list(out.glob("*.tmp"))
     with lock_folder(RunFolder(out)):
         pass
+
+
+def test_a_host_that_died_is_started_again_by_the_same_command(
+    network: Network, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without it, torchrun 2.14 of the host that lives on does not tell a new one where its store is.
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    out, paused = tmp_path / "run", tmp_path / "paused"
+    with started(network, place, tmp_path, training(out), "--max-restarts", "1") as runs:
+        wait_until(paused.exists, runs, 180)
+        runs[1].end()
+        runs[1] = Torchrun(network, 1, place, tmp_path / "again.log", training(out), ("--max-restarts", "1"))
+        assert [run.ended(180) for run in runs] == [0, 0], "\n".join(run.said() for run in runs)
+        assert runs[0].said().count("resuming after epoch 1 of 3 and ") == 1
+    assert read_metrics(RunFolder(out).metrics)[-1]["step"] == "12"
