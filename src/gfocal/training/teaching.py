@@ -62,7 +62,7 @@ def with_teacher(network: nn.Module, criterion: Criterion, model: Detector) -> n
     if not isinstance(criterion, DistillingCriterion):
         return network
     device = next(model.parameters()).device
-    teacher = criterion.teacher.to(device=device, memory_format=torch.channels_last)
+    teacher = criterion.teacher.to(device).to(memory_format=torch.channels_last)
     return TaughtNetwork(network, teacher, model.input_settings)
 
 
