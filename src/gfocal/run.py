@@ -85,9 +85,8 @@ def run_training(
         require_same_data(run, train_data)
     model, criterion = build_parts(config, train_data.names, run, resume, console)
     model.renames = dict(renames or {})
-    if resume:
-        require_same_teacher(read_run_json(run), criterion, folder)
-    else:
+    require_same_teacher(read_run_json(run) if resume else None, criterion, folder)
+    if not resume:
         fit_to_data(config, model, criterion, train_data, val_data, data_name, console)
     folder.mkdir(parents=True, exist_ok=True)
     about = describe_environment(config) | describe_data(train_data, val_data, data_name, selected_on)

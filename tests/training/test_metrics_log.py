@@ -94,7 +94,7 @@ def test_the_line_of_an_epoch_fits_80_columns(epochs: int, loss: float) -> None:
 
 
 HEAD = ",".join(COLUMNS)
-ROW = "1,2,3,4.5,0.01,1,1,1,1,,2.5,0.1,0.2,0.3"
+ROW = "1,2,3,4.5,0.01,1,1,1,1,,,2.5,0.1,0.2,0.3"
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def describe_teacher(criterion: Criterion, name: str | None) -> dict[str, object
 
 
 def require_same_teacher(before: Mapping[str, Any] | None, criterion: Criterion, folder: Path) -> None:
-    """ResumeError if the run of a run.json (None: it is lost) had a teacher with other weights."""
+    """ResumeError if the run of a run.json (None: it is lost, or new) had a teacher with other weights."""
     known = (before or {}).get("teacher")
     if not isinstance(criterion, DistillingCriterion) or not isinstance(known, dict):
         return
