@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from conftest import tiny_detector
@@ -237,14 +238,18 @@ def test_a_command_writes_all_tools_by_the_uncertainty_of_select(run: Run, tmp_p
     for number in range(5):
         Image.fromarray(rng.integers(0, 255, (40 + number, 60, 3), dtype=np.uint8)).save(images / f"{number}.png")
     detector = tiny_detector()
+    with torch.no_grad():  # scores around 0.2: there is something to be uncertain of
+        next(p for p in detector.parameters() if p.shape == (len(detector.names),)).add_(3.2)
     save_model(detector, model)
     out = tmp_path / "found"
-    words = ("detect", model, images, "--out", out, "--no-images", "--score-threshold", "0.11")
+    words = ("detect", model, images, "--out", out, "--no-images", "--score-threshold", "0.15")
     code, _, err = run(*words, "--format", "cvat,label-studio,fiftyone,coco")
     assert code == DONE, err
     tasks = json.loads((out / "label-studio" / "tasks.json").read_text())
     values = [task["data"]["uncertainty"] for task in tasks]
     assert values == sorted(values, reverse=True)
+    assert values[0] > values[-1] > 1
+    assert all(task["predictions"][0]["result"] for task in tasks)
     pool = scan_files(detector, sorted(map(str, images.iterdir())), score_threshold=0.3)
     expected = {Path(one.path).name: one.uncertainty for one in pool.images}
     for task in tasks:
