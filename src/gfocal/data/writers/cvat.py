@@ -93,7 +93,7 @@ def _box(one: WrittenObject) -> str:
 def describe_cvat_labels(names: Sequence[str], has_edges: bool) -> list[dict[str, Any]]:
     """The labels of a task for detections, as CVAT's editor of labels takes them under "Raw".
 
-    CVAT drops attributes that a task does not have, so it must be made with these.
+    A task has the attributes of its labels and no others, so it must be made with these.
     """
     attributes = [
         {
