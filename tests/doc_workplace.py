@@ -15,12 +15,13 @@ import torch
 from PIL import Image
 
 import gfocal
-from conftest import OPTIONS, TINY
+from conftest import TINY
 from gfocal.cli.main import main
 from gfocal.data.coco_names import COCO_NAMES
 from gfocal.data.preprocess import InputSettings
 from gfocal.models.detector import Detector
 
+OPTIONS = {"body": "test_resnet.r160_in1k", "channels": 32, "num_convs": 1}  # the smallest of timm
 NAMES = ("pedestrian", "King", "person")
 SPLITS = {"train": 6, "val": 10, "test": 4}
 PUBLISHED = "nanodet_plus_m_416_coco"  # whose weights are in the cache, though random ones

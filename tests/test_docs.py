@@ -103,6 +103,7 @@ def copied_runs(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> list[C
         return None, None
 
     monkeypatch.setattr(gfocal.run, "run_training", copy_run)
+    monkeypatch.setattr("gfocal.cli.train.check_bf16", lambda *arguments: None)
     return configs
 
 
