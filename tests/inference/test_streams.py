@@ -116,7 +116,7 @@ def test_a_stream_whose_sound_goes_on_without_video_ends(
     assert all_lines(tmp_path / "out")[-1]["frame"] >= 46  # the last one ends where the next begins
 
 
-def test_a_stream_whose_size_changes_and_whose_clock_begins_anew(
+def test_a_stream_whose_size_changes_and_whose_clock_begins_again(
     run: Run, model: Path, tmp_path: Path, clip: bytes
 ) -> None:
     """As of a camera that is set to another size: it starts again, from time 0."""

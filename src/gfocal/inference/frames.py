@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 OPEN_SECONDS, READ_SECONDS = 20.0, 20.0  # until a source that says nothing, or sends no video, is given up
-CLOCK_SECONDS = 1.0  # a time that is earlier than the one before by more is one of a clock that began anew
+CLOCK_SECONDS = 1.0  # a time that is earlier than the one before by more is one of a clock that began again
 USUAL_RATE = Fraction(30)  # where a source states none
 QUARTER = 90  # degrees
 _CAMERAS = {"linux": ("v4l2", "/dev/video"), "darwin": ("avfoundation", ""), "win32": ("dshow", "video=")}
@@ -68,7 +68,7 @@ class Video:
         """Every frame that can be decoded, in the order in which they are shown.
 
         Times increase from frame to frame: one without a time, or with one that is not later than that of the frame
-        before, gets the next. Where the clock of the source begins anew, times go on from there.
+        before, gets the next. Where the clock of the source begins again, they continue from the last one.
         """
         index, last, shift = 0, None, 0
         step = max(1, round(1 / (self.rate * self.time_base)))
@@ -96,7 +96,8 @@ class Video:
         import av.error
 
         # Of a live source packets of sound are taken too: they tell that there is no video where it says something.
-        packets = self.container.demux(self.stream) if self.kind == "file" else self.container.demux()
+        wanted = (self.stream,) if self.kind == "file" else self.container.streams.get()
+        packets = self.container.demux(*wanted)
         heard = time.monotonic()
         while not self.is_stopped:
             try:

@@ -175,6 +175,7 @@ class _OneVideo:
         calibration = usable_calibration(run.model)
         correlation = None if calibration is None else calibration.correlation
         self.tracker = Tracker(float(video.rate / run.every), correlation) if run.track else None
+        self.names = tuple(run.model.names if run.classes is None else run.classes.names)
         self.num_objects = 0
         self.writer: VideoWriter | None = None
         self._waiting: deque[tuple[int, Record | None, Future[Image.Image | None]]] = deque()
@@ -215,7 +216,6 @@ class _OneVideo:
 
     def _repeat(self, frames: Iterator[Frame], num_done: int, pool: Executor, bar: Bar) -> None:
         """Frames of an earlier run, by their lines."""
-        names = tuple(self.run.model.names if self.run.classes is None else self.run.classes.names)
         for record, frame in zip(
             islice((r for r, _ in read_records(self.journal.path)), num_done), frames, strict=False
         ):
@@ -227,7 +227,7 @@ class _OneVideo:
             if self.tracker is not None:
                 self.tracker.update(*tracker_input(record), record["time"])
             self.num_objects += len(record["labels"])
-            detections = drawable(record, names)
+            detections = drawable(record, self.names)
             image = frame.read_pixels() if self.writer is not None else None
             drawn = pool.submit(self._draw, image, detections, record.get("track_ids"))
             self._waiting.append((frame.pts, None, drawn))
@@ -244,7 +244,9 @@ class _OneVideo:
             for (frame, image), one in zip(batch.keys, found, strict=True):
                 candidates = report_classes(one.to("cpu"), run.classes, run.model.decode_settings)
                 detections, record = self._follow(frame, candidates)
-                drawn = pool.submit(self._draw, image, detections, record.get("track_ids"))
+                # As a resumed run would draw them, whose numbers are rounded; lines have no distributions, though.
+                shown = drawable(record, self.names) if run.style.edges == "none" else detections
+                drawn = pool.submit(self._draw, image, shown, record.get("track_ids"))
                 self._waiting.append((frame.pts, record, drawn))
                 self.num_objects += len(detections)
             self._write(2 * run.num_workers, bar)

@@ -57,7 +57,7 @@ function writeFilters() {
   const number = chosen.classes.filter(Boolean).length, all = chosen.classes.length;
   find(".classes summary").textContent = number === all ? "Classes" : `Classes: ${number} of ${all}`;
   const total = listed.reduce((sum, one) => sum + one.number, 0);
-  const parts = [`${count(listed.length)} of ${count(images.length)} images`, `${count(total)} detections`];
+  const parts = [`${count(listed.length)} of ${count(images.length)} images`, `${count(total)} detection${total === 1 ? "" : "s"}`];
   if (settings.annotated) {
     const sum = { right: 0, wrong: 0, missed: 0 };
     for (const image of images) {
