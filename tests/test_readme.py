@@ -163,6 +163,8 @@ def test_python_examples_run(page: Path, workplace: Path, monkeypatch: pytest.Mo
     if page.name == "serve.md":
         answer_requests(monkeypatch)
     if page.name == "scale.md":
+        monkeypatch.setenv("RAY_ADDRESS", "local")  # not another Ray of this machine
+        monkeypatch.setenv("RAY_worker_niceness", "0")
         write_table_of_images()
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), names)
