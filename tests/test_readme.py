@@ -43,7 +43,7 @@ def code_spans(page: Path) -> list[str]:
 def commands() -> Iterator[tuple[str, str]]:
     """Every gfocal command line of the pages."""
     for page in PAGES:
-        lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
+        lines = [line for block in blocks(page, "bash") for line in re.sub(r"\\\n *", "", block).splitlines()]
         lines += [span for span in code_spans(page) if re.match(r"gfocal \w+ .", span)]
         for line in lines:
             for part in line.split("&&"):
