@@ -1,10 +1,11 @@
 """Fixtures for all tests: where the real data lies, and one thread per test process."""
 
 import os
+import shutil
 import signal
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from gfocal.cli.main import main
 from gfocal.data.preprocess import InputSettings
 from gfocal.models.detector import Detector
 from gfocal.models.zoo import create
+from gfocal.visualize.viewer.viewer_page import ViewerSettings, write_viewer
+from viewer_browser import Viewer
 
 torch.set_num_threads(1)
 # No test depends on a network: what the default config starts from is not downloaded.
@@ -28,6 +31,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("gfocal", deadline=None)
 settings.load_profile("gfocal")
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")  # programs, the first that is installed
 OPTIONS = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
 # Options of gfocal train that make a run of seconds.
 TINY = [
@@ -129,3 +133,31 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[
         return done[preset]
 
     return get
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright, of the extra dev")
+    named = os.environ.get("GFOCAL_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if named is None:
+        pytest.skip("no Chromium: install it, or name its program in GFOCAL_CHROMIUM")
+    with api.sync_playwright() as playwright:
+        one = playwright.chromium.launch(executable_path=named, args=["--no-sandbox"])
+        yield one
+        one.close()
+
+
+@pytest.fixture
+def show(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    opened: list[Viewer] = []
+
+    def open_it(images: list[dict[str, Any]], made: ViewerSettings) -> Viewer:
+        path = tmp_path / "viewer.html"
+        write_viewer(path, made, images)
+        opened.append(Viewer(browser, path))
+        return opened[-1]
+
+    yield open_it
+    for one in opened:
+        assert one.troubles == []
+        one.page.close()

@@ -100,7 +100,7 @@ def test_a_long_side_that_is_too_short_for_the_preset() -> None:
     ("options", "message"),
     [
         ({"chanels": 3}, r"gfl_light_fpn has no option 'chanels'; did you mean channels\?"),
-        ({"zebra": 3}, "known are: n, delta, origin, finest, channels, num_convs, body "),
+        ({"zebra": 3}, "known are: n, delta, origin, finest, dgqp, channels, num_convs, body "),
         ({"names": ["a"]}, "no option 'names'"),
         ({"input_settings": 3}, "no option 'input_settings'"),
         ({"channels": "wide"}, "channels must be a whole number, not 'wide'"),

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gfocal.checks.annotations import check_boxes
-from gfocal.checks.class_findings import check_classes
+from gfocal.checks.class_findings import check_classes, count_by_name
 from gfocal.checks.findings import Finding
 from gfocal.checks.records import check_records
 from gfocal.cli import DONE
@@ -41,7 +41,9 @@ def write(folder: Path, boxes: list[list[float]], names: tuple[str, ...] = NAMES
 
 
 def find(data: FileData) -> dict[str, Finding]:
-    found = [*check_records(data, "all"), *check_boxes(data, "all"), *check_classes({"all": data}, ["all"], "set")]
+    counts = count_by_name([data])
+    of_classes = check_classes({"all": data}, ["all"], "set", counts, counts)
+    found = [*check_records(data, "all"), *check_boxes(data, "all"), *of_classes]
     return {finding.code: finding for finding in found}
 
 

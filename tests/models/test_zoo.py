@@ -55,7 +55,7 @@ def test_a_preset_builds_and_detects(preset: Preset) -> None:
 
 
 def test_options_reach_the_network() -> None:
-    options = {"n": 8, "delta": 0.5, "origin": "center", "finest": 8, "channels": 64, "num_convs": 3}
+    options = {"n": 8, "delta": 0.5, "origin": "center", "finest": 8, "dgqp": True, "channels": 64, "num_convs": 3}
     model = create("gfl_r18_fpn", 5, pretrained=False, **options)
     assert model.box_coder == GeneralDistribution(8, 0.5)
     outputs = model.eval()(torch.zeros(1, 3, 32, 32))
