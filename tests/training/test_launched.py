@@ -153,6 +153,18 @@ def test_balanced_epochs_and_an_early_end_are_the_same_for_both(place: Path, tmp
     assert steps == [-(-int(shown) // 2), 2 * -(-int(shown) // 2)]
 
 
+def test_two_processes_agree_on_how_many_steps_end_in_time(place: Path, tmp_path: Path) -> None:
+    ended = torchrun(place, "clocks", tmp_path / "run", train=["--time", "12s"])
+    assert ended.returncode == 0, ended.stderr
+    rates = dict(re.findall(r"rates (\d): (\[.*?\])", ended.stdout))
+    assert rates["0"] == rates["1"]
+    rows = read_metrics(RunFolder(tmp_path / "run").metrics)
+    assert len(json.loads(rates["0"])) == int(rows[-1]["step"]) > 8
+    assert json.loads(rates["0"])[-1] < 0.1
+    (seconds,) = re.findall(r"took (\d+) s of 12 s: ", ended.stderr)
+    assert 10 <= int(seconds) <= 15  # of a few steps on a busy machine
+
+
 def test_a_fault_in_one_process_ends_both_with_its_reason(place: Path, tmp_path: Path) -> None:
     started = time.monotonic()
     ended = torchrun(place, "data", tmp_path / "data")

@@ -108,7 +108,7 @@ class TimePlan:
         if state.next_plan > FIRST_PLAN:  # else the number of steps is not known yet
             state.fraction += (1 - state.fraction) / max(1, state.steps - (step - 1))
         self._measure(step, training_seconds)
-        if state.next_plan <= step < state.steps:
+        if state.next_plan <= step < state.steps and state.step_seconds:
             steps = self._choose_steps(step, epoch, self.seconds - self.spent)
             pause = min(int(BETWEEN_PLANS * self.seconds / state.step_seconds), (steps - step) // 4, step)
             state.steps, state.next_plan = agree((steps, step + max(1, pause)))
