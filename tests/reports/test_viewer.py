@@ -181,7 +181,7 @@ def test_sliders_and_filters(show: Any) -> None:
     viewer.page.click(".classes summary")
     viewer.page.uncheck("[data-label='0']")
     assert viewer.names() == ["one.jpg"]
-    assert viewer.text(".status").startswith("1 of 2 images; 1 detections")
+    assert viewer.text(".status").startswith("1 of 2 images; 1 detection")
     viewer.page.click("[name=all]")
     assert viewer.names() == ["one.jpg", "other.jpg"]
     viewer.set("sort", "score")
