@@ -32,6 +32,7 @@ settings.register_profile("gfocal", deadline=None)
 settings.load_profile("gfocal")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")  # programs, the first that is installed
+FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 OPTIONS = {"body": "mobilenetv4_conv_small.e2400_r224_in1k", "channels": 32, "num_convs": 1}
 # Options of gfocal train that make a run of seconds.
 TINY = [
@@ -142,7 +143,7 @@ def browser() -> Iterator[Any]:
     if named is None:
         pytest.skip("no Chromium: install it, or name its program in GFOCAL_CHROMIUM")
     with api.sync_playwright() as playwright:
-        one = playwright.chromium.launch(executable_path=named, args=["--no-sandbox"])
+        one = playwright.chromium.launch(executable_path=named, args=["--no-sandbox", *FAKE_CAMERA])
         yield one
         one.close()
 

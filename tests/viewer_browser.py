@@ -6,6 +6,16 @@ from pathlib import Path
 from typing import Any
 
 
+def point_at(page: Any, x: float, y: float) -> None:
+    """Move the pointer to a place of the image that is shown, given in its pixels."""
+    at = page.evaluate(
+        "([x, y]) => { const svg = document.querySelector('.stage svg');"
+        "const p = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM()); return [p.x, p.y]; }",
+        [x, y],
+    )
+    page.mouse.move(*at)
+
+
 class Viewer:
     """A page of the viewer, open in a browser; an error on it, or a request, fails the test that closes it."""
 
@@ -46,13 +56,7 @@ class Viewer:
         return dict(zip(terms, values, strict=True))
 
     def point_at(self, x: float, y: float) -> None:
-        """Move the pointer to a place of the image, given in its pixels."""
-        at = self.page.evaluate(
-            "([x, y]) => { const svg = document.querySelector('.stage svg');"
-            "const p = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM()); return [p.x, p.y]; }",
-            [x, y],
-        )
-        self.page.mouse.move(*at)
+        point_at(self.page, x, y)
 
     def names(self) -> list[str]:
         """The images in the list."""

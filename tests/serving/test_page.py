@@ -5,9 +5,6 @@ Needs Chromium, which GFOCAL_CHROMIUM may name, and the package playwright; neit
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +14,7 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 from served import TOKEN, encode, make_image, make_model
 from test_connections import running
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright, of the extra dev")
-    named = os.environ.get("GFOCAL_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if named is None:
-        pytest.skip("no Chromium: install it, or name its program in GFOCAL_CHROMIUM")
-    with api.sync_playwright() as playwright:
-        one = playwright.chromium.launch(executable_path=named, args=["--no-sandbox", *FAKE_CAMERA])
-        yield one
-        one.close()
+from viewer_browser import point_at
 
 
 @pytest.fixture
@@ -61,13 +45,7 @@ class Page:
         self.page.wait_for_selector(".stage svg rect.frame", state="attached")
 
     def point_at(self, x: float, y: float) -> None:
-        """Move the pointer to a place of the image, given in its pixels."""
-        at = self.page.evaluate(
-            "([x, y]) => { const svg = document.querySelector('.stage svg');"
-            "const p = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM()); return [p.x, p.y]; }",
-            [x, y],
-        )
-        self.page.mouse.move(*at)
+        point_at(self.page, x, y)
 
 
 def test_an_image_is_shown_with_boxes_edges_and_timings(browser: Any, image: Path) -> None:

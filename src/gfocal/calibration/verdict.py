@@ -27,9 +27,8 @@ class Origin:
     score_threshold: float | tuple[float, ...]
 
     @classmethod
-    def of(cls, calibration: Calibration) -> Origin:
-        """Of a calibration, whose classes may have been renamed or left out."""
-        made = calibration
+    def of(cls, made: Calibration) -> Origin:
+        """Of a calibration."""
         return cls(made.data, made.num_images, made.num_boxes, made.score_threshold)
 
 

@@ -4,7 +4,8 @@
 
 D_z is the mean over the four edges of T^2 KL(teacher || student) at temperature T (``edge_divergence``).
 
-* Main region: the positives of the student's own criterion, weighted by w as its box losses are.
+* Main region: the positives of the student's own criterion; w is their score, as in the box losses of GFL, or one
+  where the criterion has no quality estimate or equal weights.
 * Valuable localization region: points around each box that are no good positives but see some of it. Those whose
   square anchor has a DIoU with the box between a quarter of ATSS's threshold of the box and the threshold; r is the
   IoU of anchor and box, 0 elsewhere. Some of them may be positives too, as published.
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from gfocal.assigners.atss import mean_plus_std, nearest_points
 from gfocal.criteria.dense import DenseCriterion
-from gfocal.criteria.gfl import Assign, GFLCriterion, identity, level_of_point, rows, sum_per_level
+from gfocal.criteria.gfl import GFLCriterion, identity, level_of_point, rows, sum_per_level
 from gfocal.criteria.nanodet import NanoDetCriterion
 from gfocal.losses.divergence import edge_divergence
 from gfocal.models.detector import Detector
@@ -50,23 +51,16 @@ class DistillingCriterion:
     temperature: float = 10.0
     sum_over_processes: Callable[[Tensor], Tensor] = identity
 
-    def __post_init__(self) -> None:
-        shared = replace(self.base, sum_over_processes=self.sum_over_processes)
-        object.__setattr__(self, "base", shared)  # how a frozen dataclass sets a field of its own
-
-    @property
-    def assign(self) -> Assign:
-        """The assigner of the student."""
-        return self.base.assign
-
     def at_epoch(self, epoch: int, epochs: int) -> DistillingCriterion:
         """The criterion of an epoch: that of the labels in this epoch, and the same teacher."""
         return replace(self, base=self.base.at_epoch(epoch, epochs))
 
     def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
         """Losses of a batch; arguments as those of ``GFLCriterion``."""
-        losses = self.base(outputs, targets, sizes)
-        distill = self.weight * self.divergence(outputs, self.main_region(outputs, targets, sizes))
+        assignment = self._assign(outputs, targets, sizes)  # once, for the labels and the teacher
+        base = replace(self.base, assign=lambda *_: assignment, sum_over_processes=self.sum_over_processes)
+        losses = base(outputs, targets, sizes)
+        distill = self.weight * self.divergence(outputs, self.main_region(outputs, assignment))
         if self.region_weight:
             part = inside_own_padding(outputs.points, sizes)
             region = as_slots(valuable_region(outputs.points, targets, part))
@@ -85,19 +79,20 @@ class DistillingCriterion:
         level = at(level_of_point(counts, slots.device), slots)
         return sum_per_level(loss, level, len(counts)) / normalizer
 
+    def _assign(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Assignment:
+        if isinstance(self.base, NanoDetCriterion):  # which assigns by predictions
+            return self.base.match(outputs, targets, sizes).assignment
+        return self.base.assign(outputs.points, targets, inside_own_padding(outputs.points, sizes))
+
     @torch.no_grad()
-    def main_region(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Assignment:
-        """The positives, with the weights of their box losses."""
-        if isinstance(self.base, NanoDetCriterion):
-            assignment = self.base.match(outputs, targets, sizes).assignment
-        else:
-            points = outputs.points
-            assignment = self.base.assign(points, targets, inside_own_padding(points, sizes))
+    def main_region(self, outputs: HeadOutputs, assignment: Assignment) -> Assignment:
+        """The positives, weighted by their scores, as GFL's box losses are, or equally where the base does so."""
         assignment = drop_empty_slots(assignment)
-        weight = rows(outputs.cls_logits, assignment.slots).amax(-1).float().sigmoid()  # (B, M)
-        if getattr(self.base, "box_weights", "quality") == "equal":
-            weight = torch.ones_like(weight)
-        return replace(assignment, weights=torch.where(assignment.slot_positive, weight, 0.0))
+        weight = assignment.slot_positive.float()  # (B, M)
+        dense = self.base if isinstance(self.base, DenseCriterion) else None
+        if dense is None or (dense.quality != "none" and dense.box_weights != "equal"):
+            weight = weight * rows(outputs.cls_logits, assignment.slots).amax(-1).float().sigmoid()
+        return replace(assignment, weights=weight)
 
 
 @torch.no_grad()

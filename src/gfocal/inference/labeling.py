@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from gfocal.atomic import atomic_write
 from gfocal.data.writers import cvat, fiftyone, label_studio
@@ -21,7 +22,6 @@ from gfocal.text import pluralize
 Tool = Literal["cvat", "label-studio", "fiftyone"]
 Order = Literal["uncertainty", "files"]
 TOOLS: Mapping[str, str] = {"cvat": "CVAT", "label-studio": "Label Studio", "fiftyone": "FiftyOne"}
-ORDERS: tuple[str, ...] = get_args(Order)
 
 CVAT_LABELS, CVAT_IMAGES, TASKS = "labels.json", "images.txt", "tasks.json"
 
@@ -112,7 +112,8 @@ def _length_of_header(journal: Path) -> int:
 
 
 def _has_edges(journal: Path) -> bool:
-    return any("edge_std" in record for record, _ in read_records(journal))
+    """Whether a run has the spread of edges: all of its records, or none."""
+    return any("edge_std" in record for record, _ in islice(read_records(journal), 1))
 
 
 def _read(journal: Path, entries: Sequence[_Entry]) -> Iterator[Placed]:
