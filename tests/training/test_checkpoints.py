@@ -34,11 +34,11 @@ class Scale(Devices):
         self.scale = state["scale"]
 
 
-def begin(width: int = 4, seed: int = 0) -> TrainingState:
+def begin(width: int = 4, seed: int = 0, share: float = 0.0) -> TrainingState:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
-    return TrainingState(model, optimizer, WeightAverage(model, 0.9), Scale())
+    return TrainingState(model, optimizer, WeightAverage(model, 0.9, share=share), Scale())
 
 
 def learn(state: TrainingState, steps: int = 3) -> None:
@@ -51,16 +51,17 @@ def learn(state: TrainingState, steps: int = 3) -> None:
         state.average.update(state.model)
 
 
-def saved(folder: Path) -> TrainingState:
-    state = replace(begin(), progress=Progress(2, 3, 0.5, 1, 12.5), devices=Scale(2.0))
+def saved(folder: Path, share: float = 0.0) -> TrainingState:
+    state = replace(begin(share=share), progress=Progress(2, 3, 0.5, 1, 12.5), devices=Scale(2.0))
     learn(state)
     save_state(RunFolder(folder), state)
     return state
 
 
-def test_a_loaded_state_learns_as_the_one_that_was_saved(tmp_path: Path) -> None:
-    state = saved(tmp_path)
-    again = begin(seed=99)
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_a_loaded_state_learns_as_the_one_that_was_saved(tmp_path: Path, share: float) -> None:
+    state = saved(tmp_path, share)
+    again = begin(seed=99, share=share)
     assert load_state(RunFolder(tmp_path), again) == ""
     assert again.progress == Progress(2, 3, 0.5, 1, 12.5)
     assert again.devices.state_dict() == {"scale": 2.0}

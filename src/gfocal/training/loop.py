@@ -214,7 +214,8 @@ def prepare(
         val_batches = evaluation_loader(val_data, model.input_settings, *sizes)
     images_per_step = settings.batch_size * settings.grad_accum_steps * devices.world_size
     optimizer = make_optimizer(model, optimizer_settings, images_per_step)
-    average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
+    is_averaged = settings.ema_decay or settings.ema_share
+    average = WeightAverage(model, settings.ema_decay, share=settings.ema_share) if is_averaged else None
     state = TrainingState(model, optimizer, average, devices)
     training = TrainingRun(
         folder=folder,

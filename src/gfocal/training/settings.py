@@ -45,6 +45,8 @@ class RunSettings:
     Losses are float32 in any case."""
     ema_decay: float = 0.0
     """Decay of the exponential moving average of the weights, 0 <= ema_decay < 1; 0: no average."""
+    ema_share: float = 0.0
+    """In place of ``ema_decay``: mean age of the averaged weights as a share of the run's steps, 0..0.5; 0: not so."""
     eval_every: int | None = None
     """Epochs between evaluations, at least 1; the last epoch is always evaluated. None: about ten evaluations in a
     run, fewer where they would take more than about a fifth of the time."""
@@ -104,6 +106,8 @@ class RunSettings:
             raise ValueError(f"timeout_minutes must be above 0 and at most a year, not {self.timeout_minutes}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay lies in 0 <= ema_decay < 1, not {self.ema_decay}")
+        if not 0 <= self.ema_share <= 0.5:
+            raise ValueError(f"ema_share lies in 0..0.5, not {self.ema_share}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed lies in 0..{2**32 - 1}, not {self.seed}")
         if self.compile and self.checkpoint_activations:
