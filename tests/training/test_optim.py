@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
+from gfocal.config.bundled import config_names
+from gfocal.config.config import read_config
 from gfocal.models.backbone import TimmBackbone
 from gfocal.training.optim import (
     OptimizerSettings,
@@ -16,6 +21,7 @@ from gfocal.training.optim import (
     limit_warmup,
     lr_factor,
     make_optimizer,
+    scale_learning_rate,
     set_learning_rate,
 )
 
@@ -144,10 +150,29 @@ def test_without_layer_decay_groups_are_those_of_backbone_and_rest() -> None:
     assert [len(group["params"]) for group in optimizer.param_groups] == [3, 4]
 
 
-def test_the_rate_scales_with_the_images_of_a_step() -> None:
-    settings = OptimizerSettings(lr=0.01, lr_batch=16)
-    for images, rate in ((4, 0.0025), (16, 0.01), (64, 0.04)):
+@pytest.mark.parametrize(("kind", "rates"), [("sgd", (0.0025, 0.01, 0.04)), ("adamw", (0.005, 0.01, 0.02))])
+def test_the_rate_scales_with_the_images_of_a_step(kind: Literal["sgd", "adamw"], rates: tuple[float, ...]) -> None:
+    settings = OptimizerSettings(kind, lr=0.01, lr_batch=16)
+    for images, rate in zip((4, 16, 64), rates, strict=True):
         assert make_optimizer(Net(), settings, images).param_groups[0]["lr"] == pytest.approx(rate)
+
+
+@given(batch=st.integers(1, 4096), reference=st.integers(1, 4096))
+def test_what_an_epoch_does_is_the_same_in_batches_of_any_size(batch: int, reference: int) -> None:
+    """Of sgd the sum of the steps along a gradient that stays; of adamw, whose steps are of one size in whatever
+    direction, the variance of their sum."""
+    sgd, adamw = (OptimizerSettings(kind, lr=0.01, lr_batch=reference) for kind in ("sgd", "adamw"))
+    assert scale_learning_rate(sgd, batch) / batch == pytest.approx(0.01 / reference)
+    assert scale_learning_rate(adamw, batch) ** 2 / batch == pytest.approx(0.01**2 / reference)
+
+
+def test_published_configs_keep_their_rates() -> None:
+    """0.01 for 16 images, in proportion for others, and no epochs chosen for them."""
+    for name in config_names():
+        config = read_config(name)
+        if name.startswith("coco"):
+            assert scale_learning_rate(config.optimizer, 4) == pytest.approx(0.0025), name
+            assert (config.run.min_steps, config.run.max_steps) == (0, None), name
 
 
 def test_the_factor_is_of_the_first_rate_not_of_the_last() -> None:

@@ -141,6 +141,30 @@ def fit_batch_size(
     return replace(config, run=replace(config.run, batch_size=fitting))
 
 
+def fit_epochs(config: Config, train_data: ImageData, processes: int, console: Console) -> Config:
+    """The config with as many epochs as its ``run.min_steps`` and ``run.max_steps`` call for, said where they differ.
+
+    Of a run of a given time it is returned as it is.
+    """
+    used = select_trained(train_data)
+    images = len(select_with_objects(used) if config.run.skip_empty else used)
+    run = config.run
+    if run.time_minutes is not None or not images:
+        return config
+    steps_per_epoch = -(-images // (run.batch_size * processes * run.grad_accum_steps))
+    epochs = max(run.epochs, -(-run.min_steps // steps_per_epoch))
+    if run.max_steps is not None:
+        epochs = max(1, min(epochs, run.max_steps // steps_per_epoch))
+    if epochs == run.epochs:
+        return config
+    say(
+        console,
+        f"{pluralize(epochs, 'epoch')} instead of {run.epochs}, {pluralize(epochs * steps_per_epoch, 'step')}, for "
+        f"{pluralize(images, 'training image')} (--epochs states another number)",
+    )
+    return replace(config, run=replace(run, epochs=epochs))
+
+
 def refuse_other_convention(data: ImageData, trust_boxes: bool) -> None:
     """Raise DataError if the boxes of the training data seem to be of another convention, or of other classes."""
     files = data.files

@@ -33,7 +33,7 @@ from gfocal.cli.options import (
     int_at_least,
     minutes,
 )
-from gfocal.cli.training_config import draft_config, start_from_weights, states_batch_size
+from gfocal.cli.training_config import draft_config, start_from_weights, states_batch_size, states_length
 from gfocal.config.bundled import find_config
 from gfocal.console import say
 from gfocal.models.names import require_model
@@ -244,7 +244,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def _read(args: argparse.Namespace, config: Config, console: Console) -> tuple[Config, Validation]:
     """The data, and the config with the weights that the run starts from, which are looked for after the data."""
-    from gfocal.checks.before_training import fit_batch_size
+    from gfocal.checks.before_training import fit_batch_size, fit_epochs
     from gfocal.data.paths import require_distinct
 
     is_generated = "synthetic" in (*args.data, *(args.val or ()))
@@ -271,6 +271,8 @@ def _read(args: argparse.Namespace, config: Config, console: Console) -> tuple[C
     return config if is_generated else start_from_weights(config, args, console), choice
 
 
+        if not states_length(args):
+            config = fit_epochs(config, choice.train, launch.world_size(), console)
 def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
     from gfocal.checks.before_training import explain_small_sets, take_advice
     from gfocal.data.views import select_trained

@@ -69,6 +69,14 @@ def states_batch_size(args: argparse.Namespace) -> bool:
     return "run.batch_size" in _changes(args) or states_key(args.config, "run.batch_size")
 
 
+def states_length(args: argparse.Namespace) -> bool:
+    """Whether the user states how long the run is: by an option, or in a config file of their own."""
+    from gfocal.config.start import states_key
+
+    keys = ("run.epochs", "run.time_minutes")
+    return any(key in _changes(args) or states_key(args.config, key) for key in keys)
+
+
 def _where(args: argparse.Namespace, changes: Mapping[str, Any]) -> str:
     return "--set" if len(args.set) == len(changes) else "--set and options" if args.set else "options"
 

@@ -35,7 +35,7 @@ SUMMARY = (
     "model.preset", "model.init_from", "size.short_side", "size.long_side", "run.epochs", "run.time_minutes",
     "run.batch_size",
     "optimizer.kind", "optimizer.lr", "optimizer.lr_batch", "schedule.kind", "augment.preset", "run.precision",
-    "run.ema_decay", "run.seed",
+    "run.ema_decay", "run.ema_share", "run.seed",
 )  # fmt: skip
 VERSIONS = ("gfocal", "torch", "torchvision", "timm", "python", "machine", "gpu", "threads", "processes", "command")
 

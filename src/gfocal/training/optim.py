@@ -19,7 +19,8 @@ class OptimizerSettings:
     kind: Literal["sgd", "adamw"] = "sgd"
     """sgd with momentum, or adamw."""
     lr: float = 0.01
-    """Learning rate at ``lr_batch`` images per step, greater than 0; scaled in proportion to the actual number."""
+    """Learning rate at ``lr_batch`` images per step, greater than 0; scaled to the actual number: see
+    ``scale_learning_rate``."""
     lr_batch: int = 16
     """Images per step, over all processes, that ``lr`` is meant for; at least 1."""
     momentum: float = 0.9
@@ -74,7 +75,7 @@ class ScheduleSettings:
 
 def make_optimizer(model: nn.Module, settings: OptimizerSettings, images_per_step: int) -> torch.optim.Optimizer:
     """Optimizer over the trainable parameters, its learning rate scaled to the number of images per step."""
-    lr = settings.lr * images_per_step / settings.lr_batch
+    lr = scale_learning_rate(settings, images_per_step)
     factors = backbone_lr_factors(model, settings)
     groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -91,6 +92,16 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings, images_per_ste
     if settings.kind == "adamw":
         return torch.optim.AdamW(parameters, lr=lr, fused=True)
     raise ValueError(f"the optimizer is sgd or adamw, not {settings.kind!r}")
+
+
+def scale_learning_rate(settings: OptimizerSettings, images_per_step: int) -> float:
+    """The learning rate for so many images per step, over all processes.
+
+    Of sgd in proportion to their number (Goyal et al. 2017, section 2.1), of adamw to its square root, because Adam's
+    step does not grow with the gradient (Malladi et al. 2022, who change its betas too).
+    """
+    ratio = images_per_step / settings.lr_batch
+    return settings.lr * (math.sqrt(ratio) if settings.kind == "adamw" else ratio)
 
 
 def backbone_lr_factors(model: nn.Module, settings: OptimizerSettings) -> dict[str, float]:

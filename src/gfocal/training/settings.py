@@ -12,6 +12,7 @@ Tracker = Literal["tensorboard", "wandb", "mlflow"]
 # Beyond these a number is a mistake: a million processes would end the machine, not the run.
 MOST = {
     "epochs": 1_000_000,
+    "min_steps": 1_000_000,
     "batch_size": 65_536,
     "grad_accum_steps": 65_536,
     "eval_batch_size": 65_536,
@@ -30,6 +31,11 @@ class RunSettings:
     time_minutes: float | None = None
     """How long the run is to take, more than 0: as many steps as end in this time, planned again while it trains.
     None: ``epochs``."""
+    min_steps: int = 0
+    """Least number of optimizer steps of a run of ``gfocal train`` that states no epochs: fewer images are seen more
+    often. 0: ``epochs`` counts."""
+    max_steps: int | None = None
+    """And the largest number: many images are seen less often, but once. None: ``epochs`` counts."""
     batch_size: int = 16
     """Images per process and batch, at least 1."""
     grad_accum_steps: int = 1
@@ -46,7 +52,7 @@ class RunSettings:
     ema_decay: float = 0.0
     """Decay of the exponential moving average of the weights, 0 <= ema_decay < 1; 0: no average."""
     ema_share: float = 0.0
-    """In place of ``ema_decay``: mean age of the averaged weights as a share of the run's steps, 0..0.5; 0: not so."""
+    """In place of ``ema_decay``: mean age of the averaged weights as a share of the run's steps, 0..0.5; 0: not."""
     eval_every: int | None = None
     """Epochs between evaluations, at least 1; the last epoch is always evaluated. None: about ten evaluations in a
     run, fewer where they would take more than about a fifth of the time."""
@@ -94,7 +100,9 @@ class RunSettings:
         for name, most in MOST.items():
             if getattr(self, name) > most:
                 raise ValueError(f"{name} must be at most {most:,}, not {getattr(self, name):,}")
-        for name in ("num_workers", "patience", "save_every_minutes"):
+        if self.max_steps is not None and self.max_steps < max(1, self.min_steps):
+            raise ValueError(f"max_steps must be at least 1 and min_steps, not {self.max_steps}")
+        for name in ("num_workers", "patience", "save_every_minutes", "min_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         for name in ("repeat_threshold", "max_clamped_fraction"):
