@@ -46,6 +46,7 @@ from gfocal.training.distributed import choose_precision
 from gfocal.training.environment import lock_folder
 from gfocal.training.loop import train
 from gfocal.training.norm_statistics import restore_statistics
+from gfocal.training.pace import Outside
 from gfocal.training.teaching import describe_teacher, require_same_teacher
 from gfocal.training.watching import RunWatcher
 
@@ -60,23 +61,22 @@ def run_training(
     data_name: str = "",
     selected_on: str = "",
     held_out: Mapping[str, Any] | None = None,
-    renames: Mapping[str, str] | None = None,
+    renames: Mapping[str, str] | None = None,  # of classes, old -> new, for the model files
     watcher: RunWatcher | None = None,
+    outside: Outside | None = None,
     console: Console | None = None,
 ) -> tuple[Detector, CocoResult | None]:
     """Train as a config says; write the config, versions, a description of the data and the result to a folder.
 
-    With ``resume`` the saved config counts, not the one given. Messages and run.json call the data ``data_name``, and
-    run.json the images that the best epoch is chosen by ``selected_on``. ``held_out`` becomes split.json; ``renames``
-    (old -> new names of classes) go into the model files; ``watcher`` is shown the run while it trains.
+    With ``resume`` the saved config counts. run.json names the data ``data_name``, and ``selected_on`` the images
+    that the best epoch is chosen by; ``held_out`` becomes split.json. ``watcher`` and ``outside``: see ``train``.
 
     Raises:
         ResumeError: the folder holds a run and ``resume`` is False, or the other way round; or it had other data.
         ConfigError: the config's model cannot be built.
         DataError: no training image has an object.
         ClampedEdgesError: too many edges of the training boxes lie outside the regression range.
-        RunFolderInUseError: another process is training in the folder.
-        NotADirectoryError: ``folder`` is a file.
+        RunFolderInUseError, NotADirectoryError: another process is training in ``folder``; it is a file.
     """
     run, console = RunFolder(folder), console or Console(stderr=True)
     config = choose_config(config, run, resume)
@@ -107,6 +107,7 @@ def run_training(
             config=flatten(config),
             resume=resume,
             watcher=watcher,
+            outside=outside,
             console=console,
         )
         return model, write_result(result, config, run, val_data, resume) if launch.is_main() else result
@@ -305,11 +306,8 @@ def fit_to_data(
 def measure_missing_statistics(model: Detector, train_data: ImageData, console: Console) -> None:
     """Give initial weights whose BatchNorm was folded into the convolutions their statistics back, and say so."""
     if number := restore_statistics(model, train_data):
-        say(
-            console,
-            "the initial weights lack the mean and variance of each channel, which BatchNorm layers need: measured "
-            f"on {pluralize(number, 'image')}",
-        )
+        lack = "the initial weights lack the mean and variance of each channel, which BatchNorm layers need"
+        say(console, f"{lack}: measured on {pluralize(number, 'image')}")
 
 
 def check_data(

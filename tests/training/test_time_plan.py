@@ -61,13 +61,21 @@ def simulate(
     evaluation: float = 0.0,
     saving: float = 0.0,
     eval_every: int | None = None,
+    before: float = 0.0,
+    after: int = 0,
 ) -> Simulated:
-    """A run as the loop makes it, by a clock of its own; an evaluation takes the time of so many steps."""
+    """A run as the loop makes it, by a clock of its own; an evaluation takes the time of so many steps.
+
+    The command takes ``before`` seconds before training; ``after`` it, it detects so often on the validation images.
+    """
     clock, run, training = Clock(), Simulated(), 0.0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pace, "time", clock)
+        clock.seconds += before
         plan = TimePlan(
             seconds=seconds,
+            started=clock.seconds - before,
+            images_after=after * 2 * per_epoch,
             steps_per_epoch=per_epoch,
             epochs=12,
             warmup_steps=0,
@@ -76,6 +84,12 @@ def simulate(
             val_images=2 * per_epoch if evaluation else 0,
         )
         step = 0
+
+        def evaluate() -> float:
+            took = evaluation * sum(step_seconds(plan.spent) for _ in range(10)) / 10
+            clock.seconds += took
+            return took
+
         while run.epochs < plan.planned_epochs:
             plan.begin_epoch()
             while step < min(plan.state.steps, (run.epochs + 1) * per_epoch):
@@ -85,11 +99,13 @@ def simulate(
                 plan.finish_step(step, run.epochs, training, lambda value: value)
             run.epochs += 1
             if evaluation and (run.epochs == plan.planned_epochs or run.epochs % plan.planned_eval_every == 0):
-                took = evaluation * sum(step_seconds(plan.spent) for _ in range(10)) / 10
-                clock.seconds, run.evaluations = clock.seconds + took, run.evaluations + 1
-                plan.finish_evaluation(took)
+                plan.finish_evaluation(evaluate())
+                run.evaluations += 1
             clock.seconds += saving
             plan.finish_saving(saving)
+        for _ in range(after):
+            evaluate()
+        clock.seconds += saving
         run.seconds = plan.spent
     return run
 
@@ -122,6 +138,40 @@ def test_a_run_ends_in_time_and_its_schedule_with_it(name: str, per_epoch: int) 
     assert schedule_factor(12 * done[-2], done[-2], STEP) == pytest.approx(0.01)
     assert schedule_factor(12 * done[-2], done[-2], COSINE) < 0.0125
     assert run.evaluations >= 1
+
+
+@pytest.mark.parametrize("per_epoch", [1, 17, 100, 450])
+@pytest.mark.parametrize("name", PACES)
+def test_what_comes_before_and_after_training_is_in_the_time(name: str, per_epoch: int) -> None:
+    """Images are read for a while before; after training, two sets of images are detected on."""
+    share = 0.08 * min(per_epoch, 100)
+    run = simulate(1200, per_epoch, PACES[name], evaluation=share, saving=0.5, before=90, after=2)
+    assert run.seconds == pytest.approx(1200, rel=0.1)
+    assert run.fractions[-1] > 0.97
+
+
+def test_training_that_begins_when_the_time_is_over_takes_a_few_steps() -> None:
+    run = simulate(60, 50, PACES["constant"], before=65)
+    assert run.seconds < 75
+    assert 0 < len(run.fractions) < 10
+    assert run.fractions == sorted(run.fractions)
+
+
+def test_the_end_says_what_the_time_went_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(pace, "time", clock)
+    plan = TimePlan(
+        seconds=60, steps_per_epoch=10, epochs=3, warmup_steps=0, eval_every=1, train_images=10, val_images=4,
+        started=clock.seconds - 12, images_after=8,
+    )  # fmt: skip
+    plan.finish_evaluation(3)
+    clock.seconds += 40
+    assert (
+        plan.describe(2, 20)
+        == "took 52 s of 60 s, 12 s of them before the first step: 2 epochs; about 6 s for what comes after"
+    )
+    plan.images_after, plan.seconds_before = 0, 0.0
+    assert plan.describe(2, 20) == "took 52 s of 60 s: 2 epochs"
 
 
 @given(

@@ -65,6 +65,17 @@ def check_bf16(file: Path, val_data: ImageData, config: Config, console: Console
         say(console, f"{figures}: {file.name} stays with float32 unless --precision says otherwise")
 
 
+def count_checked(val_data: ImageData | None, config: Config) -> int:
+    """Images on which ``check_bf16`` detects objects, each precision for itself."""
+    from gfocal.cli.inputs import select_device
+    from gfocal.models.precision import is_bf16_native
+
+    if val_data is None or not is_bf16_native(select_device("cpu" if config.run.cpu else None)):
+        return 0
+    few = select_few(val_data)
+    return 0 if few is None else 2 * len(few)
+
+
 def select_few(data: ImageData) -> ImageData | None:
     """Up to so many images with objects; None of generated data that have more, and where no image has any."""
     files = data.files

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal import launch
 from gfocal.cli import DONE
-from gfocal.cli.bf16_check import check_bf16
+from gfocal.cli.bf16_check import check_bf16, count_checked
 from gfocal.cli.early import require_data, say_beginning
 from gfocal.cli.held_out import Validation, choose_validation, report_test
 from gfocal.cli.inputs import (
@@ -167,8 +168,9 @@ def _add_training(group: Options) -> None:
         "--time",
         type=minutes,
         metavar="20m",
-        help="how long to train, with evaluations, in place of --epochs: 90s, 20m, 1.5h; the number of epochs "
-        "follows from the pace, also where that changes, and the schedule always ends with the run",
+        help="how long the command is to take, from reading the data to the last evaluation, in place of --epochs: "
+        "90s, 20m, 1.5h; the number of epochs follows from the pace, also where that changes, and the learning "
+        "rate's schedule always ends with the run",
     )
     group.add_argument(
         "--batch-size", type=int_at_least(1), help="images per step and process; the learning rate is scaled with it"
@@ -213,6 +215,7 @@ def _add_computation(group: Options) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """gfocal train."""
+    started = time.perf_counter()  # --time counts from here
     _refuse_device(args.device)
     find_config(args.config or "nano")
     with explain_missing_coco(Path(args.config or "").stem.startswith("coco_"), args.data[0]):
@@ -239,7 +242,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         require_no_run(RunFolder(args.out))
     use_device(args.device)
     with pixel_limit(config.images.max_megapixels):
-        return _train(args, config, console)
+        return _train(args, config, console, started)
 
 
 def _read(args: argparse.Namespace, config: Config, console: Console) -> tuple[Config, Validation]:
@@ -268,17 +271,18 @@ def _read(args: argparse.Namespace, config: Config, console: Console) -> tuple[C
         choice = choose_validation(args, train_data, read, console)
     if not args.resume:
         config = fit_batch_size(config, choice.train, is_stated, launch.world_size(), console)
+        if not states_length(args):
+            config = fit_epochs(config, choice.train, launch.world_size(), console)
     return config if is_generated else start_from_weights(config, args, console), choice
 
 
-        if not states_length(args):
-            config = fit_epochs(config, choice.train, launch.world_size(), console)
-def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
+def _train(args: argparse.Namespace, config: Config, console: Console, started: float) -> int:
     from gfocal.checks.before_training import explain_small_sets, take_advice
     from gfocal.data.views import select_trained
     from gfocal.reports.training import TrainingPage
     from gfocal.run import run_training
     from gfocal.run_folder import RunFolder
+    from gfocal.training.pace import Outside
 
     config, choice = _read(args, config, console)
     train_data, val_data = choice.train, choice.val
@@ -290,6 +294,7 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
     num_train = len(select_trained(train_data))
     say(console, f"{pluralize(num_train, 'training image')}, {pluralize(num_val, 'validation image')}")
     data_name = ", ".join(args.data)
+    images_after = count_checked(val_data, config) + (0 if choice.test is None else len(choice.test))
     page = TrainingPage(console, explain_small_sets(select_trained(train_data), val_data))
     _, result = run_training(
         config,
@@ -302,6 +307,7 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
         held_out=choice.held_out,
         renames=dict(args.rename),
         watcher=page.update,
+        outside=Outside(started, images_after),
         console=console,
     )
     if not launch.is_main():
@@ -311,7 +317,8 @@ def _train(args: argparse.Namespace, config: Config, console: Console) -> int:
         print_result(result, RunFolder(args.out), console)
     if choice.test is not None:
         report_test(choice, config, args.out, console)
-    if val_data is not None and RunFolder(args.out).model_files:
+    is_late = config.run.time_minutes is not None and time.perf_counter() - started > 60 * config.run.time_minutes
+    if val_data is not None and RunFolder(args.out).model_files and not is_late:
         check_bf16(RunFolder(args.out).model_files[0], val_data, config, console)
     say(console, f"model files: {', '.join(map(str, RunFolder(args.out).model_files))}")
     for command in next_commands(args, choice):

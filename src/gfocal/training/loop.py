@@ -39,7 +39,7 @@ from gfocal.training.environment import deterministic
 from gfocal.training.epoch import TrainingRun, save_and_interrupt, train_epoch
 from gfocal.training.metrics_log import MetricsLog, format_epoch, set_aside_unusable_metrics
 from gfocal.training.optim import OptimizerSettings, ScheduleSettings, make_optimizer
-from gfocal.training.pace import now, with_eval_every
+from gfocal.training.pace import Outside, now, with_eval_every
 from gfocal.training.preparation import fit_length, load_training_batches, place_model, share_criterion
 from gfocal.training.settings import RunSettings
 from gfocal.training.stopping import (
@@ -68,13 +68,15 @@ def train(
     config: Mapping[str, Any] | None = None,
     resume: bool = False,
     watcher: RunWatcher | None = None,
+    outside: Outside | None = None,
     console: Console | None = None,
 ) -> CocoResult | None:
     """Train a detector and leave ``best`` and ``last`` model files, metrics.csv and the state in a folder.
 
     Returns the numbers of the last evaluation, None without validation data. ``criterion`` may be left out for a
     detector of GFL. ``config`` is for experiment trackers, beside the metrics. ``watcher`` is shown the run after
-    every epoch, at its end, and now and then in between; in the main process alone.
+    every epoch, at its end, and now and then in between; in the main process alone. ``outside`` is what of a given
+    time is not training; none where it is left out.
 
     Raises:
         NonFiniteLossError: the loss became NaN or infinite.
@@ -84,7 +86,7 @@ def train(
         RunWriteError: the disk is full.
         ProcessEndedError: a process that loads images or takes part in the run has ended.
     """
-    started = now()
+    outside = outside or Outside(now())
     with explain_ended_processes(launch.world_size(), run.timeout_minutes):
         devices = Devices(run.precision, run.grad_accum_steps, run.cpu, run.timeout_minutes)
         training = prepare(
@@ -100,11 +102,10 @@ def train(
             schedule=schedule,
             criterion=criterion,
             watcher=watcher,
+            outside=outside,
             resume=resume,
         )
         training.state.config = dict(config or {})
-        if training.state.plan is not None:
-            training.state.plan.started = started
         if resume:
             resume_state(training)
         wrap_for_devices(training)
@@ -200,6 +201,7 @@ def prepare(
     schedule: ScheduleSettings,
     criterion: Criterion | None,
     watcher: RunWatcher | None,
+    outside: Outside,
     resume: bool,
 ) -> TrainingRun:
     """Model on its device, batches, optimizer and criterion: a run before its first step."""
@@ -242,7 +244,7 @@ def prepare(
     )
     if devices.world_size > 1:
         say(console, f"{devices.world_size} processes, {pluralize(images_per_step, 'image')} a step")
-    fit_length(training, is_new=not resume)
+    fit_length(training, is_new=not resume, outside=outside)
     return training
 
 

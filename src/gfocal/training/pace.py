@@ -20,6 +20,14 @@ def now() -> float:
     return time.perf_counter()
 
 
+@dataclass(frozen=True)
+class Outside:
+    """What of the time that a run is given is not training: its command begins before and ends after."""
+
+    started: float  # when the command began, by ``now``
+    images_after: int = 0  # on which objects are detected after training
+
+
 @dataclass
 class Pace:
     """How long epochs and evaluations took in this process."""

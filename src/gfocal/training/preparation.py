@@ -23,6 +23,7 @@ from gfocal.training.distributed import Devices
 from gfocal.training.environment import keep_freed_memory
 from gfocal.training.epoch import TrainingRun
 from gfocal.training.optim import limit_warmup
+from gfocal.training.pace import Outside
 from gfocal.training.settings import RunSettings
 from gfocal.training.time_plan import TimePlan
 
@@ -79,8 +80,11 @@ def share_criterion(criterion: Criterion | None, model: Detector, devices: Devic
     return replace(criterion, sum_over_processes=devices.sum_over_processes)
 
 
-def fit_length(training: TrainingRun, is_new: bool) -> None:
-    """Limit the warm-up to a fifth of a run of known length, and say so if it is new; plan one of a given time."""
+def fit_length(training: TrainingRun, is_new: bool, outside: Outside) -> None:
+    """Limit the warm-up to a fifth of a run of known length, and say so if it is new; plan one of a given time.
+
+    ``outside``: what of that time is not training.
+    """
     settings = training.settings
     if settings.time_minutes is None:
         steps = training.steps_per_epoch * settings.epochs
@@ -96,5 +100,7 @@ def fit_length(training: TrainingRun, is_new: bool) -> None:
         eval_every=settings.eval_every,
         train_images=len(training.order.order),
         val_images=0 if training.val_data is None else len(training.val_data),
+        started=outside.started,
+        images_after=outside.images_after,
     )
     training.follow_plan()

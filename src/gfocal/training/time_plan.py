@@ -60,19 +60,28 @@ class TimePlan:
     eval_every: int | None  # of the config
     train_images: int
     val_images: int
-    started: float = field(default_factory=now)
+    started: float = field(default_factory=now)  # the time counts from here
+    images_after: int = 0  # on which objects are detected after training, in the same time
     state: PlanState = field(init=False)
     pace: deque[tuple[int, float]] = field(default_factory=deque)  # recent steps, and the training time after each
     steps_seen: int = 0  # by this process
+    seconds_before: float = field(init=False)  # the first step of this process
 
     def __post_init__(self) -> None:
         steps = max(self.steps_per_epoch * self.epochs, 2 * FIRST_PLAN)
         self.state = PlanState(steps, FIRST_PLAN, self.warmup_steps)
+        self.seconds_before = self.spent
 
     @property
     def spent(self) -> float:
         """Seconds of the run so far, also before it was resumed."""
         return now() - self.started
+
+    @property
+    def seconds_after(self) -> float:
+        """Time of what comes after training: objects detected on images, and files, like those after an epoch."""
+        detecting = self.images_after * self._evaluation_seconds / max(self.val_images, 1)
+        return detecting + self.state.saving_seconds
 
     @property
     def planned_epochs(self) -> int:
@@ -109,7 +118,7 @@ class TimePlan:
             state.fraction += (1 - state.fraction) / max(1, state.steps - (step - 1))
         self._measure(step, training_seconds)
         if state.next_plan <= step < state.steps and state.step_seconds:
-            steps = self._choose_steps(step, epoch, self.seconds - self.spent)
+            steps = self._choose_steps(step, epoch, self.seconds - self.spent - self.seconds_after)
             pause = min(int(BETWEEN_PLANS * self.seconds / state.step_seconds), (steps - step) // 4, step)
             state.steps, state.next_plan = agree((steps, step + max(1, pause)))
             is_young = step < YOUNG * state.steps
@@ -136,7 +145,10 @@ class TimePlan:
         else:
             done = pluralize(epochs, "epoch")
             done += f", {part} of {self.steps_per_epoch} steps of the last one" if part else ""
-        return f"took {format_duration(self.spent)} of {format_duration(self.seconds)}: {done}"
+        before, after = self.seconds_before, self.seconds_after
+        begun = f", {format_duration(before)} of them before the first step" if before >= 1 else ""
+        rest = f"; about {format_duration(after)} for what comes after" if after >= 1 else ""
+        return f"took {format_duration(self.spent)} of {format_duration(self.seconds)}{begun}: {done}{rest}"
 
     def state_dict(self) -> dict[str, Any]:
         """What ``load_state_dict`` takes."""
@@ -183,11 +195,15 @@ class TimePlan:
         if not self.val_images:
             return seconds
         every = self.eval_every or state.eval_every or self._eval_every(epochs)
-        evaluation = state.evaluation_seconds
-        if not evaluation:
-            image = state.step_seconds * self.steps_per_epoch / self.train_images
-            evaluation = EVALUATED_IN_TRAINING_TIME * image * self.val_images
-        return seconds + evaluation * count_evaluations(epoch, epochs, every)
+        return seconds + self._evaluation_seconds * count_evaluations(epoch, epochs, every)
+
+    @property
+    def _evaluation_seconds(self) -> float:
+        """Time of an evaluation; without validation images that of one image."""
+        if self.state.evaluation_seconds:
+            return self.state.evaluation_seconds
+        image = self.state.step_seconds * self.steps_per_epoch / self.train_images
+        return EVALUATED_IN_TRAINING_TIME * image * max(self.val_images, 1)
 
     def _eval_every(self, epochs: int) -> int:
         return choose_eval_every(epochs, self.train_images, self.val_images)
