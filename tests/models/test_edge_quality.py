@@ -10,7 +10,7 @@ from torch import Tensor
 
 from device_waits import waits
 from gfocal.losses.gfl import quality_focal_loss
-from gfocal.models.edge_quality import EdgeQuality, multiply_scores
+from gfocal.models.edge_quality import EdgeQuality, largest_by_planes, multiply_scores, softplus
 from gfocal.models.heads import GFLHead
 from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import gfl_r18_fpn
@@ -59,6 +59,25 @@ def test_it_reads_what_the_paper_says():
         torch.nn.init.normal_(parameter)
     edges = 3 * torch.randn(2, 5, 4, 17)
     assert torch.allclose(layer(edges), as_published(layer, edges), atol=1e-5)
+
+
+def test_a_cpu_without_gradients_computes_the_same_by_other_operations():
+    torch.manual_seed(0)
+    layer = EdgeQuality(17)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter)
+    edges = 3 * torch.randn(2, 50, 4, 17)
+    edges[0, :9] = 0.0  # ties
+    edges[1, :9, :, 3] = 300.0
+    scores = 30 * torch.randn(2, 50, 7)
+    found = layer(edges)
+    with torch.no_grad():
+        assert torch.allclose(layer(edges), found, atol=1e-6)
+        assert torch.allclose(largest_by_planes(edges), edges.softmax(-1).topk(4, -1).values, atol=1e-7)
+        fast = multiply_scores(scores, found)
+        x = torch.tensor([-200.0, -20.0, -1e-3, 0.0, 1e-3, 20.0, 200.0])
+        assert torch.allclose(softplus(x), torch.nn.functional.softplus(x), rtol=1e-6, atol=1e-7)
+    assert torch.allclose(fast, multiply_scores(scores.requires_grad_(), found), rtol=1e-6, atol=1e-6)
 
 
 def test_neither_place_nor_order_of_the_bins_matters_only_the_shape():
