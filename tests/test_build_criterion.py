@@ -13,6 +13,7 @@ from gfocal.assigners.dsla import assign_dsla
 from gfocal.assigners.fcos import assign_fcos
 from gfocal.assigners.fovea import assign_fovea
 from gfocal.assigners.max_iou import assign_max_iou
+from gfocal.assigners.tal import assign_tal
 from gfocal.build import build_criterion
 from gfocal.config.config import Config, ConfigError, MethodSettings, with_changes
 from gfocal.criteria.dense import DenseCriterion
@@ -117,6 +118,20 @@ def test_a_method_changes_what_it_names_and_nothing_else() -> None:
     assert found.box_loss is overlap_loss
 
 
+def test_task_aligned_assignment_and_the_varifocal_loss() -> None:
+    model = detector("gfl_r18_fpn")
+    published = build_criterion(model, MethodSettings(cls_loss="qfl"))
+    assert isinstance(published, DenseCriterion)
+    aligned = build_criterion(model, MethodSettings(assigner="tal"))
+    assert aligned == replace(published, assign=assign_tal, task_aligned=True)
+    method = MethodSettings(cls_loss="varifocal", gamma=1.5, alpha=0.5, target_warmup=0.5)
+    changes = {"cls_loss": "varifocal", "varifocal_gamma": 1.5, "varifocal_alpha": 0.5, "target_warmup": 0.5}
+    assert build_criterion(model, method) == replace(published, **changes)
+    fovea = build_criterion(detector("foveabox_r50_fpn"), MethodSettings(quality="joint", cls_loss="varifocal"))
+    assert isinstance(fovea, DenseCriterion)
+    assert (fovea.varifocal_gamma, fovea.varifocal_alpha) == (2.0, 0.75)  # not those of its Focal Loss
+
+
 def test_the_box_loss_beside_dfl() -> None:
     model = detector("gfl_r18_fpn")
     giou = build_criterion(model, MethodSettings(box_loss="giou"))
@@ -146,7 +161,19 @@ def test_the_box_loss_beside_dfl() -> None:
         ("atss_r50_fpn", {"quality_branch": False}, {"quality": "branch"}, "quality_branch = true"),
         ("atss_r50_fpn", {}, {"assigner": "max_iou"}, "anchors of several shapes"),
         ("atss_r50_fpn", {}, {"beta": 1.0}, "beta belongs to QFL"),
-        ("gfl_r18_fpn", {}, {"alpha": 0.5}, "alpha belongs to the Focal Loss"),
+        ("gfl_r18_fpn", {}, {"alpha": 0.5}, "alpha belongs to the Focal Loss or the Varifocal Loss"),
+        (
+            "gfl_r18_fpn",
+            {},
+            {"cls_loss": "varifocal", "beta": 1.0},
+            "beta belongs to QFL, but .* is the Varifocal Loss",
+        ),
+        ("atss_r50_fpn", {}, {"cls_loss": "varifocal"}, "learns the quality in the class score"),
+        ("atss_r50_fpn", {}, {"cls_loss": "qfl"}, "the class loss is the Focal Loss; .* a quality of joint"),
+        ("atss_r50_fpn", {}, {"assigner": "tal"}, "TAL gives targets of the class score"),
+        ("gfl_r18_fpn", {}, {"assigner": "tal", "measure": "iou"}, "there is no measure"),
+        ("nanodet_plus_m", {}, {"cls_loss": "varifocal"}, "takes no cls_loss"),
+        ("ssd512_vgg16", {}, {"assigner": "tal"}, "takes no assigner"),
         ("gfl_r18_fpn", {}, {"quality": "branch"}, "take atss_r50_fpn"),
         ("sapd_r50_fpn", {}, {"beta": 1.0}, "takes no beta = 1.0"),
         ("nanodet_plus_m", {}, {"assigner": "atss"}, "takes no assigner = 'atss'; .* beta, exclude_ignored"),

@@ -14,6 +14,7 @@ from gfocal.assigners.fcos import assign_fcos
 from gfocal.assigners.fovea import assign_fovea
 from gfocal.assigners.max_iou import assign_max_iou
 from gfocal.assigners.sapd import assign_sapd
+from gfocal.assigners.tal import assign_tal
 from gfocal.config.config import Config, ConfigError, DistillSettings, MethodSettings, ModelSettings, SizeSettings
 from gfocal.criteria.dense import DenseCriterion
 from gfocal.criteria.distillation import DistillingCriterion, Taught
@@ -45,6 +46,7 @@ ASSIGNERS: Mapping[str, Assign] = {
     "ssd": assign_ssd,
     "sapd": assign_sapd,
     "dsla": assign_dsla,
+    "tal": assign_tal,
 }
 BOX_LOSSES: Mapping[str, Callable[[PublishedSettings], BoxLoss]] = {
     "giou": lambda _: overlap_loss,
@@ -214,6 +216,7 @@ def _build_dense(model: Detector, method: MethodSettings) -> DenseCriterion:
         for name in (
             "quality",
             "measure",
+            "cls_loss",
             "beta",
             "gamma",
             "alpha",
@@ -223,8 +226,10 @@ def _build_dense(model: Detector, method: MethodSettings) -> DenseCriterion:
         )
         if getattr(method, name) is not None
     }
+    if method.cls_loss == "varifocal":  # those of the published Focal Loss are not its own
+        changes |= {f"varifocal_{name}": changes.pop(name) for name in ("gamma", "alpha") if name in changes}
     if method.assigner is not None:
-        changes["assign"] = ASSIGNERS[method.assigner]
+        changes |= {"assign": ASSIGNERS[method.assigner], "task_aligned": method.assigner == "tal"}
     if method.dfl is not None:
         changes["dfl_weight"] = DFL_WEIGHT if method.dfl else 0.0
     changes |= _weights_of_dfl_alone(model, method, changes.get("dfl_weight", published.dfl_weight))
@@ -262,18 +267,33 @@ def _check_method(model: Detector, method: MethodSettings, criterion: DenseCrite
             f"method: quality {criterion.quality!r} does not go with a detector that has "
             f"{'a' if has_branch else 'no'} quality branch; {fix}, or another quality"
         )
-    for name in ("beta", "target_warmup", "gamma", "alpha"):
-        of_qfl = name in ("beta", "target_warmup")
-        if getattr(method, name) is not None and (criterion.quality == "joint") != of_qfl:
-            loss, needed = ("QFL", "joint") if of_qfl else ("the Focal Loss", "none, branch or guided")
-            raise ConfigError(
-                f"method: {name} belongs to {loss}, but with quality {criterion.quality!r} there is none; "
-                f"leave it out, or give a quality of {needed}"
-            )
+    _check_loss(method, criterion)
+    if method.assigner == "tal" and method.measure is not None:
+        raise ConfigError("method: the assigner tal gives the targets itself, so there is no measure; leave it out")
     if method.assigner == "max_iou" and getattr(model.head, "per_cell", 1) == 1:
         raise ConfigError(
             f"method: the assigner max_iou needs anchors of several shapes, which {model.built_from['preset']} lacks"
         )
+
+
+def _check_loss(method: MethodSettings, criterion: DenseCriterion) -> None:
+    """ConfigError where a method sets something of a loss that it does not have."""
+    loss = {"qfl": "QFL", "varifocal": "the Varifocal Loss"}[criterion.cls_loss]
+    loss = loss if criterion.quality == "joint" else "the Focal Loss"
+    focal = "a quality of none, branch or guided, or cls_loss = 'varifocal'"
+    owners = {
+        "cls_loss": (("QFL", "the Varifocal Loss"), "a quality of joint"),
+        "beta": (("QFL",), "a quality of joint and no other cls_loss"),
+        "target_warmup": (("QFL", "the Varifocal Loss"), "a quality of joint"),
+        "gamma": (("the Focal Loss", "the Varifocal Loss"), focal),
+        "alpha": (("the Focal Loss", "the Varifocal Loss"), focal),
+    }
+    for name, (losses, needed) in owners.items():
+        if getattr(method, name) is not None and loss not in losses:
+            raise ConfigError(
+                f"method: {name} belongs to {' or '.join(losses)}, but with quality {criterion.quality!r} the "
+                f"class loss is {loss}; leave it out, or give {needed}"
+            )
 
 
 def _build_ssd(model: Detector, method: MethodSettings) -> SSDCriterion:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from device_waits import waits
-from gfocal.losses import focal_loss, quality_focal_loss
-from gfocal.losses.sparse import CHUNK, sparse_focal_loss, sparse_quality_focal_loss
+from gfocal.losses import focal_loss, quality_focal_loss, varifocal_loss
+from gfocal.losses.sparse import CHUNK, sparse_focal_loss, sparse_quality_focal_loss, sparse_varifocal_loss
 
 BETAS = (0.0, 0.5, 1.0, 2.0, 2.5, 4.0)
 
@@ -66,6 +66,23 @@ def test_fl_equals_that_of_a_dense_target(seed: int, gamma: float, alpha: float 
         torch.autograd.grad(got.sum(), logits), torch.autograd.grad(want.sum(), logits), strict=True
     ):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10**6), st.sampled_from(BETAS), st.sampled_from([0.25, 0.75, 1.0]))
+def test_vfl_equals_that_of_a_dense_target(seed: int, gamma: float, alpha: float) -> None:
+    logits, slots, labels, quality = scene(seed)
+    want = varifocal_loss(logits, dense(slots, labels, quality, logits), gamma, alpha).sum(-1)
+    got = sparse_varifocal_loss(logits, slots, labels, quality, gamma, alpha)
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+    (one,), (other,) = (torch.autograd.grad(loss.sum(), logits) for loss in (got, want))
+    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("gamma", BETAS)
+def test_the_gradient_of_vfl_is_that_of_differences(gamma: float) -> None:
+    logits, slots, labels, quality = scene(1)
+    assert torch.autograd.gradcheck(lambda x: sparse_varifocal_loss(x, slots, labels, quality, gamma), logits)
 
 
 @pytest.mark.parametrize("beta", BETAS)
@@ -135,6 +152,8 @@ def test_exponents_below_zero_are_refused() -> None:
         sparse_quality_focal_loss(logits, slots, labels, quality, -1)
     with pytest.raises(ValueError, match="gamma"):
         sparse_focal_loss(logits, slots, labels, quality > 0, -1)
+    with pytest.raises(ValueError, match="gamma"):
+        sparse_varifocal_loss(logits, slots, labels, quality, -1)
 
 
 def test_nothing_waits_and_it_compiles_into_one_graph() -> None:

@@ -8,4 +8,5 @@ In reading order:
     fovea.py    FoveaBox
     sapd.py     SAPD, with a weight for each point
     dsla.py     DSLA of NanoDet-Plus, by what the detector predicts
+    tal.py      TAL of TOOD, by what the detector predicts, with targets of the class score
 """

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gfocal.assigners.atss import assign_atss
 from gfocal.assigners.dsla import assign_dsla, choose
+from gfocal.assigners.tal import assign_tal
 from gfocal.criteria.gfl import Assign, Criterion
 from gfocal.data.preprocess import InputSettings
 from gfocal.models.detector import Detector
@@ -64,7 +65,7 @@ def read_geometry(
     if not isinstance(box_coder, GeneralDistribution) or origin is None or not strides:
         return None
     assign = getattr(criterion, "assign", assign_atss)
-    by_predictions = assign is assign_dsla
+    by_predictions = assign in (assign_dsla, assign_tal)
     if by_predictions:
         assign = partial(assign_by_reach, regression_range=box_coder.regression_range)
     geometry = DetectorGeometry(
@@ -88,7 +89,9 @@ def read_geometry(
 def assign_by_reach(
     points: Points, targets: Targets, taking_part: Tensor, regression_range: float, topk: int = 13
 ) -> Assignment:
-    """What DSLA tends to, were predictions as good as the regression range allows: what it does is not known before.
+    """What DSLA and TAL tend to, were predictions as good as the regression range allows.
+
+    What they do is not known before.
 
     A box gets the ``topk`` points inside it whose best possible prediction, with each edge at most
     ``regression_range`` strides away, overlaps it most; of equals those nearest to its center. A point that several

@@ -96,18 +96,22 @@ class ImageSettings:
 class MethodSettings:
     """How the detector is trained, on the axes of the paper's studies; None: as its preset was published."""
 
-    assigner: Literal["atss", "fcos", "fcos_center", "max_iou", "fovea"] | None = None
-    """Which points are to predict which ground-truth box."""
+    assigner: Literal["atss", "fcos", "fcos_center", "max_iou", "fovea", "tal"] | None = None
+    """Which points are to predict which ground-truth box; tal (task-aligned, Feng et al. 2021) decides by the
+    predictions, and gives the targets of a joint quality."""
     quality: Literal["none", "branch", "guided", "joint"] | None = None
     """How the quality of a box is predicted (Li et al. 2020, figure 6)."""
     measure: Literal["iou", "centerness"] | None = None
     """What the quality is."""
+    cls_loss: Literal["qfl", "varifocal"] | None = None
+    """The loss of a joint quality: QFL, or the Varifocal Loss (Zhang et al. 2021), in which positives count by their
+    target."""
     beta: float | None = None
     """Exponent of QFL, at least 0."""
     gamma: float | None = None
-    """Exponent of the Focal Loss, at least 0."""
+    """Exponent of the Focal Loss, or of the Varifocal Loss, at least 0."""
     alpha: float | None = None
-    """Weight of positives in the Focal Loss, 0..1."""
+    """Weight of positives in the Focal Loss, or of background in the Varifocal Loss, 0..1."""
     dfl: bool | None = None
     """Whether the General distribution is trained with DFL."""
     box_loss: Literal["giou", "none"] | None = None

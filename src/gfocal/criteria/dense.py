@@ -11,7 +11,10 @@ How quality is predicted (``quality``):
 * ``branch``: by a branch beside the class score, trained by binary cross-entropy on positives; at test time both are
   multiplied.
 * ``guided``: not at all; the measure weights the Focal Loss of positives, whose target stays one-hot.
-* ``joint``: by the class score itself: QFL.
+* ``joint``: by the class score itself: QFL, or the Varifocal Loss in its place (``cls_loss``).
+
+With ``task_aligned`` the assigner decides by predictions, and gives the targets of ``joint``: they take the place of
+the measure, weight the box losses, and their sum is the normalizer of the class loss too (Feng et al. 2021).
 
 Two further choices keep rare and small classes from being lost, whose boxes are bad for long: their QFL targets are
 low, so are their scores, so are the weights of their box losses, and so their boxes stay bad. ``target_warmup`` lets
@@ -32,16 +35,17 @@ from gfocal.assigners.atss import assign_atss
 from gfocal.criteria.gfl import Assign, identity, level_of_point, rows, sum_per_level
 from gfocal.losses import distribution_focal_loss
 from gfocal.losses.box import BoxLoss, overlap_loss
-from gfocal.losses.sparse import sparse_focal_loss, sparse_quality_focal_loss
+from gfocal.losses.sparse import sparse_focal_loss, sparse_quality_focal_loss, sparse_varifocal_loss
 from gfocal.ops.box_coders import BoxCoder
 from gfocal.ops.boxes import distances_to_edges, iou
 from gfocal.ops.distributions import GeneralDistribution
 from gfocal.ops.points import drop_empty_slots, exclude_ignored, inside_own_padding
-from gfocal.structures import PADDING, HeadOutputs, Losses, Targets
+from gfocal.structures import PADDING, Assignment, HeadOutputs, Losses, Targets
 
 Quality = Literal["none", "branch", "guided", "joint"]
 Measure = Literal["iou", "centerness"]
 BoxWeights = Literal["quality", "equal"]
+ClsLoss = Literal["qfl", "varifocal"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,11 @@ class DenseCriterion:
     assign: Assign = assign_atss
     quality: Quality = "joint"
     measure: Measure = "iou"
+    task_aligned: bool = False  # whether ``assign`` takes predictions too and gives targets, as ``assign_tal``
+    cls_loss: ClsLoss = "qfl"  # of joint
     beta: float = 2.0  # of QFL
+    varifocal_gamma: float = 2.0
+    varifocal_alpha: float = 0.75  # weight of background
     gamma: float = 2.0  # of the Focal Loss
     alpha: float | None = 0.25  # of the Focal Loss: weight of positives
     box_loss: BoxLoss = overlap_loss
@@ -64,7 +72,8 @@ class DenseCriterion:
     # Share of a run in which the target of a positive of QFL falls from 1, that of the Focal Loss, to its quality; 0:
     # the quality throughout, as published.
     target_warmup: float = 0.0
-    # Of the box losses. "quality": the score or measure, as published (section 3); "equal": each positive counts one.
+    # Of the box losses. "quality": the score or measure, as published (section 3), or the targets of TAL; "equal":
+    # each positive counts one.
     box_weights: BoxWeights = "quality"
     hardness: float = 0.0  # of the targets in this epoch: 1 all are 1, 0 all are the quality; set by ``at_epoch``
     count_images: bool = False  # FoveaBox divides its class loss by positives plus images
@@ -74,6 +83,12 @@ class DenseCriterion:
     def __post_init__(self) -> None:
         if self.dfl_weight and not isinstance(self.box_coder, GeneralDistribution):
             raise ValueError("DFL trains a General distribution; this box coder has no bins (box='general')")
+        if self.quality != "joint" and self.cls_loss != "qfl":
+            raise ValueError(
+                f"the Varifocal Loss learns the quality in the class score, not quality={self.quality!r}"
+            )
+        if self.quality != "joint" and self.task_aligned:
+            raise ValueError(f"TAL gives targets of the class score, which quality={self.quality!r} does not learn")
 
     def at_epoch(self, epoch: int, epochs: int) -> DenseCriterion:
         """The criterion of an epoch: the same in all, but for the targets in their warm-up."""
@@ -89,7 +104,7 @@ class DenseCriterion:
         """
         points = outputs.points
         cls_logits = outputs.cls_logits  # (B, P, C)
-        assignment = self.assign(points, targets, inside_own_padding(points, sizes))
+        assignment = self.match(outputs, targets, sizes)
         if self.exclude_ignored:
             assignment = exclude_ignored(assignment, points, targets)
         assignment = drop_empty_slots(assignment)
@@ -104,11 +119,12 @@ class DenseCriterion:
         ltrb = distances_to_edges(of_slots.xy, gt_boxes)  # (B, M, 4)
 
         value = iou(boxes.detach(), gt_boxes) if self.measure == "iou" else centerness(ltrb)
-        value = torch.where(positive, value, 0.0)  # (B, M)
+        value = torch.where(positive, value if assignment.weights is None else assignment.weights, 0.0)  # (B, M)
+        target = torch.where(positive, value + self.hardness * (1 - value), 0.0)  # of the class score, if joint
         gt_labels = rows(targets.labels, gt_of_slot)
-        num_positives = positive.sum(1).clamp(min=1).sum().float()
-        cls_normalizer = self.sum_over_processes(num_positives + len(sizes) * self.count_images)
-        cls = self._cls_loss(cls_logits, value, positive, slots, gt_labels) * taking_part  # (B, P)
+        number = target.sum() if self.task_aligned else positive.sum(1).clamp(min=1).sum().float()
+        cls_normalizer = self.sum_over_processes(number + len(sizes) * self.count_images).clamp(min=1)
+        cls = self._cls_loss(cls_logits, value, target, positive, slots, gt_labels) * taking_part  # (B, P)
 
         weight = self._box_weights(cls_logits, value, positive, slots)  # (B, M)
         box_normalizer = self.sum_over_processes(weight.sum()).clamp(min=1)
@@ -126,12 +142,24 @@ class DenseCriterion:
             quality=self._quality_loss(outputs, value, positive, slots, level),
         )
 
+    def match(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Assignment:
+        """Assign the points of a batch, by the predictions if ``task_aligned``."""
+        points = outputs.points
+        taking_part = inside_own_padding(points, sizes)
+        if not self.task_aligned:
+            return self.assign(points, targets, taking_part)
+        with torch.no_grad():
+            boxes = self.box_coder.boxes(outputs.box_logits.float(), points)  # (B, P, 4)
+            return self.assign(points, targets, taking_part, outputs.cls_logits, boxes)
+
     def _cls_loss(
-        self, cls_logits: Tensor, value: Tensor, positive: Tensor, slots: Tensor, gt_labels: Tensor
+        self, cls_logits: Tensor, value: Tensor, target: Tensor, positive: Tensor, slots: Tensor, gt_labels: Tensor
     ) -> Tensor:
         """(B, P), summed over classes."""
+        if self.quality == "joint" and self.cls_loss == "varifocal":
+            gamma, alpha = self.varifocal_gamma, self.varifocal_alpha
+            return sparse_varifocal_loss(cls_logits, slots, gt_labels, target, gamma, alpha)
         if self.quality == "joint":
-            target = torch.where(positive, value + self.hardness * (1 - value), 0.0)
             return sparse_quality_focal_loss(cls_logits, slots, gt_labels, target, self.beta)
         loss = sparse_focal_loss(cls_logits, slots, gt_labels, positive, self.gamma, self.alpha)
         if self.quality == "guided":
@@ -144,7 +172,7 @@ class DenseCriterion:
         """(B, M): the quality scores weight the box losses (section 3); without any, each positive counts one."""
         if self.quality == "none" or self.box_weights == "equal":
             return positive.float()
-        if self.quality == "joint":
+        if self.quality == "joint" and not self.task_aligned:
             score = rows(cls_logits.detach(), slots).amax(-1).float().sigmoid()
             return torch.where(positive, score, 0.0)
         return value

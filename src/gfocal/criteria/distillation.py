@@ -80,18 +80,21 @@ class DistillingCriterion:
         return sum_per_level(loss, level, len(counts)) / normalizer
 
     def _assign(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Assignment:
-        if isinstance(self.base, NanoDetCriterion):  # which assigns by predictions
+        if isinstance(self.base, NanoDetCriterion):
             return self.base.match(outputs, targets, sizes).assignment
+        if isinstance(self.base, DenseCriterion):
+            return self.base.match(outputs, targets, sizes)
         return self.base.assign(outputs.points, targets, inside_own_padding(outputs.points, sizes))
 
     @torch.no_grad()
     def main_region(self, outputs: HeadOutputs, assignment: Assignment) -> Assignment:
-        """The positives, weighted by their scores, as GFL's box losses are, or equally where the base does so."""
+        """The positives, weighted as the base weights its box losses: by their scores, TAL's targets, or equally."""
         assignment = drop_empty_slots(assignment)
         weight = assignment.slot_positive.float()  # (B, M)
         dense = self.base if isinstance(self.base, DenseCriterion) else None
         if dense is None or (dense.quality != "none" and dense.box_weights != "equal"):
-            weight = weight * rows(outputs.cls_logits, assignment.slots).amax(-1).float().sigmoid()
+            score = rows(outputs.cls_logits, assignment.slots).amax(-1).float().sigmoid()
+            weight = weight * (score if assignment.weights is None else assignment.weights)
         return replace(assignment, weights=weight)
 
 

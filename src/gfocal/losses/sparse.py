@@ -1,4 +1,4 @@
-"""QFL and Focal Loss of whole points, where almost every target is zero: summed over classes, without a dense target.
+"""QFL, FL and VFL of whole points, where almost every target is zero: summed over classes, without a dense target.
 
 A slot names a point and one class of it; every other target of the batch is zero. The loss is then that of background
 everywhere, s^beta softplus(x) with s = sigmoid(x), and a change at the slots. The gradient is computed beside the
@@ -72,6 +72,31 @@ def sparse_focal_loss(
         change = torch.where(positive, of_positives * loss - of_background * background, 0.0)
         change_of_slope = torch.where(positive, of_positives * slope - of_background * its_slope, 0.0)
     return _OverClasses.apply(logits, place, change, change_of_slope, gamma, of_background)
+
+
+def sparse_varifocal_loss(
+    logits: Float[Tensor, "B P C"],
+    slots: Int[Tensor, "B M"],
+    labels: Int[Tensor, "B M"],
+    quality: Float[Tensor, "B M"],
+    gamma: float = 2.0,
+    alpha: float = 0.75,
+) -> Float[Tensor, "B P"]:
+    """``varifocal_loss`` of every point, summed over its classes.
+
+    Arguments and result as those of ``sparse_quality_focal_loss``, gamma and alpha as those of ``varifocal_loss``.
+    """
+    if gamma < 0:
+        raise ValueError(f"gamma must be >= 0, not {gamma}")
+    place = slots * logits.shape[-1] + labels
+    with torch.no_grad():
+        x = at_least_float32(logits.flatten(1).gather(1, place))
+        y = quality.to(x.dtype)
+        loss, slope = loss_and_slope(x, y, 0.0)  # the cross-entropy
+        background, its_slope = loss_and_slope(x, torch.zeros_like(x), gamma)
+        change = torch.where(y > 0, y * loss - alpha * background, 0.0)
+        change_of_slope = torch.where(y > 0, y * slope - alpha * its_slope, 0.0)
+    return _OverClasses.apply(logits, place, change, change_of_slope, gamma, alpha)
 
 
 def loss_and_slope(x: Tensor, y: Tensor, beta: float) -> tuple[Tensor, Tensor]:
