@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 from gfocal.data.preprocess import InputSettings
 from gfocal.errors import PresetError
 from gfocal.models.backbone import TimmBackbone
+from gfocal.models.description import describe
 from gfocal.models.model_file import load_model, save_model
 from gfocal.models.zoo import PRESETS, Preset, create, get_preset, gfl_light_fpn, gfl_r18_fpn, gfl_r50_fpn
 from gfocal.ops.distributions import GeneralDistribution
@@ -55,7 +57,16 @@ def test_a_preset_builds_and_detects(preset: Preset) -> None:
 
 
 def test_options_reach_the_network() -> None:
-    options = {"n": 8, "delta": 0.5, "origin": "center", "finest": 8, "dgqp": True, "channels": 64, "num_convs": 3}
+    options = {
+        "n": 8,
+        "delta": 0.5,
+        "origin": "center",
+        "finest": 8,
+        "dgqp": True,
+        "channels": 64,
+        "num_convs": 3,
+        "body": "resnet18.a1_in1k",
+    }
     model = create("gfl_r18_fpn", 5, pretrained=False, **options)
     assert model.box_coder == GeneralDistribution(8, 0.5)
     outputs = model.eval()(torch.zeros(1, 3, 32, 32))
@@ -96,6 +107,38 @@ def test_with_imagenet_weights_the_first_stage_is_frozen(tmp_path_factory: pytes
     frozen = {name.split(".")[2] for name, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {"conv1", "bn1", "layer1"}
     assert model.backbone.freezing.norm_eval
+
+
+@pytest.mark.parametrize(
+    ("preset", "body", "mean"),
+    [
+        ("gfl_r18_fpn", "resnet18.a1_in1k", 123.675),
+        ("gfl_r34_fpn", "resnet34.ra4_e3600_r224_in1k", 127.5),
+        ("gfl_r50_fpn", "resnet50.a1_in1k", 123.675),
+        ("gfl_r101_fpn", "resnet101.a1h_in1k", 123.675),
+    ],
+)
+def test_a_body_with_other_weights_is_normalized_as_they_were_trained(preset: str, body: str, mean: float) -> None:
+    with torch.device("meta"):
+        model = create(preset, 2, pretrained=False, body=body)
+    config = timm.get_pretrained_cfg(body)
+    assert config is not None
+    assert model.input_settings.mean == pytest.approx([255 * value for value in config.mean], abs=1e-3)
+    assert model.input_settings.std == pytest.approx([255 * value for value in config.std], abs=1e-3)
+    assert model.input_settings.mean[0] == pytest.approx(mean)
+    assert describe(model)["options"]["body"] == body
+
+
+def test_better_weights_of_a_resnet_have_the_names_of_the_first_ones(tmp_path: Path) -> None:
+    """A classifier's file of timm, whose last layer is left out, fits the preset of either tag."""
+    classifier = timm.create_model("resnet18.a1_in1k", pretrained=False)
+    torch.save(classifier.state_dict(), tmp_path / "a1.pth")
+    model = gfl_r18_fpn(1, weights=tmp_path / "a1.pth", channels=32, body="resnet18.a1_in1k")
+    assert isinstance(model.backbone, TimmBackbone)
+    loaded = model.backbone.body.state_dict()
+    assert set(classifier.state_dict()) - set(loaded) == {"fc.weight", "fc.bias"}
+    for key, value in loaded.items():
+        assert torch.equal(value, classifier.state_dict()[key]), key
 
 
 def test_unknown_presets_and_wrong_names_are_refused() -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from gfocal.config.bundled import config_names
 from gfocal.config.config import read_config
 from gfocal.models.backbone import TimmBackbone
+from gfocal.models.zoo import create
 from gfocal.training.optim import (
     OptimizerSettings,
     ScheduleSettings,
@@ -142,6 +143,23 @@ def test_rates_fall_from_the_last_stage_to_the_stem(name: str) -> None:
         of_part = [found[id(p)][0] for module in part for p in module.parameters()]
         assert of_part == pytest.approx([rate] * len(of_part)), depth
     assert len(found) == len(list(net.parameters()))
+
+
+def test_layer_decay_of_a_resnet_by_names() -> None:
+    """As BEiT and ConvNeXt have it, but by stages: the head and the last stage have the rate, the stem decay^4."""
+    model = create("gfl_r18_fpn", 2, pretrained=False, channels=32, num_convs=1, body="resnet18.a1_in1k")
+    settings = OptimizerSettings("adamw", lr=0.01, layer_decay=0.7, decay_norms=False, weight_decay=0.05)
+    found = rates(make_optimizer(model, settings, 16))
+    powers = {"conv1": 4, "bn1": 4, "layer1": 3, "layer2": 2, "layer3": 1, "layer4": 0}
+    seen = set()
+    for name, parameter in model.named_parameters():
+        part = name.split(".")[2] if name.startswith("backbone.") else ""
+        rate, decay = found[id(parameter)]
+        assert rate == pytest.approx(0.01 * 0.7 ** powers.get(part, 0)), name
+        is_kernel = parameter.dim() > 1
+        assert decay == (0.05 if is_kernel else 0.0), name
+        seen.add(part)
+    assert seen == {"", *powers}
 
 
 def test_without_layer_decay_groups_are_those_of_backbone_and_rest() -> None:

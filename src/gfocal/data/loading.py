@@ -1,7 +1,7 @@
 """From images with ground truth to batches: augmentation, normalization, padding.
 
-A training sample depends on the seed, the epoch and its index alone, not on the worker process that loads it: a
-resumed run sees the images that an uninterrupted one would have seen.
+A training sample depends on the seed, the epoch and its index alone (its size also on its batch, if the augmentation
+says so), not on the worker process that loads it: a resumed run sees the images that an uninterrupted one would have.
 """
 
 from __future__ import annotations
@@ -72,8 +72,9 @@ class TrainingItems(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, epoch_and_index: tuple[int, int]) -> Item:
-        epoch, index = epoch_and_index
+    def __getitem__(self, place: tuple[int, ...]) -> Item:
+        """The item of an epoch and index; a third number is that of its batch, whose images may have one size."""
+        epoch, index, *of_batch = place
         data = self.data.at_epoch(epoch)
 
         def read_random() -> LabeledImage:
@@ -87,9 +88,20 @@ class TrainingItems(Dataset[Item]):
             torch.manual_seed(((self.seed * 1_000_003 + epoch) * 1_000_003 + index) % 2**63)
             original_size = (int(image.shape[-2]), int(image.shape[-1]))
             image, boxes, labels, ignored = self.augmentation(
-                image, sample.boxes, sample.labels, sample.crowd, others
+                image,
+                sample.boxes,
+                sample.labels,
+                sample.crowd,
+                others,
+                self._sides(epoch, *of_batch) if of_batch else None,
             )
         return Item(image, boxes, labels, ignored, original_size, sample.image_id)
+
+    def _sides(self, epoch: int, batch: int) -> tuple[int, int]:
+        """Short and long side of the images of a batch: the same in all processes and workers, and after a resume."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(((self.seed * 1_000_003 + epoch) * 1_000_003 - 1 - batch) % 2**63)
+            return self.augmentation.draw_sides()
 
 
 class EvaluationItems(Dataset[Item]):
@@ -105,13 +117,14 @@ class EvaluationItems(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, epoch_and_index: tuple[int, int]) -> Item:
+    def __getitem__(self, place: tuple[int, ...]) -> Item:
+        """The item of an epoch, which does not count, and index."""
         settings = self.input_settings
         try:
-            image, sample = self.data.read(epoch_and_index[1])
+            image, sample = self.data.read(place[1])
         except DataError as error:
             warnings.warn(f"{error}; its objects count as missed", stacklevel=2)
-            sample = self.data.sample(epoch_and_index[1])
+            sample = self.data.sample(place[1])
             mean = torch.tensor(settings.mean).round().to(torch.uint8)
             image = mean.view(3, 1, 1).expand(3, *(sample.size or (settings.short_side, settings.short_side)))
         old = (int(image.shape[-2]), int(image.shape[-1]))
@@ -179,7 +192,8 @@ def training_loader(
     if data.files is not None and not input_settings.stretch:
         sizes = data.files.table.sizes
         upright = (sizes[:, 0] > sizes[:, 1]).tolist()
-    return _loader(items, BatchOrder(order, upright, batch_size, rank, world), num_workers, input_settings), order
+    batches = BatchOrder(order, upright, batch_size, rank, world, augmentation.settings.size_per_batch)
+    return _loader(items, batches, num_workers, input_settings), order
 
 
 def evaluation_loader(
@@ -201,7 +215,7 @@ def evaluation_loader(
 
 
 def _loader(
-    items: Dataset[Item], batches: Iterable[list[tuple[int, int]]], num_workers: int, settings: InputSettings
+    items: Dataset[Item], batches: Iterable[list[tuple[int, ...]]], num_workers: int, settings: InputSettings
 ) -> DataLoader[Batch]:
     require_open_files(num_workers)
     loader = DataLoader[Any](

@@ -97,7 +97,7 @@ def _whole_excess(repeats: Tensor | None) -> int:
     return 0 if repeats is None else math.ceil(float(repeats.double().sum()) - len(repeats) - 1e-6)
 
 
-class BatchOrder(Sampler[list[tuple[int, int]]]):
+class BatchOrder(Sampler[list[tuple[int, ...]]]):
     """Batches of images that are all portrait or all landscape, to reduce padding.
 
     Images that do not fill a batch of their orientation form mixed batches at the end, so that the number of batches
@@ -109,18 +109,26 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
 
     Attributes:
         first: index of the first batch of the next epoch, for an epoch that is resumed.
+        numbered: whether the index of its batch follows each image's epoch and index.
     """
 
     def __init__(
-        self, order: EpochOrder, upright: Sequence[bool], batch_size: int, rank: int = 0, world: int = 1
+        self,
+        order: EpochOrder,
+        upright: Sequence[bool],
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        numbered: bool = False,
     ) -> None:
-        self.order, self.upright = order, upright
+        self.order, self.upright, self.numbered = order, upright, numbered
         self.whole_size, self.rank, self.world = batch_size * world, rank, world
         self.first = 0
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for batch in islice(self._whole_batches(), self.first, None):
-            yield batch[self.rank :: self.world] or batch[:1]
+    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
+        for number, batch in enumerate(islice(self._whole_batches(), self.first, None), self.first):
+            of_process = batch[self.rank :: self.world] or batch[:1]
+            yield [(*entry, number) for entry in of_process] if self.numbered else [*of_process]
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.whole_size)

@@ -3,7 +3,8 @@
 Every preset takes ``n`` (``reg_max`` elsewhere) and ``delta`` of the General distribution of an edge: n + 1 values,
 ``delta`` strides apart, so that the regression range of a level is n * delta strides; and ``finest``, the stride of
 its first level: 8 as published, or 4 for a further level P2, where objects are small; and ``dgqp``, whether the
-scores are multiplied by a quality that is read from the edge distributions, as in GFLv2.
+scores are multiplied by a quality that is read from the edge distributions, as in GFLv2. ``body`` of a ResNet is any
+timm network with feature maps at strides 2 to 32, such as the same one with better weights: ``resnet50.a1_in1k``.
 """
 
 from __future__ import annotations
@@ -75,9 +76,10 @@ def gfl_r18_fpn(
     dgqp: bool = False,
     channels: int = 256,
     num_convs: int = 4,
+    body: str = "resnet18.tv_in1k",
 ) -> Detector:
     """ResNet-18 with the paper's neck and head, whose width and depth may be reduced."""
-    backbone = published_resnet("resnet18.tv_in1k", pretrained, weights, finest=finest)
+    backbone = published_resnet(body, pretrained, weights, finest=finest)
     options = {
         "n": n,
         "delta": delta,
@@ -86,6 +88,7 @@ def gfl_r18_fpn(
         "dgqp": dgqp,
         "channels": channels,
         "num_convs": num_convs,
+        "body": body,
     }
     return _gfl("gfl_r18_fpn", options, backbone, num_classes, names, input_settings)
 
@@ -102,10 +105,11 @@ def gfl_r34_fpn(
     origin: Origin = "corner",
     finest: int = 8,
     dgqp: bool = False,
+    body: str = "resnet34.tv_in1k",
 ) -> Detector:
     """ResNet-34 with the paper's neck and head."""
-    backbone = published_resnet("resnet34.tv_in1k", pretrained, weights, finest=finest)
-    options = {"n": n, "delta": delta, "origin": origin, "finest": finest, "dgqp": dgqp}
+    backbone = published_resnet(body, pretrained, weights, finest=finest)
+    options = {"n": n, "delta": delta, "origin": origin, "finest": finest, "dgqp": dgqp, "body": body}
     return _gfl("gfl_r34_fpn", options, backbone, num_classes, names, input_settings)
 
 
@@ -121,10 +125,11 @@ def gfl_r50_fpn(
     origin: Origin = "corner",
     finest: int = 8,
     dgqp: bool = False,
+    body: str = "resnet50.tv_in1k",
 ) -> Detector:
     """The paper's detector: ResNet-50, FPN, towers of 4 convolutions of width 256; 32.44 M parameters."""
-    backbone = published_resnet("resnet50.tv_in1k", pretrained, weights, finest=finest)
-    options = {"n": n, "delta": delta, "origin": origin, "finest": finest, "dgqp": dgqp}
+    backbone = published_resnet(body, pretrained, weights, finest=finest)
+    options = {"n": n, "delta": delta, "origin": origin, "finest": finest, "dgqp": dgqp, "body": body}
     return _gfl("gfl_r50_fpn", options, backbone, num_classes, names, input_settings)
 
 
@@ -140,10 +145,11 @@ def gfl_r101_fpn(
     origin: Origin = "corner",
     finest: int = 8,
     dgqp: bool = False,
+    body: str = "resnet101.tv_in1k",
 ) -> Detector:
     """ResNet-101; 51.43 M parameters."""
-    backbone = published_resnet("resnet101.tv_in1k", pretrained, weights, finest=finest)
-    options = {"n": n, "delta": delta, "origin": origin, "finest": finest, "dgqp": dgqp}
+    backbone = published_resnet(body, pretrained, weights, finest=finest)
+    options = {"n": n, "delta": delta, "origin": origin, "finest": finest, "dgqp": dgqp, "body": body}
     return _gfl("gfl_r101_fpn", options, backbone, num_classes, names, input_settings)
 
 

@@ -40,6 +40,7 @@ class AugmentSettings:
     quarter_turns: float = 0.0  # probability of a rotation by 90, 180 or 270 degrees
     short_sides: tuple[int, int] | None = None  # range of a random short side; None: fixed
     scale: float = 0.0  # then the size is multiplied by a random factor in 1 - scale .. 1 + scale
+    size_per_batch: bool = False  # whether these two are drawn once for all images of a batch: little is padded
     rotate: float = 0.0  # degrees, 0..45: half of the images are rotated by up to this, in either direction
     shear: float = 0.0  # degrees, 0..45: and sheared by up to this along x and y
     distort: float = 0.0  # probability of SSD's photometric distortion, which also permutes the channels
@@ -95,6 +96,7 @@ class Augmentation:
         labels: Tensor,
         crowd: Tensor,
         others: Callable[[], LabeledImage] | None = None,
+        sides: tuple[int, int] | None = None,
     ) -> LabeledImage:
         """Augment and resize an image; the number of boxes may change.
 
@@ -105,12 +107,13 @@ class Augmentation:
             crowd: (G,) bool, flags ignored regions, which are transformed with the image. The visible part of an
                 object whose center is cropped is flagged too.
             others: returns another random image of the data at each call; None: images are not mixed.
+            sides: short and long side that the image is resized to; None: drawn.
         """
         item = LabeledImage(image, boxes, labels, crowd)
         if others is not None:
             item = self._mix(item, others)
         item = self._transform_at_file_size(item)
-        item = self._resize(select_boxes(item, has_min_side(item.boxes)))
+        item = self._resize_to(select_boxes(item, has_min_side(item.boxes)), *(sides or self.draw_sides()))
         return self._transform_at_input_size(item)
 
     def _mix(self, item: LabeledImage, others: Callable[[], LabeledImage]) -> LabeledImage:
@@ -142,7 +145,8 @@ class Augmentation:
             item = apply_torchvision(v2.RandomVerticalFlip(s.vertical_flip), item)
         return item
 
-    def _resize(self, item: LabeledImage) -> LabeledImage:
+    def draw_sides(self) -> tuple[int, int]:
+        """Random short and long side to resize an image to, by ``short_sides`` and ``scale``."""
         low, high = self.settings.short_sides or (self.short_side, self.short_side)
         short_side, long_side = int(torch.randint(low, high + 1, ())), self.long_side
         if self.stretch:  # the shape of the input is kept
@@ -150,7 +154,7 @@ class Augmentation:
         if self.settings.scale:
             factor = 1 + self.settings.scale * (2 * float(torch.rand(())) - 1)
             short_side, long_side = (max(int(side * factor + 0.5), 1) for side in (short_side, long_side))
-        return self._resize_to(item, short_side, long_side)
+        return short_side, long_side
 
     def _resize_to(self, item: LabeledImage, short_side: int, long_side: int) -> LabeledImage:
         shape = resized_shape(*item.size, short_side, long_side, self.stretch)
