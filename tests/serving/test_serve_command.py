@@ -67,6 +67,14 @@ def test_tokens_that_cannot_be(run: Run, model_file: Path, tmp_path: Path, token
     assert "at least 16 characters" in err
 
 
+def test_a_token_file_that_cannot_be_read(run: Run, model_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe" * 20)
+    for name, reason in (("nope", "no such file"), ("binary", "no text in UTF-8"), ("", "is a directory")):
+        code, _, err = run("serve", model_file, "--token-file", tmp_path / name)
+        assert code == 2
+        assert f"--token-file {tmp_path / name}: {reason}" in " ".join(err.split())
+
+
 def test_the_extra_is_named_where_it_is_missing(run: Run, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 

@@ -22,6 +22,7 @@ from fastapi.testclient import TestClient
 from served import TOKEN, Slow, encode, files, make_client, make_image, make_model
 
 from gfocal.data.images import pixel_limit
+from gfocal.serving.app import PARAMETERS
 from gfocal.serving.bounds import Bounds
 
 IMAGE = encode(make_image())
@@ -244,6 +245,7 @@ def test_the_token_is_required(model: Any) -> None:
             refused = client.post("/detect", files=files(IMAGE), headers=given)
             assert refused.status_code == 401
             assert refused.headers["www-authenticate"] == "Bearer"
+            assert "the token is missing or wrong" in refused.json()["detail"]
         right = {"Authorization": f"Bearer {TOKEN}"}
         assert client.post("/detect", files=files(IMAGE), headers=right).status_code == 200
         assert client.get("/model", headers=right).status_code == 200
@@ -265,6 +267,44 @@ def test_pages_of_other_sites_cannot_use_it(client: TestClient) -> None:
     for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
         answer = client.post("/detect", files=files(IMAGE), headers={"Sec-Fetch-Site": site})
         assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "http://testserver"}, 200),
+        ({"Origin": "http://TestServer:80"}, 200),
+        ({"Origin": "https://detect.example.org", "Host": "detect.example.org:443"}, 200),
+        ({"Origin": "https://detect.example.org", "Sec-Fetch-Site": "same-origin"}, 200),  # a proxy that changes Host
+        ({"Origin": "http://testserver", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "http://testserver:8080"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "http://evil.example", "Sec-Fetch-Site": "none"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": ""}, 403),
+    ],
+)
+def test_browsers_that_state_an_origin_alone(client: TestClient, headers: dict[str, str], status: int) -> None:
+    """Those that are old, and all where the service has neither https nor an address of this machine."""
+    answer = client.post("/detect", files=files(IMAGE), headers=headers)
+    assert answer.status_code == status, answer.text
+
+
+def test_parameters_and_fields_that_there_are_not(client: TestClient) -> None:
+    content = base64.b64encode(IMAGE).decode()
+    answer = client.post("/detect?threshold=0.9&coverage=0.9", files=files(IMAGE))
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == (
+        "threshold: no such parameter; there are score_threshold, coverage and distributions"
+    )
+    answer = client.post("/detect", json={"images": [{"data": content}], "score_threshold": 0.9})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("score_threshold: no such field; there is images, and parameters stand")
+    answer = client.post("/detect", json={"images": [{"data": content, "file_name": "a"}]})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "images.0.file_name: no such field; an image has data and name"
+    known = {one["name"] for one in client.get("/openapi.json").json()["paths"]["/detect"]["post"]["parameters"]}
+    assert known == set(PARAMETERS)
 
 
 def in_threads(number: int, ask: Any) -> list[Any]:

@@ -95,7 +95,11 @@ def _add_bounds(group: Options) -> None:
         help="milliseconds that a pass waits for images that are being read, to take them along (default: 5)",
     )
     group.add_argument(
-        "--max-queue", type=int_at_least(1), default=64, metavar="N", help="images inside; 503 beyond (default: 64)"
+        "--max-queue",
+        type=int_at_least(1),
+        default=64,
+        metavar="N",
+        help="images inside, at least --max-batch; 503 beyond (default: 64)",
     )
     group.add_argument(
         "--max-body", type=int_at_least(1), default=32, metavar="MIB", help="of a request; 413 beyond (default: 32)"
@@ -176,12 +180,12 @@ def read_token(path: Path | None) -> str:
     """The token of a file, else of the environment; empty where there is none.
 
     Raises:
-        DataError: it is too short, or not of visible ASCII characters.
+        DataError: it is too short, or not of visible ASCII characters; or the file cannot be read.
     """
     from gfocal.errors import DataError
 
-    where = TOKEN_VARIABLE if path is None else str(path)
-    text = os.environ.get(TOKEN_VARIABLE, "") if path is None else path.read_text(encoding="utf-8")
+    where = TOKEN_VARIABLE if path is None else f"--token-file {path}"
+    text = os.environ.get(TOKEN_VARIABLE, "") if path is None else _read_token_file(path)
     token = text.strip()
     if path is None and not token:
         return ""
@@ -193,13 +197,23 @@ def read_token(path: Path | None) -> str:
     return token
 
 
+def _read_token_file(path: Path) -> str:
+    from gfocal.errors import DataError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "no text in UTF-8"
+        raise DataError(f"--token-file {path}: {reason}") from error
+
+
 def bounds_of(args: argparse.Namespace) -> Bounds:
     """The bounds that the options state."""
     from gfocal.errors import DataError
     from gfocal.serving.bounds import MIB, Bounds
 
     if args.max_queue < args.max_batch:
-        raise DataError(f"--max-queue {args.max_queue}: at least --max-batch, {args.max_batch}")
+        raise DataError(f"--max-queue {args.max_queue}: takes at least --max-batch, {args.max_batch}")
     return Bounds(
         max_batch=args.max_batch,
         max_wait=args.max_wait,

@@ -36,6 +36,7 @@ from gfocal.serving.service import Service
 from gfocal.serving.upload import GONE, Body, JsonImage, JsonRequest, receive_images
 from gfocal.text import one_line
 
+PARAMETERS = ("score_threshold", "coverage", "distributions")  # of /detect
 STUCK_FACTOR = 4  # a batch that takes so many times the time limit of an answer will not end
 
 BEARER = HTTPBearer(auto_error=False, description="where the service was started with a token")
@@ -46,7 +47,7 @@ REASONS = {
     408: "the request did not arrive in time",
     413: "too many bytes or images",
     415: "neither a form nor json",
-    422: "an image that cannot be read or has too many pixels, or a parameter that is out of range",
+    422: "an image that cannot be read or has too many pixels, or a parameter that is unknown or out of range",
     500: "an error of the service",
     503: "the queue is full, or the service is stopping; Retry-After says when to try again",
     504: "no result in time",
@@ -92,7 +93,8 @@ def _require_token(service: Service) -> Any:
     async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
         text = "" if given is None else given.credentials
         if service.token and not hmac.compare_digest(text.encode(), service.token.encode()):
-            raise HTTPException(401, "send the token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+            detail = f"{REASONS[401]}: send Authorization: Bearer TOKEN"
+            raise HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
 
     return Depends(check)
 
@@ -144,6 +146,7 @@ def _add_detection(app: FastAPI, service: Service) -> None:
         start = time.perf_counter()
         try:
             _refuse_other_sites(request)
+            _refuse_unknown_parameters(request)
             answer = await _detect(service, request, score_threshold, coverage, distributions)
             answer.total_ms = milliseconds(time.perf_counter() - start)
             text = await run_in_threadpool(answer.model_dump_json)
@@ -161,9 +164,32 @@ def _add_detection(app: FastAPI, service: Service) -> None:
 
 
 def _refuse_other_sites(request: Request) -> None:
-    """A service that only this machine reaches is reached by its browsers too, and so by any page they show."""
-    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+    """A service that only this machine reaches is reached by its browsers too, and so by any page they show.
+
+    ``Sec-Fetch-Site`` says where the page is from; browsers send it to this machine and to https alone. ``Origin``
+    goes with every POST of a page, and is compared with the host that was asked. Other clients send neither.
+    """
+    headers = request.headers
+    site = headers.get("sec-fetch-site", "none")
+    is_ours = site == "same-origin" or (
+        site == "none" and ("origin" not in headers or _is_origin_of(headers["origin"], headers.get("host", "")))
+    )
+    if not is_ours:
         raise HTTPException(403, "a page of another site may not ask")
+
+
+def _is_origin_of(origin: str, host: str) -> bool:
+    """Whether pages of a host have this origin; one of them may state the usual port, and the other none."""
+    scheme, _, place = origin.lower().partition("://")
+    usual = ":443" if scheme == "https" else ":80"
+    return bool(place) and place.removesuffix(usual) == host.lower().removesuffix(usual)
+
+
+def _refuse_unknown_parameters(request: Request) -> None:
+    known = f"{', '.join(PARAMETERS[:-1])} and {PARAMETERS[-1]}"
+    for name in request.query_params:
+        if name not in PARAMETERS:
+            raise HTTPException(422, f"{one_line(name, 80)}: no such parameter; there are {known}")
 
 
 async def _detect(

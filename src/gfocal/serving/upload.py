@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from fastapi import HTTPException, Request
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
@@ -20,11 +20,17 @@ from gfocal.text import one_line
 
 MAX_NAME = 200  # characters of a file's name that are kept
 FIELD = "images"  # of a form
+_UNKNOWN_FIELD = (
+    "no such field; there is images, and parameters stand in the address: /detect?score_threshold=0.5",
+    "no such field; an image has data and name",
+)
 GONE = 499  # a client that left; it gets no answer, but is counted
 
 
 class JsonImage(BaseModel):
     """An image file in a request of json."""
+
+    model_config = ConfigDict(extra="forbid")
 
     data: str = Field(
         description="the content of a JPEG, PNG, WebP, ... file in base64",
@@ -35,6 +41,8 @@ class JsonImage(BaseModel):
 
 class JsonRequest(BaseModel):
     """The body of ``POST /detect`` as json."""
+
+    model_config = ConfigDict(extra="forbid")
 
     images: list[JsonImage] = Field(min_length=1)
 
@@ -135,7 +143,8 @@ def _parse_json(text: bytes, bounds: Bounds) -> list[EncodedImage]:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
         status = 400 if first["type"] == "json_invalid" else 422
-        raise HTTPException(status, one_line(f"{place}: {first['msg']}".removeprefix(": "), 300)) from None
+        reason = _UNKNOWN_FIELD[len(first["loc"]) > 1] if first["type"] == "extra_forbidden" else first["msg"]
+        raise HTTPException(status, one_line(f"{place}: {reason}".removeprefix(": "), 300)) from None
     if len(request.images) > bounds.max_images:
         raise _too_many(bounds)
     images: list[EncodedImage] = []
