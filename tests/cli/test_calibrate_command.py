@@ -12,6 +12,7 @@ import json
 import re
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,23 @@ def test_it_is_written_into_the_model_and_measured(run: Run, model: Path, photos
     assert f"edges of {trust['num_boxes']} true positives with scores above 0.3: " in out
     assert f"({trust['num_boxes']} boxes in 30 images here, 160 in the calibration)" in out
     assert trust["calibrated_on"]["num_boxes"] == 160
+
+
+@pytest.mark.usefixtures("decoded")
+def test_an_evaluation_on_its_images_is_warned_of(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:
+    assert run("calibrate", model, photos, "--num-workers", 0)[0] == DONE
+    made = load_model(model).calibration
+    assert made is not None
+    assert set(made.images) == {digest_image(photos / f"{k}.png") for k in range(COUNT)}
+    _, _, err = run("eval", model, photos, "--num-workers", 0)
+    assert f"warning: the model was calibrated on all of these {COUNT} images: what its intervals cover" in err
+    mixed = write_photos(tmp_path / "mixed", 6, first=300)
+    (mixed / "3.png").write_bytes((photos / "0.png").read_bytes())
+    _, _, err = run("eval", model, mixed, "--num-workers", 0)
+    assert "warning: the model was calibrated on 1 of these 6 images" in err
+    store_calibration(model, replace(made, images=()))  # by an older gfocal
+    _, _, err = run("eval", model, photos, "--num-workers", 0)
+    assert "was calibrated on" not in err
 
 
 @pytest.mark.usefixtures("decoded")

@@ -43,6 +43,7 @@ def test_all_of_it_is_the_same_after_reading():
     for how in (
         calibration(),
         replace(calibration(), score_threshold=(0.2, 0.4), boxes_of_class={-1: calibration().boxes}),
+        replace(calibration(), images=("00ff" * 4, "11ee" * 4)),
     ):
         assert calibration_from_json(json.loads(json.dumps(calibration_to_json(how))), 2) == how
 
@@ -121,6 +122,9 @@ NOT_POSITIVE = [[1, -0.9, -0.9, 0], [-0.9, 1, -0.9, 0], [-0.9, -0.9, 1, 0], [0, 
         change("spread.weights", [1.0, 2.0]),
         change("spread.weights", [1e9] * 5),
         change("std_factor", -1.0),
+        change("images", ["a" * 100]),
+        change("images", [7]),
+        change("images", "abc"),
         change("correlation", [[1.0, 0.5, 0, 0], *IDENTITY[1:]]),
         change("correlation", NOT_POSITIVE),
         change("correlation", [[0.5, 0, 0, 0], *IDENTITY[1:]]),

@@ -26,9 +26,10 @@ from gfocal.calibration.spread import (
     relative_spread,
 )
 from gfocal.data.dataset import ImageData
+from gfocal.data.identity import sorted_digests
 from gfocal.errors import CalibrationError
 from gfocal.structures import Detections
-from gfocal.structures.calibration import Calibration, SpreadRule, apply_curves, least_count
+from gfocal.structures.calibration import MAX_DIGESTS, Calibration, SpreadRule, apply_curves, least_count
 from gfocal.text import pluralize
 
 FOLDS = 5  # of the cross-validated figures
@@ -120,6 +121,7 @@ def calibrate(
         is_fitted=rule != SpreadRule(),
         data=where[:1000],
         weights=weights,
+        images=tuple(sorted_digests(data)[:MAX_DIGESTS]),  # a digest says nothing of the image: any are as good
     )
     return CalibrationResult(
         calibration=calibration,

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gfocal.cli.held_out import run_folder_of
+from gfocal.console import warn
 from gfocal.text import pluralize
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from gfocal.data.dataset import ImageData
+    from gfocal.models.exported import AnyDetector
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,25 @@ def count_run_images(model: str, data: ImageData) -> RunImages | None:
     selected_on = read_trained_images(model, "selected_on") or set()
     digests = [digest for digest in digest_images(data) if digest is not None]
     return RunImages(sum(one in trained for one in digests), sum(one in selected_on for one in digests))
+
+
+def warn_of_calibration_images(model: AnyDetector, data: ImageData, console: Console) -> None:
+    """Warn where a model was calibrated on images of a dataset; of files of an older gfocal nothing is known."""
+    from gfocal.data.identity import digest_images
+    from gfocal.inference.intervals import usable_calibration
+
+    calibration = usable_calibration(model)
+    if calibration is None or not calibration.images or data.files is None:
+        return
+    known = set(calibration.images)
+    if not (count := sum(digest in known for digest in digest_images(data))):
+        return
+    many = "all" if count == len(data) else f"{count:,}"
+    warn(
+        console,
+        f"the model was calibrated on {many} of these {pluralize(len(data), 'image')}: what its intervals cover and "
+        "how far its scores are off is no measure of new images",
+    )
 
 
 def read_trained_images(model: str, key: str = "digests") -> set[str] | None:

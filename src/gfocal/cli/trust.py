@@ -7,6 +7,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from gfocal.cli.inputs import standard_output
+from gfocal.cli.seen_images import warn_of_calibration_images
 from gfocal.console import note, say
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def report_trust(
         note(console, "how far edges and scores can be trusted is measured by a single process")
     if model is None or len(found) < len(detections):
         return None
+    warn_of_calibration_images(model, data, console)
     threshold = threshold_of(model, data.names)
     trust = measure_trust(
         data, found, threshold, model_name=shlex.quote(str(args.model)), data_name=shlex.join(map(str, args.data))

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from gfocal.structures.calibration import FEATURES, Calibration, OrderStatistics, ScoreCurve, SpreadRule
+from gfocal.structures.calibration import FEATURES, MAX_DIGESTS, Calibration, OrderStatistics, ScoreCurve, SpreadRule
 
 MAX_POINTS = 100_000  # of a curve, or ranks that are kept
 MAX_CURVES = 100_000  # classes that have their own, and that of all
 MAX_TEXT = 1000
+MAX_DIGEST = 64  # characters
 LARGEST = 1e12  # of a count, and of an error in spreads
 
 
@@ -22,6 +23,8 @@ def calibration_to_json(calibration: Calibration) -> dict[str, Any]:
     about = asdict(calibration)
     for name in ("boxes_of_class", "iou_curves", "precision_curves"):
         about[name] = {str(label): value for label, value in about[name].items()}
+    if not calibration.images:
+        del about["images"]
     return about
 
 
@@ -65,6 +68,7 @@ def calibration_from_json(table: Any, num_classes: int) -> Calibration:
         is_fitted=about["is_fitted"],
         data=_text(about.get("data"), "data"),
         weights=_text(about.get("weights"), "weights"),
+        images=_digests(about.get("images", [])),
     )
 
 
@@ -136,6 +140,13 @@ def _text(value: Any, key: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise ValueError(f"calibration.{key} is no text of at most {MAX_TEXT:,} characters")
     return value
+
+
+def _digests(values: Any) -> tuple[str, ...]:
+    is_list = isinstance(values, list | tuple) and len(values) <= MAX_DIGESTS
+    if not is_list or any(not isinstance(one, str) or len(one) > MAX_DIGEST for one in values):
+        raise ValueError(f"calibration.images is no list of at most {MAX_DIGESTS:,} digests")
+    return tuple(values)
 
 
 def _table(value: Any, key: str, most: int) -> dict[str, Any]:

@@ -26,6 +26,7 @@ FEATURES = ("excess_std", "raw_std", "side", "bin_size", "doubt")
 DOUBT_AT_ONE = 0.3  # a score of 1 leaves some doubt, and its logarithm finite
 # Relative to the size of a bin: what is narrower cannot be told from a sharp edge.
 SMALLEST_STD = 0.1
+MAX_DIGESTS = 10_000  # of images; of more some are kept
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ class Calibration:
     is_fitted: bool  # whether the spread rule was fitted, to other images than the guarantees count
     data: str  # what it was made from, in a line
     weights: str  # digest of the weights that it belongs to
+    images: tuple[str, ...] = ()  # digests of the images it was made from; empty: unknown
 
     def relabel(self, new_labels: Sequence[int]) -> Calibration:
         """For detections whose label i becomes ``new_labels[i]``, as ``Detections.relabel``.
