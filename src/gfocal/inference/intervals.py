@@ -56,23 +56,42 @@ def describe_intervals(records: Iterable[Mapping[str, Any]], header: Mapping[str
     """
     if "calibration" not in header:
         return None
-    coverage = header["coverage"]
-    if coverage is None:
-        return (
-            f"no intervals of edges: the model was calibrated on fewer than the {least_count(COVERAGE)} boxes that "
-            f"{COVERAGE:.0%} need; --coverage asks for less"
-        )
-    widths: Counter[int] = Counter()  # by tenths of a pixel: memory does not grow with the number of images
+    widths = IntervalWidths()
     for record in records:
-        widths.update(round(10 * (high - low)) for box in record.get("edge_intervals", ()) for low, high in box)
-    if not widths:
-        return None
-    left, median = (widths.total() + 1) // 2, 0
-    for width in sorted(widths):
-        left, median = left - widths[width], width
-        if left <= 0:
-            break
-    return (
-        f"intervals of edges: {median / 10:.1f} pixels wide (median); they promise all four edges of {coverage:.0%} "
-        "of the objects found, in images like those of the calibration ('gfocal eval' on annotated ones measures it)"
-    )
+        widths.add(record)
+    return widths.describe(header["coverage"])
+
+
+class IntervalWidths:
+    """How wide the intervals of a calibrated model are, one record after another.
+
+    What is kept are counts by tenths of a pixel, which do not grow with the number of images.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Count the intervals of an image or frame; see ``gfocal.inference.results`` and ``video_lines``."""
+        boxes = record.get("edge_intervals", ())
+        self._counts.update(round(10 * (high - low)) for box in boxes for low, high in box)
+
+    def describe(self, coverage: float | None) -> str | None:
+        """What intervals of this coverage promise and how wide they are, in a line; None where there are none."""
+        if coverage is None:
+            return (
+                f"no intervals of edges: the model was calibrated on fewer than the {least_count(COVERAGE)} boxes "
+                f"that {COVERAGE:.0%} need; --coverage asks for less"
+            )
+        if not self._counts:
+            return None
+        left, median = (self._counts.total() + 1) // 2, 0
+        for width in sorted(self._counts):
+            left, median = left - self._counts[width], width
+            if left <= 0:
+                break
+        return (
+            f"intervals of edges: {median / 10:.1f} pixels wide (median); they promise all four edges of "
+            f"{coverage:.0%} of the objects found, in images like those of the calibration ('gfocal eval' on "
+            "annotated ones measures it)"
+        )
