@@ -143,7 +143,8 @@ def _group_by_study(found: Sequence[Table]) -> list[tuple[str, list[Table]]]:
 
 
 def _heading(name: str) -> str:
-    return f"Table {name}: {STUDIES[name].title}"
+    number = f"Table {name}: " if name[0].isdigit() else ""  # only the paper's own have one
+    return f"{number}{STUDIES[name].title}"
 
 
 def _html_table(table: Table) -> str:

@@ -106,8 +106,8 @@ class Assignment:
     gt_index: Tensor  # (B, P) int64; BACKGROUND, or PADDING where the point takes no part
     slots: Tensor  # (B, M) int64, indices of points
     slot_positive: Tensor  # (B, M) bool
-    # Of SAPD: weight of each slot in every loss, also in the class loss of its point. Of TAL: target of its class score
-    # and weight of its box losses. None: 1.
+    # Of SAPD: weight of each slot in every loss, also in the class loss of its point. Of TAL: weight of its box
+    # losses, and target of its class score. None: 1.
     weights: Tensor | None = None  # (B, M) float32
 
 
