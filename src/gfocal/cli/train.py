@@ -294,7 +294,8 @@ def _train(args: argparse.Namespace, config: Config, console: Console, started: 
     num_train = len(select_trained(train_data))
     say(console, f"{pluralize(num_train, 'training image')}, {pluralize(num_val, 'validation image')}")
     data_name = ", ".join(args.data)
-    images_after = count_checked(val_data, config) + (0 if choice.test is None else len(choice.test))
+    num_after = count_checked(val_data, config) + (0 if choice.test is None else len(choice.test))
+    images_after = launch.world_size() * num_after  # by one process, while all share those of an evaluation
     page = TrainingPage(console, explain_small_sets(select_trained(train_data), val_data))
     _, result = run_training(
         config,

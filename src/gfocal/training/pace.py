@@ -25,7 +25,7 @@ class Outside:
     """What of the time that a run is given is not training: its command begins before and ends after."""
 
     started: float  # when the command began, by ``now``
-    images_after: int = 0  # on which objects are detected after training
+    images_after: int = 0  # on which objects are detected after training, as fast as in an evaluation
 
 
 @dataclass
