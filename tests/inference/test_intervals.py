@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from statistics import median_low
 from typing import Any
 
@@ -9,7 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calibrations import calibration
+from conftest import tiny_detector
+from gfocal.cli import DONE
 from gfocal.inference.intervals import describe_intervals
+from gfocal.models.model_file import save_model, store_calibration
+from gfocal.models.precision import digest_weights
 
 CALIBRATED = {"calibration": "digest", "coverage": 0.9}
 
@@ -40,3 +47,18 @@ def test_too_few_boxes_for_intervals_are_said():
         "no intervals of edges: the model was calibrated on fewer than the 9 boxes that 90% need; --coverage asks "
         "for less"
     )
+
+
+def test_of_a_video_it_is_said_too(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs the extra video: pip install 'gfocal[video]'")
+    from videos import LOW, MILLISECOND, make_video
+
+    detector = tiny_detector()
+    file = tmp_path / "model.safetensors"
+    save_model(detector, file)
+    store_calibration(file, calibration(digest_weights(detector)))
+    clip = make_video(tmp_path / "clip.mkv", [0, 40], MILLISECOND)
+    code, _, err = run("detect", file, clip, "--out", tmp_path / "out", *LOW)
+    assert code == DONE, err
+    assert "note: intervals of edges: " in err
+    assert "pixels wide (median); they promise all four edges of 90% of the objects found" in " ".join(err.split())

@@ -22,7 +22,7 @@ from gfocal.data.classes import ClassMap
 from gfocal.data.threads import start_workers, submit_ahead
 from gfocal.errors import DataError
 from gfocal.inference.frames import Frame, Video, open_video, take_newest
-from gfocal.inference.intervals import choose_coverage, usable_calibration
+from gfocal.inference.intervals import IntervalWidths, choose_coverage, usable_calibration
 from gfocal.inference.journal import Journal, Record, read_records
 from gfocal.inference.results import describe_threshold
 from gfocal.inference.resume import run_header, unique_names
@@ -177,6 +177,7 @@ class _OneVideo:
         self.tracker = Tracker(float(video.rate / run.every), correlation) if run.track else None
         self.names = tuple(run.model.names if run.classes is None else run.classes.names)
         self.num_objects = 0
+        self.widths = None if calibration is None else IntervalWidths()
         self.writer: VideoWriter | None = None
         self._waiting: deque[tuple[int, Record | None, Future[Image.Image | None]]] = deque()
         self._said = time.monotonic()
@@ -226,7 +227,7 @@ class _OneVideo:
                 )
             if self.tracker is not None:
                 self.tracker.update(*tracker_input(record), record["time"])
-            self.num_objects += len(record["labels"])
+            self._count(record)
             detections = drawable(record, self.names)
             image = frame.read_pixels() if self.writer is not None else None
             drawn = pool.submit(self._draw, image, detections, record.get("track_ids"))
@@ -248,7 +249,7 @@ class _OneVideo:
                 shown = drawable(record, self.names) if run.style.edges == "none" else detections
                 drawn = pool.submit(self._draw, image, shown, record.get("track_ids"))
                 self._waiting.append((frame.pts, record, drawn))
-                self.num_objects += len(detections)
+                self._count(record)
             self._write(2 * run.num_workers, bar)
 
     def _prepare(self, frames: Sequence[Frame]) -> ImageBatch[Key]:
@@ -274,6 +275,11 @@ class _OneVideo:
             rest = make_line(frame, candidates.select(~keep), None)
             record["unreported"] = {key: rest[key] for key in ("scores", "boxes", "edge_std") if key in rest}
         return found, record
+
+    def _count(self, record: Record) -> None:
+        self.num_objects += len(record["labels"])
+        if self.widths is not None:
+            self.widths.add(record)
 
     def _draw(self, image: Tensor | None, found: Detections, ids: Sequence[int | None] | None) -> Image.Image | None:
         return None if image is None or self.writer is None else self.run.style.draw(image, found, ids)
@@ -324,6 +330,8 @@ class _OneVideo:
         count = pluralize(num_before + self.journal.count, "frame")
         found = pluralize(self.num_objects, "object")
         say(run.console, f"{found} in {count} of {video.name}: {paths}; {describe_threshold(run.threshold)}")
+        if self.widths is not None and (intervals := self.widths.describe(run.coverage)) is not None:
+            note(run.console, intervals)
 
 
 def _groups(frames: Iterator[Frame], batch_size: int) -> Iterator[list[Frame]]:
