@@ -32,7 +32,8 @@ def test_the_table_of_the_docs_is_that_of_the_code() -> None:
     keys = [field.name for field in fields(AugmentSettings)]
     assert [row[0] for row in rows] == keys
     for column, chosen in enumerate(AUGMENT_PRESETS.values(), start=1):
-        told = [None if row[column] == "none" else float(row[column]) for row in rows]
+        words = {"none": None, "false": False, "true": True}
+        told = [words[row[column]] if row[column] in words else float(row[column]) for row in rows]
         assert told == [getattr(chosen, key) for key in keys]
 
 
