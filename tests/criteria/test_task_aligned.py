@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -125,9 +126,9 @@ def test_better_scores_and_boxes_raise_targets() -> None:
         ({"task_aligned": True, "quality": "guided"}, "quality='guided' does not learn"),
     ],
 )
-def test_choices_without_a_joint_quality_are_refused(changes: dict[str, object], message: str) -> None:
+def test_choices_without_a_joint_quality_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(DenseCriterion(GENERAL), **changes)  # type: ignore[arg-type]
+        replace(DenseCriterion(GENERAL), **changes)
 
 
 @pytest.mark.parametrize("count", [0, 3])
