@@ -35,6 +35,7 @@ def detecting(preset: str, height: int, width: int, has_part: bool) -> Callable[
     """One image through the network, with or without DGQP."""
     torch.manual_seed(0)
     network = inference_network(create(preset, CLASSES, pretrained=False, dgqp=has_part).eval(), "float32")
+    assert network is not None, "every preset has an inference copy in float32"
     image = torch.randn(1, 3, height, width)
 
     def detect() -> object:
