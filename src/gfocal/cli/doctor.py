@@ -38,7 +38,21 @@ REQUIRED = (
     "pillow",
     "rich",
 )
-OPTIONAL = ("tensorboard", "wandb", "mlflow", "matplotlib", "pandas", "supervision", "pycocotools")
+EXTRAS = {  # as pyproject.toml has them, without those for changing the code
+    "tensorboard": ("tensorboard",),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow",),
+    "lab": ("matplotlib",),
+    "supervision": ("supervision",),
+    "pandas": ("pandas",),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "large": ("pyvips",),
+    "openvino": ("openvino", "nncf"),
+    "video": ("av",),
+    "ray": ("ray",),
+    "track": ("trackers",),
+    "serve": ("fastapi", "uvicorn", "python-multipart", "prometheus-client"),
+}
 # Variables that change what gfocal does. Of those that may hold passwords only their presence is printed.
 VARIABLES = (
     "GFOCAL_CACHE",
@@ -67,8 +81,8 @@ def add(commands: Any) -> None:
         "doctor",
         help="versions, devices, precisions, threads, cache and memory, for a bug report",
         description="Print what a bug report needs: versions, devices and the precisions that they compute natively, "
-        "threads, the cache, optional packages, free disk and memory. It sends nothing anywhere, and prints no "
-        "password: of proxies and tokens only whether they are set.",
+        "threads, the cache, which extras are installed, free disk and memory. It sends nothing anywhere, and prints "
+        "no password: of proxies and tokens only whether they are set.",
     )
     doctor.set_defaults(run=run)
 
@@ -91,12 +105,15 @@ def installation() -> Iterator[Row]:
 
 
 def packages() -> Iterator[Row]:
-    """Versions of the packages that gfocal needs, and of those that it can use."""
+    """Versions of the packages that gfocal needs, and of those of each extra."""
     for name in REQUIRED:
         yield name, version_of(name) or "not installed: pip install gfocal installs it"
-    found = {name: version_of(name) for name in OPTIONAL}
-    yield "optional", ", ".join(f"{name} {version}" for name, version in found.items() if version) or "none"
-    yield "not installed", ", ".join(name for name, version in found.items() if not version) or "none"
+    for extra, names in EXTRAS.items():
+        found = {name: version_of(name) for name in names}
+        there = ", ".join(f"{name} {version}" for name, version in found.items() if version)
+        missing = ", ".join(name for name, version in found.items() if not version)
+        text = f"{there}; without {missing}" if there and missing else there or f"not installed ({missing})"
+        yield f"extra {extra}", text
 
 
 def memory_and_disk() -> Iterator[Row]:
