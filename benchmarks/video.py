@@ -3,6 +3,7 @@
     python benchmarks/video.py frames --minutes 10
     python benchmarks/video.py tracks
     python benchmarks/video.py detector --model runs/demo
+    python benchmarks/video.py unsure --model runs/demo
 
 ``frames`` makes a video with uneven times, detects in it with a tiny untrained model in a process of its own, kills
 that once in the middle, resumes it, and prints what came out and how much memory the process had early and late.
@@ -16,8 +17,10 @@ Bernardin and Stiefelhagen 2008). The errors have the distribution that the dete
 ``detector`` tracks what a trained detector finds: synthetic scenes whose objects move and hide one another
 (benchmarks/moving_scenes.py), a model of ``gfocal demo``, calibrated on still scenes of its test set. ``a share of
 its size`` is an R that needs no distributions: standard deviations are a share of the sides of the box, of the same
-mean square. The figures are those of trackers.eval, of boxes with an id (CLEAR MOT; IDF1, Ristani et al. 2016; HOTA,
-Luiten et al. 2020).
+mean square. ``unsure`` tracks the same detections with the package's noise, and with other bounds: the least score
+of boxes below the threshold and their least IoU with the place where their track is expected, and the most IoU of two
+boxes that are both tracked. The figures are those of trackers.eval, of boxes with an id (CLEAR MOT; IDF1, Ristani et
+al. 2016; HOTA, Luiten et al. 2020).
 """
 
 from __future__ import annotations
@@ -173,7 +176,7 @@ def tracks(num_videos: int, num_frames: int) -> None:
             switches = with_id = boxes = 0
             ids_of: dict[tuple[int, int], set[int]] = {}
             for number, video in enumerate(videos):
-                tracker, last = Tracker(30.0, correlation), {}
+                tracker, last = Tracker(30.0, correlation, max_iou=1.0), {}  # every box is of an object
                 for frame, found in enumerate(video):
                     stds = [[mean_std] * 4 if name.startswith("one") else std.tolist() for _, _, std in found]
                     ids = tracker.update([box.tolist() for _, box, _ in found], [True] * len(found), stds, frame / 30)
@@ -195,8 +198,18 @@ class FoundFrame:
     ids: Sequence[int]  # of the objects
     gt_boxes: Floats  # (G, 4)
     boxes: Floats  # (N, 4) of detections, best first
-    is_sure: Sequence[bool]  # whether they score more than the threshold
+    is_sure: NDArray[np.bool_]  # whether they score more than the threshold
+    scores: Floats
     stds: Floats  # (N, 4) of their edges
+
+
+@dataclass(frozen=True)
+class UnsureBounds:
+    """Which boxes a tracker gets, and which of those below the threshold continue a track."""
+
+    min_score: float
+    min_iou: float  # with the place where their track is expected
+    max_iou: float  # of two boxes
 
 
 def calibrated(name: str, num_scenes: int, threshold: float) -> Detector:
@@ -232,28 +245,39 @@ def find_in_video(
     results = []
     for batch, (found,) in predict(model, batches, min(LOWEST_SCORE, threshold)):
         (frame,) = batch.keys
-        sure = sure_boxes(found, threshold).tolist()
+        sure, scores = sure_boxes(found, threshold).numpy(), found.scores.double().numpy()
         boxes, stds = found.boxes.double().numpy(), found.edge_std.double().numpy()
-        results.append(FoundFrame(frame.ids, frame.boxes, boxes, sure, stds))
+        results.append(FoundFrame(frame.ids, frame.boxes, boxes, sure, scores, stds))
     return results
 
 
-def track_metrics(video: Sequence[FoundFrame], correlation: Floats | None, stds: Sequence[Floats]) -> list[dict]:
-    """CLEAR, identity and HOTA of one video; ``stds`` (N, 4) of each frame are what the tracker is told."""
+def track_metrics(
+    video: Sequence[FoundFrame],
+    correlation: Floats | None,
+    stds: Sequence[Floats],
+    bounds: UnsureBounds | None = None,
+) -> list[dict]:
+    """CLEAR, identity and HOTA of one video; ``stds`` (N, 4) of each frame are what the tracker is told.
+
+    ``bounds``: None takes those of ``gfocal detect --track``.
+    """
     from torchvision.ops import box_iou
     from trackers.eval import compute_clear_metrics, compute_hota_metrics, compute_identity_metrics
 
-    from gfocal.inference.tracking import Tracker
+    from gfocal.inference.tracking import LOWEST_SCORE, MAX_IOU, MIN_UNSURE_IOU, Tracker
 
-    tracker = Tracker(30.0, None if correlation is None else correlation.tolist())
+    bounds = bounds or UnsureBounds(LOWEST_SCORE, MIN_UNSURE_IOU, MAX_IOU)
+    tracker = Tracker(30.0, None if correlation is None else correlation.tolist(), bounds.min_iou, bounds.max_iou)
     numbers: dict[int, int] = {}
     gt_ids, track_ids, ious = [], [], []
     for index, (frame, std) in enumerate(zip(video, stds, strict=True)):
-        ids = tracker.update(frame.boxes.tolist(), frame.is_sure, std.tolist(), index / 30)
+        given = frame.is_sure | (frame.scores > bounds.min_score)
+        boxes = frame.boxes[given]
+        ids = tracker.update(boxes.tolist(), frame.is_sure[given].tolist(), std[given].tolist(), index / 30)
         kept = [i for i, one in enumerate(ids) if one is not None]
         gt_ids.append(np.array(frame.ids, dtype=int))
         track_ids.append(np.array([numbers.setdefault(ids[i], len(numbers)) for i in kept], dtype=int))
-        iou = box_iou(torch.from_numpy(frame.gt_boxes), torch.from_numpy(frame.boxes[kept]))
+        iou = box_iou(torch.from_numpy(frame.gt_boxes), torch.from_numpy(boxes[kept]))
         ious.append(iou.numpy().reshape(len(frame.ids), len(kept)))
     measures = (compute_clear_metrics, compute_identity_metrics, compute_hota_metrics)
     return [measure(gt_ids, track_ids, ious) for measure in measures]
@@ -277,6 +301,28 @@ def stated_noise(videos: Sequence[Sequence[FoundFrame]]) -> dict[str, list[list[
         "a share of its size": [[of_size(frame) for frame in video] for video in videos],
         "R of each box": [[frame.stds for frame in video] for video in videos],
     }
+
+
+def unsure(name: str, num_videos: int, num_frames: int, threshold: float) -> None:
+    from trackers.eval import aggregate_clear_metrics, aggregate_hota_metrics, aggregate_identity_metrics
+
+    model = calibrated(name, 600, threshold)
+    print(f"{num_videos} videos of {num_frames} frames; scores above {threshold:g} begin a track")
+    ways = [UnsureBounds(0.1, 0.1, 1), UnsureBounds(threshold, 0.1, 1), UnsureBounds(0.1, 0.5, 1)]
+    ways += [UnsureBounds(0.1, 0.5, 0.7), UnsureBounds(0.1, 0.5, 0.5), UnsureBounds(0.1, 0.7, 0.5)]
+    ways += [UnsureBounds(threshold / 2, 0.5, 0.5), UnsureBounds(threshold, 0.1, 0.5)]
+    print("objects  least score  least IoU  most IoU  switches  missed  false    MOTA    IDF1    HOTA")
+    for num_objects in (4, 8):
+        videos = [find_in_video(model, threshold, seed, num_frames, num_objects) for seed in range(num_videos)]
+        for way in ways:
+            measured = [track_metrics(video, None, [frame.stds for frame in video], way) for video in videos]
+            clear, identity, hota = (list(kind) for kind in zip(*measured, strict=True))
+            sums = aggregate_clear_metrics(clear)
+            scores = (aggregate_identity_metrics(identity)["IDF1"], aggregate_hota_metrics(hota)["HOTA"])
+            bounds = f"{way.min_score:11g}  {way.min_iou:9g}  {way.max_iou:8g}"
+            counts = f"{sums['IDSW']:8}  {sums['CLR_FN']:6}  {sums['CLR_FP']:5}"
+            shown = "  ".join(f"{figure:6.3f}" for figure in (sums["MOTA"], *scores))
+            print(f"{num_objects:7}  {bounds}  {counts}  {shown}", flush=True)
 
 
 def detector(name: str, num_videos: int, num_frames: int, threshold: float) -> None:
@@ -306,12 +352,12 @@ def detector(name: str, num_videos: int, num_frames: int, threshold: float) -> N
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("part", choices=("frames", "tracks", "detector"))
+    parser.add_argument("part", choices=("frames", "tracks", "detector", "unsure"))
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--videos", type=int, default=5)
     parser.add_argument("--length", type=int, default=300, help="frames of a video with tracks")
-    parser.add_argument("--score-threshold", type=float, default=0.5, help="for detector")
-    parser.add_argument("--model", default="runs/demo", help="of synthetic scenes, for detector")
+    parser.add_argument("--score-threshold", type=float, default=0.5, help="for detector and unsure")
+    parser.add_argument("--model", default="runs/demo", help="of synthetic scenes, likewise")
     options = parser.parse_args()
     if options.part == "frames":
         frames(options.minutes)
@@ -319,4 +365,5 @@ if __name__ == "__main__":
         tracks(options.videos, options.length)
     else:
         torch.set_num_threads(1)
-        detector(options.model, options.videos, options.length, options.score_threshold)
+        part = detector if options.part == "detector" else unsure
+        part(options.model, options.videos, options.length, options.score_threshold)

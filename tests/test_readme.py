@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import re
 import shlex
 import urllib.request
@@ -112,6 +113,19 @@ def detect_in_a_clip() -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image.permute(1, 2, 0).numpy(), "rgb24")))
         container.mux(stream.encode(None))
     detect_videos(gfocal.load("runs/mine"), ["clip.mp4"], Path("found"), score_threshold=0.01)
+    write_tracks()
+
+
+def write_tracks() -> None:
+    """The lines tracked/clip.jsonl of the page on video: a person, a cat, at times a dog, and a short track."""
+    lines: list[dict[str, Any]] = [{"journal": {}}]
+    for i in range(20):
+        boxes = [(2, "cat" if i % 3 else "dog", True), (1, "person", i < 10), (None, "person", True)]
+        boxes += [(3, "person", True)] * (i < 3)
+        ids, names, is_sure = zip(*boxes, strict=True)
+        lines.append({"time": i / 10, "track_ids": ids, "names": names, "is_sure": is_sure})
+    Path("tracked").mkdir(exist_ok=True)
+    Path("tracked/clip.jsonl").write_text("\n".join(map(json.dumps, [*lines, {"done": {"failed": 0}}])))
 
 
 def write_table_of_images() -> None:
@@ -172,6 +186,20 @@ def test_python_examples_run(page: Path, workplace: Path, monkeypatch: pytest.Mo
         read_table_of_detections()
     if "found" in names:
         assert len(names["found"]) > 0, "the example must be of an image in which something is found"
+
+
+def test_the_video_page_counts_tracks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tracks()
+    block = next(block for block in blocks(DOCS / "video.md", "python") if "tracked/" in block)
+    exec(compile(block, "video.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines() == [
+        "#2: cat, 0.0 to 1.9 s",
+        "#1: person, 0.0 to 0.9 s",
+        "Counter({'cat': 1, 'person': 1})",
+    ]
 
 
 def test_the_edges_page_computes_the_boxes(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

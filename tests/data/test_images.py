@@ -16,6 +16,7 @@ from PIL import Image
 
 from gfocal.data.images import (
     EncodedImage,
+    begins_as_video,
     image_header,
     image_size,
     max_pixels,
@@ -357,6 +358,28 @@ def test_every_broken_file_gives_one_line_with_file_and_reason(tmp_path: Path) -
         if kind in ("empty file", "not an image", "its start is broken", "no such file", "a folder"):
             with pytest.raises(ImageError, match=kind):
                 image_size(path)
+
+
+@pytest.mark.parametrize(
+    ("head", "is_video"),
+    [
+        (b"\0\0\0\x20ftypisom", True),
+        (b"\0\0\0\x14ftypqt  ", True),
+        (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81", True),
+        (b"RIFF\0\0\1\0AVI LIST", True),
+        (b"\0\0\0\x18ftypheic", False),
+        (b"RIFF\0\0\1\0WEBPVP8 ", False),
+        (b"text", False),
+        (b"", False),
+    ],
+)
+def test_videos_by_their_first_bytes(tmp_path: Path, head: bytes, is_video: bool) -> None:
+    path = tmp_path / "file.bin"
+    path.write_bytes(head)
+    assert begins_as_video(path) == is_video
+    with pytest.raises(ImageError) as caught:
+        read_image(path)
+    assert ("begins as a video" in str(caught.value)) == is_video
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

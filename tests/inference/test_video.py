@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from time import sleep
@@ -12,12 +13,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from videos import LOW, MILLISECOND, TICK, lines_of, make_video, times_of
 
 from conftest import tiny_detector
 from gfocal.cli import DONE, SOME_FAILED, USER_ERROR
+from gfocal.errors import DataError
 from gfocal.inference import video as video_module
+from gfocal.inference.journal import read_header
+from gfocal.inference.video_lines import drawable, open_lines
 from gfocal.models.model_file import save_model
+from gfocal.visualize.annotate import DrawStyle
+from gfocal.visualize.drawing import as_pil_image
 
 av = pytest.importorskip("av", reason="needs the extra video: pip install 'gfocal[video]'")
 
@@ -137,6 +144,26 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
     assert "is done already" in out + err
 
 
+def test_a_finished_run_is_not_replaced_by_another(run: Run, model: Path, tmp_path: Path) -> None:
+    clip = make_video(tmp_path / "clip.mkv", UNEVEN[:3], MILLISECOND)
+    command = ("detect", model, clip, *LOW, "--no-images", "--out", tmp_path / "out")
+    lines = tmp_path / "out" / "clip.jsonl"
+    assert run(*command)[0] == DONE
+    whole = lines.read_bytes()
+    assert run(*command)[0] == DONE, "the same again"
+    code, _, err = run(*command, "--every", "2")
+    assert code == USER_ERROR
+    assert "clip.jsonl: of a finished run with other settings: every was 1 and is 2; name another folder (--out)" in (
+        " ".join(err.split())
+    )
+    assert lines.read_bytes() == whole
+    with pytest.raises(DataError, match=r"of a finished run of a live source; name another folder \(--out\)"):
+        open_lines(lines, read_header(lines), resume=False, is_live=True)
+    assert lines.read_bytes() == whole
+    lines.unlink()
+    assert run(*command, "--every", "2")[0] == DONE
+
+
 def test_ctrl_c_leaves_what_there_is(run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = make_video(tmp_path / "clip.mkv", UNEVEN, MILLISECOND)
     make_line = video_module.make_line
@@ -157,10 +184,16 @@ def test_ctrl_c_leaves_what_there_is(run: Run, model: Path, tmp_path: Path, monk
 
 def test_damaged_files(run: Run, model: Path, tmp_path: Path) -> None:
     """Frames that can be read are; the exit code says that not all can."""
-    (tmp_path / "text.mp4").write_text("not a video")
-    code, _, err = run("detect", model, tmp_path / "text.mp4", "--out", tmp_path / "out")
-    assert code == USER_ERROR
-    assert "text.mp4: cannot be opened as video" in err
+    whole = make_video(tmp_path / "whole.mp4", UNEVEN, MILLISECOND).read_bytes()
+    for name, content, reason in (
+        ("text.mp4", b"not a video", "its content is not one"),
+        ("empty.mp4", b"", "empty file"),
+        ("half.mp4", whole[: len(whole) // 2], "begins as one and is not whole"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        code, _, err = run("detect", model, tmp_path / name, "--out", tmp_path / "out")
+        assert code == USER_ERROR
+        assert f"{name}: cannot be opened as video: {reason}" in " ".join(err.split())
     clip = make_video(tmp_path / "clip.avi", list(range(30)), Fraction(1, 30))
     content = bytearray(clip.read_bytes())
     middle = content.find(b"00dc", len(content) // 2) + 8
@@ -171,6 +204,20 @@ def test_damaged_files(run: Run, model: Path, tmp_path: Path) -> None:
     assert (code == SOME_FAILED) == ("could not be decoded" in err)
     assert len(lines) >= 20
     assert len(times_of(tmp_path / "out" / "clip.mp4")) == len(lines)
+
+
+def test_videos_that_are_not_named_as_such(run: Run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    for name in ("a.mkv", "b.avi", "c.mp4"):
+        clip = make_video(tmp_path / "videos" / name, list(range(3)), Fraction(1, 30))
+        renamed = tmp_path / f"{name}.bin"
+        renamed.write_bytes(clip.read_bytes())
+        code, _, err = run("detect", model, renamed, "--out", tmp_path / "out")
+        assert code != DONE
+        assert f"{name}.bin: not an image, but begins as a video does" in " ".join(err.split())
+    code, _, err = run("detect", model, tmp_path / "videos", "--out", tmp_path / "out")
+    assert code != DONE
+    assert f"3 videos, which are named one by one: {tmp_path / 'videos'}/*.mkv" in " ".join(err.split())
 
 
 def test_a_playlist_named_as_a_video_reads_no_other_file(run: Run, model: Path, tmp_path: Path) -> None:
@@ -199,3 +246,34 @@ def test_a_slow_network_gets_the_newest_frame() -> None:
     assert seen == sorted(set(seen))
     assert seen[-1] == 49
     assert len(seen) < 40
+
+
+def test_boxes_that_only_continue_a_track_are_neither_drawn_nor_counted(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first ten frames have a sure box, the others the same one at a low score."""
+    pytest.importorskip("trackers", reason="needs the extra track: pip install 'gfocal[track]'")
+    drawn: list[tuple[list[float], Any]] = []
+
+    def find(_: Any, batches: Any, *__: Any) -> Any:
+        for batch in batches:
+            (frame, _image) = batch.keys[0]
+            score = 0.8 if frame.index < 10 else 0.2
+            record = {"labels": [1], "scores": [score], "boxes": [[8, 8, 40, 40]], "size": [48, 64]}
+            yield batch, [replace(drawable(record, ("cat", "dog")), bin_sizes=torch.ones(1, 4))]
+
+    def draw(_: Any, image: Any, found: Any, ids: Any = None) -> Any:
+        drawn.append((found.scores.tolist(), ids))
+        return as_pil_image(image, found.size)
+
+    monkeypatch.setattr(video_module, "predict", find)
+    monkeypatch.setattr(DrawStyle, "draw", draw)
+    clip = make_video(tmp_path / "clip.mkv", [40 * i for i in range(20)], MILLISECOND)
+    code, _, err = run("detect", model, clip, "--out", tmp_path / "out", "--track", "--num-workers", "0")
+    assert code == DONE
+    assert "10 boxes, 1 track of at least 5 (1 dog), in 20 frames of" in " ".join(err.split())
+    _, lines = lines_of(tmp_path / "out" / "clip.jsonl")
+    assert [line["track_ids"] for line in lines] == [[None]] + [[1]] * 19
+    assert [line["is_sure"] for line in lines] == [[True]] * 10 + [[False]] * 10
+    assert [len(scores) for scores, _ in drawn] == [1] * 10 + [0] * 10
+    assert [ids for _, ids in drawn] == [[None]] + [[1]] * 9 + [[]] * 10

@@ -47,6 +47,7 @@ class EncodedImage:
 Source: TypeAlias = str | Path | EncodedImage  # where the bytes of an image are
 
 _EXIF_ORIENTATION = 0x0112
+_BRANDS_OF_IMAGES = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")  # in files like MP4
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -198,6 +199,8 @@ def image_errors(path: Source) -> Iterator[Memory]:
     except UnidentifiedImageError:
         empty = not (path.content if isinstance(path, EncodedImage) else os.path.getsize(path))
         reason = "empty file" if empty else "not an image (JPEG, PNG, ...), or its start is broken"
+        if not isinstance(path, EncodedImage) and begins_as_video(path):
+            reason = "not an image, but begins as a video does: name it as one (.mp4, .mkv, ...) for 'gfocal detect'"
         raise ImageError(f"{path}: {reason}") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more pixels than the limit ({LIMIT_OPTION} raises it)") from None
@@ -212,6 +215,14 @@ def image_errors(path: Source) -> Iterator[Memory]:
             raise MemoryError(str(error)) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{path}: cannot be read: {reason}") from error
+
+
+def begins_as_video(path: str | Path) -> bool:
+    """Whether a file begins as MP4 or MOV (ISO 14496-12), Matroska or WebM (RFC 8794) or AVI do."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    is_mp4 = head[4:8] == b"ftyp" and head[8:12] not in _BRANDS_OF_IMAGES
+    return is_mp4 or head[:4] == b"\x1a\x45\xdf\xa3" or (head[:4] == b"RIFF" and head[8:] == b"AVI ")
 
 
 def _file_of(source: Source | BytesIO) -> str | Path | BytesIO:

@@ -15,6 +15,7 @@ frames.py           frames of files, streams and cameras, upright, with exact ti
 video_lines.py      the json line of a frame, and the journal that the lines are
 video_writer.py     annotated frames to MP4
 tracking.py         which boxes of successive frames are one object
+track_counts.py     how many objects were tracked, by class
 batches.py          batches of a table, for engines that map a function over them
 parts.py            parts of a large job, and the parquet file of each
 ray_engine.py       entry point: detect on a Ray cluster; its results in other formats

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfocal.data.images import check_size, max_pixels
+from gfocal.data.images import begins_as_video, check_size, max_pixels
 from gfocal.errors import DataError, MissingExtraError
 from gfocal.inference.sources import VideoKind, without_password
 
@@ -156,6 +156,8 @@ def open_video(name: str, kind: VideoKind) -> Iterator[Video]:
         container = av.open(path, format=file_format, options=options, timeout=(OPEN_SECONDS, READ_SECONDS))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = _reason(error, start, OPEN_SECONDS)
+        if os.path.isfile(path) and isinstance(error, av.error.InvalidDataError):
+            reason = _reason_against_file(path)
         raise DataError(f"{shown}: cannot be opened as video: {reason}") from error
     with container:
         if not container.streams.video:
@@ -247,6 +249,15 @@ def _camera(name: str) -> tuple[str, str]:
     if sys.platform == "win32" and not which:
         raise DataError(f"{name}: on Windows, cameras have names: camera:NAME, as the device manager shows it")
     return f"{prefix}{which or 0}", kind
+
+
+def _reason_against_file(path: str) -> str:
+    """Why the content of a file is no video."""
+    if not os.path.getsize(path):
+        return "empty file"
+    if begins_as_video(path):
+        return "begins as one and is not whole, as a recording or copy that was stopped: copy or record it again"
+    return "its content is not one, or its start is broken"
 
 
 def _reason(error: BaseException, since: float, limit: float) -> str:

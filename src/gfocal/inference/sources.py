@@ -163,7 +163,17 @@ def _find(argument: str | Path, out: Path, notes: list[str]) -> tuple[list[str],
     if others:
         suffixes = ", ".join(sorted({Path(other).suffix.lower() or "no suffix" for other in others}))
         notes.append(f"{argument}: {pluralize(len(others), 'file')} skipped, not named like images ({suffixes})")
-    return files, "" if files else f"{argument}: no images in this folder ({KNOWN_BY})"
+    return (
+        files,
+        "" if files else f"{argument}: no images in this folder ({KNOWN_BY}){_hint_at_videos(argument, others)}",
+    )
+
+
+def _hint_at_videos(folder: Path, files: Sequence[str]) -> str:
+    videos = [Path(file) for file in files if video_kind(file) == "file"]
+    if not videos:
+        return ""
+    return f"; {pluralize(len(videos), 'video')}, which are named one by one: {folder}/*{videos[0].suffix}"
 
 
 def outside(out: Path, files: Sequence[Path], folder: Path | None = None) -> list[str]:

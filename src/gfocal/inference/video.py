@@ -28,8 +28,9 @@ from gfocal.inference.results import describe_threshold
 from gfocal.inference.resume import run_header, unique_names
 from gfocal.inference.sources import video_kind, without_password
 from gfocal.inference.stages import report_classes
+from gfocal.inference.track_counts import TrackCounts
 from gfocal.inference.tracking import LOWEST_SCORE, Tracker
-from gfocal.inference.video_lines import drawable, make_line, open_lines, sure_boxes, tracker_input
+from gfocal.inference.video_lines import drawable, make_line, open_lines, sure_boxes
 from gfocal.inference.video_writer import VideoWriter
 from gfocal.models.exported import AnyDetector
 from gfocal.models.precision import Precision
@@ -109,8 +110,8 @@ def detect_videos(
 
     Raises:
         MissingExtraError: a package for video or tracks is not installed.
-        DataError: a video cannot be opened, or has no frames; a run was stopped here, and ``resume`` is not given, or
-            it had other settings; or a live source is to be resumed.
+        DataError: a video cannot be opened, or has no frames; a run was stopped here, and ``resume`` is not given; a
+            run here had other settings, or is of a live source; or a live source is to be resumed.
     """
     style = style or DrawStyle()
     coverage = choose_coverage(model, coverage, is_drawn=draw and style.edges == "interval")
@@ -140,7 +141,7 @@ def _detect_one(run: VideoRun, source: str, name: str) -> bool:
         raise DataError(f"{without_password(source)}: a live source cannot be resumed, as its past frames are gone")
     with open_video(source, kind) as video:
         header = _header(run, video)
-        lines = open_lines(run.folder / f"{name}.jsonl", header, run.resume)
+        lines = open_lines(run.folder / f"{name}.jsonl", header, run.resume, kind != "file")
         if lines is None:
             say(run.console, f"{run.folder / name}.jsonl: all of {video.name} is done already")
             return False
@@ -176,7 +177,8 @@ class _OneVideo:
         correlation = None if calibration is None else calibration.correlation
         self.tracker = Tracker(float(video.rate / run.every), correlation) if run.track else None
         self.names = tuple(run.model.names if run.classes is None else run.classes.names)
-        self.num_objects = 0
+        self.num_boxes = 0
+        self.tracks = TrackCounts()
         self.widths = None if calibration is None else IntervalWidths()
         self.writer: VideoWriter | None = None
         self._waiting: deque[tuple[int, Record | None, Future[Image.Image | None]]] = deque()
@@ -226,12 +228,11 @@ class _OneVideo:
                     f"{frame.index} has {frame.pts}: another video? remove this file to start again"
                 )
             if self.tracker is not None:
-                self.tracker.update(*tracker_input(record), record["time"])
-            self._count(record)
-            detections = drawable(record, self.names)
+                self.tracker.update(record["boxes"], record["is_sure"], record.get("edge_std"), record["time"])
             image = frame.read_pixels() if self.writer is not None else None
-            drawn = pool.submit(self._draw, image, detections, record.get("track_ids"))
+            drawn = pool.submit(self._draw, image, drawable(record, self.names), record)
             self._waiting.append((frame.pts, None, drawn))
+            self._count(record)
             self._write(2 * self.run.num_workers, bar)
 
     def _detect(self, frames: Iterator[Frame], pool: Executor, bar: Bar) -> None:
@@ -247,7 +248,7 @@ class _OneVideo:
                 detections, record = self._follow(frame, candidates)
                 # As a resumed run would draw them, whose numbers are rounded; lines have no distributions, though.
                 shown = drawable(record, self.names) if run.style.edges == "none" else detections
-                drawn = pool.submit(self._draw, image, shown, record.get("track_ids"))
+                drawn = pool.submit(self._draw, image, shown, record)
                 self._waiting.append((frame.pts, record, drawn))
                 self._count(record)
             self._write(2 * run.num_workers, bar)
@@ -263,26 +264,30 @@ class _OneVideo:
         if self.tracker is None:
             found = candidates.select(is_sure)
             return found, make_line(frame, found, self.run.coverage)
-        whole = make_line(frame, candidates, self.run.coverage)
-        boxes = whole["boxes"]
-        ids = self.tracker.update(boxes, is_sure.tolist(), whole.get("edge_std"), whole["time"])
+        whole = make_line(frame, candidates, None)
+        ids = self.tracker.update(whole["boxes"], is_sure.tolist(), whole.get("edge_std"), whole["time"])
         keep = is_sure | torch.tensor([one is not None for one in ids], dtype=torch.bool)
         found = candidates.select(keep)
         record = make_line(frame, found, self.run.coverage)
         record["track_ids"] = [one for one, kept in zip(ids, keep.tolist(), strict=True) if kept]
         record["is_sure"] = is_sure[keep].tolist()
-        if not keep.all():
-            rest = make_line(frame, candidates.select(~keep), None)
-            record["unreported"] = {key: rest[key] for key in ("scores", "boxes", "edge_std") if key in rest}
         return found, record
 
     def _count(self, record: Record) -> None:
-        self.num_objects += len(record["labels"])
+        self.num_boxes += sum(record.get("is_sure", [True] * len(record["labels"])))
+        if self.run.track:
+            self.tracks.add(record)
         if self.widths is not None:
             self.widths.add(record)
 
-    def _draw(self, image: Tensor | None, found: Detections, ids: Sequence[int | None] | None) -> Image.Image | None:
-        return None if image is None or self.writer is None else self.run.style.draw(image, found, ids)
+    def _draw(self, image: Tensor | None, found: Detections, record: Record) -> Image.Image | None:
+        """The boxes of a frame above the threshold: those that only continue a track are in its line alone."""
+        if image is None or self.writer is None:
+            return None
+        if "track_ids" not in record:
+            return self.run.style.draw(image, found)
+        ids = [one for one, is_sure in zip(record["track_ids"], record["is_sure"], strict=True) if is_sure]
+        return self.run.style.draw(image, found.select(torch.tensor(record["is_sure"], dtype=torch.bool)), ids)
 
     def _write(self, max_waiting: int, bar: Bar) -> None:
         """Frames that are drawn, in their order, to the video and the journal."""
@@ -328,7 +333,7 @@ class _OneVideo:
             note(run.console, f"{self.target}: begins at 0, {shift:g} s later than {video.name} and its lines")
         paths = ", ".join(map(str, [self.journal.path, *([self.target] if run.draw else [])]))
         count = pluralize(num_before + self.journal.count, "frame")
-        found = pluralize(self.num_objects, "object")
+        found = pluralize(self.num_boxes, "box", "boxes") + (f", {self.tracks}," if run.track else "")
         say(run.console, f"{found} in {count} of {video.name}: {paths}; {describe_threshold(run.threshold)}")
         if self.widths is not None and (intervals := self.widths.describe(run.coverage)) is not None:
             note(run.console, intervals)

@@ -11,7 +11,9 @@ edge_std          standard deviations of the edges left, top, right, bottom, pix
 edge_intervals, calibrated_scores   of a calibrated model
 track_ids         with tracks: of each detection, null for one that belongs to no track, or not yet
 is_sure           with tracks: whether the score is above the threshold; the others only continue a track
-unreported        with tracks: boxes below the threshold that continue none, which a resumed run needs
+
+Boxes below the threshold that continue no track are left out: without them, the tracker of a resumed run comes to the
+same tracks.
 """
 
 from __future__ import annotations
@@ -45,17 +47,6 @@ def sure_boxes(detections: Detections, threshold: float | Sequence[float]) -> Te
     return detections.scores > detections.scores.new_tensor(threshold)[detections.labels]
 
 
-def tracker_input(record: Record) -> tuple[list[list[float]], list[bool], list[list[float]] | None]:
-    """What ``Tracker.update`` got for a frame: boxes, whether they are sure, and edge_std. Best first, as then."""
-    rest = record.get("unreported", {"scores": [], "boxes": [], "edge_std": []})
-    scores = record["scores"] + rest["scores"]
-    order = sorted(range(len(scores)), key=lambda i: -scores[i])
-    boxes = record["boxes"] + rest["boxes"]
-    is_sure = record["is_sure"] + [False] * len(rest["scores"])
-    stds = record["edge_std"] + rest.get("edge_std", []) if "edge_std" in record else None
-    return [boxes[i] for i in order], [is_sure[i] for i in order], stds and [stds[i] for i in order]
-
-
 def drawable(record: Record, names: tuple[str, ...]) -> Detections:
     """The detections of a line, without distributions."""
     count = len(record["labels"])
@@ -71,23 +62,23 @@ def drawable(record: Record, names: tuple[str, ...]) -> Detections:
     )
 
 
-def open_lines(path: Path, header: Mapping[str, Any], resume: bool) -> tuple[Journal, int] | None:
+def open_lines(
+    path: Path, header: Mapping[str, Any], resume: bool, is_live: bool = False
+) -> tuple[Journal, int] | None:
     """The journal of a video, and how many frames it has; None for one that is finished, with ``resume``.
 
-    The journal of a run that has ended is replaced, unless it is to be resumed.
+    Without ``resume``, the journal of a run that has ended is replaced where it would be the same again: not where
+    that run had other settings, nor where it is of a stream or a camera (``is_live``), whose frames are gone.
 
     Raises:
-        DataError: a run was stopped here, without ``resume``; or it is of another video, or had other settings.
+        DataError: a run was stopped here, or one that ended would be lost, without ``resume``; or with it, the run is
+            of another video, or had other settings.
     """
     if not path.is_file():
         return Journal(path, header), 0
     is_finished = read_end(path) is not None
     if not resume:
-        if not is_finished and (count := sum(1 for _ in read_records(path))):
-            raise DataError(
-                f"{path}: a run was stopped here after {pluralize(count, 'frame')}; continue it (--resume), name "
-                "another folder, or remove this file to start again"
-            )
+        _refuse_to_replace(path, header, is_finished, is_live)
         return Journal(path, header), 0
     if (why := describe_difference(read_header(path), header)) is not None:
         raise DataError(
@@ -103,3 +94,22 @@ def open_lines(path: Path, header: Mapping[str, Any], resume: bool) -> tuple[Jou
     for _, length in read_records(path):  # noqa: B007
         count += 1
     return Journal(path, header, length), count
+
+
+def _refuse_to_replace(path: Path, header: Mapping[str, Any], is_finished: bool, is_live: bool) -> None:
+    """Raise a DataError for lines that a new run would not write again."""
+    count = sum(1 for _ in read_records(path))
+    if not count:
+        return
+    if not is_finished:
+        raise DataError(
+            f"{path}: a run was stopped here after {pluralize(count, 'frame')}; continue it (--resume), name "
+            "another folder, or remove this file to start again"
+        )
+    why = "of a live source" if is_live else describe_difference(read_header(path), header)
+    if why is not None:
+        settings = "" if is_live else "with other settings: "
+        raise DataError(
+            f"{path}: of a finished run {settings}{why}; name another folder (--out), or remove this file to "
+            "replace it"
+        )
