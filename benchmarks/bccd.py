@@ -28,10 +28,10 @@ MMDETECTION = {"ap": 0.416, "ap50": 0.628, "ap75": 0.524}
 
 
 # The rows: changes of the config, as ``gfocal train --set`` takes them.
-RARE = {"method.target_warmup": 1.0, "method.box_weights": "equal"}
+RARE = {"method.beta_warmup": 1.0, "method.box_weights": "equal"}
 ROWS: dict[str, dict[str, object]] = {
     "published": {},
-    "warm-up": {"method.target_warmup": 1.0},
+    "warm-up": {"method.beta_warmup": 1.0},
     "equal": {"method.box_weights": "equal"},
     "both": RARE,
 }

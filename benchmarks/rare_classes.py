@@ -64,10 +64,11 @@ def measure(criterion: DenseCriterion | GFLCriterion, outputs: HeadOutputs, batc
     overlap = iou(boxes, rows(targets.boxes, object_of_slot))[positive]
     logits = rows(outputs.cls_logits, slots)[positive].float()  # (positives, C)
     own = logits.gather(1, labels[:, None])[:, 0]
-    hardness = getattr(criterion, "hardness", 0.0)
-    pull = torch.func.grad(lambda x: quality_focal_loss(x, overlap + hardness * (1 - overlap), criterion.beta).sum())(
-        own
-    ).abs()
+    modulated, plain = (
+        torch.func.grad(lambda x, beta=beta: quality_focal_loss(x, overlap, beta).sum())(own).abs()
+        for beta in (criterion.beta, 0.0)
+    )
+    pull = torch.lerp(modulated, plain, getattr(criterion, "unmodulated", 0.0))
     equal = getattr(criterion, "box_weights", "quality") == "equal"
     weight = torch.ones_like(own) if equal else logits.amax(1).sigmoid()
     values = torch.stack([torch.ones_like(own), overlap, own.sigmoid(), pull, weight], 1)

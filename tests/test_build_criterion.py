@@ -124,12 +124,11 @@ def test_task_aligned_assignment_and_the_varifocal_loss() -> None:
     assert isinstance(published, DenseCriterion)
     aligned = build_criterion(model, MethodSettings(assigner="tal"))
     assert aligned == replace(published, assign=assign_tal, task_aligned=True)
-    method = MethodSettings(cls_loss="varifocal", gamma=1.5, alpha=0.5, target_warmup=0.5)
+    method = MethodSettings(cls_loss="varifocal", gamma=1.5, alpha=0.5)
     changes: dict[str, Any] = {
         "cls_loss": "varifocal",
         "varifocal_gamma": 1.5,
         "varifocal_alpha": 0.5,
-        "target_warmup": 0.5,
     }
     assert build_criterion(model, method) == replace(published, **changes)
     fovea = build_criterion(detector("foveabox_r50_fpn"), MethodSettings(quality="joint", cls_loss="varifocal"))

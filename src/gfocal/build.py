@@ -220,7 +220,7 @@ def _build_dense(model: Detector, method: MethodSettings) -> DenseCriterion:
             "beta",
             "gamma",
             "alpha",
-            "target_warmup",
+            "beta_warmup",
             "box_weights",
             "exclude_ignored",
         )
@@ -284,7 +284,7 @@ def _check_loss(method: MethodSettings, criterion: DenseCriterion) -> None:
     owners = {
         "cls_loss": (("QFL", "the Varifocal Loss"), "a quality of joint"),
         "beta": (("QFL",), "a quality of joint and no other cls_loss"),
-        "target_warmup": (("QFL", "the Varifocal Loss"), "a quality of joint"),
+        "beta_warmup": (("QFL",), "a quality of joint and no other cls_loss"),
         "gamma": (("the Focal Loss", "the Varifocal Loss"), focal),
         "alpha": (("the Focal Loss", "the Varifocal Loss"), focal),
     }

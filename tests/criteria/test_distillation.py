@@ -186,11 +186,11 @@ def test_a_batch_is_assigned_once() -> None:
 
 
 def test_what_changes_over_a_run_still_does() -> None:
-    base = DenseCriterion(GENERAL, dfl_weight=0.25, target_warmup=0.5)
+    base = DenseCriterion(GENERAL, dfl_weight=0.25, beta_warmup=0.5)
     chosen = DistillingCriterion(base, None, sum_over_processes=lambda x: 2 * x)  # type: ignore[arg-type]
     later = chosen.at_epoch(3, 12)
     assert isinstance(later.base, DenseCriterion)
-    assert later.base.hardness == pytest.approx(0.5)
+    assert later.base.unmodulated == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("count", [0, 3])

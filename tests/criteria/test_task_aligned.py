@@ -27,9 +27,8 @@ CRITERIA = {
     "tal": ALIGNED,
     "varifocal": VARIFOCAL,
     "both": replace(ALIGNED, cls_loss="varifocal"),
-    "both, hard and equal": replace(
-        ALIGNED, cls_loss="varifocal", target_warmup=0.5, box_weights="equal", hardness=0.5
-    ),
+    "both, equal": replace(ALIGNED, cls_loss="varifocal", box_weights="equal"),
+    "tal, warming up": replace(ALIGNED, box_weights="equal", unmodulated=0.5),
 }
 
 
@@ -70,9 +69,8 @@ def test_the_losses_equal_the_slow_way(name: str) -> None:
         here, box = outputs.points.select(torch.tensor(p)), targets.boxes[i, g]
         predicted = GENERAL.boxes(outputs.box_logits[i, p], here)
         value = iou(predicted, box).item() if assignment.weights is None else assignment.weights[i, m].item()
-        target = value + criterion.hardness * (1 - value)
-        quality[i, p, targets.labels[i, g]] = target
-        targets_sum += target
+        quality[i, p, targets.labels[i, g]] = value
+        targets_sum += value
         bins = (distances_to_edges(here.xy, box) / here.strides).clamp(0, GENERAL.n - 0.1)
         dfl = distribution_focal_loss(outputs.box_logits[i, p], bins).mean()
         found.append(2 * giou_loss(predicted, box) + 0.25 * dfl)
@@ -82,7 +80,10 @@ def test_the_losses_equal_the_slow_way(name: str) -> None:
     assert len(found) > 10
 
     loss = varifocal_loss if criterion.cls_loss == "varifocal" else quality_focal_loss
-    cls = loss(outputs.cls_logits, quality)[inside_own_padding(outputs.points, SIZES)].sum()
+    of_points = loss(outputs.cls_logits, quality)
+    plain = quality_focal_loss(outputs.cls_logits, quality, 0.0)
+    of_points = torch.where(quality > 0, of_points.lerp(plain, criterion.unmodulated), of_points)
+    cls = of_points[inside_own_padding(outputs.points, SIZES)].sum()
     number = max(targets_sum, 1.0) if criterion.task_aligned else len(found) + 1  # the empty image counts one
     weight = torch.tensor(weights)
     box = (torch.stack(found) * weight).sum() / weight.sum().clamp(min=1)
@@ -141,11 +142,12 @@ def test_it_waits_for_nothing(name: str, count: int) -> None:
 
 
 @pytest.mark.slow  # a teacher's criterion with both is compiled in any case
-def test_it_compiles_into_one_graph() -> None:
+@pytest.mark.parametrize("name", ["both, equal", "tal, warming up"])
+def test_it_compiles_into_one_graph(name: str) -> None:
     outputs, targets = random_outputs(), ground_truth()
 
     def loss(outputs: HeadOutputs, targets: Targets) -> Tensor:
-        return CRITERIA["both, hard and equal"](outputs, targets, SIZES).total
+        return CRITERIA[name](outputs, targets, SIZES).total
 
     torch._dynamo.reset()
     found = torch.compile(loss, fullgraph=True, backend="aot_eager")(outputs, targets)

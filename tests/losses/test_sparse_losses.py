@@ -10,7 +10,13 @@ from torch import Tensor
 
 from device_waits import waits
 from gfocal.losses import focal_loss, quality_focal_loss, varifocal_loss
-from gfocal.losses.sparse import CHUNK, sparse_focal_loss, sparse_quality_focal_loss, sparse_varifocal_loss
+from gfocal.losses.sparse import (
+    CHUNK,
+    sparse_focal_loss,
+    sparse_quality_focal_loss,
+    sparse_varifocal_loss,
+    sparse_warming_quality_focal_loss,
+)
 
 BETAS = (0.0, 0.5, 1.0, 2.0, 2.5, 4.0)
 
@@ -168,3 +174,26 @@ def test_nothing_waits_and_it_compiles_into_one_graph() -> None:
     torch.testing.assert_close(compiled(logits), loss(logits))
     (one,), (other,) = (torch.autograd.grad(f(logits), logits) for f in (compiled, loss))
     torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("unmodulated", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("beta", [0.0, 1.0, 2.0])
+def test_the_factor_of_positives_alone_is_taken_to_one(beta: float, unmodulated: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(2, 6, 3, generator=generator, dtype=torch.float64).requires_grad_()
+    slots, labels = torch.tensor([[0, 4], [5, 2]]), torch.tensor([[2, 0], [1, 1]])
+    quality = torch.tensor([[0.8, 0.1], [0.4, 0.0]], dtype=torch.float64)
+    dense = torch.zeros(2, 6, 3, dtype=torch.float64)
+    dense[torch.arange(2).unsqueeze(1), slots, labels] = quality
+    modulated, plain = (quality_focal_loss(logits, dense, power) for power in (beta, 0.0))
+    wanted = torch.where(dense > 0, modulated.lerp(plain, unmodulated), modulated).sum(-1)
+    found = sparse_warming_quality_focal_loss(logits, slots, labels, quality, beta, unmodulated)
+    torch.testing.assert_close(found, wanted)
+    ours, theirs = (torch.autograd.grad(loss.square().sum(), logits)[0] for loss in (found, wanted))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_how_far_the_factor_is_taken_to_one_is_a_share() -> None:
+    nothing = torch.zeros(1, 1, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"unmodulated lies in 0\.\.1, not 1\.5"):
+        sparse_warming_quality_focal_loss(torch.zeros(1, 1, 1), nothing, nothing, torch.zeros(1, 1), 2.0, 1.5)

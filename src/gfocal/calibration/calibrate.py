@@ -126,9 +126,7 @@ def calibrate(
     return CalibrationResult(
         calibration=calibration,
         held_out=next(iter(hold_out(rest, calibration, [coverage], "box", seed)), None),
-        scores_before=ScoreErrors(
-            la_ece(scored.scores, scored.labels, scored.iou), d_ece(scored.scores, scored.is_right)
-        ),
+        scores_before=score_errors(scored, scored.scores, scored.scores),
         scores_after=cross_validate_scores(scored, seed),
         found=found,
         scored=scored,
@@ -184,6 +182,11 @@ def correlation_of(found: TruePositives, rule: SpreadRule) -> tuple[tuple[float,
 def cross_validate_scores(scored: Scored, seed: int = 0) -> ScoreErrors:
     """Errors of calibrated scores: each image's by curves that were fitted to other images."""
     iou, precision = cross_fit_scores(scored, seed)
+    return score_errors(scored, iou, precision)
+
+
+def score_errors(scored: Scored, iou: Tensor, precision: Tensor) -> ScoreErrors:
+    """How far these scores of the detections, (N,) each, are from their IoUs and from how often they are right."""
     return ScoreErrors(la_ece(iou, scored.labels, scored.iou), d_ece(precision, scored.is_right))
 
 

@@ -117,9 +117,9 @@ class MethodSettings:
     box_loss: Literal["giou", "none"] | None = None
     """What trains an edge beside DFL: the GIoU loss, which moves its distribution away from that of the labels; or
     nothing, DFL then has four times its weight."""
-    target_warmup: float | None = None
-    """Share of the run, 0..1, in which a positive's QFL target falls from 1 to the IoU of its box, so that rare
-    classes are learned sooner; 0: the IoU from the start, as published."""
+    beta_warmup: float | None = None
+    """Share of the run, 0..1, in which QFL's factor |y - s|^beta of positives is faded in, so that rare classes are
+    learned sooner; 0: it acts from the start, as published."""
     box_weights: Literal["quality", "equal"] | None = None
     """Weights of the box losses: quality, as published the score of the point; or equal, so that boxes of low scores,
     which rare classes have for long, are not left behind."""
@@ -133,8 +133,8 @@ class MethodSettings:
                 raise ValueError(f"{name} must be at least 0, not {value}")
         if self.alpha is not None and not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha lies in 0..1, not {self.alpha}")
-        if self.target_warmup is not None and not 0 <= self.target_warmup <= 1:
-            raise ValueError(f"target_warmup lies in 0..1, not {self.target_warmup}")
+        if self.beta_warmup is not None and not 0 <= self.beta_warmup <= 1:
+            raise ValueError(f"beta_warmup lies in 0..1, not {self.beta_warmup}")
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ With ``task_aligned`` the assigner decides by predictions, and gives the targets
 the measure, weight the box losses, and their sum is the normalizer of the class loss too (Feng et al. 2021).
 
 Two further choices keep rare and small classes from being lost, whose boxes are bad for long: their QFL targets are
-low, so are their scores, so are the weights of their box losses, and so their boxes stay bad. ``target_warmup`` lets
-targets fall from one to the IoU in the course of a run; ``box_weights`` takes the scores out of the box losses.
+low, so the modulating factor |y - s|^beta leaves little of their loss, so their scores stay low, so do the weights of
+their box losses, and so their boxes stay bad. ``beta_warmup`` fades in that factor of positives in the course of a
+run; ``box_weights`` takes the scores out of the box losses.
 """
 
 from __future__ import annotations
@@ -35,7 +36,12 @@ from gfocal.assigners.atss import assign_atss
 from gfocal.criteria.gfl import Assign, identity, level_of_point, rows, sum_per_level
 from gfocal.losses import distribution_focal_loss
 from gfocal.losses.box import BoxLoss, overlap_loss
-from gfocal.losses.sparse import sparse_focal_loss, sparse_quality_focal_loss, sparse_varifocal_loss
+from gfocal.losses.sparse import (
+    sparse_focal_loss,
+    sparse_quality_focal_loss,
+    sparse_varifocal_loss,
+    sparse_warming_quality_focal_loss,
+)
 from gfocal.ops.box_coders import BoxCoder
 from gfocal.ops.boxes import distances_to_edges, iou
 from gfocal.ops.distributions import GeneralDistribution
@@ -69,13 +75,13 @@ class DenseCriterion:
     dfl_weight: float = 0.0  # 0: no DFL; GFL has 0.25
     quality_weight: float = 1.0
     range_margin: float = 0.1  # of DFL, as in GFLCriterion
-    # Share of a run in which the target of a positive of QFL falls from 1, that of the Focal Loss, to its quality; 0:
-    # the quality throughout, as published.
-    target_warmup: float = 0.0
+    # Share of a run in which QFL's modulating factor of positives is faded in, from 1; 0: it acts from the start, as
+    # published.
+    beta_warmup: float = 0.0
     # Of the box losses. "quality": the score or measure, as published (section 3), or the targets of TAL; "equal":
     # each positive counts one.
     box_weights: BoxWeights = "quality"
-    hardness: float = 0.0  # of the targets in this epoch: 1 all are 1, 0 all are the quality; set by ``at_epoch``
+    unmodulated: float = 0.0  # how far that factor is taken to 1 in this epoch, 0..1; set by ``at_epoch``
     count_images: bool = False  # FoveaBox divides its class loss by positives plus images
     exclude_ignored: bool = True  # as in GFLCriterion
     sum_over_processes: Callable[[Tensor], Tensor] = identity
@@ -91,10 +97,10 @@ class DenseCriterion:
             raise ValueError(f"TAL gives targets of the class score, which quality={self.quality!r} does not learn")
 
     def at_epoch(self, epoch: int, epochs: int) -> DenseCriterion:
-        """The criterion of an epoch: the same in all, but for the targets in their warm-up."""
-        if not self.target_warmup:
+        """The criterion of an epoch: the same in all, but for the warm-up of beta."""
+        if not self.beta_warmup:
             return self
-        return replace(self, hardness=max(0.0, 1 - epoch / epochs / self.target_warmup))
+        return replace(self, unmodulated=max(0.0, 1 - epoch / epochs / self.beta_warmup))
 
     def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
         """Losses of a batch; arguments as those of ``GFLCriterion``.
@@ -120,11 +126,10 @@ class DenseCriterion:
 
         value = iou(boxes.detach(), gt_boxes) if self.measure == "iou" else centerness(ltrb)
         value = torch.where(positive, value if assignment.weights is None else assignment.weights, 0.0)  # (B, M)
-        target = torch.where(positive, value + self.hardness * (1 - value), 0.0)  # of the class score, if joint
         gt_labels = rows(targets.labels, gt_of_slot)
-        number = target.sum() if self.task_aligned else positive.sum(1).clamp(min=1).sum().float()
+        number = value.sum() if self.task_aligned else positive.sum(1).clamp(min=1).sum().float()
         cls_normalizer = self.sum_over_processes(number + len(sizes) * self.count_images).clamp(min=1)
-        cls = self._cls_loss(cls_logits, value, target, positive, slots, gt_labels) * taking_part  # (B, P)
+        cls = self._cls_loss(cls_logits, value, positive, slots, gt_labels) * taking_part  # (B, P)
 
         weight = self._box_weights(cls_logits, value, positive, slots)  # (B, M)
         box_normalizer = self.sum_over_processes(weight.sum()).clamp(min=1)
@@ -153,14 +158,17 @@ class DenseCriterion:
             return self.assign(points, targets, taking_part, outputs.cls_logits, boxes)
 
     def _cls_loss(
-        self, cls_logits: Tensor, value: Tensor, target: Tensor, positive: Tensor, slots: Tensor, gt_labels: Tensor
+        self, cls_logits: Tensor, value: Tensor, positive: Tensor, slots: Tensor, gt_labels: Tensor
     ) -> Tensor:
         """(B, P), summed over classes."""
         if self.quality == "joint" and self.cls_loss == "varifocal":
             gamma, alpha = self.varifocal_gamma, self.varifocal_alpha
-            return sparse_varifocal_loss(cls_logits, slots, gt_labels, target, gamma, alpha)
+            return sparse_varifocal_loss(cls_logits, slots, gt_labels, value, gamma, alpha)
+        if self.quality == "joint" and self.unmodulated:
+            beta, unmodulated = self.beta, self.unmodulated
+            return sparse_warming_quality_focal_loss(cls_logits, slots, gt_labels, value, beta, unmodulated)
         if self.quality == "joint":
-            return sparse_quality_focal_loss(cls_logits, slots, gt_labels, target, self.beta)
+            return sparse_quality_focal_loss(cls_logits, slots, gt_labels, value, self.beta)
         loss = sparse_focal_loss(cls_logits, slots, gt_labels, positive, self.gamma, self.alpha)
         if self.quality == "guided":
             # 1 for background, the measure for positives: 1 + (value - 1) at the one positive slot of a point.

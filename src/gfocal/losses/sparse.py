@@ -48,6 +48,33 @@ def sparse_quality_focal_loss(
     return _OverClasses.apply(logits, place, loss - background, slope - its_slope, beta, 1.0)
 
 
+def sparse_warming_quality_focal_loss(
+    logits: Float[Tensor, "B P C"],
+    slots: Int[Tensor, "B M"],
+    labels: Int[Tensor, "B M"],
+    quality: Float[Tensor, "B M"],
+    beta: float = 2.0,
+    unmodulated: float = 1.0,
+) -> Float[Tensor, "B P"]:
+    """QFL in which the factor |y - s|^beta of targets above 0 is not, or not wholly, there; background has its own.
+
+    ``unmodulated``, 0..1, is how far that factor is taken to 1: 0 is QFL, 1 plain cross-entropy for these targets.
+    The other arguments, and the result, as those of ``sparse_quality_focal_loss``.
+    """
+    if not 0 <= unmodulated <= 1:
+        raise ValueError(f"unmodulated lies in 0..1, not {unmodulated}")
+    place = slots * logits.shape[-1] + labels
+    with torch.no_grad():
+        x = at_least_float32(logits.flatten(1).gather(1, place))
+        background, its_slope = loss_and_slope(x, torch.zeros_like(x), beta)
+        modulated = loss_and_slope(x, quality.to(x.dtype), beta)
+        plain = loss_and_slope(x, quality.to(x.dtype), 0.0)
+        loss, slope = (torch.lerp(a, b, unmodulated) for a, b in zip(modulated, plain, strict=True))
+        change = torch.where(quality > 0, loss - background, 0.0)
+        change_of_slope = torch.where(quality > 0, slope - its_slope, 0.0)
+    return _OverClasses.apply(logits, place, change, change_of_slope, beta, 1.0)
+
+
 def sparse_focal_loss(
     logits: Float[Tensor, "B P C"],
     slots: Int[Tensor, "B M"],
