@@ -16,6 +16,8 @@ from gfocal.lab.paper_comparison import (
     AGREES,
     DISAGREES,
     FIRST_ROW,
+    HIGHER,
+    LOWER,
     NOISE,
     NOT_COMPARED,
     Table,
@@ -96,8 +98,28 @@ def test_few_seeds_are_noise_and_what_is_missing_is_not_compared() -> None:
     assert verdict((50.0, 50.1), (60.0,), 1.0) == NOISE
     assert verdict((50.0, 50.1), (), 1.0) == NOT_COMPARED
     assert verdict((), (60.0, 60.1), 1.0) == NOT_COMPARED
-    assert verdict((50.0, 50.1), (60.0, 60.1), None) == NOT_COMPARED
+    assert verdict((50.0, 50.1), (), None) == NOT_COMPARED
+
+
+def test_without_a_papers_number_the_sign_of_the_difference_is_said() -> None:
+    assert verdict((50.0, 50.1), (60.0, 60.1), None) == HIGHER
+    assert verdict((60.0, 60.1), (50.0, 50.1), None) == LOWER
+    assert verdict((50.0, 50.1), (50.1, 50.2), None) == verdict((50.0,), (60.0,), None) == NOISE
     assert verdict((50.0, 50.0), (50.0, 50.0), 1.0) == NOISE
+
+
+def test_a_study_that_no_paper_has() -> None:
+    aps = {"GFL": (0.25, 0.26), "warm-up of beta": (0.35, 0.36), "equal box weights": (0.26, 0.25)}
+    rows = [outcome("rare", "atss", cell, seed, ap) for cell, of in aps.items() for seed, ap in enumerate(of)]
+    (table,) = compare_with_paper(Results(SETUP, tuple(rows)), STUDIES.values())
+    assert {row.cell: row.verdict for row in table.rows} == {
+        "GFL": FIRST_ROW,
+        "warm-up of beta, equal box weights": NOT_COMPARED,  # not run
+        "warm-up of beta": HIGHER,
+        "equal box weights": NOISE,
+    }
+    assert column_heads(table)[-2:] == ["AP50 / paper", "AP75 / paper"]
+    assert count_verdicts(table) == "2 rows compared with the first: higher 1, within noise 1, lower 0."
 
 
 values = st.lists(st.floats(0, 100), min_size=2, max_size=5)
@@ -130,7 +152,7 @@ def test_a_row_without_a_number_of_the_paper() -> None:
         for seed in (0, 1)
     ]
     by_cell = {row.cell: row for row in only(Results(SETUP, tuple(rows))).rows}
-    assert by_cell["joint centerness"].verdict == NOT_COMPARED
+    assert by_cell["joint centerness"].verdict == NOISE
     assert by_cell["joint centerness"].paper_difference is None
     assert by_cell["IoU-branch"].ours["ap"].mean is None
 

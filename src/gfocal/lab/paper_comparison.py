@@ -14,6 +14,7 @@ from gfocal.lab.results_json import Outcome, Results
 from gfocal.lab.studies import Study
 
 AGREES, NOISE, DISAGREES, FIRST_ROW, NOT_COMPARED = "agrees", "within noise", "disagrees", "first row", "–"
+HIGHER, LOWER = "higher", "lower"  # of rows that no paper has
 
 
 @dataclass(frozen=True)
@@ -106,18 +107,20 @@ def _percent(outcomes: Sequence[Outcome], metric: str) -> MeanOverSeeds:
 
 
 def verdict(first: Sequence[float], other: Sequence[float], paper_difference: float | None) -> str:
-    """Whether a difference of means has the same sign as the paper's.
+    """Whether a difference of means has the same sign as the paper's; which sign it has, where the paper has none.
 
     ``first`` and ``other`` are AP over seeds. A difference of at most two pooled standard errors, or from fewer than
     two seeds, is within noise.
     """
-    if paper_difference is None or not first or not other:
+    if not first or not other:
         return NOT_COMPARED
     if len(first) < 2 or len(other) < 2:
         return NOISE
     difference = statistics.fmean(other) - statistics.fmean(first)
     if abs(difference) <= 2 * pooled_standard_error(first, other):
         return NOISE
+    if paper_difference is None:
+        return HIGHER if difference > 0 else LOWER
     printed = round(paper_difference, 1)  # the paper prints one decimal; 0 has no sign
     return AGREES if printed and (difference > 0) == (printed > 0) else DISAGREES
 

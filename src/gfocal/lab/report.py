@@ -13,6 +13,8 @@ from gfocal.atomic import atomic_write
 from gfocal.lab.paper_comparison import (
     AGREES,
     DISAGREES,
+    HIGHER,
+    LOWER,
     NOISE,
     MeanOverSeeds,
     Row,
@@ -40,7 +42,8 @@ HOW_TO_READ = (
     "Each number is the mean over our seeds ± their standard deviation, beside what the paper prints for COCO with a "
     "ResNet-50. The data differ, and so do the levels of AP: what can be compared are the differences to the first "
     "row of a table. A row agrees or disagrees with the paper if its difference of AP exceeds two pooled standard "
-    "errors, with at least two seeds; otherwise it is within noise. The paper prints one run each, without deviation."
+    "errors, with at least two seeds; otherwise it is within noise. A row that no paper has is higher or lower. The "
+    "paper prints one run each, without deviation."
 )
 AGREEMENT = 7  # number of the column, from 1
 STYLE = "".join(
@@ -131,9 +134,11 @@ def row_cells(table: Table, row: Row) -> list[str]:
 
 
 def count_verdicts(table: Table) -> str:
-    """How many rows agree with the paper, in a sentence."""
-    compared = sum(table.count(verdict) for verdict in (AGREES, NOISE, DISAGREES))
-    counts = ", ".join(f"{verdict} {table.count(verdict)}" for verdict in (AGREES, NOISE, DISAGREES))
+    """How many rows agree with the paper, or are higher or lower where it has none, in a sentence."""
+    found = (AGREES, NOISE, DISAGREES) if any(row.paper for row in table.rows) else (HIGHER, NOISE, LOWER)
+    found += tuple(one for one in (HIGHER, LOWER) if one not in found and table.count(one))
+    compared = sum(table.count(verdict) for verdict in found)
+    counts = ", ".join(f"{verdict} {table.count(verdict)}" for verdict in found)
     return f"{pluralize(compared, 'row')} compared with the first: {counts}."
 
 
