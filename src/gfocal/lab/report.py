@@ -135,7 +135,9 @@ def row_cells(table: Table, row: Row) -> list[str]:
 
 def count_verdicts(table: Table) -> str:
     """How many rows agree with the paper, or are higher or lower where it has none, in a sentence."""
-    found = (AGREES, NOISE, DISAGREES) if any(row.paper for row in table.rows) else (HIGHER, NOISE, LOWER)
+    found: tuple[str, ...] = (
+        (AGREES, NOISE, DISAGREES) if any(row.paper for row in table.rows) else (HIGHER, NOISE, LOWER)
+    )
     found += tuple(one for one in (HIGHER, LOWER) if one not in found and table.count(one))
     compared = sum(table.count(verdict) for verdict in found)
     counts = ", ".join(f"{verdict} {table.count(verdict)}" for verdict in found)
