@@ -26,7 +26,7 @@ from scenes import (
 )
 from torch import Tensor
 
-from gfocal.assigners import tal
+from gfocal.assigners import dsla
 from gfocal.assigners.tal import assign_tal
 from gfocal.ops.boxes import boxes_from_distances, iou
 from gfocal.ops.points import drop_empty_slots, exclude_ignored
@@ -205,7 +205,7 @@ def test_parts_of_a_batch_are_assigned_as_the_whole(monkeypatch: pytest.MonkeyPa
     targets, part = labeled(random_images(4)), part_of(POINTS, SIZES)
     logits, boxes = predictions(4, len(SIZES))
     want = assign_tal(POINTS, targets, part, logits, boxes)
-    monkeypatch.setattr(tal, "PAIRS_AT_ONCE", 1)
+    monkeypatch.setattr(dsla, "PAIRS_AT_ONCE", 1)
     got = assign_tal(POINTS, targets, part, logits, boxes)
     assert torch.equal(got.gt_index, want.gt_index)
     assert torch.equal(target_of_points(got), target_of_points(want))

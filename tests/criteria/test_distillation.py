@@ -20,36 +20,17 @@ from gfocal.criteria.nanodet import NanoDetCriterion
 from gfocal.losses.divergence import edge_divergence
 from gfocal.ops.boxes import diou, iou
 from gfocal.ops.distributions import GeneralDistribution
-from gfocal.ops.points import inside_own_padding, make_points
-from gfocal.structures import Assignment, HeadOutputs, Points, Targets, pad_targets
+from gfocal.ops.points import inside_own_padding
+from gfocal.structures import Assignment, HeadOutputs, Points, Targets
+from small_batches import SIZES, grid, ground_truth, random_outputs
 
 GENERAL = GeneralDistribution(4)
-SIZES = torch.tensor([[64, 96], [64, 64]])
 BASES: dict[str, Taught] = {
     "gfl": GFLCriterion(GENERAL),
     "dense": DenseCriterion(GENERAL, dfl_weight=0.25, box_weights="equal"),
     "nanodet": NanoDetCriterion(GENERAL),
     "tal": DenseCriterion(GENERAL, assign_tal, task_aligned=True, cls_loss="varifocal", dfl_weight=0.25),
 }
-
-
-def ground_truth(count: int = 3) -> Targets:
-    boxes = [[[3.1, 5.2, 40.3, 44.4], [20.5, 10.6, 90.7, 60.8], [60.0, 2.0, 75.0, 18.0]][:count], []]
-    return pad_targets(
-        [torch.tensor(b).reshape(-1, 4) for b in boxes],
-        [torch.tensor([0, 2, 1][:count]), torch.tensor([], dtype=torch.int64)],
-    )
-
-
-def grid() -> Points:
-    return make_points([(8, 12), (4, 6), (2, 3)], (8, 16, 32))
-
-
-def random_outputs(seed: int = 0) -> HeadOutputs:
-    points, generator = grid(), torch.Generator().manual_seed(seed)
-    cls = torch.randn(2, len(points.xy), 3, generator=generator) * 2 - 1
-    box, taught = (torch.randn(2, len(points.xy), 4, 5, generator=generator) * 0.7 + 0.5 for _ in range(2))
-    return HeadOutputs(cls.requires_grad_(), box.requires_grad_(), points, teacher_box_logits=taught)
 
 
 def distilling(base: str = "gfl", **more: Any) -> DistillingCriterion:
@@ -65,7 +46,7 @@ def distilled(outputs: HeadOutputs, **more: Any) -> Tensor:
 
 @pytest.mark.parametrize("base", BASES)
 def test_the_other_terms_are_those_without_a_teacher(base: str) -> None:
-    outputs, targets = random_outputs(), ground_truth()
+    outputs, targets = random_outputs(with_teacher=True), ground_truth()
     found, wanted = distilling(base)(outputs, targets, SIZES), BASES[base](outputs, targets, SIZES)
     assert found.distill is not None
     assert (found.distill >= 0).all()
@@ -76,7 +57,7 @@ def test_the_other_terms_are_those_without_a_teacher(base: str) -> None:
 
 @pytest.mark.parametrize("base", BASES)
 def test_a_student_that_equals_its_teacher_has_nothing_to_learn(base: str) -> None:
-    outputs = random_outputs()
+    outputs = random_outputs(with_teacher=True)
     same = replace(outputs, teacher_box_logits=outputs.box_logits.detach())
     found = distilled(same, base=base)
     assert torch.equal(found, torch.zeros(3))
@@ -85,7 +66,7 @@ def test_a_student_that_equals_its_teacher_has_nothing_to_learn(base: str) -> No
 
 
 def test_the_main_region_is_the_mean_over_positives_weighted_by_their_scores() -> None:
-    outputs, targets = random_outputs(), ground_truth()
+    outputs, targets = random_outputs(with_teacher=True), ground_truth()
     assignment = assign_atss(outputs.points, targets, inside_own_padding(outputs.points, SIZES))
     is_positive = assignment.gt_index >= 0  # (B, P)
     w = outputs.cls_logits.sigmoid().amax(-1)[is_positive]
@@ -98,7 +79,7 @@ def test_the_main_region_is_the_mean_over_positives_weighted_by_their_scores() -
 
 
 def test_the_region_is_the_mean_over_its_points_weighted_by_the_iou_of_their_anchors() -> None:
-    outputs, targets = random_outputs(), ground_truth()
+    outputs, targets = random_outputs(with_teacher=True), ground_truth()
     r = valuable_region(outputs.points, targets, inside_own_padding(outputs.points, SIZES))
     assert outputs.teacher_box_logits is not None
     d = edge_divergence(outputs.box_logits, outputs.teacher_box_logits, 10.0).mean(-1)
@@ -135,7 +116,7 @@ def test_the_region_lies_between_a_quarter_of_the_threshold_of_atss_and_the_thre
 
 @pytest.mark.parametrize("base", BASES)
 def test_only_the_students_edges_are_taught(base: str) -> None:
-    outputs = random_outputs()
+    outputs = random_outputs(with_teacher=True)
     assert outputs.teacher_box_logits is not None
     outputs.teacher_box_logits.requires_grad_()
     distilled(outputs, base=base).sum().backward()
@@ -146,7 +127,7 @@ def test_only_the_students_edges_are_taught(base: str) -> None:
 
 
 def test_the_gradient_is_right() -> None:
-    outputs, targets = random_outputs(), ground_truth()
+    outputs, targets = random_outputs(with_teacher=True), ground_truth()
     chosen, taught = distilling(), outputs.teacher_box_logits
     assert taught is not None
 
@@ -161,7 +142,7 @@ def test_the_gradient_is_right() -> None:
 
 
 def test_images_without_objects_teach_nothing() -> None:
-    outputs = random_outputs()
+    outputs = random_outputs(with_teacher=True)
     losses = distilling()(outputs, ground_truth(0), SIZES)
     assert losses.distill is not None
     assert torch.equal(losses.distill, torch.zeros(3))
@@ -179,7 +160,7 @@ def test_a_batch_is_assigned_once() -> None:
         return assign_atss(*arguments)
 
     base = GFLCriterion(GENERAL, assign=assign)
-    outputs, targets = random_outputs(), ground_truth(2)
+    outputs, targets = random_outputs(with_teacher=True), ground_truth(2)
     losses = DistillingCriterion(base, None)(outputs, targets, SIZES)  # type: ignore[arg-type]
     assert calls == 1
     torch.testing.assert_close(losses.box, GFLCriterion(GENERAL)(outputs, targets, SIZES).box)
@@ -195,13 +176,13 @@ def test_what_changes_over_a_run_still_does() -> None:
 
 @pytest.mark.parametrize("count", [0, 3])
 def test_it_waits_for_nothing(count: int) -> None:
-    outputs, targets = random_outputs(), ground_truth(count)
+    outputs, targets = random_outputs(with_teacher=True), ground_truth(count)
     assert waits(lambda: distilling()(outputs, targets, SIZES).total.backward()) == Counter()
 
 
 @pytest.mark.parametrize("base", ["gfl", "tal", "nanodet"])
 def test_it_compiles_into_one_graph(base: str) -> None:
-    chosen, outputs, targets = distilling(base), random_outputs(), ground_truth()
+    chosen, outputs, targets = distilling(base), random_outputs(with_teacher=True), ground_truth()
 
     def loss(outputs: HeadOutputs, targets: Targets) -> Tensor:
         return chosen(outputs, targets, SIZES).total

@@ -12,26 +12,10 @@ from device_waits import waits
 from gfocal.criteria.dense import DenseCriterion
 from gfocal.criteria.gfl import GFLCriterion
 from gfocal.ops.distributions import GeneralDistribution
-from gfocal.ops.points import make_points
-from gfocal.structures import HeadOutputs, Targets, pad_targets
+from gfocal.structures import HeadOutputs, Targets
+from small_batches import SIZES, ground_truth, random_outputs
 
 GENERAL = GeneralDistribution(4)
-SIZES = torch.tensor([[64, 96], [64, 64]])
-
-
-def ground_truth(count: int = 3) -> Targets:
-    boxes = [[[3.1, 5.2, 40.3, 44.4], [20.5, 10.6, 90.7, 60.8], [60.0, 2.0, 75.0, 18.0]][:count], []]
-    return pad_targets(
-        [torch.tensor(b).reshape(-1, 4) for b in boxes],
-        [torch.tensor([0, 2, 1][:count]), torch.tensor([], dtype=torch.int64)],
-    )
-
-
-def random_outputs(seed: int = 0) -> HeadOutputs:
-    points, generator = make_points([(8, 12), (4, 6), (2, 3)], (8, 16, 32)), torch.Generator().manual_seed(seed)
-    cls = torch.randn(2, len(points.xy), 3, generator=generator) * 2 - 1
-    box = torch.randn(2, len(points.xy), 4, GENERAL.num_bins, generator=generator) * 0.7 + 0.5
-    return HeadOutputs(cls.requires_grad_(), box.requires_grad_(), points)
 
 
 def criterion(warmup: float = 0.5) -> DenseCriterion:

@@ -16,11 +16,11 @@ from gfocal.criteria.dense import DenseCriterion
 from gfocal.losses import distribution_focal_loss, giou_loss, quality_focal_loss, varifocal_loss
 from gfocal.ops.boxes import distances_to_edges, iou
 from gfocal.ops.distributions import GeneralDistribution
-from gfocal.ops.points import inside_own_padding, make_points
+from gfocal.ops.points import inside_own_padding
 from gfocal.structures import Assignment, HeadOutputs, Targets, pad_targets
+from small_batches import SIZES, ground_truth, random_outputs
 
 GENERAL = GeneralDistribution(4)
-SIZES = torch.tensor([[64, 96], [64, 64]])
 ALIGNED = DenseCriterion(GENERAL, assign_tal, task_aligned=True, dfl_weight=0.25)
 VARIFOCAL = DenseCriterion(GENERAL, cls_loss="varifocal", dfl_weight=0.25)
 CRITERIA = {
@@ -30,21 +30,6 @@ CRITERIA = {
     "both, equal": replace(ALIGNED, cls_loss="varifocal", box_weights="equal"),
     "tal, warming up": replace(ALIGNED, box_weights="equal", unmodulated=0.5),
 }
-
-
-def ground_truth(count: int = 3) -> Targets:
-    boxes = [[[3.1, 5.2, 40.3, 44.4], [20.5, 10.6, 90.7, 60.8], [60.0, 2.0, 75.0, 18.0]][:count], []]
-    return pad_targets(
-        [torch.tensor(b).reshape(-1, 4) for b in boxes],
-        [torch.tensor([0, 2, 1][:count]), torch.tensor([], dtype=torch.int64)],
-    )
-
-
-def random_outputs(seed: int = 0) -> HeadOutputs:
-    points, generator = make_points([(8, 12), (4, 6), (2, 3)], (8, 16, 32)), torch.Generator().manual_seed(seed)
-    cls = torch.randn(2, len(points.xy), 3, generator=generator) * 2 - 1
-    box = torch.randn(2, len(points.xy), 4, GENERAL.num_bins, generator=generator) * 0.7 + 0.5
-    return HeadOutputs(cls.requires_grad_(), box.requires_grad_(), points)
 
 
 def assignment_of(criterion: DenseCriterion, outputs: HeadOutputs, targets: Targets) -> Assignment:

@@ -50,23 +50,31 @@ def assign_dsla(
     Returns:
         An ``Assignment`` with M = G * topk slots, of fewer where there are fewer than ``topk`` points.
     """
-    pairs_of_an_image = max(1, targets.boxes.shape[1] * len(points.xy))
-    images_at_once = max(1, PAIRS_AT_ONCE // pairs_of_an_image)
     batch = (targets.boxes.float(), targets.labels, targets.valid, taking_part, cls_logits.detach(), boxes.detach())
     found = []
     for gt_boxes, labels, valid, part, logits, predicted in zip(
-        *(x.split(images_at_once) for x in batch), strict=True
+        *(x.split(images_at_once(points, targets)) for x in batch), strict=True
     ):
         candidate = inside_any(points.xy, gt_boxes, valid) & part  # (b, P)
-        # With the same edge of all points together in memory, the arithmetic runs along points: several times faster.
-        predicted = predicted.movedim(-1, 0).contiguous().movedim(0, -1)
-        overlaps = iou(predicted.unsqueeze(1), gt_boxes.unsqueeze(2))  # (b, G, P)
+        overlaps = predicted_overlaps(predicted, gt_boxes)
         cost = class_cost(logits, labels, overlaps) - iou_weight * (overlaps + 1e-7).log()
         pair = candidate.unsqueeze(1) & valid.unsqueeze(2)  # (b, G, P)
         number = number_of_points(torch.where(pair, overlaps, 0.0), topk)
         found.append(choose(torch.where(pair, cost, torch.inf), number, topk))
     gt_index, slots, slot_positive = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Assignment(torch.where(taking_part, gt_index, PADDING), slots, slot_positive)
+
+
+def images_at_once(points: Points, targets: Targets) -> int:
+    """Images whose pairs of a point and a box are compared at once."""
+    return max(1, PAIRS_AT_ONCE // max(1, targets.boxes.shape[1] * len(points.xy)))
+
+
+def predicted_overlaps(predicted: Float[Tensor, "B P 4"], gt_boxes: Float[Tensor, "B G 4"]) -> Float[Tensor, "B G P"]:
+    """IoU of each predicted box with each of the ground truth. (B, P, 4), (B, G, 4) -> (B, G, P)"""
+    # With the same edge of all points together in memory, the arithmetic runs along points: several times faster.
+    predicted = predicted.movedim(-1, 0).contiguous().movedim(0, -1)
+    return iou(predicted.unsqueeze(1), gt_boxes.unsqueeze(2))
 
 
 def inside_any(

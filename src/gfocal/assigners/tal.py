@@ -21,11 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gfocal.assigners.atss import INSIDE_MARGIN
-from gfocal.ops.boxes import iou
+from gfocal.assigners.dsla import images_at_once, predicted_overlaps
 from gfocal.structures import BACKGROUND, PADDING, Assignment, Points, Targets
-
-# Pairs of a point and a box that are compared at once, as in DSLA.
-PAIRS_AT_ONCE = 1 << 22
 
 
 def assign_tal(
@@ -54,16 +51,12 @@ def assign_tal(
         An ``Assignment`` with ``weights``, which are the targets, and M = G * topk slots, of fewer where there are
         fewer than ``topk`` points.
     """
-    pairs_of_an_image = max(1, targets.boxes.shape[1] * len(points.xy))
-    images_at_once = max(1, PAIRS_AT_ONCE // pairs_of_an_image)
     batch = (targets.boxes.float(), targets.labels, targets.valid, taking_part, cls_logits.detach(), boxes.detach())
     found = []
     for gt_boxes, labels, valid, part, logits, predicted in zip(
-        *(x.split(images_at_once) for x in batch), strict=True
+        *(x.split(images_at_once(points, targets)) for x in batch), strict=True
     ):
-        # With the same edge of all points together in memory, the arithmetic runs along points: several times faster.
-        predicted = predicted.movedim(-1, 0).contiguous().movedim(0, -1)
-        overlaps = iou(predicted.unsqueeze(1), gt_boxes.unsqueeze(2))  # (b, G, P)
+        overlaps = predicted_overlaps(predicted, gt_boxes)
         alignment = log_alignment(logits, labels, overlaps, alpha, beta)
         candidate = inside_each(points.xy, gt_boxes) & part.unsqueeze(1) & valid.unsqueeze(2)
         found.append(choose(torch.where(candidate, alignment, -torch.inf), overlaps, topk))
