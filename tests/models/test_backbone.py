@@ -6,7 +6,9 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gfocal.errors import WeightsError
@@ -14,13 +16,22 @@ from gfocal.models.backbone import TimmBackbone, load_imagenet_weights, read_sta
 
 R18 = "resnet18.tv_in1k"
 LITE0 = "tf_efficientnet_lite0.in1k"
+ATTO = "convnext_atto.d2_in1k"
 
 
 def norms(backbone: TimmBackbone) -> dict[str, nn.BatchNorm2d]:
     return {name: m for name, m in backbone.body.named_modules() if isinstance(m, nn.BatchNorm2d)}
 
 
-@pytest.mark.parametrize(("name", "channels"), [(R18, [128, 256, 512]), (LITE0, [40, 112, 320])])
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        (R18, [128, 256, 512]),
+        (LITE0, [40, 112, 320]),
+        (ATTO, [80, 160, 320]),  # without a map at stride 2
+        ("vgg11.tv_in1k", [512, 512, 512]),  # with one at stride 1
+    ],
+)
 def test_three_maps_at_strides_8_16_32(name: str, channels: list[int]) -> None:
     backbone = TimmBackbone(name, pretrained=False)
     maps = backbone(torch.zeros(1, 3, 64, 96))
@@ -40,6 +51,7 @@ def test_three_maps_at_strides_8_16_32(name: str, channels: list[int]) -> None:
         (R18, 2, ("conv1", "bn1", "layer1", "layer2")),
         (LITE0, 1, ("conv_stem", "bn1", "blocks.0")),
         (LITE0, 3, ("conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2")),
+        (ATTO, 1, ("stem_0", "stem_1", "stages_0")),
     ],
 )
 def test_frozen_parts_are_the_stem_and_the_first_stages(name: str, stages: int, prefixes: tuple[str, ...]) -> None:
@@ -193,7 +205,24 @@ def test_a_network_with_other_strides_is_refused() -> None:
         torch.device("meta"),
         pytest.raises(ValueError, match=r"strides \[.*\], but 8, 16 and 32 are needed"),
     ):
-        TimmBackbone("vgg11.tv_in1k", pretrained=False)
+        TimmBackbone("convmixer_768_32.in1k", pretrained=False)
+
+
+def test_a_network_for_images_of_one_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"levit_conv_128s\S* takes images of 224 pixels only"):
+        TimmBackbone("levit_conv_128s.fb_dist_in1k", pretrained=False)
+
+
+def test_weights_of_a_network_whose_stages_are_renamed(tmp_path: Path) -> None:
+    """Files of a ConvNeXt have stages.0, the extractor has stages_0; safetensors does not keep the order."""
+    torch.manual_seed(0)
+    classifier = timm.create_model(ATTO)
+    save_file(classifier.state_dict(), tmp_path / "atto.safetensors")
+    backbone = TimmBackbone(ATTO, weights=tmp_path / "atto.safetensors")
+    images = torch.rand(2, 3, 64, 96)
+    expected = classifier.forward_intermediates(images, indices=[1, 2, 3], intermediates_only=True)
+    for found, map_ in zip(backbone(images), expected, strict=True):
+        torch.testing.assert_close(found, map_)
 
 
 def test_an_unknown_network_is_not_taken_for_a_missing_connection() -> None:

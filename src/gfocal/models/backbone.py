@@ -98,13 +98,17 @@ class TimmBackbone(nn.Module):
             raise ValueError(f"finest is the stride of the first level, 4 or 8, not {finest}")
         if not timm.is_model(name):  # also: timm would fetch a name like hf-hub:owner/name from the hub
             raise WeightsError(f"timm has no network {quote(name)}; see timm.list_models()")
+        config = timm.get_pretrained_cfg(name)
+        if config and config.fixed_input_size:  # many transformers
+            size = config.input_size[1]
+            raise ValueError(f"{name} takes images of {size} pixels only, a detector those of any size")
         self.name = name
         self.recompute = False
         try:
-            indices = (1, 2, 3, 4) if finest == 4 else (2, 3, 4)
+            # Counted from the end: a ResNet has a map at stride 2 before them, a ConvNeXt has none.
+            indices = (-4, -3, -2, -1) if finest == 4 else (-3, -2, -1)
             if pretrained and weights is None:
-                published = timm.get_pretrained_cfg(name)
-                require_hub_weights(published.hf_hub_id if published else None, name)
+                require_hub_weights(config.hf_hub_id if config else None, name)
             self.body = timm.create_model(
                 name, features_only=True, out_indices=indices, pretrained=pretrained and weights is None
             )
@@ -126,7 +130,6 @@ class TimmBackbone(nn.Module):
         keep_depthwise_float32(self.body)
         feature_info: Any = self.body.feature_info
         self.channels: list[int] = list(feature_info.channels())
-        config = timm.get_pretrained_cfg(name)
         # What its ImageNet weights were trained with, for pixel values of 0 to 255.
         self.mean: RGB = _pixel_values(config.mean if config else IMAGENET_DEFAULT_MEAN)
         self.std: RGB = _pixel_values(config.std if config else IMAGENET_DEFAULT_STD)
@@ -231,6 +234,8 @@ def load_imagenet_weights(body: nn.Module, name: str, path: Path) -> None:
     """
     state = read_state(path)
     wanted = {key: value for key, value in body.state_dict().items() if "num_batches_tracked" not in key}
+    in_extractor = {key.replace(".", "_", 1): value for key, value in state.items()}  # stages_0 is stages.0 in a file
+    state |= {key: value for key, value in in_extractor.items() if key in wanted}
     if all(key in state for key in wanted):
         found = {key: state[key] for key in wanted}
     else:
