@@ -15,6 +15,7 @@ regression_range.py  edges outside the regression range, unassigned boxes
 tile_size.py         objects that are small at the input, and tiles that show them better
 advice.py            changes of a config that solve both
 before_training.py   what ``gfocal train`` checks: refusal, warnings, ``--auto``
+after_training.py    classes that a run lost, and what keeps them
 proposals.py         what a model finds in an image and its mirror image
 edge_deviations.py   how far annotated edges lie from where a model expects them
 suspects.py          annotations that are probably wrong, each kind ranked by its evidence

@@ -36,7 +36,7 @@ from gfocal.cli.options import (
 )
 from gfocal.cli.training_config import draft_config, start_from_weights, states_batch_size, states_length
 from gfocal.config.bundled import find_config
-from gfocal.console import say
+from gfocal.console import note, say
 from gfocal.models.names import require_model
 from gfocal.text import pluralize
 
@@ -277,6 +277,7 @@ def _read(args: argparse.Namespace, config: Config, console: Console) -> tuple[C
 
 
 def _train(args: argparse.Namespace, config: Config, console: Console, started: float) -> int:
+    from gfocal.checks.after_training import explain_lost_classes
     from gfocal.checks.before_training import explain_small_sets, take_advice
     from gfocal.data.views import select_trained
     from gfocal.reports.training import TrainingPage
@@ -297,7 +298,7 @@ def _train(args: argparse.Namespace, config: Config, console: Console, started: 
     num_after = count_checked(val_data, config) + (0 if choice.test is None else len(choice.test))
     images_after = launch.world_size() * num_after  # by one process, while all share those of an evaluation
     page = TrainingPage(console, explain_small_sets(select_trained(train_data), val_data))
-    _, result = run_training(
+    model, result = run_training(
         config,
         train_data,
         val_data,
@@ -316,6 +317,8 @@ def _train(args: argparse.Namespace, config: Config, console: Console, started: 
     if result is not None:
         say(console, f"validation: {choice.selected_on}")
         print_result(result, RunFolder(args.out), console)
+        if line := explain_lost_classes(result, config.method, model.published):
+            note(console, line)
     if choice.test is not None:
         report_test(choice, config, args.out, console)
     is_late = config.run.time_minutes is not None and time.perf_counter() - started > 60 * config.run.time_minutes

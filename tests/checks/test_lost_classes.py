@@ -1,0 +1,64 @@
+"""Classes that a run lost, and what the line about them advises."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from gfocal.checks.after_training import explain_lost_classes
+from gfocal.config.config import MethodSettings
+from gfocal.evaluation.coco_ap import ClassAP, CocoResult
+from gfocal.models.published_settings import PublishedSettings
+
+QFL = PublishedSettings(criterion="gfl", assigner="atss", quality="joint")
+
+
+def result_of(**classes: tuple[float | None, int]) -> CocoResult:
+    """A result in which each class has an AP50 and a number of objects."""
+    numbers = {field.name: 0 for field in fields(CocoResult) if field.name.startswith("num_")}
+    shares = {field.name: 0.5 for field in fields(CocoResult) if field.name.startswith(("ap", "ar"))}
+    per_class = {name: ClassAP(ap50, ap50, count) for name, (ap50, count) in classes.items()}
+    return CocoResult(**shares, per_class=per_class, **numbers)  # type: ignore[arg-type]
+
+
+def test_a_lost_class_is_named_with_what_keeps_it() -> None:
+    line = explain_lost_classes(result_of(RBC=(0.8, 900), Platelets=(0.0, 76)), MethodSettings(), QFL)
+    assert "Platelets (AP50 0.00, 76 boxes)" in line
+    assert "RBC" not in line
+    assert "--set method.beta_warmup=1.0 --set method.box_weights=equal" in line
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        MethodSettings(quality="none"),
+        MethodSettings(beta_warmup=1.0, box_weights="equal"),
+        MethodSettings(cls_loss="varifocal"),
+    ],
+)
+def test_another_loss_has_other_advice(method: MethodSettings) -> None:
+    line = explain_lost_classes(result_of(RBC=(0.8, 900), Platelets=(0.0, 76)), method, QFL)
+    assert "beta_warmup" not in line
+    assert "--repeat-threshold" in line
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        {"a": (0.9, 50), "b": (0.3, 50)},  # found, if badly
+        {"a": (0.04, 50), "b": (0.0, 50)},  # nothing is found yet: not this
+        {"a": (0.9, 50), "b": (0.0, 4)},  # too few to say so
+        {"a": (0.9, 50), "b": (None, 0)},
+        {},
+    ],
+)
+def test_other_results_have_no_line(classes: dict[str, tuple[float | None, int]]) -> None:
+    assert explain_lost_classes(result_of(**classes), MethodSettings(), QFL) == ""
+
+
+def test_many_lost_classes_are_counted() -> None:
+    lost = {f"part{i}": (0.0, 9) for i in range(8)}
+    assert "part4 (AP50 0.00, 9 boxes) and 3 more" in explain_lost_classes(
+        result_of(sound=(0.9, 50), **lost), MethodSettings(), QFL
+    )
