@@ -16,13 +16,14 @@ from rich.console import Console
 
 from gfocal.cli.main import build_parser
 from gfocal.config.config import read_config, with_changes
-from gfocal.errors import DataError, LabError
+from gfocal.errors import ConfigError, DataError, LabError
 from gfocal.lab import running
 from gfocal.lab import setup as lab_setup
+from gfocal.lab.report import describe_runs
 from gfocal.lab.results_json import RUNS_FOLDER, read_results
 from gfocal.lab.running import PlannedRun, plan_runs, run_planned, write_commands
 from gfocal.lab.setup import LabSetup, load_lab_data, make_setup
-from gfocal.lab.studies import Cell, Study, branch, joint, resolve
+from gfocal.lab.studies import STUDIES, Cell, Study, branch, joint, resolve
 from gfocal.run_folder import RunFolder
 
 BRANCH, QFL = branch("atss", "centerness"), joint("atss")
@@ -153,6 +154,34 @@ def test_another_setting_needs_another_folder(runs: Runs, tmp_path: Path, monkey
     (tmp_path / "file").write_text("")
     with pytest.raises(LabError, match="is a file"):
         run([ONE], tmp_path / "file", seeds=1)
+
+
+def test_changes_of_all_rows(runs: Runs, tmp_path: Path) -> None:
+    setting = make_setup("small", "synthetic", {"run.epochs": "18", "method.beta": "1.5"})
+    own, joint_one = plan_runs([STUDIES["1c"], ONE], setting, [0])[0], plan_runs([ONE], setting, [0])[0]
+    assert own.config.run.epochs == joint_one.config.run.epochs == 18
+    assert own.config.method.beta == 0.0, "beta is what the rows of this table differ in"
+    assert joint_one.outcome.run != first_run(make_setup("small", "synthetic")).outcome.run
+    results = running.update_results([joint_one], setting, tmp_path)
+    assert results.setup["changes"] == "run.epochs = 18, method.beta = 1.5"
+    assert "Changed in it: run.epochs = 18" in describe_runs(results)
+    other = make_setup("small", "synthetic", {"run.epochs": "18"})
+    with pytest.raises(LabError, match=r"another changes .*--out"):
+        running.update_results([first_run(other)], other, tmp_path)
+    with pytest.raises(ConfigError, match="--set"):
+        make_setup("small", "synthetic", {"run.epoch": "18"})
+
+
+def test_a_study_that_needs_a_teacher() -> None:
+    plain = make_setup("small", "synthetic")
+    with pytest.raises(LabError, match=r"study ld needs a value: --set distill\.teacher="):
+        plan_runs([STUDIES["ld"]], plain, [0])
+    assert len(plan_runs([ONE, STUDIES["ld"]], plain, [0])) == 2
+    taught = make_setup("small", "synthetic", {"distill.teacher": "runs/large"})
+    without, with_teacher = plan_runs([STUDIES["ld"]], taught, [0])
+    assert without.config.distill.teacher is None
+    assert with_teacher.config.distill.teacher == "runs/large"
+    assert without.outcome.run != with_teacher.outcome.run
 
 
 def first_run(setting: LabSetup) -> PlannedRun:

@@ -12,7 +12,7 @@ from gfocal.lab.running import plan_runs, run_name
 from gfocal.lab.setup import LabSetup, make_setup
 from gfocal.lab.studies import COLUMNS, METRICS, STUDIES, Cell, Study, branch, gfl, joint, no_quality, resolve
 
-OF_THE_PAPER = [study for study in STUDIES.values() if study.name not in ("vfl", "tal", "gflv2", "rare")]
+OF_THE_PAPER = [study for study in STUDIES.values() if study.name not in ("vfl", "tal", "gflv2", "ld", "rare")]
 CELLS = [(study, cell) for study in STUDIES.values() for cell in study.cells]
 IDS = [f"{study.name}-{cell.column}-{cell.name}" for study, cell in CELLS]
 BASES = ("lab_synthetic", "lab_files", "coco_r50_1x")
@@ -48,7 +48,7 @@ def test_names_are_unique_and_columns_known() -> None:
         == [study.name for study in STUDIES.values()]
         == [
             *("1a", "1b", "1c", "2a", "2b", "2c", "3"),
-            *("vfl", "tal", "gflv2", "rare"),
+            *("vfl", "tal", "gflv2", "ld", "rare"),
         ]
     )
     for study in STUDIES.values():

@@ -20,7 +20,7 @@ def explain_lost_classes(result: CocoResult, method: MethodSettings, published: 
         method: of the config that it was trained by.
         published: of its preset, which count where ``method`` says nothing.
     """
-    classes = {name: ap for name, ap in result.per_class.items() if ap.num_ground_truth >= FEW and ap.ap50 is not None}
+    classes = {name: ap for name, ap in result.per_class.items() if ap.num_ground_truth >= FEW}
     lost = [name for name, ap in classes.items() if (ap.ap50 or 0.0) <= LOST]
     if not lost or all((ap.ap50 or 0.0) < FOUND for ap in classes.values()):
         return ""

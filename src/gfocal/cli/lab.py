@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE, SOME_FAILED
-from gfocal.cli.options import int_at_least
+from gfocal.cli.options import int_at_least, parse_settings
 from gfocal.console import fail, say
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ LAB_EPILOG = """examples:
   gfocal lab run 1a --column atss                  a part of table 1a on synthetic images, 3 seeds a row
   gfocal lab run all --seeds 5                     all tables; after Ctrl-C the same command continues
   gfocal lab run 3 --data photos/ --out runs/mine  on your own images
+  gfocal lab run 3 --set run.epochs=18 --out runs/long
+                                                   three times as long; any value of the config
   gfocal lab run all --budget paper --data coco/ --out runs/coco
                                                    configs and commands for runs at full size
   gfocal lab report --markdown lab.md              results so far, beside the paper's"""
@@ -66,6 +68,13 @@ def _add_commands(commands: Any) -> None:
     )
     run.add_argument("--start", action="store_true", help="with --budget paper: train in this process instead")
     run.add_argument("--column", metavar="NAME", help="only this column of the tables, such as atss or fcos")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a value of the config of all rows, unless a row has its own, e.g. run.epochs=18; may be repeated",
+    )
     run.add_argument("--threads", type=int_at_least(1), metavar="N", help="CPU threads of a run (default: all)")
     run.add_argument("--out", **out)
 
@@ -130,7 +139,7 @@ def run_studies(args: argparse.Namespace, console: Console) -> int:
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    setting = make_setup(args.budget, args.data)
+    setting = make_setup(args.budget, args.data, parse_settings(args.set))
     planned = plan_runs(select_studies(args.study), setting, range(args.seeds), args.column)
     if args.budget == "paper" and not args.start:
         file = write_commands(planned, setting, args.out)

@@ -99,6 +99,8 @@ def describe_runs(results: Results) -> str:
         f"Config {setup.get('config')}: {setup.get('epochs')} epochs in batches of {setup.get('batch_size')}, input "
         f"{setup.get('input')} pixels, network: {setup.get('network')}. Data: {setup.get('data')}."
     ]
+    if changes := setup.get("changes"):
+        sentences[0] += f" Changed in it: {changes}."
     if not done:
         return f"{sentences[0]} No run has finished yet."
     seeds = {outcome.seed for outcome in done}

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from gfocal.atomic import atomic_write
-from gfocal.config.config import Config, with_changes, write_config
+from gfocal.config.config import Config, flatten, with_changes, write_config
 from gfocal.console import fail, say
 from gfocal.data.dataset import ImageData
 from gfocal.errors import LabError, RunFolderInUseError
@@ -53,13 +53,18 @@ def plan_runs(
     """All cells with all seeds, seed by seed.
 
     Cells with equal configs share a run, whose name is a hash of config and data. A small lab omits slow cells,
-    unless their column is asked for.
+    unless their column is asked for, and among several studies those that need a value that is not set.
 
     Raises:
-        LabError: there is no such column.
+        LabError: there is no such column; or a study needs a value that is not set.
         ConfigError: a cell's changes do not fit the base config.
     """
-    chosen = [(study, cell) for study in studies for cell in study.cells if column in (None, cell.column)]
+    chosen = [
+        (study, cell)
+        for study in select_complete(tuple(studies), setup.config)
+        for cell in study.cells
+        if column in (None, cell.column)
+    ]
     if not chosen:
         raise LabError(f"none of these studies has a column {column!r}: see gfocal lab list")
     paper_size = setup.budget == "paper"
@@ -72,6 +77,15 @@ def plan_runs(
             outcome = Outcome(study.name, cell.column, cell.name, seed, name)
             planned.append(PlannedRun(outcome, with_changes(config, {"run.seed": seed})))
     return planned
+
+
+def select_complete(studies: Sequence[Study], config: Config) -> list[Study]:
+    """Those of the studies whose needs are set; LabError if it is one alone and they are not."""
+    values = flatten(config)
+    complete = [study for study in studies if not study.needs or values[study.needs] is not None]
+    if len(studies) == 1 and not complete:
+        raise LabError(f"study {studies[0].name} needs a value: --set {studies[0].needs}=...; see docs/lab.md")
+    return complete
 
 
 def run_name(config: Config, data_description: str, seed: int) -> str:
@@ -105,7 +119,7 @@ def update_results(planned: Sequence[PlannedRun], setup: LabSetup, out: Path) ->
 def describe_setup(setup: LabSetup) -> dict[str, Fact]:
     """What all runs share, for results.json; a preset may have another input size."""
     config = setup.config
-    return {
+    facts: dict[str, Fact] = {
         "budget": setup.budget,
         "config": setup.config_name,
         "data": setup.data_description,
@@ -114,6 +128,7 @@ def describe_setup(setup: LabSetup) -> dict[str, Fact]:
         "epochs": config.run.epochs,
         "batch_size": config.run.batch_size,
     }
+    return facts | ({"changes": setup.changes} if setup.changes else {})
 
 
 def run_planned(planned: Sequence[PlannedRun], setup: LabSetup, out: Path, console: Console) -> dict[str, str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 
-from gfocal.config.config import Config, read_config
+from gfocal.config.config import Config, read_config, with_changes
 from gfocal.console import note
 from gfocal.data.dataset import ImageData
 from gfocal.data.discovery import list_splits, read_data
@@ -35,6 +35,7 @@ class LabSetup:
     config_name: str
     config: Config
     data_description: str  # part of the name of every run
+    changes: str = ""  # of the base config, as the user stated them
 
 
 @dataclass(frozen=True)
@@ -45,24 +46,30 @@ class LabData:
     val: ImageData
 
 
-def make_setup(budget: Budget, data: str) -> LabSetup:
+def make_setup(budget: Budget, data: str, changes: Mapping[str, str] | None = None) -> LabSetup:
     """The setup of a budget: ``small`` for one computer, ``paper`` for the paper's own config on COCO.
+
+    ``changes`` are of the base config; what a row itself changes stands above them.
 
     Raises:
         LabError: budget ``paper`` without data.
         DataError: there is no dataset at that path, or it lacks a split.
+        ConfigError: a change names an unknown key, or a value does not fit.
     """
     if budget == "paper":
         if data == SYNTHETIC:
             raise LabError("--budget paper trains on COCO: give --data PATH/TO/coco")
-        return LabSetup(budget, data, "coco_r50_1x", read_config("coco_r50_1x"), Path(data).resolve().name)
-    if data == SYNTHETIC:
-        config = read_config("lab_synthetic")
+        name, text = "coco_r50_1x", Path(data).resolve().name
+    elif data == SYNTHETIC:
+        name = "lab_synthetic"
         text = f"{IMAGES_PER_EPOCH} new synthetic images per epoch, evaluated on {TEST_IMAGES} others"
-        return LabSetup(budget, data, "lab_synthetic", config, text)
-    train, val = (read_data(data, split) for split in find_splits(data))
-    text = f"{Path(data).resolve().name}, {len(train)} images, evaluated on {len(val)} others"
-    return LabSetup(budget, data, "lab_files", read_config("lab_files"), text)
+    else:
+        train, val = (read_data(data, split) for split in find_splits(data))
+        name = "lab_files"
+        text = f"{Path(data).resolve().name}, {len(train)} images, evaluated on {len(val)} others"
+    config = with_changes(read_config(name), changes or {}, "--set")
+    stated = ", ".join(f"{key} = {value}" for key, value in (changes or {}).items())
+    return LabSetup(budget, data, name, config, text, stated)
 
 
 def load_lab_data(setup: LabSetup, console: Console) -> LabData:

@@ -18,7 +18,7 @@ from typing import Literal
 from gfocal.config.config import Config, with_changes
 from gfocal.models.zoo import get_preset
 
-Choice = str | int | float | bool | tuple[int, ...]
+Choice = str | int | float | bool | tuple[int, ...] | None
 Changes = dict[str, Choice]
 System = Literal["atss", "fcos"]
 Box = Literal["dirac", "gaussian", "general"]
@@ -54,6 +54,7 @@ class Study:
     paper_section: str
     cells: tuple[Cell, ...]
     note: str = ""  # how to read it
+    needs: str = ""  # a key that the user has to set, as no config has it
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -337,6 +338,18 @@ DGQP = Study(
     ),
 )
 
+LD = Study(
+    "ld",
+    "Localization distillation",
+    "Zheng et al. 2022 (LD), the results in its repository",
+    (
+        Cell("gfl", "GFL", GFL_HEAD | {"distill.teacher": None}, "40.1", R50),
+        Cell("gfl", "GFL with a teacher", GFL_HEAD, "41.1", R50),
+    ),
+    "The published teacher is GFL with a ResNet-101.",
+    needs="distill.teacher",
+)
+
 WARMUP: Changes = {"method.beta_warmup": 1.0}
 EQUAL: Changes = {"method.box_weights": "equal"}
 RARE = Study(
@@ -352,5 +365,5 @@ RARE = Study(
 )
 
 STUDIES: dict[str, Study] = {
-    s.name: s for s in (QUALITY, DETECTORS, BETA, EDGES, RANGE, SPACING, PARTS, CLS_LOSS, ASSIGNMENT, DGQP, RARE)
+    s.name: s for s in (QUALITY, DETECTORS, BETA, EDGES, RANGE, SPACING, PARTS, CLS_LOSS, ASSIGNMENT, DGQP, LD, RARE)
 }
