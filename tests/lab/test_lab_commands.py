@@ -215,7 +215,7 @@ def test_examples_of_the_help_parse() -> None:
     from gfocal.cli.lab import LAB_EPILOG
 
     lines = [line.strip() for line in LAB_EPILOG.splitlines() if line.strip().startswith("gfocal lab")]
-    assert len(lines) == 6
+    assert len(lines) == 7
     for line in lines:
         words = re.split(" {2,}", line)[0].split()[1:]
         assert build_parser().parse_args(words).lab_command == words[1]
