@@ -138,3 +138,11 @@ def test_it_compiles_into_one_graph(name: str) -> None:
     found = torch.compile(loss, fullgraph=True, backend="aot_eager")(outputs, targets)
     torch.testing.assert_close(found, loss(outputs, targets))
     assert found.isfinite()
+
+
+@pytest.mark.parametrize(("epochs", "first"), [(1, 0), (2, 0), (6, 2), (12, 4), (18, 6), (24, 8)])
+def test_atss_assigns_in_the_first_third_of_a_run(epochs: int, first: int) -> None:
+    of_epochs = [ALIGNED.at_epoch(epoch, epochs) for epoch in range(epochs)]
+    assert [one.task_aligned for one in of_epochs] == [False] * first + [True] * (epochs - first)
+    assert all(one == DenseCriterion(GENERAL, dfl_weight=0.25) for one in of_epochs[:first])
+    assert all(one == ALIGNED for one in of_epochs[first:])

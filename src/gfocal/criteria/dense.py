@@ -15,6 +15,7 @@ How quality is predicted (``quality``):
 
 With ``task_aligned`` the assigner decides by predictions, and gives the targets of ``joint``: they take the place of
 the measure, weight the box losses, and their sum is the normalizer of the class loss too (Feng et al. 2021).
+Predictions of the first epochs tell little, so ATSS and the measure stand in for a third of the run (``atss_share``).
 
 Two further choices keep rare and small classes from being lost, whose boxes are bad for long: their QFL targets are
 low, so the modulating factor |y - s|^beta leaves little of their loss, so their scores stay low, so do the weights of
@@ -63,6 +64,7 @@ class DenseCriterion:
     quality: Quality = "joint"
     measure: Measure = "iou"
     task_aligned: bool = False  # whether ``assign`` takes predictions too and gives targets, as ``assign_tal``
+    atss_share: float = 1 / 3  # of a task-aligned run, at its beginning, is assigned by ATSS; 4 of 12 epochs of TOOD
     cls_loss: ClsLoss = "qfl"  # of joint
     beta: float = 2.0  # of QFL
     varifocal_gamma: float = 2.0
@@ -97,10 +99,13 @@ class DenseCriterion:
             raise ValueError(f"TAL gives targets of the class score, which quality={self.quality!r} does not learn")
 
     def at_epoch(self, epoch: int, epochs: int) -> DenseCriterion:
-        """The criterion of an epoch: the same in all, but for the warm-up of beta."""
-        if not self.beta_warmup:
-            return self
-        return replace(self, unmodulated=max(0.0, 1 - epoch / epochs / self.beta_warmup))
+        """The criterion of an epoch: the same in all, but for the warm-up of beta and the beginning of TAL."""
+        criterion = self
+        if self.beta_warmup:
+            criterion = replace(criterion, unmodulated=max(0.0, 1 - epoch / epochs / self.beta_warmup))
+        if self.task_aligned and epoch < int(self.atss_share * epochs):
+            criterion = replace(criterion, assign=assign_atss, task_aligned=False)
+        return criterion
 
     def __call__(self, outputs: HeadOutputs, targets: Targets, sizes: Tensor) -> Losses:
         """Losses of a batch; arguments as those of ``GFLCriterion``.
