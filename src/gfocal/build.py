@@ -28,6 +28,7 @@ from gfocal.interop.published_weights import load
 from gfocal.losses.box import BoxLoss, SmoothL1Loss, gaussian_loss, log_iou_loss, overlap_loss
 from gfocal.models.detector import Detector
 from gfocal.models.finetuning import for_classes, freeze
+from gfocal.models.initial_edges import begin_edges_at
 from gfocal.models.options import check_options
 from gfocal.models.published_settings import PublishedSettings
 from gfocal.models.zoo import PRESETS, create, get_preset
@@ -80,6 +81,8 @@ def build_model(config: Config, names: Sequence[str]) -> Detector:
                 weights=settings.weights,
                 **preset_options(settings),
             )
+            if settings.initial_distance is not None:
+                begin_edges_at(model, settings.initial_distance)
         model.input_settings = choose_size(model.input_settings, config.size)
         if config.images.value_range is not None:
             model.input_settings = replace(

@@ -352,15 +352,18 @@ LD = Study(
 
 WARMUP: Changes = {"method.beta_warmup": 1.0}
 EQUAL: Changes = {"method.box_weights": "equal"}
+NEAR: Changes = {"model.initial_distance": 3.0}
 RARE = Study(
     "rare",
     "What keeps rare classes from being lost",
-    "no paper",
+    "none",
     (
         Cell("atss", "GFL", gfl()),
         Cell("atss", "warm-up of beta, equal box weights", gfl() | WARMUP | EQUAL),
         Cell("atss", "warm-up of beta", gfl() | WARMUP),
         Cell("atss", "equal box weights", gfl() | EQUAL),
+        Cell("atss", "edges begin at 3 strides", gfl() | NEAR),
+        Cell("atss", "all three", gfl() | WARMUP | EQUAL | NEAR),
     ),
 )
 

@@ -22,6 +22,7 @@ In reading order:
     shufflenet.py                ShuffleNetV2 as a backbone
     ghost_pan.py                 the neck of NanoDet-Plus
     nanodet.py                   NanoDet-Plus: heads, auxiliary part, presets
+    initial_edges.py             where a new head predicts edges before it has learned anything
     zoo.py                       the table of all presets
     names.py                     what may be named as a model: files, runs, published weights, the hub
     reachable.py                 whether ImageNet weights can be fetched, found out in seconds
