@@ -225,6 +225,8 @@ def build_parts(
         elif config.model.pretrained and not config.model.weights:
             say(console, "ImageNet weights: from the Hugging Face hub, unless they are on this machine already")
         model = build_model(config, names)
+    if config.distill.teacher is not None:
+        say(console, f"taught where edges lie by {config.distill.teacher}")
     return model, add_teacher(build_criterion(model, config.method), model, config.distill)
 
 

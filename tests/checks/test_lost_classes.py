@@ -23,7 +23,7 @@ def result_of(**classes: tuple[float | None, int]) -> CocoResult:
 
 
 def test_a_lost_class_is_named_with_what_keeps_it() -> None:
-    line = explain_lost_classes(result_of(RBC=(0.8, 900), Platelets=(0.0, 76)), MethodSettings(), QFL)
+    line = explain_lost_classes(result_of(RBC=(0.8, 900), Platelets=(0.0, 76)), MethodSettings(), QFL, 500)
     assert "Platelets (AP50 0.00, 76 boxes)" in line
     assert "RBC" not in line
     assert "--set method.beta_warmup=1.0 --set method.box_weights=equal" in line
@@ -38,9 +38,21 @@ def test_a_lost_class_is_named_with_what_keeps_it() -> None:
     ],
 )
 def test_another_loss_has_other_advice(method: MethodSettings) -> None:
-    line = explain_lost_classes(result_of(RBC=(0.8, 900), Platelets=(0.0, 76)), method, QFL)
+    line = explain_lost_classes(result_of(RBC=(0.8, 900), Platelets=(0.0, 76)), method, QFL, 500)
     assert "beta_warmup" not in line
     assert "--repeat-threshold" in line
+
+
+def test_a_detector_without_these_choices_has_other_advice() -> None:
+    nanodet = PublishedSettings(criterion="nanodet", assigner="dsla", quality="joint")
+    line = explain_lost_classes(result_of(RBC=(0.8, 900), Platelets=(0.0, 76)), MethodSettings(), nanodet, 500)
+    assert "beta_warmup" not in line
+    assert "--repeat-threshold" in line
+
+
+def test_a_short_run_may_be_the_reason() -> None:
+    line = explain_lost_classes(result_of(RBC=(0.8, 900), Platelets=(0.0, 76)), MethodSettings(), QFL, 499)
+    assert line.endswith("; 499 steps are few: train for longer")
 
 
 @pytest.mark.parametrize(
@@ -54,11 +66,11 @@ def test_another_loss_has_other_advice(method: MethodSettings) -> None:
     ],
 )
 def test_other_results_have_no_line(classes: dict[str, tuple[float | None, int]]) -> None:
-    assert explain_lost_classes(result_of(**classes), MethodSettings(), QFL) == ""
+    assert explain_lost_classes(result_of(**classes), MethodSettings(), QFL, 500) == ""
 
 
 def test_many_lost_classes_are_counted() -> None:
     lost = {f"part{i}": (0.0, 9) for i in range(8)}
     assert "part4 (AP50 0.00, 9 boxes) and 3 more" in explain_lost_classes(
-        result_of(sound=(0.9, 50), **lost), MethodSettings(), QFL
+        result_of(sound=(0.9, 50), **lost), MethodSettings(), QFL, 500
     )

@@ -17,7 +17,7 @@ import gfocal
 from gfocal.cli.main import build_parser
 from gfocal.cli.training_config import build_config
 from gfocal.config.config import Config, ConfigError, SizeSettings, read_config, with_changes
-from gfocal.config.start import describe_initial_model, with_initial_network
+from gfocal.config.start import describe_initial_model, explain_default, with_initial_network
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.data.views import OneClass, as_one_class
 from gfocal.errors import ModelFileError
@@ -258,3 +258,25 @@ def test_the_weights_are_read_once(old: Path, tmp_path: Path, tensor_reads: Coun
     assert not tensor_reads
     model, _ = ran(config, tmp_path / "new")
     assert tensor_reads == dict.fromkeys(model.state_dict(), 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "stated"),
+    [
+        (None, {"model.options.dgqp": True}, "model.options.dgqp is stated"),
+        (
+            None,
+            {"model.pretrained": False, "model.options.n": 8, "run.epochs": 1},
+            "model.pretrained, model.options.n are",
+        ),
+        ("light", {"model.options.n": 8}, ""),
+        (None, {"model.preset": "gfl_r18_fpn", "model.options.n": 8}, ""),
+        (None, {"model.init_from": "runs/a", "model.options.n": 8}, ""),
+        (None, {"run.epochs": 1}, ""),
+    ],
+)
+def test_a_network_that_is_half_stated_is_explained(config: str | None, changes: dict[str, Any], stated: str) -> None:
+    line = explain_default(config, changes)
+    assert (line == "") == (not stated)
+    assert stated in line
+    assert not stated or line.startswith("config light (gfl_light_fpn), as ")

@@ -176,7 +176,9 @@ def test_a_study_that_needs_a_teacher() -> None:
     plain = make_setup("small", "synthetic")
     with pytest.raises(LabError, match=r"study ld needs a value: --set distill\.teacher="):
         plan_runs([STUDIES["ld"]], plain, [0])
-    assert len(plan_runs([ONE, STUDIES["ld"]], plain, [0])) == 2
+    said = io.StringIO()
+    assert len(plan_runs([ONE, STUDIES["ld"]], plain, [0], console=Console(file=said, width=200))) == 2
+    assert "study ld needs a value: --set distill.teacher=...; see docs/lab.md; it is left out" in said.getvalue()
     taught = make_setup("small", "synthetic", {"distill.teacher": "runs/large"})
     without, with_teacher = plan_runs([STUDIES["ld"]], taught, [0])
     assert without.config.distill.teacher is None

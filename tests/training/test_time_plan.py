@@ -168,7 +168,7 @@ def test_the_end_says_what_the_time_went_to(monkeypatch: pytest.MonkeyPatch) -> 
     clock.seconds += 40
     assert (
         plan.describe(2, 20)
-        == "took 52 s of 60 s, 12 s of them before the first step: 2 epochs; about 6 s for what comes after"
+        == "took 52 s of 60 s, 12 s of them before the first step: 2 epochs; what comes after takes about 6 s more"
     )
     plan.images_after, plan.seconds_before = 0, 0.0
     assert plan.describe(2, 20) == "took 52 s of 60 s: 2 epochs"

@@ -54,7 +54,11 @@ def _add_commands(commands: Any) -> None:
     commands.add_parser("list", help="list the studies, their rows and the paper's AP")
 
     run = commands.add_parser("run", help="train the missing runs of a study, then write the report")
-    run.add_argument("study", metavar="STUDY", help="a table of the paper, such as 1a (see gfocal lab list), or all")
+    run.add_argument(
+        "study",
+        metavar="STUDY",
+        help="a table of the paper, such as 1a, or a later study (see gfocal lab list), or all",
+    )
     run.add_argument(
         "--data", **data, help="a dataset with splits train, and val or test (default: synthetic images)"
     )
@@ -140,7 +144,7 @@ def run_studies(args: argparse.Namespace, console: Console) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     setting = make_setup(args.budget, args.data, parse_settings(args.set))
-    planned = plan_runs(select_studies(args.study), setting, range(args.seeds), args.column)
+    planned = plan_runs(select_studies(args.study), setting, range(args.seeds), args.column, console)
     if args.budget == "paper" and not args.start:
         file = write_commands(planned, setting, args.out)
         say(

@@ -283,6 +283,7 @@ def _train(args: argparse.Namespace, config: Config, console: Console, started: 
     from gfocal.reports.training import TrainingPage
     from gfocal.run import run_training
     from gfocal.run_folder import RunFolder
+    from gfocal.training.metrics_log import read_metrics
     from gfocal.training.pace import Outside
 
     config, choice = _read(args, config, console)
@@ -317,7 +318,8 @@ def _train(args: argparse.Namespace, config: Config, console: Console, started: 
     if result is not None:
         say(console, f"validation: {choice.selected_on}")
         print_result(result, RunFolder(args.out), console)
-        if line := explain_lost_classes(result, config.method, model.published):
+        steps = int(float(read_metrics(RunFolder(args.out).metrics)[-1]["step"]))
+        if line := explain_lost_classes(result, config.method, model.published, steps):
             note(console, line)
     if choice.test is not None:
         report_test(choice, config, args.out, console)

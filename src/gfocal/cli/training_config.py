@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gfocal.cli.options import image_changes, parse_settings, short_side_changes
-from gfocal.console import note
+from gfocal.console import note, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,11 +39,13 @@ def start_from_weights(config: Config, args: argparse.Namespace, console: Consol
     """A draft with the network of the weights that it starts from, or without weights that cannot be downloaded."""
     from rich.console import Console as RichConsole
 
-    from gfocal.config.start import with_available_weights, with_initial_network
+    from gfocal.config.start import explain_default, with_available_weights, with_initial_network
 
     if args.resume:
         return config
     changes = _changes(args)
+    if console is not None and (line := explain_default(args.config, changes)):
+        say(console, line)
     config = with_available_weights(config, changes, partial(note, console or RichConsole(stderr=True)))
     return with_initial_network(config, changes)
 

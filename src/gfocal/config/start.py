@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.config.bundled import CONFIG_FOLDER, find_config
-from gfocal.config.config import Config, SizeSettings, with_changes
+from gfocal.config.config import Config, SizeSettings, read_config, with_changes
 from gfocal.config.values import parse_toml
 from gfocal.data.preprocess import scaled_long_side
 from gfocal.errors import ConfigError, DownloadError
@@ -75,6 +75,24 @@ def default_config(changes: Mapping[str, Any]) -> str:
     if not preset:
         return "light" if asks_for_network(changes) else "nano"
     return "nano" if str(preset).startswith("nanodet") else "light"
+
+
+def explain_default(config: str | None, changes: Mapping[str, Any]) -> str:
+    """A line on the config where the user names neither one nor a network, but something of it; else empty.
+
+    Args:
+        config: that the user names.
+        changes: values of keys that the user set.
+    """
+    keys = [key for key in changes if asks_for_network({key: None})]
+    if config is not None or not keys or {"model.preset", "model.init_from"} & set(changes):
+        return ""
+    name = default_config(changes)
+    stated = f"{', '.join(keys)} {'are' if len(keys) > 1 else 'is'} stated"
+    return (
+        f"config {name} ({read_config(name).model.preset}), as {stated}: nano starts from weights trained on COCO, "
+        "whose network is given (--config names another)"
+    )
 
 
 def _preset_of(model: str) -> str:

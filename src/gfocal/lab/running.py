@@ -12,7 +12,7 @@ from rich.console import Console
 
 from gfocal.atomic import atomic_write
 from gfocal.config.config import Config, flatten, with_changes, write_config
-from gfocal.console import fail, say
+from gfocal.console import fail, note, say
 from gfocal.data.dataset import ImageData
 from gfocal.errors import LabError, RunFolderInUseError
 from gfocal.lab.results_json import (
@@ -48,7 +48,11 @@ class PlannedRun:
 
 
 def plan_runs(
-    studies: Iterable[Study], setup: LabSetup, seeds: Sequence[int], column: str | None = None
+    studies: Iterable[Study],
+    setup: LabSetup,
+    seeds: Sequence[int],
+    column: str | None = None,
+    console: Console | None = None,
 ) -> list[PlannedRun]:
     """All cells with all seeds, seed by seed.
 
@@ -61,7 +65,7 @@ def plan_runs(
     """
     chosen = [
         (study, cell)
-        for study in select_complete(tuple(studies), setup.config)
+        for study in select_complete(tuple(studies), setup.config, console)
         for cell in study.cells
         if column in (None, cell.column)
     ]
@@ -79,12 +83,17 @@ def plan_runs(
     return planned
 
 
-def select_complete(studies: Sequence[Study], config: Config) -> list[Study]:
-    """Those of the studies whose needs are set; LabError if it is one alone and they are not."""
-    values = flatten(config)
-    complete = [study for study in studies if not study.needs or values[study.needs] is not None]
-    if len(studies) == 1 and not complete:
-        raise LabError(f"study {studies[0].name} needs a value: --set {studies[0].needs}=...; see docs/lab.md")
+def select_complete(studies: Sequence[Study], config: Config, console: Console | None = None) -> list[Study]:
+    """Those of the studies whose needs are set, the others said in a note; LabError if it is one alone."""
+    values, complete = flatten(config), []
+    for study in studies:
+        if not study.needs or values[study.needs] is not None:
+            complete.append(study)
+            continue
+        line = f"study {study.name} needs a value: --set {study.needs}=...; see docs/lab.md"
+        if len(studies) == 1:
+            raise LabError(line)
+        note(console or Console(stderr=True), f"{line}; it is left out")
     return complete
 
 

@@ -127,12 +127,10 @@ def limit_warmup(settings: ScheduleSettings, steps: int) -> tuple[ScheduleSettin
     most = steps // 5
     if settings.warmup_steps <= most:
         return settings, ""
-    taken = (
-        f"takes {pluralize(most, 'step')}, a fifth of this run's {steps},"
-        if most
-        else f"has no place in {steps} steps,"
-    )
-    return replace(settings, warmup_steps=most), f"warm-up {taken} instead of {settings.warmup_steps}"
+    line = f"takes {pluralize(most, 'step')}, a fifth of this run's {steps}, instead of {settings.warmup_steps}"
+    if not most:
+        line = f"of {settings.warmup_steps} steps is left out in a run of {steps}"
+    return replace(settings, warmup_steps=most), f"warm-up {line}"
 
 
 def lr_factor(step: int, steps_per_epoch: int, epochs: int, settings: ScheduleSettings) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,10 +85,10 @@ def explain_unfit_teacher(student: Detector, teacher: Detector) -> str:
     points, their_points = _first_points(student), _first_points(teacher)
     if points.xy.shape != their_points.xy.shape or not torch.equal(points.xy, their_points.xy):
         return "its points lie elsewhere in their cells than the student's (model.options origin), or are more"
-    if missing := sorted(set(student.names) ^ set(teacher.names)):
-        word = "it knows" if missing[0] in teacher.names else "the student knows"
-        return f"it has other classes: only {word} {one_line(missing[0], 60)!r}"
-    return ""
+    both = set(student.names) & set(teacher.names)
+    alone = {"it": sorted(set(teacher.names) - both), "the student": sorted(set(student.names) - both)}
+    parts = [f"only {who} knows {_shorten(names)}" for who, names in alone.items() if names]
+    return f"it has other classes: {'; '.join(parts)}" if parts else ""
 
 
 def describe_teacher(criterion: Criterion, name: str | None) -> dict[str, object]:
@@ -110,6 +110,10 @@ def require_same_teacher(before: Mapping[str, Any] | None, criterion: Criterion,
             f"{folder}: its teacher {one_line(str(known.get('model')), 200)} has other weights now; restore the file "
             "that the run was started with, or start in another folder"
         )
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return one_line(", ".join(names[:3]), 120) + f" and {len(names) - 3} more" * (len(names) > 3)
 
 
 def _join(strides: object) -> str:

@@ -147,7 +147,7 @@ class TimePlan:
             done += f", {part} of {self.steps_per_epoch} steps of the last one" if part else ""
         before, after = self.seconds_before, self.seconds_after
         begun = f", {format_duration(before)} of them before the first step" if before >= 1 else ""
-        rest = f"; about {format_duration(after)} for what comes after" if after >= 1 else ""
+        rest = f"; what comes after takes about {format_duration(after)} more" if after >= 1 else ""
         return f"took {format_duration(self.spent)} of {format_duration(self.seconds)}{begun}: {done}{rest}"
 
     def state_dict(self) -> dict[str, Any]:

@@ -68,6 +68,8 @@ class AugmentSettings:
         for name in ("rotate", "shear"):
             if not 0 <= getattr(self, name) <= 45:
                 raise ValueError(f"{name} must be in 0..45 degrees, not {getattr(self, name)}")
+        if self.size_per_batch and self.short_sides is None and not self.scale:
+            raise ValueError("size_per_batch is about random sizes: set scale or short_sides too, or leave it out")
         if self.close_epochs < 0:
             raise ValueError(f"close_epochs must be at least 0, not {self.close_epochs}")
 
