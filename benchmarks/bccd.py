@@ -32,11 +32,15 @@ EPOCHS = 24  # of the config
 
 # The rows: changes of the config, as ``gfocal train --set`` takes them.
 RARE = {"method.beta_warmup": 1.0, "method.box_weights": "equal"}
+NEAR = {"model.initial_distance": 3.0}
 ROWS: dict[str, dict[str, object]] = {
     "published": {},
     "warm-up": {"method.beta_warmup": 1.0},
     "equal": {"method.box_weights": "equal"},
     "both": RARE,
+    "near": NEAR,  # edges begin at 3 strides, not at 8
+    "near-equal": NEAR | {"method.box_weights": "equal"},
+    "three": RARE | NEAR,
     # Later parts, each added to both; the Varifocal Loss stands in the place of QFL, of which the warm-up is a part.
     "dgqp": RARE | {"model.options.dgqp": True},
     "tal": RARE | {"method.assigner": "tal"},

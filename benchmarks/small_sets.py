@@ -41,6 +41,7 @@ class Row:
 
 
 SIZES = {"augment.scale": 0.25, "augment.size_per_batch": True}
+NEAR = {"model.initial_distance": 3.0}
 RARE = {"method.beta_warmup": 1.0, "method.box_weights": "equal"}
 R18 = {"model.preset": "gfl_r18_fpn", "size.short_side": 320, "size.long_side": 427}
 ROWS = {
@@ -53,7 +54,6 @@ ROWS = {
     "nano, sizes": Row("nano", SIZES),
     "nano, sizes of each image": Row("nano", {"augment.scale": 0.25}),
     "nano, sizes, share 0.1": Row("nano", {**SIZES, "run.ema_share": 0.1}),
-    "nano, rare classes": Row("nano", RARE),
     "nano, layer decay": Row("nano", {"optimizer.layer_decay": 0.8}),
     "light": Row("light"),
     "light, as before": Row("light", {"run.min_steps": 0, "run.max_steps": None}),
@@ -62,7 +62,9 @@ ROWS = {
     "light, share 0.1": Row("light", {"run.ema_share": 0.1}),
     "light, sizes": Row("light", SIZES),
     "light, sizes, share 0.1": Row("light", {**SIZES, "run.ema_share": 0.1}),
+    "light, near": Row("light", NEAR),
     "light, rare classes": Row("light", RARE),
+    "light, three": Row("light", RARE | NEAR),
     "light, layer decay": Row("light", {"optimizer.layer_decay": 0.8, "optimizer.backbone_lr": 1.0}),
     # One network from the first weights of torchvision and from better ones, with AdamW as published for the latter.
     "r18, tv": Row("timm_r50", {**R18, "model.options.body": "resnet18.tv_in1k"}),

@@ -26,7 +26,7 @@ def test_a_lost_class_is_named_with_what_keeps_it() -> None:
     line = explain_lost_classes(result_of(RBC=(0.8, 900), Platelets=(0.0, 76)), MethodSettings(), QFL, 500)
     assert "Platelets (AP50 0.00, 76 boxes)" in line
     assert "RBC" not in line
-    assert "--set method.beta_warmup=1.0 --set method.box_weights=equal" in line
+    assert "--set model.initial_distance=3 --set method.beta_warmup=1.0 --set method.box_weights=equal" in line
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def explain_lost_classes(result: CocoResult, method: MethodSettings, published: 
     joint = (method.quality or published.quality) == "joint" and method.cls_loss != "varifocal"
     if has_choices and joint and not method.beta_warmup:
         return line + (
-            "the Quality Focal Loss can lose classes of small or rare objects, which "
+            "the Quality Focal Loss can lose classes of small or rare objects, which --set model.initial_distance=3 "
             "--set method.beta_warmup=1.0 --set method.box_weights=equal keep (docs/training.md, Rare classes)"
         )
     return line + "more images of them, --repeat-threshold 0.1 or a larger input (docs/training.md) help"
