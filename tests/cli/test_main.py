@@ -253,7 +253,7 @@ def test_user_errors(run: Run, voc: Path, model: Path, tmp_path: Path) -> None:
         assert "Traceback" not in err + out
         # The rest are notes about the data, each in a line of its own.
         starts, ends = (
-            ("gfocal: ", "note: ", "read as ", "3 training images, "),
+            ("gfocal: ", "note: ", "read as ", "3 training images, ", "config light (gfl_light_fpn), as "),
             "report.html: the run as a page, while it trains and after",
         )
         others = [line for line in err.splitlines() if not line.startswith(starts) and not line.endswith(ends)]

@@ -213,6 +213,14 @@ def test_a_network_for_images_of_one_size_is_refused() -> None:
         TimmBackbone("levit_conv_128s.fb_dist_in1k", pretrained=False)
 
 
+def test_a_network_with_channels_last_is_refused() -> None:
+    with (
+        torch.device("meta"),
+        pytest.raises(ValueError, match="gives feature maps with the channels last"),
+    ):
+        TimmBackbone("mambaout_femto", pretrained=False)
+
+
 def test_weights_of_a_network_whose_stages_are_renamed(tmp_path: Path) -> None:
     """Files of a ConvNeXt have stages.0, the extractor has stages_0; safetensors does not keep the order."""
     torch.manual_seed(0)

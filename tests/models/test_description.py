@@ -65,8 +65,8 @@ def changed(about: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("thresholds", {"scores": [0.5, float("nan")], "how": ""}, "a threshold is a score in 0..1, not nan"),
         ("thresholds", {"scores": [0.5, 0.5], "how": 3}, "thresholds.how is no text"),
         ("options.body", "hf-hub:timm/resnet18.a1_in1k", "timm has no network 'hf-hub:timm/resnet18.a1_in1k'"),
-        ("options.body", "vit_tiny_patch16_224", "gives feature maps at strides"),
-        ("options.body", "pvt_v2_b0", "gives no feature maps at strides of 8, 16 and 32"),
+        ("options.body", "vit_tiny_patch16_224", "takes images of 224 pixels only"),
+        ("options.body", "convmixer_768_32", "gives feature maps at strides"),
     ],
 )
 def test_each_value_is_checked(model: Detector, path: str, value: Any, expected: str) -> None:

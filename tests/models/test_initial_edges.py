@@ -20,7 +20,7 @@ from gfocal.ops.distributions import GeneralDistribution
 TINY = {"body": "mobilenetv4_conv_small_035", "channels": 32, "num_convs": 1}
 HEADS: dict[str, dict[str, Any]] = {
     "gfl_light_fpn": TINY,
-    "atss_r50_fpn": TINY | {"box": "general", "n": 8, "delta": 0.5},
+    "atss_r50_fpn": TINY | {"box": "general", "n": 12, "delta": 0.5},
     "nanodet_plus_m": {},  # also of the auxiliary head
 }
 
@@ -50,6 +50,12 @@ def test_as_published_they_begin_in_the_middle_of_the_range() -> None:
     assert first_distances(tiny("gfl_light_fpn")).mean().item() == pytest.approx(8, rel=0.05)
 
 
+def test_a_short_regression_range_begins_in_its_middle() -> None:
+    model = create("gfl_light_fpn", 2, pretrained=False, **TINY, n=2)
+    begin_edges_at(model, 3.0)
+    assert first_distances(model).mean().item() == pytest.approx(1, rel=0.05)
+
+
 def test_nothing_but_the_biases_of_edges_changes() -> None:
     before, after = tiny("nanodet_plus_m"), tiny("nanodet_plus_m")
     begin_edges_at(after, 2)
@@ -75,9 +81,8 @@ def test_the_config_sets_it() -> None:
 @pytest.mark.parametrize(
     ("preset", "distance", "message"),
     [
-        ("gfl_light_fpn", 16.0, "outside the regression range, 0 to 16 strides"),
-        ("gfl_light_fpn", 0.0, "outside the regression range"),
-        ("gfl_light_fpn", math.nan, "outside the regression range"),
+        ("gfl_light_fpn", 0.0, "must be more than 0 strides, not 0"),
+        ("gfl_light_fpn", math.nan, "must be more than 0 strides, not nan"),
         ("atss_r50_fpn", 3.0, "mean of edge distributions, which it does not have"),
     ],
 )

@@ -49,7 +49,8 @@ class ModelSettings:
     """Train on one class, "object", in place of all classes."""
     initial_distance: float | None = None
     """Strides from a point to each edge that a new head predicts before it has learned anything, where edges are
-    distributions; None: the middle of the regression range, as published. Without effect with ``init_from``."""
+    distributions, at most the middle of the regression range, which None is, as published. Without effect with
+    ``init_from``."""
     options: dict[str, Any] = field(default_factory=dict)
     """Arguments of the preset's function: n (``reg_max``, the number of bins of an edge distribution less one),
     channels, num_convs, ..."""

@@ -137,6 +137,8 @@ class TimmBackbone(nn.Module):
         if strides != [4, 8, 16, 32][-len(indices) :]:
             wanted = "4, 8, 16 and 32" if finest == 4 else "8, 16 and 32"
             raise ValueError(f"{name} gives feature maps at strides {strides}, but {wanted} are needed")
+        if "NHWC" in str(getattr(self.body, "output_fmt", "")):
+            raise ValueError(f"{name} gives feature maps with the channels last, a detector needs them first")
         self.freeze(frozen_stages, norm_eval)
 
     def freeze(self, frozen_stages: int, norm_eval: bool, stem: bool = False, norms: bool = False) -> None:

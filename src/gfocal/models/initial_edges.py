@@ -27,19 +27,18 @@ def begin_edges_at(model: Detector, distance: float) -> None:
 
     Args:
         model: a detector whose head has not been trained.
-        distance: expectation of the distributions, in strides, within the regression range.
+        distance: expectation of the distributions, in strides, more than 0; where it is more than the middle of the
+            regression range, edges begin in the middle.
 
     Raises:
-        ValueError: the detector has no General distributions, or the distance lies outside their range.
+        ValueError: the detector has no General distributions, or the distance is not positive.
     """
     coder = model.box_coder
     if not isinstance(coder, GeneralDistribution):
         raise ValueError("initial_distance is the mean of edge distributions, which it does not have (box='general')")
-    if not 0 < distance < coder.regression_range:
-        raise ValueError(
-            f"initial_distance = {distance:g} lies outside the regression range, 0 to {coder.regression_range:g} "
-            "strides"
-        )
+    if not distance > 0:
+        raise ValueError(f"initial_distance must be more than 0 strides, not {distance:g}")
+    distance = min(distance, coder.regression_range / 2)
     fall = fall_of_mean(coder.n, distance / coder.delta)
     biases = -fall * torch.arange(coder.num_bins, dtype=torch.float32)
     for out in box_convolutions(model.head):
