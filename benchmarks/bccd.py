@@ -54,7 +54,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("data", type=Path)
     arguments.add_argument("--out", type=Path, default=Path("runs/bccd"))
-    arguments.add_argument("--rows", nargs="+", choices=ROWS, default=["published", "both"])
+    arguments.add_argument("--rows", nargs="+", choices=ROWS, default=["published", "three"])
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments.add_argument("--epochs", type=int, default=EPOCHS)
     arguments.add_argument("--teacher", help="of the row teacher: a run, or a model file")

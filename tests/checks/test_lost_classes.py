@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
-from gfocal.checks.after_training import explain_lost_classes
+from gfocal.checks.after_training import count_steps, explain_lost_classes
 from gfocal.config.config import MethodSettings
 from gfocal.evaluation.coco_ap import ClassAP, CocoResult
 from gfocal.models.published_settings import PublishedSettings
@@ -48,6 +49,26 @@ def test_a_detector_without_these_choices_has_other_advice() -> None:
     line = explain_lost_classes(result_of(RBC=(0.8, 900), Platelets=(0.0, 76)), MethodSettings(), nanodet, 500)
     assert "beta_warmup" not in line
     assert "--repeat-threshold" in line
+
+
+def test_the_advice_fits_boxes_without_distributions() -> None:
+    fcos = PublishedSettings(criterion="dense", assigner="fcos", quality="branch")
+    line = explain_lost_classes(
+        result_of(RBC=(0.8, 900), Platelets=(0.0, 76)), MethodSettings(quality="joint"), fcos, None
+    )
+    assert "--set method.beta_warmup=1.0" in line
+    assert "initial_distance" not in line
+
+
+def test_the_steps_of_a_run(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.csv"
+    assert count_steps(file) is None
+    file.write_text("epoch,step\n")
+    assert count_steps(file) is None
+    file.write_text("epoch,step\n1,26\n2,52\n")
+    assert count_steps(file) == 52
+    file.write_text("epoch;step\n1;26\n")
+    assert count_steps(file) is None
 
 
 def test_a_short_run_may_be_the_reason() -> None:

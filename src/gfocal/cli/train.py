@@ -277,13 +277,12 @@ def _read(args: argparse.Namespace, config: Config, console: Console) -> tuple[C
 
 
 def _train(args: argparse.Namespace, config: Config, console: Console, started: float) -> int:
-    from gfocal.checks.after_training import explain_lost_classes
+    from gfocal.checks.after_training import count_steps, explain_lost_classes
     from gfocal.checks.before_training import explain_small_sets, take_advice
     from gfocal.data.views import select_trained
     from gfocal.reports.training import TrainingPage
     from gfocal.run import run_training
     from gfocal.run_folder import RunFolder
-    from gfocal.training.metrics_log import read_metrics
     from gfocal.training.pace import Outside
 
     config, choice = _read(args, config, console)
@@ -318,7 +317,7 @@ def _train(args: argparse.Namespace, config: Config, console: Console, started: 
     if result is not None:
         say(console, f"validation: {choice.selected_on}")
         print_result(result, RunFolder(args.out), console)
-        steps = int(float(read_metrics(RunFolder(args.out).metrics)[-1]["step"]))
+        steps = count_steps(RunFolder(args.out).metrics)
         if line := explain_lost_classes(result, config.method, model.published, steps):
             note(console, line)
     if choice.test is not None:
