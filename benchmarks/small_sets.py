@@ -63,6 +63,7 @@ ROWS = {
     "light, sizes, share 0.1": Row("light", {**SIZES, "run.ema_share": 0.1}),
     "light, edges from 8": Row("light", {"model.initial_distance": None}),  # the middle of the range, as published
     "light, rare classes": Row("light", RARE),
+    "light, dgqp": Row("light", {"model.options.dgqp": True}),
     "light, layer decay": Row("light", {"optimizer.layer_decay": 0.8, "optimizer.backbone_lr": 1.0}),
     # One network from the first weights of torchvision and from better ones, with AdamW as published for the latter.
     "r18, tv": Row("timm_r50", {**R18, "model.options.body": "resnet18.tv_in1k"}),

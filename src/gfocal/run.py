@@ -25,7 +25,7 @@ from gfocal.checks.before_training import (
 )
 from gfocal.checks.geometry import read_geometry
 from gfocal.config.config import Config, flatten, read_config, unflatten, write_config
-from gfocal.config.start import describe_initial_model, with_initial_network
+from gfocal.config.start import describe_start, with_initial_network
 from gfocal.console import note, say, warn
 from gfocal.criteria.gfl import Criterion
 from gfocal.data.dataset import ImageData
@@ -220,10 +220,8 @@ def build_parts(
         else:
             model = prepare_for_training(build_from_description(description), config)
     else:
-        if config.model.init_from is not None:
-            say(console, describe_initial_model(config.model.init_from, names))
-        elif config.model.pretrained and not config.model.weights:
-            say(console, "ImageNet weights: from the Hugging Face hub, unless they are on this machine already")
+        for line in describe_start(config.model, names):
+            say(console, line)
         model = build_model(config, names)
     if config.distill.teacher is not None:
         say(console, f"taught where edges lie by {config.distill.teacher}")

@@ -17,8 +17,14 @@ import gfocal
 from gfocal.build import build_model
 from gfocal.cli.main import build_parser
 from gfocal.cli.training_config import build_config
-from gfocal.config.config import Config, ConfigError, SizeSettings, read_config, with_changes
-from gfocal.config.start import describe_initial_model, explain_default, with_initial_network
+from gfocal.config.config import Config, ConfigError, ModelSettings, SizeSettings, read_config, with_changes
+from gfocal.config.start import (
+    describe_initial_model,
+    describe_start,
+    explain_default,
+    explain_frozen_random,
+    with_initial_network,
+)
 from gfocal.data.synthetic.scenes import SyntheticScenes
 from gfocal.data.views import OneClass, as_one_class
 from gfocal.errors import ModelFileError
@@ -302,3 +308,27 @@ def test_edges_of_small_sets_begin_near_their_points(options: list[str], expecte
     assert config.model.initial_distance == expected
     if "ssd512_vgg16" not in options:  # seconds
         build_model(config, ("a",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ""),
+        ({"pretrained": False}, ""),
+        ({"pretrained": False, "freeze": "none"}, ""),
+        ({"pretrained": False, "freeze": 0}, ""),
+        ({"freeze": "backbone"}, ""),
+        ({"pretrained": False, "weights": "r18.pth", "freeze": 2}, ""),
+        ({"pretrained": False, "init_from": "runs/old", "freeze": "neck"}, ""),
+        ({"pretrained": False, "freeze": "stem"}, "model.freeze = stem: what it freezes keeps random weights"),
+        ({"pretrained": False, "freeze": 2}, "model.freeze = 2: what it freezes keeps random weights"),
+        ({"freeze": "neck"}, "model.freeze = neck: the neck keeps random weights"),
+    ],
+)
+def test_frozen_parts_that_were_never_trained_are_said(changes: dict[str, Any], said: str) -> None:
+    model = ModelSettings(**changes)
+    line = explain_frozen_random(model)
+    assert line.startswith(said)
+    assert bool(line) == bool(said)
+    if model.init_from is None:
+        assert (line in describe_start(model, ["cat"])) == bool(line)

@@ -141,6 +141,8 @@ def test_the_papers_budget_starts_on_demand(
         (("run", "9z"), "there is no study '9z'; there are 1a, 1b"),
         (("run", "1a", "--column", "ssd"), "column 'ssd'"),
         (("run", "1a", "--data", "nowhere"), "nowhere: no such file or folder"),
+        (("run", "1c", "--set", "method.beta=3"), "each of these rows has its own value"),
+        (("run", "1a", "--set", "run.seed=3"), "--seeds"),
         (("run", "1a", "--budget", "paper"), "--data PATH/TO/coco"),
         (("report", "--out", "nowhere"), "start with gfocal lab run"),
     ],

@@ -21,7 +21,7 @@ from gfocal.lab import running
 from gfocal.lab import setup as lab_setup
 from gfocal.lab.report import describe_runs
 from gfocal.lab.results_json import RUNS_FOLDER, read_results
-from gfocal.lab.running import PlannedRun, plan_runs, run_planned, write_commands
+from gfocal.lab.running import PlannedRun, explain_own_values, plan_runs, run_planned, write_commands
 from gfocal.lab.setup import LabSetup, load_lab_data, make_setup
 from gfocal.lab.studies import STUDIES, Cell, Study, branch, joint, resolve
 from gfocal.run_folder import RunFolder
@@ -170,6 +170,20 @@ def test_changes_of_all_rows(runs: Runs, tmp_path: Path) -> None:
         running.update_results([first_run(other)], other, tmp_path)
     with pytest.raises(ConfigError, match="--set"):
         make_setup("small", "synthetic", {"run.epoch": "18"})
+
+
+def test_values_that_rows_have_of_their_own() -> None:
+    studies = [STUDIES["1c"], STUDIES["tal"]]
+    assert explain_own_values(studies, ["run.epochs"]) == []
+    own = "method.assigner is not changed in rows that have a value of their own: atss 'TAL'"
+    assert explain_own_values([STUDIES["tal"]], ["method.assigner"]) == [own]
+    (line,) = explain_own_values([STUDIES["1a"], STUDIES["1c"]], ["method.beta"])
+    assert line.endswith("fcos 'joint IoU (QFL)', atss 'joint centerness' and 6 more")
+    with pytest.raises(LabError, match=r"method\.beta: each of these rows has its own value.*leave it out"):
+        explain_own_values([STUDIES["1c"]], ["run.epochs", "method.beta"])
+    with pytest.raises(LabError, match=r"run\.seed: .*--seeds"):
+        explain_own_values([ONE], ["run.seed"])
+    assert explain_own_values([STUDIES["ld"]], ["distill.teacher"]) == [], "its first row is the one without"
 
 
 def test_a_study_that_needs_a_teacher() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE, SOME_FAILED
 from gfocal.cli.options import int_at_least, parse_settings
-from gfocal.console import fail, say
+from gfocal.console import fail, note, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,13 +138,16 @@ def run_studies(args: argparse.Namespace, console: Console) -> int:
     """gfocal lab run: train the missing runs, or write the commands that do."""
     import torch
 
-    from gfocal.lab.running import plan_runs, run_planned, write_commands
+    from gfocal.lab.running import explain_own_values, plan_runs, run_planned, write_commands
     from gfocal.lab.setup import make_setup
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    setting = make_setup(args.budget, args.data, parse_settings(args.set))
-    planned = plan_runs(select_studies(args.study), setting, range(args.seeds), args.column, console)
+    changes, studies = parse_settings(args.set), select_studies(args.study)
+    setting = make_setup(args.budget, args.data, changes)
+    for line in explain_own_values(studies, changes, args.column):
+        note(console, line)
+    planned = plan_runs(studies, setting, range(args.seeds), args.column, console)
     if args.budget == "paper" and not args.start:
         file = write_commands(planned, setting, args.out)
         say(

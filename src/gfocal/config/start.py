@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.config.bundled import CONFIG_FOLDER, find_config
-from gfocal.config.config import Config, SizeSettings, read_config, with_changes
+from gfocal.config.config import Config, ModelSettings, SizeSettings, read_config, with_changes
 from gfocal.config.values import parse_toml
 from gfocal.data.preprocess import scaled_long_side
 from gfocal.errors import ConfigError, DownloadError
@@ -150,6 +150,27 @@ def with_available_weights(config: Config, changes: Mapping[str, Any], report: C
 def asks_for_network(changes: Mapping[str, Any]) -> bool:
     """Whether values of keys name a network, its options, or the weights that it starts from."""
     return any(key in NETWORK_KEYS or key.startswith("model.options") for key in changes)
+
+
+def describe_start(model: ModelSettings, names: Sequence[str]) -> list[str]:
+    """Lines on the weights that a run for the classes ``names`` starts from."""
+    lines = []
+    if model.init_from is not None:
+        lines.append(describe_initial_model(model.init_from, names))
+    elif model.pretrained and not model.weights:
+        lines.append("ImageNet weights: from the Hugging Face hub, unless they are on this machine already")
+    if frozen := explain_frozen_random(model):
+        lines.append(frozen)
+    return lines
+
+
+def explain_frozen_random(model: ModelSettings) -> str:
+    """A line on parts that ``model.freeze`` keeps at random weights; empty where there are none."""
+    is_backbone_trained = model.pretrained or model.weights is not None
+    if model.freeze in (None, "none", 0) or model.init_from or (is_backbone_trained and model.freeze != "neck"):
+        return ""
+    part = "the neck keeps" if is_backbone_trained else "what it freezes keeps"
+    return f"model.freeze = {model.freeze}: {part} random weights: nothing trained is loaded there"
 
 
 def describe_initial_model(init_from: str, names: Sequence[str]) -> str:

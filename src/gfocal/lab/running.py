@@ -97,6 +97,27 @@ def select_complete(studies: Sequence[Study], config: Config, console: Console |
     return complete
 
 
+def explain_own_values(studies: Iterable[Study], keys: Iterable[str], column: str | None = None) -> list[str]:
+    """Lines on keys set for all rows that some rows have values of their own for, which stand.
+
+    Raises:
+        LabError: no row takes such a key; or it is the seed.
+    """
+    cells = [(study, cell) for study in studies for cell in study.cells if column in (None, cell.column)]
+    lines = []
+    for key in keys:
+        if key == "run.seed":
+            raise LabError("run.seed: each row is run with seeds 0, 1, ...; their number is that of --seeds")
+        own = [(study, cell) for study, cell in cells if key in cell.changes]
+        if own and len(own) == len(cells):
+            raise LabError(f"{key}: each of these rows has its own value, so that --set has no effect; leave it out")
+        rows = dict.fromkeys(f"{cell.column} {cell.name!r}" for study, cell in own if study.needs != key)
+        if rows:
+            names = ", ".join(list(rows)[:3]) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
+            lines.append(f"{key} is not changed in rows that have a value of their own: {names}")
+    return lines
+
+
 def run_name(config: Config, data_description: str, seed: int) -> str:
     """Equal for equal configs on the same data: preset, eight digits of a hash, seed."""
     text = write_config(with_changes(config, {"run.seed": 0})) + data_description
