@@ -149,6 +149,31 @@ def test_the_table_is_that_of_the_best_epoch(run: Run, tmp_path: Path, monkeypat
     assert read_best_result(tmp_path / "broken.json") is None
 
 
+def test_a_class_that_the_best_epoch_lost_is_said(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ap50 = iter(({"cat": 0.9, "dog": 0.0}, {"cat": 0.8, "dog": 0.8}))  # of the best epoch, and of the last one
+    aps = iter((0.5, 0.25))
+
+    def measured(*args: Any) -> CocoResult:
+        found, of_class = average_precision(*args), next(ap50)
+        per_class = {name: one._replace(ap50=of_class[name]) for name, one in found.per_class.items()}
+        return replace(found, ap=next(aps), per_class=per_class)
+
+    monkeypatch.setattr("gfocal.training.loop.average_precision", measured)
+    data = made(tmp_path / "photos", train=2, val=6)
+    code, _, err = run("train", data, "--out", tmp_path / "run", *TINY, "--epochs", 2, "--set", "run.eval_every=1")
+    assert code == DONE, err
+    lost = "note: hardly found, while other classes are: dog (AP50 0.00, 6 boxes); 2 steps are few: train for longer"
+    assert err.splitlines().count(lost) == 1
+
+
+def test_a_teacher_is_said(run: Run, tmp_path: Path) -> None:
+    data = made(tmp_path / "photos", train=2, val=2)
+    assert run("train", data, "--out", tmp_path / "large", *TINY)[0] == DONE
+    code, _, err = run("train", data, "--out", tmp_path / "small", "--teacher", tmp_path / "large", *TINY)
+    assert code == DONE, err
+    assert f"taught where edges lie by {tmp_path / 'large'}" in err.splitlines()
+
+
 def test_a_format_that_was_not_tried_first_is_the_one_that_is_said(tmp_path: Path) -> None:
     data = made(tmp_path / "data", train=2)
     (data / "data.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))

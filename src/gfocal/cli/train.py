@@ -316,9 +316,9 @@ def _train(args: argparse.Namespace, config: Config, console: Console, started: 
         return DONE
     if result is not None:
         say(console, f"validation: {choice.selected_on}")
-        print_result(result, RunFolder(args.out), console)
+        shown = print_result(result, RunFolder(args.out), console)
         steps = count_steps(RunFolder(args.out).metrics)
-        if line := explain_lost_classes(result, config.method, model.published, steps):
+        if line := explain_lost_classes(shown, config.method, model.published, steps):
             note(console, line)
     if choice.test is not None:
         report_test(choice, config, args.out, console)
@@ -331,8 +331,11 @@ def _train(args: argparse.Namespace, config: Config, console: Console, started: 
     return DONE
 
 
-def print_result(last: CocoResult, run: RunFolder, console: Console) -> None:
-    """Print the table of the best epoch, whose weights the run keeps, and AP of the last one where it is another."""
+def print_result(last: CocoResult, run: RunFolder, console: Console) -> CocoResult:
+    """Print the table of the best epoch, whose weights the run keeps, and AP of the last one where it is another.
+
+    Returns the numbers of the table.
+    """
     from gfocal.evaluation.best_result import read_best_result
     from gfocal.reports.tables import coco_table
 
@@ -340,10 +343,11 @@ def print_result(last: CocoResult, run: RunFolder, console: Console) -> None:
     if best is None:
         say(console, f"the last epoch ({run.last.name}):")
         standard_output().print(coco_table(last))
-        return
+        return last
     other = "" if best.result == last else f"; AP of the last epoch ({run.last.name}): {last.ap or 0:.3f}"
     say(console, f"epoch {best.epoch}, the best ({run.best.name}){other}")
     standard_output().print(coco_table(best.result))
+    return best.result
 
 
 def next_commands(args: argparse.Namespace, choice: Validation) -> list[str]:
