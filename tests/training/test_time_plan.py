@@ -252,7 +252,9 @@ def test_a_resumed_plan_has_the_time_that_is_left(monkeypatch: pytest.MonkeyPatc
 # A real run, whose steps and evaluations take the time that a clock is told.
 
 
-def run_of(folder: Path, resume: bool = False, images: int = 6, **changes: Any) -> torch.nn.Module:
+def run_of(
+    folder: Path, resume: bool = False, images: int = 6, val_images: int = 2, **changes: Any
+) -> torch.nn.Module:
     torch.manual_seed(0)
     tiny = {"body": "mobilenetv4_conv_small_035", "channels": 32, "num_convs": 1}
     model = create("gfl_light_fpn", 5, names=SyntheticScenes.names, pretrained=False, **tiny)
@@ -264,7 +266,7 @@ def run_of(folder: Path, resume: bool = False, images: int = 6, **changes: Any) 
     loop.train(
         model,
         SyntheticScenes(images, size=96),
-        SyntheticScenes(2, size=96, purpose="val"),
+        SyntheticScenes(val_images, size=96, purpose="val"),
         folder,
         run=RunSettings(**(values | changes)),
         augment=AugmentSettings(flip=0.5, mosaic=0.5, close_epochs=3),
@@ -316,6 +318,39 @@ def test_a_run_ends_in_its_minute(tmp_path: Path, timed: SimpleNamespace, capsys
     printed = capsys.readouterr().err
     assert f"epoch {len(rows)}/{len(rows)}" in printed
     assert f"of 60 s: {len(rows)} epochs" in printed
+
+
+@pytest.mark.parametrize(("batch_seconds", "batches"), [(0.1, 4), (0.55, 2), (20.0, 1)])
+def test_an_evaluation_is_timed_before_the_first_step(
+    batch_seconds: float, batches: int, tmp_path: Path, timed: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fifth of the 2 % of a minute, half of them, and more: the last evaluation is in the time from the start."""
+    asked: list[int] = []
+    detect = vars(loop)["detect_all"]
+
+    def slow(model: Any, batches: Any, *more: Any) -> Any:
+        found = detect(model, batches, *more)
+        asked.append(len(found) // 2)
+        timed.clock.seconds += batch_seconds * len(found) / 2
+        return found
+
+    monkeypatch.setattr(loop, "detect_all", slow)
+    known: list[float] = []
+    finish = TimePlan.finish_evaluation
+
+    def note_seconds(plan: TimePlan, seconds: float) -> None:
+        known.append(seconds)
+        finish(plan, seconds)
+
+    monkeypatch.setattr(TimePlan, "finish_evaluation", note_seconds)
+    at_first: list[float] = []
+    timed.at_step = lambda step: at_first.append(timed.clock.seconds)
+    run_of(tmp_path, val_images=10, eval_batch_size=2)
+    assert asked[:2] == [1, batches]
+    assert at_first[0] == pytest.approx(1000 + batch_seconds * (1 + batches))
+    assert known[0] == pytest.approx(5 * batch_seconds)
+    if batch_seconds < 10:
+        assert timed.clock.seconds - 1000 == pytest.approx(60, rel=0.1)
 
 
 def test_a_resumed_run_ends_as_one_that_was_not_stopped(

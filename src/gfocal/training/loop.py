@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ from gfocal.training.stopping import (
 from gfocal.training.teaching import with_teacher
 from gfocal.training.trackers import Trackers
 from gfocal.training.watching import Evaluated, RunWatcher, Watch
+
+# What is evaluated before a run of a given time begins: so many batches, for about this share of the time.
+TIMED_BATCHES, TIMED = 4, 0.02
 
 
 def train(
@@ -129,6 +133,7 @@ def run_epochs(training: TrainingRun, log: MetricsLog | None) -> CocoResult | No
         catch_stop_signals(message) as stop,
     ):
         training.watch.rows = () if log is None else log.rows
+        time_evaluation(training)
         ended_early = ""
         while progress.epoch < training.settings.epochs:
             if devices.broadcast(should_stop_early(progress, training.settings)):
@@ -310,6 +315,25 @@ def evaluate(training: TrainingRun, stop: StopRequest) -> Evaluated:
         everything = rows_to_detections(devices.gather_rows(detections_to_rows(found)))
     result = devices.broadcast(average_precision(training.val_data, everything) if devices.is_main else None)
     return Evaluated(result, everything)
+
+
+def time_evaluation(training: TrainingRun) -> None:
+    """Tell the plan of a given time how long an evaluation takes, from a few batches before the first step.
+
+    In a short run the only evaluation is the last one, and what follows it detects objects too: after them nothing
+    can be planned again.
+    """
+    plan, batches, model = training.state.plan, training.val_batches, training.averaged_model
+    devices = training.state.devices
+    if plan is None or batches is None or plan.state.evaluation_seconds or not devices.is_main:
+        return
+    started = now()
+    detect_all(model, islice(batches, 1))  # starts processes and fills caches
+    count = max(1, min(TIMED_BATCHES, int(TIMED * plan.seconds / max(now() - started, 1e-6))))
+    started = now()
+    found = detect_all(model, islice(batches, count))
+    plan.finish_evaluation((now() - started) / len(found) * plan.val_images / devices.world_size)
+    forget_copy(model)
 
 
 def finish_epoch(
