@@ -27,6 +27,7 @@ from gfocal.export.recalibrate import store_exported_calibration
 from gfocal.export.verify import BOUNDS, Differences, require_within
 from gfocal.models.detector import Detector
 from gfocal.models.predict import detect
+from gfocal.ops.boxes import iou
 from gfocal.structures import Detections
 
 onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
@@ -126,6 +127,25 @@ def test_nms_inside_gives_the_same_detections(exported: Get, tmp_path: Path, agn
     found = gfocal.load(file).detect(images, score_threshold=0.1, batch_size=2)
     for one, other in zip(found, wanted, strict=True):
         assert_same(one, other)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_nms_at_zero_keeps_boxes_that_do_not_touch(suffix: str, exported: Get, tmp_path: Path) -> None:
+    model, path = exported(KIND)
+    settings = replace(model.decode_settings, nms_threshold=0.0, max_detections=50)
+    graph = nms_graph.append_nms(onnx.load(str(path)), settings)
+    file = tmp_path / "nms.onnx"
+    onnx_file.write_onnx(graph, json.dumps(about(path) | {"nms": True}), file)
+    if suffix == ".xml":
+        pytest.importorskip("openvino", reason="needs the extra openvino")
+        file = tmp_path / "nms.xml"
+        whole = json.dumps(about(path) | {"nms": True})
+        openvino_file.write_openvino(openvino_file.to_openvino(tmp_path / "nms.onnx"), whole, file)
+    (found,) = gfocal.load(file).detect([scenes(1)[0][:, :96, :160].contiguous()], score_threshold=0.05)
+    of_class = [found.boxes[found.labels == label] for label in found.labels.unique()]
+    assert any(len(boxes) > 1 for boxes in of_class), "more than the best box of each class"
+    for boxes in of_class:
+        assert (iou(boxes.unsqueeze(1), boxes.unsqueeze(0)).fill_diagonal_(0) < 1e-3).all()
 
 
 def test_int8_changes_numbers_a_little(exported: Get, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
 PREFIX = "nms_"
+LEAST_IOU = 1e-6  # in place of a threshold of 0, at which OpenVINO removes boxes that do not even touch
 
 
 def append_nms(graph: onnx.ModelProto, settings: DecodeSettings) -> onnx.ModelProto:
@@ -48,7 +49,7 @@ def append_nms(graph: onnx.ModelProto, settings: DecodeSettings) -> onnx.ModelPr
         boxes,
         build.class_scores(scores, settings.class_agnostic_nms),
         build.integers([settings.max_detections]),
-        build.constant(np.array([settings.nms_threshold], np.float32)),
+        build.constant(np.array([max(settings.nms_threshold, LEAST_IOU)], np.float32)),
         build.constant(np.array([threshold], np.float32)),
     )  # (N, 3): image, class, point
     image, label, point = (build.add("Gather", selected, build.scalar(i), axis=1) for i in range(3))
