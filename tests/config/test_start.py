@@ -14,9 +14,9 @@ import torch
 from rich.console import Console
 
 import gfocal
-from gfocal.build import build_model
 from gfocal.cli.main import build_parser
 from gfocal.cli.training_config import build_config
+from gfocal.config.bundled import config_names
 from gfocal.config.config import Config, ConfigError, ModelSettings, SizeSettings, read_config, with_changes
 from gfocal.config.start import (
     describe_initial_model,
@@ -289,25 +289,10 @@ def test_a_network_that_is_half_stated_is_explained(config: str | None, changes:
     assert not stated or line.startswith("config light (gfl_light_fpn), as ")
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ([], 3.0),
-        (["--preset", "gfl_r18_fpn"], 3.0),
-        (["--preset", "fcos_r50_fpn"], None),  # whose edges are no distributions
-        (["--preset", "ssd512_vgg16"], None),
-        (
-            ["--preset", "atss_r50_fpn", "--set", "model.initial_distance=2", "--set", "model.options.box=general"],
-            2.0,
-        ),
-    ],
-)
-def test_edges_of_small_sets_begin_near_their_points(options: list[str], expected: float | None) -> None:
-    args = build_parser().parse_args(["train", "synthetic", "--config", "light", "--no-pretrained", *options])
-    config = build_config(args)
-    assert config.model.initial_distance == expected
-    if "ssd512_vgg16" not in options:  # seconds
-        build_model(config, ("a",))
+@pytest.mark.parametrize("name", config_names())
+def test_edges_begin_near_their_points_where_a_config_starts_from_random_weights(name: str) -> None:
+    """From ImageNet weights that costs AP on playing cards; see docs/small-sets.md."""
+    assert (read_config(name).model.initial_distance == 3.0) == (name == "demo")
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,9 @@ def start_from_weights(config: Config, args: argparse.Namespace, console: Consol
 def config_with(args: argparse.Namespace, changes: Mapping[str, Any], where: str) -> Config:
     """The config of --config, else the default for ``changes``, with these and --short-side."""
     from gfocal.config.config import SizeSettings, read_config, with_changes
-    from gfocal.config.start import default_config, without_initial_distance
+    from gfocal.config.start import default_config
 
     config = read_config(args.config or default_config(changes))
-    config = without_initial_distance(config, changes)
     if "model.init_from" in changes and not args.config:
         config = replace(config, size=SizeSettings())  # so that the model file's size is used
     scaled = short_side_changes(config, args.short_side)

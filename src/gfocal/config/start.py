@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from gfocal.interop.published_weights import locate_model
 from gfocal.models.finetuning import compare_classes
 from gfocal.models.model_file import read_description
 from gfocal.models.published import PUBLISHED
-from gfocal.models.zoo import PRESETS
 
 NETWORK_KEYS = ("model.preset", "model.weights", "model.pretrained")  # and model.options
 
@@ -95,17 +93,6 @@ def explain_default(config: str | None, changes: Mapping[str, Any]) -> str:
         f"config {name} ({read_config(name).model.preset}), as {stated}: nano starts from weights trained on COCO, "
         "whose network is given (--config names another)"
     )
-
-
-def without_initial_distance(config: Config, changes: Mapping[str, Any]) -> Config:
-    """A config whose ``model.initial_distance`` is left out where the user names a preset that may not have one."""
-    preset = changes.get("model.preset")
-    if preset is None or "model.initial_distance" in changes or preset not in PRESETS:
-        return config
-    options = signature(PRESETS[preset]).parameters
-    if "n" in options and "box" not in options:  # its edges are always distributions
-        return config
-    return replace(config, model=replace(config.model, initial_distance=None))
 
 
 def _preset_of(model: str) -> str:
