@@ -73,7 +73,7 @@ def test_the_steps_of_a_run(tmp_path: Path) -> None:
 
 def test_a_short_run_may_be_the_reason() -> None:
     line = explain_lost_classes(result_of(RBC=(0.8, 900), Platelets=(0.0, 76)), MethodSettings(), QFL, 499)
-    assert line.endswith("; 499 steps are few: train for longer")
+    assert line.endswith("; 499 steps are few: train for 500 or more")
 
 
 @pytest.mark.parametrize(

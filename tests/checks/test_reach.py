@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from gfocal.build import build_criterion
 from gfocal.checks.geometry import DetectorGeometry, assign_by_reach, read_geometry
 from gfocal.checks.regression_range import BY_PREDICTIONS
 from gfocal.config.config import MethodSettings
+from gfocal.criteria.distillation import DistillingCriterion
 from gfocal.models.zoo import create
 from gfocal.ops.boxes import distances_to_edges
 from gfocal.ops.points import make_points
@@ -88,6 +90,17 @@ def test_the_geometry_of_nanodet_says_that_predictions_decide() -> None:
     other = read_geometry(gfl, build_criterion(gfl, MethodSettings()))
     assert isinstance(other, DetectorGeometry)
     assert not other.by_predictions
+
+
+@pytest.mark.parametrize("preset", ["nanodet_plus_m", "gfl_r18_fpn"])
+def test_a_teacher_changes_no_geometry(preset: str) -> None:
+    model = create(preset, 1, pretrained=False, channels=32, **({} if preset != "gfl_r18_fpn" else {"num_convs": 1}))
+    criterion = build_criterion(model, MethodSettings())
+    alone, taught = (read_geometry(model, one) for one in (criterion, DistillingCriterion(criterion, model)))
+    assert alone is not None
+    assert taught is not None
+    assert (taught.by_predictions, type(taught.assign)) == (alone.by_predictions, type(alone.assign))
+    assert getattr(taught.assign, "func", taught.assign) is getattr(alone.assign, "func", alone.assign)
 
 
 def test_the_command_says_so(run: Run, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from gfocal.lab import running
 from gfocal.lab import setup as lab_setup
 from gfocal.lab.report import describe_runs
 from gfocal.lab.results_json import RUNS_FOLDER, read_results
-from gfocal.lab.running import PlannedRun, explain_own_values, plan_runs, run_planned, write_commands
+from gfocal.lab.running import PlannedRun, plan_runs, require_shared_values, run_planned, write_commands
 from gfocal.lab.setup import LabSetup, load_lab_data, make_setup
 from gfocal.lab.studies import STUDIES, Cell, Study, branch, joint, resolve
 from gfocal.run_folder import RunFolder
@@ -146,7 +146,7 @@ def test_results_outlive_their_runs(runs: Runs, tmp_path: Path) -> None:
 def test_another_setting_needs_another_folder(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run([ONE], tmp_path, seeds=1)
     monkeypatch.setattr(lab_setup, "IMAGES_PER_EPOCH", 6)
-    with pytest.raises(LabError, match=r"another data .*--out"):
+    with pytest.raises(LabError, match=r"another setup, which differs in data .*--out"):
         run([ONE], tmp_path, seeds=1)
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(LabError, match=r"results\.json"):
@@ -166,24 +166,31 @@ def test_changes_of_all_rows(runs: Runs, tmp_path: Path) -> None:
     assert results.setup["changes"] == "run.epochs = 18, method.beta = 1.5"
     assert "Changed in it: run.epochs = 18" in describe_runs(results)
     other = make_setup("small", "synthetic", {"run.epochs": "18"})
-    with pytest.raises(LabError, match=r"another changes .*--out"):
+    with pytest.raises(LabError, match=r"another setup, which differs in changes .*--out"):
         running.update_results([first_run(other)], other, tmp_path)
     with pytest.raises(ConfigError, match="--set"):
         make_setup("small", "synthetic", {"run.epoch": "18"})
 
 
-def test_values_that_rows_have_of_their_own() -> None:
-    studies = [STUDIES["1c"], STUDIES["tal"]]
-    assert explain_own_values(studies, ["run.epochs"]) == []
-    own = "method.assigner is not changed in rows that have a value of their own: atss 'TAL'"
-    assert explain_own_values([STUDIES["tal"]], ["method.assigner"]) == [own]
-    (line,) = explain_own_values([STUDIES["1a"], STUDIES["1c"]], ["method.beta"])
-    assert line.endswith("fcos 'joint IoU (QFL)', atss 'joint centerness' and 6 more")
-    with pytest.raises(LabError, match=r"method\.beta: each of these rows has its own value.*leave it out"):
-        explain_own_values([STUDIES["1c"]], ["run.epochs", "method.beta"])
+def test_values_that_rows_have_of_their_own_are_not_set_for_the_others() -> None:
+    """Else a row would keep its name with another config."""
+    require_shared_values([STUDIES["1c"], STUDIES["tal"]], ["run.epochs"])
+    with pytest.raises(LabError, match=r"method\.assigner: rows have a value .* \(atss 'TAL'\); leave it out"):
+        require_shared_values([STUDIES["tal"]], ["method.assigner"])
+    with pytest.raises(LabError, match=r"method\.beta: .*atss 'beta 0', atss 'beta 1', atss 'beta 2' and 2 more"):
+        require_shared_values([STUDIES["1c"]], ["run.epochs", "method.beta"])
     with pytest.raises(LabError, match=r"run\.seed: .*--seeds"):
-        explain_own_values([ONE], ["run.seed"])
-    assert explain_own_values([STUDIES["ld"]], ["distill.teacher"]) == [], "its first row is the one without"
+        require_shared_values([ONE], ["run.seed"])
+    require_shared_values(STUDIES.values(), ["distill.teacher"])
+    with pytest.raises(LabError, match=r"distill\.teacher: is for the study ld alone"):
+        require_shared_values([ONE], ["distill.teacher"])
+
+
+def test_a_teacher_teaches_the_rows_of_its_study_alone() -> None:
+    taught = make_setup("small", "synthetic", {"distill.teacher": "runs/large"})
+    planned = plan_runs(list(STUDIES.values()), taught, [0])
+    with_teacher = {(one.outcome.study, one.outcome.cell) for one in planned if one.config.distill.teacher}
+    assert with_teacher == {("ld", "GFL with a teacher")}
 
 
 def test_a_study_that_needs_a_teacher() -> None:

@@ -44,7 +44,7 @@ def explain_lost_classes(
     more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
     line = f"hardly found, while other classes are: {', '.join(parts)}{more}; "
     if steps is not None and steps < SHORT:
-        return line + f"{pluralize(steps, 'step')} are few: train for longer"
+        return line + f"{pluralize(steps, 'step')} are few: train for {SHORT} or more"
     has_choices = published.criterion in ("gfl", "dense")
     joint = (method.quality or published.quality) == "joint" and method.cls_loss != "varifocal"
     if has_choices and joint and not method.beta_warmup:

@@ -64,7 +64,8 @@ def read_geometry(
     origin = next((name for name in ORIGINS if name == point_layout), None)  # None for heads with anchors
     if not isinstance(box_coder, GeneralDistribution) or origin is None or not strides:
         return None
-    assign = getattr(criterion, "assign", assign_atss)
+    labels = getattr(criterion, "base", criterion)  # beside a teacher
+    assign = getattr(labels, "assign", assign_atss)
     by_predictions = assign in (assign_dsla, assign_tal)
     if by_predictions:
         assign = partial(assign_by_reach, regression_range=box_coder.regression_range)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from gfocal.cli import DONE, SOME_FAILED
 from gfocal.cli.options import int_at_least, parse_settings
-from gfocal.console import fail, note, say
+from gfocal.console import fail, say
+from gfocal.models.names import require_model
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,7 +78,7 @@ def _add_commands(commands: Any) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a value of the config of all rows, unless a row has its own, e.g. run.epochs=18; may be repeated",
+        help="a value of the config of all rows, which none of them has itself, e.g. run.epochs=18; may be repeated",
     )
     run.add_argument("--threads", type=int_at_least(1), metavar="N", help="CPU threads of a run (default: all)")
     run.add_argument("--out", **out)
@@ -138,15 +139,16 @@ def run_studies(args: argparse.Namespace, console: Console) -> int:
     """gfocal lab run: train the missing runs, or write the commands that do."""
     import torch
 
-    from gfocal.lab.running import explain_own_values, plan_runs, run_planned, write_commands
+    from gfocal.lab.running import plan_runs, require_shared_values, run_planned, write_commands
     from gfocal.lab.setup import make_setup
 
     if args.threads:
         torch.set_num_threads(args.threads)
     changes, studies = parse_settings(args.set), select_studies(args.study)
     setting = make_setup(args.budget, args.data, changes)
-    for line in explain_own_values(studies, changes, args.column):
-        note(console, line)
+    require_shared_values(studies, changes, args.column)
+    if "distill.teacher" in changes:
+        require_model(changes["distill.teacher"])
     planned = plan_runs(studies, setting, range(args.seeds), args.column, console)
     if args.budget == "paper" and not args.start:
         file = write_commands(planned, setting, args.out)

@@ -168,7 +168,7 @@ def _add_training(group: Options) -> None:
         "--time",
         type=minutes,
         metavar="20m",
-        help="how long the command is to take, from reading the data to the last evaluation, in place of --epochs: "
+        help="how long the command is to take, from its start to its end, in place of --epochs: "
         "90s, 20m, 1.5h; the number of epochs follows from the pace, also where that changes, and the learning "
         "rate's schedule always ends with the run",
     )

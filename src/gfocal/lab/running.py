@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -26,7 +26,7 @@ from gfocal.lab.results_json import (
     write_results,
 )
 from gfocal.lab.setup import Fact, LabSetup, load_lab_data
-from gfocal.lab.studies import Study, resolve
+from gfocal.lab.studies import STUDIES, Study, resolve
 from gfocal.run import run_training
 from gfocal.run_folder import RunFolder
 
@@ -73,7 +73,7 @@ def plan_runs(
         raise LabError(f"none of these studies has a column {column!r}: see gfocal lab list")
     paper_size = setup.budget == "paper"
     chosen = [(study, cell) for study, cell in chosen if paper_size or column or not cell.slow]
-    configs = [resolve(setup.config, cell, paper_size) for _, cell in chosen]
+    configs = [resolve(base_of(setup.config, study), cell, paper_size) for study, cell in chosen]
     planned = []
     for seed in seeds:
         for (study, cell), config in zip(chosen, configs, strict=True):
@@ -97,25 +97,34 @@ def select_complete(studies: Sequence[Study], config: Config, console: Console |
     return complete
 
 
-def explain_own_values(studies: Iterable[Study], keys: Iterable[str], column: str | None = None) -> list[str]:
-    """Lines on keys set for all rows that some rows have values of their own for, which stand.
+def require_shared_values(studies: Iterable[Study], keys: Iterable[str], column: str | None = None) -> None:
+    """Refuse keys that cannot be set for all rows.
 
     Raises:
-        LabError: no row takes such a key; or it is the seed.
+        LabError: rows of these studies have such a key themselves, so that the others alone would change, under
+            their old names; it is for other studies; or it is the seed.
     """
+    studies = tuple(studies)
     cells = [(study, cell) for study in studies for cell in study.cells if column in (None, cell.column)]
-    lines = []
     for key in keys:
         if key == "run.seed":
             raise LabError("run.seed: each row is run with seeds 0, 1, ...; their number is that of --seeds")
-        own = [(study, cell) for study, cell in cells if key in cell.changes]
-        if own and len(own) == len(cells):
-            raise LabError(f"{key}: each of these rows has its own value, so that --set has no effect; leave it out")
-        rows = dict.fromkeys(f"{cell.column} {cell.name!r}" for study, cell in own if study.needs != key)
+        if key in {study.needs for study in STUDIES.values()}:
+            if not any(study.needs == key for study in studies):
+                takers = ", ".join(study.name for study in STUDIES.values() if study.needs == key)
+                raise LabError(f"{key}: is for the study {takers} alone; leave it out")
+            continue
+        rows = list(dict.fromkeys(f"{cell.column} {cell.name!r}" for _, cell in cells if key in cell.changes))
         if rows:
-            names = ", ".join(list(rows)[:3]) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
-            lines.append(f"{key} is not changed in rows that have a value of their own: {names}")
-    return lines
+            names = ", ".join(rows[:3]) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
+            raise LabError(f"{key}: rows have a value of their own, that --set cannot change ({names}); leave it out")
+
+
+def base_of(config: Config, study: Study) -> Config:
+    """The config that the rows of a study change: a teacher is for the study that needs one."""
+    if study.needs == "distill.teacher":
+        return config
+    return replace(config, distill=replace(config.distill, teacher=None))
 
 
 def run_name(config: Config, data_description: str, seed: int) -> str:
@@ -137,8 +146,8 @@ def update_results(planned: Sequence[PlannedRun], setup: LabSetup, out: Path) ->
     differing = sorted(key for key in {*facts, *results.setup} if facts.get(key) != results.setup.get(key))
     if differing:
         raise LabError(
-            f"{out}: holds results with another {', '.join(differing)} ({results.setup.get(differing[0])!r}, "
-            f"not {facts.get(differing[0])!r}); name another folder with --out"
+            f"{out}: holds results of another setup, which differs in {', '.join(differing)} "
+            f"({results.setup.get(differing[0])!r}, not {facts.get(differing[0])!r}); name another folder with --out"
         )
     out.mkdir(parents=True, exist_ok=True)
     results = gather_results(merge_plan(results, [one.outcome for one in planned]), out)
