@@ -134,6 +134,9 @@ def test_nms_at_zero_keeps_boxes_that_do_not_touch(suffix: str, exported: Get, t
     model, path = exported(KIND)
     settings = replace(model.decode_settings, nms_threshold=0.0, max_detections=50)
     graph = nms_graph.append_nms(onnx.load(str(path)), settings)
+    nms = next(node for node in graph.graph.node if node.op_type == "NonMaxSuppression")
+    written = next(one for one in graph.graph.initializer if one.name == nms.input[3])
+    assert 0 < onnx.numpy_helper.to_array(written).item() < 1e-5  # at 0 OpenVINO removes boxes that do not touch
     file = tmp_path / "nms.onnx"
     onnx_file.write_onnx(graph, json.dumps(about(path) | {"nms": True}), file)
     if suffix == ".xml":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -117,14 +117,14 @@ def require_shared_values(studies: Iterable[Study], keys: Iterable[str], column:
         rows = list(dict.fromkeys(f"{cell.column} {cell.name!r}" for _, cell in cells if key in cell.changes))
         if rows:
             names = ", ".join(rows[:3]) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
-            raise LabError(f"{key}: rows have a value of their own, that --set cannot change ({names}); leave it out")
+            raise LabError(
+                f"{key}: rows have a value of their own, which --set does not change ({names}); leave it out"
+            )
 
 
 def base_of(config: Config, study: Study) -> Config:
-    """The config that the rows of a study change: a teacher is for the study that needs one."""
-    if study.needs == "distill.teacher":
-        return config
-    return replace(config, distill=replace(config.distill, teacher=None))
+    """The config that the rows of a study change, without what other studies need."""
+    return with_changes(config, {one.needs: None for one in STUDIES.values() if one.needs not in ("", study.needs)})
 
 
 def run_name(config: Config, data_description: str, seed: int) -> str:
